@@ -1,0 +1,55 @@
+# make demo   chat with the model that comes with this repository
+# make test   run the tests
+# make check  lint, formatting and types
+#
+# The first run makes .venv and installs into it; a stamp file makes the next
+# one quick. EXTRAS=dev,reference also installs the reference implementation,
+# which turns the live comparisons on.
+
+VENV ?= .venv
+EXTRAS ?= dev
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+EXTRAS_STAMP := $(VENV)/.installed-$(EXTRAS)
+
+.PHONY: demo test check clean
+
+demo: $(STAMP)
+	$(BIN)/gemma4 chat --model demo "What is the capital of France?"
+
+test: $(EXTRAS_STAMP)
+	$(BIN)/pytest
+
+check: $(EXTRAS_STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+
+$(STAMP): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(EXTRAS_STAMP): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable ".[$(EXTRAS)]"
+	touch $(STAMP) $@
+
+# A name on the PATH is not enough: version managers leave stubs that fail, and
+# some systems ship Python without venv. Each candidate has to prove itself.
+$(BIN)/python:
+	@for python in $(PYTHON) python3.13 python3.12 python3.11 python3.14 python3 \
+	    /opt/homebrew/bin/python3.1[1-9] /usr/local/bin/python3.1[1-9] \
+	    "$$HOME"/.pyenv/versions/3.1[1-9]*/bin/python3; do \
+	  if "$$python" -c 'import sys, venv, ensurepip; \
+	      sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    echo "Creating $(VENV) with $$("$$python" --version) ($$python)"; \
+	    exec "$$python" -m venv --clear $(VENV); \
+	  fi; \
+	done; \
+	echo "No Python 3.11 or newer with venv was found. Get one with:" >&2; \
+	echo "  macOS          brew install python@3.13" >&2; \
+	echo "  Debian/Ubuntu  sudo apt install python3 python3-venv" >&2; \
+	echo "or name one:     make demo PYTHON=/path/to/python3" >&2; \
+	exit 1

@@ -1,0 +1,21 @@
+"""What can go wrong, by kind. The command line maps each kind to an exit code."""
+
+
+class ModelNotFoundError(OSError):
+    """The model is neither a folder, nor reachable on the Hub, nor built in."""
+
+
+class CheckpointError(ValueError):
+    """The model's files are there, but incomplete, damaged or contradictory."""
+
+
+class ChatError(ValueError):
+    """Messages, tools or chat options that cannot be turned into a prompt."""
+
+
+class MediaError(ValueError):
+    """A picture, recording or video that cannot be read or is not understood."""
+
+
+class CacheError(ValueError):
+    """A rollback or restore that could not be exact, and was therefore refused."""
