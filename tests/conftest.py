@@ -1,0 +1,120 @@
+"""What every test gets: no network, and honest skips.
+
+`metal` tests run where MLX has an Apple GPU, `reference` tests where the extra
+`reference` is installed. Anywhere else they are skipped and say why.
+"""
+
+import importlib.util
+import os
+import pty
+from collections.abc import Callable, Iterator
+from importlib.resources import files
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from command import Runner, Terminal
+from scripted import Script, echo
+
+if TYPE_CHECKING:
+    from mlx_gemma4.cli.session import Session
+
+# Set before huggingface_hub or transformers is imported: they read it once.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.pop("GEMMA4_MODEL", None)
+
+
+def metal_available() -> bool:
+    import mlx.core as mx
+
+    return mx.metal.is_available()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    reference = all(importlib.util.find_spec(n) for n in ("torch", "transformers"))
+    no_metal = pytest.mark.skip(reason="needs an Apple GPU")
+    no_reference = pytest.mark.skip(reason="needs the extra: pip install .[reference]")
+    for item in items:
+        if item.get_closest_marker("metal") and not metal_available():
+            item.add_marker(no_metal)
+        if item.get_closest_marker("reference") and not reference:
+            item.add_marker(no_reference)
+
+
+@pytest.fixture(scope="session")
+def demo_folder() -> Path:
+    """The demo checkpoint, as installed."""
+    folder = Path(str(files("mlx_gemma4.assets"))) / "demo"
+    assert (folder / "config.json").is_file(), f"no demo checkpoint in {folder}"
+    return folder
+
+
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    """A plain environment, as a user without any settings has it."""
+    ours = ("GEMMA4_", "NO_COLOR", "FORCE_COLOR", "PYTHON", "COLUMNS", "LINES")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
+    return {
+        **kept,
+        "HF_HUB_OFFLINE": "1",
+        "HF_HOME": str(tmp_path / "huggingface"),
+        "XDG_STATE_HOME": str(tmp_path / "state"),
+        "TERM": "xterm",
+    }
+
+
+@pytest.fixture
+def gemma4(tmp_path: Path, environ: dict[str, str]) -> Runner:
+    """Runs the command from an empty folder."""
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    return Runner(folder, environ)
+
+
+@pytest.fixture
+def terminal(gemma4: Runner) -> Iterator[Callable[..., Terminal]]:
+    """Runs the command on a pseudo-terminal."""
+    opened: list[Terminal] = []
+
+    def open_terminal(*arguments: str) -> Terminal:
+        master, slave = pty.openpty()
+        process = gemma4.start(
+            *arguments, stdin=slave, stdout=slave, stderr=slave, own_session=True
+        )
+        os.close(slave)
+        opened.append(Terminal(process, master))
+        return opened[-1]
+
+    yield open_terminal
+    for each in opened:
+        if each.process.poll() is None:
+            each.process.kill()
+        each.process.wait(60)
+        os.close(each.master)
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Script:
+    """Answers in place of a model; by default it repeats the question."""
+    from mlx_gemma4.cli import conversation
+
+    script = Script(echo)
+    monkeypatch.setattr(conversation, "stream_generate", script)
+    monkeypatch.setattr(conversation, "PrefixCache", lambda model: object())
+    return script
+
+
+@pytest.fixture
+def session(script: Script) -> "Session":
+    """A conversation with the scripted model."""
+    from mlx_gemma4.cli.conversation import Conversation
+    from mlx_gemma4.cli.render import Screen
+    from mlx_gemma4.cli.session import Session
+    from mlx_gemma4.cli.settings import Settings
+
+    text_config = SimpleNamespace(max_position_embeddings=4096)
+    model: Any = SimpleNamespace(config=SimpleNamespace(text_config=text_config))
+    processor: Any = object()
+    chat = Conversation(model, processor, Settings())
+    return Session(chat, Screen(), "scripted", load_seconds=1.0)
