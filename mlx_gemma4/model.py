@@ -1,0 +1,102 @@
+"""Gemma 4 as one module: tokens, and in time media, to logits.
+
+Parameter names are the Hub's without the leading `model.`. The call signature is also
+the one mlx-lm expects of a model.
+"""
+
+from collections.abc import Callable, Sequence
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from .cache import LayerCache, make_cache
+from .config import Config
+from .errors import MediaError
+from .layers import soft_cap
+from .media import Media
+from .text.decoder import DecoderLayer, TextModel
+from .text.masks import vision_blocks
+
+
+class Gemma4(nn.Module):
+    """A Gemma 4 model built from `config`, with untrained weights."""
+
+    def __init__(self, config: Config):
+        super().__init__()
+        self.config = config
+        text = config.text_config
+        self.language_model = TextModel(text)
+        self._head: Callable[[Gemma4, mx.array], mx.array] = _tied_head
+        if not text.tie_word_embeddings:
+            self.lm_head = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
+            self._head = _own_head
+        self._cap: Callable[[mx.array, float], mx.array] = soft_cap
+        if text.final_logit_softcapping is None:
+            self._cap = _no_cap
+        self._vision_ids = _known(config.image_token_id, config.video_token_id)
+        self._media_ids = (*self._vision_ids, *_known(config.audio_token_id))
+        self._pictures_both_ways = text.use_bidirectional_attention == "vision"
+
+    @property
+    def layers(self) -> list[DecoderLayer]:
+        return self.language_model.layers
+
+    @property
+    def model_type(self) -> str:
+        return self.config.model_type
+
+    def make_cache(self) -> list[LayerCache]:
+        """An empty cache for one conversation (or one batch of equal lengths)."""
+        return make_cache(self.config.text_config)
+
+    def __call__(
+        self,
+        inputs: mx.array,
+        cache: Sequence[LayerCache] | None = None,
+        input_embeddings: mx.array | None = None,
+        media: Media | None = None,
+        last_only: bool = False,
+    ) -> mx.array:
+        """Logits [B, L, vocab] after the soft cap; [B, 1, vocab] with `last_only`.
+
+        inputs: token ids [B, L].
+        cache: from `make_cache`; the call appends to it. None reads `inputs` alone.
+        input_embeddings: [B, L, hidden], scaled, to use instead of the ids' own.
+        media: what the placeholders among `inputs` stand for.
+        """
+        if media is not None:
+            raise MediaError("This version reads text only; media must be None.")
+        blocks = None
+        if self._pictures_both_ways and input_embeddings is not None:
+            blocks = vision_blocks(_is_one_of(inputs, self._vision_ids))
+        tokens = self._text_tokens(inputs)
+        h = self.language_model(tokens, cache, input_embeddings, blocks, last_only)
+        cap = self.config.text_config.final_logit_softcapping
+        return self._cap(self._head(self, h), cap or 0.0)
+
+    def _text_tokens(self, inputs: mx.array) -> mx.array:
+        """Placeholders of media count as pad, for both embedding tables."""
+        if not self._media_ids:
+            return inputs
+        pad = self.config.text_config.pad_token_id
+        return mx.where(_is_one_of(inputs, self._media_ids), pad, inputs)
+
+
+def _tied_head(model: Gemma4, h: mx.array) -> mx.array:
+    return model.language_model.embed_tokens.as_linear(h)
+
+
+def _own_head(model: Gemma4, h: mx.array) -> mx.array:
+    return model.lm_head(h)
+
+
+def _no_cap(logits: mx.array, cap: float) -> mx.array:
+    return logits
+
+
+def _known(*ids: int | None) -> tuple[int, ...]:
+    return tuple(i for i in ids if i is not None)
+
+
+def _is_one_of(tokens: mx.array, ids: tuple[int, ...]) -> mx.array:
+    return (tokens[..., None] == mx.array(ids, tokens.dtype)).any(axis=-1)

@@ -1,0 +1,48 @@
+"""Rotary position embeddings, in the rotate-half layout.
+
+Sliding layers rotate every pair of the head. Full layers are "proportional": only the
+first quarter of the pairs turns, with frequencies spread over the whole head, and the
+rest stays put.
+"""
+
+import math
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from .config import RopeParameters
+from .errors import CheckpointError
+
+
+def rope_periods(head_dim: int, rope: RopeParameters) -> mx.array:
+    """Positions per radian, `theta^(2i / head_dim)` for each pair: `[head_dim / 2]`.
+
+    Pairs that do not rotate have an infinite period. Computed in double precision and
+    rounded once to float32, since an error grows with the position it is scaled by.
+    """
+    if rope.rope_type not in ("default", "proportional"):
+        raise CheckpointError(f"rope_type {rope.rope_type!r} is unknown.")
+    share = 1.0 if rope.rope_type == "default" else rope.partial_rotary_factor
+    pairs, rotated = head_dim // 2, int(share * head_dim // 2)
+    periods = [rope.rope_theta ** (2 * i / head_dim) for i in range(rotated)]
+    return mx.array(periods + [math.inf] * (pairs - rotated), mx.float32)
+
+
+class RoPE(nn.Module):
+    """Rotates `[B, H, L, D]` by position, the first row standing at `offset`."""
+
+    def __init__(self, head_dim: int, rope: RopeParameters):
+        super().__init__()
+        self.head_dim = head_dim
+        self._periods = rope_periods(head_dim, rope)  # not a parameter: underscore
+
+    def __call__(self, x: mx.array, offset: int) -> mx.array:
+        return mx.fast.rope(
+            x,
+            self.head_dim,
+            traditional=False,
+            base=None,
+            scale=1.0,
+            offset=offset,
+            freqs=self._periods,
+        )

@@ -1,0 +1,175 @@
+"""The stack of decoder layers.
+
+What differs between models (experts, per-layer inputs, shared keys and values) is
+chosen when a layer is built; the forward pass has no conditions on the configuration.
+"""
+
+from collections.abc import Sequence
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from ..cache import LayerCache
+from ..config import FULL, SLIDING, TextConfig
+from ..layers import RMSNorm, geglu
+from .attention import Attention, KeysValues
+from .masks import Mask, vision_window_mask, window_mask
+from .moe import Experts, Router
+from .per_layer import (
+    add_nothing,
+    add_per_layer_input,
+    no_per_layer_inputs,
+    per_layer_inputs,
+)
+
+
+class MLP(nn.Module):
+    """GeGLU feed-forward network; twice as wide in KV-shared layers where asked."""
+
+    def __init__(self, config: TextConfig, layer: int):
+        super().__init__()
+        shared = layer >= config.first_kv_shared_layer
+        double = config.use_double_wide_mlp and shared
+        width = config.intermediate_size * (2 if double else 1)
+        self.gate_proj = nn.Linear(config.hidden_size, width, bias=False)
+        self.up_proj = nn.Linear(config.hidden_size, width, bias=False)
+        self.down_proj = nn.Linear(width, config.hidden_size, bias=False)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return self.down_proj(geglu(self.gate_proj(x), self.up_proj(x)))
+
+
+def _dense(layer: "DecoderLayer", h: mx.array) -> mx.array:
+    return layer.mlp(layer.pre_feedforward_layernorm(h))
+
+
+def _dense_and_experts(layer: "DecoderLayer", h: mx.array) -> mx.array:
+    tokens = h.reshape(-1, h.shape[-1])  # [T, hidden]
+    x = layer.pre_feedforward_layernorm_2(tokens)
+    sparse = layer.experts(x, *layer.router(tokens)).reshape(h.shape)
+    dense = layer.post_feedforward_layernorm_1(_dense(layer, h))
+    return dense + layer.post_feedforward_layernorm_2(sparse)
+
+
+class DecoderLayer(nn.Module):
+    """Attention, feed-forward and per-layer input, each with its own residual."""
+
+    def __init__(self, config: TextConfig, layer: int):
+        super().__init__()
+        hidden, eps = config.hidden_size, config.rms_norm_eps
+        self.self_attn = Attention(config, layer)
+        self.mlp = MLP(config, layer)
+        self.input_layernorm = RMSNorm(hidden, eps)
+        self.post_attention_layernorm = RMSNorm(hidden, eps)
+        self.pre_feedforward_layernorm = RMSNorm(hidden, eps)
+        self.post_feedforward_layernorm = RMSNorm(hidden, eps)
+        self.layer_scalar = mx.ones((1,))
+        self._feed_forward = _dense
+        self._add_per_layer = add_nothing
+        if config.enable_moe_block:
+            self.router = Router(config)
+            self.experts = Experts(config)
+            self.post_feedforward_layernorm_1 = RMSNorm(hidden, eps)
+            self.post_feedforward_layernorm_2 = RMSNorm(hidden, eps)
+            self.pre_feedforward_layernorm_2 = RMSNorm(hidden, eps)
+            self._feed_forward = _dense_and_experts
+        if size := config.hidden_size_per_layer_input:
+            self.per_layer_input_gate = nn.Linear(hidden, size, bias=False)
+            self.per_layer_projection = nn.Linear(size, hidden, bias=False)
+            self.post_per_layer_input_norm = RMSNorm(hidden, eps)
+            self._add_per_layer = add_per_layer_input
+
+    def __call__(
+        self, h: mx.array, attended: mx.array, per_layer_input: mx.array | None
+    ) -> mx.array:
+        """The layer behind its attention: all arguments and the result [B, L, …]."""
+        h = h + self.post_attention_layernorm(attended)
+        h = h + self.post_feedforward_layernorm(self._feed_forward(self, h))
+        h = self._add_per_layer(self, h, per_layer_input)
+        return h * self.layer_scalar
+
+
+class TextModel(nn.Module):
+    """Embeddings, layers and final norm; parameters named as on the Hub."""
+
+    def __init__(self, config: TextConfig):
+        super().__init__()
+        self.config = config
+        hidden, count = config.hidden_size, config.num_hidden_layers
+        self.embed_tokens = nn.Embedding(config.vocab_size, hidden)
+        self.layers = [DecoderLayer(config, layer) for layer in range(count)]
+        self.norm = RMSNorm(hidden, config.rms_norm_eps)
+        self.kv_sources = [config.kv_source(layer) for layer in range(count)]
+        self.last_own_layer = config.first_kv_shared_layer - 1
+        self.per_layer_size = size = config.hidden_size_per_layer_input
+        self._per_layer_inputs = no_per_layer_inputs
+        if size:
+            rows = config.vocab_size_per_layer_input
+            self.embed_tokens_per_layer = nn.Embedding(rows, count * size)
+            self.per_layer_model_projection = nn.Linear(
+                hidden, count * size, bias=False
+            )
+            self.per_layer_projection_norm = RMSNorm(size, config.rms_norm_eps)
+            self._per_layer_inputs = per_layer_inputs
+
+    def embed(self, tokens: mx.array) -> mx.array:
+        """Embeddings of `tokens` [B, L], scaled as the first layer expects them."""
+        return self.embed_tokens(tokens) * self.config.hidden_size**0.5
+
+    def __call__(
+        self,
+        tokens: mx.array,
+        cache: Sequence[LayerCache] | None = None,
+        embeddings: mx.array | None = None,
+        blocks: mx.array | None = None,
+        last_only: bool = False,
+    ) -> mx.array:
+        """Hidden states after the final norm.
+
+        tokens: ids [B, L], pad at the places of media.
+        cache: of the layers with own keys and values; they are appended to it.
+        embeddings: [B, L, hidden] in place of the embedded tokens.
+        blocks: numbers of pictures [B, L] (see `masks.vision_blocks`) or None.
+        last_only: return [B, 1, hidden]; what only serves earlier positions is not
+            computed.
+        """
+        h = self.embed(tokens) if embeddings is None else embeddings
+        inputs = self._per_layer_inputs(self, tokens, h)
+        offset = cache[0].offset if cache else 0
+        masks = self._masks(tokens.shape[1], offset, cache is not None, blocks)
+        kv: dict[int, KeysValues] = {}
+        for i, layer in enumerate(self.layers):
+            attention, x = layer.self_attn, layer.input_layernorm(h)
+            if attention.has_own_kv:
+                kv[i] = attention.keys_values(x, offset, cache[i] if cache else None)
+            if last_only and i == self.last_own_layer and h.shape[1] > 1:
+                offset += h.shape[1] - 1
+                h, x, inputs = h[:, -1:], x[:, -1:], [_last(y) for y in inputs]
+                kv, masks = self._seen_by_last(kv), {SLIDING: None, FULL: None}
+            source, mask = kv[self.kv_sources[i]], masks[self.config.layer_types[i]]
+            h = layer(h, attention(x, offset, source, mask), inputs[i])
+        return self.norm(h[:, -1:] if last_only else h)
+
+    def _masks(
+        self, L: int, offset: int, cached: bool, blocks: mx.array | None
+    ) -> dict[str, Mask]:
+        window = self.config.sliding_window
+        # A sliding cache hands out the window of the first query and what follows.
+        keys = min(offset, window - 1) + L if cached else L
+        full = None if L == 1 else "causal"
+        if blocks is not None and L > 1:
+            return {FULL: full, SLIDING: vision_window_mask(blocks, keys, window)}
+        return {FULL: full, SLIDING: window_mask(L, keys, window)}
+
+    def _seen_by_last(self, kv: dict[int, KeysValues]) -> dict[int, KeysValues]:
+        window = self.config.sliding_window
+        return {
+            i: (keys[:, :, -window:], values[:, :, -window:])
+            if self.config.is_sliding(i)
+            else (keys, values)
+            for i, (keys, values) in kv.items()
+        }
+
+
+def _last(x: mx.array | None) -> mx.array | None:
+    return None if x is None else x[:, -1:]
