@@ -1,0 +1,130 @@
+"""The reference implementation, filled with the tiny checkpoints' random weights."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from tiny_tensors import random_tensors, tensor_shapes
+from transformers import (
+    Gemma4Config,
+    Gemma4ForCausalLM,
+    Gemma4ForConditionalGeneration,
+    Gemma4TextConfig,
+)
+
+# Values of mm_token_type_ids, as the reference's processor assigns them.
+TYPES = {"image_token_id": 1, "video_token_id": 2, "audio_token_id": 3}
+
+
+def build(config: Mapping[str, Any], seed: int) -> Any:
+    """The reference model of a config.json dict, float32, plain attention."""
+    if config["model_type"] == "gemma4_text":
+        model = Gemma4ForCausalLM(_plain(Gemma4TextConfig(**config)))
+    else:
+        model = Gemma4ForConditionalGeneration(_plain(Gemma4Config(**config)))
+    tensors = random_tensors(tensor_shapes(config), seed)
+    state = {name: torch.from_numpy(t) for name, t in tensors.items()}
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    tied = {"lm_head.weight"} if config["tie_word_embeddings"] else set()
+    if set(missing) != tied or unexpected:
+        raise ValueError(f"missing {missing}, unexpected {unexpected}")
+    model.tie_weights()
+    return model.eval()
+
+
+def _plain(config: Any) -> Any:
+    for part in (config, config.get_text_config()):
+        part._attn_implementation = "eager"
+        part._experts_implementation = "eager"
+    return config
+
+
+def text_model(model: Any) -> Any:
+    """The text decoder inside either kind of model."""
+    inner = model.model
+    return getattr(inner, "language_model", inner)
+
+
+def shapes(config: Mapping[str, Any]) -> dict[str, list[int]]:
+    """Name -> shape as the reference builds the checkpoint, tied head left out."""
+    with torch.device("meta"):
+        if config["model_type"] == "gemma4_text":
+            model = Gemma4ForCausalLM(Gemma4TextConfig(**config))
+        else:
+            model = Gemma4ForConditionalGeneration(Gemma4Config(**config))
+    named = {name: list(t.shape) for name, t in model.state_dict().items()}
+    if config["tie_word_embeddings"]:
+        del named["lm_head.weight"]
+    return named
+
+
+def resaved(config: Mapping[str, Any]) -> str:
+    """config.json as the reference writes it when it saves a loaded checkpoint."""
+    return Gemma4Config(**config).to_json_string()
+
+
+@torch.no_grad()
+def logits(model: Any, tokens: list[int]) -> np.ndarray:
+    """[L, vocab] logits of one text prompt in one pass."""
+    return model(input_ids=torch.tensor([tokens])).logits[0].numpy()
+
+
+@torch.no_grad()
+def embedded_logits(
+    model: Any, config: Mapping[str, Any], tokens: list[int], embeddings: np.ndarray
+) -> np.ndarray:
+    """[L, vocab] logits of a prompt whose media positions hold given embeddings.
+
+    `embeddings` is [L, hidden], already scaled, as soft tokens arrive from a tower.
+    """
+    ids = torch.tensor([tokens])
+    types = torch.zeros_like(ids)
+    for key, value in TYPES.items():
+        types[ids == config[key]] = value
+    extra: dict[str, Any] = {}
+    if config["text_config"]["hidden_size_per_layer_input"]:
+        pad = config["text_config"]["pad_token_id"]
+        plain = torch.where(types > 0, pad, ids)
+        extra["per_layer_inputs"] = text_model(model).get_per_layer_inputs(plain)
+    out = model(
+        inputs_embeds=torch.from_numpy(embeddings)[None],
+        mm_token_type_ids=types,
+        **extra,
+    )
+    return out.logits[0].numpy()
+
+
+@contextmanager
+def recorded(model: Any, names: list[str]) -> Iterator[dict[str, np.ndarray]]:
+    """Inputs and outputs of the named text modules, filled while the model runs.
+
+    `NAME.in` is the first argument, `NAME.out` (`.out0`, `.out1`, … of a tuple) the
+    result; a batch of one is kept.
+    """
+    found: dict[str, np.ndarray] = {}
+    modules = dict(text_model(model).named_modules())
+
+    def hook(name: str) -> Any:
+        def record(_: Any, args: Any, kwargs: Any, result: Any) -> None:
+            first = args[0] if args else kwargs["hidden_states"]
+            found[f"{name}.in"] = first.detach().numpy().copy()
+            if isinstance(result, torch.Tensor):
+                found[f"{name}.out"] = result.detach().numpy().copy()
+                return
+            for i, part in enumerate(result):
+                if part is not None:
+                    found[f"{name}.out{i}"] = part.detach().numpy().copy()
+
+        return record
+
+    handles = [
+        modules[name].register_forward_hook(hook(name), with_kwargs=True)
+        for name in names
+    ]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
