@@ -1,0 +1,172 @@
+"""Loading: every layout and packing gives the model it stands for, and all of it."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import layouts
+import mlx.core as mx
+import numpy as np
+import pytest
+import tiny
+from mlx.utils import tree_flatten
+
+from mlx_gemma4 import load as public_load
+from mlx_gemma4.errors import CheckpointError
+from mlx_gemma4.load import SkippedTowerWarning, load_model
+
+TOKENS = tiny.random_tokens(20, seed=3)
+
+
+def logits_of(folder: Path, **options: Any) -> np.ndarray:
+    return tiny.logits(load_model(folder, **options), TOKENS)
+
+
+LAYOUTS = {
+    "hub": lambda t: t,
+    "mlx-lm": lambda t: layouts.renamed(layouts.split_experts(t), layouts.converted),
+    "switch_mlp": lambda t: layouts.renamed(
+        layouts.split_experts(t, ".switch_mlp"), layouts.converted
+    ),
+    "unfused": lambda t: layouts.renamed(
+        layouts.split_experts(t, ".experts"),
+        lambda n: n.removesuffix(".weight") if ".experts." in n else n,
+    ),
+    "single experts": layouts.single_experts,
+    "own names": lambda t: layouts.renamed(t, tiny.parameter_name),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("variant", ["demo", "untied"])
+def test_layouts_give_the_same_model(layout: str, variant: str, tmp_path: Path) -> None:
+    config = tiny.config_dict(variant)
+    tensors = LAYOUTS[layout](layouts.random_arrays(config))
+    model = load_model(layouts.save(tmp_path, config, tensors))
+    expected = tiny.logits(tiny.build(variant), TOKENS)
+    np.testing.assert_array_equal(tiny.logits(model, TOKENS), expected)
+
+
+@pytest.mark.parametrize("variant", tiny.VARIANTS)
+def test_shards_and_unused_keys_and_values_change_nothing(
+    variant: str, tmp_path: Path
+) -> None:
+    tiny.write_checkpoint(tmp_path, variant, shards=3, unused_kv=True)
+    expected = tiny.logits(tiny.build(variant), TOKENS)
+    np.testing.assert_array_equal(logits_of(tmp_path), expected)
+
+
+def test_text_only_experts_in_mlx_lm_layout(tmp_path: Path) -> None:
+    config = tiny.config_dict(
+        "text", enable_moe_block=True, num_experts=4, top_k_experts=2
+    ) | {"moe_intermediate_size": 24}
+    tensors = layouts.random_arrays(config)
+    hub = logits_of(layouts.save(tmp_path / "hub", config, tensors))
+    split = layouts.split_experts(tensors)
+    assert any(name.startswith("model.layers.0.experts.switch_glu") for name in split)
+    mlx = logits_of(layouts.save(tmp_path / "mlx", config, split))
+    np.testing.assert_array_equal(mlx, hub)
+
+
+def test_float32_on_the_cpu_and_any_dtype_on_request(tmp_path: Path) -> None:
+    config = tiny.config_dict("demo", hidden_size=64, intermediate_size=64)
+    tensors = {
+        n: t.astype(mx.bfloat16) for n, t in layouts.random_arrays(config).items()
+    }
+    how = {"bits": 4, "group_size": 64}
+    quantised, _ = layouts.packed(tensors, lambda m: how if ".mlp." in m else None)
+    folder = layouts.save(tmp_path, {**config, "quantization": how}, quantised)
+    for dtype in (None, mx.float32, mx.bfloat16, mx.float16):
+        parameters = dict(tree_flatten(load_model(folder, dtype).parameters()))
+        found = {a.dtype for a in parameters.values()} - {mx.uint32}
+        on_cpu = mx.default_device().type == mx.DeviceType.cpu
+        assert found == {dtype or (mx.float32 if on_cpu else mx.bfloat16)}
+    with pytest.raises(ValueError, match="dtype is .*int32; it must be float32"):
+        load_model(folder, mx.int32)
+
+
+def test_skipped_towers_are_said(tmp_path: Path) -> None:
+    config = tiny.config_dict("E2B")
+    tensors = layouts.random_arrays(config)
+    for name in ("vision_tower.a.weight", "vision_tower.b", "audio_tower.c.input_max"):
+        tensors[f"model.{name}"] = mx.ones((2,))
+    layouts.save(tmp_path / "hub", config, tensors)
+    said = r"vision tower \(2 tensors\)"
+    with pytest.warns(SkippedTowerWarning, match=rf"audio tower \(1 tensors\), {said}"):
+        logits = logits_of(tmp_path / "hub")
+    np.testing.assert_array_equal(logits, tiny.logits(tiny.build("E2B"), TOKENS))
+    layouts.save(tmp_path / "mlx", config, layouts.renamed(tensors, layouts.converted))
+    with pytest.warns(SkippedTowerWarning, match=said):
+        load_model(tmp_path / "mlx")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["mlp.up_proj.weight", "layer_scalar"])
+def test_values_that_are_not_finite(name: str, value: float, tmp_path: Path) -> None:
+    config = tiny.config_dict("E2B")
+    tensors = layouts.random_arrays(config)
+    full = f"model.language_model.layers.2.{name}"
+    tensors[full] = mx.concatenate([tensors[full].flatten()[:-1], mx.array([value])])
+    tensors[full] = tensors[full].reshape(tiny.tensor_shapes(config)[full])
+    with pytest.raises(CheckpointError, match=f"NaN or infinite values in {full}"):
+        load_model(layouts.save(tmp_path, config, tensors))
+
+
+def test_large_but_finite_values_are_accepted(tmp_path: Path) -> None:
+    """A sum that overflows float16 is no error; a value that does is one."""
+    config = tiny.config_dict("31B")
+    tensors = layouts.random_arrays(config)
+    name = "model.language_model.layers.0.mlp.up_proj.weight"
+    tensors[name] = mx.full(tensors[name].shape, 60000.0)
+    model = load_model(layouts.save(tmp_path, config, tensors), mx.float16)
+    assert model.language_model.layers[0].mlp.up_proj.weight.max().item() == 60000
+    tensors[name] = tensors[name] * 2
+    with pytest.raises(CheckpointError, match="do not fit into .*float16"):
+        load_model(layouts.save(tmp_path, config, tensors), mx.float16)
+
+
+@pytest.mark.parametrize("quantised", [False, True])
+def test_no_second_copy_of_the_weights(
+    quantised: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the files' tensors nor the model's untrained ones pile up."""
+    sizes = {"hidden_size": 512, "intermediate_size": 1024}
+    config = tiny.config_dict("31B", vocab_size=4096, **sizes)
+    how = {"bits": 8, "group_size": 32}
+    tensors = {
+        n: t.astype(mx.bfloat16) for n, t in layouts.random_arrays(config).items()
+    }
+    if quantised:
+        tensors, _ = layouts.packed(tensors, lambda _: how)
+        config["quantization"] = how
+    folder = layouts.save(tmp_path, config, tensors)
+    del tensors
+    monkeypatch.setattr(sys.modules["mlx_gemma4.load"], "GROUP", 2**20)
+    mx.clear_cache()
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    model = load_model(folder, mx.float32)
+    peak = mx.get_peak_memory() - before
+    final = sum(a.nbytes for a in dict(tree_flatten(model.parameters())).values())
+    assert final > 14 * 2**20
+    assert peak < 1.35 * final
+
+
+def test_load_gives_model_and_processor(demo_folder: Path) -> None:
+    model, processor = public_load(demo_folder)
+    vocabulary = model.config.text_config.vocab_size
+    inputs = processor([{"role": "user", "content": "Hello"}])
+    assert model(inputs.tokens).shape == (1, inputs.tokens.shape[1], vocabulary)
+
+
+def test_a_wrong_config_is_refused_before_any_tensor(tmp_path: Path) -> None:
+    tiny.write_checkpoint(tmp_path, "E2B")
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "new_attention": 1}))
+    with pytest.raises(CheckpointError, match="not know: new_attention"):
+        load_model(tmp_path)
+    path.write_text("{")
+    with pytest.raises(CheckpointError, match="config.json is not valid JSON"):
+        load_model(tmp_path)
