@@ -1,0 +1,95 @@
+"""What a conversation has already read, so that each turn reads only what is new.
+
+A turn's prompt repeats the conversation. Its longest common beginning with what the
+cache holds is kept: by rollback where the sliding layers still reach, else from one of
+the pins set at the turn's boundaries. Old thoughts that drop out of the history, or an
+edited message, thus cost only what stands behind them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .cache import (
+    Snapshot,
+    most_rollback,
+    restore,
+    rollback,
+    snapshot,
+    snapshot_reach,
+)
+from .model import Gemma4
+
+PINS = 3  # each holds one window (and slack) of every sliding layer
+
+
+@dataclass(frozen=True)
+class Pin:
+    """A snapshot after `offset` tokens that reaches back to `reach`."""
+
+    offset: int
+    reach: int
+    snapshot: Snapshot
+
+    def lands_at(self, wanted: int) -> int | None:
+        """The best position at or below `wanted` to be had from this pin."""
+        if self.offset <= wanted:
+            return self.offset
+        return wanted if self.reach <= wanted else None
+
+
+class PrefixCache:
+    """The caches of one conversation and the tokens they hold."""
+
+    def __init__(self, model: Gemma4):
+        self._model = model
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.cache = self._model.make_cache()
+        self.tokens: list[int] = []
+        self._pins: list[Pin] = []
+
+    def reuse(self, tokens: Sequence[int]) -> int:
+        """Go back to the longest usable beginning of `tokens`; return its length.
+
+        At least one token is always left to read, since its logits are wanted.
+        """
+        if self.cache[0].offset != len(self.tokens):
+            self.clear()  # an interrupted call left the two out of step
+        wanted = min(_common(self.tokens, tokens), len(tokens) - 1)
+        if len(self.tokens) - wanted <= most_rollback(self.cache):
+            self._back_to(wanted)
+            return wanted
+        landings = [(pin.lands_at(wanted), pin) for pin in self._pins]
+        reachable = [(at, pin) for at, pin in landings if at is not None]
+        if not reachable:
+            self.clear()
+            return 0
+        position, pin = max(reachable, key=lambda pair: pair[0])
+        restore(self.cache, pin.snapshot)
+        del self.tokens[pin.offset :]
+        self._back_to(position)
+        return position
+
+    def pin(self) -> None:
+        """Make the present position one that later turns can return to."""
+        offset = len(self.tokens)
+        if offset == 0 or any(pin.offset == offset for pin in self._pins):
+            return
+        pinned = snapshot(self.cache)
+        self._pins.append(Pin(offset, snapshot_reach(pinned), pinned))
+        del self._pins[:-PINS]
+
+    def _back_to(self, position: int) -> None:
+        rollback(self.cache, len(self.tokens) - position)
+        del self.tokens[position:]
+        self._pins = [pin for pin in self._pins if pin.offset <= position]
+
+
+def _common(a: Sequence[int], b: Sequence[int]) -> int:
+    """Length of the common beginning."""
+    for i, (x, y) in enumerate(zip(a, b, strict=False)):
+        if x != y:
+            return i
+    return min(len(a), len(b))
