@@ -1,0 +1,127 @@
+"""`gemma4 chat`: one answer, or a conversation."""
+
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import options
+from .errors import UsageError, reported
+from .inputs import has_piped_input, read_piped_text, read_tools, whole_prompt
+from .render import Screen
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from .session import Session
+
+DEMO = "demo"
+
+
+def chat(
+    prompt: Annotated[
+        str | None,
+        typer.Argument(
+            help="What to ask. Without it a conversation starts; - is standard input.",
+            show_default=False,
+        ),
+    ] = None,
+    model: options.Model = None,
+    system: options.System = None,
+    think: options.Think = False,
+    show_thinking: options.ShowThinking = None,
+    tools: options.Tools = None,
+    temperature: options.Temperature = None,
+    top_p: options.TopP = None,
+    top_k: options.TopK = None,
+    min_p: options.MinP = 0.0,
+    repetition_penalty: options.RepetitionPenalty = 1.0,
+    seed: options.Seed = None,
+    max_tokens: options.MaxTokens = None,
+    stop: options.Stop = None,
+    as_json: options.Json = False,
+    stats: options.Stats = False,
+    interactive: options.Interactive = False,
+    no_history: options.NoHistory = False,
+) -> None:
+    """Ask one question, or hold a conversation.
+
+    Text piped in goes before the prompt. Only answers are printed to stdout.
+    """
+    with reported(as_json):
+        question = read_question(prompt, interactive)
+        settings = Settings(
+            temperature=temperature,
+            top_p=top_p,
+            top_k=top_k,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            max_tokens=max_tokens,
+            seed=seed,
+            stop=tuple(stop or ()),
+            think=think,
+        )
+        screen = Screen(show_thinking, as_json)
+        session = open_session(model, settings, screen, system, tools)
+        session.show_stats = stats
+        if interactive or question is None:
+            talk(session, question, keep_history=not no_history)
+        else:
+            session.show(session.chat.ask(question))
+
+
+def read_question(prompt: str | None, interactive: bool) -> str | None:
+    """The prompt with what was piped in before it; None starts a conversation."""
+    if prompt is None and (interactive or sys.stdin.isatty()):
+        return None
+    piped = ""
+    if prompt == "-" or (has_piped_input() and not interactive):
+        piped = read_piped_text()
+    question = whole_prompt(prompt, piped)
+    if not question:
+        raise UsageError('The prompt is empty. Ask something: gemma4 chat "…"')
+    return question
+
+
+def open_session(
+    name: str | None,
+    settings: Settings,
+    screen: Screen,
+    system: str | None,
+    tools_file: Path | None,
+) -> "Session":
+    """Loads the model; `name` None means the demo model."""
+    tools = read_tools(tools_file) if tools_file else None
+    if name is None:
+        name = DEMO
+        screen.note("No --model and no GEMMA4_MODEL: using the built-in demo model.")
+    screen.passing(f"Loading {name} …")
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            start = time.perf_counter()
+            from mlx_gemma4 import load
+
+            from .conversation import Conversation
+            from .session import Session
+
+            model, processor = load(name)
+            seconds = time.perf_counter() - start
+    finally:
+        screen.passed()
+    for warning in caught:
+        screen.note(f"Warning: {warning.message}")
+    if processor.template is not None and processor.template.stale:
+        screen.note(f"Warning: {processor.template.stale}")
+    chat = Conversation(model, processor, settings, system, tools)
+    return Session(chat, screen, name, seconds)
+
+
+def talk(session: "Session", first: str | None, keep_history: bool) -> None:
+    from .commands import complete
+    from .interactive import converse
+    from .lines import open_reader
+
+    converse(session, open_reader(complete, keep_history), first)

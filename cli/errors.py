@@ -1,0 +1,113 @@
+"""Exit codes, and how an error is said: one line, what went wrong and the remedy.
+
+0 done, 1 unexpected error, 2 wrong usage, 3 model not found or damaged, 4 not
+enough memory, 5 bad input file, 130 stopped with Ctrl-C. A reader that closes the
+pipe early (`gemma4 chat … | head -1`) is no error.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from mlx_gemma4 import errors
+
+FAILED = 1
+USAGE = 2
+MODEL = 3
+MEMORY = 4
+INPUT = 5
+STOPPED = 130
+
+# What MLX says when an allocation is refused; it raises a plain RuntimeError.
+OUT_OF_MEMORY = (
+    "[malloc",
+    "[metal::malloc]",
+    "Unable to allocate",
+    "Insufficient Memory",
+)
+MEMORY_HINT = "Choose a smaller or more strongly quantised model, or close other apps."
+
+
+class InputError(ValueError):
+    """A file or standard input that cannot be used."""
+
+
+class UsageError(ValueError):
+    """Options or a prompt that make no sense together."""
+
+
+def exit_code(error: BaseException) -> int:
+    """The exit code for an error, by kind."""
+    kinds: list[tuple[type[BaseException] | tuple[type[BaseException], ...], int]] = [
+        (KeyboardInterrupt, STOPPED),
+        ((UsageError, errors.ChatError), USAGE),
+        ((errors.ModelNotFoundError, errors.CheckpointError), MODEL),
+        (MemoryError, MEMORY),
+        ((InputError, errors.MediaError), INPUT),
+    ]
+    for kind, code in kinds:
+        if isinstance(error, kind):
+            return code
+    refused = isinstance(error, RuntimeError) and any(
+        words in str(error) for words in OUT_OF_MEMORY
+    )
+    return MEMORY if refused else FAILED
+
+
+def explain(error: BaseException, code: int) -> tuple[str, str | None]:
+    """Message and remedy. Library errors carry their remedy in the message."""
+    if code == STOPPED:
+        return "stopped", None
+    if code == MEMORY:
+        return f"not enough memory: {error}".rstrip(": "), MEMORY_HINT
+    if code == FAILED:
+        hint = "Set GEMMA4_DEBUG=1 to see where."
+        return f"{type(error).__name__}: {error}", hint
+    return str(error), None
+
+
+def report(code: int, message: str, hint: str | None, as_json: bool) -> int:
+    """Says an error on stderr; returns its exit code."""
+    if as_json:
+        error = {"code": code, "message": message, "hint": hint}
+        text = json.dumps({"error": error}, ensure_ascii=False)
+    elif code == STOPPED:
+        text = "(stopped)"
+    else:
+        text = f"gemma4: {message}" + (f"\n{hint}" if hint else "")
+    print(text, file=sys.stderr, flush=True)
+    return code
+
+
+def report_usage(error: typer.TyperException, as_json: bool) -> int:
+    """A mistake on the command line, found by typer."""
+    message = error.format_message()
+    return report(error.exit_code, message, "Try 'gemma4 --help'.", as_json)
+
+
+def discard_stdout() -> None:
+    """After a closed pipe: keeps Python from failing again when it flushes."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextmanager
+def reported(as_json: bool) -> Iterator[None]:
+    """Runs a command's body; any error ends it with a line and an exit code."""
+    try:
+        yield
+        sys.stdout.flush()
+    except typer.Exit:
+        raise
+    except BrokenPipeError:
+        discard_stdout()
+        raise typer.Exit(0) from None
+    except (Exception, KeyboardInterrupt) as error:
+        if os.environ.get("GEMMA4_DEBUG"):
+            raise
+        code = exit_code(error)
+        message, hint = explain(error, code)
+        raise typer.Exit(report(code, message, hint, as_json)) from None

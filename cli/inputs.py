@@ -1,0 +1,78 @@
+"""What comes in beside the prompt: standard input and the tools file."""
+
+import json
+import os
+import stat
+import sys
+from pathlib import Path
+from typing import Any
+
+from mlx_gemma4.errors import ChatError
+
+from .errors import InputError
+
+MAGIC = {
+    b"\x89PNG": "a PNG picture",
+    b"\xff\xd8\xff": "a JPEG picture",
+    b"GIF8": "a GIF picture",
+    b"RIFF": "a WAV recording or WebP picture",
+    b"fLaC": "a FLAC recording",
+    b"OggS": "an Ogg recording",
+    b"ID3": "an MP3 recording",
+    b"%PDF": "a PDF document",
+    b"\x1f\x8b": "gzip-compressed data",
+    b"PK\x03\x04": "a zip archive",
+}
+
+
+def has_piped_input() -> bool:
+    """Whether standard input is a pipe, file or socket, not a terminal or null."""
+    if sys.stdin is None or sys.stdin.closed:
+        return False
+    try:
+        mode = os.fstat(sys.stdin.fileno()).st_mode
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
+
+
+def read_piped_text() -> str:
+    """All of standard input as text. Raises InputError for anything else."""
+    data = sys.stdin.buffer.read()
+    for magic, kind in MAGIC.items():
+        if data.startswith(magic):
+            raise InputError(f"Standard input is {kind}; only text can be piped in.")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"Standard input is not UTF-8 text (byte {error.start}). "
+            "Convert it first, for example with iconv -t utf-8."
+        ) from None
+    if "\0" in text:
+        raise InputError("Standard input is binary; only text can be piped in.")
+    return text
+
+
+def whole_prompt(prompt: str | None, piped: str) -> str:
+    """Piped text goes before the prompt, a blank line between them."""
+    asked = "" if prompt in (None, "-") else prompt or ""
+    return "\n\n".join(part for part in (piped.strip(), asked.strip()) if part)
+
+
+def read_tools(path: Path) -> list[dict[str, Any]]:
+    """Tool declarations: a JSON list of functions, wrapped as OpenAI's or bare."""
+    try:
+        tools = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror}.") from None
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON: {error}.") from None
+    if not isinstance(tools, list) or not tools:
+        raise InputError(f"{path} has to hold a JSON list of tools.")
+    from mlx_gemma4.tools import plain_tools
+
+    try:
+        return plain_tools(tools)
+    except ChatError as error:
+        raise InputError(f"{path}: {error}") from None

@@ -1,0 +1,148 @@
+"""Reads what the user types: with line editing on a terminal, plainly elsewhere.
+
+A message may span lines: Alt-Enter starts a new one, as does Enter after a
+backslash, and a message opened with three double quotes runs to the next three.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+from prompt_toolkit.document import Document
+from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+from prompt_toolkit.input import Input
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.output import Output
+
+QUOTES = '"""'
+
+
+class Reader(Protocol):
+    def read(self, prompt: str, draft: str = "") -> str:
+        """One message. Raises EOFError at the end of input."""
+        ...
+
+
+def unfinished(text: str) -> bool:
+    """Whether Enter after `text` continues the message."""
+    if text.lstrip().startswith(QUOTES):
+        return text.count(QUOTES) == 1
+    return text.endswith("\\")
+
+
+def message_text(text: str) -> str:
+    """What was typed, without the marks of a multi-line message."""
+    stripped = text.strip()
+    if stripped.startswith(QUOTES):
+        return stripped.removeprefix(QUOTES).removesuffix(QUOTES).strip("\n")
+    return text.replace("\\\n", "\n")
+
+
+def state_folder() -> Path:
+    """Where the history file lives, by the XDG rules, on macOS too."""
+    base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(base).expanduser() / "gemma4"
+
+
+def open_history() -> History:
+    """The history file, readable by its owner only; memory if it cannot be had."""
+    path = state_folder() / "history"
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+        path.chmod(0o600)
+    except OSError as error:
+        print(f"No history is kept: {error}", file=sys.stderr)
+        return InMemoryHistory()
+    return FileHistory(path)
+
+
+class WordCompleter(Completer):
+    """Completes slash commands and their words; `complete` lists what may follow."""
+
+    def __init__(self, complete: Callable[[str], Iterable[str]]) -> None:
+        self.complete = complete
+
+    def get_completions(
+        self, document: Document, complete_event: CompleteEvent
+    ) -> Iterator[Completion]:
+        before = document.text_before_cursor
+        word = before.rsplit(" ", 1)[-1]
+        for candidate in self.complete(before):
+            if candidate.startswith(word):
+                yield Completion(candidate, start_position=-len(word))
+
+
+def key_bindings() -> KeyBindings:
+    bindings = KeyBindings()
+
+    @bindings.add("enter")
+    def _(event: KeyPressEvent) -> None:
+        buffer = event.current_buffer
+        if unfinished(buffer.text):
+            buffer.insert_text("\n")
+        else:
+            buffer.validate_and_handle()
+
+    @bindings.add("escape", "enter")
+    def _(event: KeyPressEvent) -> None:
+        event.current_buffer.insert_text("\n")
+
+    return bindings
+
+
+class TerminalReader:
+    """Line editing, history and completion."""
+
+    def __init__(
+        self,
+        complete: Callable[[str], Iterable[str]],
+        history: History,
+        input: Input | None = None,
+        output: Output | None = None,
+    ) -> None:
+        self.session: PromptSession[str] = PromptSession(
+            multiline=True,
+            history=history,
+            completer=WordCompleter(complete),
+            complete_while_typing=False,
+            enable_open_in_editor=True,
+            key_bindings=key_bindings(),
+            prompt_continuation="... ",
+            input=input,
+            output=output,
+        )
+
+    def read(self, prompt: str, draft: str = "") -> str:
+        return message_text(self.session.prompt(prompt, default=draft))
+
+
+class PlainReader:
+    """Lines from standard input. A prompt is shown only if someone types there."""
+
+    def read(self, prompt: str, draft: str = "") -> str:
+        text = self._line(prompt)
+        while unfinished(text):
+            text += "\n" + self._line("... ")
+        return message_text(text)
+
+    def _line(self, prompt: str) -> str:
+        if sys.stdin.isatty():
+            print(prompt, end="", file=sys.stderr, flush=True)
+        line = sys.stdin.readline()
+        if not line:
+            raise EOFError
+        return line.rstrip("\r\n")
+
+
+def open_reader(complete: Callable[[str], Iterable[str]], keep_history: bool) -> Reader:
+    """The reader that suits where the command runs."""
+    terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    if not terminal or os.environ.get("TERM") in (None, "", "dumb"):
+        return PlainReader()
+    history = open_history() if keep_history else InMemoryHistory()
+    return TerminalReader(complete, history)

@@ -1,0 +1,99 @@
+"""The options that commands share, each declared once."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        envvar="GEMMA4_MODEL",
+        help="A folder, a Hub id (owner/name), or demo.",
+    ),
+]
+System = Annotated[
+    str | None, typer.Option("--system", "-s", help="The system instruction.")
+]
+Think = Annotated[
+    bool, typer.Option("--think/--no-think", help="Let the model think first.")
+]
+ShowThinking = Annotated[
+    bool | None,
+    typer.Option(
+        "--show-thinking/--hide-thinking",
+        help="Print thoughts to stderr. On a terminal they are shown by default.",
+    ),
+]
+Tools = Annotated[
+    Path | None,
+    typer.Option(
+        "--tools",
+        metavar="FILE",
+        help="A JSON file with a list of tools the model may call. "
+        "Calls are printed, never run.",
+    ),
+]
+Temperature = Annotated[
+    float | None,
+    typer.Option("--temperature", min=0.0, help="0 always takes the likeliest token."),
+]
+TopP = Annotated[
+    float | None,
+    typer.Option(
+        "--top-p", min=0.0, max=1.0, help="Sample from this share of probability."
+    ),
+]
+TopK = Annotated[
+    int | None,
+    typer.Option("--top-k", min=0, help="Sample from this many tokens; 0 is all."),
+]
+MinP = Annotated[
+    float,
+    typer.Option(
+        "--min-p", min=0.0, max=1.0, help="Drop tokens below this share of the best."
+    ),
+]
+RepetitionPenalty = Annotated[
+    float,
+    typer.Option(
+        "--repetition-penalty", min=0.01, help="Above 1 discourages repetition."
+    ),
+]
+Seed = Annotated[
+    int | None,
+    typer.Option("--seed", min=0, help="Makes sampling repeatable."),
+]
+MaxTokens = Annotated[
+    int | None,
+    typer.Option("--max-tokens", min=1, help="The longest answer, in tokens."),
+]
+Stop = Annotated[
+    list[str] | None,
+    typer.Option("--stop", help="End the answer before this text. Repeatable."),
+]
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="Print one JSON object per answer; errors likewise."),
+]
+Stats = Annotated[
+    bool, typer.Option("--stats", help="Print speed and memory to stderr.")
+]
+Interactive = Annotated[
+    bool,
+    typer.Option(
+        "--interactive",
+        "-i",
+        help="Hold a conversation, also when standard input is a pipe.",
+    ),
+]
+NoHistory = Annotated[
+    bool,
+    typer.Option(
+        "--no-history",
+        envvar="GEMMA4_NO_HISTORY",
+        help="Do not keep what is typed at the prompt.",
+    ),
+]

@@ -1,0 +1,137 @@
+"""What is printed where: answers to stdout, everything else to stderr.
+
+Answers are streamed as plain text. stderr is coloured on a terminal only, and not
+when NO_COLOR is set or TERM is dumb.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from mlx_gemma4.generate import Stats
+    from mlx_gemma4.tools import ToolCall
+
+DIM = "\x1b[2m"
+RESET = "\x1b[0m"
+ERASE_LINE = "\r\x1b[K"
+
+# Control characters of a model's answer could move the cursor or retitle the
+# window. C0 and C1 but for newline and tab are dropped on a terminal.
+CONTROLS = {c: None for c in (*range(32), *range(127, 160)) if chr(c) not in "\n\t"}
+
+
+def coloured(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Whether escape sequences may be written to `stream`."""
+    if environ.get("NO_COLOR") or environ.get("TERM") == "dumb":
+        return False
+    if environ.get("FORCE_COLOR", "0") != "0":
+        return True
+    return stream.isatty()
+
+
+def stats_line(stats: "Stats") -> str:
+    """`412 tok · 61.3 tok/s · ttft 0.31 s · prefill 1,240 tok/s · peak 4.7 GB`."""
+    cached = f" ({stats.cached_tokens:,} cached)" if stats.cached_tokens else ""
+    return " · ".join(
+        (
+            f"{stats.completion_tokens:,} tok",
+            f"{stats.decode_tps:.1f} tok/s",
+            f"ttft {stats.time_to_first_token:.2f} s",
+            f"prefill {stats.prefill_tps:,.0f} tok/s{cached}",
+            f"peak {size(stats.peak_memory)}",
+        )
+    )
+
+
+def size(count: int) -> str:
+    """Bytes in the unit that reads best."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
+def call_line(call: "ToolCall") -> str:
+    """A tool call as one line of JSON."""
+    return json.dumps(
+        {"name": call.name, "arguments": call.arguments}, ensure_ascii=False
+    )
+
+
+class Screen:
+    """One command's output. Text arrives in pieces and is shown at once."""
+
+    def __init__(
+        self, show_thinking: bool | None = None, as_json: bool = False
+    ) -> None:
+        self.as_json = as_json
+        self.colour = coloured(sys.stderr, os.environ)
+        terminal = sys.stdout.isatty() and sys.stderr.isatty()
+        self.show_thinking = terminal if show_thinking is None else show_thinking
+        self.clean = sys.stdout.isatty()
+        self._open: TextIO | None = None  # the stream with an unfinished line
+        self._thinking = False
+
+    def answer(self, text: str) -> None:
+        self._end_thought()
+        self._write(sys.stdout, text)
+
+    def thought(self, text: str) -> None:
+        if not self.show_thinking:
+            return
+        if not self._thinking and self.colour:
+            sys.stderr.write(DIM)
+        self._thinking = True
+        self._write(sys.stderr, text)
+
+    def tool_call(self, call: "ToolCall") -> None:
+        self.end()
+        self._write(sys.stdout, call_line(call) + "\n")
+
+    def end(self) -> None:
+        """Closes an unfinished line, so that what follows starts a new one."""
+        self._end_thought()
+        if self._open is not None:
+            self._write(self._open, "\n")
+
+    def json(self, value: Mapping[str, object]) -> None:
+        """One JSON object on one line of stdout."""
+        print(json.dumps(value, ensure_ascii=False), flush=True)
+
+    def note(self, text: str) -> None:
+        """A line beside the answer, on stderr."""
+        self.end()
+        if self.as_json:
+            line = json.dumps({"note": text}, ensure_ascii=False)
+        else:
+            line = f"{DIM}{text}{RESET}" if self.colour else text
+        print(line, file=sys.stderr, flush=True)
+
+    def passing(self, text: str) -> None:
+        """A line on stderr that `passed` takes away again; only on a terminal."""
+        if self.colour and sys.stderr.isatty():
+            print(f"{DIM}{text}{RESET}", end="", file=sys.stderr, flush=True)
+
+    def passed(self) -> None:
+        if self.colour and sys.stderr.isatty():
+            print(ERASE_LINE, end="", file=sys.stderr, flush=True)
+
+    def _end_thought(self) -> None:
+        if not self._thinking:
+            return
+        self._thinking = False
+        if self._open is not None:
+            self._write(sys.stderr, "\n")
+        if self.colour:
+            sys.stderr.write(RESET)
+            sys.stderr.flush()
+
+    def _write(self, stream: TextIO, text: str) -> None:
+        if not text:
+            return
+        if self.clean:
+            text = text.translate(CONTROLS)
+        # First, since Ctrl-C may come as soon as the text is out.
+        self._open = None if text.endswith("\n") else stream
+        stream.write(text)
+        stream.flush()

@@ -1,0 +1,117 @@
+"""What `gemma4` says when something is wrong, and with which exit code."""
+
+import json
+import shutil
+
+import pytest
+
+from mlx_gemma4 import errors
+from mlx_gemma4.cli.errors import InputError, UsageError, exit_code
+
+
+def assert_fails(run, code: int, *said: str) -> None:
+    """Failed with `code`, nothing on stdout, a line or two on stderr, no traceback."""
+    assert run.returncode == code, run.stderr
+    assert run.stdout == ""
+    assert "Traceback" not in run.stderr
+    assert len(run.stderr.strip().splitlines()) <= 3, run.stderr
+    for words in said:
+        assert words in run.stderr
+
+
+def test_missing_folder(gemma4):
+    run = gemma4("chat", "-m", "./nowhere", "hi")
+    assert_fails(run, 3, "nowhere")
+
+
+def test_hub_model_out_of_reach(gemma4):
+    run = gemma4("chat", "-m", "google/gemma-4-E2B-it", "hi")
+    assert_fails(run, 3, "google/gemma-4-E2B-it")
+
+
+@pytest.mark.parametrize("damage", ["config.json", "model.safetensors"])
+def test_damaged_model(gemma4, demo_folder, damage):
+    broken = gemma4.folder / "broken"
+    shutil.copytree(demo_folder, broken)
+    file = broken / damage
+    file.write_bytes(file.read_bytes()[:100])
+    assert_fails(gemma4("chat", "-m", "broken", "hi"), 3, damage)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("chat", "--colour", "hi"),
+        ("chat", "--temperature", "-1", "hi"),
+        ("chat", "--top-p", "1.5", "hi"),
+        ("chat", "--max-tokens", "0", "hi"),
+        ("chat", "--seed", "many", "hi"),
+        ("chat", "one", "two"),
+        ("sing",),
+    ],
+)
+def test_wrong_usage(gemma4, arguments):
+    assert_fails(gemma4(*arguments), 2, "--help")
+
+
+@pytest.mark.parametrize("stdin", [None, "", " \n"])
+def test_empty_prompt(gemma4, stdin):
+    assert_fails(gemma4("chat", "-m", "demo", " ", stdin=stdin), 2, "empty")
+    assert_fails(gemma4("chat", "-m", "demo", stdin=stdin), 2, "empty")
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"\x89PNG\r\n\x1a\n rest", "PNG"),
+        (b"caf\xe9 latin", "UTF-8"),
+        (b"a\0b", "binary"),
+    ],
+)
+def test_binary_input(gemma4, data, said):
+    assert_fails(gemma4("chat", "-m", "demo", "hi", stdin=data), 5, said)
+
+
+@pytest.mark.parametrize("content", [None, "{", "{}", "[]", "[3]", '[{"type": "x"}]'])
+def test_bad_tools_file(gemma4, content):
+    if content is not None:
+        (gemma4.folder / "tools.json").write_text(content)
+    run = gemma4("chat", "-m", "demo", "hi", "--tools", "tools.json")
+    assert_fails(run, 5, "tools.json")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("-m", "./nowhere", "hi"), 3),
+        (("-m", "demo", ""), 2),
+        (("-m", "demo", "--top-p", "2", "hi"), 2),
+    ],
+)
+def test_errors_as_json(gemma4, arguments, code):
+    run = gemma4("chat", "--json", *arguments)
+    assert (run.returncode, run.stdout) == (code, "")
+    error = json.loads(run.stderr)["error"]
+    assert set(error) == {"code", "message", "hint"}
+    assert error["code"] == code and error["message"]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (KeyboardInterrupt(), 130),
+        (UsageError(), 2),
+        (errors.ChatError(), 2),
+        (errors.ModelNotFoundError(), 3),
+        (errors.CheckpointError(), 3),
+        (MemoryError(), 4),
+        (RuntimeError("[metal::malloc] Attempting to allocate 9 bytes"), 4),
+        (InputError(), 5),
+        (errors.MediaError(), 5),
+        (RuntimeError("else"), 1),
+        (ValueError("else"), 1),
+        (OSError("else"), 1),
+    ],
+)
+def test_each_kind_of_error_has_its_exit_code(error, code):
+    assert exit_code(error) == code
