@@ -7,6 +7,7 @@
 import json
 import shutil
 from collections.abc import Mapping
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ __all__ = [
     "write_checkpoint",
 ]
 
-DEMO = Path(__file__).resolve().parent.parent / "assets" / "demo"
+DEMO = Path(str(files("mlx_gemma4.assets") / "demo"))
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
