@@ -46,7 +46,9 @@ GELU_CUBIC = GELU_LINEAR * 0.044715
 @fused
 def geglu(gate: mx.array, up: mx.array) -> mx.array:
     """`gelu(gate) * up` with the tanh form of GELU."""
-    return gate * up * mx.sigmoid(gate * (GELU_LINEAR + GELU_CUBIC * (gate * gate)))
+    # The sigmoid first: in float16 gate * up may overflow where the gate is shut.
+    shape = gate * (GELU_LINEAR + GELU_CUBIC * (gate * gate))
+    return gate * mx.sigmoid(shape) * up
 
 
 @fused

@@ -6,12 +6,16 @@ rest stays put.
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from .config import RopeParameters
 from .errors import CheckpointError
+
+Rotation = Callable[[mx.array], mx.array]
 
 
 def rope_periods(head_dim: int, rope: RopeParameters) -> mx.array:
@@ -46,3 +50,24 @@ class RoPE(nn.Module):
             offset=offset,
             freqs=self._periods,
         )
+
+    def at(self, offset: int, length: int, dtype: mx.Dtype) -> Rotation:
+        """The rotation of `[B, H, length, D]` at `offset`, to be used by many layers.
+
+        On a CPU, where MLX has no kernel for it, the angles are then computed once.
+        """
+        if mx.metal.is_available():
+            return partial(self, offset=offset)
+        positions = mx.arange(offset, offset + length, dtype=mx.float32)
+        angles = positions[:, None] / self._periods
+        cos, sin = mx.cos(angles), mx.sin(angles)
+        cos = mx.concatenate([cos, cos], axis=-1).astype(dtype)
+        sin = mx.concatenate([-sin, sin], axis=-1).astype(dtype)
+        return partial(_rotate, cos, sin)
+
+
+def _rotate(cos: mx.array, sin: mx.array, x: mx.array) -> mx.array:
+    """`x` turned by `cos` and `sin` [L, D], the first half of `sin` negated."""
+    half = x.shape[-1] // 2
+    swapped = mx.concatenate([x[..., half:], x[..., :half]], axis=-1)
+    return x * cos + swapped * sin

@@ -58,3 +58,8 @@ def test_half_precision_stays_half(dtype: mx.Dtype) -> None:
     assert norm(x).dtype == dtype
     assert geglu(x, x).dtype == dtype
     assert soft_cap(x, 30.0).dtype == dtype
+
+
+def test_geglu_in_float16_where_the_product_would_overflow() -> None:
+    gate, up = mx.array([-300.0, 300.0], mx.float16), mx.array([300.0, 2.0], mx.float16)
+    assert geglu(gate, up).tolist() == [0.0, 600.0]

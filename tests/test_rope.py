@@ -63,6 +63,15 @@ def test_offset_continues_the_sequence() -> None:
     np.testing.assert_allclose(parts, rope(x, 0), atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", [SLIDING, FULL])
+@pytest.mark.parametrize("offset", [0, 5, 3000])
+def test_one_rotation_for_many_layers(kind: str, offset: int) -> None:
+    rope = RoPE(32, PARAMETERS[kind])
+    x = mx.array(tiny.random_tensor("x", (2, 3, 7, 32), 0))
+    shared = rope.at(offset, 7, x.dtype)(x)
+    np.testing.assert_allclose(shared, rope(x, offset), atol=2e-6 + 3e-7 * offset)
+
+
 def test_unknown_type_is_named() -> None:
     with pytest.raises(CheckpointError, match="yarn"):
         rope_periods(16, RopeParameters("yarn", 1e4))

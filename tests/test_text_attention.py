@@ -32,16 +32,18 @@ def test_equals_the_reference(kind: str) -> None:
     source = text.kv_source(i)
     x = mx.array(blocks[f"layers.{i}.self_attn.in"])
     source_x = mx.array(blocks[f"layers.{source}.self_attn.in"])
-    kv = model.layers[source].self_attn.keys_values(source_x, 0, None)
     L = x.shape[1]
+    turns = model.language_model.rotations(0, L, x.dtype)
+    rotate = turns[text.layer_types[i]]
+    kv = model.layers[source].self_attn.keys_values(source_x, rotate, None)
     mask = window_mask(L, L, tiny.WINDOW) if text.is_sliding(i) else "causal"
-    out = model.layers[i].self_attn(x, 0, kv, mask)
+    out = model.layers[i].self_attn(x, rotate, kv, mask)
     golden.check_block(out, blocks[f"layers.{i}.self_attn.out0"])
 
 
 def names(variant: str, layer: int) -> set[str]:
     attention = tiny.build(variant).layers[layer].self_attn
-    return {name for name in attention.children() if name != "rope"}
+    return set(attention.children())
 
 
 def test_modules_follow_the_kind_of_layer() -> None:

@@ -18,7 +18,7 @@ import mlx.nn as nn
 from ..cache import LayerCache
 from ..config import TextConfig
 from ..layers import RMSNorm, rms_normalize
-from ..rope import RoPE
+from ..rope import Rotation
 from .masks import Mask, attend
 
 KeysValues = tuple[mx.array, mx.array]
@@ -38,7 +38,6 @@ class Attention(nn.Module):
     def __init__(self, config: TextConfig, layer: int):
         super().__init__()
         hidden, bias = config.hidden_size, config.attention_bias
-        kind = config.layer_types[layer]
         self.eps = config.rms_norm_eps
         self.head_dim = config.layer_head_dim(layer)
         self.heads = config.num_attention_heads
@@ -47,7 +46,6 @@ class Attention(nn.Module):
         self.q_proj = nn.Linear(hidden, width, bias=bias)
         self.q_norm = RMSNorm(self.head_dim, self.eps)
         self.o_proj = nn.Linear(width, hidden, bias=bias)
-        self.rope = RoPE(self.head_dim, config.rope_parameters[kind])
         self.has_own_kv = layer < config.first_kv_shared_layer
         if not self.has_own_kv:
             return
@@ -60,9 +58,9 @@ class Attention(nn.Module):
             self._values = _own_values
 
     def keys_values(
-        self, x: mx.array, offset: int, cache: LayerCache | None
+        self, x: mx.array, rotate: Rotation, cache: LayerCache | None
     ) -> KeysValues:
-        """Project `x` [B, L, hidden] standing at `offset` and append it to `cache`.
+        """Project `x` [B, L, hidden], rotate the keys, and append both to `cache`.
 
         Returns keys and values [B, H_kv, S, D] of everything the layer may attend to.
         """
@@ -70,18 +68,18 @@ class Attention(nn.Module):
         raw = self.k_proj(x)
         values = self._values(self, x, raw).reshape(B, L, self.kv_heads, self.head_dim)
         keys = self.k_norm(raw.reshape(B, L, self.kv_heads, self.head_dim))
-        keys = self.rope(keys.transpose(0, 2, 1, 3), offset)  # [B, H_kv, L, D]
+        keys = rotate(keys.transpose(0, 2, 1, 3))  # [B, H_kv, L, D]
         values = rms_normalize(values, self.eps).transpose(0, 2, 1, 3)
         if cache is None:
             return keys, values
         return cache.update_and_fetch(keys, values)
 
     def __call__(
-        self, x: mx.array, offset: int, kv: KeysValues, mask: Mask
+        self, x: mx.array, rotate: Rotation, kv: KeysValues, mask: Mask
     ) -> mx.array:
-        """Attend from `x` [B, L, hidden] standing at `offset` to `kv`."""
+        """Attend from `x` [B, L, hidden], its queries rotated, to `kv`."""
         B, L, _ = x.shape
         queries = self.q_norm(self.q_proj(x).reshape(B, L, self.heads, self.head_dim))
-        queries = self.rope(queries.transpose(0, 2, 1, 3), offset)  # [B, H, L, D]
+        queries = rotate(queries.transpose(0, 2, 1, 3))  # [B, H, L, D]
         out = attend(queries, *kv, mask)
         return self.o_proj(out.transpose(0, 2, 1, 3).reshape(B, L, -1))

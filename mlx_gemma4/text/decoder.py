@@ -12,8 +12,9 @@ import mlx.nn as nn
 from ..cache import LayerCache
 from ..config import FULL, SLIDING, TextConfig
 from ..layers import RMSNorm, geglu
+from ..rope import RoPE, Rotation
 from .attention import Attention, KeysValues
-from .masks import Mask, vision_window_mask, window_mask
+from .masks import Mask, causal_mask, vision_window_mask, window_mask
 from .moe import Experts, Router
 from .per_layer import (
     add_nothing,
@@ -100,6 +101,10 @@ class TextModel(nn.Module):
         self.layers = [DecoderLayer(config, layer) for layer in range(count)]
         self.norm = RMSNorm(hidden, config.rms_norm_eps)
         self.kv_sources = [config.kv_source(layer) for layer in range(count)]
+        self._ropes = {
+            kind: RoPE(config.layer_head_dim(layer), config.rope_parameters[kind])
+            for layer, kind in enumerate(config.layer_types)
+        }
         self.last_own_layer = config.first_kv_shared_layer - 1
         self.per_layer_size = size = config.hidden_size_per_layer_input
         self._per_layer_inputs = no_per_layer_inputs
@@ -137,18 +142,27 @@ class TextModel(nn.Module):
         inputs = self._per_layer_inputs(self, tokens, h)
         offset = cache[0].offset if cache else 0
         masks = self._masks(tokens.shape[1], offset, cache is not None, blocks)
+        turns = self.rotations(offset, tokens.shape[1], h.dtype)
         kv: dict[int, KeysValues] = {}
         for i, layer in enumerate(self.layers):
             attention, x = layer.self_attn, layer.input_layernorm(h)
+            kind = self.config.layer_types[i]
             if attention.has_own_kv:
-                kv[i] = attention.keys_values(x, offset, cache[i] if cache else None)
+                own = cache[i] if cache else None
+                kv[i] = attention.keys_values(x, turns[kind], own)
             if last_only and i == self.last_own_layer and h.shape[1] > 1:
-                offset += h.shape[1] - 1
+                turns = self.rotations(offset + h.shape[1] - 1, 1, h.dtype)
                 h, x, inputs = h[:, -1:], x[:, -1:], [_last(y) for y in inputs]
                 kv, masks = self._seen_by_last(kv), {SLIDING: None, FULL: None}
-            source, mask = kv[self.kv_sources[i]], masks[self.config.layer_types[i]]
-            h = layer(h, attention(x, offset, source, mask), inputs[i])
+            attended = attention(x, turns[kind], kv[self.kv_sources[i]], masks[kind])
+            h = layer(h, attended, inputs[i])
         return self.norm(h[:, -1:] if last_only else h)
+
+    def rotations(
+        self, offset: int, length: int, dtype: mx.Dtype
+    ) -> dict[str, Rotation]:
+        """Of each kind of layer, for `length` positions from `offset` on."""
+        return {k: rope.at(offset, length, dtype) for k, rope in self._ropes.items()}
 
     def _masks(
         self, L: int, offset: int, cached: bool, blocks: mx.array | None
@@ -156,7 +170,7 @@ class TextModel(nn.Module):
         window = self.config.sliding_window
         # A sliding cache hands out the window of the first query and what follows.
         keys = min(offset, window - 1) + L if cached else L
-        full = None if L == 1 else "causal"
+        full = causal_mask(L, offset + L)
         if blocks is not None and L > 1:
             return {FULL: full, SLIDING: vision_window_mask(blocks, keys, window)}
         return {FULL: full, SLIDING: window_mask(L, keys, window)}

@@ -10,12 +10,16 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-BLOCK = 256  # queries that share a slice of keys in banded attention
+BLOCK = 128  # queries that share a slice of keys in banded attention
 
 
 @dataclass(frozen=True)
 class Band:
-    """The window mask of many queries, applied block by block, not as an array."""
+    """The window mask of many queries, applied block by block, not as an array.
+
+    Most scores of a long chunk are hidden: those of later keys, and of keys that the
+    window has left behind. What no query of a block sees is never computed.
+    """
 
     window: int
 
@@ -26,17 +30,27 @@ Mask = mx.array | Band | str | None
 def window_mask(queries: int, keys: int, window: int) -> Mask:
     """Mask of a sliding layer: bool `[queries, keys]`, True = attend.
 
-    None where nothing is hidden, "causal" where the window does not bite, a Band where
-    most of the array would be False.
+    None where nothing is hidden, a Band for many queries, "causal" where the window
+    does not bite.
     """
     if queries == 1 and keys <= window:
         return None
+    if queries > BLOCK:
+        return Band(window)
     if keys <= window:
         return "causal"
-    if queries > BLOCK and keys >= 2 * window:
-        return Band(window)
     distance = _distance(queries, keys)
     return (distance >= 0) & (distance < window)
+
+
+def causal_mask(queries: int, keys: int) -> Mask:
+    """Mask of a full layer.
+
+    On a GPU MLX's own causal attention skips what is hidden; on a CPU a Band does.
+    """
+    if mx.metal.is_available():
+        return None if queries == 1 else "causal"
+    return window_mask(queries, keys, window=keys)
 
 
 def attend(queries: mx.array, keys: mx.array, values: mx.array, mask: Mask) -> mx.array:
