@@ -4,6 +4,8 @@ Tensors are read, converted and checked in groups, so that no second copy of the
 weights exists at any time, and then never touched again.
 """
 
+import math
+import os
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,7 +15,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_unflatten
 
-from .checkpoint import listed, read_tensors
+from .checkpoint import StoredTensor, listed, read_tensors
 from .config import Config
 from .errors import CheckpointError
 from .hub import resolve
@@ -24,7 +26,9 @@ from .weights import Place, Plan, plan_weights
 
 # Bytes evaluated together: enough to keep the disk busy, little beside any model.
 GROUP = 64 * 2**20
-DTYPES = (mx.float32, mx.bfloat16, mx.float16)
+STORED = {"F32": mx.float32, "BF16": mx.bfloat16, "F16": mx.float16}
+DTYPES = tuple(STORED.values())
+BYTES = {"U32": 4, "U8": 1}  # of what keeps its type; all else takes the model's
 
 
 class SkippedTowerWarning(UserWarning):
@@ -40,11 +44,12 @@ def load(
 
     path_or_repo: a folder, a Hub id (`org/name`, `org/name@revision`) or "demo".
     dtype: of all weights that are not quantised, and of the scales and biases of those
-        that are. None keeps what the files have on a GPU, and takes float32 on the CPU,
-        where MLX computes bfloat16 coarsely or not at all.
+        that are. None takes that of the embeddings in the files on a GPU, and float32
+        on the CPU, where MLX computes bfloat16 coarsely or not at all.
     tqdm_class: progress bar of a download.
 
-    Warns with SkippedTowerWarning. Raises ModelNotFoundError and CheckpointError.
+    Warns with SkippedTowerWarning. Raises ModelNotFoundError, CheckpointError, and
+    MemoryError where the weights would not fit.
     """
     folder = resolve(path_or_repo, tqdm_class)
     config = Config.from_file(folder / "config.json")
@@ -58,8 +63,6 @@ def load_model(
     """The model of a local folder alone; `config` if it has been read already."""
     if dtype is not None and dtype not in DTYPES:
         raise ValueError(f"dtype is {dtype}; it must be float32, bfloat16 or float16.")
-    if dtype is None and mx.default_device().type == mx.DeviceType.cpu:
-        dtype = mx.float32
     model = Gemma4(config or Config.from_file(folder / "config.json"))
     tensors = read_tensors(folder)
     plan = plan_weights(model, tensors)
@@ -71,6 +74,8 @@ def load_model(
             SkippedTowerWarning,
             stacklevel=2,
         )
+    dtype = dtype or _own_dtype(plan, tensors)
+    _check_memory(folder, plan, tensors, dtype)
     _quantize(model, plan.packings)
     files = sorted({tensor.file for tensor in tensors.values()})
     weights = dict(_evaluated(plan, _read(files), dtype))
@@ -78,6 +83,41 @@ def load_model(
     _set_table_dtypes(model, model.language_model.norm.weight.dtype)
     model.eval()
     return model
+
+
+def _own_dtype(plan: Plan, tensors: Mapping[str, StoredTensor]) -> mx.Dtype:
+    """One dtype for all: a single float32 tensor would turn all that follows it."""
+    if mx.default_device().type == mx.DeviceType.cpu:
+        return mx.float32
+    for parameter in ("embed_tokens.scales", "embed_tokens.weight", "norm.weight"):
+        for _, name in plan.sources.get(f"language_model.{parameter}", ()):
+            if tensors[name].dtype in STORED:
+                return STORED[tensors[name].dtype]
+    return mx.bfloat16
+
+
+def _check_memory(
+    folder: Path, plan: Plan, tensors: Mapping[str, StoredTensor], dtype: mx.Dtype
+) -> None:
+    """Refuse at once what the system would swap or abort over later."""
+    names = [name for sources in plan.sources.values() for _, name in sources]
+    needed = 0
+    for tensor in (tensors[name] for name in names):
+        size = BYTES.get(tensor.dtype, dtype.size)
+        needed += size * math.prod(tensor.shape)
+    limit = memory_limit()
+    if needed > limit:
+        raise MemoryError(
+            f"The weights in {folder} take {needed / 1e9:.1f} GB, but a model may use "
+            f"at most {limit / 1e9:.1f} GB here."
+        )
+
+
+def memory_limit() -> int:
+    """Bytes that weights can take: the GPU's working set, or all memory on a CPU."""
+    if mx.metal.is_available():
+        return int(mx.device_info()["max_recommended_working_set_size"])
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _read(files: list[Path]) -> dict[str, mx.array]:
@@ -94,13 +134,13 @@ def _read(files: list[Path]) -> dict[str, mx.array]:
 
 
 def _evaluated(
-    plan: Plan, arrays: dict[str, mx.array], dtype: mx.Dtype | None
+    plan: Plan, arrays: dict[str, mx.array], dtype: mx.Dtype
 ) -> Iterator[tuple[str, mx.array]]:
     """The parameters, group by group. Taken out of `arrays`, which would keep them."""
     group: dict[str, mx.array] = {}
     for parameter, sources in plan.sources.items():
         array = _join([(where, arrays.pop(name)) for where, name in sources])
-        if dtype is not None and mx.issubdtype(array.dtype, mx.floating):
+        if mx.issubdtype(array.dtype, mx.floating):
             array = array.astype(dtype)
         group[parameter] = array
         if sum(a.nbytes for a in group.values()) >= GROUP:

@@ -170,3 +170,31 @@ def test_a_wrong_config_is_refused_before_any_tensor(tmp_path: Path) -> None:
     path.write_text("{")
     with pytest.raises(CheckpointError, match="config.json is not valid JSON"):
         load_model(tmp_path)
+
+
+def test_weights_that_do_not_fit_are_refused_before_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensors = tiny.write_checkpoint(tmp_path, "31B")
+    needed = sum(tensor.size for tensor in tensors.values()) * 4
+    module = sys.modules["mlx_gemma4.load"]
+    monkeypatch.setattr(module, "memory_limit", lambda: needed)
+    load_model(tmp_path)
+    monkeypatch.setattr(module, "memory_limit", lambda: needed - 1)
+    with pytest.raises(MemoryError, match="at most"):
+        load_model(tmp_path)
+    load_model(tmp_path, mx.float16)
+
+
+def test_one_dtype_throughout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU the embeddings' dtype holds for all: float32 would spread."""
+    tiny.write_checkpoint(tmp_path, "E2B", dtype=mx.bfloat16)
+    file = tmp_path / "model.safetensors"
+    tensors = mx.load(str(file))
+    assert isinstance(tensors, dict)
+    name = "model.language_model.layers.0.layer_scalar"
+    mx.save_safetensors(str(file), tensors | {name: tensors[name].astype(mx.float32)})
+    module = sys.modules["mlx_gemma4.load"]
+    monkeypatch.setattr(module.mx, "default_device", lambda: mx.Device(mx.gpu))
+    model = load_model(tmp_path)
+    assert {x.dtype for _, x in tree_flatten(model.parameters())} == {mx.bfloat16}
