@@ -18,6 +18,7 @@ evaluators run on them.
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Never
 
 import mlx.core as mx
 
@@ -41,14 +42,59 @@ class LayerSnapshot:
     values: mx.array | None = None
     valid: bool = True
 
+    @property
+    def nbytes(self) -> int:
+        return sum(x.nbytes for x in (self.keys, self.values) if x is not None)
 
-class FullCache:
-    """Keys and values [B, H, S, D] of a full layer."""
+
+class _Buffers:
+    """What both kinds share: keys and values [B, H, S, D] up to position `offset`."""
 
     def __init__(self) -> None:
         self.offset = 0
         self.keys: mx.array | None = None
         self.values: mx.array | None = None
+
+    @property
+    def most_rollback(self) -> int:
+        """How many tokens can be taken back exactly."""
+        return self.offset
+
+    def trim(self, n: int) -> int:
+        """Take back the last `n` tokens or all there are; returns how many.
+
+        Raises CacheError when that is not exact.
+        """
+        n = min(n, self.offset)
+        _check_rollback(n, self.most_rollback)
+        self.offset -= n
+        return n
+
+    def is_trimmable(self) -> bool:
+        return True
+
+    def empty(self) -> bool:
+        return self.keys is None
+
+    @property
+    def state(self) -> tuple[mx.array, ...]:
+        """The arrays to evaluate after a prefill."""
+        return tuple(x for x in (self.keys, self.values) if x is not None)
+
+    @property
+    def meta_state(self) -> Never:
+        raise CacheError("These caches cannot be saved to a file.")
+
+    @property
+    def nbytes(self) -> int:
+        return sum(array.nbytes for array in self.state)
+
+
+class FullCache(_Buffers):
+    """Everything a full layer has read."""
+
+    def __init__(self) -> None:
+        super().__init__()
         self._snapshots: list[weakref.ref[LayerSnapshot]] = []
 
     def update_and_fetch(
@@ -64,15 +110,8 @@ class FullCache:
         self.offset = end
         return self.keys[:, :, :end], self.values[:, :, :end]
 
-    @property
-    def most_rollback(self) -> int:
-        """How many tokens can be taken back exactly."""
-        return self.offset
-
     def trim(self, n: int) -> int:
-        """Take back the last `n` tokens. Raises CacheError when that is not exact."""
-        _check_rollback(n, self.most_rollback)
-        self.offset -= n
+        n = super().trim(n)
         for snapshot in filter(None, (ref() for ref in self._snapshots)):
             snapshot.valid = snapshot.valid and snapshot.offset <= self.offset
         return n
@@ -90,29 +129,12 @@ class FullCache:
     def restore(self, snapshot: LayerSnapshot) -> None:
         self.trim(self.offset - snapshot.offset)
 
-    def is_trimmable(self) -> bool:
-        return True
 
-    def empty(self) -> bool:
-        return self.keys is None
-
-    @property
-    def state(self) -> tuple[mx.array, ...]:
-        """The arrays to evaluate after a prefill."""
-        return _arrays(self.keys, self.values)
-
-    @property
-    def nbytes(self) -> int:
-        return sum(array.nbytes for array in self.state)
-
-
-class SlidingCache:
-    """Keys and values [B, H, S, D] of a sliding layer: one window and some slack."""
+class SlidingCache(_Buffers):
+    """What a sliding layer still needs: one window and some slack."""
 
     def __init__(self, window: int, slack: int = SLACK):
-        self.offset = 0
-        self.keys: mx.array | None = None
-        self.values: mx.array | None = None
+        super().__init__()
         self.first = 0  # position of slot 0
         self.seen = window - 1  # earlier positions that the next query sees
         self.kept = self.seen + slack
@@ -172,41 +194,27 @@ class SlidingCache:
         """How many tokens can be taken back exactly."""
         return self._held if self.first == 0 else max(0, self._held - self.seen)
 
-    def trim(self, n: int) -> int:
-        """Take back the last `n` tokens. Raises CacheError when that is not exact."""
-        _check_rollback(n, self.most_rollback)
-        self.offset -= n
-        return n
-
     def snapshot(self) -> LayerSnapshot:
         held = min(self._held, self.kept)
         first, end = self.offset - held, self._held
-        copies = (_copy(x[:, :, end - held : end], held) for x in self.state)
-        return LayerSnapshot(self.offset, first and first + self.seen, *copies)
+        reach = first + self.seen if first else 0
+        if self.keys is None or self.values is None:
+            return LayerSnapshot(self.offset, reach)
+        keys = _copy(self.keys[:, :, end - held : end], held)
+        values = _copy(self.values[:, :, end - held : end], held)
+        return LayerSnapshot(self.offset, reach, keys, values)
 
     def can_restore(self, snapshot: LayerSnapshot) -> bool:
         return True
 
     def restore(self, snapshot: LayerSnapshot) -> None:
-        self.offset = snapshot.offset
-        self.keys, self.values = snapshot.keys, snapshot.values
-        held = 0 if self.keys is None else self.keys.shape[2]
-        self.first = self.offset - held
-
-    def is_trimmable(self) -> bool:
-        return True
-
-    def empty(self) -> bool:
-        return self.keys is None
-
-    @property
-    def state(self) -> tuple[mx.array, ...]:
-        """The arrays to evaluate after a prefill."""
-        return _arrays(self.keys, self.values)
-
-    @property
-    def nbytes(self) -> int:
-        return sum(array.nbytes for array in self.state)
+        self.offset = self.first = snapshot.offset
+        self.keys = self.values = None
+        if snapshot.keys is not None and snapshot.values is not None:
+            # A copy: what follows must not be written into the snapshot.
+            self.keys = _copy(snapshot.keys, self.capacity)
+            self.values = _copy(snapshot.values, self.capacity)
+            self.first -= snapshot.keys.shape[2]
 
 
 LayerCache = FullCache | SlidingCache
@@ -241,7 +249,10 @@ def rollback(cache: Sequence[LayerCache], n: int) -> None:
 
 def snapshot(cache: Sequence[LayerCache]) -> Snapshot:
     """Pin the present position, to be returned to by `restore`."""
-    return tuple(layer.snapshot() for layer in cache)
+    pinned = tuple(layer.snapshot() for layer in cache)
+    # Now: an unevaluated copy would keep the whole buffer it is taken from.
+    mx.eval([(part.keys, part.values) for part in pinned])
+    return pinned
 
 
 def snapshot_reach(pinned: Snapshot) -> int:
@@ -289,7 +300,3 @@ def _copy(x: mx.array, slots: int) -> mx.array:
     fresh = mx.zeros((B, H, slots, D), x.dtype)
     fresh[:, :, :used] = x
     return fresh
-
-
-def _arrays(*arrays: mx.array | None) -> tuple[mx.array, ...]:
-    return tuple(array for array in arrays if array is not None)

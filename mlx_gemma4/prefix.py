@@ -17,9 +17,11 @@ from .cache import (
     snapshot,
     snapshot_reach,
 )
+from .errors import CacheError
 from .model import Gemma4
 
-PINS = 3  # each holds one window (and slack) of every sliding layer
+PINS = 3
+PIN_BYTES = 2**29  # of all pins; each holds one window of every sliding layer
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Pin:
     offset: int
     reach: int
     snapshot: Snapshot
+    passing: bool = False
 
     def lands_at(self, wanted: int) -> int | None:
         """The best position at or below `wanted` to be had from this pin."""
@@ -49,6 +52,10 @@ class PrefixCache:
         self.cache = self._model.make_cache()
         self.tokens: list[int] = []
         self._pins: list[Pin] = []
+
+    def check_model(self, model: Gemma4) -> None:
+        if model is not self._model:
+            raise CacheError("This prefix cache belongs to another model.")
 
     def reuse(self, tokens: Sequence[int]) -> int:
         """Go back to the longest usable beginning of `tokens`; return its length.
@@ -72,14 +79,21 @@ class PrefixCache:
         self._back_to(position)
         return position
 
-    def pin(self) -> None:
-        """Make the present position one that later turns can return to."""
+    def pin(self, passing: bool = False) -> None:
+        """Make the present position one that later turns can return to.
+
+        passing: only until the next pin, which takes its place.
+        """
         offset = len(self.tokens)
         if offset == 0 or any(pin.offset == offset for pin in self._pins):
             return
+        if self._pins and self._pins[-1].passing:
+            self._pins.pop()
         pinned = snapshot(self.cache)
-        self._pins.append(Pin(offset, snapshot_reach(pinned), pinned))
-        del self._pins[:-PINS]
+        self._pins.append(Pin(offset, snapshot_reach(pinned), pinned, passing))
+        size = sum(part.nbytes for part in pinned)
+        most = min(PINS, PIN_BYTES // size) if size else PINS
+        del self._pins[: -max(1, most)]
 
     def _back_to(self, position: int) -> None:
         rollback(self.cache, len(self.tokens) - position)

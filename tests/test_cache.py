@@ -218,6 +218,19 @@ def test_a_snapshot_can_be_restored_again_and_again() -> None:
         caches.restore(cache, pinned)
 
 
+def test_what_follows_a_restore_is_not_written_into_the_snapshot() -> None:
+    cache = SlidingCache(window=8, slack=caches.STEP)
+    old = mx.random.normal((1, 1, 2 * caches.STEP, 4))
+    cache.update_and_fetch(old, old)
+    pinned = cache.snapshot()
+    assert pinned.keys is not None
+    before = np.array(pinned.keys)
+    cache.restore(pinned)
+    cache.trim(3)
+    mx.eval(cache.update_and_fetch(mx.ones((1, 1, 1, 4)), mx.ones((1, 1, 1, 4))))
+    assert np.array_equal(pinned.keys, before)
+
+
 def test_a_snapshot_of_the_empty_cache() -> None:
     model = small("demo")
     cache = model.make_cache()
