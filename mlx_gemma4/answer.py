@@ -75,6 +75,7 @@ class Writer:
         self._stop_tokens = frozenset(processor.generation.stop_tokens)
         self._detokenizer = processor.tokenizer.detokenizer()
         special = processor.tokenizer.special_tokens
+        self._special_ids = frozenset(special.values())
         self._splitter = Splitter(inside_thought, special)
         self._stops = StopStrings(stop)
         self._called = False
@@ -82,7 +83,9 @@ class Writer:
     def take(self, token: int, last: bool) -> Chunk:
         """The chunk of one more token; `last` says that no further one will come."""
         ends = token in self._stop_tokens
-        text = self._detokenizer.add(token)  # a stop mark may close a call
+        # A stop mark may close a call; a stop token of plain text says nothing.
+        silent = ends and token not in self._special_ids
+        text = "" if silent else self._detokenizer.add(token)
         if ends or last:
             text += self._detokenizer.finish()
         pieces = self._splitter.feed(text)

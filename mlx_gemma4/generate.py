@@ -6,80 +6,26 @@ KV-shared layers and the head, and earlier chunks only fill the caches.
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, Literal, cast
 
 import mlx.core as mx
 
-from .errors import ChatError
+from .answer import Chunk, Response, Stats, Writer
+from .errors import ChatError, CheckpointError
 from .model import Gemma4
 from .prefix import PrefixCache
 from .processor import Processor
 from .sampling import Sampler, Sampling
-from .splitter import Piece, Splitter, StopStrings, opens_thought
-from .tools import ToolCall, parse_call
+from .splitter import opens_thought
+
+__all__ = ["Chunk", "Response", "Stats", "generate", "stream_generate"]
 
 PREFILL_STEP = 1024  # tokens read at once: bounds the memory of a long prompt
 CLEAR_EVERY = 256  # decoded tokens between returns of unused memory
 
-FinishReason = Literal["stop", "length", "tool_calls"]
-
-
-@dataclass
-class Stats:
-    """What a call did and took. Times in seconds, memory in bytes.
-
-    prompt_tokens counts all of the prompt, cached_tokens those of it that were already
-    in the prefix cache.
-    """
-
-    prompt_tokens: int
-    cached_tokens: int
-    seed: int
-    completion_tokens: int = 0
-    time_to_first_token: float = 0.0
-    prefill_seconds: float = 0.0
-    decode_seconds: float = 0.0
-    peak_memory: int = 0
-
-    @property
-    def prefill_tps(self) -> float:
-        """Prompt tokens read per second, the cached ones not counted."""
-        read = self.prompt_tokens - self.cached_tokens
-        return read / self.prefill_seconds if self.prefill_seconds else 0.0
-
-    @property
-    def decode_tps(self) -> float:
-        """Tokens per second after the first."""
-        later = self.completion_tokens - 1
-        return later / self.decode_seconds if self.decode_seconds else 0.0
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """What one generated token added. The last chunk has a finish_reason and stats.
-
-    text is new answer, thought new thinking, tool_calls the calls it completed.
-    """
-
-    text: str
-    token: int
-    thought: str = ""
-    tool_calls: tuple[ToolCall, ...] = ()
-    finish_reason: FinishReason | None = None
-    stats: Stats | None = None
-
-
-@dataclass
-class Response:
-    """A whole answer; `tokens` are the generated ids, the stop token included."""
-
-    text: str = ""
-    thought: str = ""
-    tool_calls: list[ToolCall] = field(default_factory=list)
-    tokens: list[int] = field(default_factory=list)
-    finish_reason: FinishReason = "stop"
-    stats: Stats | None = None
+Pins = Literal["both", "end", "none"]  # ends of the new part that get a pin
 
 
 def generate(
@@ -105,17 +51,17 @@ def stream_generate(
     processor: Processor,
     messages: Sequence[Mapping[str, Any]] | None = None,
     *,
-    tokens: Sequence[int] | None = None,
+    tokens: Sequence[int] | mx.array | None = None,
     tools: Sequence[Mapping[str, Any]] | None = None,
     thinking: bool = False,
     max_tokens: int | None = None,
     temperature: float | None = None,
     top_p: float | None = None,
     top_k: int | None = None,
-    min_p: float = 0.0,
-    repetition_penalty: float = 1.0,
+    min_p: float | None = None,
+    repetition_penalty: float | None = None,
     seed: int | None = None,
-    stop: Sequence[str] = (),
+    stop: str | Sequence[str] | None = None,
     prefix: PrefixCache | None = None,
     prefill_step: int = PREFILL_STEP,
 ) -> Iterator[Chunk]:
@@ -129,52 +75,91 @@ def stream_generate(
     Raises ChatError for a conversation or an option that cannot be honoured, before
     anything is computed.
     """
-    defaults = processor.generation
-    sampling = Sampling(
-        defaults.temperature if temperature is None else temperature,
-        defaults.top_p if top_p is None else top_p,
-        defaults.top_k if top_k is None else top_k,
-        min_p,
-        repetition_penalty,
-        seed,
+    sampling = _sampling(
+        processor, temperature, top_p, top_k, min_p, repetition_penalty, seed
     )
+    pins = _pins(messages) if prefix else "none"
     prefix = prefix or PrefixCache(model)
-    prompt, text = _prompt(processor, messages, tokens, tools, thinking, prefix)
+    prefix.check_model(model)
+    vocab = model.config.text_config.vocab_size
+    ids = None if tokens is None else _ids(tokens, vocab)
+    prompt, text = _prompt(processor, messages, ids, tools, thinking, prefix)
     limit = _token_limit(model, len(prompt), max_tokens)
-    sampler = Sampler(sampling, prompt, model.config.text_config.vocab_size)
-    writer = _Writer(processor, opens_thought(text), stop)
     if prefill_step < 1:
         raise ChatError(f"prefill_step is {prefill_step}; it must be 1 or more.")
-    # A tool's answer continues a turn; only a turn's own start is worth a pin.
-    pins = not messages or messages[-1].get("role") != "tool"
+    sampler = Sampler(sampling, prompt, vocab)
+    stops = (stop,) if isinstance(stop, str) else stop or ()
+    writer = Writer(processor, opens_thought(text), stops)
     return _run(model, prompt, limit, sampler, writer, prefix, pins, prefill_step)
+
+
+def _sampling(
+    processor: Processor,
+    temperature: float | None,
+    top_p: float | None,
+    top_k: int | None,
+    min_p: float | None,
+    repetition_penalty: float | None,
+    seed: int | None,
+) -> Sampling:
+    """The options, and the checkpoint's own settings for those that are None."""
+    own = processor.generation
+    return Sampling(
+        own.temperature if temperature is None else temperature,
+        own.top_p if top_p is None else top_p,
+        own.top_k if top_k is None else top_k,
+        own.min_p if min_p is None else min_p,
+        own.repetition_penalty if repetition_penalty is None else repetition_penalty,
+        seed,
+    )
+
+
+def _ids(tokens: Any, vocab: int) -> list[int]:
+    """Ids of a list, or of an array `[L]` or `[1, L]`."""
+    ids = tokens.tolist() if hasattr(tokens, "tolist") else list(tokens)
+    if len(ids) == 1 and isinstance(ids[0], list):
+        ids = ids[0]
+    if not ids:
+        raise ChatError("tokens is empty; give at least one id.")
+    for token in ids:
+        if not isinstance(token, int):
+            raise ChatError(f"tokens holds {token!r}, which is no id.")
+        if not 0 <= token < vocab:
+            raise ChatError(
+                f"Token {token} is not in this model's vocabulary (0 to {vocab - 1})."
+            )
+    return ids
 
 
 def _prompt(
     processor: Processor,
     messages: Sequence[Mapping[str, Any]] | None,
-    tokens: Sequence[int] | None,
+    ids: list[int] | None,
     tools: Sequence[Mapping[str, Any]] | None,
     thinking: bool,
     prefix: PrefixCache,
 ) -> tuple[list[int], str]:
     """Ids and text of the prompt."""
-    if (messages is None) == (tokens is None):
-        raise ChatError("Give either messages or tokens.")
-    if messages is not None:
+    if messages is not None and ids is None:
         text = processor(messages, tools=tools, thinking=thinking).text
         return processor.tokenizer.continue_tokens(prefix.tokens, text), text
-    prompt = [int(token) for token in tokens or ()]
-    if not prompt:
-        raise ChatError("tokens is empty; give at least one id.")
-    return prompt, processor.tokenizer.decode(prompt)
+    if messages is None and ids is not None:
+        return ids, processor.tokenizer.decode(ids)
+    raise ChatError("Give either messages or tokens.")
+
+
+def _pins(messages: Sequence[Mapping[str, Any]] | None) -> Pins:
+    """A tool's answer continues a turn: its pin must not push out the turn's own."""
+    return "end" if messages and messages[-1].get("role") == "tool" else "both"
 
 
 def _token_limit(model: Gemma4, prompt: int, max_tokens: int | None) -> int:
     """How many tokens may be generated."""
     context = model.config.text_config.max_position_embeddings
-    if max_tokens is not None and max_tokens < 1:
-        raise ChatError(f"max_tokens is {max_tokens}; it must be 1 or more.")
+    if max_tokens is not None and (not isinstance(max_tokens, int) or max_tokens < 1):
+        raise ChatError(
+            f"max_tokens is {max_tokens!r}; it must be a whole number from 1."
+        )
     if prompt >= context:
         raise ChatError(
             f"The prompt has {prompt} tokens; this model reads at most {context - 1}. "
@@ -189,40 +174,60 @@ def _run(
     prompt: list[int],
     limit: int,
     sampler: Sampler,
-    writer: "_Writer",
+    writer: Writer,
     prefix: PrefixCache,
-    pins: bool,
+    pins: Pins,
     prefill_step: int,
 ) -> Iterator[Chunk]:
-    mx.reset_peak_memory()
-    started = time.perf_counter()
-    cached = prefix.reuse(prompt)
-    stats = Stats(len(prompt), cached, sampler.seed)
-    if pins:
-        prefix.pin()
-    token = sampler(_prefill(model, prompt[cached:], prefix, prefill_step))
-    mx.eval(token)
-    first = time.perf_counter()
-    stats.time_to_first_token = stats.prefill_seconds = first - started
-    if pins:
-        prefix.pin()
-    for value in _decode(model, token, limit, sampler, prefix):
-        stats.completion_tokens += 1
-        chunk = writer.take(value, last=stats.completion_tokens == limit)
-        if chunk.finish_reason is None:
-            yield chunk
-            continue
-        stats.decode_seconds = time.perf_counter() - first
-        stats.peak_memory = mx.get_peak_memory()
-        yield Chunk(
-            chunk.text,
-            value,
-            chunk.thought,
-            chunk.tool_calls,
-            chunk.finish_reason,
-            stats,
-        )
+    with _wired_memory():
+        mx.reset_peak_memory()
+        started = time.perf_counter()
+        cached = prefix.reuse(prompt)
+        stats = Stats(len(prompt), cached, sampler.seed)
+        if pins == "both":
+            prefix.pin()
+        logits = _prefill(model, prompt[cached:], prefix, prefill_step)
+        token = sampler(logits)
+        mx.eval(token)
+        _check_finite(logits)
+        first = time.perf_counter()
+        stats.time_to_first_token = stats.prefill_seconds = first - started
+        if pins != "none":
+            prefix.pin(passing=pins == "end")
+        for value in _decode(model, token, limit, sampler, prefix):
+            stats.completion_tokens += 1
+            chunk = writer.take(value, last=stats.completion_tokens == limit)
+            if chunk.finish_reason is None:
+                yield chunk
+                continue
+            stats.decode_seconds = time.perf_counter() - first
+            stats.peak_memory = mx.get_peak_memory()
+            yield replace(chunk, stats=stats)
+            return
+
+
+@contextmanager
+def _wired_memory() -> Iterator[None]:
+    """Keep macOS from paging the weights out while they are in use."""
+    if not mx.metal.is_available():
+        yield
         return
+    limit = int(mx.device_info()["max_recommended_working_set_size"])
+    before = mx.set_wired_limit(limit)
+    try:
+        yield
+    finally:
+        mx.synchronize()
+        mx.set_wired_limit(before)
+
+
+def _check_finite(logits: mx.array) -> None:
+    if not mx.isfinite(logits).all().item():
+        raise CheckpointError(
+            f"The model's first logits are not finite ({logits.dtype}): its weights "
+            "are damaged or do not suit this dtype. Load it with dtype=mx.float32, or "
+            "download it again."
+        )
 
 
 def _prefill(
@@ -249,7 +254,7 @@ def _decode(
         if count < limit:
             ahead = sampler(model(token, cache=prefix.cache)[:, -1])
             mx.async_eval(ahead)
-        value = int(token.item())
+        value = cast(int, token.item())
         if ahead is not None:
             prefix.tokens.append(value)
         yield value
@@ -258,48 +263,3 @@ def _decode(
         token = ahead
         if count % CLEAR_EVERY == 0:
             mx.clear_cache()
-
-
-class _Writer:
-    """Turns generated ids into chunks of text and decides when the answer ends."""
-
-    def __init__(self, processor: Processor, inside_thought: bool, stop: Sequence[str]):
-        self._stop_tokens = frozenset(processor.generation.stop_tokens)
-        self._detokenizer = processor.tokenizer.detokenizer()
-        special = processor.tokenizer.special_tokens
-        self._splitter = Splitter(inside_thought, special)
-        self._stops = StopStrings(stop)
-        self._called = False
-
-    def take(self, token: int, last: bool) -> Chunk:
-        """The chunk of one more token; `last` says that no further one will come."""
-        ends = token in self._stop_tokens
-        text = self._detokenizer.add(token)  # a stop mark may close a call
-        if ends or last:
-            text += self._detokenizer.finish()
-        pieces = self._splitter.feed(text)
-        if ends or last:
-            pieces += self._splitter.finish()
-        answer, thought, calls = self._sort(pieces)
-        shown, hit = self._stops.feed(answer)
-        if (ends or last) and not hit:
-            shown += self._stops.finish()
-        self._called = self._called or bool(calls)
-        reason: FinishReason | None = None
-        if hit or ends:
-            reason = "tool_calls" if self._called and not hit else "stop"
-        elif last:
-            reason = "length"
-        return Chunk(shown, token, thought, calls, reason)
-
-    def _sort(self, pieces: list[Piece]) -> tuple[str, str, tuple[ToolCall, ...]]:
-        """Answer, thought and calls among `pieces`."""
-        answer, thought, calls = "", "", []
-        for piece in pieces:
-            if piece.kind == "answer":
-                answer += piece.text
-            elif piece.kind == "thought":
-                thought += piece.text
-            else:
-                calls.append(parse_call(piece.text))
-        return answer, thought, tuple(calls)

@@ -64,8 +64,8 @@ class Gemma4(nn.Module):
         input_embeddings: [B, L, hidden], scaled, to use instead of the ids' own.
         media: what the placeholders among `inputs` stand for.
         """
-        if media is not None:
-            raise MediaError("This version reads text only; media must be None.")
+        if media is not None and (media.images or media.frames or media.audio):
+            raise MediaError("This version reads text only; media must be empty.")
         blocks = None
         if self._pictures_both_ways and input_embeddings is not None:
             blocks = vision_blocks(_is_one_of(inputs, self._vision_ids))

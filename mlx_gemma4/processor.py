@@ -32,6 +32,8 @@ class GenerationDefaults:
     temperature: float = 1.0
     top_p: float = 0.95
     top_k: int = 64
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
     stop_tokens: tuple[int, ...] = ()
 
 
@@ -145,6 +147,8 @@ def _generation_defaults(
         temperature=_number(path, stated, "temperature", 1.0) if sampled else 0.0,
         top_p=_number(path, stated, "top_p", 0.95, most=1.0),
         top_k=int(_number(path, stated, "top_k", 64)),
+        min_p=_number(path, stated, "min_p", 0.0, most=1.0),
+        repetition_penalty=_number(path, stated, "repetition_penalty", 1.0),
         stop_tokens=tuple(sorted(stop)),
     )
 

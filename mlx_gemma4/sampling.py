@@ -11,6 +11,8 @@ import mlx.core as mx
 
 from .errors import ChatError
 
+GREEDY_BELOW = 1e-5  # temperatures that would divide the logits out of range
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -30,12 +32,21 @@ class Sampling:
     seed: int | None = None
 
     def __post_init__(self) -> None:
+        whole, real = (int, type(None)), (int, float)
+        kinds = {"top_k": whole[:1], "seed": whole}
+        for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty"):
+            value = getattr(self, name)
+            if not isinstance(value, kinds.get(name, real)) or value != value:
+                raise ChatError(f"{name} is {value!r}; it must be a number.")
+        if not isinstance(self.seed, whole):
+            raise ChatError(f"seed is {self.seed!r}; it must be a whole number.")
         limits = {
             "temperature": self.temperature >= 0,
             "top_p": 0 < self.top_p <= 1,
             "top_k": self.top_k >= 0,
             "min_p": 0 <= self.min_p < 1,
             "repetition_penalty": self.repetition_penalty > 0,
+            "seed": self.seed is None or 0 <= self.seed < 2**64,
         }
         allowed = {
             "temperature": "0 or more",
@@ -43,6 +54,7 @@ class Sampling:
             "top_k": "0 (off) or more",
             "min_p": "0 (off) or more and below 1",
             "repetition_penalty": "above 0",
+            "seed": "0 or more and below 2**64",
         }
         for name, holds in limits.items():
             if not holds:
@@ -68,7 +80,7 @@ class Sampler:
         logits = logits.astype(mx.float32)
         if self._seen is not None:
             logits = _penalise(logits, self._seen, self.sampling.repetition_penalty)
-        if self.sampling.temperature == 0:
+        if self.sampling.temperature < GREEDY_BELOW:
             token = mx.argmax(logits, axis=-1, keepdims=True)
         else:
             self._key, key = mx.random.split(self._key)

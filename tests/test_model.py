@@ -3,6 +3,8 @@
 Nothing is allocated: MLX is lazy, and only shapes are read.
 """
 
+from typing import Any
+
 import golden
 import mlx.core as mx
 import numpy as np
@@ -26,7 +28,8 @@ def full_size(name: str) -> Gemma4:
 
 
 def parameters(model: Gemma4) -> dict[str, tuple[int, ...]]:
-    return {name: array.shape for name, array in tree_flatten(model.parameters())}
+    flat: Any = tree_flatten(model.parameters())
+    return {name: array.shape for name, array in flat}
 
 
 def hub_text(shapes: dict[str, list[int]]) -> dict[str, tuple[int, ...]]:

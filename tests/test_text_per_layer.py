@@ -11,7 +11,8 @@ def inputs(variant: str, tokens: list[int], embeddings: mx.array | None = None):
     text = tiny.build(variant, golden.SEED).language_model
     ids = mx.array([tokens])
     h = text.embed(ids) if embeddings is None else embeddings
-    return mx.stack(text._per_layer_inputs(text, ids, h), axis=2)
+    parts = text._per_layer_inputs(text, ids, h)
+    return mx.stack([part for part in parts if part is not None], axis=2)
 
 
 @pytest.mark.parametrize("variant", ["E2B", "demo"])
@@ -44,7 +45,7 @@ def test_media_positions_look_up_pad(token: int) -> None:
     media, pad = (model(mx.array([[5, t, 7]]), input_embeddings=h) for t in (token, 0))
     np.testing.assert_array_equal(media, pad)
     text = model(mx.array([[5, 6, 7]]), input_embeddings=h)
-    assert mx.abs(text - pad).max().item() > 1e-2
+    assert float(mx.abs(text - pad).max()) > 1e-2
 
 
 def test_models_without_have_none() -> None:

@@ -105,7 +105,7 @@ def ropes() -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
     for head_dim, global_head_dim in ((16, 32), (256, 512)):
         sizes = {"head_dim": head_dim, "global_head_dim": global_head_dim}
-        config = Gemma4Config(**config_dict("31B", **sizes)).text_config
+        config: Any = Gemma4Config(**config_dict("31B", **sizes)).text_config
         rotary = Gemma4TextRotaryEmbedding(config)
         sides = {"sliding_attention": head_dim, "full_attention": global_head_dim}
         for kind, size in sides.items():

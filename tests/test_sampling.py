@@ -1,0 +1,201 @@
+"""From logits to a token, by small cases and against transformers' own filters."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from mlx_gemma4.errors import ChatError
+from mlx_gemma4.sampling import Sampler, Sampling, draw, filter_sorted
+
+OFF: dict[str, Any] = {"top_p": 1.0, "top_k": 0}
+SHARES = [0.4, 0.3, 0.2, 0.1]
+
+
+def logits(shares: list[float]) -> mx.array:
+    return mx.log(mx.array([shares]))
+
+
+def kept(shares: list[float], **options: Any) -> list[bool]:
+    """Which of the tokens, in falling order, the filters keep."""
+    row = filter_sorted(logits(shares), Sampling(**{**OFF, **options}))[0]
+    return (row > -mx.inf).tolist()  # type: ignore[return-value]
+
+
+def drawn(shares: list[float], times: int = 300, **options: Any) -> set[int]:
+    """The tokens that ever come up."""
+    sampler = Sampler(Sampling(**{**OFF, "seed": 5, **options}), [], len(shares))
+    return {int(sampler(logits(shares)).item()) for _ in range(times)}  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("top_p", "count"), [(0.39, 1), (0.41, 2), (0.69, 2), (0.71, 3), (0.95, 4), (1, 4)]
+)
+def test_top_p_keeps_the_smallest_set_that_reaches_it(top_p: float, count: int) -> None:
+    assert kept(SHARES, top_p=top_p) == [i < count for i in range(4)]
+
+
+def test_a_tiny_top_p_still_keeps_the_likeliest() -> None:
+    assert kept([0.25] * 4, top_p=1e-6) == [True, False, False, False]
+
+
+@pytest.mark.parametrize(("min_p", "count"), [(0, 4), (0.3, 3), (0.6, 2), (0.99, 1)])
+def test_min_p_is_a_share_of_the_likeliest(min_p: float, count: int) -> None:
+    assert kept(SHARES, min_p=min_p) == [i < count for i in range(4)]
+
+
+@pytest.mark.parametrize(("top_k", "count"), [(0, 4), (1, 1), (3, 3), (4, 4), (99, 4)])
+def test_top_k_keeps_the_likeliest(top_k: int, count: int) -> None:
+    # Not in order, so that the tokens themselves are checked.
+    assert drawn([0.2, 0.4, 0.1, 0.3], top_k=top_k) == set([1, 3, 0, 2][:count])
+
+
+def test_top_p_counts_what_top_k_left() -> None:
+    """0.4 and 0.3 become 0.57 and 0.43: the first alone reaches a half."""
+    assert drawn(SHARES, top_p=0.5) == {0, 1}
+    assert drawn(SHARES, top_p=0.5, top_k=2) == {0}
+
+
+def test_the_filters_see_the_temperature() -> None:
+    """At temperature 2 the shares even out, so that top-p needs more tokens."""
+    assert drawn([0.9, 0.06, 0.03, 0.01], top_p=0.8) == {0}
+    assert drawn([0.9, 0.06, 0.03, 0.01], top_p=0.8, temperature=2.0) == {0, 1}
+
+
+def test_temperature_zero_takes_the_likeliest() -> None:
+    assert drawn([0.2, 0.4, 0.1, 0.3], temperature=0.0, times=20) == {1}
+
+
+@pytest.mark.parametrize("options", [OFF, {"top_k": 3}, {"top_p": 0.75}])
+def test_frequencies(options: dict[str, Any]) -> None:
+    """20 000 draws: chi-square far below its 99.9 % point for 3 degrees (16.3)."""
+    shares, n = np.array([0.1, 0.4, 0.2, 0.3]), 20_000
+    sampling = Sampling(**{**OFF, **options})
+    expected = np.where(shares == 0.1, 0, shares) if options != OFF else shares
+    expected = expected / expected.sum()
+    rows = mx.repeat(logits(shares.tolist()), n, axis=0)
+    counts = np.bincount(np.array(draw(rows, sampling, mx.random.key(3)))[:, 0])
+    counts = np.pad(counts, (0, 4 - len(counts)))
+    assert counts[expected == 0].sum() == 0
+    some = expected > 0
+    chi = ((counts - n * expected)[some] ** 2 / (n * expected)[some]).sum()
+    assert chi < 16.3
+
+
+def sequence(seed: int | None, **options: Any) -> tuple[list[int], int]:
+    sampler = Sampler(Sampling(seed=seed, **{**OFF, **options}), [], 64)
+    row = mx.zeros((1, 64))
+    return [int(np.array(sampler(row))[0, 0]) for _ in range(20)], sampler.seed
+
+
+def test_a_seed_repeats_and_another_differs() -> None:
+    assert sequence(7) == sequence(7)
+    assert sequence(7)[0] != sequence(8)[0]
+    assert len(set(sequence(7)[0])) > 5  # every token has a draw of its own
+    assert sequence(2**64 - 1)[1] == 2**64 - 1
+
+
+def test_without_a_seed_one_is_drawn_and_reported() -> None:
+    tokens, seed = sequence(None)
+    assert sequence(seed)[0] == tokens
+    assert sequence(None)[1] != seed
+
+
+def greedy(penalty: float, prompt: list[int]) -> Sampler:
+    return Sampler(Sampling(0.0, repetition_penalty=penalty), prompt, 3)
+
+
+def test_the_penalty_weakens_the_prompt_s_tokens() -> None:
+    row = mx.array([[2.0, 1.5, -1.0]])
+    assert greedy(1.0, [0])(row).item() == 0
+    assert greedy(2.0, [0])(row).item() == 1  # 2 / 2 < 1.5
+    assert greedy(2.0, [1, 1])(row).item() == 0
+
+
+def test_the_penalty_multiplies_negative_logits() -> None:
+    row = mx.array([[-1.0, -1.5, -9.0]])
+    assert greedy(1.2, [0])(row).item() == 0  # -1.2
+    assert greedy(2.0, [0])(row).item() == 1  # -2, where dividing would give -0.5
+
+
+def test_a_penalty_below_one_favours_repetition() -> None:
+    assert greedy(0.5, [1])(mx.array([[2.0, 1.5, -1.0]])).item() == 1
+
+
+def test_the_penalty_remembers_what_was_generated() -> None:
+    sampler, row = greedy(2.0, [2]), mx.array([[2.0, 1.9, 0.5]])
+    assert [sampler(row).item() for _ in range(3)] == [0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("temperature", -0.1),
+        ("temperature", float("nan")),
+        ("top_p", 0.0),
+        ("top_p", 1.1),
+        ("top_k", -1),
+        ("min_p", -0.1),
+        ("min_p", 1.0),
+        ("repetition_penalty", 0.0),
+        ("repetition_penalty", float("nan")),
+        ("seed", -1),
+        ("seed", 2**64),
+    ],
+)
+def test_a_bad_value_is_named(name: str, value: float) -> None:
+    with pytest.raises(ChatError, match=rf"^{name} is {value}; it must be "):
+        Sampling(**{name: value})  # type: ignore[arg-type]
+
+
+def reference(scores: np.ndarray, prompt: list[int], options: dict[str, Any]) -> Any:
+    """Probabilities by transformers' processors, in the order it puts them."""
+    import torch
+    from transformers import GenerationConfig
+    from transformers.generation.utils import GenerationMixin
+
+    config = GenerationConfig(do_sample=True, **options)
+    mixin: Any = GenerationMixin()
+    mixin.config = SimpleNamespace(is_encoder_decoder=False)
+    processors = mixin._get_logits_processor(config, len(prompt))
+    out = processors(torch.tensor([prompt]), torch.tensor(scores))  # type: ignore[call-arg]
+    return torch.softmax(out, dim=-1).numpy()[0]
+
+
+@pytest.mark.reference
+def test_equals_transformers() -> None:
+    """The whole chain on random logits: no forbidden token, and the same shares."""
+    pick = np.random.RandomState(2)
+    for _ in range(25):
+        options: dict[str, Any] = {
+            "temperature": float(pick.choice([0.5, 1.0, 1.7])),
+            "top_k": int(pick.choice([0, 1, 5, 20, 500])),
+            "top_p": float(pick.choice([0.3, 0.8, 0.95, 1.0])),
+            "min_p": float(pick.choice([0.0, 0.05, 0.3])),
+            "repetition_penalty": float(pick.choice([1.0, 1.3, 0.8])),
+        }
+        prompt = pick.randint(0, 40, 12).tolist()
+        scores = (pick.randn(1, 40) * 3).astype(np.float32)
+        expected = reference(scores, prompt, options)
+        np.testing.assert_allclose(shares(scores, prompt, options), expected, atol=1e-6)
+
+
+def shares(scores: np.ndarray, prompt: list[int], options: dict[str, Any]) -> Any:
+    """Our probabilities: what categorical is given, and the token of each choice."""
+    found, choice = np.zeros(scores.shape[1]), 0
+
+    def choose(kept: mx.array, key: mx.array) -> mx.array:
+        rows.append(np.array(mx.softmax(kept, axis=-1))[0])
+        return mx.array([choice])
+
+    rows: list[np.ndarray] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mx.random, "categorical", choose)
+        while not rows or choice < len(rows[0]):
+            sampler = Sampler(Sampling(**options), prompt, scores.shape[1])
+            token = int(np.array(sampler(mx.array(scores)))[0, 0])
+            found[token] = rows[-1][choice]
+            choice += 1
+    return found
