@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ChatError, CheckpointError
-from .tokenizer import read_json
+from .json_file import read_json
 from .tools import plain_json, plain_tools
 
 ROLES = ("system", "developer", "user", "assistant", "tool")

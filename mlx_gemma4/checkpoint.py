@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, NoReturn
 
 from .errors import CheckpointError
+from .json_file import read_object
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 # Formats that run code when they are opened.
@@ -98,13 +99,7 @@ def _weight_map(folder: Path) -> dict[str, str]:
     path = folder / INDEX
     if not path.is_file():
         return {}
-    try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from None
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not valid JSON: {error}.") from None
-    found = index.get("weight_map") if isinstance(index, dict) else None
+    found = read_object(path).get("weight_map")
     if not isinstance(found, dict) or not found:
         raise CheckpointError(f"{path} has no weight_map.")
     if wrong := [name for name, file in found.items() if not isinstance(file, str)]:

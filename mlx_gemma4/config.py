@@ -9,12 +9,20 @@ the one transformers writes on re-saving replaces them by `per_layer_config`, a 
 per-layer overrides. Both give the same objects.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from .config_checks import (
+    check_audio,
+    check_rope,
+    check_text,
+    check_types,
+    check_vision,
+    refuse,
+    shown,
+)
 from .errors import CheckpointError
 from .hyperparameters import (
     FULL,
@@ -24,6 +32,7 @@ from .hyperparameters import (
     TextConfig,
     VisionConfig,
 )
+from .json_file import read_object
 
 __all__ = [
     "FULL",
@@ -89,15 +98,7 @@ class Config:
     @classmethod
     def from_file(cls, path: Path) -> "Config":
         """Read a config.json. Raises CheckpointError when it cannot be used."""
-        try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from None
-        except ValueError as error:
-            raise CheckpointError(f"{path} is not valid JSON: {error}.") from None
-        if not isinstance(data, dict):
-            raise CheckpointError(f"{path} does not hold a JSON object.")
-        return cls.from_dict(data)
+        return cls.from_dict(read_object(path))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Config":
@@ -135,19 +136,23 @@ class Config:
             raise CheckpointError("config.json has no text_config.")
         # The top level decides, as in the reference, whatever text_config says.
         tied = data.get("tie_word_embeddings", True)
+        if tied is None:
+            refuse("The top level", ["tie_word_embeddings is null"])
         text = _text_config(data["text_config"], tie_word_embeddings=tied)
         vision, audio = (data.get(tower) for tower in _TOWERS)
         ids = {key: data.get(key) for key in _TOKEN_IDS}
         if ids["eoa_token_id"] is None:  # the reference spells it eoa_token_index
             ids["eoa_token_id"] = data.get("eoa_token_index")
+        top: dict[str, Any] = {}
+        top |= {"eos_token_id": _ids(data.get("eos_token_id")) or text.eos_token_id}
+        top |= {"quantization": _quantization(data), **ids}
+        check_types(cls, top, "The top level")
         return cls(
             model_type="gemma4",
             text_config=text,
-            vision_config=_vision_config(vision) if vision else None,
-            audio_config=_audio_config(audio) if audio else None,
-            eos_token_id=_ids(data.get("eos_token_id")) or text.eos_token_id,
-            quantization=_quantization(data),
-            **ids,
+            vision_config=None if vision is None else _vision_config(vision),
+            audio_config=None if audio is None else _audio_config(audio),
+            **top,
         )
 
 
@@ -169,14 +174,14 @@ def _text_config(
     if values.get("hidden_size_per_layer_input", 0) is None:
         values["hidden_size_per_layer_input"] = 0
     values["eos_token_id"] = _ids(values.get("eos_token_id"))
-    rope = values.get("rope_parameters") or {}
-    values["rope_parameters"] = {
-        kind: _build(RopeParameters, rope[kind], f"rope_parameters.{kind}")
-        for kind in rope
-    }
-    values["layer_types"] = tuple(values.get("layer_types") or ())
+    if "rope_parameters" in values:
+        rope = _object(values["rope_parameters"], "rope_parameters")
+        values["rope_parameters"] = {
+            kind: _rope(rope[kind], f"rope_parameters.{kind}") for kind in rope
+        }
+    values["layer_types"] = _tuple(values.get("layer_types"))
     config = _build(TextConfig, values, "text_config")
-    _check_text(config)
+    check_text(config)
     return config
 
 
@@ -187,68 +192,65 @@ def _with_global_sizes(data: Mapping[str, Any]) -> dict[str, Any]:
     if overrides is None:
         values.setdefault("num_global_key_value_heads", None)
         return values
-    kinds = values.get("layer_types") or []
+    kinds = values.get("layer_types")
+    kinds = kinds if isinstance(kinds, list) else []  # `check_types` names the rest
+    _object(overrides, "per_layer_config")
     full = {str(i) for i, kind in enumerate(kinds) if kind == FULL}
     # Above ten layers the keys are padded with zeros: "05".
     items = ((key.lstrip("0") or "0", value) for key, value in overrides.items())
-    sizes = {key: dict(value) for key, value in items if value}
-    distinct = {tuple(sorted(size.items())) for size in sizes.values()}
-    if set(sizes) - full or len(distinct) > 1 or (sizes and set(sizes) != full):
+    sizes = {
+        key: dict(_object(value, f"per_layer_config.{key}"))
+        for key, value in items
+        if value
+    }
+    distinct = [size for i, size in enumerate(sizes.values()) if not i]
+    differ = any(size != distinct[0] for size in sizes.values())
+    if set(sizes) - full or differ or (sizes and set(sizes) != full):
         raise CheckpointError(
             "per_layer_config gives sizes that differ between layers of one kind; "
             "Gemma 4 has one size for all full_attention layers."
         )
-    size = dict(distinct.pop()) if distinct else {}
+    size = distinct[0] if distinct else {}
     values["global_head_dim"] = size.pop("head_dim", values.get("head_dim"))
     values["num_global_key_value_heads"] = size.pop("num_key_value_heads", None)
     _refuse_unknown(size, set(), "per_layer_config")
     return values
 
 
-def _check_text(config: TextConfig) -> None:
-    problems = []
-    if config.hidden_activation != "gelu_pytorch_tanh":
-        problems.append(f"hidden_activation {config.hidden_activation!r} is unknown")
-    if config.use_bidirectional_attention not in (None, "vision"):
-        problems.append(
-            f"use_bidirectional_attention {config.use_bidirectional_attention!r} is "
-            "not that of a generating model"
-        )
-    if len(config.layer_types) != config.num_hidden_layers:
-        problems.append("layer_types does not name every layer")
-    if unknown := set(config.layer_types) - {SLIDING, FULL}:
-        problems.append(f"unknown layer_types {sorted(unknown)}")
-    kinds = set(config.layer_types)
-    for kind in sorted(kinds - set(config.rope_parameters)):
-        problems.append(f"rope_parameters has no entry for {kind}")
-    if kinds - set(config.layer_types[: config.first_kv_shared_layer]):
-        problems.append("a KV-shared layer has no earlier layer of its kind")
-    if config.enable_moe_block and not (
-        config.num_experts and config.top_k_experts and config.moe_intermediate_size
-    ):
-        problems.append("enable_moe_block without num_experts, top_k_experts or size")
-    if problems:
-        raise CheckpointError(f"text_config: {'; '.join(problems)}.")
-
-
 def _vision_config(data: Mapping[str, Any]) -> VisionConfig:
-    values = dict(data)
-    rope = dict(values.get("rope_parameters") or {})
-    if rope.get("rope_type") == "axial":  # how the reference re-saves "default"
-        rope["rope_type"] = "default"
-    values["rope_parameters"] = _build(RopeParameters, rope, "vision rope_parameters")
+    values = dict(_object(data, "vision_config"))
+    if "rope_parameters" in values:
+        where = "vision_config.rope_parameters"
+        rope = dict(_object(values["rope_parameters"], where))
+        if rope.get("rope_type") == "axial":  # how the reference re-saves "default"
+            rope["rope_type"] = "default"
+        values["rope_parameters"] = _rope(rope, where)
     # Stated by the checkpoints, decided elsewhere: the processor's budget, the table's
     # size, and a head size that all layers share.
     unused = {"default_output_length", "max_position_embeddings", "global_head_dim"}
     values = {key: value for key, value in values.items() if key not in unused}
-    return _build(VisionConfig, values, "vision_config")
+    config = _build(VisionConfig, values, "vision_config")
+    check_vision(config)
+    return config
 
 
 def _audio_config(data: Mapping[str, Any]) -> AudioConfig:
-    values = dict(data)
-    channels = values.get("subsampling_conv_channels") or ()
-    values["subsampling_conv_channels"] = tuple(channels)
-    return _build(AudioConfig, values, "audio_config")
+    values = dict(_object(data, "audio_config"))
+    if "subsampling_conv_channels" in values:
+        channels = values["subsampling_conv_channels"]
+        values["subsampling_conv_channels"] = _tuple(channels)
+    config = _build(AudioConfig, values, "audio_config")
+    check_audio(config)
+    return config
+
+
+def _rope(data: Any, where: str) -> RopeParameters:
+    values = _object(data, where)
+    config = _build(RopeParameters, values, where)
+    if config.rope_type == "proportional" and "partial_rotary_factor" not in values:
+        refuse(where, ["lacks partial_rotary_factor"])
+    check_rope(config, where)
+    return config
 
 
 def _build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
@@ -258,6 +260,7 @@ def _build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     required = {name for name, field in known.items() if field.default is MISSING}
     if missing := sorted(required - set(values)):
         raise CheckpointError(f"{where} in config.json lacks {', '.join(missing)}.")
+    check_types(cls, values, where)
     return cls(**{name: values[name] for name in known if name in values})
 
 
@@ -269,10 +272,21 @@ def _refuse_unknown(values: Mapping[str, Any], known: set[str], where: str) -> N
         )
 
 
-def _ids(value: int | list[int] | None) -> tuple[int, ...]:
+def _object(value: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise CheckpointError(f"{where} in config.json is {shown(value)}, no object.")
+    return value
+
+
+def _tuple(value: Any) -> Any:
+    """A list as a tuple; what is no list stays, for `check_types` to name."""
+    return () if value is None else tuple(value) if isinstance(value, list) else value
+
+
+def _ids(value: Any) -> Any:
     if value is None:
         return ()
-    return (value,) if isinstance(value, int) else tuple(value)
+    return (value,) if type(value) is int else _tuple(value)
 
 
 def _quantization(data: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -13,15 +13,18 @@ import mlx.core as mx
 from .chat import MEDIA_PARTS, ChatTemplate
 from .config import Config
 from .errors import ChatError, CheckpointError, MediaError
+from .json_file import read_json
 from .media import Media
+from .sampling import Sampling
 from .splitter import opens_thought
-from .tokenizer import Tokenizer, read_json
+from .tokenizer import Tokenizer
 
 # Soft tokens per picture that the vision tower can be asked for.
 IMAGE_TOKENS = (70, 140, 280, 560, 1120)
 PLACEHOLDERS = ("<|image|>", "<|audio|>", "<|video|>")
 # A turn is over after the first; after the second, the tool would have to speak.
 END_OF_TURN = ("<turn|>", "<|tool_response>")
+MAX_NUMBER = 2**31  # of generation_config.json: above are only mistakes
 
 
 @dataclass(frozen=True)
@@ -142,29 +145,34 @@ def _generation_defaults(
     marks = (tokenizer.special_tokens.get(mark) for mark in END_OF_TURN)
     stop = {*listed, *config.eos_token_id, tokenizer.eos_token_id}
     stop |= {token for token in marks if token is not None}
-    sampled = stated.get("do_sample") is not False
-    return GenerationDefaults(
-        temperature=_number(path, stated, "temperature", 1.0) if sampled else 0.0,
-        top_p=_number(path, stated, "top_p", 0.95, most=1.0),
-        top_k=int(_number(path, stated, "top_k", 64)),
-        min_p=_number(path, stated, "min_p", 0.0, most=1.0),
-        repetition_penalty=_number(path, stated, "repetition_penalty", 1.0),
+    if not isinstance(do_sample := stated.get("do_sample"), bool | None):
+        raise CheckpointError(f"{path}: do_sample is {do_sample!r}, not true or false.")
+    temperature = _number(path, stated, "temperature", 1.0)
+    values: dict[str, Any] = {
+        "top_p": _number(path, stated, "top_p", 0.95),
+        "min_p": _number(path, stated, "min_p", 0.0),
+        "repetition_penalty": _number(path, stated, "repetition_penalty", 1.0),
+    }
+    top_k = _number(path, stated, "top_k", 64)
+    if top_k != int(top_k):
+        raise CheckpointError(f"{path}: top_k is {top_k}, not a whole number.")
+    defaults = GenerationDefaults(
+        temperature=0.0 if do_sample is False else temperature,
+        top_k=int(top_k),
         stop_tokens=tuple(sorted(stop)),
+        **values,
     )
+    try:  # the bounds of an answer's own options
+        Sampling(temperature, top_k=defaults.top_k, **values)
+    except ChatError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    return defaults
 
 
-def _number(
-    path: Path,
-    stated: Mapping[str, Any],
-    key: str,
-    default: float,
-    most: float = float("inf"),
-) -> float:
+def _number(path: Path, stated: Mapping[str, Any], key: str, default: float) -> float:
     value = stated.get(key)
     if value is None:
         return default
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise CheckpointError(f"{path}: {key} is {value!r}, not a number.")
-    if not 0 <= value <= most:
-        raise CheckpointError(f"{path}: {key} is {value}, out of range.")
+    if type(value) not in (int, float) or not abs(value) < MAX_NUMBER:
+        raise CheckpointError(f"{path}: {key} is {value!r}, not a usable number.")
     return value

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import ChatError, CheckpointError
+from .json_file import read_json
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
@@ -148,23 +149,6 @@ class Tokenizer:
             if self._special.match(text, cut) and plain.startswith(pending, end):
                 best = (count, cut)
         return best
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file, {} where there is none. Raises CheckpointError."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from None
-    except ValueError as error:
-        raise CheckpointError(
-            f"{path} is not valid JSON ({error}). Download it again."
-        ) from None
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{path} holds no JSON object. Download it again.")
-    return data
 
 
 def _load(path: Path) -> "Backend":

@@ -143,55 +143,6 @@ def test_a_template_that_does_not_parse_is_named(source: str):
         ChatTemplate(source, "<bos>")
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
-        "{{ ''.__class__ }}",
-        "{{ ''['__class__'] }}",
-        "{{ ''|attr('__class__') }}",
-        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
-        "{{ lipsum.__globals__['os'].popen('id').read() }}",
-        "{{ cycler.__init__.__globals__ }}",
-        "{{ raise_exception.__globals__ }}",
-        "{{ self._TemplateReference__context }}",
-        "{{ '{0.__class__}'.format('') }}",
-        "{{ messages.append(1) }}",
-        "{{ messages[0].update(role='x') }}",
-        "{% set ns = namespace() %}{% set ns.__class__ = 1 %}",
-        "{% include 'file' %}",
-        "{% import 'os' as os %}",
-        "{{ open('/etc/passwd') }}",
-        "{% for i in range(10**9) %}{% endfor %}",
-        "{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}"
-        "{% endfor %}",
-        "{{ 'a' * 10**9 }}",
-        "{{ [0] * 10**9 }}",
-        "{{ (2 ** 10000000) % 7 }}",
-        "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
-        "{{ 1 / 0 }}",
-        "{{ none.x.y }}",
-        "{{ 'a' + 1 }}",
-        "{{ raise_exception('no') }}",
-    ],
-)
-def test_a_template_cannot_misbehave(source: str):
-    with pytest.raises(ChatError, match="The chat template refused"):
-        ChatTemplate(source, "<bos>").render(HI)
-
-
-def test_what_templates_may_use():
-    def render(source: str) -> str:
-        return ChatTemplate(source, "<bos>").render(HI)
-
-    assert render('{{ {"a": "<é>"} | tojson }}') == '{"a": "<é>"}'
-    assert render("{{ [1]|tojson(indent=1) }}") == "[\n 1\n]"
-    assert render("{% for i in [1, 2] %}{{ i }}{% break %}{% endfor %}") == "1"
-    assert render("{% generation %}x{{ 1 }}{% endgeneration %}") == "x1"
-    assert len(render("{{ strftime_now('%Y') }}")) == 4
-    assert render("{% if true %}\n  a\n  {% endif %}\nb") == "  a\nb"
-    assert render("{{ 'ab' * 2 }}{{ 2 * 3 }}{{ 2 ** 3 }}") == "abab68"
-
-
 def test_thinking_and_tools_need_a_template_that_knows_them():
     template = ChatTemplate("{# enable_thinking, tools #}x", "<bos>")
     with pytest.raises(ChatError, match="has no thinking"):

@@ -118,7 +118,8 @@ def test_a_shard_without_the_tensors_promised(tmp_path: Path) -> None:
     ("index", "message"),
     [
         ("{", "is not valid JSON"),
-        ("[]", "has no weight_map"),
+        ("[]", "holds no JSON object"),
+        ("[" * 200_000, "nests too deeply"),
         ("{}", "has no weight_map"),
         ('{"weight_map": {}}', "has no weight_map"),
         ('{"weight_map": {"a": 3}}', "names no file for a"),

@@ -168,6 +168,24 @@ def test_towers_are_strict_too(section: str, key: str) -> None:
         ({"num_kv_shared_layers": 6}, "KV-shared"),
         ({"num_experts": None}, "num_experts"),
         ({"rope_parameters": {}}, "rope_parameters"),
+        ({"layer_types": [SLIDING] * 6}, "no full_attention with keys"),
+        ({"final_logit_softcapping": 0}, "final_logit_softcapping is 0"),
+        ({"rms_norm_eps": -1}, "rms_norm_eps is -1"),
+        ({"rms_norm_eps": float("nan")}, "rms_norm_eps is nan"),
+        ({"sliding_window": 0}, "sliding_window is 0"),
+        ({"sliding_window": -1}, "sliding_window is -1"),
+        ({"top_k_experts": -1}, "top_k_experts is -1"),
+        ({"top_k_experts": 5}, "top_k_experts is 5, but num_experts is 4"),
+        ({"enable_moe_block": "false"}, "enable_moe_block is 'false'"),
+        ({"pad_token_id": None}, "pad_token_id is null"),
+        ({"pad_token_id": 96}, "pad_token_id 96 is not in"),
+        ({"max_position_embeddings": None}, "max_position_embeddings is null"),
+        ({"hidden_size": True}, "hidden_size is True"),
+        ({"hidden_size": 2**40}, "hidden_size is 1099511627776"),
+        ({"head_dim": 15}, "head_dim is 15, but must be even"),
+        ({"num_key_value_heads": 3}, "not a multiple of num_key_value_heads 3"),
+        ({"num_kv_shared_layers": -1}, "num_kv_shared_layers is -1"),
+        ({"eos_token_id": "x"}, "eos_token_id is 'x'"),
     ],
 )
 def test_contradictions_are_refused(changes: dict[str, Any], named: str) -> None:
@@ -200,7 +218,12 @@ def test_no_text_config() -> None:
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [("{", "not valid JSON"), ("[]", "JSON object"), ("", "not valid JSON")],
+    [
+        ("{", "not valid JSON"),
+        ("[]", "JSON object"),
+        ("", "not valid JSON"),
+        ("[" * 200_000, "nests too deeply"),
+    ],
 )
 def test_a_damaged_file_is_named(tmp_path: Path, content: str, said: str) -> None:
     path = tmp_path / "config.json"

@@ -197,4 +197,5 @@ def test_one_dtype_throughout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     module = sys.modules["mlx_gemma4.load"]
     monkeypatch.setattr(module.mx, "default_device", lambda: mx.Device(mx.gpu))
     model = load_model(tmp_path)
-    assert {x.dtype for _, x in tree_flatten(model.parameters())} == {mx.bfloat16}
+    parameters: Any = tree_flatten(model.parameters())
+    assert {array.dtype for _, array in parameters} == {mx.bfloat16}

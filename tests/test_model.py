@@ -111,8 +111,12 @@ def test_input_embeddings_replace_those_of_the_ids(variant: str) -> None:
 
 
 def test_media_without_a_tower_is_refused() -> None:
+    picture = (mx.zeros((9, 768)), mx.zeros((9, 2), mx.int32))
+    model = tiny.build("E2B")
     with pytest.raises(MediaError):
-        tiny.build("E2B")(mx.array([[5]]), media=Media())
+        model(mx.array([[5]]), media=Media(images=[picture]))
+    nothing = model(mx.array([[5]]), media=Media())
+    assert mx.array_equal(nothing, model(mx.array([[5]])))
 
 
 def test_text_keeps_its_dtype() -> None:

@@ -93,7 +93,7 @@ def defaults(folder: Path, config: Config, stated: Any) -> GenerationDefaults:
 def test_defaults_without_a_generation_config(folder: Path, config: Config):
     generation = Processor.from_folder(folder, config).generation
     # <eos>, <turn|> and <|tool_response> of the tiny tokenizer
-    assert generation == GenerationDefaults(1.0, 0.95, 64, (1, 5, 10))
+    assert generation == GenerationDefaults(1.0, 0.95, 64, stop_tokens=(1, 5, 10))
 
 
 def test_stop_tokens_come_from_every_source(folder: Path, config: Config):
@@ -106,7 +106,7 @@ def test_stop_tokens_come_from_every_source(folder: Path, config: Config):
 def test_sampling_defaults_are_the_checkpoints(folder: Path, config: Config):
     stated = {"temperature": 0.7, "top_p": 0.9, "top_k": 40, "do_sample": True}
     assert defaults(folder, config, stated) == GenerationDefaults(
-        0.7, 0.9, 40, (1, 5, 10)
+        0.7, 0.9, 40, stop_tokens=(1, 5, 10)
     )
     assert defaults(folder, config, {**stated, "do_sample": False}).temperature == 0
 
@@ -117,6 +117,14 @@ def test_sampling_defaults_are_the_checkpoints(folder: Path, config: Config):
         {"temperature": -1},
         {"temperature": "warm"},
         {"top_p": 1.5},
+        {"top_p": 0},
+        {"top_p": 0, "do_sample": False},
+        {"top_k": 2.5},
+        {"top_k": 10**30},
+        {"temperature": float("nan")},
+        {"min_p": 1},
+        {"repetition_penalty": 0},
+        {"do_sample": "false"},
         {"top_p": True},
         {"top_k": -1},
         {"eos_token_id": "1"},
@@ -128,6 +136,18 @@ def test_sampling_defaults_are_the_checkpoints(folder: Path, config: Config):
 def test_impossible_values_are_named(folder: Path, config: Config, stated: Any):
     with pytest.raises(CheckpointError, match=r"generation_config\.json"):
         defaults(folder, config, stated)
+
+
+def test_min_p_and_the_repetition_penalty_are_honoured(folder: Path, config: Config):
+    found = defaults(folder, config, {"min_p": 0.05, "repetition_penalty": 1.1})
+    assert (found.min_p, found.repetition_penalty) == (0.05, 1.1)
+
+
+@pytest.mark.parametrize("file", ["generation_config.json", "tokenizer_config.json"])
+def test_json_that_nests_too_deeply_is_named(folder: Path, config: Config, file: str):
+    (folder / file).write_text("[" * 200_000)
+    with pytest.raises(CheckpointError, match=f"{file}.*nests too deeply"):
+        Processor.from_folder(folder, config)
 
 
 def test_the_demo_reads_a_conversation(demo_folder: Path):

@@ -1,0 +1,95 @@
+"""config.json with wrong values: each is refused by key, none raises anything else."""
+
+import copy
+from typing import Any
+
+import golden
+import pytest
+import tiny
+
+from mlx_gemma4.config import FULL, Config
+from mlx_gemma4.errors import CheckpointError
+from mlx_gemma4.model import Gemma4
+
+
+def google(name: str) -> dict[str, Any]:
+    return golden.read_json(f"configs/{name}")
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"rope_theta": 0}, "rope_theta is 0"),
+        ({"rope_theta": "x"}, "rope_theta is 'x'"),
+        ({"rope_type": "yarn"}, "rope_type 'yarn'"),
+        ({"partial_rotary_factor": 2.0}, "partial_rotary_factor is 2.0"),
+        ({"partial_rotary_factor": 0}, "partial_rotary_factor is 0"),
+    ],
+)
+def test_impossible_rotations_are_refused(changes: dict[str, Any], named: str) -> None:
+    config = tiny.config_dict("demo")
+    config["text_config"]["rope_parameters"][FULL] |= changes
+    with pytest.raises(CheckpointError, match=named):
+        Config.from_dict(config)
+
+
+def test_a_proportional_rotation_states_its_factor() -> None:
+    config = tiny.config_dict("demo")
+    del config["text_config"]["rope_parameters"][FULL]["partial_rotary_factor"]
+    with pytest.raises(CheckpointError, match="lacks partial_rotary_factor"):
+        Config.from_dict(config)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("vision_config", "patch_size", 0),
+        ("vision_config", "num_attention_heads", 5),
+        ("vision_config", "standardize", "false"),
+        ("vision_config", "rope_parameters", [1]),
+        ("audio_config", "hidden_size", -1),
+        ("audio_config", "attention_logit_cap", 0),
+        ("audio_config", "attention_context_left", -1),
+        ("audio_config", "subsampling_conv_channels", [128]),
+        ("audio_config", "subsampling_conv_channels", 3),
+    ],
+)
+def test_impossible_towers_are_refused(section: str, key: str, value: Any) -> None:
+    config = google("E2B")
+    config[section][key] = value
+    with pytest.raises(CheckpointError, match=key):
+        Config.from_dict(config)
+
+
+def places(data: dict[str, Any], above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """The path of every key, those of nested objects too."""
+    found = []
+    for key, value in data.items():
+        found.append((*above, key))
+        if isinstance(value, dict):
+            found += places(value, (*above, key))
+    return found
+
+
+@pytest.mark.parametrize("name", ["demo", "E2B", "E2B.resaved"])
+@pytest.mark.parametrize(
+    "wrong", [None, "x", -1, 0, 1.5, [], {}, True, [1, 2], [None], {"a": 1}, 10**400]
+)
+def test_any_wrong_value_is_refused_or_harmless(name: str, wrong: Any) -> None:
+    config = tiny.config_dict("demo") if name == "demo" else google(name)
+    refused = 0
+    for *above, key in places(config):
+        changed = copy.deepcopy(config)
+        section = changed
+        for step in above:
+            section = section[step]
+        section[key] = wrong
+        try:
+            text = Config.from_dict(changed).text_config
+        except CheckpointError:
+            refused += 1
+        else:
+            assert text.sliding_window >= 1 and text.rms_norm_eps > 0
+            if name == "demo":
+                Gemma4(Config.from_dict(changed))
+    assert refused > 20
