@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mlx_gemma4.errors import CheckpointError
+
 from . import options
 from .errors import UsageError, reported
 from .inputs import has_piped_input, read_piped_text, read_tools, whole_prompt
@@ -15,6 +17,9 @@ from .render import Screen
 from .settings import Settings
 
 if TYPE_CHECKING:
+    from mlx_gemma4.model import Gemma4
+    from mlx_gemma4.processor import Processor
+
     from .session import Session
 
 DEMO = "demo"
@@ -36,8 +41,8 @@ def chat(
     temperature: options.Temperature = None,
     top_p: options.TopP = None,
     top_k: options.TopK = None,
-    min_p: options.MinP = 0.0,
-    repetition_penalty: options.RepetitionPenalty = 1.0,
+    min_p: options.MinP = None,
+    repetition_penalty: options.RepetitionPenalty = None,
     seed: options.Seed = None,
     max_tokens: options.MaxTokens = None,
     stop: options.Stop = None,
@@ -63,6 +68,7 @@ def chat(
             stop=tuple(stop or ()),
             think=think,
         )
+        settings.check()
         screen = Screen(show_thinking, as_json)
         session = open_session(model, settings, screen, system, tools)
         session.show_stats = stats
@@ -102,12 +108,7 @@ def open_session(
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
             start = time.perf_counter()
-            from mlx_gemma4 import load
-
-            from .conversation import Conversation
-            from .session import Session
-
-            model, processor = load(name)
+            model, processor = load_chat_model(name)
             seconds = time.perf_counter() - start
     finally:
         screen.passed()
@@ -115,8 +116,30 @@ def open_session(
         screen.note(f"Warning: {warning.message}")
     if processor.template is not None and processor.template.stale:
         screen.note(f"Warning: {processor.template.stale}")
+    from .conversation import Conversation
+    from .session import Session
+
     chat = Conversation(model, processor, settings, system, tools)
     return Session(chat, screen, name, seconds)
+
+
+def load_chat_model(name: str) -> "tuple[Gemma4, Processor]":
+    """As mlx_gemma4.load, but refuses a model that cannot chat before its weights."""
+    from mlx_gemma4.config import Config
+    from mlx_gemma4.hub import resolve
+    from mlx_gemma4.load import load_model
+    from mlx_gemma4.processor import Processor
+
+    folder = resolve(name)
+    config = Config.from_file(folder / "config.json")
+    processor = Processor.from_folder(folder, config)
+    if processor.template is None:
+        raise CheckpointError(
+            f"{name} has no chat template and cannot chat. Choose an instruction-tuned "
+            "model (…-it), or add the original model's chat_template.jinja to its "
+            "folder."
+        )
+    return load_model(folder, config=config), processor
 
 
 def talk(session: "Session", first: str | None, keep_history: bool) -> None:

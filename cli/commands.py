@@ -1,7 +1,7 @@
 """What a line that starts with a slash does in an interactive chat."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mlx_gemma4.generate import Chunk
@@ -78,7 +78,9 @@ def set_command(session: Session, words: str) -> Answer:
     if name and name not in NUMBERS:
         raise UsageError(f"There is no setting '{name}'. Known: {', '.join(NUMBERS)}.")
     if value:
-        setattr(settings, name, parse_setting(name, value.strip()))
+        parsed = parse_setting(name, value.strip())
+        replace(settings, **{name: parsed}).check()
+        setattr(settings, name, parsed)
     for key in [name] if name else NUMBERS:
         value = getattr(settings, key)
         session.screen.note(f"{key} = {'default' if value is None else value}")
@@ -182,11 +184,11 @@ def is_command(text: str) -> bool:
 
 def run_command(session: Session, text: str) -> Answer:
     """Runs a slash command; returns an answer to show if it asks for one."""
-    word, _, rest = text.partition(" ")
+    word, *rest = text.split(maxsplit=1)
     command = COMMANDS.get(ALIASES.get(word, word))
     if command is None:
         raise UsageError(f"There is no command {word}. /help lists them.")
-    return command.run(session, rest.strip())
+    return command.run(session, rest[0].strip() if rest else "")
 
 
 def complete(before: str) -> Iterable[str]:

@@ -5,7 +5,6 @@ enough memory, 5 bad input file, 130 stopped with Ctrl-C. A reader that closes t
 pipe early (`gemma4 chat … | head -1`) is no error.
 """
 
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -14,6 +13,8 @@ from contextlib import contextmanager
 import typer
 
 from mlx_gemma4 import errors
+
+from .render import json_line, printable
 
 FAILED = 1
 USAGE = 2
@@ -43,7 +44,7 @@ class UsageError(ValueError):
 def exit_code(error: BaseException) -> int:
     """The exit code for an error, by kind."""
     kinds: list[tuple[type[BaseException] | tuple[type[BaseException], ...], int]] = [
-        (KeyboardInterrupt, STOPPED),
+        ((KeyboardInterrupt, typer.Abort), STOPPED),
         ((UsageError, errors.ChatError), USAGE),
         ((errors.ModelNotFoundError, errors.CheckpointError), MODEL),
         (MemoryError, MEMORY),
@@ -74,12 +75,12 @@ def report(code: int, message: str, hint: str | None, as_json: bool) -> int:
     """Says an error on stderr; returns its exit code."""
     if as_json:
         error = {"code": code, "message": message, "hint": hint}
-        text = json.dumps({"error": error}, ensure_ascii=False)
+        text = json_line({"error": error}, sys.stderr)
     elif code == STOPPED:
         text = "(stopped)"
     else:
         text = f"gemma4: {message}" + (f"\n{hint}" if hint else "")
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)
     return code
 
 
@@ -94,6 +95,14 @@ def discard_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def flush_stdout() -> None:
+    """Writes what is left, or gives it up where it cannot be written."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        discard_stdout()
+
+
 @contextmanager
 def reported(as_json: bool) -> Iterator[None]:
     """Runs a command's body; any error ends it with a line and an exit code."""
@@ -105,9 +114,12 @@ def reported(as_json: bool) -> Iterator[None]:
     except BrokenPipeError:
         discard_stdout()
         raise typer.Exit(0) from None
+    except typer.TyperException as error:
+        raise typer.Exit(report_usage(error, as_json)) from None
     except (Exception, KeyboardInterrupt) as error:
         if os.environ.get("GEMMA4_DEBUG"):
             raise
+        flush_stdout()
         code = exit_code(error)
         message, hint = explain(error, code)
         raise typer.Exit(report(code, message, hint, as_json)) from None

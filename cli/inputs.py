@@ -66,8 +66,8 @@ def read_tools(path: Path) -> list[dict[str, Any]]:
         tools = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from None
-    except ValueError as error:
-        raise InputError(f"{path} is not JSON: {error}.") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not usable JSON: {error}.") from None
     if not isinstance(tools, list) or not tools:
         raise InputError(f"{path} has to hold a JSON list of tools.")
     from mlx_gemma4.tools import plain_tools

@@ -1,6 +1,6 @@
 """The conversation loop: reads, answers, and stops an answer at Ctrl-C.
 
-Ctrl-C while the model answers stops the answer and keeps what was said; twice
+Ctrl-C while the model reads or answers stops it and keeps what was said; twice
 within a second leaves. At the prompt it clears the line. Ctrl-D leaves.
 """
 
@@ -26,17 +26,29 @@ class SecondInterrupt(KeyboardInterrupt):
 
 
 class Interrupt:
-    """While active, Ctrl-C sets `requested` instead of raising.
+    """While active, Ctrl-C stops one answer; `requested` says that it did.
 
-    An exception in the middle of a step could leave the caches half written; the
-    flag is read between tokens. A second Ctrl-C within a second does raise.
+    Reading a long prompt can take minutes, so until the answer begins it raises at
+    once; the prefix cache notices that it was left half way. After that the flag is
+    read between tokens. A second Ctrl-C within a second always raises.
     """
 
     def __init__(self) -> None:
         self.requested = False
+        self._begun = False
         self._at = float("-inf")
 
+    def stopped(self) -> bool:
+        """Asked after each piece of the answer: whether to go no further."""
+        self._begun = True
+        return self.requested
+
+    def just_pressed(self) -> bool:
+        """Whether an answer was stopped less than a second ago."""
+        return time.monotonic() - self._at < TWICE
+
     def __enter__(self) -> "Interrupt":
+        self.requested = self._begun = False
         self._previous = signal.signal(signal.SIGINT, self._handle)
         return self
 
@@ -44,26 +56,30 @@ class Interrupt:
         signal.signal(signal.SIGINT, self._previous)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        now = time.monotonic()
-        if now - self._at < TWICE:
+        if self.just_pressed():
             raise SecondInterrupt
-        self.requested, self._at = True, now
+        self.requested, self._at = True, time.monotonic()
+        if not self._begun:
+            raise KeyboardInterrupt
 
 
 def converse(session: Session, reader: Reader, first: str | None = None) -> None:
     """Runs the conversation until the user leaves."""
     if sys.stdin.isatty():
         session.screen.note(f"{session.model_name} · /help for help, Ctrl-D leaves")
+    interrupt = Interrupt()
     text = first
     while True:
         try:
             if text is None:
                 text = reader.read(prompt(session), session.take_draft())
             if text.strip():
-                take_turn(session, text.strip())
+                take_turn(session, text.strip(), interrupt)
         except SecondInterrupt:
             raise
         except KeyboardInterrupt:
+            if interrupt.just_pressed():
+                raise SecondInterrupt from None
             session.screen.note("Ctrl-D or /bye leaves.")
         except (EOFError, Leave):
             return
@@ -76,7 +92,7 @@ def prompt(session: Session) -> str:
     return f"result of {call['function']['name']}> " if call else "> "
 
 
-def take_turn(session: Session, text: str) -> None:
+def take_turn(session: Session, text: str, interrupt: Interrupt) -> None:
     """Answers one message or runs one slash command."""
     try:
         if is_command(text):
@@ -84,14 +100,19 @@ def take_turn(session: Session, text: str) -> None:
         else:
             chunks = session.chat.ask(text[1:] if text.startswith("//") else text)
         if chunks is not None:
-            play(session, chunks)
+            play(session, chunks, interrupt)
     except (ChatError, MediaError, InputError, UsageError) as error:
         session.screen.note(str(error))
 
 
-def play(session: Session, chunks: Iterator[Chunk]) -> None:
+def play(session: Session, chunks: Iterator[Chunk], interrupt: Interrupt) -> None:
     """Shows an answer; Ctrl-C stops it."""
-    with Interrupt() as interrupt:
-        session.show(chunks, stopped=lambda: interrupt.requested)
+    try:
+        with interrupt:
+            session.show(chunks, stopped=interrupt.stopped)
+    except SecondInterrupt:
+        raise
+    except KeyboardInterrupt:
+        session.show_end()
     if interrupt.requested:
         session.screen.note("(stopped)")

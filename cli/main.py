@@ -1,59 +1,35 @@
-"""Assembles the command `gemma4`.
+"""The entry point of the command `gemma4`.
 
-Nothing heavy is imported here: MLX, the tokenizer and the Hub are imported by the
-commands that need them, so that `gemma4 --help` answers at once.
+It imports the command itself only once errors are caught, so that Ctrl-C is quiet
+from the first moment on.
 """
 
+import io
 import os
 import sys
-from typing import Annotated
-
-import typer
-
-from mlx_gemma4 import __version__
-
-from .chat import chat
-from .errors import report_usage
-
-# Typer's rich help and tracebacks cost 0.1 s of import and mark up the output.
-app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
-app.command()(chat)
-
-
-def show_version(wanted: bool) -> None:
-    if wanted:
-        print(f"gemma4 {__version__}")
-        raise typer.Exit()
-
-
-@app.callback(invoke_without_command=True)
-def gemma4(
-    context: typer.Context,
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version",
-            callback=show_version,
-            is_eager=True,
-            help="Show the version and exit.",
-        ),
-    ] = False,
-) -> None:
-    """Run Gemma 4 on this machine."""
-    if context.invoked_subcommand is None:
-        print(context.get_help())
 
 
 def main() -> None:
-    """The entry point: runs one command and exits with its code."""
-    for name in ("stdin", "stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by who started us
-            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))
+    """Runs one command and exits with its code."""
     try:
-        code = app(standalone_mode=False)
-    except typer.TyperException as error:
-        code = report_usage(error, as_json="--json" in sys.argv)
+        prepare_streams()
+        from .app import run
+
+        code = run(as_json="--json" in sys.argv)
+    except KeyboardInterrupt:
+        print("(stopped)", file=sys.stderr)
+        code = 130
     sys.exit(code)
+
+
+def prepare_streams() -> None:
+    """Opens what was closed by who started us, and lets no character fail to print."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 if __name__ == "__main__":

@@ -51,13 +51,13 @@ TopK = Annotated[
     typer.Option("--top-k", min=0, help="Sample from this many tokens; 0 is all."),
 ]
 MinP = Annotated[
-    float,
+    float | None,
     typer.Option(
         "--min-p", min=0.0, max=1.0, help="Drop tokens below this share of the best."
     ),
 ]
 RepetitionPenalty = Annotated[
-    float,
+    float | None,
     typer.Option(
         "--repetition-penalty", min=0.01, help="Above 1 discourages repetition."
     ),

@@ -19,8 +19,11 @@ RESET = "\x1b[0m"
 ERASE_LINE = "\r\x1b[K"
 
 # Control characters of a model's answer could move the cursor or retitle the
-# window. C0 and C1 but for newline and tab are dropped on a terminal.
-CONTROLS = {c: None for c in (*range(32), *range(127, 160)) if chr(c) not in "\n\t"}
+# window, and so could a checkpoint's names in notes and errors. C0 and C1 but for
+# newline and tab are dropped: always beside the answer, in it on a terminal.
+CONTROLS: dict[int, None] = {
+    c: None for c in (*range(32), *range(127, 160)) if chr(c) not in "\n\t"
+}
 
 
 def coloured(stream: TextIO, environ: Mapping[str, str]) -> bool:
@@ -51,11 +54,19 @@ def size(count: int) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
-def call_line(call: "ToolCall") -> str:
-    """A tool call as one line of JSON."""
-    return json.dumps(
-        {"name": call.name, "arguments": call.arguments}, ensure_ascii=False
-    )
+def printable(text: str) -> str:
+    """`text` without control characters."""
+    return text.translate(CONTROLS)
+
+
+def json_line(value: Mapping[str, object], stream: TextIO) -> str:
+    """`value` as JSON; escaped where `stream` cannot take or show it as it is."""
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode(stream.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(value)
+    return text if text == printable(text) else json.dumps(value)
 
 
 class Screen:
@@ -68,7 +79,6 @@ class Screen:
         self.colour = coloured(sys.stderr, os.environ)
         terminal = sys.stdout.isatty() and sys.stderr.isatty()
         self.show_thinking = terminal if show_thinking is None else show_thinking
-        self.clean = sys.stdout.isatty()
         self._open: TextIO | None = None  # the stream with an unfinished line
         self._thinking = False
 
@@ -86,7 +96,8 @@ class Screen:
 
     def tool_call(self, call: "ToolCall") -> None:
         self.end()
-        self._write(sys.stdout, call_line(call) + "\n")
+        line = {"name": call.name, "arguments": call.arguments}
+        self._write(sys.stdout, json_line(line, sys.stdout) + "\n")
 
     def end(self) -> None:
         """Closes an unfinished line, so that what follows starts a new one."""
@@ -96,21 +107,22 @@ class Screen:
 
     def json(self, value: Mapping[str, object]) -> None:
         """One JSON object on one line of stdout."""
-        print(json.dumps(value, ensure_ascii=False), flush=True)
+        print(json_line(value, sys.stdout), flush=True)
 
     def note(self, text: str) -> None:
         """A line beside the answer, on stderr."""
         self.end()
         if self.as_json:
-            line = json.dumps({"note": text}, ensure_ascii=False)
+            line = json_line({"note": text}, sys.stderr)
         else:
+            text = printable(text)
             line = f"{DIM}{text}{RESET}" if self.colour else text
         print(line, file=sys.stderr, flush=True)
 
     def passing(self, text: str) -> None:
         """A line on stderr that `passed` takes away again; only on a terminal."""
         if self.colour and sys.stderr.isatty():
-            print(f"{DIM}{text}{RESET}", end="", file=sys.stderr, flush=True)
+            print(f"{DIM}{printable(text)}{RESET}", end="", file=sys.stderr, flush=True)
 
     def passed(self) -> None:
         if self.colour and sys.stderr.isatty():
@@ -129,8 +141,8 @@ class Screen:
     def _write(self, stream: TextIO, text: str) -> None:
         if not text:
             return
-        if self.clean:
-            text = text.translate(CONTROLS)
+        if stream.isatty():
+            text = printable(text)
         # First, since Ctrl-C may come as soon as the text is out.
         self._open = None if text.endswith("\n") else stream
         stream.write(text)

@@ -40,11 +40,10 @@ class Session:
                     break
         finally:
             self.screen.end()
-        close = getattr(chunks, "close", None)
-        if close is not None:
-            close()
-        if self.chat.last is not None:
-            self._show_end(self.chat.last)
+            close = getattr(chunks, "close", None)
+            if close is not None:
+                close()
+        self.show_end()
 
     def _show_chunk(self, chunk: Chunk) -> None:
         if chunk.thought:
@@ -54,7 +53,11 @@ class Session:
         for call in chunk.tool_calls:
             self.screen.tool_call(call)
 
-    def _show_end(self, turn: Turn) -> None:
+    def show_end(self) -> None:
+        """What follows an answer, finished or stopped."""
+        turn = self.chat.last
+        if turn is None:
+            return
         if self.screen.as_json:
             self.screen.json(self.answer_object(turn))
             return

@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 
+from mlx_gemma4.errors import ChatError
+
+SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed")
+
 
 @dataclass
 class Settings:
@@ -10,9 +14,31 @@ class Settings:
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
+    min_p: float | None = None
+    repetition_penalty: float | None = None
     max_tokens: int | None = None
     seed: int | None = None
     stop: tuple[str, ...] = ()
     think: bool = False
+
+    def check(self) -> None:
+        """Raises ChatError for a value that no answer can be made with."""
+        from mlx_gemma4.sampling import Sampling
+        from mlx_gemma4.splitter import StopStrings
+
+        values = {name: getattr(self, name) for name in SAMPLING}
+        given = {name: value for name, value in values.items() if value is not None}
+        for name, value in given.items():
+            if isinstance(value, bool):
+                raise ChatError(f"{name} is {value!r}; it must be a number.")
+        Sampling(**given)
+        most = self.max_tokens
+        if most is not None and (type(most) is not int or most < 1):
+            raise ChatError(
+                f"max_tokens is {most!r}; it must be a whole number from 1."
+            )
+        if not isinstance(self.think, bool):
+            raise ChatError(f"think is {self.think!r}; it must be true or false.")
+        if not isinstance(self.stop, tuple):
+            raise ChatError(f"stop is {self.stop!r}; it must be a list of texts.")
+        StopStrings(self.stop)

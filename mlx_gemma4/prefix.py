@@ -96,9 +96,10 @@ class PrefixCache:
         del self._pins[: -max(1, most)]
 
     def _back_to(self, position: int) -> None:
+        # The pins first: an interrupt must not leave one that points beyond the tokens.
+        self._pins = [pin for pin in self._pins if pin.offset <= position]
         rollback(self.cache, len(self.tokens) - position)
         del self.tokens[position:]
-        self._pins = [pin for pin in self._pins if pin.offset <= position]
 
 
 def _common(a: Sequence[int], b: Sequence[int]) -> int:

@@ -127,6 +127,7 @@ def test_an_answer_stopped_before_its_first_word_leaves_no_trace(session, script
 
 def test_ctrl_c_twice_leaves(session, script):
     def interrupted(messages: list[dict]) -> Iterator[Chunk]:
+        yield Chunk("par", token=1)
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
         yield Chunk("", token=1)
@@ -134,6 +135,29 @@ def test_ctrl_c_twice_leaves(session, script):
     script.answer = interrupted
     with pytest.raises(SecondInterrupt):
         converse(session, Lines("go"))
+
+
+def endless_prefill(messages: list[dict]) -> Iterator[Chunk]:
+    os.kill(os.getpid(), signal.SIGINT)
+    raise AssertionError("read on after Ctrl-C")
+    yield
+
+
+def test_ctrl_c_stops_the_reading_of_a_prompt_at_once(session, script, capsys):
+    converse(session, Lines("one"))
+    answer, script.answer = script.answer, endless_prefill
+    converse(session, Lines("a long text"))
+    assert capsys.readouterr().err == "(stopped)\n"
+    assert [m["content"] for m in session.chat.messages] == ["one", "you said one"]
+    script.answer = answer
+    converse(session, Lines("two"))
+    assert session.chat.messages[-1]["content"] == "you said two"
+
+
+def test_ctrl_c_again_at_the_prompt_leaves(session, script):
+    script.answer = endless_prefill
+    with pytest.raises(SecondInterrupt):
+        converse(session, Lines("a long text", KeyboardInterrupt(), "never read"))
 
 
 def test_ctrl_c_at_the_prompt_gives_a_hint_and_goes_on(session, capsys):

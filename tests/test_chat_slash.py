@@ -1,6 +1,7 @@
 """The slash commands of `gemma4 chat`."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,7 @@ def test_set_changes_sampling(session, script, capsys):
         ("/set colour 3", "no setting 'colour'"),
         ("/set top_p 2", "between 0 and 1"),
         ("/set top_p nan", "between 0 and 1"),
+        ("/set top_p 0", "above 0"),
         ("/set top_k half", "takes a number"),
         ("/set max_tokens 0", "between 1"),
         ("/think maybe", "on or off"),
@@ -112,6 +114,15 @@ def test_save_spares_files_of_others(session, tmp_path: Path, capsys):
         {"messages": "none"},
         {"settings": {"temperature": 1}},
         {"system": 3},
+        {"settings": asdict(Settings(temperature="hot"))},  # type: ignore[arg-type]
+        {"settings": asdict(Settings(max_tokens=0))},
+        {"settings": asdict(Settings(top_p=True))},
+        {"settings": asdict(Settings(think="no"))},  # type: ignore[arg-type]
+        {"settings": asdict(Settings(stop=("",)))},
+        {"settings": asdict(Settings()) | {"stop": 3}},
+        {"messages": [{"role": "assistant", "content": "", "tool_calls": [{}]}]},
+        {"messages": [{"role": "assistant", "content": "", "tool_calls": None}]},
+        {"messages": [{"role": "tool", "content": "answers nothing"}]},
     ],
 )
 def test_a_damaged_file_changes_nothing(session, tmp_path: Path, capsys, damage):
@@ -119,8 +130,34 @@ def test_a_damaged_file_changes_nothing(session, tmp_path: Path, capsys, damage)
     converse(session, Lines("one", f"/save {file}"))
     file.write_text(json.dumps(json.loads(file.read_text()) | damage))
     converse(session, Lines(f"/load {file}"))
-    assert "damaged" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "damaged" in said and str(file) in said
     assert roles(session) == "user assistant"
+    assert session.chat.settings == Settings()
+
+
+@pytest.mark.parametrize("start", ["", '{"format": "gemma4-chat", "messages": '])
+def test_a_file_that_is_nested_too_deeply(session, tmp_path: Path, capsys, start):
+    file = tmp_path / "talk.json"
+    file.write_text(start + "[" * 100_000)
+    converse(session, Lines(f"/load {file}"))
+    assert f"{file} is nested too deeply" in capsys.readouterr().err
+
+
+def test_half_a_character_can_be_saved(session, tmp_path: Path):
+    file = tmp_path / "talk.json"
+    converse(session, Lines("one \ud83d", f"/save {file}", "/clear", f"/load {file}"))
+    assert session.chat.messages[0]["content"] == "one \ud83d"
+
+
+def test_a_command_may_be_followed_by_a_line_end(session):
+    converse(session, Lines("/system\nbe brief\nand kind"))
+    assert session.chat.system == "be brief\nand kind"
+
+
+def test_notes_hold_no_control_characters(session, capsys):
+    session.screen.note("tensor \x1b]0;owned\x07 \x9b2J")
+    assert capsys.readouterr().err == "tensor ]0;owned 2J\n"
 
 
 def test_commands_are_told_from_messages():

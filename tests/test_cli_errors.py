@@ -1,6 +1,7 @@
 """What `gemma4` says when something is wrong, and with which exit code."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -38,6 +39,14 @@ def test_damaged_model(gemma4, demo_folder, damage):
     assert_fails(gemma4("chat", "-m", "broken", "hi"), 3, damage)
 
 
+def test_a_model_without_a_chat_template(gemma4, demo_folder):
+    shutil.copytree(demo_folder, gemma4.folder / "base")
+    (gemma4.folder / "base" / "chat_template.jinja").unlink()
+    # Said before the weights are read: they are not even there.
+    (gemma4.folder / "base" / "model.safetensors").unlink()
+    assert_fails(gemma4("chat", "-m", "base", "hi"), 3, "chat_template.jinja")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -52,6 +61,21 @@ def test_damaged_model(gemma4, demo_folder, damage):
 )
 def test_wrong_usage(gemma4, arguments):
     assert_fails(gemma4(*arguments), 2, "--help")
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--top-p", "0"),
+        ("--min-p", "1"),
+        ("--stop", ""),
+        ("--seed", str(2**64)),
+        ("--temperature", "nan"),
+    ],
+)
+def test_values_are_refused_before_the_model_is_looked_for(gemma4, option):
+    run = gemma4("chat", "-m", "./nowhere", *option, "hi")
+    assert_fails(run, 2, option[0].strip("-").split("-")[0])
 
 
 @pytest.mark.parametrize("stdin", [None, "", " \n"])
@@ -72,12 +96,36 @@ def test_binary_input(gemma4, data, said):
     assert_fails(gemma4("chat", "-m", "demo", "hi", stdin=data), 5, said)
 
 
-@pytest.mark.parametrize("content", [None, "{", "{}", "[]", "[3]", '[{"type": "x"}]'])
+@pytest.mark.parametrize(
+    "content", [None, "{", "{}", "[]", "[3]", '[{"type": "x"}]', "[" * 100_000]
+)
 def test_bad_tools_file(gemma4, content):
     if content is not None:
         (gemma4.folder / "tools.json").write_text(content)
     run = gemma4("chat", "-m", "demo", "hi", "--tools", "tools.json")
     assert_fails(run, 5, "tools.json")
+
+
+def test_errors_hold_no_control_characters(gemma4):
+    run = gemma4("chat", "--tools", "no\x1b]0;owned\x07where", "hi")
+    assert_fails(run, 5, "no]0;ownedwhere")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+@pytest.mark.parametrize("arguments", [("--version",), ("--help",), ("chat", "hi")])
+def test_a_full_disk_is_said_in_a_line(gemma4, arguments):
+    with open("/dev/full", "wb") as full:
+        process = gemma4.start(*arguments, stdout=full.fileno())
+    err = process.communicate(timeout=120)[1].decode()
+    assert process.returncode == 1
+    assert "No space left" in err
+    assert "Traceback" not in err and "Exception ignored" not in err
+
+
+def test_ctrl_c_while_the_command_is_imported(gemma4):
+    (gemma4.folder / "typer.py").write_text("raise KeyboardInterrupt")
+    run = gemma4("--version")
+    assert (run.returncode, run.stdout, run.stderr) == (130, "", "(stopped)\n")
 
 
 @pytest.mark.parametrize(

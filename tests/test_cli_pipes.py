@@ -1,11 +1,16 @@
 """`gemma4 chat` between other programs: piped input, a closed pipe, Ctrl-C."""
 
+import io
 import json
 import signal
 import subprocess
+import sys
 
 import pytest
 from command import COMMAND, ENDLESS, GREEDY, QUESTION
+
+from mlx_gemma4.cli.main import prepare_streams
+from mlx_gemma4.cli.render import Screen
 
 
 def test_piped_text_goes_before_the_prompt(gemma4):
@@ -65,6 +70,38 @@ def test_closed_streams_do_no_harm(gemma4):
         stderr=subprocess.PIPE,
     )
     assert (run.returncode, run.stderr) == (0, b"")
+
+
+def test_an_ascii_pipe_gets_the_whole_answer(gemma4, demo_folder):
+    (gemma4.folder / "modèle").symlink_to(demo_folder)
+    gemma4.environ["PYTHONIOENCODING"] = "ascii"
+    run = gemma4("chat", "-m", "modèle", QUESTION, *GREEDY, "--json")
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout)["model"] == "modèle"
+
+
+def test_what_a_stream_cannot_take_is_replaced(monkeypatch):
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", out)
+    prepare_streams()
+    screen = Screen()
+    screen.answer("é\ud83d\n")
+    screen.json({"text": "é\ud83d"})
+    shown, answer = out.buffer.getvalue().decode("ascii").splitlines()  # type: ignore
+    assert shown == "??"
+    assert json.loads(answer) == {"text": "é\ud83d"}
+
+
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_only_a_terminal_is_spared_control_characters(monkeypatch, capsys, name):
+    monkeypatch.setattr(getattr(sys, name), "isatty", lambda: True)
+    screen = Screen(show_thinking=True)
+    screen.colour = False
+    screen.thought("\x1b[2Jhm")
+    screen.answer("\x1b[2Jso\n")
+    shown = capsys.readouterr()._asdict()
+    assert "\x1b" not in shown.pop(name[3:])
+    assert all("\x1b[2J" in text for text in shown.values())
 
 
 def test_ctrl_c_stops_an_answer(gemma4):

@@ -1,0 +1,52 @@
+"""Assembles the command `gemma4`.
+
+Nothing heavy is imported here: the tokenizer and the Hub are imported by the
+commands that need them, so that `gemma4 --help` answers at once.
+"""
+
+from typing import Annotated
+
+import typer
+
+from mlx_gemma4 import __version__
+
+from .chat import chat
+from .errors import reported
+
+# Typer's rich help and tracebacks cost 0.1 s of import and mark up the output.
+app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
+app.command()(chat)
+
+
+def show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"gemma4 {__version__}")
+        raise typer.Exit()
+
+
+@app.callback(invoke_without_command=True)
+def gemma4(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=show_version,
+            is_eager=True,
+            help="Show the version and exit.",
+        ),
+    ] = False,
+) -> None:
+    """Run Gemma 4 on this machine."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def run(as_json: bool) -> int:
+    """Runs one command; returns its exit code."""
+    try:
+        with reported(as_json):
+            code = app(standalone_mode=False)
+    except typer.Exit as done:
+        return done.exit_code
+    return code or 0
