@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import tiny_media
 import torch
 from tiny_tensors import random_tensors, tensor_shapes
 from transformers import (
@@ -24,8 +25,13 @@ def build(config: Mapping[str, Any], seed: int) -> Any:
         model = Gemma4ForCausalLM(_plain(Gemma4TextConfig(**config)))
     else:
         model = Gemma4ForConditionalGeneration(_plain(Gemma4Config(**config)))
-    tensors = random_tensors(tensor_shapes(config), seed)
-    state = {name: torch.from_numpy(t) for name, t in tensors.items()}
+    whole = config.get("vision_config") or config.get("audio_config")
+    tensors = (
+        tiny_media.tensors(config, seed)
+        if whole
+        else random_tensors(tensor_shapes(config), seed)
+    )
+    state = {name: torch.from_numpy(np.array(t)) for name, t in tensors.items()}
     missing, unexpected = model.load_state_dict(state, strict=False)
     tied = {"lm_head.weight"} if config["tie_word_embeddings"] else set()
     if set(missing) != tied or unexpected:
@@ -94,6 +100,34 @@ def embedded_logits(
         **extra,
     )
     return out.logits[0].numpy()
+
+
+@torch.no_grad()
+def media_logits(
+    model: Any, config: Mapping[str, Any], prompt: tiny_media.Prompt
+) -> np.ndarray:
+    """[L, vocab] logits of a prompt whose media are padded to one size per kind."""
+    ids = torch.tensor([prompt.tokens])
+    types = torch.zeros_like(ids)
+    for key, value in TYPES.items():
+        types[ids == config[key]] = value
+    inputs: dict[str, Any] = {}
+    if prompt.pictures:
+        inputs["pixel_values"], inputs["image_position_ids"] = _batch(prompt.pictures)
+    if prompt.frames:
+        pixels, positions = _batch(prompt.frames)
+        inputs |= {"pixel_values_videos": pixels, "video_position_ids": positions}
+        inputs["num_frames_per_video"] = torch.tensor([len(pixels)])
+    if prompt.clips:
+        inputs["input_features"], inputs["input_features_mask"] = _batch(prompt.clips)
+    return model(input_ids=ids, mm_token_type_ids=types, **inputs).logits[0].numpy()
+
+
+def _batch(media: list[tiny_media.Pair]) -> tuple[torch.Tensor, torch.Tensor]:
+    values, marks = (
+        torch.from_numpy(np.stack(part)) for part in zip(*media, strict=True)
+    )
+    return values, marks if marks.dtype == torch.bool else marks.long()
 
 
 @contextmanager

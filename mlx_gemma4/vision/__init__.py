@@ -1,0 +1,1 @@
+"""Pictures and video frames: from files to patches to soft tokens."""
