@@ -1,0 +1,1 @@
+"""Sound: from files to log-mel frames to soft tokens."""
