@@ -7,13 +7,14 @@ KV-shared layers and the head, and earlier chunks only fill the caches.
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
 import mlx.core as mx
 
 from .answer import Chunk, Response, Stats, Writer
 from .errors import ChatError, CheckpointError
+from .media import Media, MediaPlaces, locate, media_from
 from .model import Gemma4
 from .prefix import PrefixCache
 from .processor import Processor
@@ -54,6 +55,7 @@ def stream_generate(
     tokens: Sequence[int] | mx.array | None = None,
     tools: Sequence[Mapping[str, Any]] | None = None,
     thinking: bool = False,
+    image_tokens: int | None = None,
     max_tokens: int | None = None,
     temperature: float | None = None,
     top_p: float | None = None,
@@ -67,6 +69,7 @@ def stream_generate(
 ) -> Iterator[Chunk]:
     """Answer `messages`, or go on from raw `tokens`: one chunk per generated token.
 
+    image_tokens: the most soft tokens per picture; None takes the checkpoint's own.
     max_tokens: None goes on to the end of the model's context.
     temperature, top_p, top_k: None takes the checkpoint's own setting.
     stop: strings that end the answer and are not part of it.
@@ -83,13 +86,13 @@ def stream_generate(
     prefix.check_model(model)
     vocab = model.config.text_config.vocab_size
     ids = None if tokens is None else _ids(tokens, vocab)
-    prompt, text = _prompt(processor, messages, ids, tools, thinking, prefix)
-    limit = _token_limit(model, len(prompt), max_tokens)
+    prompt = _prompt(processor, messages, ids, tools, thinking, image_tokens, prefix)
+    limit = _token_limit(model, len(prompt.tokens), max_tokens)
     if prefill_step < 1:
         raise ChatError(f"prefill_step is {prefill_step}; it must be 1 or more.")
-    sampler = Sampler(sampling, prompt, vocab)
+    sampler = Sampler(sampling, prompt.tokens, vocab)
     stops = (stop,) if isinstance(stop, str) else stop or ()
-    writer = Writer(processor, opens_thought(text), stops)
+    writer = Writer(processor, opens_thought(prompt.text), stops)
     return _run(model, prompt, limit, sampler, writer, prefix, pins, prefill_step)
 
 
@@ -131,20 +134,31 @@ def _ids(tokens: Any, vocab: int) -> list[int]:
     return ids
 
 
+@dataclass(frozen=True)
+class _Prompt:
+    tokens: list[int]
+    text: str
+    media: Media | None
+    places: MediaPlaces
+
+
 def _prompt(
     processor: Processor,
     messages: Sequence[Mapping[str, Any]] | None,
     ids: list[int] | None,
     tools: Sequence[Mapping[str, Any]] | None,
     thinking: bool,
+    image_tokens: int | None,
     prefix: PrefixCache,
-) -> tuple[list[int], str]:
-    """Ids and text of the prompt."""
+) -> _Prompt:
     if messages is not None and ids is None:
-        text = processor(messages, tools=tools, thinking=thinking).text
-        return processor.tokenizer.continue_tokens(prefix.tokens, text), text
+        inputs = processor(messages, tools, thinking, image_tokens)
+        tokens = processor.tokenizer.continue_tokens(prefix.tokens, inputs.text)
+        places = locate(tokens, inputs.media, processor.config)
+        return _Prompt(tokens, inputs.text, inputs.media, places)
     if messages is None and ids is not None:
-        return ids, processor.tokenizer.decode(ids)
+        text = processor.tokenizer.decode(ids)
+        return _Prompt(ids, text, None, MediaPlaces(ids, []))
     raise ChatError("Give either messages or tokens.")
 
 
@@ -171,7 +185,7 @@ def _token_limit(model: Gemma4, prompt: int, max_tokens: int | None) -> int:
 
 def _run(
     model: Gemma4,
-    prompt: list[int],
+    prompt: _Prompt,
     limit: int,
     sampler: Sampler,
     writer: Writer,
@@ -182,11 +196,11 @@ def _run(
     with _wired_memory():
         mx.reset_peak_memory()
         started = time.perf_counter()
-        cached = prefix.reuse(prompt)
-        stats = Stats(len(prompt), cached, sampler.seed)
+        cached = prefix.reuse(prompt.places.keys)
+        stats = Stats(len(prompt.tokens), cached, sampler.seed)
         if pins == "both":
             prefix.pin()
-        logits = _prefill(model, prompt[cached:], prefix, prefill_step)
+        logits = _prefill(model, prompt, prefix, cached, prefill_step)
         token = sampler(logits)
         mx.eval(token)
         _check_finite(logits)
@@ -231,17 +245,35 @@ def _check_finite(logits: mx.array) -> None:
 
 
 def _prefill(
-    model: Gemma4, tokens: list[int], prefix: PrefixCache, step: int
+    model: Gemma4, prompt: _Prompt, prefix: PrefixCache, start: int, step: int
 ) -> mx.array:
-    """Read `tokens` in chunks; return the last position's logits [1, vocab]."""
-    while len(tokens) > step:
-        model(mx.array([tokens[:step]]), cache=prefix.cache)
-        mx.eval([layer.state for layer in prefix.cache])
-        prefix.tokens += tokens[:step]
-        tokens = tokens[step:]
-        mx.clear_cache()
-    logits = model(mx.array([tokens]), cache=prefix.cache, last_only=True)
-    prefix.tokens += tokens
+    """Read the prompt from `start` on; return the last position's logits [1, vocab].
+
+    Whole media stay within a chunk: positions of a picture may see each other.
+    """
+    tokens, keys = prompt.tokens, prompt.places.keys
+    embeddings = None
+    if prompt.media is not None:
+        media = media_from(prompt.media, prompt.places, start)
+        embeddings = model.embed(mx.array([tokens[start:]]), media)
+    spans, first = prompt.places.spans, start
+    logits = None
+    while start < len(tokens):
+        end = min(start + step, len(tokens))
+        end = max(end, *(stop for _, at, stop in spans if at < end), end)
+        part = slice(start - first, end - first)
+        logits = model(
+            mx.array([tokens[start:end]]),
+            cache=prefix.cache,
+            input_embeddings=None if embeddings is None else embeddings[:, part],
+            last_only=end == len(tokens),
+        )
+        if end < len(tokens):
+            mx.eval([layer.state for layer in prefix.cache])
+            mx.clear_cache()
+        prefix.extend(tokens[start:end], keys[start:end])
+        start = end
+    assert logits is not None  # reuse leaves at least one token
     return logits[:, -1]
 
 
@@ -256,7 +288,7 @@ def _decode(
             mx.async_eval(ahead)
         value = cast(int, token.item())
         if ahead is not None:
-            prefix.tokens.append(value)
+            prefix.extend([value])
         yield value
         if ahead is None:
             return

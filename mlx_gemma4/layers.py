@@ -1,4 +1,4 @@
-"""The pieces that every tower shares: one norm, one GeGLU, one soft cap."""
+"""The pieces that towers share: norm, clipped linear, GeGLU, soft cap."""
 
 import math
 from collections.abc import Callable
@@ -35,6 +35,47 @@ class RMSNorm(nn.Module):
 def rms_normalize(x: mx.array, eps: float) -> mx.array:
     """RMS norm over the last axis without a weight."""
     return mx.fast.rms_norm(x, None, eps)
+
+
+class ClippedLinear(nn.Module):
+    """A linear map between two clamps, whose bounds come with the checkpoint.
+
+    Where the towers' configuration has no clipped linears it is a plain linear map;
+    the weight is `linear.weight` either way, as on the Hub.
+    """
+
+    def __init__(self, inputs: int, outputs: int, clipped: bool):
+        super().__init__()
+        self.linear = nn.Linear(inputs, outputs, bias=False)
+        self._apply = _plain
+        if clipped:
+            self.input_min = self.output_min = mx.array(-mx.inf)
+            self.input_max = self.output_max = mx.array(mx.inf)
+            self._apply = _clipped
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return self._apply(self, x)
+
+
+def _plain(layer: ClippedLinear, x: mx.array) -> mx.array:
+    return layer.linear(x)
+
+
+def _clipped(layer: ClippedLinear, x: mx.array) -> mx.array:
+    y = layer.linear(mx.clip(x, layer.input_min, layer.input_max))
+    return mx.clip(y, layer.output_min, layer.output_max)
+
+
+class Projector(nn.Module):
+    """A tower's soft tokens to embeddings of the text decoder."""
+
+    def __init__(self, inputs: int, outputs: int, eps: float):
+        super().__init__()
+        self.embedding_projection = nn.Linear(inputs, outputs, bias=False)
+        self.eps = eps
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return self.embedding_projection(rms_normalize(x, self.eps))
 
 
 # tanh-GELU: x/2 (1 + tanh(r (x + 0.044715 x^3))) with r = sqrt(2 / pi), which is

@@ -22,7 +22,7 @@ from .hub import resolve
 from .model import Gemma4
 from .packing import Packing
 from .processor import Processor
-from .weights import Place, Plan, plan_weights
+from .weights import Place, Plan, plan_weights, without_missing_towers
 
 # Bytes evaluated together: enough to keep the disk busy, little beside any model.
 GROUP = 64 * 2**20
@@ -31,8 +31,8 @@ DTYPES = tuple(STORED.values())
 BYTES = {"U32": 4, "U8": 1}  # of what keeps its type; all else takes the model's
 
 
-class SkippedTowerWarning(UserWarning):
-    """The checkpoint holds a tower that this version does not use."""
+class MissingTowerWarning(UserWarning):
+    """config.json speaks of a tower whose weights the checkpoint does not hold."""
 
 
 def load(
@@ -48,13 +48,15 @@ def load(
         on the CPU, where MLX computes bfloat16 coarsely or not at all.
     tqdm_class: progress bar of a download.
 
-    Warns with SkippedTowerWarning. Raises ModelNotFoundError, CheckpointError, and
+    Warns with MissingTowerWarning. Raises ModelNotFoundError, CheckpointError, and
     MemoryError where the weights would not fit.
     """
     folder = resolve(path_or_repo, tqdm_class)
     config = Config.from_file(folder / "config.json")
     processor = Processor.from_folder(folder, config)
-    return load_model(folder, dtype, config), processor
+    model = load_model(folder, dtype, config)
+    processor.config = model.config  # without towers that have no weights
+    return model, processor
 
 
 def load_model(
@@ -63,17 +65,19 @@ def load_model(
     """The model of a local folder alone; `config` if it has been read already."""
     if dtype is not None and dtype not in DTYPES:
         raise ValueError(f"dtype is {dtype}; it must be float32, bfloat16 or float16.")
-    model = Gemma4(config or Config.from_file(folder / "config.json"))
     tensors = read_tensors(folder)
-    plan = plan_weights(model, tensors)
-    if plan.skipped:
-        counts = [f"{what} ({n} tensors)" for what, n in sorted(plan.skipped.items())]
+    config, missing = without_missing_towers(
+        config or Config.from_file(folder / "config.json"), tensors
+    )
+    for tower in missing:
         warnings.warn(
-            f"{folder} also holds: {', '.join(counts)}. This version reads text only "
-            "and left them out.",
-            SkippedTowerWarning,
+            f"{folder} holds no weights of the {tower} that its config.json describes: "
+            "a text-only conversion. What needs the tower is refused.",
+            MissingTowerWarning,
             stacklevel=2,
         )
+    model = Gemma4(config)
+    plan = plan_weights(model, tensors)
     dtype = dtype or _own_dtype(plan, tensors)
     _check_memory(folder, plan, tensors, dtype)
     _quantize(model, plan.packings)
@@ -140,6 +144,8 @@ def _evaluated(
     group: dict[str, mx.array] = {}
     for parameter, sources in plan.sources.items():
         array = _join([(where, arrays.pop(name)) for where, name in sources])
+        if parameter in plan.channels_last:
+            array = mx.moveaxis(array, -1, 1)
         if mx.issubdtype(array.dtype, mx.floating):
             array = array.astype(dtype)
         group[parameter] = array

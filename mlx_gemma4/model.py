@@ -1,21 +1,24 @@
-"""Gemma 4 as one module: tokens, and in time media, to logits.
+"""Gemma 4 as one module: tokens and media to logits.
 
 Parameter names are the Hub's without the leading `model.`. The call signature is also
 the one mlx-lm expects of a model.
 """
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import mlx.core as mx
 import mlx.nn as nn
 
+from .audio.tower import AudioTower
 from .cache import LayerCache, make_cache
 from .config import Config
 from .errors import MediaError
-from .layers import soft_cap
+from .layers import Projector, soft_cap
 from .media import Media
 from .text.decoder import DecoderLayer, TextModel
 from .text.masks import vision_blocks
+from .vision.tower import VisionTower
 
 
 class Gemma4(nn.Module):
@@ -33,6 +36,16 @@ class Gemma4(nn.Module):
         self._cap: Callable[[mx.array, float], mx.array] = soft_cap
         if text.final_logit_softcapping is None:
             self._cap = _no_cap
+        if vision := config.vision_config:
+            self.vision_tower = VisionTower(vision)
+            self.embed_vision = Projector(
+                vision.hidden_size, text.hidden_size, vision.rms_norm_eps
+            )
+        if audio := config.audio_config:
+            self.audio_tower = AudioTower(audio)
+            self.embed_audio = Projector(
+                audio.output_proj_dims, text.hidden_size, audio.rms_norm_eps
+            )
         self._vision_ids = _known(config.image_token_id, config.video_token_id)
         self._media_ids = (*self._vision_ids, *_known(config.audio_token_id))
         self._pictures_both_ways = text.use_bidirectional_attention == "vision"
@@ -62,10 +75,11 @@ class Gemma4(nn.Module):
         inputs: token ids [B, L].
         cache: from `make_cache`; the call appends to it. None reads `inputs` alone.
         input_embeddings: [B, L, hidden], scaled, to use instead of the ids' own.
-        media: what the placeholders among `inputs` stand for.
+        media: what the placeholders among `inputs` stand for, all of it. A picture
+            must not be cut by the end of `inputs`.
         """
-        if media is not None and (media.images or media.frames or media.audio):
-            raise MediaError("This version reads text only; media must be empty.")
+        if media is not None:
+            input_embeddings = self.embed(inputs, media)
         blocks = None
         if self._pictures_both_ways and input_embeddings is not None:
             blocks = vision_blocks(_is_one_of(inputs, self._vision_ids))
@@ -74,12 +88,72 @@ class Gemma4(nn.Module):
         cap = self.config.text_config.final_logit_softcapping
         return self._cap(self._head(self, h), cap or 0.0)
 
+    def embed(self, inputs: mx.array, media: Media) -> mx.array:
+        """Embeddings [B, L, hidden] of `inputs` [B, L] with media in their places.
+
+        Raises MediaError where placeholders and media do not match in number.
+        """
+        config = self.config
+        h = self.language_model.embed(self._text_tokens(inputs))
+        flat = h.reshape(-1, h.shape[-1])
+        tokens = cast(list[int], inputs.flatten().tolist())
+        for kind, token, soft in (
+            ("picture", config.image_token_id, self._see(media.images)),
+            ("video", config.video_token_id, self._see(media.frames)),
+            ("audio", config.audio_token_id, self._hear(media.audio)),
+        ):
+            places = [i for i, t in enumerate(tokens) if t == token]
+            if len(places) != len(soft):
+                raise MediaError(
+                    f"The prompt has {len(places)} {kind} placeholders, but its media "
+                    f"give {len(soft)} soft tokens."
+                )
+            if places:
+                flat[mx.array(places)] = soft.astype(h.dtype)
+        return flat.reshape(h.shape)
+
+    def _see(self, pictures: Sequence[tuple[mx.array, mx.array]]) -> mx.array:
+        """Embeddings [S, hidden] of all soft tokens of `pictures`."""
+        if not pictures:
+            return mx.zeros((0, 1))
+        if self.config.vision_config is None:
+            raise MediaError("This model has no vision tower and cannot see pictures.")
+        soft = [self.vision_tower(*_unpadded(*picture)) for picture in pictures]
+        return self.embed_vision(mx.concatenate(soft))
+
+    def _hear(self, clips: Sequence[tuple[mx.array, mx.array]]) -> mx.array:
+        """Embeddings [S, hidden] of all soft tokens of `clips`."""
+        if not clips:
+            return mx.zeros((0, 1))
+        if self.config.audio_config is None:
+            raise MediaError("This model has no audio tower and cannot hear.")
+        soft = [self.audio_tower(_heard(*clip)) for clip in clips]
+        return self.embed_audio(mx.concatenate(soft))
+
     def _text_tokens(self, inputs: mx.array) -> mx.array:
         """Placeholders of media count as pad, for both embedding tables."""
         if not self._media_ids:
             return inputs
         pad = self.config.text_config.pad_token_id
         return mx.where(_is_one_of(inputs, self._media_ids), pad, inputs)
+
+
+def _unpadded(pixels: mx.array, positions: mx.array) -> tuple[mx.array, mx.array]:
+    """The patches of a picture without padding, whose positions are -1."""
+    columns = cast(list[int], positions[:, 0].tolist())
+    real = [i for i, x in enumerate(columns) if x >= 0]
+    if len(real) == len(positions):
+        return pixels, positions
+    rows = mx.array(real)
+    return pixels[rows], positions[rows]
+
+
+def _heard(features: mx.array, mask: mx.array) -> mx.array:
+    """The frames of a clip without padding, which must stand at the end."""
+    valid = cast(int, mask.sum().item())
+    if not mask[:valid].all().item():
+        raise MediaError("An audio mask has gaps; only its end may be padding.")
+    return features[:valid]
 
 
 def _tied_head(model: Gemma4, h: mx.array) -> mx.array:

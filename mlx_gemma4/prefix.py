@@ -51,20 +51,25 @@ class PrefixCache:
         """Forget everything."""
         self.cache = self._model.make_cache()
         self.tokens: list[int] = []
+        self._keys: list[int] = []  # the tokens, with media told apart by content
         self._pins: list[Pin] = []
 
     def check_model(self, model: Gemma4) -> None:
         if model is not self._model:
             raise CacheError("This prefix cache belongs to another model.")
 
-    def reuse(self, tokens: Sequence[int]) -> int:
-        """Go back to the longest usable beginning of `tokens`; return its length.
+    def reuse(self, keys: Sequence[int]) -> int:
+        """Go back to the longest usable beginning of a prompt; return its length.
 
-        At least one token is always left to read, since its logits are wanted.
+        keys: the prompt's tokens, or what `media.locate` makes of them; a medium is
+            kept whole or not at all. At least one token is always left to read, since
+            its logits are wanted.
         """
         if self.cache[0].offset != len(self.tokens):
             self.clear()  # an interrupted call left the two out of step
-        wanted = min(_common(self.tokens, tokens), len(tokens) - 1)
+        wanted = min(_common(self._keys, keys), len(keys) - 1)
+        while wanted and keys[wanted] < 0 and keys[wanted] == keys[wanted - 1]:
+            wanted -= 1
         if len(self.tokens) - wanted <= most_rollback(self.cache):
             self._back_to(wanted)
             return wanted
@@ -75,9 +80,14 @@ class PrefixCache:
             return 0
         position, pin = max(reachable, key=lambda pair: pair[0])
         restore(self.cache, pin.snapshot)
-        del self.tokens[pin.offset :]
+        del self.tokens[pin.offset :], self._keys[pin.offset :]
         self._back_to(position)
         return position
+
+    def extend(self, tokens: Sequence[int], keys: Sequence[int] | None = None) -> None:
+        """Note what was appended to the caches."""
+        self.tokens += tokens
+        self._keys += tokens if keys is None else keys
 
     def pin(self, passing: bool = False) -> None:
         """Make the present position one that later turns can return to.
@@ -99,7 +109,7 @@ class PrefixCache:
         # The pins first: an interrupt must not leave one that points beyond the tokens.
         self._pins = [pin for pin in self._pins if pin.offset <= position]
         rollback(self.cache, len(self.tokens) - position)
-        del self.tokens[position:]
+        del self.tokens[position:], self._keys[position:]
 
 
 def _common(a: Sequence[int], b: Sequence[int]) -> int:

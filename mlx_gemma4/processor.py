@@ -1,7 +1,4 @@
-"""Messages to token ids, with everything the checkpoint says about generating.
-
-This version reads text. Pictures, sound and video are refused, never left out.
-"""
+"""Messages to token ids and media, with all the checkpoint says about generating."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,18 +7,16 @@ from typing import Any
 
 import mlx.core as mx
 
-from .chat import MEDIA_PARTS, ChatTemplate
+from .attachments import Attachments, MediaSettings, settings_from
+from .chat import ChatTemplate
 from .config import Config
-from .errors import ChatError, CheckpointError, MediaError
+from .errors import ChatError, CheckpointError
 from .json_file import read_json
 from .media import Media
 from .sampling import Sampling
 from .splitter import opens_thought
 from .tokenizer import Tokenizer
 
-# Soft tokens per picture that the vision tower can be asked for.
-IMAGE_TOKENS = (70, 140, 280, 560, 1120)
-PLACEHOLDERS = ("<|image|>", "<|audio|>", "<|video|>")
 # A turn is over after the first; after the second, the tool would have to speak.
 END_OF_TURN = ("<turn|>", "<|tool_response>")
 MAX_NUMBER = 2**31  # of generation_config.json: above are only mistakes
@@ -66,7 +61,9 @@ class Processor:
         template: ChatTemplate | None,
         config: Config,
         generation: GenerationDefaults,
+        media: MediaSettings | None = None,
     ):
+        self.media = media or MediaSettings()
         self.tokenizer = tokenizer
         self.template = template
         self.config = config
@@ -83,54 +80,43 @@ class Processor:
             folder, tokenizer.bos_token, tokenizer.eos_token
         )
         generation = _generation_defaults(folder, tokenizer, config)
-        return cls(tokenizer, template, config, generation)
+        media = settings_from(folder, read_json(folder / "processor_config.json"))
+        return cls(tokenizer, template, config, generation, media)
 
     def __call__(
         self,
         messages: Sequence[Mapping[str, Any]],
         tools: Sequence[Mapping[str, Any]] | None = None,
         thinking: bool = False,
-        image_tokens: int = 280,
+        image_tokens: int | None = None,
         add_generation_prompt: bool = True,
     ) -> Inputs:
         """Render and encode a conversation.
 
-        `image_tokens`: soft tokens per picture. Raises ChatError for what cannot be
-        rendered and MediaError for media.
+        image_tokens: the most soft tokens a picture may take: 70, 140, 280, 560 or
+            1120; None is the checkpoint's own setting, 280 in Google's.
+
+        Raises ChatError for what cannot be rendered and MediaError for media that
+        cannot be read.
         """
         if self.template is None:
             raise ChatError(
                 "This checkpoint has no chat template: pass tokens, or add the "
                 "chat_template.jinja of the original model to its folder."
             )
-        if image_tokens not in IMAGE_TOKENS:
-            sizes = ", ".join(map(str, IMAGE_TOKENS))
-            raise MediaError(f"image_tokens is {image_tokens}; it can be {sizes}.")
         text = self.template.render(messages, tools, thinking, add_generation_prompt)
-        _refuse_media(messages)
-        for placeholder in PLACEHOLDERS:
-            if placeholder in self.tokenizer.special_tokens and placeholder in text:
-                raise ChatError(
-                    f"The text contains {placeholder}, which stands for a file; "
-                    "write it differently."
-                )
-        tokens = self.tokenizer.encode(text)
-        return Inputs(mx.array([tokens], dtype=mx.int32), None, text)
+        attachments = Attachments(self.config, self.media, self._spell, image_tokens)
+        text = attachments.read(messages).write_into(text)
+        tokens = mx.array([self.tokenizer.encode(text)], dtype=mx.int32)
+        media = attachments.media if attachments.texts else None
+        return Inputs(tokens, media, text)
+
+    def _spell(self, token: int) -> str:
+        return self.tokenizer.decode([token])
 
     def continue_tokens(self, cached: Sequence[int], text: str) -> list[int]:
         """Ids for `text` that share as long a prefix with `cached` as is safe."""
         return self.tokenizer.continue_tokens(cached, text)
-
-
-def _refuse_media(messages: Sequence[Mapping[str, Any]]) -> None:
-    for i, message in enumerate(messages):
-        content = message.get("content") or ()
-        for part in () if isinstance(content, str) else content:
-            if isinstance(part, Mapping) and part.get("type") in MEDIA_PARTS:
-                raise MediaError(
-                    f"messages[{i}] holds {part['type']!r}, but this version of "
-                    "mlx-gemma4 reads text only; send the message without it."
-                )
 
 
 def _generation_defaults(

@@ -2,7 +2,7 @@
 
 Sliding layers rotate every pair of the head. Full layers are "proportional": only the
 first quarter of the pairs turns, with frequencies spread over the whole head, and the
-rest stays put.
+rest stays put. Patches of a picture rotate half of the head by x and half by y.
 """
 
 import math
@@ -71,3 +71,22 @@ def _rotate(cos: mx.array, sin: mx.array, x: mx.array) -> mx.array:
     half = x.shape[-1] // 2
     swapped = mx.concatenate([x[..., half:], x[..., :half]], axis=-1)
     return x * cos + swapped * sin
+
+
+def axial_angles(
+    positions: mx.array, head_dim: int, rope: RopeParameters
+) -> tuple[mx.array, mx.array]:
+    """Cosines and sines for patches at `positions` [P, 2] (x, y): float32 `[P, D]`."""
+    half = head_dim // 2
+    rates = [rope.rope_theta ** (-2 * i / half) for i in range(half // 2)]
+    angles = positions[..., None].astype(mx.float32) * mx.array(rates)  # [P, 2, D / 4]
+    angles = mx.concatenate([angles, angles], axis=-1).reshape(-1, head_dim)
+    return mx.cos(angles), mx.sin(angles)
+
+
+def rotate_axial(x: mx.array, angles: tuple[mx.array, mx.array]) -> mx.array:
+    """Rotate `x` [..., P, D] by the `axial_angles` of its patches."""
+    cos, sin = (angle.astype(x.dtype) for angle in angles)
+    first, second = mx.split(x.reshape(*x.shape[:-1], 2, 2, -1), 2, axis=-2)
+    turned = mx.concatenate([-second, first], axis=-2).reshape(x.shape)
+    return x * cos + turned * sin

@@ -4,14 +4,14 @@
 one, what mlx-lm and mlx-vlm write when they convert, experts fused, split in two or
 stored one by one, and this model's own names. What it does not cover is an error.
 
-Three kinds of tensors are left out on purpose: keys and values of KV-shared layers,
-which Google's files carry but no layer uses; rotary frequencies, which follow from the
-configuration; and the towers in `SKIPPED_TOWERS`, which loading reports.
+Two kinds of tensors are left out on purpose: keys and values of KV-shared layers,
+which Google's files carry but no layer uses, and rotary frequencies, which follow from
+the configuration. Convolutions may be stored with their channels last, as MLX has them.
 """
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mlx.utils import tree_flatten
@@ -49,13 +49,6 @@ ROTARY = re.compile(r".*\.rotary_emb(_\w+)?\.\w*inv_freq")
 KEYS_VALUES = re.compile(
     r"language_model\.layers\.(\d+)\.self_attn\.(k_proj|v_proj|k_norm|v_norm)\.\w+"
 )
-# Parts of a checkpoint that this version does not build. Emptied as they are built.
-SKIPPED_TOWERS = {
-    "vision_tower": "vision tower",
-    "embed_vision": "vision tower",
-    "audio_tower": "audio tower",
-    "embed_audio": "audio tower",
-}
 FLOATS = ("F32", "F16", "BF16")
 
 
@@ -88,7 +81,23 @@ class Plan:
 
     sources: Mapping[str, list[tuple[Place, str]]]
     packings: Mapping[str, Packing]
-    skipped: Mapping[str, int]  # what is skipped -> number of its tensors
+    channels_last: frozenset[str]  # parameters to be turned to channels first
+
+
+def without_missing_towers(
+    config: Config, tensors: Mapping[str, StoredTensor]
+) -> tuple[Config, list[str]]:
+    """`config` without the towers that have no tensor at all, and their names.
+
+    Text-only conversions drop a tower's weights but may leave its configuration.
+    """
+    parts = {place(name).parameter.partition(".")[0] for name in tensors}
+    missing = []
+    if config.vision_config and "vision_tower" not in parts:
+        config, missing = replace(config, vision_config=None), ["vision tower"]
+    if config.audio_config and "audio_tower" not in parts:
+        config, missing = replace(config, audio_config=None), [*missing, "audio tower"]
+    return config, missing
 
 
 def place(name: str) -> Place:
@@ -116,7 +125,7 @@ def plan_weights(model: Gemma4, tensors: Mapping[str, StoredTensor]) -> Plan:
     """
     parameters: dict[str, Any] = dict(tree_flatten(model.parameters()))
     shapes = {name: tuple(array.shape) for name, array in parameters.items()}
-    found, skipped = _sort_out(model.config, tensors)
+    found = _sort_out(model.config, tensors)
     packings = _packings(model.config, shapes, found, tensors)
     expected = dict(shapes)
     for module, packing in packings.items():
@@ -133,7 +142,14 @@ def plan_weights(model: Gemma4, tensors: Mapping[str, StoredTensor]) -> Plan:
     sources: dict[str, list[tuple[Place, str]]] = {name: [] for name in expected}
     for where, name in sorted(found.items(), key=_order):
         sources[where.parameter].append((where, name))
-    return Plan(sources, packings, skipped)
+    turned = {
+        where.parameter
+        for where, name in found.items()
+        if _is_channels_last(
+            tensors[name].shape, where.shape(expected[where.parameter])
+        )
+    }
+    return Plan(sources, packings, frozenset(turned))
 
 
 def _order(item: tuple[Place, str]) -> tuple[str, int, int]:
@@ -141,24 +157,19 @@ def _order(item: tuple[Place, str]) -> tuple[str, int, int]:
     return where.parameter, where.expert or 0, where.half or 0
 
 
-def _sort_out(
-    config: Config, tensors: Mapping[str, StoredTensor]
-) -> tuple[dict[Place, str], dict[str, int]]:
-    """Place -> tensor name of what the model needs, and the counts of what it skips."""
+def _sort_out(config: Config, tensors: Mapping[str, StoredTensor]) -> dict[Place, str]:
+    """Place -> tensor name of what the model needs."""
     found: dict[Place, str] = {}
-    skipped: dict[str, int] = {}
     for name in tensors:
         where = place(name)
-        tower = SKIPPED_TOWERS.get(where.parameter.partition(".")[0])
-        if tower is not None:
-            skipped[tower] = skipped.get(tower, 0) + 1
-        elif not _is_unused(config, where.parameter):
-            if where in found:
-                raise CheckpointError(
-                    f"The tensors {found[where]} and {name} are the same parameter."
-                )
-            found[where] = name
-    return found, skipped
+        if _is_unused(config, where.parameter):
+            continue
+        if where in found:
+            raise CheckpointError(
+                f"The tensors {found[where]} and {name} are the same parameter."
+            )
+        found[where] = name
+    return found
 
 
 def _is_unused(config: Config, parameter: str) -> bool:
@@ -226,11 +237,18 @@ def _misfits(
         stored, whole = tensors[name], expected.get(where.parameter)
         if whole is None:
             problems.append(f"unexpected {name}")
-        elif stored.shape != (shape := where.shape(whole)):
+        elif stored.shape != (shape := where.shape(whole)) and not _is_channels_last(
+            stored.shape, shape
+        ):
             problems.append(f"{name} has shape {stored.shape} instead of {shape}")
         elif stored.dtype not in _dtypes(where, packings):
             problems.append(f"{name} has the type {stored.dtype}")
     return problems
+
+
+def _is_channels_last(stored: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    """Whether a convolution of `shape` (outputs, inputs, …) has its inputs last."""
+    return stored != shape and stored == (shape[0], *shape[2:], *shape[1:2])
 
 
 def _dtypes(where: Place, packings: Mapping[str, Packing]) -> tuple[str, ...]:

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import tiny
 from mlx.utils import tree_flatten
+from tiny_towers import AUDIO as TOWER_AUDIO
+from tiny_towers import VISION
 
 from mlx_gemma4 import load as public_load
 from mlx_gemma4.errors import CheckpointError
-from mlx_gemma4.load import SkippedTowerWarning, load_model
+from mlx_gemma4.load import MissingTowerWarning, load_model
 
 TOKENS = tiny.random_tokens(20, seed=3)
 
@@ -86,19 +88,49 @@ def test_float32_on_the_cpu_and_any_dtype_on_request(tmp_path: Path) -> None:
         load_model(folder, mx.int32)
 
 
-def test_skipped_towers_are_said(tmp_path: Path) -> None:
+TOWERS = {"vision": VISION["clipped"], "audio": TOWER_AUDIO["clipped"]}
+
+
+@pytest.mark.parametrize("missing", [("vision",), ("audio",), ("vision", "audio")])
+def test_missing_towers_are_said(missing: tuple[str, ...], tmp_path: Path) -> None:
+    """A text-only conversion that kept the configuration of what it dropped."""
     config = tiny.config_dict("E2B")
     tensors = layouts.random_arrays(config)
-    for name in ("vision_tower.a.weight", "vision_tower.b", "audio_tower.c.input_max"):
-        tensors[f"model.{name}"] = mx.ones((2,))
+    for name in missing:
+        config[f"{name}_config"] = TOWERS[name]
     layouts.save(tmp_path / "hub", config, tensors)
-    said = r"vision tower \(2 tensors\)"
-    with pytest.warns(SkippedTowerWarning, match=rf"audio tower \(1 tensors\), {said}"):
-        logits = logits_of(tmp_path / "hub")
-    np.testing.assert_array_equal(logits, tiny.logits(tiny.build("E2B"), TOKENS))
     layouts.save(tmp_path / "mlx", config, layouts.renamed(tensors, layouts.converted))
-    with pytest.warns(SkippedTowerWarning, match=said):
-        load_model(tmp_path / "mlx")
+    for folder in (tmp_path / "hub", tmp_path / "mlx"):
+        with pytest.warns(MissingTowerWarning) as said:
+            model = load_model(folder)
+        assert len(said) == len(missing)
+        for name, warning in zip(missing, said, strict=True):
+            assert f"no weights of the {name} tower" in str(warning.message)
+        logits = tiny.logits(model, TOKENS)
+        np.testing.assert_array_equal(logits, tiny.logits(tiny.build("E2B"), TOKENS))
+
+
+@pytest.mark.parametrize("tower", TOWERS)
+def test_a_part_of_a_tower_is_not_enough(tower: str, tmp_path: Path) -> None:
+    config = tiny.config_dict("E2B") | {f"{tower}_config": TOWERS[tower]}
+    one = {
+        "vision": "vision_tower.patch_embedder.input_proj.weight",
+        "audio": "audio_tower.output_proj.weight",
+    }[tower]
+    shape = {"vision": (32, 48), "audio": (20, 32)}[tower]
+    tensors = layouts.random_arrays(config) | {f"model.{one}": mx.ones(shape)}
+    with pytest.raises(CheckpointError, match=f"missing {tower}_tower"):
+        load_model(layouts.save(tmp_path, config, tensors))
+
+
+def test_a_tower_without_configuration_is_refused(tmp_path: Path) -> None:
+    config = tiny.config_dict("E2B")
+    tensors = layouts.random_arrays(config)
+    for name in ("vision_tower.a.weight", "audio_tower.c.input_max", "embed_audio.b"):
+        extra = tensors | {f"model.{name}": mx.ones((2,))}
+        folder = layouts.save(tmp_path / name, config, extra)
+        with pytest.raises(CheckpointError, match=f"unexpected model.{name}"):
+            load_model(folder)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

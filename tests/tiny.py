@@ -49,12 +49,20 @@ __all__ = [
     "random_tensor",
     "random_tensors",
     "random_tokens",
+    "take_tokenizer",
     "tensor_shapes",
     "unused_shapes",
     "write_checkpoint",
 ]
 
 DEMO = Path(str(files("mlx_gemma4.assets") / "demo"))
+PARTS = (
+    "language_model",
+    "vision_tower",
+    "audio_tower",
+    "embed_vision",
+    "embed_audio",
+)
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -66,7 +74,7 @@ TOKENIZER_FILES = (
 
 def parameter_name(name: str) -> str:
     """The model's name of a Hub tensor: no `model.`, experts as modules."""
-    if name.startswith("model.language_model."):
+    if name.startswith(tuple(f"model.{part}." for part in PARTS)):
         name = name.removeprefix("model.")
     elif name.startswith("model."):
         name = "language_model." + name.removeprefix("model.")
@@ -112,7 +120,7 @@ def write_checkpoint(
     folder.mkdir(parents=True, exist_ok=True)
     config = config_dict(variant, **text)
     if tokenizer:
-        _take_tokenizer(folder, config)
+        take_tokenizer(folder, config)
     shapes = tensor_shapes(config) | (unused_shapes(config) if unused_kv else {})
     tensors = random_tensors(shapes, seed)
     (folder / "config.json").write_text(json.dumps(config, indent=1))
@@ -120,7 +128,8 @@ def write_checkpoint(
     return tensors
 
 
-def _take_tokenizer(folder: Path, config: dict[str, Any]) -> None:
+def take_tokenizer(folder: Path, config: dict[str, Any]) -> None:
+    """Copies the demo's tokenizer files; `config` takes its vocabulary and ids."""
     for name in TOKENIZER_FILES:
         if (DEMO / name).exists():
             shutil.copyfile(DEMO / name, folder / name)
