@@ -2,27 +2,20 @@
 
 import sys
 import time
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlx_gemma4.errors import CheckpointError
-
 from . import options
 from .errors import UsageError, reported
 from .inputs import has_piped_input, read_piped_text, read_tools, whole_prompt
+from .loading import open_model
 from .render import Screen
 from .settings import Settings
 
 if TYPE_CHECKING:
-    from mlx_gemma4.model import Gemma4
-    from mlx_gemma4.processor import Processor
-
     from .session import Session
-
-DEMO = "demo"
 
 
 def chat(
@@ -100,46 +93,14 @@ def open_session(
 ) -> "Session":
     """Loads the model; `name` None means the demo model."""
     tools = read_tools(tools_file) if tools_file else None
-    if name is None:
-        name = DEMO
-        screen.note("No --model and no GEMMA4_MODEL: using the built-in demo model.")
-    screen.passing(f"Loading {name} …")
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", UserWarning)
-            start = time.perf_counter()
-            model, processor = load_chat_model(name)
-            seconds = time.perf_counter() - start
-    finally:
-        screen.passed()
-    for warning in caught:
-        screen.note(f"Warning: {warning.message}")
-    if processor.template is not None and processor.template.stale:
-        screen.note(f"Warning: {processor.template.stale}")
+    start = time.perf_counter()
+    model, processor, name = open_model(name, screen)
+    seconds = time.perf_counter() - start
     from .conversation import Conversation
     from .session import Session
 
     chat = Conversation(model, processor, settings, system, tools)
     return Session(chat, screen, name, seconds)
-
-
-def load_chat_model(name: str) -> "tuple[Gemma4, Processor]":
-    """As mlx_gemma4.load, but refuses a model that cannot chat before its weights."""
-    from mlx_gemma4.config import Config
-    from mlx_gemma4.hub import resolve
-    from mlx_gemma4.load import load_model
-    from mlx_gemma4.processor import Processor
-
-    folder = resolve(name)
-    config = Config.from_file(folder / "config.json")
-    processor = Processor.from_folder(folder, config)
-    if processor.template is None:
-        raise CheckpointError(
-            f"{name} has no chat template and cannot chat. Choose an instruction-tuned "
-            "model (…-it), or add the original model's chat_template.jinja to its "
-            "folder."
-        )
-    return load_model(folder, config=config), processor
 
 
 def talk(session: "Session", first: str | None, keep_history: bool) -> None:

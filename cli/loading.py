@@ -1,0 +1,66 @@
+"""Loading the model for a command, with what has to be said about it."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from mlx_gemma4.errors import CheckpointError
+
+from .render import Screen
+
+if TYPE_CHECKING:
+    from mlx_gemma4 import Gemma4, Processor
+
+DEMO = "demo"
+
+
+@contextmanager
+def warnings_noted(screen: Screen) -> Iterator[None]:
+    """The library's warnings become notes on stderr, at once."""
+
+    def note(message: Warning | str, *_: object, **__: object) -> None:
+        screen.passed()
+        screen.note(f"Warning: {message}")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = note
+        yield
+
+
+def open_model(name: str | None, screen: Screen) -> tuple["Gemma4", "Processor", str]:
+    """Model, processor and name; `name` None means the demo model."""
+    if name is None:
+        name = DEMO
+        screen.note("No --model and no GEMMA4_MODEL: using the built-in demo model.")
+    screen.passing(f"Loading {name} …")
+    try:
+        with warnings_noted(screen):
+            model, processor = load_chat_model(name)
+    finally:
+        screen.passed()
+    if processor.template is not None and processor.template.stale:
+        screen.note(f"Warning: {processor.template.stale}")
+    return model, processor, name
+
+
+def load_chat_model(name: str) -> tuple["Gemma4", "Processor"]:
+    """As mlx_gemma4.load, but what cannot chat is refused before its weights."""
+    from mlx_gemma4.config import Config
+    from mlx_gemma4.hub import resolve
+    from mlx_gemma4.load import load_model
+    from mlx_gemma4.processor import Processor
+
+    folder = resolve(name)
+    config = Config.from_file(folder / "config.json")
+    processor = Processor.from_folder(folder, config)
+    if processor.template is None:
+        raise CheckpointError(
+            f"{name} has no chat template and cannot chat. Choose an instruction-tuned "
+            "model (…-it), or add the original model's chat_template.jinja to its "
+            "folder."
+        )
+    model = load_model(folder, config=config)
+    processor.config = model.config  # without towers that have no weights
+    return model, processor

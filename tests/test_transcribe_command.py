@@ -1,0 +1,274 @@
+"""`gemma4 transcribe` with a model that writes down what a made-up talk says."""
+
+import importlib
+import io
+import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from sounds import RATE
+from spoken import Talk
+from typer.testing import CliRunner, Result
+
+from mlx_gemma4.audio.framing import AudioFeatureConfig
+from mlx_gemma4.audio.transcribe import split_translation, transcription_prompt
+from mlx_gemma4.cli import loading
+from mlx_gemma4.cli.app import app
+from mlx_gemma4.errors import MediaError
+
+
+class Listener:
+    """Stands in for model and `generate`: knows the talks by their samples."""
+
+    def __init__(self) -> None:
+        self.talks: list[Talk] = []
+        self.asked: list[dict[str, Any]] = []
+        self.translate = False
+        self.finish_reason = "stop"
+
+    def talk(self, path: Path, seconds: float, seed: int = 0) -> Talk:
+        talk = Talk(seconds, self.gap, 1e-3, seed)
+        soundfile.write(path, talk.samples, RATE, subtype="FLOAT")
+        self.talks.append(talk)
+        return talk
+
+    @staticmethod
+    def gap(random: np.random.Generator) -> float:
+        return random.uniform(0.05, 0.6)
+
+    def generate(self, model, processor, messages, **options: Any) -> SimpleNamespace:
+        (message,) = messages
+        text, audio = message["content"]
+        samples, rate = audio["audio"]
+        self.asked.append({"prompt": text["text"], "n": len(samples), **options})
+        assert (message["role"], audio["type"], rate) == ("user", "audio", RATE)
+        if not self.talks:
+            raise MediaError("deaf")
+        said = self.find(samples)
+        if self.translate:
+            said = f"{said}\nGerman: auf {said}"
+        return SimpleNamespace(text=said, finish_reason=self.finish_reason)
+
+    def find(self, samples: np.ndarray) -> str:
+        for talk in self.talks:
+            for start in np.flatnonzero(talk.samples == samples[0]):
+                part = talk.samples[start : start + len(samples)]
+                if np.array_equal(part, samples):
+                    begin = start / RATE
+                    return talk.heard(begin, begin + len(samples) / RATE)
+        raise AssertionError("a piece of no talk")
+
+
+@pytest.fixture
+def listener(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Listener:
+    listener = Listener()
+    model = SimpleNamespace(config=SimpleNamespace(audio_config=object()))
+    processor = SimpleNamespace(
+        template=None, media=SimpleNamespace(audio=AudioFeatureConfig())
+    )
+    monkeypatch.setattr(loading, "load_chat_model", lambda name: (model, processor))
+    module = importlib.import_module("mlx_gemma4.generate")
+    monkeypatch.setattr(module, "generate", listener.generate)
+    monkeypatch.chdir(tmp_path)
+    return listener
+
+
+def run(*arguments: str, stdin: bytes | None = None) -> Result:
+    return CliRunner().invoke(app, ["transcribe", *arguments, "-m", "m"], input=stdin)
+
+
+def test_text_of_a_long_recording(listener):
+    talk = listener.talk(Path("talk.wav"), 600)
+    result = run("talk.wav")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.split() == talk.text.split()
+    assert result.stderr == ""
+    assert len(listener.asked) > 20
+    assert all(asked["n"] <= 30 * RATE for asked in listener.asked)
+    assert {asked["temperature"] for asked in listener.asked} == {0.0}
+
+
+@pytest.mark.parametrize("form", ["srt", "vtt"])
+def test_subtitles_never_overlap(listener, form):
+    talk = listener.talk(Path("talk.wav"), 100)
+    text = run("talk.wav", "--format", form).stdout
+    times = [
+        int(h) * 3600 + int(m) * 60 + float(s.replace(",", "."))
+        for h, m, s in re.findall(r"(\d\d):(\d\d):(\d\d[.,]\d{3})", text)
+    ]
+    assert times == sorted(times) and 0 <= times[0] and times[-1] <= 100
+    words = re.sub(r"WEBVTT|^\d+$|.*-->.*", "", text, flags=re.MULTILINE)
+    assert words.split() == talk.text.split()
+
+
+@pytest.mark.parametrize("option", ["--json", "--format=json"])
+def test_json(listener, option):
+    talk = listener.talk(Path("talk.wav"), 70)
+    value = json.loads(run("talk.wav", option).stdout)
+    assert (value["file"], value["model"], value["duration"]) == ("talk.wav", "m", 70)
+    assert value["text"].split() == talk.text.split()
+    assert [s["id"] for s in value["segments"]] == list(range(len(value["segments"])))
+    assert value["stats"]["seconds"] > 0
+
+
+def test_several_recordings_are_told_apart(listener):
+    first = listener.talk(Path("a.wav"), 5, seed=1)
+    second = listener.talk(Path("b.wav"), 5, seed=2)
+    out = run("a.wav", "b.wav").stdout
+    assert out == f"a.wav:\n{first.text}\n\nb.wav:\n{second.text}\n"
+
+
+def test_files_in_a_folder(listener):
+    talk = listener.talk(Path("a.wav"), 5)
+    result = run("a.wav", "-o", "new/out", "-f", "srt")
+    assert result.stdout == "" and "Wrote new/out/a.srt." in result.stderr
+    assert talk.text.split()[0] in Path("new/out/a.srt").read_text()
+    result = run("a.wav", "-o", "new/out", "-f", "vtt", "--json")
+    assert json.loads(result.stdout)["text"] == talk.text
+    assert Path("new/out/a.vtt").read_text().startswith("WEBVTT")
+
+
+def test_one_bad_recording_does_not_stop_the_others(listener):
+    talk = listener.talk(Path("good.wav"), 5)
+    Path("bad.wav").write_bytes(b"not a recording")
+    result = run("bad.wav", "good.wav", "-o", "out")
+    assert result.exit_code == 5
+    assert "bad.wav cannot be decoded" in result.stderr
+    assert Path("out/good.txt").read_text() == f"{talk.text}\n"
+    assert not Path("out/bad.txt").exists()
+
+
+def test_errors_as_json(listener):
+    Path("bad.wav").write_bytes(b"not a recording")
+    result = run("bad.wav", "--json")
+    assert result.exit_code == 5 and result.stdout == ""
+    assert json.loads(result.stderr)["error"]["code"] == 5
+
+
+def test_standard_input(listener):
+    talk = listener.talk(Path("talk.wav"), 5)
+    result = run("-", stdin=Path("talk.wav").read_bytes())
+    assert result.stdout == f"{talk.text}\n"
+
+
+def test_silence(listener):
+    soundfile.write("silence.wav", np.zeros(RATE * 40), RATE)
+    result = run("silence.wav")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "nothing was said" in result.stderr and listener.asked == []
+
+
+def test_translation(listener):
+    talk = listener.talk(Path("talk.wav"), 40)
+    listener.translate = True
+    result = run("talk.wav", "--language", "en", "--translate", "de")
+    assert result.stdout.replace("auf ", "").split() == talk.text.split()
+    assert "in English, then translate it into German" in listener.asked[0]["prompt"]
+    value = json.loads(run("talk.wav", "--translate", "German", "--json").stdout)
+    assert value["text"].split() == talk.text.split()
+    assert value["translation"].startswith("auf ")
+    assert value["translated_to"] == "German"
+
+
+def test_an_answer_without_end_is_reported(listener):
+    listener.talk(Path("talk.wav"), 10)
+    listener.finish_reason = "length"
+    result = run("talk.wav")
+    assert re.search(r"Warning: .* 0\.0 to 10\.0 s was cut off", result.stderr)
+    assert listener.asked[0]["max_tokens"] == 64 + 200
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        ((), 2, "Name a recording"),
+        (("a.wav", "--mic"), 2, "either recordings or --mic"),
+        (("missing.wav",), 5, "no file missing.wav"),
+        (("a.wav", "-l", "q1"), 2, "--language 'q1'"),
+        (("a.wav", "--translate", "d\ne"), 2, "--translate"),
+        (("a.wav", "a.wav", "-f", "srt"), 2, "need a folder"),
+        (("a.wav", "-f", "srt", "--json"), 2, "add -o DIR"),
+        (("a.wav", "sub/a.wav", "-o", "out"), 2, "both be written to out/a.txt"),
+        (("a.wav", "-o", "a.wav"), 5, "Cannot write to a.wav"),
+        (("-", "-"), 2, "only once"),
+        (("a.wav", "-f", "doc"), 2, "doc"),
+    ],
+)
+def test_mistakes_are_found_before_a_model_is_loaded(
+    listener, monkeypatch, arguments, code, told
+):
+    monkeypatch.setattr(loading, "load_chat_model", None)
+    Path("sub").mkdir()
+    for name in ("a.wav", "sub/a.wav"):
+        listener.talk(Path(name), 2)
+    result = run(*arguments)
+    assert (result.exit_code, told in result.stderr) == (code, True)
+
+
+def test_a_model_without_ears(listener, monkeypatch):
+    listener.talk(Path("a.wav"), 2)
+    model = SimpleNamespace(config=SimpleNamespace(audio_config=None))
+    processor = SimpleNamespace(template=None)
+    monkeypatch.setattr(loading, "load_chat_model", lambda name: (model, processor))
+    result = run("a.wav")
+    assert result.exit_code == 2 and "m cannot hear" in result.stderr
+
+
+def test_the_microphone(listener, monkeypatch):
+    talk = listener.talk(Path("talk.wav"), 5)
+    module = importlib.import_module("mlx_gemma4.cli.mic")
+    monkeypatch.setattr(module, "record", lambda screen: (talk.samples, RATE))
+    assert run("--mic").stdout == f"{talk.text}\n"
+    assert json.loads(run("--mic", "--json").stdout)["file"] == "microphone"
+
+
+def test_prompts_are_those_of_the_model_card():
+    assert transcription_prompt().startswith(
+        "Transcribe the following speech segment in its original language. Follow"
+    )
+    assert transcription_prompt("French").startswith(
+        "Transcribe the following speech segment in French into French text.\n\nFollow"
+    )
+    assert transcription_prompt("French", "Greek").endswith(
+        "output the string 'Greek: ', then the translation in Greek."
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "parts"),
+    [
+        ("Hallo\nEnglish: Hello", ("Hallo", "Hello")),
+        ("Hallo\n\nenglish : Hello\nthere", ("Hallo", "Hello\nthere")),
+        ("Hallo\nHello", ("Hallo", "Hello")),
+        ("English: Hello", ("", "Hello")),
+        ("Hallo", ("Hallo", "")),
+        ("", ("", "")),
+    ],
+)
+def test_answers_with_a_translation(answer, parts):
+    assert split_translation(answer, "English") == parts
+
+
+def test_the_bar_shows_only_on_a_terminal(listener, monkeypatch):
+    module = importlib.import_module("mlx_gemma4.cli.transcribe")
+    listener.talk(Path("talk.wav"), 70)
+    shown = io.StringIO()
+
+    class Terminal(module.Screen):
+        def __init__(self, as_json: bool) -> None:
+            super().__init__(as_json=as_json)
+
+        def passing(self, text: str) -> None:
+            shown.write(text + "\n")
+
+    monkeypatch.setattr(module, "Screen", Terminal)
+    run("talk.wav")
+    assert re.search(r"talk\.wav ━+─+ +\d\d%  \d:\d\d to go", shown.getvalue())
+    shown.truncate(0)
+    run("talk.wav", "--json")
+    assert "━" not in shown.getvalue()
