@@ -11,11 +11,15 @@ import typer
 from mlx_gemma4 import __version__
 
 from .chat import chat
+from .convert import convert
 from .errors import reported
+from .transcribe import transcribe
 
 # Typer's rich help and tracebacks cost 0.1 s of import and mark up the output.
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 app.command()(chat)
+app.command()(convert)
+app.command()(transcribe)
 
 
 def show_version(wanted: bool) -> None:

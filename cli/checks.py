@@ -1,0 +1,57 @@
+"""`gemma4 convert --check`: whether a converted folder is whole, and what it lost."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .plans import columns
+from .render import Screen
+from .transfer import Bar
+
+if TYPE_CHECKING:
+    from mlx_gemma4.convert.check import Fidelity
+
+
+def run_check(folder: Path, source: str | None, screen: Screen) -> None:
+    """Checksums, shapes and values; predictions too if the source is given."""
+    from mlx_gemma4.convert import check
+    from mlx_gemma4.convert.card import RECORD, write_card
+    from mlx_gemma4.hub import resolve
+
+    folder = resolve(folder)
+    total = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+    with Bar("Checking", total, quiet=screen.as_json) as bar:
+        found = check.verify(folder, bar.advance)
+    if not screen.as_json:
+        print(
+            f"{folder}: {found.files} files and {found.tensors:,} tensors are as "
+            "they were written."
+        )
+    fidelity = None
+    if source is not None:
+        screen.passing("Comparing predictions …")
+        try:
+            fidelity = check.compare(resolve(source), folder)
+        finally:
+            screen.passed()
+        if (folder / RECORD).is_file() and os.access(folder, os.W_OK):
+            write_card(folder, fidelity.as_dict())
+        if not screen.as_json:
+            print("\n".join(fidelity_lines(fidelity)))
+    if screen.as_json:
+        value: dict[str, object] = {"folder": str(folder), "verified": vars(found)}
+        screen.json(value | ({"fidelity": fidelity.as_dict()} if fidelity else {}))
+
+
+def fidelity_lines(found: "Fidelity") -> list[str]:
+    """What was measured, one figure a line."""
+    rows = (
+        ("predictions compared", f"{found.tokens:,}"),
+        ("KL divergence, mean", f"{found.kl_mean:.4f}"),
+        ("KL divergence, median", f"{found.kl_median:.4f}"),
+        ("KL divergence, 99th percentile", f"{found.kl_p99:.4f}"),
+        ("same most likely token", f"{found.top1:.1%}"),
+        ("perplexity of the source", f"{found.perplexity_source:.2f}"),
+        ("perplexity of the conversion", f"{found.perplexity_converted:.2f}"),
+    )
+    return columns(rows)

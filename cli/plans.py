@@ -1,0 +1,116 @@
+"""A conversion's plan as a table, and as JSON."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from mlx_gemma4.convert.output import describe
+from mlx_gemma4.convert.plan import Line, Plan
+
+FLOATS = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
+HEAD = ("class", "tensors", "weights", "packing", "bits", "size")
+
+
+def table(plan: Plan, name: str) -> str:
+    """The classes of tensors, what becomes of them, and what that costs in memory."""
+    total = (
+        "total",
+        f"{len(plan.tensors):,}",
+        count(plan.params),
+        "",
+        f"{plan.bits_per_weight:.2f}",
+        gigabytes(plan.out_bytes),
+    )
+    rows = [HEAD, *(_row(line) for line in plan.table), total]
+    source = f"{name}: {gigabytes(plan.source_bytes)}, recipe {plan.recipe}"
+    if plan.qat:
+        source += f", trained for {plan.qat}"
+    return "\n".join([source, "", *columns(rows), "", *memory(plan), *notes(plan)])
+
+
+def _row(line: Line) -> tuple[str, ...]:
+    return (
+        line.kind,
+        f"{line.tensors:,}",
+        count(line.params),
+        packing(line),
+        f"{line.bits_per_weight:.2f}",
+        gigabytes(line.out_bytes),
+    )
+
+
+def packing(line: Line) -> str:
+    """`4 bits, groups of 64`; `mxfp4`; `bfloat16`; the trained grid if there is one."""
+    if line.packing is None:
+        return FLOATS.get(line.dtype) or line.dtype
+    if line.packing.mode != "affine":
+        return line.packing.mode
+    text = f"{line.packing.bits} bits, groups of {line.packing.group_size}"
+    return f"{text}, trained grid" if line.grid else text
+
+
+def columns(rows: Iterable[Sequence[str]]) -> list[str]:
+    """Rows as aligned lines: the first and the fourth column to the left."""
+    rows = list(rows)
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return [
+        "  ".join(
+            cell.ljust(width) if i in (0, 3) else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def memory(plan: Plan) -> list[str]:
+    """What the weights need in memory, by what is loaded."""
+    need = plan.memory
+    parts, total = [f"text {gigabytes(need.text)}"], need.text
+    for name, more in (("vision", need.vision), ("audio", need.audio)):
+        if more:
+            total += more
+            parts.append(f"with {name} {gigabytes(total)}")
+    lines = [f"Memory of the weights: {', '.join(parts)}."]
+    if need.table:
+        less = [gigabytes(need.text - need.table)]
+        if total > need.text:
+            less.append(f"all {gigabytes(total - need.table)}")
+        lines.append(f"With the per-layer table left on disk: text {', '.join(less)}.")
+    return lines
+
+
+def notes(plan: Plan) -> list[str]:
+    """Packings that are not the recipe's, and what nobody reads."""
+    found = Counter(f"{t.kind}: {t.note}" for t in plan.tensors if t.note)
+    lines = [f"Note: {note} ({number} tensors)." for note, number in found.items()]
+    if plan.dropped:
+        lines.append(f"Left out: {len(plan.dropped)} tensors that no layer reads.")
+    return lines
+
+
+def as_json(plan: Plan, name: str) -> dict[str, Any]:
+    need = plan.memory
+    return {
+        "source": name,
+        "recipe": plan.recipe,
+        "qat": plan.qat,
+        "source_bytes": plan.source_bytes,
+        "bytes": plan.out_bytes,
+        "weights": plan.params,
+        "bits_per_weight": round(plan.bits_per_weight, 4),
+        "classes": [describe(line) for line in plan.table],
+        "memory": vars(need),
+        "notes": notes(plan),
+        "warnings": list(plan.warnings),
+    }
+
+
+def gigabytes(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e7 else f"{count / 1e6:.2f} MB"
+
+
+def count(number: int) -> str:
+    """`4.63 B`, `403 M`, `12,345`."""
+    if number >= 1e9:
+        return f"{number / 1e9:.2f} B"
+    return f"{number / 1e6:.1f} M" if number >= 1e6 else f"{number:,}"

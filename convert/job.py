@@ -1,0 +1,107 @@
+"""A whole conversion: survey, stream, finish; or go on with one that was stopped."""
+
+import json
+import math
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlx.core as mx
+
+from mlx_gemma4.checkpoint import weight_files
+from mlx_gemma4.config import Config
+
+from . import output, qat
+from .journal import fingerprints, open_journal
+from .plan import Plan, Source
+from .reader import Reader
+from .shards import SHARD_BYTES, lay_out
+from .stream import BLOCK, Advance, as_array, convert
+from .survey import Wishes, local_sources, make_plan
+from .writer import explained
+
+SAMPLED_ROWS = 64
+
+
+@dataclass(frozen=True)
+class Result:
+    """plan: as carried out. complete_before: nothing had to be done."""
+
+    plan: Plan
+    folder: Path
+    warnings: tuple[str, ...]
+    on_grid: int = 0
+    groups: int = 0
+    complete_before: bool = False
+    resumed: bool = False
+
+
+def plan_folder(source: Path, wishes: Wishes, name: str) -> Plan:
+    """The plan of a folder; samples of QAT weights are measured."""
+    Config.from_file(source / output.CONFIG)
+    config = json.loads((source / output.CONFIG).read_text(encoding="utf-8"))
+    reader = Reader()
+
+    def sample(tensor: Source) -> float:
+        rows = math.prod(tensor.shape[:-1])
+        count = min(SAMPLED_ROWS, rows)
+        # From the middle: the first rows of a table belong to unused tokens.
+        raw = reader.rows(tensor, (rows - count) // 2, count, rows)
+        return qat.grid_share(as_array(raw, tensor)).on_grid
+
+    try:
+        return make_plan(local_sources(source), config, wishes, name, sample)
+    finally:
+        reader.close()
+
+
+def run(
+    source: Path,
+    out: Path,
+    plan: Plan,
+    name: str,
+    advance: Advance,
+    *,
+    block_bytes: int = BLOCK,
+    shard_bytes: int = SHARD_BYTES,
+    note: Callable[[str], None] = lambda text: None,
+) -> Result:
+    """Carries out `plan` for the folder `source`; goes on where an earlier run stopped.
+
+    name: of the source, for the record. note: told that a run is continued.
+    Raises CheckpointError and OutputError.
+    """
+    files = fingerprints(weight_files(source))
+    if output.is_result(out, plan, files):
+        shutil.rmtree(output.partial(out), ignore_errors=True)
+        return Result(plan, out, (), complete_before=True)
+    output.check_out(out)
+    output.check_space(out, plan.out_bytes)
+    work = output.partial(out)
+    with explained(work):
+        (work / "model").mkdir(parents=True, exist_ok=True)
+        journal = open_journal(work, plan, files, name)
+    try:
+        if journal.resumed:
+            note(f"Going on with {work}.")
+        shards = lay_out(plan, shard_bytes)
+        with explained(work):
+            convert(shards, work / "model", journal, advance, block_bytes)
+        record = {
+            "source": name,
+            "source_digests": {file: print_[2] for file, print_ in files.items()},
+        }
+        warnings = output.finish(source, out, plan, shards, journal, record)
+        done = journal.tensors.values()
+        return Result(
+            plan,
+            out,
+            tuple(warnings),
+            on_grid=sum(tensor.on_grid for tensor in done),
+            groups=sum(tensor.groups for tensor in done),
+            resumed=journal.resumed,
+        )
+    finally:
+        journal.close()
+        mx.clear_cache()

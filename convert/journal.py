@@ -1,0 +1,170 @@
+"""The record of a conversion's progress, which a later run continues from.
+
+One JSON object per line: first what is converted from what, then each tensor and each
+file as it is done. A line cut short by a crash is dropped, and its tensor done again.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+from mlx_gemma4.errors import CheckpointError
+
+from .errors import OutputError
+from .plan import Plan
+
+NAME = "journal.jsonl"
+VERSION = 1
+SAMPLES = 64  # pages of a file that its fingerprint looks at
+PAGE = 4096
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished tensor: checksums of what was written, and its count of the grid."""
+
+    crcs: Mapping[str, int]
+    on_grid: int = 0
+    groups: int = 0
+
+
+@dataclass
+class Journal:
+    """Open for one process at a time."""
+
+    path: Path
+    stream: TextIO
+    tensors: dict[str, Done] = field(default_factory=dict)
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    resumed: bool = False
+
+    def tensor(self, name: str, done: Done) -> None:
+        self.tensors[name] = done
+        self._add({"tensor": name, **vars(done)})
+
+    def file(self, name: str, record: dict[str, Any]) -> None:
+        self.files[name] = record
+        self._add({"file": name, **record})
+
+    def close(self) -> None:
+        self.stream.close()
+
+    def _add(self, record: Mapping[str, Any]) -> None:
+        # One write call, so that a crash leaves a whole line or the start of one.
+        self.stream.write(json.dumps(record) + "\n")
+        self.stream.flush()
+
+
+def fingerprint(file: Path) -> list[Any]:
+    """Size, time of change, and a digest of the header's and some other pages.
+
+    Raises CheckpointError if the file is gone.
+    """
+    try:
+        stat = file.stat()
+        digest = hashlib.sha256()
+        with file.open("rb") as stream:
+            step = max(PAGE, stat.st_size // SAMPLES)
+            for position in range(0, stat.st_size, step):
+                stream.seek(position)
+                digest.update(stream.read(PAGE))
+    except OSError as error:
+        raise CheckpointError(f"{file} cannot be read: {error.strerror}.") from None
+    return [stat.st_size, stat.st_mtime_ns, digest.hexdigest()]
+
+
+def fingerprints(files: Iterable[Path]) -> dict[str, list[Any]]:
+    return {file.name: fingerprint(file) for file in sorted(files)}
+
+
+def plan_digest(plan: Plan) -> str:
+    """Of all that decides the bytes of the result, but where the source lies."""
+    parts = [
+        [t.name, t.roles, t.shape, t.dtype, str(t.packing), t.grid, t.modules]
+        for t in plan.tensors
+    ]
+    return hashlib.sha256(json.dumps([VERSION, parts]).encode()).hexdigest()
+
+
+def open_journal(
+    folder: Path, plan: Plan, files: Mapping[str, list[Any]], name: str
+) -> Journal:
+    """The journal of `folder`, new or with what an earlier run did.
+
+    Raises OutputError if another process holds it or its settings were others, and
+    CheckpointError if a source file has changed since.
+    """
+    path = folder / NAME
+    begun = {"version": VERSION, "plan": plan_digest(plan), "sources": dict(files)}
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    stream = os.fdopen(descriptor, "r+", encoding="utf-8")
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        stream.close()
+        raise OutputError(
+            f"{folder} is being written by another process: wait for it to end."
+        ) from None
+    try:
+        journal = _continued(path, stream, begun, name)
+    except BaseException:
+        stream.close()
+        raise
+    return journal
+
+
+def _continued(path: Path, stream: TextIO, begun: dict[str, Any], name: str) -> Journal:
+    records, end = _records(stream)
+    journal = Journal(path, stream)
+    if records:
+        _compare(path, records[0], begun, name)
+        journal.resumed = len(records) > 1
+    stream.seek(end)
+    stream.truncate()
+    if not records:
+        journal._add(begun)
+    for record in records[1:]:
+        if "tensor" in record:
+            name = record.pop("tensor")
+            journal.tensors[name] = Done(**record)
+        else:
+            name = record.pop("file")
+            journal.files[name] = record
+    return journal
+
+
+def _records(stream: TextIO) -> tuple[list[dict[str, Any]], int]:
+    """All whole lines, and the position after the last of them."""
+    records, end = [], 0
+    for line in stream.read().splitlines(keepends=True):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            break
+        if not line.endswith("\n") or not isinstance(record, dict):
+            break
+        records.append(record)
+        end += len(line.encode())
+    return records, end
+
+
+def _compare(
+    path: Path, before: dict[str, Any], now: dict[str, Any], name: str
+) -> None:
+    again = f"Remove {path.parent} to begin again."
+    old, new = before.get("sources", {}), now["sources"]
+    changed = sorted(f for f in old.keys() | new.keys() if old.get(f) != new.get(f))
+    if changed:
+        raise CheckpointError(
+            f"{', '.join(changed)} of {name} changed since this conversion began. "
+            + again
+        )
+    if any(before.get(key) != now[key] for key in ("version", "plan")):
+        raise OutputError(
+            f"{path.parent} was begun with other settings or another version. {again}"
+        )

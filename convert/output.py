@@ -1,0 +1,271 @@
+"""The folder around the weights, and the moment it becomes one.
+
+Everything is written to `OUT.partial/model`, which takes the name OUT when it is
+complete: a folder called OUT is always a whole model.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mlx_gemma4.checkpoint import INDEX
+from mlx_gemma4.config import Config
+from mlx_gemma4.errors import CheckpointError
+from mlx_gemma4.packing import Packing
+from mlx_gemma4.processor import Processor
+
+from .card import write_card
+from .errors import OutputError
+from .journal import Journal, plan_digest
+from .plan import Line, Plan, TensorPlan
+from .shards import Shard, index
+from .writer import explained
+
+RECORD = "conversion.json"
+CARD = "README.md"
+CONFIG = "config.json"
+# Beside weights and config.json; other formats of the weights lie in subfolders.
+COPIED = ("*.json", "*.jinja", "*.model", "*.txt", "tokenizer*", "LICENSE*", "NOTICE*")
+NOT_COPIED = (CONFIG, RECORD, "*.index.json", "*.safetensors", "quant*_config.json")
+NEEDED = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")
+FLOAT_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
+
+
+def partial(out: Path) -> Path:
+    """Where the work towards `out` goes on."""
+    return out.with_name(out.name + ".partial")
+
+
+def check_out(out: Path) -> None:
+    """Raises OutputError where a finished model could not take the name `out`."""
+    if out.is_symlink() or (out.exists() and not out.is_dir()):
+        raise OutputError(f"{out} exists and is no folder: choose another name.")
+    if out.is_dir() and any(out.iterdir()):
+        raise OutputError(f"{out} is not empty: choose another name, or remove it.")
+    if out.is_dir() and os.path.ismount(out):
+        raise OutputError(f"{out} is a mount point: name a folder inside it.")
+    place = out.absolute().parent
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        raise OutputError(f"{place} cannot be written: choose another place.")
+
+
+def is_result(out: Path, plan: Plan, sources: Mapping[str, list[Any]]) -> bool:
+    """Whether `out` already is the complete result of this conversion."""
+    try:
+        record = json.loads((out / RECORD).read_text(encoding="utf-8"))
+        same = record["plan"] == plan_digest(plan)
+        # Files that were copied since have other times; their contents decide.
+        digests = {name: print_[2] for name, print_ in sources.items()}
+        return same and record["source_digests"] == digests
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def check_space(out: Path, needed: int, downloads: int = 0) -> None:
+    """Raises OutputError if the disk of `out` has no room for the rest of the result.
+
+    needed: bytes of the whole result; what an earlier run left counts as written.
+    downloads: bytes that will be fetched first, taken to go to the same disk.
+    """
+    folder = partial(out) / "model"
+    # st_blocks: a file of its final size may still be mostly holes.
+    files = folder.iterdir() if folder.is_dir() else ()
+    there = sum(file.stat().st_blocks * 512 for file in files)
+    place = out.absolute().parent
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    wanted = max(0, needed - there) + downloads
+    if wanted > free:
+        download = f" and {downloads / 1e9:.1f} GB of download" if downloads else ""
+        raise OutputError(
+            f"The disk is too small: {max(0, needed - there) / 1e9:.1f} GB of result"
+            f"{download} do not fit into the {free / 1e9:.1f} GB that are free at "
+            f"{place}."
+        )
+
+
+def finish(
+    source: Path,
+    out: Path,
+    plan: Plan,
+    shards: Iterable[Shard],
+    journal: Journal,
+    record: Mapping[str, Any],
+) -> list[str]:
+    """Completes the folder and gives it its name. Returns warnings for the user.
+
+    record: what else `conversion.json` shall say of the source.
+    """
+    folder = partial(out) / "model"
+    with explained(partial(out)):
+        copy_files(source, folder)
+        _write_json(folder / INDEX, index(shards))
+        config = json.loads((source / CONFIG).read_text(encoding="utf-8"))
+        _write_json(folder / CONFIG, out_config(config, plan))
+        files = {
+            path.name: journal.files.get(path.name) or _digest(path)
+            for path in sorted(folder.iterdir())
+            if path.name not in (RECORD, CARD)
+        }
+        _write_json(
+            folder / RECORD,
+            {
+                "version": 1,
+                **record,
+                "recipe": plan.recipe,
+                "qat": plan.qat,
+                "plan": plan_digest(plan),
+                "bits_per_weight": round(plan.bits_per_weight, 4),
+                "classes": classes(plan, journal),
+                "files": files,
+            },
+        )
+        write_card(folder, None)
+    warnings = check_files(folder)
+    with explained(partial(out)):
+        _sync(folder)
+        os.replace(folder, out)  # an empty folder of that name is replaced
+        _sync(out.absolute().parent)
+        journal.close()
+        shutil.rmtree(partial(out))
+    return warnings
+
+
+def copy_files(source: Path, folder: Path) -> None:
+    """Tokenizer, template, processor and generation files, as they are."""
+    names = {path.name for p in COPIED for path in source.glob(p) if path.is_file()}
+    for name in sorted(names):
+        if not any(Path(name).match(pattern) for pattern in NOT_COPIED):
+            shutil.copyfile(source / name, folder / name)
+
+
+def check_files(folder: Path) -> list[str]:
+    """What a user should know about the copied files.
+
+    Raises CheckpointError if the model could not be loaded with them.
+    """
+    config = Config.from_file(folder / CONFIG)
+    missing = [name for name in NEEDED if not (folder / name).is_file()]
+    warnings = [f"The source has no {name}." for name in missing]
+    if config.vision_config and not (folder / "processor_config.json").is_file():
+        warnings.append(
+            "The source has no processor_config.json: mlx-vlm reads no pictures then."
+        )
+    if "tokenizer.json" in missing:
+        return warnings
+    try:
+        template = Processor.from_folder(folder, config).template
+    except CheckpointError as error:
+        return [*warnings, f"The copied files cannot be used: {error}"]
+    if template is None:
+        warnings.append("The source has no chat template: only raw prompts will work.")
+    elif template.stale:
+        warnings.append(template.stale)
+    return warnings
+
+
+def out_config(config: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
+    """The source's config.json with the quantisation of every path."""
+    result = {k: v for k, v in config.items() if k != "quantization_config"}
+    floats = _dtype(plan)
+    for section in (result, result.get("text_config")):
+        for key in ("dtype", "torch_dtype"):
+            if isinstance(section, dict) and key in section:
+                section[key] = floats
+    if settings := quantization(plan):
+        # Peers read one or the other.
+        result |= {"quantization": settings, "quantization_config": settings}
+    return result
+
+
+def quantization(plan: Plan) -> dict[str, Any]:
+    """The commonest packing, and every path that has another."""
+    weights: dict[Packing, int] = defaultdict(int)
+    for tensor in plan.tensors:
+        if tensor.packing is not None:
+            weights[tensor.packing] += tensor.params
+    if not weights:
+        return {}
+    default = max(weights, key=lambda packing: weights[packing])
+    paths: dict[str, Any] = {}
+    for tensor in plan.tensors:
+        for module in tensor.modules:
+            if tensor.packing not in (None, default):
+                paths[module] = vars(tensor.packing)
+            elif tensor.packing is None and _is_quantisable(tensor):
+                paths[module.removesuffix(".weight")] = False
+    return {**vars(default), **paths}
+
+
+def _is_quantisable(tensor: TensorPlan) -> bool:
+    """Matrices that a loader would otherwise take to be quantised."""
+    matrix = len(tensor.shape) >= 2 and tensor.kind not in ("norm", "vision", "audio")
+    return matrix and tensor.modules[0].endswith(".weight")
+
+
+def _dtype(plan: Plan) -> str:
+    params: dict[str, int] = defaultdict(int)
+    for tensor in plan.tensors:
+        params[tensor.dtype] += tensor.params
+    return FLOAT_NAMES.get(max(params, key=lambda name: params[name]), "bfloat16")
+
+
+def classes(plan: Plan, journal: Journal) -> list[dict[str, Any]]:
+    """The plan's table with what was counted on the way."""
+    counts: dict[tuple[Any, ...], list[int]] = defaultdict(lambda: [0, 0])
+    for tensor in plan.tensors:
+        done = journal.tensors[tensor.name]
+        count = counts[tensor.kind, tensor.packing, tensor.dtype, tensor.grid]
+        count[0] += done.on_grid
+        count[1] += done.groups
+    return [
+        {
+            **describe(line),
+            "on_grid_groups": counts[line.kind, line.packing, line.dtype, line.grid][0],
+            "groups": counts[line.kind, line.packing, line.dtype, line.grid][1],
+        }
+        for line in plan.table
+    ]
+
+
+def describe(line: Line) -> dict[str, Any]:
+    """A line of the table as JSON."""
+    packing = line.packing
+    return {
+        "kind": line.kind,
+        "bits": packing.bits if packing else None,
+        "group_size": packing.group_size if packing else None,
+        "mode": packing.mode if packing else None,
+        "dtype": line.dtype,
+        "grid": line.grid,
+        "tensors": line.tensors,
+        "params": line.params,
+        "source_bytes": line.source_bytes,
+        "bytes": line.out_bytes,
+        "bits_per_weight": round(line.bits_per_weight, 4),
+    }
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def _digest(path: Path) -> dict[str, Any]:
+    data = path.read_bytes()
+    return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,85 @@
+"""Rows of source tensors, read from their files without mapping them into memory."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from mlx_gemma4.errors import CheckpointError
+
+from .plan import Source
+
+NUMPY = {
+    **{"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"},
+    **{"I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "<i1"},
+    **{"U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "<u1"},
+    **{"BOOL": "<u1", "F8_E4M3": "<u1", "F8_E5M2": "<u1", "F8_E8M0": "<u1"},
+}
+
+
+class Reader:
+    """Keeps files open, and notices when one changes while it is read."""
+
+    def __init__(self) -> None:
+        self._files: dict[Path, BinaryIO] = {}
+        self._states: dict[Path, tuple[int, int]] = {}
+
+    def rows(self, source: Source, first: int, count: int, rows: int) -> np.ndarray:
+        """`count` rows of a tensor that has `rows`, as [count, columns].
+
+        bfloat16 comes as uint16. Raises CheckpointError.
+        """
+        dtype = np.dtype(NUMPY[source.dtype])
+        columns = source.nbytes // dtype.itemsize // max(1, rows)
+        array = np.empty((count, columns), dtype)
+        stream = self._open(source.file)
+        try:
+            stream.seek(source.offset + first * columns * dtype.itemsize)
+            view = array.reshape(-1).view(np.uint8).data
+            read = 0
+            while read < len(view):
+                got = stream.readinto(view[read:])  # type: ignore[attr-defined]
+                if not got:
+                    raise CheckpointError(
+                        f"{source.file} ends within {source.name}: it was truncated. "
+                        "Download it again."
+                    )
+                read += got
+        except OSError as error:
+            raise CheckpointError(
+                f"{source.file} cannot be read: {error.strerror}."
+            ) from None
+        return array
+
+    def check(self, sources: Iterable[Source]) -> None:
+        """Raises CheckpointError if a file is not what it was when it was opened."""
+        for file in {source.file for source in sources} & self._states.keys():
+            try:
+                now = _state(os.stat(file))
+            except OSError:
+                now = None
+            if now != self._states[file]:
+                raise CheckpointError(f"{file} changed while it was being converted.")
+
+    def close(self) -> None:
+        for stream in self._files.values():
+            stream.close()
+        self._files.clear()
+
+    def _open(self, file: Path) -> BinaryIO:
+        if file not in self._files:
+            try:
+                # Unbuffered: the blocks are large, and are read once.
+                self._files[file] = file.open("rb", buffering=0)  # type: ignore
+            except OSError as error:
+                raise CheckpointError(
+                    f"{file} cannot be read: {error.strerror}."
+                ) from None
+            self._states[file] = _state(os.fstat(self._files[file].fileno()))
+        return self._files[file]
+
+
+def _state(stat: os.stat_result) -> tuple[int, int]:
+    return stat.st_size, stat.st_mtime_ns

@@ -1,0 +1,276 @@
+"""The conversion itself: tensor by tensor, in blocks of rows.
+
+Memory holds a few blocks and nothing else, whatever the size of the model. Every block
+goes straight to its place in the output file; a finished tensor is entered in the
+journal with its checksums, and a finished file is read back and compared with them.
+"""
+
+import os
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+
+from mlx_gemma4.errors import CheckpointError
+
+from . import qat
+from .journal import Done, Journal
+from .plan import PLE_TABLE, Source, TensorPlan
+from .quantize import DTYPES, encode
+from .reader import Reader
+from .shards import Shard, targets
+from .writer import ShardFile, verified
+
+# Bytes of weights per block, and blocks in flight. Fast caches are small.
+BLOCK = 16 * 2**20
+IN_FLIGHT = 2
+# Half of all weights in E2B, and the least sensitive: fitting would double the time.
+UNFITTED = (PLE_TABLE,)
+CACHE = 64 * 2**20  # bytes of freed buffers that MLX may keep
+
+Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows `first` … of a weight that become rows `to` … of one module's tensors."""
+
+    module: str
+    first: int
+    to: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Read:
+    """A block as it is in the source; bfloat16 as uint16. `finite`: no NaN in it."""
+
+    block: Block
+    raw: list[np.ndarray]
+    finite: bool
+
+
+@dataclass(frozen=True)
+class Computed:
+    """A block being computed. `finite`: whether all its weights are."""
+
+    block: Block
+    parts: Mapping[str, mx.array | np.ndarray]
+    finite: bool
+    on_grid: int = 0
+    groups: int = 0
+
+
+def convert(
+    shards: Iterable[Shard],
+    folder: Path,
+    journal: Journal,
+    advance: Advance,
+    block_bytes: int = BLOCK,
+) -> None:
+    """Writes what is missing of `shards` into `folder`.
+
+    advance: called with the source bytes of each block, also of those done before.
+    Raises CheckpointError for a damaged source, OutputError where the result cannot be
+    written.
+    """
+    reader = Reader()
+    before = mx.set_cache_limit(CACHE)
+    try:
+        for shard in shards:
+            if _is_done(shard, folder, journal):
+                advance(sum(tensor.source_bytes for tensor in shard.tensors))
+            else:
+                _write(shard, folder, journal, reader, advance, block_bytes)
+    finally:
+        reader.close()
+        mx.set_cache_limit(before)
+
+
+def _is_done(shard: Shard, folder: Path, journal: Journal) -> bool:
+    path = folder / shard.name
+    return (
+        shard.name in journal.files
+        and path.is_file()
+        and path.stat().st_size == shard.size
+    )
+
+
+def _write(
+    shard: Shard,
+    folder: Path,
+    journal: Journal,
+    reader: Reader,
+    advance: Advance,
+    block_bytes: int,
+) -> None:
+    with ShardFile(folder, shard) as file:
+        for tensor in shard.tensors:
+            if (done := journal.tensors.get(tensor.name)) and file.holds(done.crcs):
+                advance(tensor.source_bytes)
+                continue
+            done = _convert_tensor(tensor, file, reader, advance, block_bytes)
+            reader.check(tensor.sources)
+            journal.tensor(tensor.name, done)
+        file.sync()
+    crcs: dict[str, int] = {}
+    for tensor in shard.tensors:
+        crcs |= journal.tensors[tensor.name].crcs
+    journal.file(shard.name, verified(folder, shard, crcs))
+
+
+def _convert_tensor(
+    tensor: TensorPlan,
+    file: ShardFile,
+    reader: Reader,
+    advance: Advance,
+    block_bytes: int,
+) -> Done:
+    crcs = {target.name: 0 for target in targets(tensor)}
+    on_grid = groups = 0
+    row_bytes = max(1, tensor.source_bytes // max(1, tensor.rows))
+    for done in _computed(tensor, reader, max(1, block_bytes // row_bytes)):
+        if not done.finite:
+            raise CheckpointError(
+                f"NaN or infinite values in {tensor.name}: the source is damaged."
+            )
+        places = tensor.targets(done.block.module)
+        for part, array in done.parts.items():
+            target = places[part]
+            data = _bytes(array)
+            start = done.block.to * (target.nbytes // _rows(tensor))
+            file.write(target.name, start, data)
+            crcs[target.name] = zlib.crc32(data, crcs[target.name])
+        on_grid, groups = on_grid + done.on_grid, groups + done.groups
+        advance(done.block.count * row_bytes)
+    return Done(crcs, on_grid, groups)
+
+
+def _rows(tensor: TensorPlan) -> int:
+    """Rows of each of the tensor's modules."""
+    return tensor.rows // len(tensor.modules)
+
+
+def blocks(tensor: TensorPlan, limit: int) -> Iterator[Block]:
+    """All rows of a tensor, module by module, at most `limit` at a time.
+
+    A fused gate and up lie in turn, expert by expert: [experts, 2 f, inputs].
+    """
+    halves = len(tensor.modules)
+    experts = tensor.shape[0] if halves > 1 and len(tensor.shape) > 2 else 1
+    run = tensor.rows // halves // experts
+    for half, module in enumerate(tensor.modules):
+        for expert in range(experts):
+            first, to = (expert * halves + half) * run, expert * run
+            for start in range(0, run, limit):
+                count = min(limit, run - start)
+                yield Block(module, first + start, to + start, count)
+
+
+def _computed(tensor: TensorPlan, reader: Reader, limit: int) -> Iterator[Computed]:
+    """The blocks in order, with the next ones being read and computed meanwhile."""
+    waiting: deque[Computed] = deque()
+    with ThreadPoolExecutor(1) as pool:
+        for i, read in enumerate(_ahead(tensor, reader, limit, pool)):
+            with _stream(i):
+                done = _compute(tensor, read)
+                arrays = done.parts.values()
+                mx.async_eval([a for a in arrays if isinstance(a, mx.array)])
+            waiting.append(done)
+            if len(waiting) >= IN_FLIGHT:
+                yield waiting.popleft()
+    yield from waiting
+
+
+def _ahead(
+    tensor: TensorPlan, reader: Reader, limit: int, pool: ThreadPoolExecutor
+) -> Iterator[Read]:
+    """The blocks as they are in the files, each read while the one before is used."""
+
+    def read(block: Block) -> Read:
+        raw = [
+            reader.rows(source, block.first, block.count, tensor.rows)
+            for source in tensor.sources
+        ]
+        dtype = tensor.sources[0].dtype
+        return Read(block, raw, tensor.packing is None or is_finite(raw[0], dtype))
+
+    before: Future[Read] | None = None
+    for block in blocks(tensor, limit):
+        reading = pool.submit(read, block)
+        if before is not None:
+            yield before.result()
+        before = reading
+    if before is not None:
+        yield before.result()
+
+
+_streams: list[mx.Stream] = []
+
+
+@contextmanager
+def _stream(number: int) -> Iterator[None]:
+    """On the CPU a stream is a thread: the blocks in flight have one each."""
+    if mx.default_device().type != mx.DeviceType.cpu:
+        yield
+        return
+    while len(_streams) < min(IN_FLIGHT, os.cpu_count() or 1):
+        _streams.append(mx.new_stream(mx.cpu))
+    with mx.stream(_streams[number % len(_streams)]):
+        yield
+
+
+def _compute(tensor: TensorPlan, read: Read) -> Computed:
+    block, raw = read.block, read.raw
+    dtype = DTYPES.get(tensor.dtype)
+    source = tensor.sources[0]
+    if tensor.packing is None and source.dtype == tensor.dtype and not tensor.grid:
+        return Computed(block, {"": raw[0]}, True)
+    assert dtype is not None
+    arrays = [as_array(r, s) for r, s in zip(raw, tensor.sources, strict=True)]
+    roles = dict(zip(tensor.roles, arrays, strict=True))
+    if tensor.packing is None and tensor.grid is not None:
+        return Computed(block, {"": qat.decode(roles, tensor.inputs, dtype)}, True)
+    if tensor.packing is None:
+        return Computed(block, {"": arrays[0].astype(dtype)}, True)
+    if tensor.grid is None:
+        parts = encode(arrays[0], tensor.packing, dtype, tensor.kind not in UNFITTED)
+        return Computed(block, parts, read.finite)
+    parts, on_grid, groups = qat.encode(roles, tensor.packing, tensor.grid, dtype)
+    return Computed(block, parts, read.finite, on_grid, groups)
+
+
+# The bits of infinity; what is not finite has them or more, but for the sign.
+INFINITY = {"BF16": 0x7F80, "F16": 0x7C00, "F32": 0x7F800000}
+
+
+def is_finite(raw: np.ndarray, dtype: str) -> bool:
+    """Whether no weight is NaN or infinite; comparing bits costs a tenth of asking."""
+    if dtype not in INFINITY:
+        return True
+    bits = raw.view(f"<u{raw.itemsize}")
+    return not bits.size or int((bits & ~_sign(raw)).max()) < INFINITY[dtype]
+
+
+def _sign(raw: np.ndarray) -> np.unsignedinteger:
+    bits = np.dtype(f"<u{raw.itemsize}").type
+    return bits(1 << (8 * raw.itemsize - 1))
+
+
+def as_array(raw: np.ndarray, source: Source) -> mx.array:
+    """Rows as MLX's type; numpy has no bfloat16."""
+    array = mx.array(raw)
+    return array.view(mx.bfloat16) if source.dtype == "BF16" else array
+
+
+def _bytes(array: mx.array | np.ndarray) -> memoryview:
+    if isinstance(array, mx.array):
+        plain = array.view(mx.uint16) if array.dtype == mx.bfloat16 else array
+        array = np.array(plain, copy=False)
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data

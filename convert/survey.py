@@ -1,0 +1,259 @@
+"""From headers to a plan: nothing of the weights is read, but for samples of QAT files.
+
+The source is compared with its config.json first, so that a missing or misshapen tensor
+is named before any work.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mlx_gemma4.checkpoint import StoredTensor, read_tensors
+from mlx_gemma4.config import FULL, Config
+from mlx_gemma4.errors import CheckpointError
+from mlx_gemma4.model import Gemma4
+from mlx_gemma4.packing import Packing
+from mlx_gemma4.weights import FLOATS, plan_weights
+
+from . import names, qat
+from .mixed import mix
+from .plan import ATTENTION, EXPERTS, MLP, NORM, Joined, Plan, Source, TensorPlan
+from .recipes import MIXED, Override, Recipe, RecipeError, affine, fitted, named
+
+# Share of groups on the trained grid above which a tensor is imported on it.
+ON_GRID = 0.5
+GRID_BITS, GRID_GROUP = 4, 32
+TRAINED = (ATTENTION, MLP, EXPERTS)  # what is trained for the grid in Q4_0 files
+MATRICES = 2  # dimensions
+
+Sampler = Callable[[Source], float]  # share of a tensor's groups on the Q4_0 grid
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the user asks for. target_bytes: of the whole result, for `mixed`."""
+
+    recipe: str = "4bit"
+    overrides: tuple[Override, ...] = ()
+    target_bytes: int | None = None
+
+
+def local_sources(folder: Path) -> dict[str, Source]:
+    """The tensors of a folder with their places. Raises CheckpointError."""
+    stored = read_tensors(folder)
+    offsets = {file: _offsets(file) for file in {t.file for t in stored.values()}}
+    return {
+        name: Source(name, t.file, t.dtype, t.shape, offsets[t.file][name])
+        for name, t in stored.items()
+    }
+
+
+def _offsets(file: Path) -> dict[str, int]:
+    """First byte of each tensor; the header has been checked by `read_tensors`."""
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        header = json.loads(stream.read(length))
+    header.pop("__metadata__", None)
+    return {name: 8 + length + e["data_offsets"][0] for name, e in header.items()}
+
+
+def make_plan(
+    sources: Mapping[str, Source],
+    config: Mapping[str, Any],
+    wishes: Wishes,
+    name: str,
+    sample: Sampler | None = None,
+) -> Plan:
+    """The plan for `sources` and their config.json.
+
+    name: of the source, which is all that tells some QAT weights from others.
+    sample: measures a tensor; None trusts the name, for files not yet there.
+
+    Raises CheckpointError and RecipeError.
+    """
+    layout = qat.recognise(sources, dict(config), name)
+    plain = {k: v for k, v in config.items() if k not in ("quantization_config",)}
+    parsed = Config.from_dict(plain)
+    joined, dropped = _joined(sources, layout, config)
+    _check(joined, parsed)
+    recipe = named("6bit" if wishes.recipe == MIXED else wishes.recipe)
+    warnings = [recipe.warning] if recipe.warning else []
+    if layout == qat.MOBILE:
+        warnings.append(qat.ROUNDED)
+    on_grid = layout if layout and wishes.recipe == "4bit" else None
+    if layout and not on_grid:
+        _refuse_packed(joined, wishes.recipe)
+        warnings.append(
+            f"This source was trained for 4 bits; {wishes.recipe} does not keep its "
+            "grid. The recipe 4bit does."
+        )
+    tensors = []
+    for item in joined:
+        where = names.located(item.name)
+        if names.is_unused(where, parsed):
+            dropped += item.sources
+            continue
+        tensors.append(_tensor(item, parsed, recipe, on_grid, sample))
+    if on_grid == qat.Q4_0 and sample is not None:
+        warnings += _off_grid(tensors)
+    if wishes.recipe == MIXED:
+        tensors = mix(tensors, wishes.target_bytes)
+    elif wishes.target_bytes is not None:
+        raise RecipeError("--target-gb belongs to --recipe mixed.")
+    tensors = _overridden(tensors, wishes.overrides)
+    return Plan(wishes.recipe, tuple(tensors), tuple(dropped), layout, tuple(warnings))
+
+
+def _joined(
+    sources: Mapping[str, Source], layout: str | None, config: Mapping[str, Any]
+) -> tuple[list[Joined], list[Source]]:
+    if layout is not None and layout in qat.PACKED:
+        joined, dropped = qat.join(sources, layout, config)
+        return joined, list(dropped)
+    whole = [
+        Joined(name, (source,), ("weight",), source.shape, None, None)
+        for name, source in sources.items()
+    ]
+    for name, source in sources.items():
+        if source.dtype not in FLOATS:
+            raise CheckpointError(
+                f"{name} is of type {source.dtype}: this checkpoint is quantised "
+                "already. Convert the original instead."
+            )
+    return whole, []
+
+
+def _check(joined: Iterable[Joined], config: Config) -> None:
+    """Every tensor the model needs is there, once and in its shape."""
+    stored = {
+        item.name: StoredTensor(Path(), _plain_dtype(item), item.shape)
+        for item in joined
+    }
+    plan_weights(Gemma4(replace(config, quantization=None)), stored)
+
+
+def _plain_dtype(item: Joined) -> str:
+    """Of the floating values: the weight's, or of the scales of a packed one."""
+    return next((s.dtype for s in item.sources if s.dtype in FLOATS), "BF16")
+
+
+def _refuse_packed(joined: Iterable[Joined], recipe: str) -> None:
+    packed = [item for item in joined if item.packing is not None]
+    if packed:
+        raise RecipeError(
+            f"{packed[0].name} is stored in {packed[0].packing}, which {recipe} cannot "
+            "start from: use the recipe 4bit, or the unquantised source."
+        )
+
+
+def _tensor(
+    item: Joined,
+    config: Config,
+    recipe: Recipe,
+    layout: str | None,
+    sample: Sampler | None,
+) -> TensorPlan:
+    where = names.located(item.name)
+    kind = names.kind(where)
+    dtype = _plain_dtype(item)
+    bare = TensorPlan(
+        kind=kind,
+        sources=tuple(item.sources),
+        roles=tuple(item.roles),
+        shape=item.shape,
+        dtype="BF16" if dtype == "F32" or recipe.cast else dtype,
+        packing=item.packing,
+        grid=item.grid,
+        modules=names.modules(where, config.model_type == "gemma4_text"),
+    )
+    if item.grid is not None:  # packed: by its training, or a tower to be unpacked
+        return bare if item.packing else with_packing(bare, None, item.grid)
+    if layout == qat.Q4_0 and _is_trained(bare, sample):
+        return with_packing(bare, affine(GRID_BITS, GRID_GROUP), grid=qat.Q4_0)
+    wanted = recipe.packing(kind, _is_values(bare, config))
+    return with_packing(bare, wanted if len(item.shape) >= MATRICES else None)
+
+
+def _off_grid(tensors: list[TensorPlan]) -> list[str]:
+    """A warning if matrices of the body do not lie on the grid the name promises."""
+    body = [t for t in tensors if t.kind in TRAINED and t.roles == ("weight",)]
+    off = [t.name for t in body if t.grid is None]
+    if not off:
+        return []
+    return [
+        f"{len(off)} of {len(body)} matrices do not lie on the Q4_0 grid that the "
+        f"source's name promises, {off[0]} for one: they are fitted anew."
+    ]
+
+
+def _is_trained(tensor: TensorPlan, sample: Sampler | None) -> bool:
+    """Whether a tensor of Q4_0-trained weights lies on that grid."""
+    if tensor.kind == NORM or len(tensor.shape) < MATRICES:
+        return False
+    if tensor.inputs % GRID_GROUP:
+        return False
+    if sample is not None:
+        return sample(tensor.sources[0]) >= ON_GRID
+    # Not measured yet: what Google's own Q4_0 files have on it.
+    return tensor.kind in TRAINED
+
+
+def _is_values(tensor: TensorPlan, config: Config) -> bool:
+    """What attention reads as values: keys too, in layers that have no others."""
+    module, text = tensor.modules[0].removesuffix(".weight"), config.text_config
+    layer = names.layer(module)
+    if layer is None or module.endswith(".v_proj"):
+        return layer is not None
+    if not text.attention_k_eq_v or not module.endswith(".k_proj"):
+        return False
+    return text.layer_types[layer] == FULL
+
+
+def with_packing(
+    tensor: TensorPlan, packing: Packing | None, grid: str | None = None
+) -> TensorPlan:
+    """The tensor in this packing, or in the nearest that its rows allow."""
+    note = None
+    if packing is not None:
+        packing, note = fitted(packing, tensor.inputs)
+    modules = [module.removesuffix(".weight") for module in tensor.modules]
+    if packing is None and _has_weight(tensor):
+        modules = [f"{module}.weight" for module in modules]
+    return replace(
+        tensor, packing=packing, grid=grid, note=note, modules=tuple(modules)
+    )
+
+
+def _has_weight(tensor: TensorPlan) -> bool:
+    """Experts are bare tensors at the Hub and modules in the result."""
+    return tensor.name.endswith(".weight") or tensor.kind == EXPERTS
+
+
+def _overridden(
+    tensors: list[TensorPlan], overrides: tuple[Override, ...]
+) -> list[TensorPlan]:
+    """Overrides in turn; the last that matches decides."""
+    for override in overrides:
+        matched = False
+        for i, tensor in enumerate(tensors):
+            modules = [module.removesuffix(".weight") for module in tensor.modules]
+            if not any(override.matches(module) for module in modules):
+                continue
+            if not _can_be_packed(tensor):
+                continue
+            matched = True
+            tensors[i] = with_packing(tensor, override.packing)
+        if not matched:
+            raise RecipeError(
+                f"The override {override.pattern!r} matches no weight that can be "
+                "quantised. Paths look like language_model.model.layers.0.mlp.up_proj."
+            )
+    return tensors
+
+
+def _can_be_packed(tensor: TensorPlan) -> bool:
+    """Plain matrices but the towers', which no loader expects to be packed."""
+    plain = tensor.roles == ("weight",) and tensor.kind not in (NORM, "vision", "audio")
+    return plain and len(tensor.shape) >= MATRICES
