@@ -148,7 +148,8 @@ def test_any_truncation_is_an_error_or_a_beginning(tmp_path, kind):
                 refused += 1
                 continue
         assert 0 < len(found) <= whole and np.isfinite(found).all()
-    assert refused < 5
+    # libsndfile refuses every cut CAF; PyAV, an extra, reads its beginning.
+    assert refused < 5 or kind == "caf"
 
 
 @pytest.mark.parametrize(
