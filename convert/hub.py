@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from mlx_gemma4.checkpoint import weight_files
 from mlx_gemma4.errors import CheckpointError, ModelNotFoundError
-from mlx_gemma4.hub import DEMO, HUB_ID, resolve
+from mlx_gemma4.hub import DEMO, HUB_ID, first_line, refusal, resolve
 
 from .errors import OutputError
 from .plan import Source
@@ -97,8 +97,8 @@ def upload(folder: Path, repo: str, private: bool = False) -> str:
         )
     except Exception as error:  # the network stack's own errors differ by release
         raise OutputError(
-            f"{folder} could not be uploaded to {repo}: {_line(error)} Log in with "
-            "`hf auth login` and run the same command again."
+            f"{folder} could not be uploaded to {repo}: {first_line(error)} Log in "
+            "with `hf auth login` and run the same command again."
         ) from None
     return f"https://huggingface.co/{repo}"
 
@@ -108,27 +108,12 @@ def reached(call: Callable[[], T], repo: str, revision: str | None) -> T:
     from huggingface_hub import is_offline_mode
     from huggingface_hub.errors import (
         EntryNotFoundError,
-        GatedRepoError,
         LocalEntryNotFoundError,
         NotASafetensorsRepoError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
     )
 
     try:
         return call()
-    except GatedRepoError:  # a kind of RepositoryNotFoundError
-        problem = (
-            f"{repo} is gated: accept its licence at https://huggingface.co/{repo} and "
-            "log in with `hf auth login`."
-        )
-    except RepositoryNotFoundError:
-        problem = (
-            f"{repo} is no folder here and not on the Hub, or it is private: check the "
-            "spelling, or log in with `hf auth login`."
-        )
-    except RevisionNotFoundError:
-        problem = f"{repo} has no revision {revision!r} on the Hub."
     except NotASafetensorsRepoError:
         raise CheckpointError(f"{repo} has no safetensors weights.") from None
     except LocalEntryNotFoundError:
@@ -136,16 +121,14 @@ def reached(call: Callable[[], T], repo: str, revision: str | None) -> T:
             f"{repo} is not here, and the Hub cannot be reached: check the network."
         )
     except EntryNotFoundError as error:
-        raise CheckpointError(f"{repo} is incomplete: {_line(error)}") from None
+        raise CheckpointError(f"{repo} is incomplete: {first_line(error)}") from None
     except Exception as error:
-        problem = f"{repo} is not here, and the Hub cannot be reached"
-        if is_offline_mode():
-            problem += ": HF_HUB_OFFLINE is set. Unset it to download."
-        else:
-            problem += f" ({_line(error).rstrip('.')}): check the network."
+        problem = refusal(error, repo, revision)
+        if problem is None:
+            problem = f"{repo} is not here, and the Hub cannot be reached"
+            if is_offline_mode():
+                problem += ": HF_HUB_OFFLINE is set. Unset it to download."
+            else:
+                line = first_line(error).rstrip(".")
+                problem += f" ({line}): check the network."
     raise ModelNotFoundError(problem)
-
-
-def _line(error: Exception) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0].rstrip(".") + "."

@@ -260,7 +260,7 @@ def _prefill(
     logits = None
     while start < len(tokens):
         end = min(start + step, len(tokens))
-        end = max(end, *(stop for _, at, stop in spans if at < end), end)
+        end = max([end, *(stop for _, at, stop in spans if at < end)])
         part = slice(start - first, end - first)
         logits = model(
             mx.array([tokens[start:end]]),

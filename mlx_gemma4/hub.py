@@ -75,7 +75,9 @@ def _from_hub(repo: str, revision: str | None, tqdm_class: type | None) -> Path:
     except LocalEntryNotFoundError:
         pass
     except HFValidationError as error:
-        raise ModelNotFoundError(f"{repo!r} is no Hub id: {_line(error)}") from None
+        raise ModelNotFoundError(
+            f"{repo!r} is no Hub id: {first_line(error)}"
+        ) from None
     return _download(snapshot, repo, revision)
 
 
@@ -90,33 +92,41 @@ def _is_complete(folder: Path) -> bool:
 def _download(
     snapshot: Callable[[bool], Path], repo: str, revision: str | None
 ) -> Path:
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
         return snapshot(False)
-    except GatedRepoError:  # a kind of RepositoryNotFoundError
-        problem = (
-            f"{repo} is gated: accept its licence at https://huggingface.co/{repo} and "
-            "log in with `hf auth login`."
-        )
-    except RepositoryNotFoundError:
-        problem = (
-            f"{repo} is no folder here and not on the Hub, or it is private: check the "
-            "spelling, or log in with `hf auth login`."
-        )
-    except RevisionNotFoundError:
-        problem = f"{repo} has no revision {revision!r} on the Hub."
     except LocalEntryNotFoundError:
         problem = _unreachable(repo)
     except Exception as error:
         # The network stack's own errors differ from release to release.
-        problem = f"{repo} could not be downloaded: {_line(error)} Try again."
+        problem = refusal(error, repo, revision) or (
+            f"{repo} could not be downloaded: {first_line(error)} Try again."
+        )
     raise ModelNotFoundError(problem)
+
+
+def refusal(error: Exception, repo: str, revision: str | None) -> str | None:
+    """What the Hub refuses by `error`, and the remedy; None if it is no refusal."""
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    if isinstance(error, GatedRepoError):  # a kind of RepositoryNotFoundError
+        return (
+            f"{repo} is gated: accept its licence at https://huggingface.co/{repo} and "
+            "log in with `hf auth login`."
+        )
+    if isinstance(error, RepositoryNotFoundError):
+        return (
+            f"{repo} is no folder here and not on the Hub, or it is private: check the "
+            "spelling, or log in with `hf auth login`."
+        )
+    if isinstance(error, RevisionNotFoundError):
+        return f"{repo} has no revision {revision!r} on the Hub."
+    return None
 
 
 def _unreachable(repo: str) -> str:
@@ -128,6 +138,7 @@ def _unreachable(repo: str) -> str:
     return f"{start}, and the Hub cannot be reached: check the network."
 
 
-def _line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says, in one line that ends in a full stop."""
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0].rstrip(".") + "."
