@@ -34,6 +34,19 @@ class MediaSettings:
     audio: AudioFeatureConfig = AudioFeatureConfig()
 
 
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A medium made ready once, to stand in the prompts of many turns.
+
+    It takes the place of a path in a message. `media` holds it alone, `text` is what it
+    becomes in a prompt.
+    """
+
+    kind: str
+    media: Media
+    text: str
+
+
 class Attachments:
     """Collects the media of a conversation and the text each stands for."""
 
@@ -64,7 +77,11 @@ class Attachments:
                     f"messages[{number}]: a part of type {part['type']!r} needs "
                     f"{kind!r} or 'path'."
                 )
-            self.texts.append((MARKS[kind], readers[kind](source, part)))
+            if isinstance(source, Prepared):
+                text = self._prepared(source, kind, number)
+            else:
+                text = readers[kind](source, part)
+            self.texts.append((MARKS[kind], text))
         return self
 
     def write_into(self, text: str) -> str:
@@ -79,6 +96,17 @@ class Attachments:
             )
         replacements = iter([text for _, text in self.texts])
         return re.sub(marks, lambda _: next(replacements), text)
+
+    def _prepared(self, medium: Prepared, kind: str, number: int) -> str:
+        if medium.kind != kind:
+            raise MediaError(
+                f"messages[{number}]: a part of type {kind!r} holds a prepared "
+                f"{medium.kind}."
+            )
+        self.media.images.extend(medium.media.images)
+        self.media.frames.extend(medium.media.frames)
+        self.media.audio.extend(medium.media.audio)
+        return medium.text
 
     def _image(self, source: Any, part: Mapping[str, Any]) -> str:
         from .vision.images import open_image

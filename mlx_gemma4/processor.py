@@ -7,10 +7,10 @@ from typing import Any
 
 import mlx.core as mx
 
-from .attachments import Attachments, MediaSettings, settings_from
+from .attachments import KINDS, Attachments, MediaSettings, Prepared, settings_from
 from .chat import ChatTemplate
 from .config import Config
-from .errors import ChatError, CheckpointError
+from .errors import ChatError, CheckpointError, MediaError
 from .json_file import read_json
 from .media import Media
 from .sampling import Sampling
@@ -110,6 +110,25 @@ class Processor:
         tokens = mx.array([self.tokenizer.encode(text)], dtype=mx.int32)
         media = attachments.media if attachments.texts else None
         return Inputs(tokens, media, text)
+
+    def prepare(
+        self, part: Mapping[str, Any], image_tokens: int | None = None
+    ) -> Prepared:
+        """Read the medium of one message part, to be put in its place.
+
+        `{"type": "image", "path": …}` becomes `{"type": "image", "image": prepared}`;
+        in the turns that follow no file is read again, and whoever changes the file
+        changes nothing that was said about it. A picture keeps the `image_tokens` it
+        was prepared with.
+
+        Raises MediaError for what cannot be read, or that this model cannot take.
+        """
+        kind = KINDS.get(str(part.get("type")))
+        if kind is None:
+            raise MediaError(f"A part of type {part.get('type')!r} holds no medium.")
+        read = Attachments(self.config, self.media, self._spell, image_tokens)
+        ((_, text),) = read.read([{"role": "user", "content": [part]}]).texts
+        return Prepared(kind, read.media, text)
 
     def _spell(self, token: int) -> str:
         return self.tokenizer.decode([token])

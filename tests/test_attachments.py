@@ -12,6 +12,7 @@ from PIL import Image
 from mlx_gemma4.attachments import IMAGE_TOKENS
 from mlx_gemma4.config import Config
 from mlx_gemma4.errors import ChatError, MediaError
+from mlx_gemma4.media import locate
 from mlx_gemma4.processor import Inputs, Processor
 
 TABLE = 48  # places of the tiny position table, in patches
@@ -46,6 +47,12 @@ def counts(processor: Processor, inputs: Inputs) -> dict[str, int]:
     ids = {kind: getattr(config, f"{kind}_token_id") for kind in ("image", "video")}
     ids["audio"] = config.audio_token_id
     return {kind: tokens.count(token) for kind, token in ids.items()}
+
+
+def keys(processor: Processor, inputs: Inputs) -> list[int]:
+    """The tokens, with a number for the content of each medium."""
+    tokens: Any = inputs.tokens[0].tolist()
+    return locate(tokens, inputs.media, processor.config).keys
 
 
 @pytest.mark.parametrize("budget", IMAGE_TOKENS)
@@ -134,6 +141,33 @@ def test_a_part_without_its_medium_is_named(processor: Processor) -> None:
         read(processor, {"type": "image"})
     with pytest.raises(MediaError, match="There is no picture nowhere.png"):
         read(processor, {"type": "image", "path": "nowhere.png"})
+
+
+@pytest.mark.parametrize("kind", ["image", "audio", "video"])
+def test_a_prepared_medium_stands_for_its_source(
+    processor: Processor, kind: str
+) -> None:
+    frames = {"type": "video", "video": [Image.new("RGB", (24, 36), "red")] * 2}
+    part = {"image": image(50, 40), "audio": sound(900), "video": frames}[kind]
+    prepared = {"type": kind, kind: processor.prepare(part), "path": "gone"}
+    direct, later = read(processor, part, part), read(processor, part, prepared)
+    assert direct.text == later.text
+    assert keys(processor, direct) == keys(processor, later)
+
+
+def test_a_prepared_picture_keeps_its_budget(processor: Processor) -> None:
+    small = processor.prepare(image(64, 64))
+    part = {"type": "image", "image": small}
+    found = counts(processor, read(processor, part, image_tokens=70))["image"]
+    assert found == 9  # 3 x 3 within the 12 of the checkpoint's own setting
+
+
+def test_what_cannot_be_prepared_says_why(processor: Processor) -> None:
+    with pytest.raises(MediaError, match="type 'text' holds no medium"):
+        processor.prepare(TEXT)
+    part = {"type": "audio", "audio": processor.prepare(image(9, 9))}
+    with pytest.raises(MediaError, match="type 'audio' holds a prepared image"):
+        read(processor, part)
 
 
 def test_a_config_without_token_ids(tmp_path: Path) -> None:
