@@ -6,7 +6,10 @@ from pathlib import Path
 
 from mlx_gemma4.generate import Chunk
 
+from .attach import media_of, names, take_dropped, text_of
 from .errors import UsageError
+from .loading import warnings_noted
+from .media_commands import attaching, detach_command, media_paths
 from .render import stats_line
 from .saved import read_conversation, write_conversation
 from .session import Session
@@ -21,6 +24,7 @@ NUMBERS: dict[str, tuple[type[int] | type[float], float, float]] = {
     "repetition_penalty": (float, 0.01, float("inf")),
     "max_tokens": (int, 1, float("inf")),
     "seed": (int, 0, float("inf")),
+    "image_tokens": (int, 70, 1120),
 }
 
 
@@ -31,6 +35,9 @@ class Leave(Exception):
 def help_command(session: Session, words: str) -> Answer:
     for command in COMMANDS.values():
         session.screen.note(f"{command.usage:<22} {command.help}")
+    session.screen.note(
+        "A file dropped into the line is attached too: a path from /, ~, ./ or file://."
+    )
     session.screen.note('Alt-Enter, a final backslash or """ … """ spans lines.')
     return None
 
@@ -55,20 +62,25 @@ def regen_command(session: Session, words: str) -> Answer:
 
 
 def undo_command(session: Session, words: str) -> Answer:
-    text = session.chat.undo()
-    if text is None:
+    message = session.chat.undo()
+    if message is None:
         raise UsageError("There is nothing to undo.")
-    session.screen.note(f"Took back: {text}")
+    parts = media_of(message)
+    session.screen.note(
+        f"Took back: {text_of(message)}" + (f" ({names(parts)})" if parts else "")
+    )
     return None
 
 
 def edit_command(session: Session, words: str) -> Answer:
-    text = session.chat.undo()
-    if text is None:
+    text = take_dropped(session, words) if words else ""
+    message = session.chat.undo()
+    if message is None:
         raise UsageError("There is no message to edit yet.")
-    if words:
-        return session.chat.ask(words)
-    session.draft = text
+    session.chat.attached[:0] = media_of(message)
+    if text:
+        return session.chat.ask(text)
+    session.draft = text_of(message)
     return None
 
 
@@ -117,7 +129,8 @@ def save_command(session: Session, words: str) -> Answer:
 
 def load_command(session: Session, words: str) -> Answer:
     path = named_file(words, "/load FILE")
-    read_conversation(path, session.chat)
+    with warnings_noted(session.screen):
+        read_conversation(path, session.chat)
     session.screen.note(f"Loaded {len(session.chat.messages)} messages from {path}.")
     return None
 
@@ -166,6 +179,10 @@ COMMANDS = {
     "/regen": Command(regen_command, "/regen", "answer the last message again"),
     "/undo": Command(undo_command, "/undo", "take back the last message"),
     "/edit": Command(edit_command, "/edit [TEXT]", "change the last message"),
+    "/image": Command(attaching("image"), "/image [FILE…]", "attach pictures"),
+    "/audio": Command(attaching("audio"), "/audio [FILE…]", "attach recordings"),
+    "/video": Command(attaching("video"), "/video [FILE…]", "attach videos"),
+    "/detach": Command(detach_command, "/detach [FILE]", "take one back, or all"),
     "/set": Command(set_command, "/set [NAME [VALUE]]", "sampling; default resets"),
     "/stats": Command(stats_command, "/stats [on|off]", "speed, memory, context"),
     "/clear": Command(clear_command, "/clear", "start over"),
@@ -173,6 +190,7 @@ COMMANDS = {
     "/load": Command(load_command, "/load FILE", "go on with a saved one"),
     "/bye": Command(bye_command, "/bye", "leave, as Ctrl-D does"),
 }
+MEDIA = {"/image": "image", "/audio": "audio", "/video": "video"}
 ALIASES = {"/?": "/help", "/exit": "/bye", "/quit": "/bye"}
 
 
@@ -198,6 +216,8 @@ def complete(before: str) -> Iterable[str]:
         return ()
     if not space:
         return COMMANDS
+    if word in MEDIA:
+        return media_paths(MEDIA[word], rest)
     if word in ("/save", "/load"):
         return paths(rest)
     if " " in rest:

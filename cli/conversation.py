@@ -15,6 +15,7 @@ from mlx_gemma4.prefix import PrefixCache
 from mlx_gemma4.processor import Processor
 from mlx_gemma4.tools import ToolCall, openai_call
 
+from .attach import Part, content_of
 from .settings import Settings
 
 Message = dict[str, Any]
@@ -65,15 +66,21 @@ class Conversation:
         self.system = system
         self.tools = tools
         self.messages: list[Message] = []
+        self.attached: list[Part] = []  # goes with the next message
         self.last: Turn | None = None
         self._prefix = PrefixCache(model)
         self._answers = 0
 
     def ask(self, text: str) -> Iterator[Chunk]:
-        """Answers a user's message, or takes `text` as the result of a tool call."""
+        """Answers a user's message, or takes `text` as the result of a tool call.
+
+        With a message goes what is attached, and is gone once it was answered.
+        """
         call = self.open_call()
         if call is None:
-            return self._reply([*self.messages, {"role": "user", "content": text}])
+            content = content_of(text, self.attached)
+            messages = [*self.messages, {"role": "user", "content": content}]
+            return self._reply(messages, sent=len(self.attached))
         self.messages.append(
             {"role": "tool", "tool_call_id": call["id"], "content": text}
         )
@@ -86,13 +93,13 @@ class Conversation:
             messages.pop()
         return self._reply(messages)
 
-    def undo(self) -> str | None:
-        """Takes back the last question and all that followed; returns its text."""
+    def undo(self) -> Message | None:
+        """Takes back the last question and all that followed; returns the question."""
         for n in reversed(range(len(self.messages))):
             if self.messages[n]["role"] == "user":
-                text = self.messages[n]["content"]
+                message = self.messages[n]
                 del self.messages[n:]
-                return text
+                return message
         return None
 
     def open_call(self) -> Message | None:
@@ -107,9 +114,10 @@ class Conversation:
 
     def clear(self) -> None:
         self.messages = []
+        self.attached = []
         self.last = None
 
-    def _reply(self, messages: list[Message]) -> Iterator[Chunk]:
+    def _reply(self, messages: list[Message], sent: int = 0) -> Iterator[Chunk]:
         settings = self.settings
         system = [{"role": "system", "content": self.system}] if self.system else []
         turn = Turn()
@@ -140,3 +148,4 @@ class Conversation:
             self.last = turn
             if turn.text or turn.tool_calls or turn.finish_reason != "interrupted":
                 self.messages = [*messages, turn.message()]
+                del self.attached[:sent]

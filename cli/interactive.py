@@ -13,6 +13,7 @@ from types import FrameType
 from mlx_gemma4.errors import ChatError, MediaError
 from mlx_gemma4.generate import Chunk
 
+from .attach import take_dropped
 from .commands import Leave, is_command, run_command
 from .errors import InputError, UsageError
 from .lines import Reader
@@ -98,11 +99,28 @@ def take_turn(session: Session, text: str, interrupt: Interrupt) -> None:
         if is_command(text):
             chunks = run_command(session, text)
         else:
-            chunks = session.chat.ask(text[1:] if text.startswith("//") else text)
+            chunks = send(session, text)
         if chunks is not None:
             play(session, chunks, interrupt)
     except (ChatError, MediaError, InputError, UsageError) as error:
         session.screen.note(str(error))
+
+
+def send(session: Session, text: str) -> Iterator[Chunk] | None:
+    """Asks, once the files named in the message are attached to it.
+
+    Nothing is asked if there is nothing else in it, or if one cannot be attached.
+    """
+    if text.startswith("//"):  # as it stands
+        return session.chat.ask(text[1:])
+    if session.chat.open_call() is not None:  # the result of a tool
+        return session.chat.ask(text)
+    try:
+        rest = take_dropped(session, text)
+    except (MediaError, InputError, UsageError):
+        session.draft = text
+        raise
+    return session.chat.ask(rest) if rest else None
 
 
 def play(session: Session, chunks: Iterator[Chunk], interrupt: Interrupt) -> None:

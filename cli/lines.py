@@ -18,6 +18,8 @@ from prompt_toolkit.input import Input
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.output import Output
 
+from .paths import last_word
+
 QUOTES = '"""'
 
 
@@ -71,7 +73,7 @@ class WordCompleter(Completer):
         self, document: Document, complete_event: CompleteEvent
     ) -> Iterator[Completion]:
         before = document.text_before_cursor
-        word = before.rsplit(" ", 1)[-1]
+        word = last_word(before)
         for candidate in self.complete(before):
             if candidate.startswith(word):
                 yield Completion(candidate, start_position=-len(word))

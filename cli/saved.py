@@ -1,19 +1,25 @@
-"""Conversations as files: one JSON object, the messages as the library has them."""
+"""Conversations as files: one JSON object, the messages as the library has them.
+
+Media are kept as absolute paths, and read again when the conversation is loaded.
+"""
 
 import json
+import os
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from mlx_gemma4.chat import plain_messages
-from mlx_gemma4.errors import ChatError
+from mlx_gemma4.errors import ChatError, MediaError
 
+from .attach import read_part
 from .conversation import Conversation, Message
 from .errors import InputError
 from .settings import Settings
 
 FORMAT = "gemma4-chat"
 ROLES = ("user", "assistant", "tool")
+KINDS = ("image", "audio", "video")
 
 
 def write_conversation(path: Path, chat: Conversation, model_name: str) -> None:
@@ -25,7 +31,7 @@ def write_conversation(path: Path, chat: Conversation, model_name: str) -> None:
         "model": model_name,
         "system": chat.system,
         "settings": asdict(chat.settings),
-        "messages": chat.messages,
+        "messages": [plain_message(message) for message in chat.messages],
     }
     try:
         text = json.dumps(saved, ensure_ascii=False, indent=1)
@@ -50,6 +56,7 @@ def read_conversation(path: Path, chat: Conversation) -> None:
     system = saved.get("system")
     if not isinstance(system, str | None):
         raise InputError(f"{damaged}: system is no text.")
+    read_media(messages, chat, settings, path)
     chat.clear()
     chat.messages = messages
     chat.system = system
@@ -60,11 +67,13 @@ def read_conversation(path: Path, chat: Conversation) -> None:
 def saved_settings(saved: Any) -> Settings:
     """Checked settings. Raises ChatError."""
     known = {field.name for field in fields(Settings)}
-    if not isinstance(saved, dict) or set(saved) != known:
+    # Files from before chats had pictures lack it.
+    given = {"image_tokens": None, **saved} if isinstance(saved, dict) else {}
+    if set(given) != known:
         raise ChatError(f"settings must hold {', '.join(sorted(known))}.")
-    settings = Settings(**saved)
-    if isinstance(saved["stop"], list):
-        settings.stop = tuple(saved["stop"])
+    settings = Settings(**given)
+    if isinstance(given["stop"], list):
+        settings.stop = tuple(given["stop"])
     settings.check()
     return settings
 
@@ -79,6 +88,41 @@ def saved_messages(saved: Any) -> list[Message]:
     if saved:
         plain_messages(saved)
     return saved
+
+
+def plain_message(message: Message) -> Message:
+    """`message` with the paths of its media, not what is in them."""
+    content = message["content"]
+    if isinstance(content, str):
+        return message
+    kept = ("type", "text", "path")
+    parts = [{key: part[key] for key in kept if key in part} for part in content]
+    return {**message, "content": parts}
+
+
+def read_media(
+    messages: list[Message], chat: Conversation, settings: Settings, path: Path
+) -> None:
+    """Reads the media that `messages` name. Raises InputError that names the first
+    that cannot be read."""
+    for message in messages:
+        if isinstance(message["content"], str):
+            continue
+        for n, part in enumerate(message["content"]):
+            if part["type"] == "text":
+                continue
+            kind, file = part["type"], Path(part["path"])
+            if not os.path.exists(file):
+                raise InputError(
+                    f"{path} needs {file}, which is not there any more: put it back "
+                    "and load again. Nothing was loaded."
+                )
+            try:
+                message["content"][n] = read_part(
+                    chat.processor, kind, file, settings.image_tokens
+                )
+            except MediaError as error:
+                raise InputError(f"{error} Nothing was loaded from {path}.") from None
 
 
 def read_file(path: Path) -> dict[str, Any]:
@@ -97,7 +141,7 @@ def read_file(path: Path) -> dict[str, Any]:
 
 def is_message(value: Any) -> bool:
     """Whether a message has what this program reads of it, calls with ids included."""
-    if not isinstance(value, dict) or not isinstance(value.get("content"), str):
+    if not isinstance(value, dict) or not is_content(value):
         return False
     calls = value.get("tool_calls", [])
     return (
@@ -105,3 +149,19 @@ def is_message(value: Any) -> bool:
         and isinstance(calls, list)
         and all(isinstance(c, dict) and isinstance(c.get("id"), str) for c in calls)
     )
+
+
+def is_content(message: dict[str, Any]) -> bool:
+    """Whether a message holds text, or a user's media and text."""
+    content = message.get("content")
+    if isinstance(content, list) and message.get("role") == "user":
+        return bool(content) and all(map(is_part, content))
+    return isinstance(content, str)
+
+
+def is_part(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return False
+    if value.get("type") == "text":
+        return isinstance(value.get("text"), str)
+    return value.get("type") in KINDS and isinstance(value.get("path"), str)

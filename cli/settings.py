@@ -20,9 +20,11 @@ class Settings:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     think: bool = False
+    image_tokens: int | None = None  # the most a picture attached from now on takes
 
     def check(self) -> None:
         """Raises ChatError for a value that no answer can be made with."""
+        from mlx_gemma4.attachments import IMAGE_TOKENS
         from mlx_gemma4.sampling import Sampling
         from mlx_gemma4.splitter import StopStrings
 
@@ -42,3 +44,10 @@ class Settings:
         if not isinstance(self.stop, tuple):
             raise ChatError(f"stop is {self.stop!r}; it must be a list of texts.")
         StopStrings(self.stop)
+        if self.image_tokens is not None and (
+            type(self.image_tokens) is not int or self.image_tokens not in IMAGE_TOKENS
+        ):
+            budgets = ", ".join(map(str, IMAGE_TOKENS))
+            raise ChatError(
+                f"image_tokens is {self.image_tokens!r}; it must be one of {budgets}."
+            )

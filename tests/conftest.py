@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from command import Runner, Terminal
-from scripted import Script, echo
+from scripted import Script, chunks, echo
 
 if TYPE_CHECKING:
+    from mlx_gemma4 import Processor
     from mlx_gemma4.cli.session import Session
 
 # Set before huggingface_hub or transformers is imported: they read it once.
@@ -118,3 +119,46 @@ def session(script: Script) -> "Session":
     processor: Any = object()
     chat = Conversation(model, processor, Settings())
     return Session(chat, Screen(), "scripted", load_seconds=1.0)
+
+
+@pytest.fixture(scope="session")
+def media_processor(tmp_path_factory: pytest.TempPathFactory) -> "Processor":
+    """Of a tiny model that sees and hears."""
+    import tiny_media
+
+    from mlx_gemma4 import Config, Processor
+
+    folder = tmp_path_factory.mktemp("media")
+    tiny_media.write_checkpoint(folder)
+    return Processor.from_folder(folder, Config.from_file(folder / "config.json"))
+
+
+@pytest.fixture
+def seeing(media_processor: "Processor", script: Script) -> "Session":
+    """A conversation with a scripted model that sees and hears."""
+    from mlx_gemma4.cli.conversation import Conversation
+    from mlx_gemma4.cli.render import Screen
+    from mlx_gemma4.cli.session import Session
+    from mlx_gemma4.cli.settings import Settings
+
+    script.answer = lambda messages: chunks("I see.")
+    model: Any = SimpleNamespace(config=media_processor.config)
+    chat = Conversation(model, media_processor, Settings())
+    return Session(chat, Screen(), "tiny", load_seconds=1.0)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder: two pictures, a recording, a damaged picture, a text."""
+    import soundfile
+    from PIL import Image
+    from sounds import tone
+
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "a.png")
+    Image.new("RGB", (30, 40), "blue").save(tmp_path / "b c.png")
+    soundfile.write(tmp_path / "d.wav", tone(0.5, 8000), 8000)
+    whole = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "bad.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "notes.txt").write_text("no medium")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

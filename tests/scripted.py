@@ -1,6 +1,7 @@
 """A scripted model and user, for tests of the conversation loop."""
 
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -62,3 +63,11 @@ class Lines:
 
 def roles(session: "Session") -> str:
     return " ".join(message["role"] for message in session.chat.messages)
+
+
+def shapes(message: dict[str, Any]) -> list[str]:
+    """The parts of a message: file names of media, and text."""
+    content = message["content"]
+    if isinstance(content, str):
+        return [content]
+    return [p["text"] if "text" in p else Path(p["path"]).name for p in content]

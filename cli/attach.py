@@ -1,0 +1,149 @@
+"""Pictures, recordings and videos that go with the next message of a chat.
+
+An attachment is the library's part of a message: its type, the absolute path it came
+from, a label for the user, and the medium as the model reads it. The file is read once,
+here: what is wrong with it is said at once, and later changes to it change nothing.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlx_gemma4.errors import MediaError
+
+from .errors import UsageError
+from .kinds import kind_of
+from .loading import warnings_noted
+from .paths import take_paths
+
+if TYPE_CHECKING:
+    from mlx_gemma4 import Config, Processor
+
+    from .conversation import Message
+    from .session import Session
+
+Part = dict[str, Any]
+Named = tuple[str, Path]  # kind and path
+
+
+def attach(session: "Session", named: Iterable[Named], say: bool = True) -> None:
+    """Puts files to the next message, all of them or none, and says so.
+
+    Raises UsageError if the model cannot take them, MediaError if one cannot be read.
+    """
+    chat, screen = session.chat, session.screen
+    parts = []
+    for kind, path in check_senses(session, named):
+        screen.passing(f"Reading {path.name} …")
+        try:
+            with warnings_noted(screen):
+                budget = chat.settings.image_tokens
+                parts.append(read_part(chat.processor, kind, path, budget))
+        finally:
+            screen.passed()
+    chat.attached += parts
+    for part in parts if say else ():
+        screen.note(f"attached {part['label']}")
+
+
+def take_dropped(session: "Session", text: str) -> str:
+    """Attaches the files that a message names; returns the message without them."""
+    paths, rest = take_paths(text)
+    attach(session, with_kinds(paths))
+    return rest
+
+
+def check_senses(session: "Session", named: Iterable[Named]) -> list[Named]:
+    """`named`, unless the model lacks a sense for one of them."""
+    config, name = session.chat.model.config, session.model_name
+    checked = list(named)
+    for kind, _ in checked:
+        lacking = missing_sense(config, kind)
+        if lacking is not None:
+            raise UsageError(f"{name} cannot {lacking}: nothing was attached.")
+    return checked
+
+
+def refuse_other_kind(kind: str, path: Path, sign: str) -> None:
+    """Raises UsageError for a path that names another kind of medium.
+
+    Of a video the sound can be heard, and an animation can be seen as a video.
+    `sign` is what goes before the kind that would be right: / or --.
+    """
+    known = kind_of(path)
+    allowed = (kind, "video" if kind == "audio" else "image" if kind == "video" else "")
+    if known is not None and known not in allowed:
+        wanted = {"image": "picture", "audio": "recording"}.get(kind, kind)
+        raise UsageError(f"{path.name} is no {wanted}: attach it with {sign}{known}.")
+
+
+def missing_sense(config: "Config", kind: str) -> str | None:
+    """What a model would have to do for a medium, if it cannot."""
+    if kind == "audio":
+        remedy = "hear (Gemma 4 E2B and E4B can)"
+        return remedy if config.audio_config is None else None
+    return "see" if config.vision_config is None else None
+
+
+def read_part(
+    processor: "Processor", kind: str, path: Path, image_tokens: int | None = None
+) -> Part:
+    """A file as a part of a message. Raises MediaError that names it."""
+    source, detail = opened(processor, kind, path)
+    try:
+        medium = processor.prepare({"type": kind, kind: source}, image_tokens)
+    except MediaError as error:
+        if str(path) in str(error):
+            raise
+        raise MediaError(f"{path.name}: {error}") from None
+    if kind == "video":
+        count = len(medium.media.frames)
+        detail = "1 frame" if count == 1 else f"{count} frames"
+    label = f"{path.name} ({kind}, {detail})"
+    return {"type": kind, "path": str(path), "label": label, kind: medium}
+
+
+def opened(processor: "Processor", kind: str, path: Path) -> tuple[Any, str]:
+    """What the library takes for a file, and what the user wants to know of it."""
+    if kind == "image":
+        from mlx_gemma4.vision.images import open_image
+
+        picture = open_image(path)
+        return picture, f"{picture.width}x{picture.height}"
+    if kind == "audio":
+        from mlx_gemma4.audio.files import read_audio
+
+        rate = processor.media.audio.sampling_rate
+        samples = read_audio(path, rate)
+        return (samples, rate), f"{len(samples) / rate:.1f} s"
+    return path, ""
+
+
+def with_kinds(paths: Iterable[Path]) -> list[Named]:
+    """Each path with the kind of medium that it names."""
+    return [(kind, path) for path in paths if (kind := kind_of(path))]
+
+
+def media_of(message: "Message") -> list[Part]:
+    """The attachments of a message."""
+    content = message["content"]
+    if isinstance(content, str):
+        return []
+    return [part for part in content if part["type"] != "text"]
+
+
+def text_of(message: "Message") -> str:
+    """What was typed of a message."""
+    content = message["content"]
+    if isinstance(content, str):
+        return content
+    return "".join(part["text"] for part in content if part["type"] == "text")
+
+
+def content_of(text: str, attached: Sequence[Part]) -> str | list[Part]:
+    """A message's content: what is attached in order, then the text."""
+    return [*attached, {"type": "text", "text": text}] if attached else text
+
+
+def names(parts: Iterable[Part]) -> str:
+    return ", ".join(Path(part["path"]).name for part in parts)
