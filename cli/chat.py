@@ -1,5 +1,6 @@
 """`gemma4 chat`: one answer, or a conversation."""
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -8,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import options
-from .errors import UsageError, reported
+from .attach import Named, attach, refuse_other_kind
+from .errors import InputError, UsageError, reported
 from .inputs import has_piped_input, read_piped_text, read_tools, whole_prompt
 from .loading import open_model
+from .paths import path_of
 from .render import Screen
 from .settings import Settings
 
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 
 
 def chat(
+    context: typer.Context,
     prompt: Annotated[
         str | None,
         typer.Argument(
@@ -31,6 +35,10 @@ def chat(
     think: options.Think = False,
     show_thinking: options.ShowThinking = None,
     tools: options.Tools = None,
+    image: options.Image = None,
+    audio: options.Audio = None,
+    video: options.Video = None,
+    image_tokens: options.ImageTokens = None,
     temperature: options.Temperature = None,
     top_p: options.TopP = None,
     top_k: options.TopK = None,
@@ -46,9 +54,11 @@ def chat(
 ) -> None:
     """Ask one question, or hold a conversation.
 
-    Text piped in goes before the prompt. Only answers are printed to stdout.
+    Text piped in goes before the prompt, media before both. Only answers are printed
+    to stdout.
     """
     with reported(as_json):
+        media = existing(context.meta.get(options.MEDIA, []))
         question = read_question(prompt, interactive)
         settings = Settings(
             temperature=temperature,
@@ -60,12 +70,15 @@ def chat(
             seed=seed,
             stop=tuple(stop or ()),
             think=think,
+            image_tokens=image_tokens,
         )
         settings.check()
         screen = Screen(show_thinking, as_json)
         session = open_session(model, settings, screen, system, tools)
         session.show_stats = stats
-        if interactive or question is None:
+        talking = interactive or question is None
+        attach(session, media, say=talking)
+        if question is None or talking:
             talk(session, question, keep_history=not no_history)
         else:
             session.show(session.chat.ask(question))
@@ -82,6 +95,16 @@ def read_question(prompt: str | None, interactive: bool) -> str | None:
     if not question:
         raise UsageError('The prompt is empty. Ask something: gemma4 chat "…"')
     return question
+
+
+def existing(named: list[tuple[str, str]]) -> list[Named]:
+    """The files that options name, each with its kind; checked before loading."""
+    found = [(kind, path_of(path)) for kind, path in named]
+    for kind, path in found:
+        if not os.path.exists(path):
+            raise InputError(f"There is no file {path}.")
+        refuse_other_kind(kind, path, "--")
+    return found
 
 
 def open_session(

@@ -1,9 +1,12 @@
 """The options that commands share, each declared once."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+MEDIA = "gemma4.media"  # where the options of a run leave the files they name
 
 Model = Annotated[
     str | None,
@@ -34,6 +37,60 @@ Tools = Annotated[
         metavar="FILE",
         help="A JSON file with a list of tools the model may call. "
         "Calls are printed, never run.",
+    ),
+]
+
+
+def in_order(kind: str) -> Callable[[typer.Context, list[str] | None], object]:
+    """Collects media in `context.meta[MEDIA]`, as (kind, path).
+
+    The kinds come in the order of their first mention: an option has all its values
+    before the next one has any.
+    """
+
+    def collect(context: typer.Context, value: list[str] | None) -> list[str] | None:
+        media = context.meta.setdefault(MEDIA, [])
+        media += [(kind, path) for path in value or ()]
+        return value
+
+    return collect
+
+
+Image = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--image",
+        metavar="FILE",
+        callback=in_order("image"),
+        help="A picture for the first message. Repeatable.",
+    ),
+]
+Audio = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--audio",
+        metavar="FILE",
+        callback=in_order("audio"),
+        help="A recording for the first message. Repeatable.",
+    ),
+]
+Video = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--video",
+        metavar="FILE",
+        callback=in_order("video"),
+        help="A video, seen and not heard, for the first message. Repeatable. "
+        "All files of a kind come together, the kinds in the order typed.",
+    ),
+]
+ImageTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--image-tokens",
+        "--budget",
+        metavar="N",
+        help="The most tokens a picture may take: 70, 140, 280, 560 or 1120.",
     ),
 ]
 Temperature = Annotated[
