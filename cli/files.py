@@ -1,0 +1,228 @@
+"""Names on the command line to pictures and videos: files, patterns, stdin, URLs.
+
+What a file is, its suffix says; where that says nothing, its first bytes do.
+"""
+
+import difflib
+import glob
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from mlx_gemma4.errors import MediaError
+
+from .errors import InputError, UsageError
+from .kinds import kind_of
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Kind = Literal["image", "audio", "video"]
+STDIN = "-"
+READABLE = "Pictures (png, jpeg, webp, heic and more) and videos (mp4, mov, webm) are."
+# The first bytes of containers that are no picture; a dot is any byte.
+MARKS: tuple[tuple[Kind, bytes], ...] = (
+    ("audio", rb"RIFF....WAVE|fLaC|OggS|ID3|FORM....AIF[FC]|caff|\xff[\xfb\xf3\xf2]"),
+    ("audio", rb"....ftypM4[AB]"),
+    ("video", rb"RIFF....AVI |\x1a\x45\xdf\xa3|\x00\x00\x01\xba"),
+    ("video", rb"....ftyp(?!heic|heix|heim|heis|hevc|hevx|mif1|msf1|avif|avis)"),
+)
+SUFFIX = re.compile(r"\.[A-Za-z0-9]{2,5}$")
+
+
+def media_kind(source: Path | bytes, name: str) -> Kind:
+    """What kind of medium a file is: by suffix, else by content.
+
+    Raises MediaError that calls the file `name` and says what can be read.
+    """
+    if isinstance(source, Path) and (known := kind_of(source)):
+        return cast(Kind, known)
+    start = source[:16] if isinstance(source, bytes) else first_bytes(source, name)
+    for kind, mark in MARKS:
+        if re.match(mark, start, re.DOTALL):
+            return kind
+    from mlx_gemma4.vision.images import open_image
+
+    try:
+        open_image(source)
+    except MediaError as error:
+        if "format" not in str(error) and "sips" not in str(error):
+            raise MediaError(named(name, str(error))) from None
+        raise MediaError(f"{name} is not a picture or video. {READABLE}") from None
+    return "image"
+
+
+def first_bytes(path: Path, name: str) -> bytes:
+    try:
+        with path.open("rb") as opened:
+            return opened.read(16)
+    except OSError as error:
+        raise MediaError(f"{name} cannot be read: {error.strerror}.") from None
+
+
+def named(name: str, message: str) -> str:
+    """An error of the library, which does not know where bytes came from."""
+    return message if name in message else f"{name}: {message}"
+
+
+@dataclass(frozen=True)
+class Source:
+    """One picture or video as the user named it: a path, - or a URL."""
+
+    name: str
+
+    @property
+    def stem(self) -> str:
+        """A name for what is made of it."""
+        if self.name == STDIN:
+            return "stdin"
+        name = self.name.split("?")[0] if is_url(self.name) else self.name
+        return Path(name).stem or "picture"
+
+    @property
+    def label(self) -> str:
+        return "standard input" if self.name == STDIN else self.name
+
+    @property
+    def known_kind(self) -> str | None:
+        """image, audio or video if the name alone says so."""
+        name = self.name.split("?")[0] if is_url(self.name) else self.name
+        return kind_of(Path(name))
+
+    def is_file(self, path: Path) -> bool:
+        """Whether this is the file at `path`."""
+        if self.name == STDIN or is_url(self.name) or not path.exists():
+            return False
+        return path.samefile(Path(self.name).expanduser())
+
+    def content(self) -> Path | bytes:
+        """The file, or its bytes from standard input or the web."""
+        if is_url(self.name):
+            from .fetch import fetch  # the web takes long to import
+
+            return fetch(self.name)
+        if self.name != STDIN:
+            return Path(self.name).expanduser()
+        if sys.stdin is None or sys.stdin.isatty():
+            raise UsageError("Nothing is piped in: gemma4 describe - < picture.png")
+        return sys.stdin.buffer.read()
+
+    def part(self, video: dict[str, Any]) -> dict[str, Any]:
+        """A part of a message; `video` are options of a video's part.
+
+        A picture is opened, a video is left to the processor. Raises MediaError and
+        InputError that name the source.
+        """
+        content = self.content()
+        if content == b"":
+            raise MediaError(f"{self.label} is empty: nothing came in.")
+        kind = media_kind(content, self.label)
+        if kind == "audio":
+            raise MediaError(
+                f"{self.label} is a recording, not a picture: gemma4 transcribe "
+                "writes down what is said in it."
+            )
+        if kind == "video":
+            return {"type": "video", "video": content, **video}
+        return {"type": "image", "image": self._picture(content)}
+
+    def _picture(self, content: Path | bytes) -> "Image":
+        from mlx_gemma4.vision.images import open_image
+
+        try:
+            return open_image(content)
+        except MediaError as error:
+            raise MediaError(named(self.label, str(error))) from None
+
+
+def split_prompt(words: Sequence[str]) -> tuple[list[str], str | None]:
+    """Names of media, and the prompt if the last of `words` is one.
+
+    It is when it is neither -, a URL, a file nor a pattern that finds one, and does not
+    look like a path: so a mistyped name is an error, never a prompt.
+    """
+    names = list(words)
+    if not names or is_source(names[-1]) or looks_like_path(names[-1]):
+        return names, None
+    return names[:-1], names[-1]
+
+
+def is_source(word: str) -> bool:
+    return word == STDIN or is_url(word) or exists(word) or bool(matches(word))
+
+
+def looks_like_path(word: str) -> bool:
+    """A suffix of media, a path's beginning, or one word with a slash, * or suffix."""
+    if kind_of(Path(word)) or word.startswith(("/", "./", "../", "~/", "file:")):
+        return True
+    if re.search(r"\s", word):
+        return False
+    return "/" in word or "*" in word or bool(SUFFIX.search(word))
+
+
+def is_url(word: str) -> bool:
+    return word.lower().startswith(("http://", "https://"))
+
+
+def exists(word: str) -> bool:
+    try:
+        return word != "" and Path(word).expanduser().exists()
+    except (OSError, ValueError, RuntimeError):  # a name too long; an unknown ~user
+        return False
+
+
+def matches(pattern: str) -> list[str]:
+    """What a pattern finds that the shell left, in order; nothing if it is none."""
+    if not glob.has_magic(pattern) or "\0" in pattern:
+        return []
+    start = pattern.split("/")[0]
+    if start.startswith("~") and exists(start):
+        pattern = str(Path(pattern).expanduser())
+    return sorted(glob.glob(pattern, recursive=True))
+
+
+def find_sources(names: Sequence[str], allow_url: bool) -> list[Source]:
+    """Every name as one or more sources. Raises UsageError and InputError."""
+    if names.count(STDIN) > 1:
+        raise UsageError("Standard input can be read only once.")
+    found = [path for name in names for path in expanded(name)]
+    for name in found:
+        if is_url(name) and not allow_url:
+            raise UsageError(
+                f"{name} is a URL. Add --allow-url to fetch it from the web."
+            )
+    return [Source(name) for name in found]
+
+
+def expanded(name: str) -> list[str]:
+    """The files that a name stands for."""
+    if name == STDIN or is_url(name):
+        return [name]
+    if exists(name):
+        if Path(name).expanduser().is_dir():
+            raise InputError(f"{name} is a folder. Name the files: '{name}/*'")
+        return [name]
+    if glob.has_magic(name):
+        found = matches(name)
+        if not found:
+            raise InputError(f"No file matches {name}.")
+        return found
+    raise InputError(f"There is no file {name}.{suggestion(name)}")
+
+
+def suggestion(name: str) -> str:
+    """The most similar file beside a missing one, and how to say that it is text."""
+    if name == "":
+        return ""
+    folder = Path(name).parent
+    try:
+        beside = [p.name for p in folder.expanduser().iterdir() if kind_of(p)]
+    except (OSError, ValueError, RuntimeError):
+        beside = []
+    close = difflib.get_close_matches(Path(name).name, beside, 1, cutoff=0.75)
+    if close:
+        return f" Did you mean {folder / close[0]}?"
+    return "" if kind_of(Path(name)) else " If it is a question, put -p before it."

@@ -1,0 +1,254 @@
+"""What names on the command line stand for: files, patterns, URLs, and the prompt."""
+
+import http.server
+import io
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from mlx_gemma4.cli import files
+from mlx_gemma4.cli.errors import InputError, UsageError
+from mlx_gemma4.cli.fetch import fetch
+from mlx_gemma4.cli.files import Source, find_sources, media_kind, split_prompt
+from mlx_gemma4.errors import MediaError
+
+RED = (255, 0, 0)
+
+
+def png(width: int = 8, height: int = 6) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (width, height), RED).save(out, "PNG")
+    return out.getvalue()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in ("photo.png", "b.png", "a.png", "notes", "with space.png", "[1].png"):
+        Path(name).write_bytes(png())
+    Path("sub").mkdir()
+    Path("sub/deep.png").write_bytes(png())
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("words", "prompt"),
+    [
+        (["photo.png"], None),
+        (["photo.png", "What is this?"], "What is this?"),
+        (["photo.png", "Why?"], "Why?"),
+        (["photo.png", "Describe."], "Describe."),
+        (["photo.png", "and or in a/b.c, maybe"], "and or in a/b.c, maybe"),
+        (["photo.png", ""], ""),
+        (["photo.png", "x" * 5000], "x" * 5000),
+        (["photo.png", "Is it \0 or ~nobody?"], "Is it \0 or ~nobody?"),
+        (["What is this?"], "What is this?"),
+        (["photo.png", "notes"], None),
+        (["photo.png", "with space.png"], None),
+        (["photo.png", "no such picture.JPG"], None),
+        (["photo.png", "photo.pgn"], None),
+        (["photo.png", "sub/photo"], None),
+        (["photo.png", "./what is this"], None),
+        (["photo.png", "*"], None),
+        (["photo.png", "[ab].png"], None),
+        (["photo.png", "-"], None),
+        (["photo.png", "http://host/a b"], None),
+        ([], None),
+    ],
+)
+def test_the_prompt_is_what_does_not_look_like_a_path(folder, words, prompt):
+    names = words if prompt is None else words[:-1]
+    assert split_prompt(words) == (names, prompt)
+
+
+def names(*given: str, allow_url: bool = False) -> list[str]:
+    return [source.name for source in find_sources(given, allow_url)]
+
+
+def test_patterns_that_the_shell_left(folder):
+    assert names("[ab].png", "sub/*") == ["a.png", "b.png", "sub/deep.png"]
+    assert names("**/deep.png") == ["sub/deep.png"]
+    assert names("[1].png") == ["[1].png"]  # a file's name comes before a pattern
+
+
+def test_home_is_expanded(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder))
+    assert names("~/[ab].png") == [str(folder / "a.png"), str(folder / "b.png")]
+    assert names("~/photo.png") == ["~/photo.png"]
+    assert Source("~/photo.png").part({})["image"].size == (8, 6)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("photo.pgn", r"no file photo\.pgn\. Did you mean photo\.png\?$"),
+        ("sub/dep.png", r"Did you mean sub/deep\.png\?$"),
+        ("elsewhere.png", r"no file elsewhere\.png\.$"),
+        ("gone/a.png", r"no file gone/a\.png\.$"),
+        ("is.it", r"If it is a question, put -p before it\.$"),
+        ("nothing*.png", r"No file matches nothing\*\.png\.$"),
+        ("sub", r"sub is a folder\. Name the files: 'sub/\*'$"),
+        ("\0.png", "no file"),
+    ],
+)
+def test_names_that_lead_nowhere(folder, name, told):
+    with pytest.raises(InputError, match=told):
+        find_sources([name], allow_url=False)
+
+
+def test_standard_input_only_once(folder):
+    assert names("-", "photo.png") == ["-", "photo.png"]
+    with pytest.raises(UsageError, match="only once"):
+        find_sources(["-", "-"], allow_url=False)
+
+
+def test_urls_only_when_allowed(folder):
+    with pytest.raises(UsageError, match=r"Add --allow-url"):
+        find_sources(["https://host/a.png"], allow_url=False)
+    assert names("https://host/a.png", allow_url=True) == ["https://host/a.png"]
+
+
+@pytest.mark.parametrize(
+    ("start", "kind"),
+    [
+        (b"RIFF1234WAVEfmt ", "audio"),
+        (b"RIFF1234AVI LIST", "video"),
+        (b"\0\0\0\x18ftypM4A \0\0\0\0", "audio"),
+        (b"\0\0\0\x18ftypisom\0\0\0\0", "video"),
+        (b"\0\0\0\nftypqt  \0\0\0\0", "video"),
+        (b"\x1a\x45\xdf\xa3" + bytes(12), "video"),
+        (b"ID3\4" + bytes(12), "audio"),
+        (png(), "image"),
+    ],
+)
+def test_kinds_by_content(tmp_path, start, kind):
+    path = tmp_path / "download"
+    path.write_bytes(start)
+    assert media_kind(path, "download") == kind
+    assert media_kind(start, "standard input") == kind
+
+
+def test_a_suffix_comes_before_the_content(tmp_path):
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(b"RIFF1234WAVEfmt ")
+    assert media_kind(path, "photo.jpg") == "image"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("notes.txt", b"hello", r"notes\.txt is not a picture or video\. Pictures"),
+        ("empty", b"", r"empty is empty"),
+        ("empty.png", b"", r"empty\.png is empty"),
+        ("cut.png", png(64, 64)[:-30], r"cut\.png is damaged"),
+        ("cut", png(64, 64)[:-30], r"cut is damaged"),
+        ("talk.wav", b"RIFF", r"talk\.wav is a recording.*gemma4 transcribe"),
+        ("fake.png", b"hello", r"fake\.png is (in )?no picture"),
+    ],
+)
+def test_files_that_cannot_be_seen(tmp_path, monkeypatch, name, content, told):
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(content)
+    with pytest.raises(MediaError, match=told):
+        Source(name).part({})
+
+
+def test_a_video_is_left_to_the_processor(tmp_path):
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(b"anything")
+    part = Source(str(path)).part({"fps": 2.0})
+    assert part == {"type": "video", "video": path, "fps": 2.0}
+
+
+def test_names_for_what_is_made_of_a_source():
+    given = ("a/b.c.png", "-", "https://host/x/y.jpg?size=1", "https://host")
+    assert [Source(n).stem for n in given] == ["b.c", "stdin", "y", "host"]
+
+
+class Server(http.server.BaseHTTPRequestHandler):
+    """Answers by path; `/wait` says nothing until `done` is set."""
+
+    done = threading.Event()
+    agents: list[str] = []
+
+    def do_GET(self) -> None:
+        self.agents.append(self.headers["User-Agent"])
+        if self.path == "/wait":
+            self.done.wait(20)
+        headers, body = {
+            "/a.png": ({"Content-Type": "image/png"}, png()),
+            "/page": ({"Content-Type": "text/html"}, b"<html>"),
+            "/cut": ({"Content-Type": "image/png", "Content-Length": "99"}, b"12"),
+            "/large": ({"Content-Type": "image/png", "Content-Length": "9999"}, b""),
+            "/endless": ({"Content-Type": "image/png"}, bytes(9999)),
+            "/moved": ({"Location": "/a.png"}, b""),
+            "/ftp": ({"Location": "ftp://host/a.png"}, b""),
+            "/file": ({"Location": "file:///etc/hosts"}, b""),
+        }.get(self.path, ({}, b""))
+        self.send_response(302 if "Location" in headers else 200 if headers else 404)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setenv("NO_PROXY", "*")
+    Server.done.clear()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        Server.done.set()
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("path", ["/a.png", "/moved"])
+def test_a_picture_from_the_web(server, path):
+    assert fetch(server + path) == png()
+    assert Server.agents[-1].startswith("gemma4/")
+    assert Source(server + path).part({})["image"].getpixel((0, 0)) == RED
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("/gone", "the server says 404"),
+        ("/page", "is text/html, neither a picture nor a video"),
+        ("/cut", "the connection broke off"),
+        ("/large", "is larger than 0.001 MB"),
+        ("/endless", "is larger than 0.001 MB"),
+        ("/ftp", "redirects away from the web"),
+        ("/file", "file:///etc/hosts"),
+        ("/wait", "no answer for 0.3 s|timed out"),
+    ],
+)
+def test_what_the_web_may_answer(server, path, told):
+    with pytest.raises(InputError, match=told) as caught:
+        fetch(server + path, largest=1000, wait=0.3 if path == "/wait" else 20)
+    assert str(caught.value).startswith(server + path)
+
+
+def test_a_download_that_takes_too_long(server):
+    with pytest.raises(InputError, match="not complete after -1 s"):
+        fetch(f"{server}/a.png", longest=-1)
+
+
+@pytest.mark.parametrize("url", ["http://", "http://[", "http://a b/c", "https://h:x/"])
+def test_urls_that_are_none(url):
+    with pytest.raises(InputError, match="cannot be fetched"):
+        fetch(url)
+
+
+def test_nothing_piped_in(monkeypatch):
+    monkeypatch.setattr(files.sys, "stdin", None)
+    with pytest.raises(UsageError, match="gemma4 describe - < picture.png"):
+        Source("-").content()
