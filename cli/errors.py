@@ -41,6 +41,10 @@ class UsageError(ValueError):
     """Options or a prompt that make no sense together."""
 
 
+class AnswerError(ValueError):
+    """What the model said is not what was asked for."""
+
+
 def exit_code(error: BaseException) -> int:
     """The exit code for an error, by kind."""
     kinds: list[tuple[type[BaseException] | tuple[type[BaseException], ...], int]] = [
@@ -65,7 +69,7 @@ def explain(error: BaseException, code: int) -> tuple[str, str | None]:
         return "stopped", None
     if code == MEMORY:
         return f"not enough memory: {error}".rstrip(": "), MEMORY_HINT
-    if code == FAILED:
+    if code == FAILED and not isinstance(error, AnswerError):
         hint = "Set GEMMA4_DEBUG=1 to see where."
         return f"{type(error).__name__}: {error}", hint
     return str(error), None
