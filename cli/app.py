@@ -12,6 +12,7 @@ from mlx_gemma4 import __version__
 
 from .chat import chat
 from .convert import convert
+from .describe import describe
 from .errors import reported
 from .transcribe import transcribe
 
@@ -19,6 +20,7 @@ from .transcribe import transcribe
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 app.command()(chat)
 app.command()(convert)
+app.command()(describe)
 app.command()(transcribe)
 
 
