@@ -32,14 +32,7 @@ def describe(
         typer.Option("--prompt", "-p", help="What to ask, whatever it looks like."),
     ] = None,
     model: options.Model = None,
-    budget: Annotated[
-        int | None,
-        typer.Option(
-            "--budget",
-            metavar="N",
-            help="Tokens a picture may take: 70, 140, 280, 560 or 1120. More see more.",
-        ),
-    ] = None,
+    budget: options.ImageTokens = None,
     ocr: Annotated[
         bool,
         typer.Option("--ocr", help="Write down the text in pictures, at budget 1120."),
