@@ -110,6 +110,43 @@ def test_the_content_counts_not_the_name(tmp_path, kind, name):
     assert np.array_equal(read_audio(path.rename(tmp_path / name)), expected)
 
 
+@pytest.mark.parametrize(
+    ("subtype", "steps"),
+    [("PCM_U8", 128), ("PCM_16", 2**15), ("PCM_24", 2**23), ("FLOAT", 2**24)],
+)
+@pytest.mark.parametrize("channels", [1, 6])
+def test_kinds_of_wav(tmp_path, subtype, steps, channels):
+    """Of any depth, also with the six channels of 5.1 sound."""
+    sound = recording(4000) / 2
+    both = np.stack([sound] * channels, axis=1)
+    soundfile.write(tmp_path / "a.wav", both, RATE, subtype=subtype)
+    assert np.abs(read_audio(tmp_path / "a.wav") - sound).max() <= 1 / steps
+
+
+@pytest.mark.parametrize("stated", [b"\xff" * 4, bytes(4)])
+def test_a_wav_that_was_streamed(tmp_path, stated):
+    """A program that writes into a pipe cannot say how long the sound will be."""
+    data = bytearray(write(tmp_path / "a.wav", recording(RATE), RATE).read_bytes())
+    data[4:8] = stated
+    sizes = data.index(b"data") + 4
+    data[sizes : sizes + 4] = stated
+    assert len(read_audio(bytes(data))) == RATE
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        (np.zeros(100, np.float32), r"not a ndarray"),
+        ((np.zeros(100, np.float32),), r"or \(samples, rate\), not a tuple"),
+        ({"array": [0.0]}, "not a dict"),
+        (None, "not a NoneType"),
+    ],
+)
+def test_what_is_no_source(source, told):
+    with pytest.raises(MediaError, match=told):
+        read_audio(source)
+
+
 def test_silence_is_a_recording(tmp_path):
     path = write(tmp_path / "a.wav", np.zeros(RATE, np.float32), RATE)
     assert np.array_equal(read_audio(path), np.zeros(RATE))
@@ -177,7 +214,7 @@ def test_without_other_decoders_the_remedies_are_named(monkeypatch):
 @pytest.mark.parametrize(
     ("source", "told"),
     [
-        ("missing.wav", r"Cannot read missing\.wav: No such file"),
+        ("missing.wav", r"There is no recording missing\.wav: check the path"),
         (".", "folder"),
         ("empty.wav", "empty.wav is empty"),
         (b"", "The recording is empty"),
@@ -195,7 +232,7 @@ def test_a_file_that_may_not_be_read(tmp_path):
     path = tmp_path / "a.wav"
     path.write_bytes(b"RIFF")
     path.chmod(0)
-    with pytest.raises(MediaError, match="Permission denied"):
+    with pytest.raises(MediaError, match="cannot be read: Permission denied"):
         read_audio(path)
 
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mlx_gemma4.attachments import IMAGE_TOKENS
 from mlx_gemma4.errors import MediaError
-from mlx_gemma4.vision.images import BUDGETS, image_patches, soft_tokens, target_size
+from mlx_gemma4.vision.images import image_patches, soft_tokens, target_size
 
 FIRST = int(os.environ.get("GEMMA4_SEED", "0"))
 ODD_SIZES = (
@@ -60,7 +61,7 @@ def test_other_patches() -> None:
     assert soft_tokens(100, 200, 18, patch_size=4, pooling=2) == 18
 
 
-@pytest.mark.parametrize("budget", BUDGETS)
+@pytest.mark.parametrize("budget", IMAGE_TOKENS)
 @pytest.mark.parametrize("size", ODD_SIZES)
 def test_never_over_budget(size: tuple[int, int], budget: int) -> None:
     height, width = target_size(*size, budget)
@@ -113,7 +114,7 @@ def test_other_modes_are_converted() -> None:
 
 
 @pytest.mark.reference
-@pytest.mark.parametrize("budget", BUDGETS)
+@pytest.mark.parametrize("budget", IMAGE_TOKENS)
 def test_sizes_of_the_reference(budget: int) -> None:
     from transformers.models.gemma4.image_processing_pil_gemma4 import (
         get_aspect_ratio_preserving_size,
@@ -127,7 +128,7 @@ def test_sizes_of_the_reference(budget: int) -> None:
 
 
 @pytest.mark.reference
-@pytest.mark.parametrize("budget", BUDGETS)
+@pytest.mark.parametrize("budget", IMAGE_TOKENS)
 @pytest.mark.parametrize("size", [(48, 64), (300, 40), (37, 371), (672, 960), (1, 1)])
 def test_patches_of_the_reference(size: tuple[int, int], budget: int) -> None:
     image = noise(*size, seed=FIRST)

@@ -22,6 +22,7 @@ import mlx.core as mx
 import numpy as np
 
 from ..errors import MediaError
+from ..sources import open_source
 
 if TYPE_CHECKING:
     from soundfile import SoundFile
@@ -48,26 +49,14 @@ def read_audio(source: AudioSource, rate: int = RATE) -> np.ndarray:
     Channels are averaged. Raises MediaError for what holds no usable sound, naming what
     would help.
     """
-    if isinstance(source, tuple):
+    if isinstance(source, tuple) and len(source) == 2:
         return _from_samples(*source, rate)
-    if isinstance(source, bytes):
-        name, size = "The recording", len(source)
-    else:
-        source = Path(source)
-        name, size = str(source), _file_size(source)
-    if size == 0:
-        raise MediaError(f"{name} is empty.")
-    return _decode(source, name, rate)
-
-
-def _file_size(path: Path) -> int:
-    if path.is_dir():
-        raise MediaError(f"{path} is a folder; name a recording.")
-    try:
-        with path.open("rb"):
-            return path.stat().st_size
-    except OSError as error:
-        raise MediaError(f"Cannot read {path}: {error.strerror}.") from None
+    if not isinstance(source, str | Path | bytes):
+        raise MediaError(
+            "A recording is a path, the bytes of a file or (samples, rate), not a "
+            f"{type(source).__name__}."
+        )
+    return _decode(*open_source(source, "recording"), rate)
 
 
 class Mixer:

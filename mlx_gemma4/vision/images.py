@@ -6,7 +6,6 @@ Numbers first (`target_size`, `soft_tokens`), then files (`open_image`), then pi
 
 import importlib.util
 import math
-import os
 import shutil
 import subprocess
 import sys
@@ -20,9 +19,8 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import MediaError
+from ..sources import open_source, source_name
 
-# Soft tokens a picture may take. The counts are Google's.
-BUDGETS = (70, 140, 280, 560, 1120)
 # Left out are formats that start another program (EPS) or have no mark to know them by.
 FORMATS = (
     *("AVIF", "BMP", "DIB", "GIF", "ICNS", "ICO", "JPEG", "JPEG2000", "PCX", "PNG"),
@@ -128,7 +126,7 @@ def open_image(source: Source) -> Image.Image:
             f"A picture is a path, the bytes of a file or a Pillow image, not a "
             f"{type(source).__name__}."
         )
-    name = _name(source)
+    name = source_name(source, "picture")
     # Pillow warns of large pictures and odd metadata on stderr; neither matters here.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -143,8 +141,6 @@ def open_image(source: Source) -> Image.Image:
                 f"{name} has too many pixels to be opened safely; make it smaller "
                 f"first: sips -Z 4096 PICTURE --out smaller.png ({error})"
             ) from error
-        except PermissionError as error:
-            raise MediaError(f"{name} cannot be read: {error.strerror}.") from error
         # On damaged files Pillow's decoders raise whatever they come across.
         except Exception as error:
             raise MediaError(
@@ -156,40 +152,15 @@ def open_image(source: Source) -> Image.Image:
     )
 
 
-def _name(source: Source) -> str:
-    if isinstance(source, str | Path):
-        name = str(source)
-        return name if len(name) <= 200 else f"{name[:200]}…"
-    return "The picture"
-
-
 def _upright(source: Source, name: str) -> Image.Image:
     if isinstance(source, Image.Image):
         source.load()
         return ImageOps.exif_transpose(source)
-    file = _file(source, name)
+    file, _ = open_source(source, "picture")
     try:
         return _loaded(file, FORMATS)
     except UnidentifiedImageError:
         return _loaded_elsewhere(file, name)
-
-
-def _file(source: str | Path | bytes, name: str) -> Path | bytes:
-    if isinstance(source, bytes):
-        file: Path | bytes = source
-    else:
-        if str(source).startswith(("http://", "https://")):
-            raise MediaError(f"{name} is a URL: download the picture first.")
-        path = Path(source).expanduser()
-        if not os.path.exists(path):  # False for what cannot be a path, too
-            raise MediaError(f"There is no picture {name}: check the path.")
-        if path.is_dir():
-            raise MediaError(f"{name} is a folder: name the pictures in it.")
-        # A pipe can be read once only.
-        file = path if path.is_file() else path.read_bytes()
-    if not (len(file) if isinstance(file, bytes) else file.stat().st_size):
-        raise MediaError(f"{name} is empty: get the file again.")
-    return file
 
 
 def _loaded(file: Path | bytes, formats: tuple[str, ...]) -> Image.Image:

@@ -7,7 +7,6 @@ have.
 """
 
 import math
-import os
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from io import BytesIO
@@ -17,10 +16,10 @@ from typing import Any
 from PIL import Image
 
 from ..errors import MediaError
+from ..sources import open_source
 from .images import Source, open_image
 
 FRAMES = 32
-FRAME_TOKENS = 70  # soft tokens a frame may take
 # Assumed of a list of pictures, as the reference does.
 PICTURES_PER_SECOND = 24.0
 # Of the frames counted, so many have to be there: some codecs store a few that are
@@ -81,8 +80,8 @@ def sample(total: int, rate: float, frames: int, fps: float | None) -> list[int]
 def _from_file(
     source: str | Path | bytes, frames: int, fps: float | None
 ) -> Iterator[Frame]:
-    av, name = _pyav(), _name(source)
-    file = _readable(source, name)
+    av = _pyav()
+    file, name = open_source(source, "video")
     try:
         total, rate = _length(av, file, name)
         wanted = sample(total, rate, frames, fps)
@@ -104,33 +103,11 @@ def _pyav() -> Any:
     return av
 
 
-def _name(source: str | Path | bytes) -> str:
-    if isinstance(source, bytes):
-        return "The video"
-    name = str(source)
-    return name if len(name) <= 200 else f"{name[:200]}…"
-
-
-def _readable(source: str | Path | bytes, name: str) -> str | bytes:
-    if isinstance(source, bytes):
-        file: str | bytes = source
-    else:
-        if str(source).startswith(("http://", "https://")):
-            raise MediaError(f"{name} is a URL: download the video first.")
-        path = Path(source).expanduser()
-        if not os.path.exists(path):
-            raise MediaError(f"There is no video {name}: check the path.")
-        if path.is_dir():
-            raise MediaError(f"{name} is a folder: name the videos in it.")
-        # Absolute, so that a name is never taken for a protocol such as `concat:`.
-        file = str(path.absolute()) if path.is_file() else path.read_bytes()
-    if not (len(file) if isinstance(file, bytes) else os.path.getsize(file)):
-        raise MediaError(f"{name} is empty: get the file again.")
-    return file
-
-
-def _opened(av: Any, file: str | bytes) -> Any:
-    return av.open(BytesIO(file) if isinstance(file, bytes) else file)
+def _opened(av: Any, file: Path | bytes) -> Any:
+    # Absolute, so that a name is never taken for a protocol such as `concat:`. Nor may
+    # a playlist in a video's place make it open what it names elsewhere.
+    opened = BytesIO(file) if isinstance(file, bytes) else str(file.absolute())
+    return av.open(opened, options={"protocol_whitelist": "file"})
 
 
 def _stream(av: Any, container: Any, name: str) -> Any:
@@ -141,7 +118,7 @@ def _stream(av: Any, container: Any, name: str) -> Any:
     raise MediaError(f"{name} has no pictures: it is not a video.")
 
 
-def _length(av: Any, file: str | bytes, name: str) -> tuple[int, float]:
+def _length(av: Any, file: Path | bytes, name: str) -> tuple[int, float]:
     """Frames, and frames a second.
 
     Counted, because some containers do not say how many there are and others say it
@@ -162,7 +139,7 @@ def _length(av: Any, file: str | bytes, name: str) -> tuple[int, float]:
 
 
 def _decoded(
-    av: Any, file: str | bytes, wanted: list[int], rate: float, name: str
+    av: Any, file: Path | bytes, wanted: list[int], rate: float, name: str
 ) -> Iterator[Frame]:
     with _opened(av, file) as container:
         stream = _stream(av, container, name)
