@@ -19,6 +19,7 @@ from tiny_towers import (
 )
 
 from mlx_gemma4.config import Config
+from mlx_gemma4.vision import tower as module
 from mlx_gemma4.vision.tower import VisionTower, pool
 
 GOLDEN = golden.arrays("vision")
@@ -67,6 +68,24 @@ def test_clip_bounds_bite(linear: str, bound: str) -> None:
     tower.load_weights([(name, open_bound)], strict=False)
     after = soft_tokens(tower, config, (2, 3))
     assert np.abs(np.array(after - before)).max() > 1e-3
+
+
+def test_few_queries_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What bounds the memory on a CPU changes no result, also with a shorter rest."""
+    config = VISION["both"]
+    whole = soft_tokens(build(config), config, (4, 2))
+    monkeypatch.setattr(module, "QUERIES", 5)
+    golden.check_block(soft_tokens(build(config), config, (4, 2)), np.array(whole))
+
+
+@pytest.mark.skipif(mx.metal.is_available(), reason="the GPU's kernel keeps no scores")
+def test_scores_of_a_large_picture_never_exist_at_once() -> None:
+    """All of them would be 4 * 4096² bytes."""
+    heads = mx.random.normal((1, 1, 4096, 4))
+    mx.eval(heads)
+    mx.reset_peak_memory()
+    mx.eval(module.attend_all(heads, heads, heads))
+    assert mx.get_peak_memory() < 4 * 4096**2
 
 
 def test_no_bounds_without_clipped_linears() -> None:

@@ -7,6 +7,8 @@ picture's shape changes another's result and nothing needs a mask. Every patch a
 to every other; positions enter through a learned table and through 2-D rotation.
 """
 
+from functools import partial
+
 import mlx.core as mx
 import mlx.nn as nn
 
@@ -15,6 +17,7 @@ from ..layers import ClippedLinear, RMSNorm, geglu, rms_normalize
 from ..rope import axial_angles, rotate_axial
 
 Angles = tuple[mx.array, mx.array]
+QUERIES = 1024  # whose scores are held at once on a CPU
 
 
 class PatchEmbedder(nn.Module):
@@ -33,6 +36,22 @@ class PatchEmbedder(nn.Module):
         along_x, along_y = self.position_embedding_table
         where = along_x[positions[:, 0]] + along_y[positions[:, 1]]
         return self.input_proj(centred) + where
+
+
+def attend_all(queries: mx.array, keys: mx.array, values: mx.array) -> mx.array:
+    """Attention of every patch to every other with score scale 1, `[1, H, P, D]`.
+
+    MLX's GPU kernel keeps no scores, but on a CPU all of them would exist at once: 5 GB
+    for 12 heads and the largest picture. There a few queries go at a time.
+    """
+    attend = partial(mx.fast.scaled_dot_product_attention, scale=1.0)
+    if mx.metal.is_available() or queries.shape[2] <= QUERIES:
+        return attend(queries, keys, values)
+    rows = []
+    for start in range(0, queries.shape[2], QUERIES):
+        rows.append(attend(queries[:, :, start : start + QUERIES], keys, values))
+        mx.eval(rows[-1])  # else MLX makes room for all of them at once
+    return mx.concatenate(rows, axis=2)
 
 
 class VisionAttention(nn.Module):
@@ -59,12 +78,8 @@ class VisionAttention(nn.Module):
         queries = self.q_norm(self._heads(self.q_proj(x), self.heads))
         keys = self.k_norm(self._heads(self.k_proj(x), self.kv_heads))
         values = rms_normalize(self._heads(self.v_proj(x), self.kv_heads), self.eps)
-        out = mx.fast.scaled_dot_product_attention(
-            rotate_axial(queries, angles),
-            rotate_axial(keys, angles),
-            values,
-            scale=1.0,
-        )
+        queries, keys = rotate_axial(queries, angles), rotate_axial(keys, angles)
+        out = attend_all(queries, keys, values)
         return self.o_proj(out[0].swapaxes(0, 1).reshape(x.shape[0], -1))
 
     def _heads(self, x: mx.array, heads: int) -> mx.array:
