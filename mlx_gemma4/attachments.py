@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .audio.framing import AudioFeatureConfig
+from .audio.framing import FILE, AudioFeatureConfig
 from .config import Config, VisionConfig
-from .errors import ChatError, MediaError
+from .errors import ChatError, CheckpointError, MediaError
 from .media import Media, Medium, soft_tokens
 
 MARKS = {"image": "<|image|>", "audio": "<|audio|>", "video": "<|video|>"}
@@ -65,6 +65,7 @@ class Attachments:
         if image_tokens is not None:
             self.settings = replace(settings, image_tokens=image_tokens)
         self.media = Media()
+        self.soft_tokens = 0
         self.texts: list[tuple[str, str]] = []  # mark, what it becomes
 
     def read(self, messages: Sequence[Mapping[str, Any]]) -> "Attachments":
@@ -169,8 +170,16 @@ class Attachments:
             raise MediaError(f"config.json states no {token}: media cannot be written.")
         vision, sound = self.config.vision_config, token == "audio_token_id"
         pooling = None if sound or vision is None else vision.pooling_kernel_size
+        count = soft_tokens(medium, pooling)
+        self.soft_tokens += count
+        context = self.config.text_config.max_position_embeddings
+        if self.soft_tokens > context:  # before hours of video fill the memory
+            raise MediaError(
+                f"The media take more than the {context} tokens this model reads. Use "
+                "fewer, a smaller image_tokens, or fewer frames of a video."
+            )
         opening, placeholder, closing = map(self.spell, ids)
-        return f"{opening}{placeholder * soft_tokens(medium, pooling)}{closing}"
+        return f"{opening}{placeholder * count}{closing}"
 
 
 def _media_parts(
@@ -187,13 +196,25 @@ def _media_parts(
 
 
 def settings_from(folder: Path, stated: Mapping[str, Any]) -> MediaSettings:
-    """The settings in processor_config.json, `stated`, of a checkpoint's folder."""
-    images = stated.get("image_processor") or {}
-    videos = stated.get("video_processor") or {}
-    defaults = MediaSettings()
-    return MediaSettings(
-        image_tokens=images.get("max_soft_tokens", defaults.image_tokens),
-        frame_tokens=videos.get("max_soft_tokens", defaults.frame_tokens),
-        frames=videos.get("num_frames", defaults.frames),
-        audio=AudioFeatureConfig.from_folder(folder),
-    )
+    """The settings in processor_config.json, `stated`, of a checkpoint's folder.
+
+    Raises CheckpointError for values that make no sense.
+    """
+    counts = {
+        "image_tokens": ("image_processor", "max_soft_tokens"),
+        "frame_tokens": ("video_processor", "max_soft_tokens"),
+        "frames": ("video_processor", "num_frames"),
+    }
+    values: dict[str, int] = {}
+    for name, (section, key) in counts.items():
+        part = stated.get(section) or {}
+        value = part.get(key) if isinstance(part, Mapping) else part
+        if value is None:
+            continue
+        if type(value) is not int or value < 1:
+            raise CheckpointError(
+                f"{folder / FILE}: {section}.{key} is {value!r}, not a positive whole "
+                "number."
+            )
+        values[name] = value
+    return MediaSettings(**values, audio=AudioFeatureConfig.from_folder(folder))

@@ -196,6 +196,12 @@ def check_vision(config: VisionConfig) -> None:
     problems = _below(config, 1, (*sizes, *heads, *rest))
     problems += _not_positive(config, ("rms_norm_eps",))
     problems += _indivisible(config, "num_attention_heads", "num_key_value_heads")
+    if config.head_dim % 4:  # halves of it turn by x and y, in pairs
+        problems.append(f"head_dim is {config.head_dim}, but must be a multiple of 4")
+    if config.hidden_activation != "gelu_pytorch_tanh":
+        problems.append(f"hidden_activation {config.hidden_activation!r} is unknown")
+    if config.attention_bias:
+        problems.append("attention_bias is true, which no Gemma 4 tower has")
     refuse("vision_config", problems)
 
 
@@ -205,7 +211,10 @@ def check_audio(config: AudioConfig) -> None:
     rest = ("conv_kernel_size", "attention_chunk_size", "output_proj_dims")
     reals = ("rms_norm_eps", "attention_logit_cap", "gradient_clipping")
     problems = _below(config, 1, (*sizes, *rest))
-    problems += _below(config, 0, ("attention_context_left", "attention_context_right"))
+    problems += _below(config, 1, ("attention_context_left",))
+    problems += _below(config, 0, ("attention_context_right",))
+    if config.hidden_act != "silu":
+        problems.append(f"hidden_act {config.hidden_act!r} is unknown")
     problems += _not_positive(config, (*reals, "residual_weight"))
     problems += _indivisible(config, "hidden_size", "num_attention_heads")
     channels = config.subsampling_conv_channels

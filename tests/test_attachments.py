@@ -9,9 +9,9 @@ import pytest
 import tiny_media
 from PIL import Image
 
-from mlx_gemma4.attachments import IMAGE_TOKENS
+from mlx_gemma4.attachments import IMAGE_TOKENS, settings_from
 from mlx_gemma4.config import Config
-from mlx_gemma4.errors import ChatError, MediaError
+from mlx_gemma4.errors import ChatError, CheckpointError, MediaError
 from mlx_gemma4.media import locate
 from mlx_gemma4.processor import Inputs, Processor
 
@@ -103,6 +103,41 @@ def test_a_video_s_frames_have_their_times(processor: Processor) -> None:
     assert f"00:00 {frame} 00:50 {frame} 01:40 {frame}" in inputs.text
     assert inputs.media is not None and len(inputs.media.frames) == 3
     assert counts(processor, inputs) == {"image": 0, "video": 18, "audio": 0}
+
+
+def test_more_media_than_the_model_reads(tmp_path: Path) -> None:
+    """Refused at the first that is too much, whatever would follow."""
+    tiny_media.write_checkpoint(tmp_path, max_position_embeddings=20)
+    config = Config.from_file(tmp_path / "config.json")
+    processor = Processor.from_folder(tmp_path, config)
+    frames = [Image.new("RGB", (24, 36))] * 3
+    assert read(processor, {"type": "video", "video": frames}).media is not None
+    with pytest.raises(MediaError, match="more than the 20 tokens .* fewer frames"):
+        read(processor, {"type": "video", "video": [*frames, frames[0], b"no picture"]})
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"image_processor": {"max_soft_tokens": "280"}}, "max_soft_tokens is '280'"),
+        ({"video_processor": {"max_soft_tokens": 0}}, "video_processor.* is 0, not"),
+        ({"video_processor": {"num_frames": 2.5}}, "num_frames is 2.5"),
+        ({"image_processor": [1]}, r"image_processor.max_soft_tokens is \[1\]"),
+    ],
+)
+def test_senseless_settings_are_named(
+    tmp_path: Path, settings: dict[str, Any], told: str
+) -> None:
+    tiny_media.write_checkpoint(tmp_path)
+    (tmp_path / "processor_config.json").write_text(json.dumps(settings))
+    with pytest.raises(CheckpointError, match=f"processor_config.json: .*{told}"):
+        Processor.from_folder(tmp_path, Config.from_file(tmp_path / "config.json"))
+
+
+@pytest.mark.parametrize("settings", [{}, {"image_processor": {"do_resize": True}}])
+def test_settings_that_are_not_stated(tmp_path: Path, settings: dict[str, Any]) -> None:
+    found = settings_from(tmp_path, settings)
+    assert (found.image_tokens, found.frame_tokens, found.frames) == (280, 70, 32)
 
 
 def test_several_media_keep_their_order(processor: Processor) -> None:
