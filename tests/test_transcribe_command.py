@@ -175,6 +175,12 @@ def test_translation(listener):
     assert value["translated_to"] == "German"
 
 
+def test_what_was_not_translated_is_reported_not_lost(listener):
+    talk = listener.talk(Path("talk.wav"), 5)
+    result = run("talk.wav", "--translate", "German")
+    assert f"was not translated into German: {talk.text}" in result.stderr
+
+
 def test_an_answer_without_end_is_reported(listener):
     listener.talk(Path("talk.wav"), 10)
     listener.finish_reason = "length"

@@ -79,6 +79,7 @@ def transcribe(
             text, translation = answer, ""
             if translate:
                 text, translation = split_translation(answer, translate)
+                _check_translated(piece, text, translation, translate)
             if progress is not None:
                 progress(piece.end)
             yield piece, text, translation
@@ -111,6 +112,15 @@ def _ask(
             stacklevel=2,
         )
     return answer.text
+
+
+def _check_translated(piece: Piece, text: str, translation: str, target: str) -> None:
+    if text and not translation:
+        warnings.warn(
+            f"What is said from {piece.start:.1f} to {piece.end:.1f} s was not "
+            f"translated into {target}: {text}",
+            stacklevel=2,
+        )
 
 
 def split_translation(answer: str, target: str) -> tuple[str, str]:
