@@ -66,13 +66,15 @@ class WorkerError(RuntimeError):
 
 
 class Worker:
-    """A process that runs `worker.py`."""
+    """A process that runs `script`."""
+
+    script = WORKER
 
     def __init__(self, name: str, python: str, folder: Path, dtype: str):
         self.name = name
         self._log = tempfile.TemporaryFile("w+")
         self._process = subprocess.Popen(
-            [python, str(WORKER), name, str(folder), dtype, repr(time.time())],
+            [python, str(self.script), name, str(folder), dtype, repr(time.time())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

@@ -22,9 +22,11 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def compare(*arguments: str) -> subprocess.CompletedProcess[str]:
+def compare(
+    *arguments: str, script: str = "compare.py"
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(BENCHMARKS / "compare.py"), *arguments],
+        [sys.executable, str(BENCHMARKS / script), *arguments],
         capture_output=True,
         text=True,
         timeout=300,
@@ -145,3 +147,21 @@ def test_a_difference_is_reported_with_its_gap(report: ModuleType) -> None:
     header, line = report.table([row]).splitlines()
     assert header.split() == [OURS, "mlx-lm", "ratio"]
     assert line.endswith("8 [8-8]     8 [8-8]  1.00 [1.00-1.00]")
+
+
+def test_towers(folder: Path) -> None:
+    """Both towers of very small shape, every program that is installed."""
+    work = ["picture, 63 soft tokens", "recording, 5 s"]
+    done = compare(
+        *("--tiny", "--layers=1", "--runs=2", "--json", f"--folder={folder}"),
+        *("--work", *work),
+        script="compare_towers.py",
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert list(result["seconds"]) == work and OURS in result["about"]
+    for programs in result["seconds"].values():
+        for samples in programs.values():
+            assert len(samples) == 2 and all(s["cpu"] > 0 for s in samples)
+    assert all(difference < 1e-4 for difference in result["apart"].values())
+    assert len(result["apart"]) == (2 if "mlx-vlm" in result["about"] else 0)
