@@ -113,6 +113,8 @@ def test_json(listener, option):
     assert (value["file"], value["model"], value["duration"]) == ("talk.wav", "m", 70)
     assert value["text"].split() == talk.text.split()
     assert [s["id"] for s in value["segments"]] == list(range(len(value["segments"])))
+    times = [time for s in value["segments"] for time in (s["start"], s["end"])]
+    assert times == sorted(times) and 0 <= times[0] < times[-1] <= 70
     assert value["stats"]["seconds"] > 0
 
 
