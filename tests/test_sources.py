@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from sounds import RATE, recording
 from test_audio_files import write
@@ -68,3 +69,26 @@ def test_what_is_refused(
 ) -> None:
     with pytest.raises(MediaError, match=told):
         open_source(make(tmp_path), "video")
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        (np.zeros(100, np.float32), r"not a ndarray"),
+        ((np.zeros(100, np.float32),), r"or \(samples, rate\), not a tuple"),
+        ({"array": [0.0]}, "not a dict"),
+        (None, "not a NoneType"),
+    ],
+)
+def test_what_is_no_recording(source: Any, told: str) -> None:
+    with pytest.raises(MediaError, match=told):
+        read_audio(source)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    path.write_bytes(b"RIFF")
+    path.chmod(0)
+    with pytest.raises(MediaError, match="cannot be read: Permission denied"):
+        read_audio(path)

@@ -71,7 +71,7 @@ class Mixer:
         self.name = name
         self.source_rate = source_rate
         self.frames = 0
-        self._parts: list[np.ndarray] = []
+        self._samples = bytearray()  # grows in place, where joining would take twice
         self._resampler = None
         if source_rate != rate:
             import soxr
@@ -90,7 +90,7 @@ class Mixer:
         mono = block.mean(axis=1, dtype=np.float32)
         if self._resampler is not None:
             mono = self._resampler.resample_chunk(mono)
-        self._parts.append(mono)
+        self._samples += mono.tobytes()
 
     def finish(self, announced: int = 0, damaged: bool = False) -> np.ndarray:
         """All of it. Warns if `announced` samples were not reached, or of damage."""
@@ -105,8 +105,8 @@ class Mixer:
             )
         if self._resampler is not None:
             rest = np.zeros(0, np.float32)
-            self._parts.append(self._resampler.resample_chunk(rest, last=True))
-        return np.concatenate(self._parts)
+            self._samples += self._resampler.resample_chunk(rest, last=True).tobytes()
+        return np.frombuffer(self._samples, np.float32)
 
 
 def _from_samples(samples: Samples, source_rate: float, rate: int) -> np.ndarray:
