@@ -96,9 +96,9 @@ def make(root: Path, layers: int, tiny: bool) -> Path:
     if path.is_file() and path.read_text() == stated:
         return folder
     folder.mkdir(parents=True, exist_ok=True)
-    shapes = tree_flatten(Gemma4(Config.from_dict(config)).parameters())
+    parameters: Any = tree_flatten(Gemma4(Config.from_dict(config)).parameters())
     mx.random.seed(0)
-    tensors = {f"model.{name}": _random(name, a.shape) for name, a in shapes}
+    tensors = {f"model.{name}": _random(name, a.shape) for name, a in parameters}
     mx.save_safetensors(
         str(folder / "model.safetensors"), tensors, metadata={"format": "pt"}
     )
