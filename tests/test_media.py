@@ -10,7 +10,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 import tiny_media
-from tiny_media import Prompt, prompt
+from tiny_media import MODELS, Prompt, prompt
 
 from mlx_gemma4.errors import MediaError
 from mlx_gemma4.load import load_model
@@ -19,12 +19,7 @@ from mlx_gemma4.model import Gemma4
 
 FIRST = int(os.environ.get("GEMMA4_SEED", "0"))
 SEEDS = range(FIRST + 3, FIRST + 5)
-MODELS = {
-    "E2B": ("E2B", "clipped", "clipped"),
-    "31B": ("31B", "standardized", None),
-    "26B": ("26B-A4B", "standardized", "clipped"),
-    "demo": ("demo", "clipped", "unclipped"),
-}
+GOLDEN = golden.arrays("media_models")
 
 
 def make_config(name: str, directions: str | None = "vision") -> dict[str, Any]:
@@ -33,6 +28,14 @@ def make_config(name: str, directions: str | None = "vision") -> dict[str, Any]:
 
 def logits(model: Gemma4, made: Prompt) -> np.ndarray:
     return np.array(model(mx.array([made.tokens]), media=made.media)[0])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_as_the_fixture(name: str, tmp_path: Path) -> None:
+    """Two pictures, a video and two clips in one prompt."""
+    config = tiny_media.config_dict(*MODELS[name])
+    model = tiny_media.build(tmp_path, config, golden.SEED)
+    golden.check_logits(logits(model, prompt(config, golden.SEED)), GOLDEN[name])
 
 
 @pytest.mark.reference

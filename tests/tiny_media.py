@@ -54,6 +54,15 @@ def config_dict(
     }
 
 
+# Variant and towers: each shape of a tower, read causally and both ways.
+MODELS = {
+    "E2B": ("E2B", "clipped", "clipped"),
+    "31B": ("31B", "standardized", None),
+    "26B": ("26B-A4B", "standardized", "clipped"),
+    "demo": ("demo", "clipped", "unclipped"),
+}
+
+
 def tensors(config: Mapping[str, Any], seed: int) -> dict[str, np.ndarray]:
     """float32 values of every tensor, by Hub name."""
     found = tiny.random_tensors(tiny.tensor_shapes(config), seed)

@@ -1,16 +1,17 @@
-"""Writes tests/fixtures/vision.npz and audio.npz from the reference's towers.
+"""Writes tests/fixtures/vision.npz, audio.npz and media_models.npz.
 
     cd tests && python -m reference.make_tower_fixtures
 
-Both hold outputs only, of pictures and clips that were padded to one size: weights and
-inputs are drawn anew from `tiny_towers`.
+They hold outputs only, of the reference's towers and of whole models, which read their
+media padded to one size: weights and inputs are drawn anew from `tiny_towers`.
 """
 
 import numpy as np
+import tiny_media
 import torch
 from tiny_towers import AUDIO, CLIPS, PICTURES, VISION
 
-from . import torch_towers
+from . import torch_model, torch_towers
 from .make_fixtures import SEED, save
 
 
@@ -33,8 +34,20 @@ def audio() -> dict[str, np.ndarray]:
     return found
 
 
+def models() -> dict[str, np.ndarray]:
+    """Logits [L, vocab] of prompts with every kind of media."""
+    found: dict[str, np.ndarray] = {}
+    for name, parts in tiny_media.MODELS.items():
+        config = tiny_media.config_dict(*parts)
+        made = tiny_media.prompt(config, SEED)
+        model = torch_model.build(config, SEED)
+        found[name] = torch_model.media_logits(model, config, made.padded)
+    return found
+
+
 def main() -> None:
     torch.set_num_threads(1)
+    save("media_models", models())
     save("vision", vision())
     save("audio", audio())
 
