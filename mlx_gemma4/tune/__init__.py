@@ -1,0 +1,1 @@
+"""Fine-tuning: examples in, an adapter out that chat and transcription load."""

@@ -1,0 +1,228 @@
+"""Records become examples: token ids and which of them are learned.
+
+A conversation is rendered by the checkpoint's own template, and so that its last
+answer stands behind exactly the prompt that the model will be given when it is asked.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, cast
+
+from ..errors import ChatError, MediaError
+from ..media import Media
+from ..processor import Inputs, Processor
+from .errors import DataError, listed_problems
+from .masks import EMPTY_THOUGHT, END, TURN, Marks, learned
+from .records import Record
+
+Long = Literal["error", "skip", "cut"]
+
+
+@dataclass(frozen=True)
+class Example:
+    """`tokens` and, for each, whether it is learned; media are read when needed."""
+
+    tokens: list[int]
+    learned: list[bool]
+    record: Record
+
+    @property
+    def supervised(self) -> int:
+        """Tokens that count in the loss; the first has nothing before it."""
+        return sum(self.learned[1:])
+
+    def cut(self, length: int) -> "Example":
+        return replace(self, tokens=self.tokens[:length], learned=self.learned[:length])
+
+
+@dataclass
+class Encoded:
+    """The examples of some records, and what was done to those that were too long."""
+
+    examples: list[Example] = field(default_factory=list)
+    skipped: int = 0
+    cut: int = 0
+    split: int = 0
+
+    @property
+    def tokens(self) -> int:
+        return sum(len(example.tokens) for example in self.examples)
+
+    @property
+    def supervised(self) -> int:
+        return sum(example.supervised for example in self.examples)
+
+    @property
+    def longest(self) -> int:
+        return max((len(example.tokens) for example in self.examples), default=0)
+
+
+class Encoder:
+    """Renders, encodes and masks.
+
+    length: the most tokens of an example. Text is split into pieces of it.
+    long: what becomes of longer conversations: an error, left out, or cut at the end.
+    """
+
+    def __init__(
+        self,
+        processor: Processor,
+        length: int = 2048,
+        long: Long = "error",
+        image_tokens: int | None = None,
+    ):
+        self.processor = processor
+        self.length = length
+        self.long = long
+        self.image_tokens = image_tokens
+        self._found: Marks | None = None
+
+    @property
+    def _marks(self) -> Marks:
+        self._found = self._found or Marks.of(self.processor)
+        return self._found
+
+    def encode(self, records: Iterable[Record]) -> Encoded:
+        """Examples of all records. Raises DataError that lists every unusable one."""
+        result, problems = Encoded(), []
+        for record in records:
+            try:
+                self._add(record, result)
+            except (ChatError, MediaError, DataError) as error:
+                problems.append(f"{record.where} {_without_stop(error)}")
+        if problems:
+            raise DataError(listed_problems(problems))
+        if not result.supervised:
+            raise DataError(
+                "There is nothing to learn: no example has a token that the model "
+                "would say. Examples need an assistant message, a completion or text."
+            )
+        return result
+
+    def media(self, example: Example) -> Media | None:
+        """The media of an example, read from their files."""
+        record = example.record
+        return self._inputs(record).media if record.has_media else None
+
+    def prompt(self, record: Record) -> tuple[Sequence[Any], Sequence[Any]] | None:
+        """Messages before the last answer of a conversation, and its tools."""
+        if len(record.messages) < 2 or record.messages[-1]["role"] != "assistant":
+            return None
+        return record.messages[:-1], record.tools
+
+    def _add(self, record: Record, result: Encoded) -> None:
+        if record.text:
+            pieces = self._pieces(record)
+            result.split += len(pieces) > 1
+            result.examples += pieces
+            return
+        example = self._conversation(record)
+        if len(example.tokens) > self.length:
+            if self.long == "error":
+                raise DataError(
+                    f"has {len(example.tokens)} tokens, more than {self.length}: raise "
+                    "the limit, or have long examples cut or skipped"
+                )
+            if self.long == "skip":
+                result.skipped += 1
+                return
+            if record.has_media:
+                raise DataError("has media and is too long: it cannot be cut")
+            example = example.cut(self.length)
+            result.cut += 1
+        if not example.supervised:
+            raise DataError("has nothing to learn: no token is the model's own")
+        result.examples.append(example)
+
+    def _pieces(self, record: Record) -> list[Example]:
+        """A text in pieces, each behind a begin-of-sequence token."""
+        tokenizer = self.processor.tokenizer
+        body = tokenizer.encode(record.text)
+        if not body or body[-1] != tokenizer.eos_token_id:
+            body.append(tokenizer.eos_token_id)
+        room = self.length - 1
+        pieces = [body[i : i + room] for i in range(0, len(body), room)]
+        return [
+            Example(
+                [tokenizer.bos_token_id, *piece], [False] + [True] * len(piece), record
+            )
+            for piece in pieces
+        ]
+
+    def _conversation(self, record: Record) -> Example:
+        _refuse_marks(record)
+        inputs = self._inputs(record)
+        text, given = inputs.text, ""
+        if prompt := self.prompt(record):
+            messages, tools = prompt
+            given = self._render(messages, tools, record.thinking, True).text
+        if at := _where_thought_is_missing(text, given):
+            text = text[:at] + EMPTY_THOUGHT + text[at:]
+            tokens = self.processor.tokenizer.encode(text)
+        else:
+            tokens = cast(list[int], inputs.tokens[0].tolist())
+        return Example(tokens, learned(tokens, self._marks), record)
+
+    def _inputs(self, record: Record) -> Inputs:
+        return self._render(record.messages, record.tools, record.thinking, False)
+
+    def _render(
+        self, messages: Sequence[Any], tools: Sequence[Any], thinking: bool, ask: bool
+    ) -> Inputs:
+        return self.processor(messages, tools or None, thinking, self.image_tokens, ask)
+
+
+def _where_thought_is_missing(text: str, prompt: str) -> int:
+    """Where the template's prompt has an empty thought that `text` has not, or 0.
+
+    Google's template for the large models opens an answer without thinking with one,
+    and takes it out again when the answer is there.
+    """
+    if not prompt.endswith(EMPTY_THOUGHT):
+        return 0
+    before = prompt.removesuffix(EMPTY_THOUGHT)
+    if text.startswith(prompt) or not text.startswith(before):
+        return 0
+    return len(before)
+
+
+def _refuse_marks(record: Record) -> None:
+    """Marks of turns inside a text would be taken for turns."""
+    for number, message in enumerate(record.messages):
+        content = message.get("content") or ""
+        parts = [content] if isinstance(content, str) else content
+        texts = [p if isinstance(p, str) else p.get("text") or "" for p in parts]
+        texts += [v for k, v in message.items() if k != "content" and type(v) is str]
+        for mark in (TURN, END):
+            if any(mark in text for text in texts):
+                raise DataError(f"has the mark {mark} inside messages[{number}]")
+
+
+def _without_stop(error: Exception) -> str:
+    return str(error).rstrip(".")
+
+
+def passages(example: Example, processor: Processor) -> list[tuple[str, bool]]:
+    """The text of an example in runs: (text, learned). Media are counted, not shown."""
+    media = _media_names(processor)
+    runs: list[tuple[list[int], bool]] = []
+    for token, mark in zip(example.tokens, example.learned, strict=True):
+        last = runs[-1] if runs else None
+        same = last and last[1] == mark and (last[0][-1] in media) == (token in media)
+        if last and same and (token not in media or last[0][-1] == token):
+            last[0].append(token)
+        else:
+            runs.append(([token], mark))
+    return [
+        (f"{media[tokens[0]]}×{len(tokens)}", mark)
+        if tokens[0] in media
+        else (processor.tokenizer.decode(tokens), mark)
+        for tokens, mark in runs
+    ]
+
+
+def _media_names(processor: Processor) -> dict[int, str]:
+    config = processor.config
+    ids = (config.image_token_id, config.video_token_id, config.audio_token_id)
+    known = [token for token in ids if token is not None]
+    return {token: processor.tokenizer.decode([token]) for token in known}
