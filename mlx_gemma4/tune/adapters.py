@@ -1,0 +1,183 @@
+"""Adapters of a model: made, put on, changed for another and taken off.
+
+An adapter holds its own layers round the model's linear maps, so that putting it on is
+an exchange of modules and several need no second copy of the weights. What a prefix
+cache holds was computed with the adapter of its time: start a new one after a change.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten, tree_unflatten
+
+from ..model import Gemma4
+from ..text.moe import ExpertLinear, QuantizedExpertLinear
+from .errors import AdapterError
+from .lora import (
+    Adapted,
+    DoRALinear,
+    LoRAExperts,
+    LoRALinear,
+    sizes,
+    starting_values,
+)
+from .targets import DEFAULT, find_targets
+
+Kind = Literal["lora", "dora", "full"]
+KINDS = ("lora", "dora", "full")
+# What the reference does not train either: a layer's scalar, and bounds of clamps.
+CONSTANTS = (
+    *(".layer_scalar", ".input_min", ".input_max", ".output_min", ".output_max"),
+    *(".std_bias", ".std_scale"),
+)
+
+
+@dataclass(frozen=True)
+class AdapterSettings:
+    """What kind of adapter, of which size, on which linear maps.
+
+    scale: of the low-rank product, alpha / rank elsewhere.
+    """
+
+    kind: Kind = "lora"
+    rank: int = 16
+    scale: float = 2.0
+    targets: tuple[str, ...] = DEFAULT
+    last_layers: int | None = None
+
+
+@dataclass
+class Adapter:
+    """Layers by path; or, of kind "full", whole parameters by name."""
+
+    kind: Kind
+    rank: int = 0
+    scale: float = 1.0
+    layers: dict[str, Adapted] = field(default_factory=dict)
+    weights: dict[str, mx.array] = field(default_factory=dict)
+
+    def parameters(self) -> dict[str, mx.array]:
+        """What is learned, by name."""
+        if self.kind == "full":
+            return dict(self.weights)
+        names = ("lora_a", "lora_b", "m")
+        return {
+            f"{path}.{name}": layer[name]
+            for path, layer in self.layers.items()
+            for name in names
+            if name in layer
+        }
+
+
+def new_adapter(model: Gemma4, settings: AdapterSettings, seed: int = 0) -> Adapter:
+    """An adapter that changes nothing yet: B is zero, and M the norm of the weights.
+
+    Raises AdapterError for settings that this model cannot have.
+    """
+    if settings.kind not in KINDS:
+        raise AdapterError(f"There is no adapter of kind {settings.kind!r}.")
+    if settings.kind == "full":
+        return Adapter("full", weights=_floats(model, settings))
+    if settings.rank < 1:
+        raise AdapterError("The rank of an adapter is at least 1.")
+    found = find_targets(model, settings.targets, settings.last_layers)
+    layers = {
+        path: _new_layer(path, base, settings, seed) for path, base in found.items()
+    }
+    return Adapter(settings.kind, settings.rank, settings.scale, layers)
+
+
+def _new_layer(
+    path: str, base: nn.Module, settings: AdapterSettings, seed: int
+) -> Adapted:
+    rank, scale = settings.rank, settings.scale
+    if isinstance(base, ExpertLinear | QuantizedExpertLinear):
+        if settings.kind == "dora":
+            raise AdapterError("DoRA knows no experts: leave them out, or use LoRA.")
+        inputs, outputs = sizes(base)
+        experts = base.weight.shape[0]
+        a = starting_values((experts, rank, inputs), inputs, seed, path)
+        return LoRAExperts(base, a, mx.zeros((experts, outputs, rank)), scale)
+    assert isinstance(base, nn.Linear | nn.QuantizedLinear)
+    inputs, outputs = sizes(base)
+    a = starting_values((inputs, rank), inputs, seed, path)
+    layer = DoRALinear if settings.kind == "dora" else LoRALinear
+    return layer(base, a, mx.zeros((rank, outputs)), scale)
+
+
+def _floats(model: Gemma4, settings: AdapterSettings) -> dict[str, mx.array]:
+    """All weights of the text decoder's layers, and of the towers where asked.
+
+    The embedding tables stay as they are: most of a table's rows never occur.
+    """
+    packed = [path for path, module in model.named_modules() if "scales" in module]
+    if packed:
+        raise AdapterError(
+            "Full training needs weights that are not quantised: use the original "
+            "checkpoint, or train an adapter (--kind lora)."
+        )
+    parts = ["language_model.layers.", "language_model.norm."]
+    parts += [f"{t}_tower." for t in ("vision", "audio") if t in settings.targets]
+    parts += [f"embed_{t}." for t in ("vision", "audio") if t in settings.targets]
+    named = dict(tree_flatten(model.parameters()))
+    return {
+        name: weight
+        for name, weight in named.items()
+        if name.startswith(tuple(parts)) and not name.endswith(CONSTANTS)
+    }
+
+
+def put_on(model: Gemma4, adapter: Adapter) -> None:
+    """Exchange the adapted linear maps; the model then computes with the adapter."""
+    if adapter.kind == "full":
+        model.load_weights(list(adapter.weights.items()), strict=False)
+        return
+    _exchange(model, adapter.layers)
+
+
+def take_off(model: Gemma4, adapter: Adapter) -> None:
+    """Put the plain linear maps of a low-rank adapter back."""
+    _exchange(model, {p: layer.linear for p, layer in adapter.layers.items()})
+
+
+def _exchange(model: Gemma4, modules: Mapping[str, nn.Module]) -> None:
+    model.update_modules(tree_unflatten(list(modules.items())))
+
+
+class Adapters:
+    """Several adapters of one model, by name; at most one is on at a time."""
+
+    def __init__(self, model: Gemma4):
+        self.model = model
+        self._known: dict[str, Adapter] = {}
+        self._own: dict[str, mx.array] = {}  # what a full one has replaced
+        self.active: str | None = None
+
+    @property
+    def names(self) -> Sequence[str]:
+        return tuple(self._known)
+
+    def add(self, name: str, adapter: Adapter) -> None:
+        """Make an adapter known; `use` puts it on. A name can be given once."""
+        if name in self._known:
+            raise AdapterError(f"There is an adapter {name!r} already.")
+        self._known[name] = adapter
+
+    def use(self, name: str | None) -> None:
+        """Compute with this adapter from now on; None is the model alone."""
+        if name is not None and name not in self._known:
+            known = ", ".join(self._known) or "none"
+            raise AdapterError(f"There is no adapter {name!r}; there are {known}.")
+        if self.active is not None:
+            take_off(self.model, self._known[self.active])
+            self.model.load_weights(list(self._own.items()), strict=False)
+        self._own = {}
+        self.active = name
+        if name is not None:
+            adapter = self._known[name]
+            own = dict(tree_flatten(self.model.parameters()))
+            self._own = {n: own[n] for n in adapter.weights}
+            put_on(self.model, adapter)
