@@ -1,0 +1,87 @@
+"""The forward pass of training: hidden states, layer by layer, without a cache.
+
+With checkpointing only the residual between layers and the keys and values that later
+layers share are kept; all else of a layer is computed again for its gradient.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import mlx.core as mx
+from mlx.utils import tree_flatten, tree_unflatten
+
+from ..media import Media
+from ..model import Gemma4
+from ..rope import Rotation
+from ..text.attention import KeysValues
+from ..text.decoder import DecoderLayer
+from ..text.masks import Mask, vision_blocks
+
+# Hidden states, keys and values of layers that share them, input of the layer.
+Step = Callable[[list[mx.array]], list[mx.array]]
+
+
+def hidden_states(
+    model: Gemma4, tokens: mx.array, media: Media | None = None, checkpoint: bool = True
+) -> mx.array:
+    """Hidden states [B, L, hidden] of `tokens` [B, L] after the final norm.
+
+    Rows may be padded at their end: what stands there is seen by no earlier position.
+    checkpoint: compute layers twice, and keep little in between.
+    """
+    text, embeddings = model.language_model, None
+    if media is not None:
+        embeddings = model.embed(tokens, media)
+    blocks = None
+    if model._pictures_both_ways and embeddings is not None:
+        ids = mx.array(model._vision_ids, tokens.dtype)
+        blocks = vision_blocks((tokens[..., None] == ids).any(axis=-1))
+    plain = model._text_tokens(tokens)
+    h = text.embed(plain) if embeddings is None else embeddings
+    inputs = text._per_layer_inputs(text, plain, h)
+    length = tokens.shape[1]
+    masks = text._masks(length, 0, False, blocks)
+    turns = text.rotations(0, length, h.dtype)
+    kv: dict[int, KeysValues] = {}
+    for i, layer in enumerate(text.layers):
+        kind, source = text.config.layer_types[i], text.kv_sources[i]
+        step = _step(layer, turns[kind], masks[kind])
+        shared = () if layer.self_attn.has_own_kv else kv[source]
+        own = [] if (given := inputs[i]) is None else [given]
+        h, *made = _run(layer, step, [h, *shared, *own], checkpoint)
+        if made:
+            kv[i] = (made[0], made[1])
+    return text.norm(h)
+
+
+def _step(layer: DecoderLayer, turn: Rotation, mask: Mask) -> Step:
+    """One layer as a function of arrays, as `mx.checkpoint` needs it."""
+
+    def step(arrays: list[mx.array]) -> list[mx.array]:
+        h, *rest = arrays
+        attention, x = layer.self_attn, layer.input_layernorm(h)
+        if attention.has_own_kv:
+            kv = attention.keys_values(x, turn, None)
+            made: Sequence[mx.array] = kv
+        else:
+            kv, rest, made = (rest[0], rest[1]), rest[2:], ()
+        attended = attention(x, turn, kv, mask)
+        return [layer(h, attended, rest[0] if rest else None), *made]
+
+    return step
+
+
+def _run(
+    layer: DecoderLayer, step: Step, arrays: list[mx.array], checkpoint: bool
+) -> list[mx.array]:
+    if not checkpoint:
+        return step(arrays)
+    learned: dict[str, mx.array] = dict(tree_flatten(layer.trainable_parameters()))
+
+    # What is learned has to be an argument: a checkpoint sees no other gradients.
+    def again(learned: dict[str, mx.array], arrays: list[mx.array]) -> Any:
+        if learned:
+            layer.update(tree_unflatten(list(learned.items())))
+        return step(arrays)
+
+    return mx.checkpoint(again)(learned, arrays)

@@ -1,0 +1,95 @@
+"""Cross-entropy over a large vocabulary, in pieces and where something is learned.
+
+The logits of 2,048 tokens over 262,144 words take 2.1 GB in float32, and as much again
+for each step of their gradient. Here they exist for a few rows at a time: every piece
+gives its loss and its gradient at once, and the next one waits for it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import cast
+
+import mlx.core as mx
+
+from ..model import Gemma4
+
+PIECE = 2**25  # logits of a piece: 134 MB in float32
+
+
+@dataclass(frozen=True)
+class Score:
+    """Of learned tokens: how many, their summed loss in nats, how many were likeliest,
+    and for each row whether all of its tokens were."""
+
+    tokens: int
+    loss: float
+    correct: int
+    exact: int = 0
+    rows: int = 0
+
+
+def logits(model: Gemma4, h: mx.array) -> mx.array:
+    """Logits [N, vocab], float32 and capped, of hidden states [N, hidden]."""
+    cap = model.config.text_config.final_logit_softcapping
+    return model._cap(model._head(model, h), cap or 0.0).astype(mx.float32)
+
+
+def summed_loss(
+    model: Gemma4, h: mx.array, targets: mx.array, piece: int = PIECE
+) -> mx.array:
+    """Sum over N tokens of -log p(target), a float32 scalar, differentiable in `h`.
+
+    h: [N, hidden] at the positions before the targets. targets: ids [N].
+    The head itself is never learned and gets no gradient.
+    """
+
+    @mx.custom_function
+    def loss(h: mx.array) -> tuple[mx.array, mx.array]:
+        return _loss_and_gradient(model, h, targets, piece)
+
+    @loss.vjp
+    def backward(primals: object, cotangents: object, outputs: object) -> mx.array:
+        (cotangent, _), (_, gradient) = (
+            cast(tuple[mx.array, mx.array], pair) for pair in (cotangents, outputs)
+        )
+        return (cotangent * gradient).astype(h.dtype)
+
+    return loss(h)[0]
+
+
+def _loss_and_gradient(
+    model: Gemma4, h: mx.array, targets: mx.array, piece: int
+) -> tuple[mx.array, mx.array]:
+    def piece_loss(rows: mx.array, wanted: mx.array) -> mx.array:
+        scores = logits(model, rows)
+        chosen = mx.take_along_axis(scores, wanted[:, None], axis=-1)[:, 0]
+        return (mx.logsumexp(scores, axis=-1) - chosen).sum()
+
+    both = mx.value_and_grad(piece_loss)
+    total = mx.array(0.0)
+    gradients: list[mx.array] = []
+    for start, end in _pieces(model, h.shape[0], piece):
+        rows = h[start:end]
+        if gradients:  # or all pieces would be computed side by side
+            rows = mx.depends([rows], [gradients[-1]])[0]
+        value, gradient = both(rows, targets[start:end])
+        total = total + value
+        gradients.append(gradient)
+    return total, mx.concatenate(gradients)
+
+
+def _pieces(model: Gemma4, count: int, piece: int) -> Iterator[tuple[int, int]]:
+    rows = max(1, piece // model.config.text_config.vocab_size)
+    for start in range(0, count, rows):
+        yield start, min(start + rows, count)
+
+
+def score(model: Gemma4, h: mx.array, targets: mx.array) -> tuple[float, list[bool]]:
+    """Summed loss in nats, and for each of N tokens whether it is the likeliest."""
+    loss, right = 0.0, []
+    for start, end in _pieces(model, h.shape[0], PIECE):
+        scores, wanted = logits(model, h[start:end]), targets[start:end]
+        chosen = mx.take_along_axis(scores, wanted[:, None], axis=-1)[:, 0]
+        loss += cast(float, (mx.logsumexp(scores, axis=-1) - chosen).sum().item())
+        right += cast(list[bool], (scores.argmax(axis=-1) == wanted).tolist())
+    return loss, right
