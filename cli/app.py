@@ -15,6 +15,7 @@ from .convert import convert
 from .describe import describe
 from .errors import reported
 from .transcribe import transcribe
+from .tune import app as tune
 
 # Typer's rich help and tracebacks cost 0.1 s of import and mark up the output.
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -22,6 +23,7 @@ app.command()(chat)
 app.command()(convert)
 app.command()(describe)
 app.command()(transcribe)
+app.add_typer(tune, name="tune")
 
 
 def show_version(wanted: bool) -> None:

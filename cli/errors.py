@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import typer
 
 from mlx_gemma4 import errors
+from mlx_gemma4.tune.errors import DataError, Diverged
 
 from .render import json_line, printable
 
@@ -52,7 +53,7 @@ def exit_code(error: BaseException) -> int:
         ((UsageError, errors.ChatError), USAGE),
         ((errors.ModelNotFoundError, errors.CheckpointError), MODEL),
         (MemoryError, MEMORY),
-        ((InputError, errors.MediaError), INPUT),
+        ((InputError, errors.MediaError, DataError), INPUT),
     ]
     for kind, code in kinds:
         if isinstance(error, kind):
@@ -69,7 +70,7 @@ def explain(error: BaseException, code: int) -> tuple[str, str | None]:
         return "stopped", None
     if code == MEMORY:
         return f"not enough memory: {error}".rstrip(": "), MEMORY_HINT
-    if code == FAILED and not isinstance(error, AnswerError):
+    if code == FAILED and not isinstance(error, AnswerError | Diverged):
         hint = "Set GEMMA4_DEBUG=1 to see where."
         return f"{type(error).__name__}: {error}", hint
     return str(error), None

@@ -17,6 +17,10 @@ Model = Annotated[
         help="A folder, a Hub id (owner/name), or demo.",
     ),
 ]
+Adapter = Annotated[
+    Path | None,
+    typer.Option("--adapter", metavar="DIR", help="An adapter to put on the model."),
+]
 System = Annotated[
     str | None, typer.Option("--system", "-s", help="The system instruction.")
 ]

@@ -75,5 +75,7 @@ def rate_at(
 
 def norm(gradients: Arrays) -> float:
     """The Euclidean norm of all gradients together."""
-    parts = [mx.square(g.astype(mx.float32)).sum() for g in gradients.values()]
+    # By name: a sum of floats depends on its order, and a resumed run has another.
+    ordered = (gradients[name].astype(mx.float32) for name in sorted(gradients))
+    parts = [mx.square(g).sum() for g in ordered]
     return cast(float, mx.sqrt(mx.stack(parts).sum()).item())

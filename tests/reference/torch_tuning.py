@@ -1,4 +1,4 @@
-"""The reference with adapters, as parametrisations of its weights, and its gradients."""
+"""The reference with adapters, as parametrisations of its weights, and gradients."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,0 +1,255 @@
+"""One training run: examples, plan, progress, and what is kept of it."""
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlx_gemma4.tune.adapters import AdapterSettings, new_adapter
+from mlx_gemma4.tune.examples import Encoded, Encoder, Long
+from mlx_gemma4.tune.files import Data, read_data
+from mlx_gemma4.tune.plan import Plan, knobs, make_plan
+from mlx_gemma4.tune.runs import Run, fingerprint
+from mlx_gemma4.tune.samples import samples
+from mlx_gemma4.tune.settings import Rhythm, Settings
+from mlx_gemma4.tune.trainer import Step, Trainer, Validation
+
+from .errors import UsageError
+from .loading import open_model
+from .progress import clock
+from .render import Screen
+from .tune_views import mask_view, plan_lines
+
+if TYPE_CHECKING:
+    from mlx_gemma4 import Gemma4, Processor
+
+SAMPLES = 3  # answers shown at a time
+LINES = 20  # lines of progress where stderr is no terminal
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the command line asked for."""
+
+    data: Path
+    model: str | None
+    out: Path | None
+    adapter: AdapterSettings
+    epochs: float
+    steps: int | None
+    training: dict[str, Any]
+    length: int
+    long: Long
+    image_tokens: int | None
+    validation: float
+    rhythm: Rhythm
+    resume: bool
+    show_mask: int
+    dry_run: bool
+
+
+def train_adapter(wishes: Wishes, screen: Screen) -> None:
+    """Reads the examples first, so that a bad line costs no loading of a model."""
+    data = read_data(wishes.data, wishes.validation, wishes.training["seed"])
+    if data.ignored:
+        screen.note(f"Fields without a meaning: {', '.join(sorted(data.ignored))}.")
+    model, processor, name = open_model(wishes.model, screen)
+    Job(wishes, data, model, processor, name, screen).run()
+
+
+class Job:
+    """A run from its plan to its end."""
+
+    def __init__(
+        self,
+        wishes: Wishes,
+        data: Data,
+        model: "Gemma4",
+        processor: "Processor",
+        name: str,
+        screen: Screen,
+    ) -> None:
+        self.wishes, self.data, self.screen = wishes, data, screen
+        self.model, self.processor, self.name = model, processor, name
+        self.encoder = Encoder(
+            processor, wishes.length, wishes.long, wishes.image_tokens
+        )
+
+    def run(self) -> None:
+        wishes, screen = self.wishes, self.screen
+        train = self.encoder.encode(self.data.train)
+        held = Encoded()
+        if self.data.validation:
+            held = self.encoder.encode(self.data.validation)
+        self._say_what_was_changed(train)
+        if wishes.show_mask:
+            shown = train.examples[: wishes.show_mask]
+            screen.answer(mask_view(shown, self.processor))
+            return
+        settings = self._settings(len(train.examples))
+        adapter = new_adapter(self.model, wishes.adapter, settings.seed)
+        plan = make_plan(self.model, adapter, settings, train, held)
+        check_memory(plan, settings)
+        trainer = Trainer(
+            self.model, adapter, self.encoder, settings, train.examples, held.examples
+        )
+        screen.passing("Timing one batch …")
+        seconds = trainer.trial() * settings.accumulate * settings.steps
+        screen.passed()
+        self._tell_plan(plan, seconds)
+        if not wishes.dry_run:
+            self._train(trainer)
+
+    def _settings(self, examples: int) -> Settings:
+        wishes = self.wishes
+        per_step = wishes.training["batch"] * wishes.training["accumulate"]
+        steps = wishes.steps or math.ceil(wishes.epochs * examples / per_step)
+        if steps < 1:
+            raise UsageError("That is no step at all: raise --epochs or give --steps.")
+        return Settings(steps=steps, adapter=wishes.adapter, **wishes.training)
+
+    def _say_what_was_changed(self, train: Encoded) -> None:
+        length = self.wishes.length
+        for count, what in (
+            (train.skipped, "examples are longer and left out"),
+            (train.cut, "examples are longer and cut at their end"),
+            (train.split, "texts are longer and split into pieces"),
+        ):
+            if count:
+                self.screen.note(f"{count} {what} (--max-length {length}).")
+
+    def _tell_plan(self, plan: Plan, seconds: float) -> None:
+        if self.screen.as_json:
+            value = {"plan": {**plan.as_dict(), "seconds": round(seconds, 1)}}
+            self.screen.json(value)
+        else:
+            print("\n".join(plan_lines(plan, self.name, seconds)), flush=True)
+
+    def _train(self, trainer: Trainer) -> None:
+        assert self.wishes.out is not None
+        out = self.wishes.out.expanduser()
+        mark = fingerprint(trainer.settings, trainer.train)
+        run = Run(out, mark, {"model": saved_name(self.name)})
+        if self.wishes.resume:
+            trainer.resume(run.load())
+            run.forget_after(trainer.state.step)
+            self.screen.note(f"Going on after step {trainer.state.step}.")
+        else:
+            run.begin()
+        teller = Teller(self.screen, trainer)
+        try:
+            for event in trainer.run(self.wishes.rhythm):
+                teller.take(event, run)
+                self._keep(event, trainer, run)
+        except KeyboardInterrupt:
+            self.screen.passed()
+            trainer.settle()
+            run.save(self.model, trainer.adapter, trainer.state)
+            step = trainer.state.step
+            self.screen.note(f"Saved step {step} in {out}; --resume goes on with it.")
+            raise
+        self.screen.passed()
+        run.save(self.model, trainer.adapter, trainer.state)
+        run.draw()
+        teller.end(out)
+
+    def _keep(self, event: Step | Validation, trainer: Trainer, run: Run) -> None:
+        """Saves and samples when it is time for it."""
+        if isinstance(event, Validation):
+            return
+        rhythm = self.wishes.rhythm
+        if rhythm.save and event.step % rhythm.save == 0:
+            run.save(self.model, trainer.adapter, trainer.state)
+            run.draw()
+        if rhythm.sample and event.step % rhythm.sample == 0:
+            self.screen.passed()
+            asked = self.data.validation or self.data.train
+            for each in samples(self.model, self.processor, asked, SAMPLES):
+                run.log({"kind": "sample", "step": event.step, **vars(each)})
+                line = f"{each.question!r} -> {each.answer!r} (wanted {each.wanted!r})"
+                self.screen.note(f"step {event.step}: {line}")
+
+
+class Teller:
+    """Says how a run goes, on stderr and in its log."""
+
+    def __init__(self, screen: Screen, trainer: Trainer) -> None:
+        self.screen, self.settings = screen, trainer.settings
+        self.first = trainer.state.step
+        self.started = time.perf_counter()
+        self.tokens = 0
+        self.losses: list[float] = []
+        self.reports: list[Validation] = []
+        self.skipped = 0
+
+    def take(self, event: Step | Validation, run: Run) -> None:
+        self.screen.passed()
+        if isinstance(event, Validation):
+            self.reports.append(event)
+            report = event.report
+            run.log({"kind": "validation", "step": event.step, **report.as_dict()})
+            self.screen.note(
+                f"step {event.step}: validation loss {report.loss:.4f}, "
+                f"{report.accuracy:.1%} of tokens, {report.exact:.1%} of answers right"
+            )
+            return
+        run.log({"kind": "step", **vars(event)})
+        self.tokens += event.tokens
+        if event.loss is None:
+            self.skipped += 1
+            self.screen.note(f"step {event.step}: no finite gradient, skipped")
+        else:
+            self.losses = [*self.losses[-19:], event.loss]
+        self._progress(event)
+
+    def _progress(self, event: Step) -> None:
+        done, steps = event.step, self.settings.steps
+        elapsed = time.perf_counter() - self.started
+        mean = sum(self.losses) / max(1, len(self.losses))
+        left = elapsed / (done - self.first) * (steps - done)
+        line = (
+            f"step {done}/{steps}  loss {mean:.4f}  {self.tokens / elapsed:,.0f} tok/s"
+            f"  {clock(left)} to go"
+        )
+        if self.screen.colour:
+            self.screen.passing(line)
+        elif done == steps or done % max(1, steps // LINES) == 0:
+            self.screen.note(line)
+
+    def end(self, out: Path) -> None:
+        seconds = time.perf_counter() - self.started
+        value: dict[str, Any] = {
+            "adapter": str(out),
+            "steps": self.settings.steps,
+            "skipped": self.skipped,
+            "seconds": round(seconds, 1),
+        }
+        text = f"{out}: {self.settings.steps} steps in {clock(seconds)}"
+        if self.reports:
+            before, after = self.reports[0].report, self.reports[-1].report
+            value |= {"before": before.as_dict(), "after": after.as_dict()}
+            text += f", validation loss {before.loss:.4f} -> {after.loss:.4f}"
+            text += f", answers right {before.exact:.1%} -> {after.exact:.1%}"
+        if self.screen.as_json:
+            self.screen.json(value)
+        else:
+            print(f"{text}.", flush=True)
+
+
+def check_memory(plan: Plan, settings: Settings) -> None:
+    """Raises MemoryError that names what to turn."""
+    from mlx_gemma4.load import memory_limit
+
+    limit, need = memory_limit(), plan.memory.total
+    if need > limit:
+        raise MemoryError(
+            f"this run would take about {need / 1e9:.1f} GB of {limit / 1e9:.1f} GB. "
+            f"Turn: {knobs(settings, plan)}."
+        )
+
+
+def saved_name(name: str) -> str:
+    """The model as an adapter's configuration names it: folders in full."""
+    folder = Path(name).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else name

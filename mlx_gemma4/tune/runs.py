@@ -1,0 +1,129 @@
+"""The folder of a run: the adapter, what is needed to go on, the log and its curve."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+
+from ..json_file import read_object
+from ..model import Gemma4
+from .adapters import Adapter
+from .curve import draw_curve
+from .errors import AdapterError
+from .examples import Example
+from .formats import load_tensors, save_tensors, write_adapter
+from .optimizer import State
+from .settings import Settings
+
+RESUME, LOG, CURVE = "resume.safetensors", "log.jsonl", "loss.png"
+PARTS = {"parameters": "p", "first": "m", "second": "v"}
+
+
+def fingerprint(settings: Settings, examples: Sequence[Example]) -> str:
+    """A digest of all that decides what a run computes, but for its model."""
+    digest = hashlib.sha256(json.dumps(settings.as_dict(), sort_keys=True).encode())
+    for example in examples:
+        digest.update(repr((example.tokens, example.learned)).encode())
+    return digest.hexdigest()
+
+
+@dataclass
+class Run:
+    """A run in `folder`; `about` goes into the adapter's configuration."""
+
+    folder: Path
+    mark: str
+    about: dict[str, Any]
+
+    @property
+    def started(self) -> bool:
+        return (self.folder / RESUME).is_file()
+
+    def begin(self) -> None:
+        """Make the folder. Raises AdapterError where another run's adapter lies."""
+        if (self.folder / "adapter_config.json").exists() or self.started:
+            raise AdapterError(
+                f"{self.folder} holds an adapter already: go on with it (--resume), or "
+                "name another folder."
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def save(self, model: Gemma4, adapter: Adapter, state: State) -> None:
+        """Write the adapter and the state; a reader finds the old or the new one."""
+        write_adapter(self.folder, model, adapter, {**self.about, "step": state.step})
+        tensors = {
+            f"{letter}/{name}": array
+            for part, letter in PARTS.items()
+            for name, array in getattr(state, part).items()
+        }
+        metadata = {
+            "step": str(state.step),
+            "updates": str(state.updates),
+            "mark": self.mark,
+        }
+        save_tensors(self.folder / RESUME, tensors, metadata)
+
+    def load(self) -> State:
+        """The saved state. Raises AdapterError if it is not of this very run."""
+        file = self.folder / RESUME
+        if not file.is_file():
+            raise AdapterError(f"{self.folder} holds no run to resume.")
+        tensors = load_tensors(file)
+        mx.eval(tensors)  # before the file is written anew
+        _, metadata = mx.load(str(file), format="safetensors", return_metadata=True)
+        stated = dict(metadata)
+        if stated.get("mark") != self.mark:
+            raise AdapterError(
+                f"{self.folder} is of a run with other data or settings: repeat the "
+                "options it was started with, or start anew in another folder."
+            )
+        parts = {
+            part: {
+                name.removeprefix(f"{letter}/"): array
+                for name, array in tensors.items()
+                if name.startswith(f"{letter}/")
+            }
+            for part, letter in PARTS.items()
+        }
+        return State(int(stated["step"]), updates=int(stated["updates"]), **parts)
+
+    def log(self, values: dict[str, Any]) -> None:
+        """Add a line to log.jsonl."""
+        with (self.folder / LOG).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(values) + "\n")
+
+    def lines(self) -> Iterator[dict[str, Any]]:
+        if (self.folder / LOG).is_file():
+            for line in (self.folder / LOG).read_text(encoding="utf-8").splitlines():
+                yield json.loads(line)
+
+    def forget_after(self, step: int) -> None:
+        """Drop lines of steps that a resumed run will do again."""
+        kept = [json.dumps(line) for line in self.lines() if line["step"] <= step]
+        text = "".join(f"{line}\n" for line in kept)
+        (self.folder / LOG).write_text(text, encoding="utf-8")
+
+    def draw(self) -> Path:
+        """Draw loss.png from the log."""
+        train: list[tuple[float, float]] = []
+        validation: list[tuple[float, float]] = []
+        for line in self.lines():
+            if (loss := line.get("loss")) is not None:
+                kind = validation if line["kind"] == "validation" else train
+                kind.append((line["step"], loss))
+        draw_curve(self.folder / CURVE, train, validation)
+        return self.folder / CURVE
+
+
+def base_model(folder: Path) -> str | None:
+    """The model that an adapter's configuration names."""
+    file = folder.expanduser() / "adapter_config.json"
+    if not file.is_file():
+        return None
+    config = read_object(file)
+    name = config.get("model") or config.get("base_model_name_or_path")
+    return name if isinstance(name, str) else None

@@ -1,0 +1,274 @@
+"""Training: what is learned, weighted, repeated, guarded and resumed."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+import tiny
+from PIL import Image
+
+from mlx_gemma4.config import Config
+from mlx_gemma4.load import load_model
+from mlx_gemma4.processor import Processor
+from mlx_gemma4.tune import trainer as module
+from mlx_gemma4.tune.adapters import AdapterSettings, new_adapter
+from mlx_gemma4.tune.curve import draw_curve, nice_step, smoothed
+from mlx_gemma4.tune.errors import AdapterError, Diverged
+from mlx_gemma4.tune.evaluate import evaluate
+from mlx_gemma4.tune.examples import Encoder, Example
+from mlx_gemma4.tune.formats import read_adapter
+from mlx_gemma4.tune.plan import knobs, make_plan
+from mlx_gemma4.tune.records import Record
+from mlx_gemma4.tune.runs import Run, base_model, fingerprint
+from mlx_gemma4.tune.samples import samples
+from mlx_gemma4.tune.settings import Rhythm, Settings
+from mlx_gemma4.tune.trainer import Step, Trainer, Validation
+
+NEVER = Rhythm(0, 0, 0)
+SMALL: dict[str, Any] = {"batch": 2, "accumulate": 2, "learning_rate": 1e-2}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    kinds = ["sliding_attention", "full_attention"] * 2
+    tiny.write_checkpoint(
+        folder,
+        "E2B",
+        tokenizer=True,
+        layer_types=kinds,
+        num_hidden_layers=4,
+        num_kv_shared_layers=2,
+    )
+    return folder
+
+
+def example(length: int, seed: int, learned: int = 4) -> Example:
+    tokens = tiny.random_tokens(length, seed)
+    marks = [i >= length - learned for i in range(length)]
+    return Example(tokens, marks, Record(f"a:{seed}"))
+
+
+EXAMPLES = [example(8 + seed % 5, seed, 1 + seed % 4) for seed in range(7)]
+
+
+@pytest.fixture
+def make(folder: Path) -> Callable[..., Trainer]:
+    """A fresh run on a freshly loaded model."""
+    config = Config.from_file(folder / "config.json")
+    encoder = Encoder(Processor.from_folder(folder, config))
+
+    def make(steps: int = 5, kind: Any = "lora", **options: Any) -> Trainer:
+        examples = options.pop("examples", EXAMPLES)
+        held = options.pop("held", ())
+        settings = Settings(
+            steps, adapter=AdapterSettings(kind, 2), **(SMALL | options)
+        )
+        model = load_model(folder)
+        adapter = new_adapter(model, settings.adapter, settings.seed)
+        return Trainer(model, adapter, encoder, settings, examples, held)
+
+    return make
+
+
+def weights(trainer: Trainer) -> dict[str, np.ndarray]:
+    return {n: np.array(p) for n, p in trainer.adapter.parameters().items()}
+
+
+def same(one: dict[str, np.ndarray], two: dict[str, np.ndarray]) -> bool:
+    assert one.keys() == two.keys()
+    return all(np.array_equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora", "full"])
+def test_the_loss_falls_and_equal_runs_are_equal(
+    make: Callable[..., Trainer], kind: str
+):
+    runs = [make(12, kind, held=EXAMPLES[:2]) for _ in range(2)]
+    events = [list(run.run(Rhythm(6, 0, 0))) for run in runs]
+    found = [e for e in events[0] if isinstance(e, Validation)]
+    assert [e.step for e in found] == [0, 6, 12]
+    assert found[-1].report.loss < 0.7 * found[0].report.loss
+    assert same(weights(runs[0]), weights(runs[1]))
+    assert not same(weights(runs[0]), weights(make(1, kind)))
+
+
+def test_tokens_weigh_alike_however_they_are_batched(make: Callable[..., Trainer]):
+    four = make(1, batch=4, accumulate=1, clip=0.0)
+    ones = make(1, batch=1, accumulate=4, clip=0.0)
+    (a,), (b,) = list(four.run(NEVER)), list(ones.run(NEVER))
+    assert isinstance(a, Step) and isinstance(b, Step) and a.loss and b.loss
+    assert (a.tokens, a.supervised) == (b.tokens, b.supervised)
+    assert a.loss == pytest.approx(b.loss, rel=1e-5)
+    assert a.norm == pytest.approx(b.norm, rel=1e-4)
+
+
+def test_a_gradient_is_clipped(make: Callable[..., Trainer], monkeypatch: Any):
+    sizes = []
+    real = module.updated
+
+    def seen(state: Any, gradients: Any, *rest: Any) -> Any:
+        sizes.append(module.norm(gradients))
+        return real(state, gradients, *rest)
+
+    monkeypatch.setattr(module, "updated", seen)
+    (step,) = make(1, clip=0.01).run(NEVER)
+    assert isinstance(step, Step) and step.norm > 0.01
+    assert sizes == [pytest.approx(0.01, rel=1e-4)]
+
+
+@pytest.mark.parametrize("kind, stop", [("lora", 1), ("dora", 4), ("full", 3)])
+def test_a_resumed_run_ends_bit_equal(
+    make: Callable[..., Trainer], tmp_path: Path, kind: str, stop: int
+):
+    whole = make(6, kind, weight_decay=0.01)
+    list(whole.run(NEVER))
+    first = make(6, kind, weight_decay=0.01)
+    mark = fingerprint(first.settings, first.train)
+    run = Run(tmp_path / "run", mark, {"model": "tiny"})
+    run.begin()
+    for event in first.run(NEVER):
+        assert isinstance(event, Step)
+        if event.step == stop:
+            break
+    run.save(first.model, first.adapter, first.state)
+    second = make(6, kind, weight_decay=0.01)
+    second.resume(Run(tmp_path / "run", mark, {}).load())
+    assert second.state.step == stop and same(weights(first), weights(second))
+    list(second.run(NEVER))
+    assert same(weights(whole), weights(second))
+    for part in ("first", "second"):
+        ends = [getattr(t.state, part) for t in (whole, second)]
+        assert all(mx.array_equal(ends[0][n], ends[1][n]) for n in ends[0])
+
+
+def test_stopped_inside_a_step(make: Callable[..., Trainer], monkeypatch: Any):
+    """The last finished step is what is kept, and going on from it loses nothing."""
+    whole, cut = make(4), make(4)
+    list(whole.run(NEVER))
+    steps = cut.run(NEVER)
+    next(steps), next(steps)
+    before = weights(cut)
+
+    def stop(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "norm", stop)
+        with pytest.raises(KeyboardInterrupt):
+            next(steps)
+    cut.settle()
+    assert cut.state.step == 2 and same(before, weights(cut))
+    list(cut.run(NEVER))
+    assert same(weights(whole), weights(cut))
+
+
+def test_a_step_without_a_finite_gradient_is_skipped(
+    make: Callable[..., Trainer], monkeypatch: Any
+):
+    run = make(3)
+    before = weights(run)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "norm", lambda _: float("nan"))
+        step = run.one_step()
+    assert step.loss is None and same(before, weights(run)) and run.state.step == 1
+    assert run.one_step().loss is not None and run.state.updates == 1
+    lost = make(20)
+    monkeypatch.setattr(module, "norm", lambda _: float("inf"))
+    with pytest.raises(Diverged, match="Lower --learning-rate"):
+        list(lost.run(NEVER))
+    assert lost.state.step == module.PATIENCE
+
+
+def test_runs_of_other_settings_are_not_resumed(
+    make: Callable[..., Trainer], tmp_path: Path
+):
+    trainer = make(2)
+    run = Run(tmp_path, fingerprint(trainer.settings, trainer.train), {"model": "x"})
+    run.begin()
+    run.save(trainer.model, trainer.adapter, trainer.state)
+    assert base_model(tmp_path) == "x"
+    other = Run(tmp_path, fingerprint(make(3).settings, trainer.train), {})
+    with pytest.raises(AdapterError, match="other data or settings"):
+        other.load()
+    with pytest.raises(AdapterError, match="holds an adapter already"):
+        other.begin()
+    with pytest.raises(AdapterError, match="no run to resume"):
+        Run(tmp_path / "none", "", {}).load()
+    read = read_adapter(tmp_path, trainer.model)
+    assert read.parameters().keys() == trainer.adapter.parameters().keys()
+
+
+def test_the_log_and_its_curve(tmp_path: Path):
+    run = Run(tmp_path, "", {})
+    for step in range(1, 6):
+        run.log({"kind": "step", "step": step, "loss": 3.0 / step})
+    run.log({"kind": "validation", "step": 4, "loss": 1.0})
+    run.log({"kind": "step", "step": 7, "loss": None})
+    run.forget_after(4)
+    assert [line["step"] for line in run.lines()] == [1, 2, 3, 4, 4]
+    with Image.open(run.draw()) as image:
+        assert image.format == "PNG" and image.size == (960, 540)
+        colours = {colour for _, colour in image.convert("RGB").getcolors(10**6) or ()}
+    assert {(31, 95, 168), (192, 57, 43)} <= colours
+
+
+def test_parts_of_the_curve(tmp_path: Path):
+    assert [nice_step(x) for x in (0.011, 0.2, 0.21, 7)] == [0.02, 0.2, 0.5, 10]
+    assert smoothed([(1, 2.0), (2, 2.0), (3, 2.0)])[-1] == (3, pytest.approx(2.0))
+    draw_curve(tmp_path / "none.png", [], [])
+    assert (tmp_path / "none.png").is_file()
+
+
+def test_what_a_report_says(make: Callable[..., Trainer]):
+    trainer = make(1)
+    report = evaluate(trainer.model, trainer.encoder, EXAMPLES[:3])
+    scores = [
+        tiny.logits(trainer.model, e.tokens).astype(np.float64) for e in EXAMPLES[:3]
+    ]
+    losses, right = [], []
+    for e, s in zip(EXAMPLES[:3], scores, strict=True):
+        chances = np.exp(s) / np.exp(s).sum(-1, keepdims=True)
+        places = [i for i, mark in enumerate(e.learned) if mark]
+        losses += [-np.log(chances[i - 1, e.tokens[i]]) for i in places]
+        right += [s[i - 1].argmax() == e.tokens[i] for i in places]
+    assert report.loss == pytest.approx(np.mean(losses), rel=1e-4)
+    assert report.accuracy == np.mean(right) and report.tokens == len(right)
+    assert report.perplexity == pytest.approx(np.exp(report.loss))
+
+
+def test_the_plan(make: Callable[..., Trainer]):
+    from mlx_gemma4.tune.examples import Encoded
+
+    trainer = make(14)
+    train, held = Encoded(EXAMPLES), Encoded(EXAMPLES[:1])
+    plan = make_plan(trainer.model, trainer.adapter, trainer.settings, train, held)
+    assert (plan.examples, plan.validation, plan.passes) == (7, 1, 8.0)
+    assert plan.tokens == sum(len(e.tokens) for e in EXAMPLES) and plan.longest == 12
+    assert plan.learned == sum(p.size for p in weights(trainer).values())
+    trainer.trial()
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    trainer.trial()
+    more = mx.get_peak_memory() - before
+    assert more < plan.memory.total - plan.memory.weights < 20 * more
+    assert plan.as_dict()["memory"]["total"] == plan.memory.total
+    assert "--batch 1" in knobs(trainer.settings, plan)
+
+
+def test_samples_are_answers(folder: Path, make: Callable[..., Trainer]):
+    trainer = make(1)
+    ask = {"role": "user", "content": "Capital of France?"}
+    say = {"role": "assistant", "content": "Paris."}
+    records = [
+        Record("a:1", (ask,)),
+        Record("a:2", (ask, say)),
+        Record("a:3", text="x"),
+    ]
+    (found,) = samples(trainer.model, trainer.encoder.processor, records, 3)
+    assert (found.question, found.wanted) == ("Capital of France?", "Paris.")
+    assert json.dumps(vars(found))
