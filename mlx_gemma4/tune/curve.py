@@ -56,7 +56,7 @@ class _Frame:
 
     def line(
         self, canvas: ImageDraw.ImageDraw, points: Points, colour: str, width: int
-    ):
+    ) -> None:
         if len(points) > 1:
             canvas.line([self.at(p) for p in points], fill=colour, width=width)
 

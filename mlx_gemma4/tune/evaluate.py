@@ -1,4 +1,4 @@
-"""What a model makes of examples: loss, perplexity, tokens and answers that are right."""
+"""What a model makes of examples: loss, perplexity, right tokens and right answers."""
 
 import math
 from collections.abc import Sequence

@@ -5,7 +5,6 @@ gradients and moments, what a checkpoint keeps between layers, the widest layer 
 and one piece of the vocabulary with its gradient.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,9 +84,9 @@ def estimate(
 ) -> Memory:
     """The peak of memory for rows of `longest` tokens."""
     text = model.config.text_config
-    arrays: Sequence[tuple[str, mx.array]] = tree_flatten(model.parameters())
+    arrays: dict[str, mx.array] = dict(tree_flatten(model.parameters()))
     own = {id(array) for array in adapter.parameters().values()}
-    weights = sum(a.nbytes for _, a in arrays if id(a) not in own)
+    weights = sum(a.nbytes for a in arrays.values() if id(a) not in own)
     learned = sum(p.size for p in adapter.parameters().values())
     if adapter.kind == "full":
         weights += sum(p.nbytes for p in adapter.parameters().values())

@@ -74,8 +74,8 @@ class Run:
             raise AdapterError(f"{self.folder} holds no run to resume.")
         tensors = load_tensors(file)
         mx.eval(tensors)  # before the file is written anew
-        _, metadata = mx.load(str(file), format="safetensors", return_metadata=True)
-        stated = dict(metadata)
+        found: Any = mx.load(str(file), format="safetensors", return_metadata=True)
+        stated: dict[str, str] = found[1]
         if stated.get("mark") != self.mark:
             raise AdapterError(
                 f"{self.folder} is of a run with other data or settings: repeat the "
