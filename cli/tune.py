@@ -95,10 +95,6 @@ Every = {"min": 0, "help": "In steps; 0 is never."}
 ValidateEvery = Annotated[int, typer.Option("--validate-every", **Every)]
 SaveEvery = Annotated[int, typer.Option("--save-every", **Every)]
 SampleEvery = Annotated[int, typer.Option("--sample-every", **Every)]
-ImageTokens = Annotated[
-    int | None,
-    typer.Option("--image-tokens", help="70, 140, 280, 560 or 1120 for a picture."),
-]
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on with the run in ADAPTER.")
 ]
@@ -159,7 +155,7 @@ def train(
     validate_every: ValidateEvery = 50,
     save_every: SaveEvery = 50,
     sample_every: SampleEvery = 0,
-    image_tokens: ImageTokens = None,
+    image_tokens: options.ImageTokens = None,
     resume: Resume = False,
     show_mask: ShowMask = 0,
     dry_run: DryRun = False,
@@ -212,7 +208,7 @@ def evaluate(
     adapter: options.Adapter = None,
     max_length: MaxLength = 2048,
     long: Long = "error",
-    image_tokens: ImageTokens = None,
+    image_tokens: options.ImageTokens = None,
     as_json: options.Json = False,
 ) -> None:
     """Loss, perplexity and accuracy on examples: the model, and with the adapter."""
