@@ -54,7 +54,8 @@ def summed_loss(
         )
         return (cotangent * gradient).astype(h.dtype)
 
-    return loss(h)[0]
+    value, _ = cast(tuple[mx.array, mx.array], loss(h))
+    return value
 
 
 def _loss_and_gradient(
