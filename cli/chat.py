@@ -31,6 +31,7 @@ def chat(
         ),
     ] = None,
     model: options.Model = None,
+    adapter: options.Adapter = None,
     system: options.System = None,
     think: options.Think = False,
     show_thinking: options.ShowThinking = None,
@@ -74,7 +75,7 @@ def chat(
         )
         settings.check()
         screen = Screen(show_thinking, as_json)
-        session = open_session(model, settings, screen, system, tools)
+        session = open_session(model, settings, screen, system, tools, adapter)
         session.show_stats = stats
         talking = interactive or question is None
         attach(session, media, say=talking)
@@ -113,11 +114,12 @@ def open_session(
     screen: Screen,
     system: str | None,
     tools_file: Path | None,
+    adapter: Path | None = None,
 ) -> "Session":
     """Loads the model; `name` None means the demo model."""
     tools = read_tools(tools_file) if tools_file else None
     start = time.perf_counter()
-    model, processor, name = open_model(name, screen)
+    model, processor, name = open_model(name, screen, adapter)
     seconds = time.perf_counter() - start
     from .conversation import Conversation
     from .session import Session

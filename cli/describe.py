@@ -32,6 +32,7 @@ def describe(
         typer.Option("--prompt", "-p", help="What to ask, whatever it looks like."),
     ] = None,
     model: options.Model = None,
+    adapter: options.Adapter = None,
     budget: options.ImageTokens = None,
     ocr: Annotated[
         bool,
@@ -111,7 +112,7 @@ def describe(
         check(job, boxes)
         job.targets = targets(job.sources, boxes) if boxes is not None else []
         with warnings_noted(job.screen):
-            code = job.run(model)
+            code = job.run(model, adapter)
     if code:
         raise typer.Exit(code)
 

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlx_gemma4.errors import CheckpointError
@@ -29,8 +30,17 @@ def warnings_noted(screen: Screen) -> Iterator[None]:
         yield
 
 
-def open_model(name: str | None, screen: Screen) -> tuple["Gemma4", "Processor", str]:
-    """Model, processor and name; `name` None means the demo model."""
+def open_model(
+    name: str | None, screen: Screen, adapter: Path | None = None
+) -> tuple["Gemma4", "Processor", str]:
+    """Model, processor and name, with an adapter on.
+
+    `name` None means the model that the adapter was made for, or the demo model.
+    """
+    if name is None and adapter is not None:
+        from mlx_gemma4.tune.runs import base_model
+
+        name = base_model(adapter)
     if name is None:
         name = DEMO
         screen.note("No --model and no GEMMA4_MODEL: using the built-in demo model.")
@@ -38,6 +48,11 @@ def open_model(name: str | None, screen: Screen) -> tuple["Gemma4", "Processor",
     try:
         with warnings_noted(screen):
             model, processor = load_chat_model(name)
+            if adapter is not None:
+                from mlx_gemma4.tune.adapters import put_on
+                from mlx_gemma4.tune.formats import read_adapter
+
+                put_on(model, read_adapter(adapter, model))
     finally:
         screen.passed()
     if processor.template is not None and processor.template.stale:

@@ -56,13 +56,13 @@ class Job:
     video: Part = field(default_factory=dict)  # options of a video's part
     targets: list[Path] = field(default_factory=list)  # --boxes: one per source
 
-    def run(self, model_name: str | None) -> int:
+    def run(self, model_name: str | None, adapter: Path | None = None) -> int:
         """Answers for everything; returns the exit code."""
         one = not self.each or len(self.sources) == 1
         # What is wrong with a file is said before a model is loaded for it.
         parts = [s.part(self.video) for s in self.sources] if one else []
         start = time.perf_counter()
-        model, processor, name = open_model(model_name, self.screen)
+        model, processor, name = open_model(model_name, self.screen, adapter)
         seconds = time.perf_counter() - start
         if model.config.vision_config is None:
             raise UsageError(

@@ -40,6 +40,7 @@ def transcribe(
         ),
     ] = None,
     model: options.Model = None,
+    adapter: options.Adapter = None,
     form: Annotated[
         Format | None,
         typer.Option("--format", "-f", help="Default: txt. srt and vtt are subtitles."),
@@ -87,7 +88,7 @@ def transcribe(
         )
         job.check()
         with warnings_noted(job.screen):
-            code = job.run(model)
+            code = job.run(model, adapter)
     if code:
         raise typer.Exit(code)
 
@@ -147,9 +148,9 @@ class Job:
                 None
             )
 
-    def run(self, model_name: str | None) -> int:
+    def run(self, model_name: str | None, adapter: Path | None = None) -> int:
         """Transcribes everything; the exit code of the first failure, or 0."""
-        model, processor, name = open_model(model_name, self.screen)
+        model, processor, name = open_model(model_name, self.screen, adapter)
         if model.config.audio_config is None:
             raise UsageError(
                 f"{name} cannot hear. Gemma 4 E2B and E4B can: choose one."
