@@ -8,9 +8,11 @@ scales are random too, and logits are of order 10.
 """
 
 import json
+import math
 import shutil
 import sys
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +20,12 @@ import mlx.core as mx
 from shapes import EOS, SPECIAL, config_of, tensor_shapes
 
 SEED = 0
-SHARD = "model-00001-of-00001.safetensors"
+SHARD_BYTES = 10**9
 
 
 def make(root: Path, kind: str, dtype: str, window: int | None) -> Path:
     """The folder of a checkpoint, written unless it is there already."""
     config = config_of(kind, dtype, window)
-    shapes = tensor_shapes(config["text_config"])
     window = config["text_config"]["sliding_window"]
     folder = root / f"{kind}-{dtype}-window{window}-seed{SEED}"
     stated = json.dumps(config, indent=1)
@@ -32,20 +33,43 @@ def make(root: Path, kind: str, dtype: str, window: int | None) -> Path:
         if (folder / "config.json").read_text() == stated:
             return folder
         shutil.rmtree(folder)  # of another version of this file
+    write(folder, config)
+    return folder
+
+
+def write(folder: Path, config: Mapping[str, Any]) -> None:
+    """A folder with random weights for a config.json, in files of about a gigabyte."""
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {
-        name: _random(name, shape).astype(getattr(mx, dtype))
-        for name, shape in shapes.items()
-    }
-    mx.save_safetensors(str(folder / SHARD), tensors, {"format": "pt"})
+    text = config["text_config"]
+    dtype, shapes = getattr(mx, text["dtype"]), tensor_shapes(text)
+    files: dict[str, str] = {}
+    for i, names in enumerate(_shards(shapes, dtype.size)):
+        file = f"model-{i + 1:05d}.safetensors"
+        tensors = {name: _random(name, shapes[name]).astype(dtype) for name in names}
+        mx.save_safetensors(str(folder / file), tensors, {"format": "pt"})
+        files |= dict.fromkeys(names, file)
+        del tensors
+        mx.clear_cache()
     # mlx-vlm takes towers to be absent only where an index says so.
-    index = {"metadata": {}, "weight_map": dict.fromkeys(tensors, SHARD)}
+    index = {"metadata": {}, "weight_map": files}
     _write(folder / "model.safetensors.index.json", index)
     _write(folder / "generation_config.json", {"eos_token_id": EOS})
-    _write(folder / "tokenizer.json", _tokenizer(config["text_config"]["vocab_size"]))
+    _write(folder / "tokenizer.json", _tokenizer(text["vocab_size"]))
     _write(folder / "tokenizer_config.json", _TOKENIZER_CONFIG)
-    (folder / "config.json").write_text(stated)  # last: a cut-off write starts again
-    return folder
+    # Last: a cut-off write starts again.
+    (folder / "config.json").write_text(json.dumps(config, indent=1))
+
+
+def _shards(shapes: Mapping[str, tuple[int, ...]], width: int) -> list[list[str]]:
+    shards: list[list[str]] = [[]]
+    size = 0
+    for name, shape in shapes.items():
+        if shards[-1] and size + width * math.prod(shape) > SHARD_BYTES:
+            shards.append([])
+            size = 0
+        shards[-1].append(name)
+        size += width * math.prod(shape)
+    return shards
 
 
 # Larger query and key norms would make attention pick single keys (its scale is 1);

@@ -19,9 +19,9 @@ from .recipes import RecipeError, affine, fitted
 # grids up to four bits, spans of the group above.
 ERROR = {
     (3, 64): 0.029,
-    (4, 128): 0.0088,
-    (4, 64): 0.0072,
-    (4, 32): 0.0056,
+    (4, 128): 0.0090,
+    (4, 64): 0.0074,
+    (4, 32): 0.0057,
     (5, 64): 0.0020,
     (6, 64): 0.00053,
     (8, 64): 0.00005,

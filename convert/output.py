@@ -33,6 +33,7 @@ CONFIG = "config.json"
 COPIED = ("*.json", "*.jinja", "*.model", "*.txt", "tokenizer*", "LICENSE*", "NOTICE*")
 NOT_COPIED = (CONFIG, RECORD, "*.index.json", "*.safetensors", "quant*_config.json")
 NEEDED = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")
+USUAL_VOCABULARY = 262_144  # what mlx-lm takes where the top level states none
 FLOAT_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 
 
@@ -180,6 +181,9 @@ def out_config(config: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
         for key in ("dtype", "torch_dtype"):
             if isinstance(section, dict) and key in section:
                 section[key] = floats
+    text = config.get("text_config")
+    if isinstance(text, dict) and text.get("vocab_size") != USUAL_VOCABULARY:
+        result["vocab_size"] = text["vocab_size"]  # mlx-lm does not look inside
     if settings := quantization(plan):
         # Peers read one or the other.
         result |= {"quantization": settings, "quantization_config": settings}

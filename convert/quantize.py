@@ -10,8 +10,6 @@ from mlx_gemma4.packing import Packing
 from . import fit
 
 DTYPES = {"BF16": mx.bfloat16, "F16": mx.float16, "F32": mx.float32}
-# Above, fitting costs more time than it saves error.
-FITTED_BITS = 4
 
 
 def encode(
@@ -21,7 +19,8 @@ def encode(
 
     dtype: of scales and biases. fitted: False spans each group, several times faster.
     """
-    if fitted and packing.mode == "affine" and packing.bits <= FITTED_BITS:
+    # From five bits on, fitting costs more time than it saves error.
+    if fitted and packing.mode == "affine" and packing.bits in fit.SPANS:
         codes = fit.quantize(rows, packing.bits, packing.group_size, dtype)
         return codes._asdict()
     weight, scales, *biases = mx.quantize(

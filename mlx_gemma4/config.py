@@ -130,7 +130,7 @@ class Config:
     def _multimodal(cls, data: Mapping[str, Any]) -> "Config":
         known = {"text_config", "tie_word_embeddings", "eos_token_id", "pad_token_id"}
         known |= {"bos_token_id", "vision_soft_tokens_per_image", "eoa_token_index"}
-        known |= {*_TOWERS, *_TOKEN_IDS, *_QUANTIZATION_KEYS}
+        known |= {*_TOWERS, *_TOKEN_IDS, *_QUANTIZATION_KEYS, "vocab_size"}
         _refuse_unknown(data, known, "config.json")
         if not isinstance(data.get("text_config"), dict):
             raise CheckpointError("config.json has no text_config.")
@@ -140,6 +140,10 @@ class Config:
             refuse("The top level", ["tie_word_embeddings is null"])
         text = _text_config(data["text_config"], tie_word_embeddings=tied)
         vision, audio = (data.get(tower) for tower in _TOWERS)
+        # mlx-lm reads the vocabulary's size here, so conversions may repeat it.
+        if (size := data.get("vocab_size", text.vocab_size)) != text.vocab_size:
+            stated = f"vocab_size is {shown(size)}, in text_config {text.vocab_size}"
+            refuse("The top level", [stated])
         ids = {key: data.get(key) for key in _TOKEN_IDS}
         if ids["eoa_token_id"] is None:  # the reference spells it eoa_token_index
             ids["eoa_token_id"] = data.get("eoa_token_index")

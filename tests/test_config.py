@@ -236,3 +236,12 @@ def test_a_damaged_file_is_named(tmp_path: Path, content: str, said: str) -> Non
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"config\.json"):
         Config.from_file(tmp_path / "config.json")
+
+
+def test_the_vocabulary_may_be_repeated_but_not_contradicted() -> None:
+    """mlx-lm reads its size at the top level."""
+    config = tiny.config_dict("demo")
+    size = config["text_config"]["vocab_size"]
+    assert Config.from_dict({**config, "vocab_size": size}) == Config.from_dict(config)
+    with pytest.raises(CheckpointError, match=r"vocab_size is 7, in text_config"):
+        Config.from_dict({**config, "vocab_size": 7})

@@ -33,7 +33,7 @@ def test_codes_are_packed_as_mlx_packs_them(bits: int) -> None:
 
 
 @pytest.mark.parametrize("group_size", [32, 64, 128])
-@pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 8])
+@pytest.mark.parametrize("bits", [1, 2, 3, 4])
 def test_a_fitted_grid_is_closer_than_one_between_the_extremes(
     bits: int, group_size: int
 ) -> None:
@@ -42,7 +42,7 @@ def test_a_fitted_grid_is_closer_than_one_between_the_extremes(
     spanned = fit.Codes(*mx.quantize(weight, group_size, bits))
     assert [(a.shape, a.dtype) for a in fitted] == [(a.shape, a.dtype) for a in spanned]
     ours, theirs = (error(c, weight, bits, group_size) for c in (fitted, spanned))
-    assert ours < (0.95 if bits < 5 else 0.98) * theirs
+    assert ours < (0.96 if bits == 4 else 0.92) * theirs
 
 
 def test_stacked_experts_keep_their_shape() -> None:
@@ -99,3 +99,14 @@ def test_rounding_is_to_nearest_even(dtype: mx.Dtype) -> None:
     numbers = np.concatenate([numbers, ties.astype(np.float32)])
     wanted = np.array(mx.array(numbers).astype(dtype).astype(mx.float32))
     assert (fit.round_to(numbers, dtype) == wanted).all()
+
+
+@pytest.mark.parametrize("lowest", [-8, -3, 0, 40])
+@pytest.mark.parametrize("bits", [2, 3, 4])
+def test_weights_on_a_grid_already_stay_on_it(bits: int, lowest: int) -> None:
+    """Such as a model has that was quantised and unpacked before."""
+    codes = np.random.default_rng(bits).integers(0, 2**bits, (50, 64))
+    codes[:, :2] = 0, 2**bits - 1
+    weight = mx.array((codes + lowest) / 64, mx.float32)
+    again = fit.quantize(weight, bits, 64)
+    assert np.abs(plain(again, bits, 64) - np.array(weight)).max() < 1e-5

@@ -46,8 +46,6 @@ def save_quantised(
     size = {"vocab_size": vocabulary}
     model, config = mlx_lm.load_model(source, model_config=size)
     model, config = mlx_lm.quantize_model(model, config, **how)
-    if "text_config" in config:
-        del config["vocab_size"]
     mlx_lm.save_model(target, model)
     mlx_lm.save_config(config, target / "config.json")
     return np.array(model(mx.array([TOKENS]))[0].astype(mx.float32))
