@@ -12,10 +12,13 @@ if TYPE_CHECKING:
     from mlx_gemma4.convert.check import Fidelity
 
 
-def run_check(folder: Path, source: str | None, screen: Screen) -> None:
+def run_check(
+    folder: Path, source: str | None, data: Path | None, screen: Screen
+) -> None:
     """Checksums, shapes and values; predictions too if the source is given."""
     from mlx_gemma4.convert import check
-    from mlx_gemma4.convert.card import RECORD, write_card
+    from mlx_gemma4.convert.card import CARD, RECORD, write_card
+    from mlx_gemma4.convert.data import read_data
     from mlx_gemma4.hub import resolve
 
     folder = resolve(folder)
@@ -31,11 +34,14 @@ def run_check(folder: Path, source: str | None, screen: Screen) -> None:
     if source is not None:
         screen.passing("Comparing predictions …")
         try:
-            fidelity = check.compare(resolve(source), folder)
+            original = resolve(source)
+            tokens = read_data(data, original) if data else None
+            fidelity = check.compare(original, folder, tokens=tokens)
         finally:
             screen.passed()
         if (folder / RECORD).is_file() and os.access(folder, os.W_OK):
             write_card(folder, fidelity.as_dict())
+            screen.note(f"The figures are in {folder / CARD} now.")
         if not screen.as_json:
             print("\n".join(fidelity_lines(fidelity)))
     if screen.as_json:

@@ -1,22 +1,19 @@
 """`gemma4 convert`: the Hub's weights to MLX's, and checking what came out."""
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from . import options
-from .errors import FAILED, UsageError, report, reported
-from .render import Screen, size
-from .transfer import Bar
+from .errors import UsageError, reported
+from .render import Screen
 
 if TYPE_CHECKING:
-    from mlx_gemma4.convert.job import Result
-    from mlx_gemma4.convert.plan import Plan
     from mlx_gemma4.convert.survey import Wishes
+
+DEFAULT = "4bit"
 
 Source = Annotated[
     str | None,
@@ -75,6 +72,15 @@ Refine = Annotated[
         "--refine", metavar="METHOD", help="dwq: tune the scales with mlx-lm, slowly."
     ),
 ]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="FILE",
+        help="Your text for --refine, and for --check with a source: plain, or .jsonl "
+        'with "text" or "messages". Unset, a short sample in several languages.',
+    ),
+]
 Yes = Annotated[
     bool, typer.Option("--yes", "-y", help="Download and convert without asking.")
 ]
@@ -83,7 +89,7 @@ Yes = Annotated[
 def convert(
     source: Source = None,
     out: Out = None,
-    recipe: Recipe = "4bit",
+    recipe: Recipe = DEFAULT,
     override: Overrides = None,
     target_gb: TargetGb = None,
     dry_run: DryRun = False,
@@ -92,6 +98,7 @@ def convert(
     upload: Upload = None,
     private: Private = False,
     refine: Refine = None,
+    data: Data = None,
     as_json: options.Json = False,
     yes: Yes = False,
 ) -> None:
@@ -100,37 +107,30 @@ def convert(
     The plan is printed first. A conversion that was stopped goes on where it was when
     the same command is run again.
     """
-    with reported(as_json), explained(as_json):
+    with reported(as_json):
         screen = Screen(as_json=as_json)
         if check is not None:
-            if source is not None or out is not None:
-                raise UsageError("--check takes no other source or target.")
+            given = (source, out, override, target_gb, dry_run, upload, private)
+            given += (refine,)
+            check_check_usage(given, recipe, source_for_check, data)
             from .checks import run_check
 
-            run_check(check, source_for_check, screen)
+            run_check(check, source_for_check, data, screen)
             return
-        check_usage(source, out, dry_run, source_for_check, refine)
+        check_usage(source, out, dry_run, source_for_check, refine, upload)
+        if data is not None and refine is None:
+            raise UsageError("--data belongs to --refine, or to --check.")
+        if private and upload is None:
+            raise UsageError("--private belongs to --upload.")
         assert source is not None
         wishes = read_wishes(recipe, override or [], target_gb)
+        from .converting import Job, any_plan, show_plan
+
         if dry_run:
             show_plan(any_plan(source, wishes)[0], source, screen)
             return
         assert out is not None
-        Job(source, out, wishes, screen, yes).run(refine, upload, private)
-
-
-@contextmanager
-def explained(as_json: bool) -> Iterator[None]:
-    """Gives the converter's own errors their exit codes."""
-    from mlx_gemma4.convert.errors import OutputError
-    from mlx_gemma4.convert.recipes import RecipeError
-
-    try:
-        yield
-    except RecipeError as error:
-        raise UsageError(str(error)) from None
-    except OutputError as error:
-        raise typer.Exit(report(FAILED, str(error), None, as_json)) from None
+        Job(source, out, wishes, screen, yes).run(refine, data, upload, private)
 
 
 def check_usage(
@@ -139,7 +139,9 @@ def check_usage(
     dry_run: bool,
     source_for_check: str | None,
     refine: str | None,
+    upload: str | None,
 ) -> None:
+    """Raises UsageError for what makes no sense together."""
     if source is None or (out is None and not dry_run):
         raise UsageError(
             "Give a source and a folder to make: gemma4 convert google/gemma-4-E2B-it "
@@ -149,152 +151,31 @@ def check_usage(
         raise UsageError("--source-for-check belongs to --check.")
     if refine not in (None, "dwq"):
         raise UsageError(f"There is no refinement {refine!r}; there is dwq.")
+    if dry_run and (refine or upload):
+        raise UsageError("--dry-run converts nothing to refine or upload.")
+
+
+def check_check_usage(
+    given: Sequence[object],
+    recipe: str,
+    source_for_check: str | None,
+    data: Path | None,
+) -> None:
+    """The same with --check. given: what belongs to converting."""
+    if any(given) or recipe != DEFAULT:
+        raise UsageError(
+            "--check takes no other source, target or option of a conversion: only "
+            "--source-for-check, --data and --json."
+        )
+    if data is not None and source_for_check is None:
+        raise UsageError("--data with --check needs --source-for-check.")
 
 
 def read_wishes(recipe: str, overrides: list[str], target_gb: float | None) -> "Wishes":
-    from mlx_gemma4.convert.recipes import NAMES, RecipeError, override
+    from mlx_gemma4.convert.recipes import MIXED, named, override
     from mlx_gemma4.convert.survey import Wishes
 
-    if recipe not in NAMES:
-        raise RecipeError(
-            f"There is no recipe {recipe!r}; there are {', '.join(NAMES)}."
-        )
+    if recipe != MIXED:
+        named(recipe)  # before anything is asked of the Hub
     target = None if target_gb is None else round(target_gb * 1e9)
     return Wishes(recipe, tuple(override(text) for text in overrides), target)
-
-
-def any_plan(source: str, wishes: "Wishes") -> tuple["Plan", Path | None]:
-    """The plan, and the source's folder if it needs no download."""
-    from mlx_gemma4.convert.hub import headers, local_folder
-    from mlx_gemma4.convert.job import plan_folder
-    from mlx_gemma4.convert.survey import make_plan
-
-    folder = local_folder(source)
-    if folder is not None:
-        return plan_folder(folder, wishes, source), folder
-    remote = headers(source)
-    return make_plan(remote.sources, remote.config, wishes, source), None
-
-
-def show_plan(plan: "Plan", name: str, screen: Screen) -> None:
-    from . import plans
-
-    if screen.as_json:
-        screen.json({"plan": plans.as_json(plan, name)})
-    else:
-        print(plans.table(plan, name), flush=True)
-    for warning in plan.warnings:
-        screen.note(f"Warning: {warning}")
-
-
-class Job:
-    """One conversion, from the plan to the upload."""
-
-    def __init__(
-        self, source: str, out: Path, wishes: "Wishes", screen: Screen, yes: bool
-    ) -> None:
-        self.source, self.out, self.wishes = source, out.expanduser(), wishes
-        self.screen, self.yes = screen, yes
-
-    def run(self, refine: str | None, upload: str | None, private: bool) -> None:
-        from mlx_gemma4.convert.output import check_space
-
-        plan, folder = any_plan(self.source, self.wishes)
-        show_plan(plan, self.source, self.screen)
-        self._check_out()
-        if refine is not None and plan.qat:
-            raise UsageError(
-                "--refine would move the weights off the grid they were trained for."
-            )
-        if folder is None:
-            check_space(self.out, plan.out_bytes, plan.source_bytes)
-            self._ask(plan)
-            folder = self._download()
-        self._convert(folder, refine)
-        if upload is not None:
-            from mlx_gemma4.convert.hub import upload as put
-
-            address = put(self.out, upload, private)
-            self._say({"uploaded": address}, f"Uploaded to {address}.")
-
-    def _check_out(self) -> None:
-        """A finished result of the same settings is recognised later."""
-        from mlx_gemma4.convert.output import RECORD, check_out
-
-        if not (self.out / RECORD).is_file():
-            check_out(self.out)
-
-    def _ask(self, plan: "Plan") -> None:
-        if self.yes or self.screen.as_json or not sys.stdin.isatty():
-            return
-        question = f"Download {plan.source_bytes / 1e9:.1f} GB and convert?"
-        if not typer.confirm(question, default=True, err=True):
-            raise typer.Exit(0)
-
-    def _download(self) -> Path:
-        from mlx_gemma4.hub import resolve
-
-        return resolve(self.source)
-
-    def _convert(self, folder: Path, refine: str | None) -> None:
-        from mlx_gemma4.convert import job, output
-
-        plan = job.plan_folder(folder, self.wishes, self.source)
-        work = output.partial(self.out)
-        bar = Bar("Converting", plan.source_bytes, quiet=self.screen.as_json)
-        try:
-            with bar:
-                result = job.run(
-                    folder,
-                    self.out,
-                    plan,
-                    self.source,
-                    bar.advance,
-                    note=self.screen.note,
-                )
-        except KeyboardInterrupt:
-            self.screen.note(f"What is done is kept in {work}: run it again to go on.")
-            raise
-        for warning in result.warnings:
-            self.screen.note(f"Warning: {warning}")
-        if refine is not None and not result.complete_before:
-            self._refine(folder)
-        self._tell(result)
-
-    def _refine(self, folder: Path) -> None:
-        from mlx_gemma4.convert.refine import refine_dwq
-
-        self.screen.passing("Refining the scales …")
-        try:
-            refined = refine_dwq(folder, self.out)
-        finally:
-            self.screen.passed()
-        before, after = refined.before.kl_mean, refined.after.kl_mean
-        kept = "kept" if refined.kept else "no better, so the first result is kept"
-        self.screen.note(f"Refined: mean KL {before:.4f} -> {after:.4f}, {kept}.")
-
-    def _tell(self, result: "Result") -> None:
-        plan = result.plan
-        text = f"{self.out}: {size(plan.out_bytes)}"
-        text += f", {plan.bits_per_weight:.2f} bits per weight."
-        if result.complete_before:
-            text = f"{self.out} is complete already."
-        if result.groups:
-            share = result.on_grid / result.groups
-            text += f" {share:.2%} of {result.groups:,} groups are on the trained grid."
-        value = {
-            "folder": str(self.out),
-            "bytes": plan.out_bytes,
-            "bits_per_weight": round(plan.bits_per_weight, 4),
-            "complete_before": result.complete_before,
-            "resumed": result.resumed,
-            "on_grid_groups": result.on_grid,
-            "groups": result.groups,
-        }
-        self._say(value, text)
-
-    def _say(self, value: dict[str, object], text: str) -> None:
-        if self.screen.as_json:
-            self.screen.json(value)
-        else:
-            print(text, flush=True)

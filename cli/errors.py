@@ -13,7 +13,8 @@ from contextlib import contextmanager
 import typer
 
 from mlx_gemma4 import errors
-from mlx_gemma4.tune.errors import DataError, Diverged
+from mlx_gemma4.convert.errors import OutputError, RecipeError
+from mlx_gemma4.tune.errors import Diverged
 
 from .render import json_line, printable
 
@@ -50,10 +51,10 @@ def exit_code(error: BaseException) -> int:
     """The exit code for an error, by kind."""
     kinds: list[tuple[type[BaseException] | tuple[type[BaseException], ...], int]] = [
         ((KeyboardInterrupt, typer.Abort), STOPPED),
-        ((UsageError, errors.ChatError), USAGE),
+        ((UsageError, errors.ChatError, RecipeError), USAGE),
         ((errors.ModelNotFoundError, errors.CheckpointError), MODEL),
         (MemoryError, MEMORY),
-        ((InputError, errors.MediaError, DataError), INPUT),
+        ((InputError, errors.MediaError, errors.DataError), INPUT),
     ]
     for kind, code in kinds:
         if isinstance(error, kind):
@@ -70,7 +71,8 @@ def explain(error: BaseException, code: int) -> tuple[str, str | None]:
         return "stopped", None
     if code == MEMORY:
         return f"not enough memory: {error}".rstrip(": "), MEMORY_HINT
-    if code == FAILED and not isinstance(error, AnswerError | Diverged):
+    plain = AnswerError | OutputError | Diverged
+    if code == FAILED and not isinstance(error, plain):
         hint = "Set GEMMA4_DEBUG=1 to see where."
         return f"{type(error).__name__}: {error}", hint
     return str(error), None

@@ -49,13 +49,13 @@ def packing(line: Line) -> str:
     return f"{text}, trained grid" if line.grid else text
 
 
-def columns(rows: Iterable[Sequence[str]]) -> list[str]:
-    """Rows as aligned lines: the first and the fourth column to the left."""
+def columns(rows: Iterable[Sequence[str]], left: Sequence[int] = (0, 3)) -> list[str]:
+    """Rows as aligned lines; the columns of `left` begin together, others end."""
     rows = list(rows)
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return [
         "  ".join(
-            cell.ljust(width) if i in (0, 3) else cell.rjust(width)
+            cell.ljust(width) if i in left else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows
@@ -63,20 +63,18 @@ def columns(rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def memory(plan: Plan) -> list[str]:
-    """What the weights need in memory, by what is loaded."""
+    """What the weights need in memory, by what is loaded and what stays on disk."""
     need = plan.memory
-    parts, total = [f"text {gigabytes(need.text)}"], need.text
+    head, sizes = ["memory", "text"], [need.text]
     for name, more in (("vision", need.vision), ("audio", need.audio)):
         if more:
-            total += more
-            parts.append(f"with {name} {gigabytes(total)}")
-    lines = [f"Memory of the weights: {', '.join(parts)}."]
+            head.append(f"+ {name}")
+            sizes.append(sizes[-1] + more)
+    rows = [head, ["all weights", *map(gigabytes, sizes)]]
     if need.table:
-        less = [gigabytes(need.text - need.table)]
-        if total > need.text:
-            less.append(f"all {gigabytes(total - need.table)}")
-        lines.append(f"With the per-layer table left on disk: text {', '.join(less)}.")
-    return lines
+        less = [gigabytes(total - need.table) for total in sizes]
+        rows.append(["per-layer table on disk", *less])
+    return columns(rows, left=(0,))
 
 
 def notes(plan: Plan) -> list[str]:

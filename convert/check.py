@@ -28,10 +28,10 @@ from mlx_gemma4.model import Gemma4
 from mlx_gemma4.tokenizer import Tokenizer
 from mlx_gemma4.weights import plan_weights
 
+from .card import RECORD
 from .errors import OutputError
 from .sample import TEXTS
 
-RECORD = "conversion.json"
 # Positions predicted together: 64 rows of 262,144 float32 numbers are 67 MB.
 ROWS = 64
 READ = 16 * 2**20

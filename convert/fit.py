@@ -46,20 +46,30 @@ def quantize(
     bits: 1 to 4. dtype: of scales and biases; None is that of `rows`.
     """
     dtype = dtype or rows.dtype
-    groups = stored(rows, (-1, group_size))
-    count = len(groups)
-    words = np.empty((count, group_size * bits // 32), np.uint32)
-    scales, biases = np.empty(count, np.float32), np.empty(count, np.float32)
+    flat = stored(rows, (-1, rows.shape[-1]))
+    words, scales, biases = quantize_rows(flat, bits, group_size, dtype)
+    shape = (*rows.shape[:-1], -1)
+    return Codes(
+        mx.array(words).reshape(shape),
+        *(_array(a, dtype).reshape(shape) for a in (scales, biases)),
+    )
 
-    def work(part: slice) -> None:
-        for piece, codes, scale, bias in _fitted(groups, part, bits, dtype):
-            words[piece] = _packed(codes, bits)
-            scales[piece], biases[piece] = scale, bias
 
-    in_parts(work, count)
-    shape = (*rows.shape[:-1], rows.shape[-1] // group_size)
-    grids = (_array(a.reshape(shape), dtype) for a in (scales, biases))
-    return Codes(mx.array(words).reshape(*shape[:-1], -1), *grids)
+def quantize_rows(
+    rows: np.ndarray, bits: int, group_size: int, dtype: mx.Dtype
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The same of numpy's rows [n, inputs], without MLX: for a thread of its own.
+
+    bfloat16 comes and goes as uint16.
+    """
+    groups = rows.reshape(-1, group_size)
+    words = np.empty((len(groups), group_size * bits // 32), np.uint32)
+    grids = np.empty((2, len(groups)), np.float32)
+    for piece, codes, *grid in _fitted(groups, slice(0, len(groups)), bits, dtype):
+        words[piece] = _packed(codes, bits)
+        grids[:, piece] = grid
+    scales, biases = (_numbers(grid, dtype).reshape(len(rows), -1) for grid in grids)
+    return words.reshape(len(rows), -1), scales, biases
 
 
 def best_fit(
@@ -187,7 +197,8 @@ def pack(
 ) -> Codes:
     """MLX's arrays of codes [G, n] and their grids; `shape` is that of the scales."""
     words = mx.array(_packed(codes.T, bits)).reshape(*shape[:-1], -1)
-    return Codes(words, *(_array(a.reshape(shape), dtype) for a in (scales, biases)))
+    grids = (_array(_numbers(a, dtype), dtype) for a in (scales, biases))
+    return Codes(words, *(grid.reshape(shape) for grid in grids))
 
 
 def _packed(codes: np.ndarray, bits: int) -> np.ndarray:
@@ -202,12 +213,17 @@ def _packed(codes: np.ndarray, bits: int) -> np.ndarray:
     return np.ascontiguousarray(used).reshape(len(eight), -1).view("<u4")
 
 
-def _array(numbers: np.ndarray, dtype: mx.Dtype) -> mx.array:
-    """Exact for float32 numbers that are of type `dtype` already."""
+def _numbers(numbers: np.ndarray, dtype: mx.Dtype) -> np.ndarray:
+    """Exact for float32 numbers that are of type `dtype` already; bfloat16's bits."""
     if dtype == mx.bfloat16:
         bits = np.ascontiguousarray(numbers, np.float32).view(np.uint32) >> 16
-        return mx.array(bits.astype(np.uint16)).view(mx.bfloat16)
-    return mx.array(numbers.astype(np.float32)).astype(dtype)
+        return bits.astype(np.uint16)
+    return numbers.astype(np.float16 if dtype == mx.float16 else np.float32)
+
+
+def _array(numbers: np.ndarray, dtype: mx.Dtype) -> mx.array:
+    array = mx.array(numbers)
+    return array.view(mx.bfloat16) if dtype == mx.bfloat16 else array
 
 
 def stored(array: mx.array, shape: tuple[int, ...]) -> np.ndarray:

@@ -102,7 +102,8 @@ def open_journal(
     path = folder / NAME
     begun = {"version": VERSION, "plan": plan_digest(plan), "sources": dict(files)}
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    stream = os.fdopen(descriptor, "r+", encoding="utf-8")
+    # A power failure may leave anything at the end.
+    stream = os.fdopen(descriptor, "r+", encoding="utf-8", errors="replace")
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

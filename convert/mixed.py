@@ -12,8 +12,9 @@ from dataclasses import replace
 from mlx_gemma4.packing import Packing
 
 from . import names, plan
+from .errors import RecipeError
 from .plan import TensorPlan
-from .recipes import RecipeError, affine, fitted
+from .recipes import affine, fitted
 
 # Relative squared error of affine packings on normal weights, (bits, group): fitted
 # grids up to four bits, spans of the group above.

@@ -4,7 +4,6 @@ Everything is written to `OUT.partial/model`, which takes the name OUT when it i
 complete: a folder called OUT is always a whole model.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -19,15 +18,14 @@ from mlx_gemma4.errors import CheckpointError
 from mlx_gemma4.packing import Packing
 from mlx_gemma4.processor import Processor
 
-from .card import write_card
+from .card import CARD, RECORD, write_card
+from .check import digest
 from .errors import OutputError
 from .journal import Journal, plan_digest
 from .plan import Line, Plan, TensorPlan
 from .shards import Shard, index
 from .writer import explained
 
-RECORD = "conversion.json"
-CARD = "README.md"
 CONFIG = "config.json"
 # Beside weights and config.json; other formats of the weights lie in subfolders.
 COPIED = ("*.json", "*.jinja", "*.model", "*.txt", "tokenizer*", "LICENSE*", "NOTICE*")
@@ -50,9 +48,7 @@ def check_out(out: Path) -> None:
         raise OutputError(f"{out} is not empty: choose another name, or remove it.")
     if out.is_dir() and os.path.ismount(out):
         raise OutputError(f"{out} is a mount point: name a folder inside it.")
-    place = out.absolute().parent
-    while not place.exists():
-        place = place.parent
+    place = _existing(out)
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
         raise OutputError(f"{place} cannot be written: choose another place.")
 
@@ -69,26 +65,53 @@ def is_result(out: Path, plan: Plan, sources: Mapping[str, list[Any]]) -> bool:
         return False
 
 
-def check_space(out: Path, needed: int, downloads: int = 0) -> None:
+def check_space(out: Path, needed: int) -> None:
     """Raises OutputError if the disk of `out` has no room for the rest of the result.
 
     needed: bytes of the whole result; what an earlier run left counts as written.
-    downloads: bytes that will be fetched first, taken to go to the same disk.
     """
+    _check_room(out, _rest(out, needed), "of result")
+
+
+def check_download(out: Path, needed: int, downloads: int) -> None:
+    """The same with `downloads` bytes that go to the Hub's cache before."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    cache, rest = Path(HF_HUB_CACHE), _rest(out, needed)
+    if _device(_existing(cache)) == _device(_existing(out)):
+        what = f"of result and {downloads / 1e9:.1f} GB of download"
+        _check_room(out, rest + downloads, what, shown=rest)
+        return
+    _check_room(cache, downloads, "of download")
+    _check_room(out, rest, "of result")
+
+
+def _rest(out: Path, needed: int) -> int:
     folder = partial(out) / "model"
     # st_blocks: a file of its final size may still be mostly holes.
     files = folder.iterdir() if folder.is_dir() else ()
-    there = sum(file.stat().st_blocks * 512 for file in files)
-    place = out.absolute().parent
+    return max(0, needed - sum(file.stat().st_blocks * 512 for file in files))
+
+
+def _existing(path: Path) -> Path:
+    """The folder above `path` that is there already."""
+    place = path.absolute().parent
     while not place.exists():
         place = place.parent
+    return place
+
+
+def _device(place: Path) -> int:
+    return place.stat().st_dev
+
+
+def _check_room(path: Path, wanted: int, what: str, shown: int | None = None) -> None:
+    place = _existing(path)
     free = shutil.disk_usage(place).free
-    wanted = max(0, needed - there) + downloads
     if wanted > free:
-        download = f" and {downloads / 1e9:.1f} GB of download" if downloads else ""
         raise OutputError(
-            f"The disk is too small: {max(0, needed - there) / 1e9:.1f} GB of result"
-            f"{download} do not fit into the {free / 1e9:.1f} GB that are free at "
+            f"The disk is too small: {(wanted if shown is None else shown) / 1e9:.1f} "
+            f"GB {what} do not fit into the {free / 1e9:.1f} GB that are free at "
             f"{place}."
         )
 
@@ -112,7 +135,7 @@ def finish(
         config = json.loads((source / CONFIG).read_text(encoding="utf-8"))
         _write_json(folder / CONFIG, out_config(config, plan))
         files = {
-            path.name: journal.files.get(path.name) or _digest(path)
+            path.name: journal.files.get(path.name) or digest(path)
             for path in sorted(folder.iterdir())
             if path.name not in (RECORD, CARD)
         }
@@ -132,6 +155,8 @@ def finish(
         write_card(folder, None)
     warnings = check_files(folder)
     with explained(partial(out)):
+        for path in folder.iterdir():  # the name must not come before the contents
+            _sync(path)
         _sync(folder)
         os.replace(folder, out)  # an empty folder of that name is replaced
         _sync(out.absolute().parent)
@@ -262,13 +287,9 @@ def _write_json(path: Path, value: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
-def _digest(path: Path) -> dict[str, Any]:
-    data = path.read_bytes()
-    return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    """Waits until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -4,6 +4,7 @@ That is what makes the result independent of the size of the blocks it is comput
 """
 
 import mlx.core as mx
+import numpy as np
 
 from mlx_gemma4.packing import Packing
 
@@ -12,19 +13,29 @@ from . import fit
 DTYPES = {"BF16": mx.bfloat16, "F16": mx.float16, "F32": mx.float32}
 
 
-def encode(
-    rows: mx.array, packing: Packing, dtype: mx.Dtype, fitted: bool = True
-) -> dict[str, mx.array]:
+def is_fitted(packing: Packing) -> bool:
+    """Whether grids are fitted: from five bits on, that costs more than it saves."""
+    return packing.mode == "affine" and packing.bits in fit.SPANS
+
+
+def encode(rows: mx.array, packing: Packing, dtype: mx.Dtype) -> dict[str, mx.array]:
     """The parts of quantised `rows` [n, inputs]: weight, scales and, if affine, biases.
 
-    dtype: of scales and biases. fitted: False spans each group, several times faster.
+    Every group is spanned, none fitted. dtype: of scales and biases.
     """
-    # From five bits on, fitting costs more time than it saves error.
-    if fitted and packing.mode == "affine" and packing.bits in fit.SPANS:
-        codes = fit.quantize(rows, packing.bits, packing.group_size, dtype)
-        return codes._asdict()
     weight, scales, *biases = mx.quantize(
         rows.astype(dtype), packing.group_size, packing.bits, packing.mode
     )
     parts = {"weight": weight, "scales": scales}
     return parts | ({"biases": biases[0]} if biases else {})
+
+
+def encode_fitted(
+    rows: np.ndarray, packing: Packing, dtype: mx.Dtype
+) -> dict[str, np.ndarray]:
+    """The same with fitted grids and without MLX, which stays in one thread.
+
+    bfloat16 comes and goes as uint16.
+    """
+    found = fit.quantize_rows(rows, packing.bits, packing.group_size, dtype)
+    return dict(zip(fit.Codes._fields, found, strict=True))

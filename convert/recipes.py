@@ -13,12 +13,9 @@ from fnmatch import fnmatchcase
 from mlx_gemma4.packing import AFFINE_BITS, AFFINE_GROUPS, FLOAT_MODES, Packing
 
 from . import plan
+from .errors import RecipeError
 
 KEEP = "keep"
-
-
-class RecipeError(ValueError):
-    """A recipe, an override or a target size that cannot be used."""
 
 
 def affine(bits: int, group_size: int = 64) -> Packing:

@@ -23,17 +23,18 @@ import mlx.optimizers as optimizers
 from mlx.utils import tree_flatten
 
 from mlx_gemma4.checkpoint import read_tensors
-from mlx_gemma4.errors import CheckpointError
+from mlx_gemma4.errors import CheckpointError, DataError
 from mlx_gemma4.load import load_model
 from mlx_gemma4.model import Gemma4
 from mlx_gemma4.weights import Place, plan_weights
 
 from .card import RECORD, write_card
 from .check import Fidelity, compare, digest, encoded
+from .data import LONGEST as LENGTH
 from .sample import TEXTS
+from .writer import explained
 
 LEARNING_RATE = 1e-6  # mlx-lm's default
-LENGTH = 512  # tokens of a training sequence at most
 HELD_OUT = 4  # every fourth sequence is for validation
 SEED = 123
 
@@ -64,6 +65,7 @@ def refine_dwq(
     The folder is replaced as a whole when all is done. Raises CheckpointError for a
     QAT grid and for a folder that was not made by this converter.
     """
+    settle(folder)
     record = _record(folder)
     _refuse_grids(record)
     if tokens is None:
@@ -76,7 +78,7 @@ def refine_dwq(
     valid = pieces[::HELD_OUT]
     train = [piece for i, piece in enumerate(pieces) if i % HELD_OUT]
     if min(len(valid), len(train)) < batch_size:
-        raise ValueError(
+        raise DataError(
             f"{len(pieces)} sequences are too few to train on: give more text."
         )
     before = compare(source, folder, tokens=valid)
@@ -84,14 +86,32 @@ def refine_dwq(
     shutil.rmtree(work, ignore_errors=True)
     try:
         trained = _trained(source, folder, train, valid, learning_rate, batch_size)
-        _write(folder, work, trained)
+        with explained(work):
+            _write(folder, work, trained)
         after = compare(source, work, tokens=valid)
         kept = after.kl_mean < before.kl_mean
         if kept:
-            _take_place(work, folder, record, len(train), after)
+            with explained(work):
+                _take_place(work, folder, record, len(train), after)
         return Refined(before, after, kept)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def settle(folder: Path) -> None:
+    """Ends what a refinement left that was killed while it changed the folder."""
+    old = _unrefined(folder)
+    if old.is_dir():
+        shutil.rmtree(old) if folder.is_dir() else os.replace(old, folder)
+
+
+def is_refined(folder: Path) -> bool:
+    """Whether a conversion was refined already. Raises CheckpointError."""
+    return "refined" in _record(folder)
+
+
+def _unrefined(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".unrefined")
 
 
 def _record(folder: Path) -> dict[str, Any]:
@@ -203,7 +223,7 @@ def _take_place(
     text = json.dumps(record | {"files": files, "refined": refined}, indent=2)
     (work / RECORD).write_text(text + "\n", encoding="utf-8")
     write_card(work, fidelity.as_dict())
-    old = folder.with_name(folder.name + ".unrefined")
+    old = _unrefined(folder)
     os.replace(folder, old)
     os.replace(work, folder)
     shutil.rmtree(old)

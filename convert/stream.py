@@ -22,14 +22,16 @@ from mlx_gemma4.errors import CheckpointError
 from . import qat
 from .journal import Done, Journal
 from .plan import PLE_TABLE, Source, TensorPlan
-from .quantize import DTYPES, encode
-from .reader import Reader
+from .quantize import DTYPES, encode, encode_fitted, is_fitted
+from .reader import Reader, is_finite
 from .shards import Shard, targets
 from .writer import ShardFile, verified
 
-# Bytes of weights per block, and blocks in flight. Fast caches are small.
-BLOCK = 16 * 2**20
+# Bytes of weights per block. Fast caches are small.
+BLOCK = 8 * 2**20
+# Blocks being computed at once. MLX on a GPU takes them one after the other.
 IN_FLIGHT = 2
+WORKERS = min(8, os.cpu_count() or 1)
 # Half of all weights in E2B, and the least sensitive: fitting would double the time.
 UNFITTED = (PLE_TABLE,)
 CACHE = 64 * 2**20  # bytes of freed buffers that MLX may keep
@@ -168,24 +170,45 @@ def blocks(tensor: TensorPlan, limit: int) -> Iterator[Block]:
     for half, module in enumerate(tensor.modules):
         for expert in range(experts):
             first, to = (expert * halves + half) * run, expert * run
-            for start in range(0, run, limit):
-                count = min(limit, run - start)
-                yield Block(module, first + start, to + start, count)
+            pieces = -(-run // limit)
+            for i in range(pieces):  # of equal size, so that no thread waits long
+                start, end = run * i // pieces, run * (i + 1) // pieces
+                yield Block(module, first + start, to + start, end - start)
 
 
 def _computed(tensor: TensorPlan, reader: Reader, limit: int) -> Iterator[Computed]:
     """The blocks in order, with the next ones being read and computed meanwhile."""
-    waiting: deque[Computed] = deque()
-    with ThreadPoolExecutor(1) as pool:
-        for i, read in enumerate(_ahead(tensor, reader, limit, pool)):
-            with _stream(i):
-                done = _compute(tensor, read)
-                arrays = done.parts.values()
-                mx.async_eval([a for a in arrays if isinstance(a, mx.array)])
-            waiting.append(done)
-            if len(waiting) >= IN_FLIGHT:
-                yield waiting.popleft()
-    yield from waiting
+    waiting: deque[Callable[[], Computed]] = deque()
+    fitted = _is_fitted(tensor)
+    with ThreadPoolExecutor(1) as readers, ThreadPoolExecutor(WORKERS) as workers:
+        for i, read in enumerate(_ahead(tensor, reader, limit, readers)):
+            if fitted:
+                waiting.append(workers.submit(_fit, tensor, read).result)
+            else:
+                waiting.append(_begun(tensor, read, i))
+            if len(waiting) >= (WORKERS + 1 if fitted else IN_FLIGHT):
+                yield waiting.popleft()()
+        for done in waiting:
+            yield done()
+
+
+def _is_fitted(tensor: TensorPlan) -> bool:
+    plain = tensor.grid is None and tensor.kind not in UNFITTED
+    return plain and tensor.packing is not None and is_fitted(tensor.packing)
+
+
+def _fit(tensor: TensorPlan, read: Read) -> Computed:
+    assert tensor.packing is not None
+    parts = encode_fitted(read.raw[0], tensor.packing, DTYPES[tensor.dtype])
+    return Computed(read.block, parts, read.finite)
+
+
+def _begun(tensor: TensorPlan, read: Read, number: int) -> Callable[[], Computed]:
+    with _stream(number):
+        done = _compute(tensor, read)
+        arrays = done.parts.values()
+        mx.async_eval([a for a in arrays if isinstance(a, mx.array)])
+    return lambda: done
 
 
 def _ahead(
@@ -240,27 +263,10 @@ def _compute(tensor: TensorPlan, read: Read) -> Computed:
     if tensor.packing is None:
         return Computed(block, {"": arrays[0].astype(dtype)}, True)
     if tensor.grid is None:
-        parts = encode(arrays[0], tensor.packing, dtype, tensor.kind not in UNFITTED)
+        parts = encode(arrays[0], tensor.packing, dtype)
         return Computed(block, parts, read.finite)
     parts, on_grid, groups = qat.encode(roles, tensor.packing, tensor.grid, dtype)
     return Computed(block, parts, read.finite, on_grid, groups)
-
-
-# The bits of infinity; what is not finite has them or more, but for the sign.
-INFINITY = {"BF16": 0x7F80, "F16": 0x7C00, "F32": 0x7F800000}
-
-
-def is_finite(raw: np.ndarray, dtype: str) -> bool:
-    """Whether no weight is NaN or infinite; comparing bits costs a tenth of asking."""
-    if dtype not in INFINITY:
-        return True
-    bits = raw.view(f"<u{raw.itemsize}")
-    return not bits.size or int((bits & ~_sign(raw)).max()) < INFINITY[dtype]
-
-
-def _sign(raw: np.ndarray) -> np.unsignedinteger:
-    bits = np.dtype(f"<u{raw.itemsize}").type
-    return bits(1 << (8 * raw.itemsize - 1))
 
 
 def as_array(raw: np.ndarray, source: Source) -> mx.array:

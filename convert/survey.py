@@ -18,9 +18,10 @@ from mlx_gemma4.packing import Packing
 from mlx_gemma4.weights import FLOATS, plan_weights
 
 from . import names, qat
+from .errors import RecipeError
 from .mixed import mix
 from .plan import ATTENTION, EXPERTS, MLP, NORM, Joined, Plan, Source, TensorPlan
-from .recipes import MIXED, Override, Recipe, RecipeError, affine, fitted, named
+from .recipes import MIXED, Override, Recipe, affine, fitted, named
 
 # Share of groups on the trained grid above which a tensor is imported on it.
 ON_GRID = 0.5

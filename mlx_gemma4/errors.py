@@ -17,5 +17,9 @@ class MediaError(ValueError):
     """A picture, recording or video that cannot be read or is not understood."""
 
 
+class DataError(ValueError):
+    """Examples or text of the user's own that cannot be used."""
+
+
 class CacheError(ValueError):
     """A rollback or restore that could not be exact, and was therefore refused."""

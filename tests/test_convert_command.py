@@ -12,7 +12,7 @@ from command import Runner, Terminal
 
 from mlx_gemma4.cli.convert import convert
 from mlx_gemma4.cli.transfer import Bar, duration
-from mlx_gemma4.convert import hub, job
+from mlx_gemma4.convert import check, hub, job, refine
 
 
 @pytest.fixture
@@ -24,7 +24,13 @@ def test_dry_run(gemma4: Runner, demo_folder: Path) -> None:
     """The plan of the demo, without its weights being read or anything written."""
     done = gemma4("convert", "demo", "--dry-run")
     assert done.returncode == 0 and not done.stderr
-    for words in ("embedding", "6 bits, groups of 128", "bfloat16", "total", "Memory"):
+    for words in (
+        "embedding",
+        "6 bits, groups of 128",
+        "bfloat16",
+        "total",
+        "table on disk",
+    ):
         assert words in done.stdout
     assert not list(gemma4.folder.iterdir())
 
@@ -97,6 +103,13 @@ def test_damage_is_found(gemma4: Runner, source: Path) -> None:
         (("demo", "--check", "out"), 2, "takes no other"),
         (("demo", "out", "--source-for-check", "demo"), 2, "belongs to --check"),
         (("--check", "nowhere/"), 3, "neither a folder"),
+        (("--check", "x", "--upload", "me/x"), 2, "takes no other"),
+        (("--check", "x", "--recipe", "8bit"), 2, "takes no other"),
+        (("--check", "x", "--data", "x"), 2, "needs --source-for-check"),
+        (("demo", "--dry-run", "--upload", "me/x"), 2, "--dry-run converts nothing"),
+        (("demo", "out", "--data", "x"), 2, "belongs to --refine"),
+        (("demo", "out", "--private"), 2, "belongs to --upload"),
+        (("demo", "out", "--refine", "dwq", "--data", "x"), 5, "x cannot be read"),
         (("demo", "here"), 1, "not empty"),
     ],
 )
@@ -151,6 +164,36 @@ def test_stopped(
         convert(str(source), tmp_path / "out")
     assert caught.value.exit_code == 130
     assert "run it again to go on" in capsys.readouterr().err
+
+
+def test_refines_what_was_converted_before(
+    source: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Also after a stop between the two; but not a second time."""
+    seen: list[tuple[Path, Path, list[list[int]]]] = []
+
+    def refine_dwq(
+        source: Path, folder: Path, *, tokens: list[list[int]]
+    ) -> refine.Refined:
+        seen.append((source, folder, tokens))
+        record = json.loads((folder / "conversion.json").read_text())
+        (folder / "conversion.json").write_text(json.dumps(record | {"refined": {}}))
+        return refine.Refined(figures, figures, kept=True)
+
+    figures = check.Fidelity(1, 0.5, 0.5, 0.5, 0.5, 1.0, 2.0, 2.0)
+    monkeypatch.setattr(refine, "refine_dwq", refine_dwq)
+    out, text = tmp_path / "out", tmp_path / "mine.txt"
+    text.write_text("What is the capital of France?")
+    convert(str(source), out)
+    assert not seen
+    for _ in range(2):
+        convert(str(source), out, refine="dwq", data=text)
+    ((_, folder, tokens),) = seen
+    assert folder == out and len(tokens) == 1 and len(tokens[0]) > 5
+    assert "refined already" in capsys.readouterr().err
 
 
 def test_upload_after_conversion(

@@ -223,5 +223,28 @@ def test_small_disk_is_refused_before_any_work(
     with pytest.raises(OutputError, match="too small"):
         jobs.convert(source, tmp_path / "out")
     assert not list(tmp_path.iterdir())
-    with pytest.raises(OutputError, match="of download"):
-        output.check_space(tmp_path / "out", 100, downloads=2000)
+    with pytest.raises(OutputError, match="of result and .* of download"):
+        output.check_download(tmp_path / "out", 100, 950)
+    output.check_download(tmp_path / "out", 100, 850)
+
+
+def test_the_download_may_go_to_another_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = {"cache": 2000, "here": 150}
+
+    def usage(path: Path) -> Any:
+        return shutil._ntuple_diskusage(10**6, 0, free[path.name])
+
+    places = {name: tmp_path / name for name in free}
+    for place in places.values():
+        place.mkdir()
+    monkeypatch.setattr(output.shutil, "disk_usage", usage)
+    monkeypatch.setattr(output, "_device", lambda path: path.name)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", places["cache"] / "x")
+    out = places["here"] / "out"
+    output.check_download(out, 100, 1900)
+    with pytest.raises(OutputError, match="GB of download do not fit"):
+        output.check_download(out, 100, 2100)
+    with pytest.raises(OutputError, match="GB of result do not fit"):
+        output.check_download(out, 200, 100)

@@ -74,6 +74,19 @@ def test_a_refinement_that_does_not_help_is_dropped(source: Path, folder: Path) 
     assert [path.name for path in folder.parent.iterdir()] == ["folder"]
 
 
+@pytest.mark.parametrize("named", [False, True])
+def test_a_kill_between_the_two_renames_is_settled(named: bool, folder: Path) -> None:
+    before = contents(folder)
+    old = folder.with_name("folder.unrefined")
+    if named:
+        shutil.copytree(folder, old)
+    else:
+        folder.rename(old)
+    refine.settle(folder)
+    assert contents(folder) == before
+    assert [path.name for path in folder.parent.iterdir()] == ["folder"]
+
+
 @pytest.mark.parametrize("mark", ["qat", "grid"])
 def test_a_trained_grid_is_refused(source: Path, folder: Path, mark: str) -> None:
     path = folder / "conversion.json"

@@ -7,7 +7,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from mlx_gemma4.convert.quantize import encode
+from mlx_gemma4.convert import fit
 from mlx_gemma4.errors import CheckpointError
 from mlx_gemma4.packing import Packing
 
@@ -33,7 +33,7 @@ def test_values(source: Path, tmp_path: Path) -> None:
     jobs.convert(source, tmp_path / "out")
     before, after = (jobs.tensors(f) for f in (source, tmp_path / "out"))
     up = before[f"{HUB}.mlp.up_proj.weight"]
-    for part, array in encode(up, FOUR, mx.bfloat16).items():
+    for part, array in fit.quantize(up, FOUR.bits, FOUR.group_size)._asdict().items():
         assert mx.array_equal(after[f"{LAYER}.mlp.up_proj.{part}"], array)
     table = before["model.language_model.embed_tokens.weight"]
     for array, part in zip(

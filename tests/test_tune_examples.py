@@ -10,8 +10,8 @@ from PIL import Image
 
 from mlx_gemma4.chat import ChatTemplate
 from mlx_gemma4.config import Config
+from mlx_gemma4.errors import DataError
 from mlx_gemma4.processor import Processor
-from mlx_gemma4.tune.errors import DataError
 from mlx_gemma4.tune.examples import Encoder, passages
 from mlx_gemma4.tune.records import Record, record_from
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mlx_gemma4.tune.errors import DataError
+from mlx_gemma4.errors import DataError
 from mlx_gemma4.tune.files import read_data, read_records
 
 ASK = {"role": "user", "content": "Why?"}

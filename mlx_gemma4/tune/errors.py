@@ -5,10 +5,6 @@ from collections.abc import Sequence
 from ..errors import CheckpointError
 
 
-class DataError(ValueError):
-    """Training data that cannot be used; the message lists every bad line."""
-
-
 class AdapterError(CheckpointError):
     """An adapter that is missing, damaged, or made for another model."""
 

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
-from ..errors import ChatError, MediaError
+from ..errors import ChatError, DataError, MediaError
 from ..media import Media
 from ..processor import Inputs, Processor
-from .errors import DataError, listed_problems
+from .errors import listed_problems
 from .masks import EMPTY_THOUGHT, END, TURN, Marks, learned
 from .records import Record
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from .errors import DataError, listed_problems
+from ..errors import DataError
+from .errors import listed_problems
 from .records import FIELDS, Record, record_from
 
 TEXT_SUFFIXES = (".txt", ".md")

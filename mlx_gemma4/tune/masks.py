@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..config import Config
+from ..errors import DataError
 from ..processor import Processor
-from .errors import DataError
 
 TURN, END = "<|turn>", "<turn|>"
 CALLED, ANSWERED = "<|tool_response>", "<tool_response|>"

@@ -11,8 +11,7 @@ from typing import Any
 
 from ..attachments import KINDS
 from ..chat import REASONING, plain_messages
-from ..errors import ChatError
-from .errors import DataError
+from ..errors import ChatError, DataError
 
 MEDIA_FIELDS = {"images": "image", "audio": "audio", "video": "video"}
 FIELDS = frozenset(

@@ -1,0 +1,72 @@
+"""A user's own text, as token sequences to compare or to train on."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mlx_gemma4.chat import ChatTemplate
+from mlx_gemma4.errors import ChatError, DataError
+from mlx_gemma4.tokenizer import Tokenizer
+
+LONGEST = 512  # tokens of a sequence; what is longer is cut, and nothing is lost
+
+
+def read_data(path: Path, model: Path) -> list[list[int]]:
+    """Sequences of at most `LONGEST` + 1 tokens, each after the one that begins a text.
+
+    path: plain text; or JSON lines (`.jsonl`) with "text", or with "messages" for the
+        chat template of the folder `model`.
+
+    Raises DataError that names the line.
+    """
+    try:
+        text = path.expanduser().read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text (byte {error.start}).") from None
+    tokenizer = Tokenizer(model)
+    if path.suffix == ".jsonl":
+        documents = _json_lines(path, text, model, tokenizer)
+    else:
+        documents = [tokenizer.encode(text)]
+    start = tokenizer.bos_token_id
+    found = [
+        [start, *document[at : at + LONGEST]]
+        for document in documents
+        for at in range(0, len(document), LONGEST)
+    ]
+    if not found:
+        raise DataError(f"{path} has no text.")
+    return found
+
+
+def _json_lines(
+    path: Path, text: str, model: Path, tokenizer: Tokenizer
+) -> list[list[int]]:
+    template = ChatTemplate.from_folder(model, tokenizer.bos_token, tokenizer.eos_token)
+    documents = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            written = _written(json.loads(line), template)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{path}, line {number}: {error}") from None
+        tokens = tokenizer.encode(written)
+        if tokens[:1] == [tokenizer.bos_token_id]:
+            tokens = tokens[1:]
+        documents.append(tokens)
+    return documents
+
+
+def _written(record: Any, template: ChatTemplate | None) -> str:
+    """The text of one line. Raises ValueError."""
+    if isinstance(record, Mapping) and isinstance(record.get("text"), str):
+        return record["text"]
+    if not isinstance(record, Mapping) or "messages" not in record:
+        raise ValueError('it has neither "text" nor "messages".')
+    if template is None:
+        raise ChatError("the model has no chat template for messages.")
+    return template.render(record["messages"], add_generation_prompt=False)
