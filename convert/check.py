@@ -150,12 +150,14 @@ def compare(
     texts: Sequence[str] | None = None,
     *,
     tokens: Sequence[Sequence[int]] | None = None,
+    dtype: mx.Dtype | None = None,
     advance: Advance = lambda count: None,
 ) -> Fidelity:
     """How far `converted` is from `source`, two local folders, on sample text.
 
     texts: None takes this module's own. tokens: sequences to predict instead of texts,
         each with its beginning-of-text token.
+    dtype: both models compute in; None is each one's own.
     advance: called with the number of positions that a model has read.
 
     Raises CheckpointError where the two do not share a vocabulary, OutputError where
@@ -169,10 +171,10 @@ def compare(
         raise ValueError("There is no text to compare on: two tokens are the least.")
     _check_room(4 * vocabulary * sum(len(sequence) - 1 for sequence in tokens))
     with tempfile.TemporaryFile() as spool:
-        _spool(load_model(source), tokens, spool, advance)
+        _spool(load_model(source, dtype), tokens, spool, advance)
         mx.clear_cache()
         spool.seek(0)
-        return _compared(load_model(converted), tokens, spool, advance)
+        return _compared(load_model(converted, dtype), tokens, spool, advance)
 
 
 def _check_room(needed: int) -> None:

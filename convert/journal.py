@@ -19,7 +19,7 @@ from .errors import OutputError
 from .plan import Plan
 
 NAME = "journal.jsonl"
-VERSION = 1
+VERSION = 2
 SAMPLES = 64  # pages of a file that its fingerprint looks at
 PAGE = 4096
 
