@@ -3,8 +3,8 @@
     python benchmarks/convert_kill.py [--gb 0.6] [--trials 20] [--seed 0]
 
 One undisturbed conversion is the reference. In every trial the process gets SIGKILL
-once to three times, at moments drawn from the length of the reference, with blocks of
-changing sizes; then it may end. Exit code 1 if a single file differs.
+once to three times, after a random share of the work and some milliseconds, with
+blocks of changing sizes; then it may end. Exit code 1 if a single file differs.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import hashlib
 import json
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -20,22 +21,29 @@ from pathlib import Path
 from convert_speed import ROOT, source
 
 SHARD_BYTES = 15 * 10**6  # many files, so that every stage of one is met
+DELAY = 0.1  # seconds
 BLOCKS = (2**20, 3_333_333, 8 * 2**20, 64 * 2**20)
 
 
 def convert(folder: Path, out: Path, block_bytes: int) -> None:
-    """What the killed process does; prints once that the work begins, once its end."""
+    """What the killed process does; prints the share that is done, then the end."""
     from mlx_gemma4.convert import job
     from mlx_gemma4.convert.survey import Wishes
 
-    plan = job.plan_folder(folder, Wishes(), "random")
-    print("begun", flush=True)
+    plan, done = job.plan_folder(folder, Wishes(), "random"), 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        print(done / plan.source_bytes, flush=True)
+
+    advance(0)
     result = job.run(
         folder,
         out,
         plan,
         "random",
-        lambda count: None,
+        advance,
         block_bytes=block_bytes,
         shard_bytes=SHARD_BYTES,
     )
@@ -44,18 +52,27 @@ def convert(folder: Path, out: Path, block_bytes: int) -> None:
 
 
 def start(folder: Path, out: Path, block_bytes: int) -> subprocess.Popen[str]:
-    """A conversion whose planning is over."""
     command = [sys.executable, __file__, "--work", folder, out, str(block_bytes)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout and process.stdout.readline() == "begun\n"
-    return process
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def kill(process: subprocess.Popen[str], share: float, delay: float) -> bool:
+    """Kills after that share of the work and so many seconds; whether in time."""
+    assert process.stdout
+    for line in process.stdout:
+        if line.startswith("{") or float(line) >= share:
+            break
+    time.sleep(delay)
+    process.kill()
+    process.communicate()
+    return process.returncode == -signal.SIGKILL
 
 
 def end(process: subprocess.Popen[str]) -> dict[str, bool]:
     said, _ = process.communicate()
     if process.returncode:
         raise SystemExit("A conversion failed; see above.")
-    return json.loads(said)
+    return json.loads(said.splitlines()[-1])
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -70,17 +87,12 @@ def clean(out: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def trial(
-    rng: random.Random, folder: Path, out: Path, seconds: float
-) -> tuple[int, dict[str, bool]]:
+def trial(rng: random.Random, folder: Path, out: Path) -> tuple[int, dict[str, bool]]:
     """Kills, then lets a conversion end. Returns the kills that came in time."""
     kills = 0
     for _ in range(rng.choice((1, 1, 2, 3))):
         process = start(folder, out, rng.choice(BLOCKS))
-        time.sleep(rng.uniform(0, seconds))
-        kills += process.poll() is None
-        process.kill()
-        process.communicate()
+        kills += kill(process, rng.uniform(0, 1), rng.uniform(0, DELAY))
     return kills, end(start(folder, out, rng.choice(BLOCKS)))
 
 
@@ -104,7 +116,7 @@ def main() -> None:
     rng, different = random.Random(options.seed), 0
     for number in range(options.trials):
         clean(out)
-        kills, state = trial(rng, folder, out, seconds)
+        kills, state = trial(rng, folder, out)
         same = (
             digests(out) == wanted and not out.with_name(out.name + ".partial").exists()
         )

@@ -20,7 +20,7 @@ from random import Random
 import mlx.core as mx
 from measure import THIS_PYTHON, has_module
 
-from mlx_gemma4.checkpoint import SIZES, read_tensors
+from mlx_gemma4.checkpoint import INDEX, SIZES, read_tensors
 from mlx_gemma4.convert import check, job
 from mlx_gemma4.convert.survey import Wishes
 from mlx_gemma4.errors import CheckpointError
@@ -35,6 +35,7 @@ PEERS = {
     "mlx-vlm": ("mlx_vlm", "from mlx_vlm.convert import convert"),
 }
 RUN = "; convert({source!r}, mlx_path={out!r}, quantize=True)"
+WIDTHS = (11, 11, 9, 9, 9, 8, 9)
 TOWERS = ("vision_tower", "audio_tower", "embed_vision", "embed_audio")
 
 
@@ -52,12 +53,19 @@ def held_out(folder: Path, count: int) -> list[list[int]]:
 
 
 def for_peers(source: Path, work: Path) -> Path:
-    """A copy that states the size of the vocabulary where mlx-lm reads it."""
+    """A copy with what the others need besides.
+
+    mlx-lm reads the size of the vocabulary at the top level; mlx-vlm takes towers to be
+    absent only where an index says so.
+    """
     folder = work / "source"
     shutil.copytree(source, folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config["vocab_size"] = config["text_config"]["vocab_size"]
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    tensors = read_tensors(folder)
+    index = {"metadata": {}, "weight_map": {n: t.file.name for n, t in tensors.items()}}
+    (folder / INDEX).write_text(json.dumps(index), encoding="utf-8")
     return folder
 
 
@@ -108,7 +116,8 @@ def main() -> None:
     tokens = held_out(source, options.count)
     positions = sum(len(sequence) - 1 for sequence in tokens)
     print(f"{len(tokens)} held-out conversations, {positions:,} predictions, float32")
-    print("           text bytes   all bytes   mean KL    median  99th pct     top-1       ppl")
+    heads = ("text bytes", "all bytes", "mean KL", "median", "99th pct", "top-1", "ppl")
+    print(" " * 8, *(h.rjust(w) for h, w in zip(heads, WIDTHS, strict=True)))
     with tempfile.TemporaryDirectory() as place_:
         work = Path(place_)
         ours(source, work / "ours")
