@@ -7,6 +7,8 @@ from functools import partial
 import mlx.core as mx
 import mlx.nn as nn
 
+from .kernels import Norm
+
 Elementwise = Callable[..., mx.array]
 
 
@@ -30,6 +32,10 @@ class RMSNorm(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         return mx.fast.rms_norm(x, self.weight, self.eps)
+
+    @property
+    def norm(self) -> Norm:
+        return Norm(self.weight)
 
 
 def rms_normalize(x: mx.array, eps: float) -> mx.array:

@@ -11,14 +11,16 @@ import mlx.nn as nn
 
 from ..cache import LayerCache
 from ..config import FULL, SLIDING, TextConfig
+from ..kernels import Norm, add_norms
 from ..layers import RMSNorm, geglu
 from ..rope import RoPE, Rotation
 from .attention import Attention, KeysValues
 from .masks import Mask, causal_mask, vision_window_mask, window_mask
 from .moe import Experts, Router
 from .per_layer import (
-    add_nothing,
-    add_per_layer_input,
+    FeedForward,
+    finish,
+    finish_with_per_layer_input,
     no_per_layer_inputs,
     per_layer_inputs,
 )
@@ -40,16 +42,31 @@ class MLP(nn.Module):
         return self.down_proj(geglu(self.gate_proj(x), self.up_proj(x)))
 
 
-def _dense(layer: "DecoderLayer", h: mx.array) -> mx.array:
-    return layer.mlp(layer.pre_feedforward_layernorm(h))
+def _norms_of_dense(layer: "DecoderLayer") -> list[Norm]:
+    return [layer.pre_feedforward_layernorm.norm]
 
 
-def _dense_and_experts(layer: "DecoderLayer", h: mx.array) -> mx.array:
-    tokens = h.reshape(-1, h.shape[-1])  # [T, hidden]
-    x = layer.pre_feedforward_layernorm_2(tokens)
-    sparse = layer.experts(x, *layer.router(tokens)).reshape(h.shape)
-    dense = layer.post_feedforward_layernorm_1(_dense(layer, h))
-    return dense + layer.post_feedforward_layernorm_2(sparse)
+def _norms_of_dense_and_experts(layer: "DecoderLayer") -> list[Norm]:
+    experts = [layer.pre_feedforward_layernorm_2.norm, layer.router.norm]
+    return [*_norms_of_dense(layer), *experts]
+
+
+def _dense(layer: "DecoderLayer", x: mx.array) -> FeedForward:
+    return [layer.mlp(x)], [layer.post_feedforward_layernorm.weight]
+
+
+def _dense_and_experts(
+    layer: "DecoderLayer", x: mx.array, for_experts: mx.array, for_router: mx.array
+) -> FeedForward:
+    tokens = for_experts.reshape(-1, x.shape[-1])  # [T, hidden]
+    chosen = layer.router.choose(for_router.reshape(tokens.shape))
+    sparse = layer.experts(tokens, *chosen).reshape(x.shape)
+    norms = (
+        layer.post_feedforward_layernorm_1,
+        layer.post_feedforward_layernorm_2,
+        layer.post_feedforward_layernorm,
+    )
+    return [layer.mlp(x), sparse], [norm.weight for norm in norms]
 
 
 class DecoderLayer(nn.Module):
@@ -65,29 +82,39 @@ class DecoderLayer(nn.Module):
         self.pre_feedforward_layernorm = RMSNorm(hidden, eps)
         self.post_feedforward_layernorm = RMSNorm(hidden, eps)
         self.layer_scalar = mx.ones((1,))
-        self._feed_forward = _dense
-        self._add_per_layer = add_nothing
+        self.eps = eps
+        self._norms, self._feed_forward = _norms_of_dense, _dense
+        self._finish = finish
         if config.enable_moe_block:
             self.router = Router(config)
             self.experts = Experts(config)
             self.post_feedforward_layernorm_1 = RMSNorm(hidden, eps)
             self.post_feedforward_layernorm_2 = RMSNorm(hidden, eps)
             self.pre_feedforward_layernorm_2 = RMSNorm(hidden, eps)
+            self._norms = _norms_of_dense_and_experts
             self._feed_forward = _dense_and_experts
         if size := config.hidden_size_per_layer_input:
             self.per_layer_input_gate = nn.Linear(hidden, size, bias=False)
             self.per_layer_projection = nn.Linear(size, hidden, bias=False)
             self.post_per_layer_input_norm = RMSNorm(hidden, eps)
-            self._add_per_layer = add_per_layer_input
+            self._finish = finish_with_per_layer_input
 
     def __call__(
-        self, h: mx.array, attended: mx.array, per_layer_input: mx.array | None
-    ) -> mx.array:
-        """The layer behind its attention: all arguments and the result [B, L, …]."""
-        h = h + self.post_attention_layernorm(attended)
-        h = h + self.post_feedforward_layernorm(self._feed_forward(self, h))
-        h = self._add_per_layer(self, h, per_layer_input)
-        return h * self.layer_scalar
+        self,
+        h: mx.array,
+        attended: mx.array,
+        per_layer_input: mx.array | None,
+        following: Sequence[Norm] = (),
+    ) -> tuple[mx.array, list[mx.array]]:
+        """The layer behind its attention: all arguments and results [B, L, …].
+
+        Also returns the result's norms that are asked for: what comes next, the norm
+        of another layer or of the model, is often computed with the sum before it.
+        """
+        after = [self.post_attention_layernorm.weight]
+        h, normed = add_norms(h, [attended], after, self.eps, norms=self._norms(self))
+        feed_forward = self._feed_forward(self, *normed)
+        return self._finish(self, h, feed_forward, per_layer_input, following)
 
 
 class TextModel(nn.Module):
@@ -144,8 +171,10 @@ class TextModel(nn.Module):
         masks = self._masks(tokens.shape[1], offset, cache is not None, blocks)
         turns = self.rotations(offset, tokens.shape[1], h.dtype)
         kv: dict[int, KeysValues] = {}
+        norms = [*(layer.input_layernorm for layer in self.layers[1:]), self.norm]
+        x = self.layers[0].input_layernorm(h)
         for i, layer in enumerate(self.layers):
-            attention, x = layer.self_attn, layer.input_layernorm(h)
+            attention = layer.self_attn
             kind = self.config.layer_types[i]
             if attention.has_own_kv:
                 own = cache[i] if cache else None
@@ -155,8 +184,8 @@ class TextModel(nn.Module):
                 h, x, inputs = h[:, -1:], x[:, -1:], [_last(y) for y in inputs]
                 kv, masks = self._seen_by_last(kv), {SLIDING: None, FULL: None}
             attended = attention(x, turns[kind], kv[self.kv_sources[i]], masks[kind])
-            h = layer(h, attended, inputs[i])
-        return self.norm(h[:, -1:] if last_only else h)
+            h, (x,) = layer(h, attended, inputs[i], [norms[i].norm])
+        return x
 
     def rotations(
         self, offset: int, length: int, dtype: mx.Dtype

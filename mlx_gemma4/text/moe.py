@@ -4,6 +4,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ..config import TextConfig
+from ..kernels import Norm
 from ..layers import geglu
 
 # From this many (token, expert) pairs on, sorting the rows by expert pays: each
@@ -74,9 +75,18 @@ class Router(nn.Module):
         self.eps = config.rms_norm_eps
         self.root_size = config.hidden_size**-0.5
 
+    @property
+    def norm(self) -> Norm:
+        """Of the hidden state, before `choose`."""
+        return Norm(self.scale, self.root_size)
+
     def __call__(self, x: mx.array) -> tuple[mx.array, mx.array]:
         """`x` [T, hidden] -> experts [T, K] and their weights [T, K]."""
-        scores = self.proj(mx.fast.rms_norm(x, self.scale * self.root_size, self.eps))
+        return self.choose(mx.fast.rms_norm(x, self.scale * self.root_size, self.eps))
+
+    def choose(self, x: mx.array) -> tuple[mx.array, mx.array]:
+        """The same of `x` that is normed already."""
+        scores = self.proj(x)
         chosen = mx.argpartition(scores, kth=-self.top_k, axis=-1)[:, -self.top_k :]
         chosen = mx.stop_gradient(chosen)
         logits = mx.take_along_axis(scores, chosen, axis=-1).astype(mx.float32)

@@ -4,14 +4,19 @@ Its token part comes from a table of its own, its context part from the token em
 each layer gates its slice by the hidden state and adds it to the residual.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import mlx.core as mx
 
+from ..kernels import Norm, add_norms
 from ..layers import geglu
 
 if TYPE_CHECKING:
     from .decoder import DecoderLayer, TextModel
+
+# What a feed-forward network gives, as `add_norms` takes it: parts and weights.
+FeedForward = tuple[list[mx.array], list[mx.array]]
 
 
 def per_layer_inputs(
@@ -38,16 +43,30 @@ def no_per_layer_inputs(
     return [None] * model.config.num_hidden_layers
 
 
-def add_per_layer_input(
-    layer: "DecoderLayer", h: mx.array, per_layer_input: mx.array | None
-) -> mx.array:
-    """`h` [B, L, hidden] plus the gated and projected input of this layer."""
+def finish(
+    layer: "DecoderLayer",
+    h: mx.array,
+    feed_forward: FeedForward,
+    per_layer_input: mx.array | None,
+    following: Sequence[Norm],
+) -> tuple[mx.array, list[mx.array]]:
+    """The end of a layer without per-layer input: `h` [B, L, hidden] with what its
+    feed-forward network gave, and the norms `following` it."""
+    return add_norms(h, *feed_forward, layer.eps, layer.layer_scalar, following)
+
+
+def finish_with_per_layer_input(
+    layer: "DecoderLayer",
+    h: mx.array,
+    feed_forward: FeedForward,
+    per_layer_input: mx.array | None,
+    following: Sequence[Norm],
+) -> tuple[mx.array, list[mx.array]]:
+    """The same with the gated and projected input of this layer."""
     assert per_layer_input is not None
+    h, _ = add_norms(h, *feed_forward, layer.eps)
     gated = geglu(layer.per_layer_input_gate(h), per_layer_input)
-    return h + layer.post_per_layer_input_norm(layer.per_layer_projection(gated))
-
-
-def add_nothing(
-    layer: "DecoderLayer", h: mx.array, per_layer_input: mx.array | None
-) -> mx.array:
-    return h
+    projected = layer.per_layer_projection(gated)
+    weights = [layer.post_per_layer_input_norm.weight]
+    scalar = layer.layer_scalar
+    return add_norms(h, [projected], weights, layer.eps, scalar, following)

@@ -80,7 +80,7 @@ def generated_source(
     return found[1]
 
 
-@dataclass
+@dataclass(eq=False)
 class MetalCpu:
     """Where compiled kernels are kept, and how kernels run."""
 

@@ -1,0 +1,11 @@
+"""Metal kernels for decoding: NAME.py with its plain-MLX twin, and NAME.metal.
+
+Each kernel does in one launch what MLX does in several, for a few rows at a time. All
+are off unless `GEMMA4_KERNELS` asks for them (see launch.py), and always off where
+there is no Metal; their twins then run instead.
+"""
+
+from .launch import NAMES, enabled, using
+from .norms import Norm, add_norms
+
+__all__ = ["NAMES", "Norm", "add_norms", "enabled", "using"]

@@ -1,0 +1,146 @@
+"""Which kernels run, and how they are launched.
+
+`GEMMA4_KERNELS` is `off` (also when unset), `on`, or names with commas between them.
+Kernels stay off by default: no gain was measured on an Apple GPU yet.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from importlib.resources import files
+from typing import Any
+
+import mlx.core as mx
+
+NAMES = ("norms",)
+DTYPES = (mx.float32, mx.float16, mx.bfloat16)
+# Rows up to which a kernel is used: decoding, and checking a few drafted tokens.
+MOST_ROWS = 16
+
+Launcher = Callable[..., list[mx.array]]
+Output = tuple[Sequence[int], mx.Dtype]
+
+
+@dataclass(frozen=True)
+class Switch:
+    """The kernels that are on, and what makes them from source."""
+
+    names: frozenset[str]
+    make: Callable[..., Launcher]
+
+
+_chosen: list[Switch] = []  # by `using`, the innermost last
+
+
+def parse(setting: str) -> frozenset[str]:
+    """The names in a value of GEMMA4_KERNELS. Raises ValueError for unknown ones."""
+    if setting.strip() in ("", "off"):
+        return frozenset()
+    if setting.strip() == "on":
+        return frozenset(NAMES)
+    names = frozenset(name.strip() for name in setting.split(","))
+    if unknown := sorted(names - set(NAMES)):
+        raise ValueError(
+            f"GEMMA4_KERNELS: no kernel is called {unknown[0]!r}. "
+            f"Use off, on, or some of: {', '.join(NAMES)}."
+        )
+    return names
+
+
+@cache
+def _from_environment() -> Switch:
+    names = parse(os.environ.get("GEMMA4_KERNELS", "off"))
+    make: Any = mx.fast.metal_kernel
+    return Switch(names if mx.metal.is_available() else frozenset(), make)
+
+
+def _switch() -> Switch:
+    return _chosen[-1] if _chosen else _from_environment()
+
+
+def enabled(name: str) -> bool:
+    """Whether kernel `name` is to be used."""
+    return name in _switch().names
+
+
+@contextmanager
+def using(*names: str, make: Callable[..., Launcher] | None = None) -> Iterator[None]:
+    """Use exactly the kernels `names` meanwhile, whatever the environment says.
+
+    make: in place of `mx.fast.metal_kernel`, for tests without Metal.
+    """
+    metal: Any = mx.fast.metal_kernel
+    _chosen.append(Switch(parse(",".join(names)), make or metal))
+    try:
+        yield
+    finally:
+        _chosen.pop()
+
+
+@cache
+def source(name: str) -> str:
+    """The Metal text of a file of this package."""
+    return (files("mlx_gemma4.kernels") / f"{name}.metal").read_text()
+
+
+@lru_cache(maxsize=256)
+def constants(*values: float) -> mx.array:
+    """Numbers for a kernel, made once: float32, in Metal's constant memory if few."""
+    return mx.array(values, mx.float32)
+
+
+@lru_cache(maxsize=256)
+def _kernel(
+    make: Callable[..., Launcher],
+    name: str,
+    defines: str,
+    inputs: tuple[str, ...],
+    outputs: tuple[str, ...],
+) -> Launcher:
+    words = defines.split()
+    header = "".join(f"#define {word.replace('=', ' ')}\n" for word in words)
+    full_name = "_".join(["gemma4", name, *words]).replace("=", "")
+    text = source(name)
+    return make(full_name, inputs, outputs, text, header=header + source("reduce"))
+
+
+def launch(
+    name: str,
+    inputs: Mapping[str, mx.array],
+    outputs: Mapping[str, Output],
+    *,
+    grid: tuple[int, int, int],
+    threadgroup: tuple[int, int, int],
+    template: Sequence[tuple[str, Any]],
+    defines: str = "",
+) -> list[mx.array]:
+    """Run NAME.metal on `inputs`; returns `outputs`, given as shape and dtype.
+
+    grid, threadgroup: in threads.
+    template: types and numbers the kernel is compiled for.
+    defines: `WORD` or `WORD=value`, with spaces between, for its preprocessor.
+    """
+    kernel = _kernel(_switch().make, name, defines, tuple(inputs), tuple(outputs))
+    return kernel(
+        inputs=list(inputs.values()),
+        output_shapes=[tuple(shape) for shape, _ in outputs.values()],
+        output_dtypes=[dtype for _, dtype in outputs.values()],
+        grid=grid,
+        threadgroup=threadgroup,
+        template=list(template),
+    )
+
+
+def differentiable(
+    kernel: Callable[..., list[mx.array]], twin: Callable[..., list[mx.array]]
+) -> Callable[..., list[mx.array]]:
+    """`kernel` with the gradient of `twin`; both take and return floating arrays."""
+    function: Any = mx.custom_function(kernel)
+
+    @function.vjp
+    def _(primals: Any, cotangents: Any, outputs: Any) -> Any:
+        return mx.vjp(twin, list(primals), list(cotangents))[1]
+
+    return function

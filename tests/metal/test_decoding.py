@@ -1,0 +1,50 @@
+"""A tiny model of each real shape decodes the same with all kernels on."""
+
+from collections import Counter
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+import pytest
+import tiny
+from checks import Cpu
+
+from mlx_gemma4.kernels import NAMES, using
+from mlx_gemma4.model import Gemma4
+
+SHAPES = ("E2B", "E4B", "26B-A4B", "31B")
+# Of each layer, and how many there are.
+LAUNCHES = {
+    "E2B": (10, {"norms": 3}),
+    "E4B": (12, {"norms": 3}),
+    "26B-A4B": (6, {"norms": 2}),
+    "31B": (6, {"norms": 2}),
+}
+
+
+def model(variant: str) -> Gemma4:
+    """With 4-bit experts, where there are any."""
+    if variant != "26B-A4B":
+        return tiny.build(variant, 7)
+    made = tiny.build(variant, 7, moe_intermediate_size=32)
+    for layer in made.layers:
+        nn.quantize(layer.experts, group_size=32, bits=4)
+    return made
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("variant", SHAPES)
+def test_a_step_equals_the_plain_one(cpu: Cpu, variant: str, rows: int) -> None:
+    made, harness = model(variant), cpu()
+    tokens = mx.array([tiny.random_tokens(10 + rows, 6)])
+    results = []
+    for names in ((), NAMES):
+        cache = made.make_cache()
+        made(tokens[:, :10], cache)
+        with using(*names, make=harness.metal_kernel):
+            results.append(made(tokens[:, 10:], cache))
+    np.testing.assert_allclose(results[1], results[0], atol=1e-4)
+    layers, each = LAUNCHES[variant]
+    expected = {f"gemma4_{name}": layers * count for name, count in each.items()}
+    ours = Counter("_".join(name.split("_")[:2]) for name in harness.launches)
+    assert ours == expected
