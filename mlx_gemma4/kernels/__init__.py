@@ -7,5 +7,6 @@ there is no Metal; their twins then run instead.
 
 from .launch import NAMES, enabled, using
 from .norms import Norm, add_norms
+from .router import choose_experts
 
-__all__ = ["NAMES", "Norm", "add_norms", "enabled", "using"]
+__all__ = ["NAMES", "Norm", "add_norms", "choose_experts", "enabled", "using"]

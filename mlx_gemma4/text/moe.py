@@ -4,7 +4,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ..config import TextConfig
-from ..kernels import Norm
+from ..kernels import Norm, choose_experts
 from ..layers import geglu
 
 # From this many (token, expert) pairs on, sorting the rows by expert pays: each
@@ -86,11 +86,8 @@ class Router(nn.Module):
 
     def choose(self, x: mx.array) -> tuple[mx.array, mx.array]:
         """The same of `x` that is normed already."""
-        scores = self.proj(x)
-        chosen = mx.argpartition(scores, kth=-self.top_k, axis=-1)[:, -self.top_k :]
-        chosen = mx.stop_gradient(chosen)
-        logits = mx.take_along_axis(scores, chosen, axis=-1).astype(mx.float32)
-        weights = mx.softmax(logits, axis=-1) * self.per_expert_scale[chosen]
+        scores, scale = self.proj(x), self.per_expert_scale
+        chosen, weights = choose_experts(scores, scale, self.top_k)
         return chosen, weights.astype(x.dtype)
 
 
