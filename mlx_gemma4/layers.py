@@ -7,8 +7,6 @@ from functools import partial
 import mlx.core as mx
 import mlx.nn as nn
 
-from .kernels import Norm
-
 Elementwise = Callable[..., mx.array]
 
 
@@ -32,10 +30,6 @@ class RMSNorm(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         return mx.fast.rms_norm(x, self.weight, self.eps)
-
-    @property
-    def norm(self) -> Norm:
-        return Norm(self.weight)
 
 
 def rms_normalize(x: mx.array, eps: float) -> mx.array:

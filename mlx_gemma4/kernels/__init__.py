@@ -5,8 +5,19 @@ are off unless `GEMMA4_KERNELS` asks for them (see launch.py), and always off wh
 there is no Metal; their twins then run instead.
 """
 
+from .experts import Affine, experts, experts_fit
 from .launch import NAMES, enabled, using
 from .norms import Norm, add_norms
 from .router import choose_experts
 
-__all__ = ["NAMES", "Norm", "add_norms", "choose_experts", "enabled", "using"]
+__all__ = [
+    "NAMES",
+    "Affine",
+    "Norm",
+    "add_norms",
+    "choose_experts",
+    "enabled",
+    "experts",
+    "experts_fit",
+    "using",
+]

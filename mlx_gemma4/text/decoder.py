@@ -43,12 +43,12 @@ class MLP(nn.Module):
 
 
 def _norms_of_dense(layer: "DecoderLayer") -> list[Norm]:
-    return [layer.pre_feedforward_layernorm.norm]
+    return [Norm(layer.pre_feedforward_layernorm.weight)]
 
 
 def _norms_of_dense_and_experts(layer: "DecoderLayer") -> list[Norm]:
-    experts = [layer.pre_feedforward_layernorm_2.norm, layer.router.norm]
-    return [*_norms_of_dense(layer), *experts]
+    experts = Norm(layer.pre_feedforward_layernorm_2.weight)
+    return [*_norms_of_dense(layer), experts, layer.router.norm]
 
 
 def _dense(layer: "DecoderLayer", x: mx.array) -> FeedForward:
@@ -184,7 +184,7 @@ class TextModel(nn.Module):
                 h, x, inputs = h[:, -1:], x[:, -1:], [_last(y) for y in inputs]
                 kv, masks = self._seen_by_last(kv), {SLIDING: None, FULL: None}
             attended = attention(x, turns[kind], kv[self.kv_sources[i]], masks[kind])
-            h, (x,) = layer(h, attended, inputs[i], [norms[i].norm])
+            h, (x,) = layer(h, attended, inputs[i], [Norm(norms[i].weight)])
         return x
 
     def rotations(

@@ -4,7 +4,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ..config import TextConfig
-from ..kernels import Norm, choose_experts
+from ..kernels import Affine, Norm, choose_experts, enabled, experts, experts_fit
 from ..layers import geglu
 
 # From this many (token, expert) pairs on, sorting the rows by expert pays: each
@@ -103,6 +103,9 @@ class Experts(nn.Module):
 
     def __call__(self, x: mx.array, chosen: mx.array, weights: mx.array) -> mx.array:
         """`x` [T, hidden], `chosen` and `weights` [T, K] -> [T, hidden]."""
+        gate_up, down = _affine(self.gate_up_proj), _affine(self.down_proj)
+        if gate_up and down and experts_fit(x, gate_up, down):
+            return experts(x, chosen, weights, gate_up, down)
         T, K = chosen.shape
         if T * K < SORT_FROM:
             y = self._forward(x[:, None, None], chosen, in_order=False)  # [T, K, 1, h]
@@ -116,6 +119,18 @@ class Experts(nn.Module):
     def _forward(self, x: mx.array, experts: mx.array, in_order: bool) -> mx.array:
         gate, up = mx.split(self.gate_up_proj(x, experts, in_order), 2, axis=-1)
         return self.down_proj(geglu(gate, up), experts, in_order)
+
+
+def _affine(linear: nn.Module) -> Affine | None:
+    """What the kernels can take of a map; None if they are off, or it is another."""
+    if not enabled("experts"):
+        return None
+    if not isinstance(linear, QuantizedExpertLinear) or linear.biases is None:
+        return None
+    if linear.mode != "affine" or linear.group_size is None or linear.bits is None:
+        return None
+    weights = linear.weight, linear.scales, linear.biases
+    return Affine(*weights, linear.group_size, linear.bits)
 
 
 def _weighted_sum(y: mx.array, weights: mx.array) -> mx.array:

@@ -17,7 +17,7 @@ SHAPES = ("E2B", "E4B", "26B-A4B", "31B")
 LAUNCHES = {
     "E2B": (10, {"norms": 3}),
     "E4B": (12, {"norms": 3}),
-    "26B-A4B": (6, {"norms": 2, "router": 1}),
+    "26B-A4B": (6, {"norms": 2, "router": 1, "experts": 2}),
     "31B": (6, {"norms": 2}),
 }
 
