@@ -1,0 +1,56 @@
+"""How many launches a decoded token takes, by the committed count."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parent.parent / "benchmarks/launches.py"
+
+pytestmark = pytest.mark.skipif(
+    not SCRIPT.is_file(), reason="benchmarks/ is not beside the tests"
+)
+
+
+def run(*arguments: str) -> str:
+    command = [sys.executable, str(SCRIPT), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture(scope="module")
+def moe() -> dict[str, Any]:
+    return json.loads(run("--models", "26B-A4B", "--json"))["26B-A4B"]
+
+
+def test_the_kernels_halve_the_launches_of_the_moe(moe: dict[str, Any]) -> None:
+    launches = moe["launches"]
+    assert launches["all"] <= launches["mlx-lm"] / 2
+
+
+def test_what_each_kernel_replaces(moe: dict[str, Any]) -> None:
+    """Of 30 layers each: norms and sums, choosing experts, and running them."""
+    launches, primitives = moe["launches"], moe["primitives"]
+    removed = {k: launches["plain"] - launches[k] for k in launches}
+    assert removed["norms"] == 10 * 30
+    assert removed["router"] == 7 * 30
+    assert removed["experts"] == 4 * 30
+    assert primitives["plain"]["GatherQMM"] == 2 * 30
+    assert "GatherQMM" not in primitives["experts"]
+
+
+def test_bytes_are_those_of_the_published_shape(moe: dict[str, Any]) -> None:
+    """Eight of 128 experts, and the whole vocabulary once, at 4.5 bits a weight."""
+    width, vocabulary = 2816, 262144
+    experts = 30 * 8 * 3 * width * 704
+    head = vocabulary * width
+    assert moe["weight_bytes"] > (experts + head) * 4.5 / 8
+    sliding, full = 25 * 8 * 256 * 512, 5 * 2 * 512 * 512
+    assert moe["cache_bytes"] == 2 * 2 * (sliding + full)
+
+
+def test_the_table_has_a_row_for_each_model() -> None:
+    lines = run("--models", "31B").splitlines()
+    assert sum(line.startswith("31B") for line in lines) == 3
