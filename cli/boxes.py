@@ -19,6 +19,8 @@ FORMAT = (
     'and "label", a short name.'
 )
 UNNAMED = "object"
+KEY = re.compile(r"""["']box_2d["']\s*:""")
+SPARE_COMMA = re.compile(r",(\s*[\]}])")
 
 
 @dataclass(frozen=True)
@@ -54,23 +56,21 @@ def find_boxes(answer: str) -> tuple[list[Box], int]:
     """The boxes in an answer, and how many were there that cannot be used.
 
     The JSON may stand in a code fence or between sentences, bare, in a list, or inside
-    another object, and may end early: what is complete counts. Ends in the wrong order
-    are swapped; ends beyond the grid are brought to its edge.
+    another object, with commas too many, and may end early: what is complete counts.
+    Ends in the wrong order are swapped; ends beyond the grid are brought to its edge.
     """
-    boxes, unusable = [], 0
-    for value in json_values(answer):
-        for entry in entries(value):
-            box = as_box(entry)
-            if box is None:
-                unusable += 1
-            else:
-                boxes.append(box)
-    return boxes, unusable
+    found = [as_box(entry) for value in json_values(answer) for entry in entries(value)]
+    boxes = [box for box in found if box is not None]
+    # Counted in the text, since what is no JSON or was cut off has no entry.
+    written = max(len(found), len(KEY.findall(answer)))
+    return boxes, written - len(boxes)
 
 
 def json_values(text: str) -> Iterator[Any]:
     """Every whole JSON object in a text, the outermost that can be read."""
     decoder, end = json.JSONDecoder(), 0
+    if any(KEY.finditer(text)):
+        text = SPARE_COMMA.sub(r"\1", text)
     for match in re.finditer(r"\{", text):
         if match.start() < end:
             continue
@@ -99,9 +99,12 @@ def as_box(entry: dict[str, Any]) -> Box | None:
     numbers = entry["box_2d"]
     if not isinstance(numbers, list) or len(numbers) != 4:
         return None
-    if not all(type(n) in (int, float) and math.isfinite(n) for n in numbers):
+    # An int may be too large for a float; infinity and NaN are none of Gemma's.
+    if not all(
+        type(n) is int or type(n) is float and math.isfinite(n) for n in numbers
+    ):
         return None
-    top, left, bottom, right = (min(max(n / GRID, 0.0), 1.0) for n in numbers)
+    top, left, bottom, right = (min(max(n, 0), GRID) / GRID for n in numbers)
     if top == bottom or left == right:
         return None
     (top, bottom), (left, right) = sorted((top, bottom)), sorted((left, right))

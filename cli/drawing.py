@@ -108,8 +108,10 @@ def outline(draw: ImageDraw.ImageDraw, area: Area, colour: str, sizes: Sizes) ->
     ):
         left, top, right, bottom = area
         inner = (left + inset, top + inset, right - inset, bottom - inset)
-        if inner[2] >= inner[0] and inner[3] >= inner[1]:
-            draw.rectangle(inner, outline=ink, width=width)
+        room = min(inner[2] - inner[0], inner[3] - inner[1]) + 1
+        if room >= 1:  # Pillow draws a line wider than half the box beyond it
+            fill = ink if room <= 2 * width else None
+            draw.rectangle(inner, fill, ink, min(width, int(room + 1) // 2))
 
 
 def plate(

@@ -12,6 +12,7 @@ from mlx_gemma4.cli.errors import InputError, UsageError
 CAT = '{"box_2d": [100, 200, 300, 400], "label": "cat"}'
 DOG = '{"label": "dog", "box_2d": [0, 0, 1000, 1000]}'
 THE_CAT = Box("cat", left=0.2, top=0.1, right=0.4, bottom=0.3)
+COLOUR = "#E69F00"
 THE_DOG = Box("dog", 0, 0, 1, 1)
 
 
@@ -23,8 +24,9 @@ THE_DOG = Box("dog", 0, 0, 1, 1)
         f"```\n{CAT}\n{DOG}```",
         f"Sure {{there}} are two: {CAT} and {DOG}. Anything else?",
         f'{{"objects": [{CAT}, [{DOG}]], "count": 2}}',
-        f'[{CAT}, {DOG}, {{"box_2d": [1, 2, 3',  # cut off
+        f'[{CAT}, {DOG}, {{"box',  # cut off
         f"[{CAT}, {DOG},]",
+        f"[{CAT.replace(']', ',]')}, {DOG.replace('}', ', }')}]",
     ],
 )
 def test_ways_to_write_boxes(answer):
@@ -55,6 +57,19 @@ def test_answers_without_boxes(answer):
 )
 def test_boxes_that_are_none_are_counted(box):
     assert find_boxes(f'[{{"box_2d": {box}, "label": "x"}}, {CAT}]') == ([THE_CAT], 1)
+
+
+@pytest.mark.parametrize(
+    "rest", ['{"box_2d": [1, 2, 3', "{'box_2d': [1, 2, 3, 4]}", '{"box_2d": [1 2 3 4]}']
+)
+def test_boxes_that_cannot_be_read_are_counted(rest):
+    assert find_boxes(f"The box_2d are [{CAT}, {rest}") == ([THE_CAT], 1)
+
+
+def test_numbers_too_large_for_a_float():
+    nines = "9" * 400
+    found = find_boxes(f'{{"box_2d": [0, -{nines}, {nines}, 500]}}')
+    assert found == ([Box("object", 0, 0, 0.5, 1)], 0)
 
 
 def test_corners_in_any_order_and_beyond_the_edge():
@@ -178,3 +193,16 @@ def test_a_write_that_fails(tmp_path):
         write_picture(Image.new("RGB", (8, 6)), tmp_path / "full.png")
     with pytest.raises(InputError, match=r"Cannot write .*wide\.webp"):
         write_picture(Image.new("RGB", (20000, 2)), tmp_path / "wide.webp")
+
+
+@pytest.mark.parametrize("area", [(0.5, 0.5, 0.5001, 0.5001), (0.5, 0.5, 0.502, 0.9)])
+def test_small_boxes_are_drawn_within_themselves(area):
+    """Not as a blot of the line's width over their neighbours."""
+    left, top, right, bottom = Box("x", *area).pixels(2000, 2000)
+    image = Image.new("RGB", (2000, 2000), "white")
+    sizes = drawing.Sizes.of(*image.size)
+    ink = drawing.ImageDraw.Draw(image)
+    drawing.outline(ink, (left, top, right - 1, bottom - 1), COLOUR, sizes)
+    drawn = np.argwhere((np.asarray(image) != 255).any(-1))
+    assert drawn.min(0).tolist() == [top, left]
+    assert drawn.max(0).tolist() == [bottom - 1, right - 1]
