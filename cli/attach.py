@@ -15,9 +15,10 @@ from .errors import UsageError
 from .kinds import kind_of
 from .loading import warnings_noted
 from .paths import take_paths
+from .senses import require_sense
 
 if TYPE_CHECKING:
-    from mlx_gemma4 import Config, Processor
+    from mlx_gemma4 import Processor
 
     from .conversation import Message
     from .session import Session
@@ -33,7 +34,10 @@ def attach(session: "Session", named: Iterable[Named], say: bool = True) -> None
     """
     chat, screen = session.chat, session.screen
     parts = []
-    for kind, path in check_senses(session, named):
+    files = list(named)
+    for kind, _ in files:
+        require_sense(chat.model.config, session.model_name, kind)
+    for kind, path in files:
         screen.passing(f"Reading {path.name} …")
         try:
             with warnings_noted(screen):
@@ -53,17 +57,6 @@ def take_dropped(session: "Session", text: str) -> str:
     return rest
 
 
-def check_senses(session: "Session", named: Iterable[Named]) -> list[Named]:
-    """`named`, unless the model lacks a sense for one of them."""
-    config, name = session.chat.model.config, session.model_name
-    checked = list(named)
-    for kind, _ in checked:
-        lacking = missing_sense(config, kind)
-        if lacking is not None:
-            raise UsageError(f"{name} cannot {lacking}: nothing was attached.")
-    return checked
-
-
 def refuse_other_kind(kind: str, path: Path, sign: str) -> None:
     """Raises UsageError for a path that names another kind of medium.
 
@@ -75,14 +68,6 @@ def refuse_other_kind(kind: str, path: Path, sign: str) -> None:
     if known is not None and known not in allowed:
         wanted = {"image": "picture", "audio": "recording"}.get(kind, kind)
         raise UsageError(f"{path.name} is no {wanted}: attach it with {sign}{known}.")
-
-
-def missing_sense(config: "Config", kind: str) -> str | None:
-    """What a model would have to do for a medium, if it cannot."""
-    if kind == "audio":
-        remedy = "hear (Gemma 4 E2B and E4B can)"
-        return remedy if config.audio_config is None else None
-    return "see" if config.vision_config is None else None
 
 
 def read_part(

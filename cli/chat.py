@@ -10,7 +10,7 @@ import typer
 
 from . import options
 from .attach import Named, attach, refuse_other_kind
-from .errors import InputError, UsageError, reported
+from .errors import UsageError, no_file, reported
 from .inputs import has_piped_input, read_piped_text, read_tools, whole_prompt
 from .loading import open_model
 from .paths import path_of
@@ -103,7 +103,7 @@ def existing(named: list[tuple[str, str]]) -> list[Named]:
     found = [(kind, path_of(path)) for kind, path in named]
     for kind, path in found:
         if not os.path.exists(path):
-            raise InputError(f"There is no file {path}.")
+            raise no_file(path)
         refuse_other_kind(kind, path, "--")
     return found
 

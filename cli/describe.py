@@ -1,5 +1,6 @@
 """`gemma4 describe`: what is in pictures and videos, as text, JSON or drawn boxes."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -82,12 +83,13 @@ def describe(
     reported, the others are still described, and the exit code is 5.
     """
     with reported(as_json):
-        names, asked = (words or [], None) if prompt else split_prompt(words or [])
+        given = words or []
+        names, asked = split_prompt(given) if prompt is None else (given, prompt)
         if ocr or boxes is not None:  # exact, not inventive
             temperature = 0.0 if temperature is None else temperature
         job = Job(
             sources=find_sources(names, allow_url),
-            prompt=prompt or asked,
+            prompt=asked,
             settings=Settings(
                 temperature=temperature,
                 top_p=top_p,
@@ -156,7 +158,9 @@ def targets(sources: list[Source], pattern: Path) -> list[Path]:
 
     taken: dict[Path, Source] = {}
     for source in sources:
-        target = pattern.expanduser()
+        # Path.expanduser would raise for a ~user who does not exist.
+        target = Path(os.path.expanduser(pattern))
+        check_target(target)
         target = target.with_name(target.name.replace(NAME, source.stem))
         check_target(target)
         if target in taken:

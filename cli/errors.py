@@ -43,6 +43,11 @@ class UsageError(ValueError):
     """Options or a prompt that make no sense together."""
 
 
+def no_file(path: object, hint: str = "") -> InputError:
+    """The error for a file that was named and is not there."""
+    return InputError(f"There is no file {path}.{hint}")
+
+
 class AnswerError(ValueError):
     """What the model said is not what was asked for."""
 

@@ -6,7 +6,6 @@ What a file is, its suffix says; where that says nothing, its first bytes do.
 import difflib
 import glob
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from mlx_gemma4.errors import MediaError
 
-from .errors import InputError, UsageError
+from .errors import InputError, UsageError, no_file
+from .inputs import read_piped_bytes
 from .kinds import kind_of
 
 if TYPE_CHECKING:
@@ -104,17 +104,19 @@ class Source:
             from .fetch import fetch  # the web takes long to import
 
             return fetch(self.name)
-        if self.name != STDIN:
-            return Path(self.name).expanduser()
-        if sys.stdin is None or sys.stdin.isatty():
-            raise UsageError("Nothing is piped in: gemma4 describe - < picture.png")
-        return sys.stdin.buffer.read()
+        if self.name == STDIN:
+            return read_piped_bytes("gemma4 describe - < picture.png")
+        path = Path(self.name).expanduser()
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            return path.read_bytes()  # a pipe, <(…) in a shell: it can be read once
+        return path
 
-    def part(self, video: dict[str, Any]) -> dict[str, Any]:
+    def part(self, video: dict[str, Any], opened: bool = True) -> dict[str, Any]:
         """A part of a message; `video` are options of a video's part.
 
-        A picture is opened, a video is left to the processor. Raises MediaError and
-        InputError that name the source.
+        A picture is opened to see that it can be read; unless `opened`, the part holds
+        its file. A video is left to the processor. Raises MediaError and InputError
+        that name the source.
         """
         content = self.content()
         if content == b"":
@@ -127,7 +129,8 @@ class Source:
             )
         if kind == "video":
             return {"type": "video", "video": content, **video}
-        return {"type": "image", "image": self._picture(content)}
+        picture = self._picture(content)
+        return {"type": "image", "image": picture if opened else content}
 
     def _picture(self, content: Path | bytes) -> "Image":
         from mlx_gemma4.vision.images import open_image
@@ -208,9 +211,9 @@ def expanded(name: str) -> list[str]:
     if glob.has_magic(name):
         found = matches(name)
         if not found:
-            raise InputError(f"No file matches {name}.")
+            raise InputError(f"No file matches {name}.{as_question(name)}")
         return found
-    raise InputError(f"There is no file {name}.{suggestion(name)}")
+    raise no_file(name, suggestion(name))
 
 
 def suggestion(name: str) -> str:
@@ -225,4 +228,10 @@ def suggestion(name: str) -> str:
     close = difflib.get_close_matches(Path(name).name, beside, 1, cutoff=0.75)
     if close:
         return f" Did you mean {folder / close[0]}?"
-    return "" if kind_of(Path(name)) else " If it is a question, put -p before it."
+    return "" if kind_of(Path(name)) and " " not in name else as_question(name)
+
+
+def as_question(name: str) -> str:
+    """How to say that a name is none, where it may not be one."""
+    words = " " in name or not glob.has_magic(name)
+    return " If it is a question, put -p before it." if words else ""

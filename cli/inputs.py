@@ -9,7 +9,7 @@ from typing import Any
 
 from mlx_gemma4.errors import ChatError
 
-from .errors import InputError
+from .errors import InputError, UsageError
 
 MAGIC = {
     b"\x89PNG": "a PNG picture",
@@ -22,6 +22,10 @@ MAGIC = {
     b"%PDF": "a PDF document",
     b"\x1f\x8b": "gzip-compressed data",
     b"PK\x03\x04": "a zip archive",
+}
+REMEDIES = {
+    "picture": " Pipe it into gemma4 describe -, or name it with --image.",
+    "recording": " Pipe it into gemma4 transcribe -, or name it with --audio.",
 }
 
 
@@ -36,12 +40,22 @@ def has_piped_input() -> bool:
     return stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
 
 
+def read_piped_bytes(example: str) -> bytes:
+    """All of standard input. Raises UsageError that shows how to pipe something in."""
+    if sys.stdin is None or sys.stdin.isatty():
+        raise UsageError(f"Nothing is piped in: {example}")
+    return sys.stdin.buffer.read()
+
+
 def read_piped_text() -> str:
     """All of standard input as text. Raises InputError for anything else."""
     data = sys.stdin.buffer.read()
     for magic, kind in MAGIC.items():
         if data.startswith(magic):
-            raise InputError(f"Standard input is {kind}; only text can be piped in.")
+            remedy = next((REMEDIES[word] for word in REMEDIES if word in kind), "")
+            raise InputError(
+                f"Standard input is {kind}; only text can be piped in.{remedy}"
+            )
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

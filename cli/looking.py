@@ -16,7 +16,6 @@ from .errors import (
     INPUT,
     AnswerError,
     InputError,
-    UsageError,
     exit_code,
     explain,
     report,
@@ -25,6 +24,7 @@ from .files import Source, named
 from .loading import open_model
 from .progress import Progress
 from .render import Screen, stats_line
+from .senses import require_sense
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -59,16 +59,14 @@ class Job:
     def run(self, model_name: str | None, adapter: Path | None = None) -> int:
         """Answers for everything; returns the exit code."""
         one = not self.each or len(self.sources) == 1
-        # What is wrong with a file is said before a model is loaded for it.
-        parts = [s.part(self.video) for s in self.sources] if one else []
+        # What is wrong with a file is said before a model is loaded for it. Of several
+        # pictures the files are kept, which take far less memory than the pixels.
+        opened = len(self.sources) == 1
+        parts = [s.part(self.video, opened) for s in self.sources] if one else []
         start = time.perf_counter()
         model, processor, name = open_model(model_name, self.screen, adapter)
         seconds = time.perf_counter() - start
-        if model.config.vision_config is None:
-            raise UsageError(
-                f"{name} cannot see: it has no vision tower. Choose a model that has "
-                "one, such as google/gemma-4-E2B-it."
-            )
+        require_sense(model.config, name, "image")
         if self.budget is not None:
             processor.media = replace(processor.media, image_tokens=self.budget)
         from .conversation import Conversation
@@ -105,7 +103,8 @@ class Job:
                 failed[source.label] = code
                 message, hint = explain(error, code)
                 report(code, message, hint, self.screen.as_json)
-        self.screen.passed()
+            finally:
+                self.screen.passed()
         if not failed:
             return 0
         self.screen.note(
@@ -125,6 +124,9 @@ class Job:
         number: int = 0,
     ) -> None:
         """Asks about `parts` and delivers what the model says."""
+        if self.targets and parts[0]["type"] != "image":
+            label = sources[0].label
+            raise MediaError(f"{label} is a video; --boxes draws on pictures.")
         text = {"type": "text", "text": self.question(parts)}
         session.chat.messages = [{"role": "user", "content": [*parts, text]}]
         chunks = session.chat.again()
@@ -159,8 +161,6 @@ class Job:
         """Draws what was found into `target`. Raises AnswerError, InputError."""
         from .drawing import draw_boxes, write_picture
 
-        if part["type"] != "image":
-            raise MediaError(f"{source.label} is a video; --boxes draws on pictures.")
         turn = session.chat.last
         answer = turn.text if turn is not None else ""
         found, unusable = find_boxes(answer)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
-from .errors import InputError, UsageError
+from .errors import UsageError, no_file
 from .kinds import kind_of
 
 # ASCII blanks only: macOS puts a narrow no-break space into names of screenshots.
@@ -118,7 +118,7 @@ def refuse_missing(text: str) -> None:
         return
     plain = [unquoted(word) or "" for word in words]
     if all(BEGINNING.match(word) and kind_of(Path(word)) for word in plain):
-        raise InputError(f"There is no file {path_of(plain[0])}.")
+        raise no_file(path_of(plain[0]))
 
 
 def joined(left: str, right: str) -> str:

@@ -1,6 +1,5 @@
 """`gemma4 transcribe`: recordings of any length to text, subtitles or JSON."""
 
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,20 +13,23 @@ from .errors import (
     UsageError,
     exit_code,
     explain,
+    no_file,
     report,
     reported,
 )
+from .files import STDIN, exists
+from .inputs import read_piped_bytes
 from .languages import language_name
 from .loading import open_model, warnings_noted
 from .progress import Progress
 from .render import Screen
+from .senses import require_sense
 from .transcript import WRITERS, Transcript
 
 if TYPE_CHECKING:
     from mlx_gemma4 import Gemma4, Processor
 
 MICROPHONE = "microphone"
-STDIN = "-"
 Format = Literal["txt", "srt", "vtt", "json"]
 
 
@@ -102,8 +104,8 @@ def sources(audio: list[str], mic: bool) -> list[str]:
     if audio.count(STDIN) > 1:
         raise UsageError("Standard input can be read only once.")
     for name in audio:
-        if name != STDIN and not Path(name).expanduser().exists():
-            raise InputError(f"There is no file {name}.")
+        if name != STDIN and not exists(name):
+            raise no_file(name)
     return [MICROPHONE] if mic else audio
 
 
@@ -151,10 +153,7 @@ class Job:
     def run(self, model_name: str | None, adapter: Path | None = None) -> int:
         """Transcribes everything; the exit code of the first failure, or 0."""
         model, processor, name = open_model(model_name, self.screen, adapter)
-        if model.config.audio_config is None:
-            raise UsageError(
-                f"{name} cannot hear. Gemma 4 E2B and E4B can: choose one."
-            )
+        require_sense(model.config, name, "audio")
         code = 0
         for number in range(len(self.sources)):
             try:
@@ -222,9 +221,7 @@ class Job:
             return record(self.screen)
         if source != STDIN:
             return Path(source).expanduser()
-        if sys.stdin is None or sys.stdin.isatty():
-            raise UsageError("Nothing is piped in: gemma4 transcribe - < talk.mp3")
-        return sys.stdin.buffer.read()
+        return read_piped_bytes("gemma4 transcribe - < talk.mp3")
 
     def print_line(self, text: str) -> None:
         self.screen.answer(f"{text}\n")

@@ -77,7 +77,7 @@ def test_pictures_are_read_in_order_before_the_question(seer):
     system, message = seer.asked[-1].messages
     assert system == {"role": "system", "content": "Be brief."}
     first, second, text = message["content"]
-    assert (first["image"].size, second["image"].size) == ((30, 40), (10, 20))
+    assert (first["image"], second["image"]) == (Path("b.png"), Path("a.png"))
     assert text["text"] == "Which is larger?"
 
 
@@ -229,7 +229,7 @@ def test_boxes_of_an_answer_that_was_cut_off(seer):
     seer.answer = lambda messages: chunks(half, finish_reason="length")
     result = run(picture("a.png"), "--boxes", "out.png")
     assert len(json.loads(result.stdout)["boxes"]) == 1
-    assert "(cut off" in result.stderr and "1 of the boxes cannot be" in result.stderr
+    assert "(cut off" in result.stderr and "2 of the boxes cannot be" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -281,6 +281,31 @@ def test_mistakes_are_found_before_a_model_is_loaded(
     result = run(*arguments)
     assert (result.exit_code, told in result.stderr) == (code, True), result.stderr
     assert result.stdout == ""
+
+
+def test_mistakes_told_with_a_remedy(seer):
+    picture("a.png")
+    for arguments, code, told in (
+        (("a.png", "-p", ""), 2, "The prompt is empty"),
+        (("a.png", "--boxes", ""), 2, "--boxes writes .png"),
+        (("a.png", "--boxes", "~nobody-here/o.png"), 5, "There is no folder"),
+        (("a.png", "What is in photo.jpg"), 5, "put -p before it"),
+        (("What is this?", "a.png"), 5, "put -p before it"),
+    ):
+        result = run(*arguments)
+        assert (result.exit_code, told in result.stderr) == (code, True), result.stderr
+
+
+def test_of_several_pictures_only_the_files_are_held(seer):
+    run(picture("a.png"), picture("b.png"))
+    assert [p["image"] for p in content(seer)[:2]] == [Path("a.png"), Path("b.png")]
+
+
+def test_a_video_without_a_suffix_gets_no_boxes(seer):
+    Path("clip").write_bytes(b"\x1a\x45\xdf\xa3" + bytes(64))
+    result = run("clip", "--boxes", "out.png")
+    assert result.exit_code == 5 and "clip is a video" in result.stderr
+    assert not seer.asked
 
 
 def test_errors_as_json(seer):

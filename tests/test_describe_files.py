@@ -2,6 +2,7 @@
 
 import http.server
 import io
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mlx_gemma4.cli import files
+from mlx_gemma4.cli import inputs
 from mlx_gemma4.cli.errors import InputError, UsageError
 from mlx_gemma4.cli.fetch import fetch
 from mlx_gemma4.cli.files import Source, find_sources, media_kind, split_prompt
@@ -249,6 +250,15 @@ def test_urls_that_are_none(url):
 
 
 def test_nothing_piped_in(monkeypatch):
-    monkeypatch.setattr(files.sys, "stdin", None)
+    monkeypatch.setattr(inputs.sys, "stdin", None)
     with pytest.raises(UsageError, match="gemma4 describe - < picture.png"):
         Source("-").content()
+
+
+def test_a_pipe_in_place_of_a_file(folder):
+    """As a shell makes of <(…): it has no suffix and can be read once."""
+    ours, theirs = os.pipe()
+    os.write(theirs, png())
+    os.close(theirs)
+    assert Source(f"/dev/fd/{ours}").part({})["image"].size == (8, 6)
+    os.close(ours)

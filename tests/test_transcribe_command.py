@@ -280,3 +280,9 @@ def test_the_bar_shows_only_on_a_terminal(listener, monkeypatch):
     shown.truncate(0)
     run("talk.wav", "--json")
     assert "━" not in shown.getvalue()
+
+
+@pytest.mark.parametrize("name", ["~nobody-here/a.wav", "x" * 300])
+def test_names_that_cannot_be_files(listener, name):
+    result = CliRunner().invoke(app, ["transcribe", name, "-m", "m"])
+    assert result.exit_code == 5 and "There is no file" in result.stderr
