@@ -23,3 +23,11 @@ class DataError(ValueError):
 
 class CacheError(ValueError):
     """A rollback or restore that could not be exact, and was therefore refused."""
+
+
+class BenchError(ValueError):
+    """A measurement that a model or this machine does not allow."""
+
+
+class PeerError(RuntimeError):
+    """Another program that was to be measured failed."""
