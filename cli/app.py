@@ -10,6 +10,7 @@ import typer
 
 from mlx_gemma4 import __version__
 
+from .bench import bench
 from .chat import chat
 from .convert import convert
 from .describe import describe
@@ -20,6 +21,7 @@ from .tune import app as tune
 # Typer's rich help and tracebacks cost 0.1 s of import and mark up the output.
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 app.command()(chat)
+app.command()(bench)
 app.command()(convert)
 app.command()(describe)
 app.command()(transcribe)

@@ -56,7 +56,7 @@ def exit_code(error: BaseException) -> int:
     """The exit code for an error, by kind."""
     kinds: list[tuple[type[BaseException] | tuple[type[BaseException], ...], int]] = [
         ((KeyboardInterrupt, typer.Abort), STOPPED),
-        ((UsageError, errors.ChatError, RecipeError), USAGE),
+        ((UsageError, errors.ChatError, errors.BenchError, RecipeError), USAGE),
         ((errors.ModelNotFoundError, errors.CheckpointError), MODEL),
         (MemoryError, MEMORY),
         ((InputError, errors.MediaError, errors.DataError), INPUT),

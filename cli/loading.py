@@ -30,6 +30,14 @@ def warnings_noted(screen: Screen) -> Iterator[None]:
         yield
 
 
+def named(name: str | None, screen: Screen) -> str:
+    """`name`, or the demo model with a note."""
+    if name is not None:
+        return name
+    screen.note("No --model and no GEMMA4_MODEL: using the built-in demo model.")
+    return DEMO
+
+
 def open_model(
     name: str | None, screen: Screen, adapter: Path | None = None
 ) -> tuple["Gemma4", "Processor", str]:
@@ -41,9 +49,7 @@ def open_model(
         from mlx_gemma4.tune.runs import base_model
 
         name = base_model(adapter)
-    if name is None:
-        name = DEMO
-        screen.note("No --model and no GEMMA4_MODEL: using the built-in demo model.")
+    name = named(name, screen)
     screen.passing(f"Loading {name} …")
     try:
         with warnings_noted(screen):

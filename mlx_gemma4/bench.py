@@ -12,7 +12,6 @@ from statistics import median
 from typing import Any, Literal
 
 import mlx.core as mx
-from mlx.utils import tree_flatten
 
 from .config import TextConfig
 from .errors import BenchError
@@ -20,7 +19,7 @@ from .generate import stream_generate
 from .load import memory_limit
 from .model import Gemma4
 from .processor import GenerationDefaults
-from .traffic import held_bytes, model_dtype
+from .traffic import held_bytes, model_dtype, parameters
 
 OURS = "mlx-gemma4"
 WARM_UP = 4  # tokens decoded before anything counts
@@ -147,7 +146,7 @@ def default_contexts(model: Gemma4, decode: int) -> list[int]:
 
 def memory_needed(model: Gemma4, context: int) -> int:
     """Bytes of all weights, and of keys and values of `context` tokens."""
-    weights = sum(array.nbytes for _, array in tree_flatten(model.parameters()))
+    weights = sum(array.nbytes for _, array in parameters(model))
     return weights + held_bytes(model.config.text_config, context, model_dtype(model))
 
 

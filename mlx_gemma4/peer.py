@@ -113,9 +113,10 @@ def _sample(model: Any, prompt: list[int], decode: int) -> Sample:
     import mlx.core as mx
     from mlx_lm.generate import generate_step, generation_stream, wired_limit
 
+    stream: Any = generation_stream
     mx.clear_cache()
     mx.reset_peak_memory()
-    with wired_limit(model, [generation_stream]):
+    with wired_limit(model, [stream]):
         started = time.perf_counter()
         steps = generate_step(mx.array(prompt), model, max_tokens=decode + 1)
         next(steps)
@@ -123,7 +124,7 @@ def _sample(model: Any, prompt: list[int], decode: int) -> Sample:
         for _ in range(decode):
             next(steps)
         ended = time.perf_counter()
-        mx.synchronize(generation_stream)  # what it computed ahead is not ours to time
+        mx.synchronize(stream)  # what it computed ahead is not ours to time
     return Sample(first - started, ended - first, mx.get_peak_memory())
 
 

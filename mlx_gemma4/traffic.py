@@ -7,6 +7,7 @@ memory delivers them: bandwidth / bytes per token bounds the tokens per second.
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
@@ -17,8 +18,8 @@ from .model import Gemma4
 EXPERTS = ".experts."
 TABLE = "embed_tokens_per_layer."
 EMBEDDINGS = "language_model.embed_tokens."
-BUFFER = {"gpu": 2**30, "cpu": 2**28}  # bytes to read: far more than any cache holds
-ROUNDS = 7
+BUFFER = {"gpu": 2**30, "cpu": 2**27}  # bytes to read: far more than any cache holds
+ROUNDS = 5
 
 
 def weight_bytes(model: Gemma4) -> int:
@@ -32,7 +33,7 @@ def weight_bytes(model: Gemma4) -> int:
 
 def _weights_read(model: Gemma4) -> Iterator[int]:
     text = model.config.text_config
-    for name, array in tree_flatten(model.parameters()):
+    for name, array in parameters(model):
         if not name.startswith(("language_model.", "lm_head.")):
             continue
         if EXPERTS in name:
@@ -45,6 +46,11 @@ def _weights_read(model: Gemma4) -> Iterator[int]:
             yield array.nbytes if text.tie_word_embeddings else 0
         else:
             yield array.nbytes
+
+
+def parameters(model: Gemma4) -> list[tuple[str, mx.array]]:
+    """All parameters by name."""
+    return cast(list[tuple[str, mx.array]], tree_flatten(model.parameters()))
 
 
 def cache_bytes(config: TextConfig, context: int, dtype: mx.Dtype) -> int:
