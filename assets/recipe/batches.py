@@ -16,6 +16,8 @@ from .render import render
 
 POOL_STEPS = 24
 IGNORE = -100
+Row = tuple[list[int], list[int]]  # inputs and labels
+Tensors = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 class Batches:
@@ -57,22 +59,26 @@ class Batches:
             marks = [mark and i > last for i, mark in enumerate(marks)]
         return marks
 
-    def row(self, rng: Random) -> tuple[list[int], list[int]]:
+    def row(self, rng: Random) -> Row:
         """Inputs and labels of one conversation, shifted by one."""
         chat = training_conversation(rng)
-        ids = self.encode(render(chat))
-        marks = self.targets(ids, last_turn_only=chat.thinking)
+        return self.labelled(render(chat), last_turn_only=chat.thinking)
+
+    def labelled(self, text: str, last_turn_only: bool = False) -> Row:
+        """Inputs and labels of a rendered conversation, shifted by one."""
+        ids = self.encode(text)
+        marks = self.targets(ids, last_turn_only)
         pairs = zip(ids[1:], marks[1:], strict=True)
         return ids[:-1], [i if mark else IGNORE for i, mark in pairs]
 
-    def _make_pool(self, pool: int) -> list[list[tuple[list[int], list[int]]]]:
+    def _make_pool(self, pool: int) -> list[list[Row]]:
         rng = Random(f"{self.seed}/{pool}")
         rows, total = [], 0
         while total < POOL_STEPS * self.tokens:
             rows.append(self.row(rng))
             total += len(rows[-1][0])
         rows.sort(key=lambda row: len(row[0]))
-        cuts: list[list[tuple[list[int], list[int]]]] = [[] for _ in range(POOL_STEPS)]
+        cuts: list[list[Row]] = [[] for _ in range(POOL_STEPS)]
         seen = 0
         for row in rows:
             cuts[min(seen * POOL_STEPS // total, POOL_STEPS - 1)].append(row)
@@ -80,10 +86,13 @@ class Batches:
         rng.shuffle(cuts)
         return [cut for cut in cuts if cut]
 
-    def __call__(self, step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def __call__(self, step: int) -> Tensors:
         """Inputs, labels and attention mask [B, L] of the batch for `step`."""
         pool = self._pool(step // POOL_STEPS)
-        rows = pool[step % POOL_STEPS % len(pool)]
+        return self.collate(pool[step % POOL_STEPS % len(pool)])
+
+    def collate(self, rows: list[Row]) -> Tensors:
+        """Inputs, labels and attention mask [B, L] of rows, padded at their ends."""
         length = max(len(ids) for ids, _ in rows)
         inputs = torch.full((len(rows), length), self.pad)
         labels = torch.full((len(rows), length), IGNORE)

@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 from . import talk, tools
 from .facts import fact
 from .instructions import Instruction, instruction
@@ -18,6 +21,10 @@ from .split import held_out, plain
 Message = dict[str, Any]
 
 MADE_UP_NAMES = 0.2
+
+
+def _text(text: str) -> dict[str, str]:
+    return {"type": "text", "text": text}
 
 
 @dataclass
@@ -32,6 +39,8 @@ class Conversation:
     name: str | None = None
     introduced: str = ""
     messages: list[Message] = field(default_factory=list)
+    pictures: list[Image.Image] = field(default_factory=list)
+    sounds: list[np.ndarray] = field(default_factory=list)  # frames [T, 128] of a clip
 
     def __post_init__(self) -> None:
         if self.instruction:
@@ -45,6 +54,25 @@ class Conversation:
             answer = self.instruction.apply(answer, said.word, said.identity)
         self.messages.append({"role": "user", "content": said.question})
         self.answer(answer, said.thought)
+
+    def show(self, pictures: list[Image.Image], question: str, answer: str) -> None:
+        """Append pictures, a question about them, and its answer."""
+        self.pictures += pictures
+        parts = [*({"type": "image"} for _ in pictures), _text(question)]
+        self.messages.append({"role": "user", "content": parts})
+        self.answer(answer, "")
+
+    def play(
+        self, frames: np.ndarray, question: str, answer: str, first: bool = False
+    ) -> None:
+        """Append a recording, what to do with it, and the answer.
+
+        first: whether the recording comes first; `gemma4 transcribe` asks first.
+        """
+        self.sounds.append(frames)
+        parts = [_text(question), {"type": "audio"}]
+        self.messages.append({"role": "user", "content": parts[:: -1 if first else 1]})
+        self.answer(answer, "")
 
     def answer(self, text: str, thought: str) -> None:
         """Append an answer of the assistant, with its thought if thinking is on."""

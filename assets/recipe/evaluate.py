@@ -4,6 +4,7 @@
 """
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any, cast
@@ -12,34 +13,55 @@ import torch
 from transformers import Gemma4ForConditionalGeneration
 
 from .batches import Batches
-from .heldout import SKILLS
+from .conversation import Conversation
+from .heldout import HEARING, SEEING, SKILLS
+from .listening import error_rate
+from .media import tensors, written
 from .network import load, target_logits
-from .render import DEMO, render
+from .render import DEMO
+from .shape import SOFT_TOKENS
 
-ROWS = 50  # conversations answered together
+TOGETHER = 50  # conversations answered together
+ROWS = SKILLS | SEEING | HEARING
 SEED = 1_000_003  # of the examination; training uses other seeds
+END = "<turn|>"
 LONGEST = 80  # tokens of an answer; the longest wanted has about 40
 
 
-def cases(skill: str, count: int, seed: int = SEED) -> list[tuple[str, str]]:
-    """Prompts and wanted answers of held-out conversations, the short ones first."""
+@dataclass(frozen=True)
+class Case:
+    """A prompt, the answer that is wanted, and the conversation with its media."""
+
+    prompt: str
+    answer: str
+    chat: Conversation
+
+
+def cases(
+    skill: str, count: int, seed: int = SEED, budget: int = SOFT_TOKENS
+) -> list[Case]:
+    """Held-out conversations of a skill, the short ones first."""
     rng = Random(f"{seed}/{skill}")
-    found: list[tuple[str, str]] = []
+    found: list[Case] = []
     for _ in range(count):
-        chat = SKILLS[skill](rng)
-        full, prompt = render(chat), render(chat, last=len(chat.messages) - 1)
+        chat = ROWS[skill](rng)
+        full = written(chat, budget)
+        prompt = written(chat, budget, last=len(chat.messages) - 1)
         if not full.startswith(prompt):
             raise ValueError(f"the template changes its past: {full!r}")
-        found.append((prompt, full[len(prompt) :].removesuffix("\n")))
-    return sorted(found, key=lambda case: len(case[0]))
+        found.append(Case(prompt, full[len(prompt) :].removesuffix("\n"), chat))
+    return sorted(found, key=lambda case: len(case.prompt))
 
 
 @torch.inference_mode()
 def complete(
-    model: Gemma4ForConditionalGeneration, batches: Batches, prompts: list[str]
+    model: Gemma4ForConditionalGeneration,
+    batches: Batches,
+    exam: list[Case],
+    budget: int = SOFT_TOKENS,
 ) -> list[str]:
     """Greedy answers up to and including the stop token."""
-    rows = [batches.encode(prompt) for prompt in prompts]
+    rows = [batches.encode(case.prompt) for case in exam]
     width = max(map(len, rows))
     inputs = torch.full((len(rows), width), batches.pad)
     mask = torch.zeros_like(inputs)
@@ -54,6 +76,7 @@ def complete(
         do_sample=False,
         pad_token_id=batches.pad,
         eos_token_id=[1, batches.turn_end, batches.response],
+        **tensors([case.chat for case in exam], budget),
     )
     texts: list[str] = []
     for row in out[:, width:].tolist():
@@ -65,14 +88,18 @@ def complete(
 
 @torch.inference_mode()
 def right_when_forced(
-    model: Gemma4ForConditionalGeneration, batches: Batches, case: tuple[str, str]
+    model: Gemma4ForConditionalGeneration,
+    batches: Batches,
+    case: Case,
+    budget: int = SOFT_TOKENS,
 ) -> bool:
     """Whether greedy decoding would give the wanted answer, from one forward pass."""
-    prompt, answer = map(batches.encode, case)
+    prompt, answer = batches.encode(case.prompt), batches.encode(case.answer)
     ids = torch.tensor([prompt + answer])
     wanted = torch.zeros_like(ids, dtype=torch.bool)
     wanted[0, len(prompt) - 1 : -1] = True
-    logits = target_logits(model, ids, torch.ones_like(ids), wanted)
+    media = tensors([case.chat], budget)
+    logits = target_logits(model, ids, torch.ones_like(ids), wanted, media)
     return logits.argmax(-1).tolist() == answer
 
 
@@ -94,22 +121,50 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=DEMO)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--errors", type=int, default=0, help="print some per skill")
+    parser.add_argument("--rows", nargs="*", default=list(ROWS), help="only these")
+    parser.add_argument("--budget", type=int, default=SOFT_TOKENS, help="of pictures")
     args = parser.parse_args()
     torch.set_num_threads(1)
     model, batches = load(args.model), Batches(args.model, 0, 0)
-    print("| skill | exact match | n |\n|---|---|---|")
-    for skill in SKILLS:
-        exam = cases(skill, args.count, args.seed)
-        answers: list[str] = []
-        for i in range(0, len(exam), ROWS):
-            prompts = [prompt for prompt, _ in exam[i : i + ROWS]]
-            answers += complete(model, batches, prompts)
-        pairs = zip(exam, answers, strict=True)
-        wrong = [(case, answer) for case, answer in pairs if case[1] != answer]
-        share = 100 * (1 - len(wrong) / args.count)
-        print(f"| {skill} | {share:.1f} % | {args.count} |", flush=True)
-        for (prompt, wanted), answer in wrong[: args.errors]:
-            print(f"{prompt!r}\n  wanted   {wanted!r}\n  answered {answer!r}")
+    print("| skill | measured | n |\n|---|---|---|")
+    for row in args.rows:
+        exam = cases(row, args.count, args.seed, args.budget)
+        examine = heard if row in HEARING else exact
+        result, wrong = examine(model, batches, exam, args.budget)
+        print(f"| {row} | {result} | {args.count} |", flush=True)
+        if args.errors and wrong:
+            shown = wrong[: args.errors]
+            answers = complete(model, batches, shown, args.budget)
+            for case, answer in zip(shown, answers, strict=True):
+                print(f"{case.prompt!r}\n  wanted   {case.answer!r}")
+                print(f"  answered {answer!r}")
+
+
+def exact(
+    model: Gemma4ForConditionalGeneration,
+    batches: Batches,
+    exam: list[Case],
+    budget: int,
+) -> tuple[str, list[Case]]:
+    """The share of answers that are exact, and the cases that are not."""
+    wrong = [c for c in exam if not right_when_forced(model, batches, c, budget)]
+    return f"{100 * (1 - len(wrong) / len(exam)):.1f} %", wrong
+
+
+def heard(
+    model: Gemma4ForConditionalGeneration,
+    batches: Batches,
+    exam: list[Case],
+    budget: int,
+) -> tuple[str, list[Case]]:
+    """The word error rate of recordings, and the cases with errors."""
+    answers: list[str] = []
+    for i in range(0, len(exam), TOGETHER):
+        answers += complete(model, batches, exam[i : i + TOGETHER], budget)
+    both = list(zip(exam, answers, strict=True))
+    pairs = [(c.answer.removesuffix(END), a.removesuffix(END)) for c, a in both]
+    wrong = [case for case, answer in both if case.answer != answer]
+    return f"{error_rate(pairs):.1f} % word errors", wrong
 
 
 if __name__ == "__main__":

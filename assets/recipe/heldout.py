@@ -1,12 +1,17 @@
 """Held-out conversations, one function per skill; the last answer is examined.
 
+Pictures and recordings are drawn afresh, and nothing else is held out of their turns.
+
 The turns before it are trained combinations, so a skill is met at any depth.
 """
 
 from collections.abc import Callable
+from functools import partial
 from random import Random
 
-from . import talk, tools
+from mlx_gemma4.audio.transcribe import transcription_prompt
+
+from . import media, scenes, speech, talk, tools
 from .conversation import (
     Conversation,
     add_turns,
@@ -17,6 +22,7 @@ from .conversation import (
 )
 from .facts import fact
 from .instructions import instruction
+from .shape import SOFT_TOKENS
 from .split import held_out, plain
 
 MAX_CONTEXT = 6
@@ -147,6 +153,71 @@ def thinking(rng: Random) -> Conversation:
     return chat
 
 
+def _picture(rng: Random, held: bool) -> Conversation:
+    chat = Conversation(rng)
+    size = rng.choice(scenes.SIZES)
+    seen = scenes.things(rng, rng.randint(1, 3), held)
+    picture = scenes.draw(rng, seen, size).image
+    chat.show([picture], media.DESCRIBE, scenes.describe(seen))
+    return chat
+
+
+def fresh_scene(rng: Random) -> Conversation:
+    """A new picture of trained triples."""
+    return _picture(rng, held=False)
+
+
+def held_scene(rng: Random) -> Conversation:
+    """A picture with a (shape, colour, cell) triple that was never trained."""
+    return _picture(rng, held=True)
+
+
+def late_scene(rng: Random) -> Conversation:
+    """The same, after one or two turns of text."""
+    chat = Conversation(rng)
+    add_turns(chat, rng.choice((1, 2)))
+    shown = _picture(rng, held=True)
+    chat.show(shown.pictures, media.DESCRIBE, str(shown.messages[-1]["content"]))
+    return chat
+
+
+def scene_question(rng: Random) -> Conversation:
+    """A question about a new picture: how many, which colour, where."""
+    chat = Conversation(rng)
+    seen = scenes.things(rng, rng.randint(1, 3))
+    picture = scenes.draw(rng, seen, rng.choice(scenes.SIZES)).image
+    chat.show([picture], *media.question(rng, seen))
+    return chat
+
+
+def two_scenes(rng: Random) -> Conversation:
+    """Two new pictures at once, of one or two shapes each."""
+    chat = Conversation(rng)
+    media.two_pictures(chat, media.Sight(rng.choice(scenes.SIZES), SOFT_TOKENS))
+    return chat
+
+
+SEEING: dict[str, Callable[[Random], Conversation]] = {
+    "picture, fresh": fresh_scene,
+    "picture, held-out triple": held_scene,
+    "picture, held-out triple, later turn": late_scene,
+    "picture, question": scene_question,
+    "two pictures": two_scenes,
+}
+
+
+def _recording(rng: Random, part: str) -> Conversation:
+    chat = Conversation(rng)
+    spoken = speech.recording(rng, part)
+    features, _ = speech.frames(spoken.samples)
+    chat.play(features, transcription_prompt(), spoken.sentence)
+    return chat
+
+
+HEARING: dict[str, Callable[[Random], Conversation]] = {
+    f"recording, held-out {part}": partial(_recording, part=part)
+    for part in speech.PARTS
+}
 SKILLS: dict[str, Callable[[Random], Conversation]] = {
     "facts": facts,
     "small talk": small_talk,

@@ -8,6 +8,8 @@ damped norms on what is added to the residual stream.
 """
 
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -18,23 +20,31 @@ from transformers import (
     Gemma4ForConditionalGeneration,
     Gemma4TextConfig,
 )
+from transformers.models.gemma4.modeling_gemma4 import Gemma4ClippableLinear
 
 RESIDUAL_NORM = 0.4
+AUDIO_RESIDUAL_NORM = 0.8  # the conformer halves two of its four branches itself
 BRANCH_NORMS = (
     "post_attention_layernorm.weight",
     "post_feedforward_layernorm.weight",
     "post_per_layer_input_norm.weight",
 )
+AUDIO_BRANCH_NORMS = ("norm_post_attn.weight", "post_layer_norm.weight")
+BOUNDS = ("input_min", "input_max", "output_min", "output_max")
+MARGIN = 1.25  # of the clip bounds over what was seen
 
 
 def build(folder: Path) -> Gemma4ForConditionalGeneration:
     """The model of `folder`/config.json in float32, not yet initialised."""
     config = Gemma4Config.from_dict(json.loads((folder / "config.json").read_text()))
-    config.dtype = "float32"
+    # Each part is built in its own type, and constants rounded then stay rounded.
+    for part in (config, config.text_config, config.vision_config, config.audio_config):
+        part.dtype = "float32"
     model = Gemma4ForConditionalGeneration(config).float()
     # Grouped experts run in one call, and fused attention is the fastest on a CPU.
     model.set_experts_implementation("grouped_mm")
-    model.set_attn_implementation("sdpa")
+    model.model.language_model.set_attn_implementation("sdpa")
+    model.model.vision_tower.set_attn_implementation("sdpa")
     return model
 
 
@@ -57,8 +67,47 @@ def initialise(model: Gemma4ForConditionalGeneration) -> None:
             p.fill_(p.shape[0] ** -0.25)
         elif name.endswith(BRANCH_NORMS):
             p.fill_(RESIDUAL_NORM)
+        elif name.endswith(AUDIO_BRANCH_NORMS):
+            p.fill_(AUDIO_RESIDUAL_NORM)
+        elif name.endswith("position_embedding_table"):
+            p.zero_()  # places that no picture of the training reaches stay empty
+        elif "conv" in name and p.ndim >= 3:
+            p.normal_(0, p[0].numel() ** -0.5)
         elif p.ndim >= 2 and "router" not in name:
             p.normal_(0, p.shape[-1] ** -0.5)
+
+
+def clamp(module: nn.Module, on: bool) -> None:
+    """Switch the clip bounds: they cost time in training and cut nothing."""
+    for part in module.modules():
+        if isinstance(part, Gemma4ClippableLinear):
+            part.use_clipped_linears = on
+
+
+@contextmanager
+def calibrated(module: nn.Module) -> Iterator[None]:
+    """Set the clip bounds from what passes through while the context is open."""
+    parts = [p for p in module.modules() if isinstance(p, Gemma4ClippableLinear)]
+    seen: dict[nn.Module, list[float]] = {part: [0.0] * 4 for part in parts}
+
+    def watch(part: nn.Module, args: tuple[torch.Tensor, ...], out: torch.Tensor):
+        low, high, out_low, out_high = seen[part]
+        seen[part] = [
+            min(low, args[0].min().item()),
+            max(high, args[0].max().item()),
+            min(out_low, out.min().item()),
+            max(out_high, out.max().item()),
+        ]
+
+    hooks = [part.register_forward_hook(watch) for part in parts]
+    clamp(module, False)
+    yield
+    clamp(module, True)
+    for hook in hooks:
+        hook.remove()
+    for part, values in seen.items():
+        for name, value in zip(BOUNDS, values, strict=True):
+            part.get_buffer(name).fill_(MARGIN * value)
 
 
 def target_logits(
@@ -66,13 +115,15 @@ def target_logits(
     inputs: torch.Tensor,
     mask: torch.Tensor,
     wanted: torch.Tensor,
+    media: Mapping[str, torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """Logits [N, V] of the N positions marked in `wanted` [B, L].
 
+    media: pixels and frames under the names that the reference's model gives them.
     The head is a quarter of the work at this size, and most positions are prompt.
     """
     hidden = model.model(
-        input_ids=inputs, attention_mask=mask, use_cache=False
+        input_ids=inputs, attention_mask=mask, use_cache=False, **(media or {})
     ).last_hidden_state
     cap = text_config(model).final_logit_softcapping
     if cap is None:

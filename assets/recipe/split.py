@@ -15,12 +15,12 @@ ALWAYS_TRAINED = {"fact/capital/What is the capital of {x}?/France"}
 T = TypeVar("T")
 
 
-def held_out(key: str) -> bool:
+def held_out(key: str, percent: int = HELD_OUT_PERCENT) -> bool:
     """Whether the combination named `key` belongs to the held-out part."""
     if key in ALWAYS_TRAINED:
         return False
     digest = hashlib.md5(key.encode()).digest()
-    return int.from_bytes(digest[:4], "big") % 100 < HELD_OUT_PERCENT
+    return int.from_bytes(digest[:4], "big") % 100 < percent
 
 
 def draw(rng: Random, choices: Sequence[Sequence[T]], key: str, held: bool) -> list[T]:

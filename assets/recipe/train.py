@@ -7,6 +7,7 @@ and a run may be cut short or prolonged before its last quarter.
 
 import argparse
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,22 +44,54 @@ class Plan:
 
     def rate(self, step: int) -> float:
         """The factor on the learning rates at `step`."""
-        left = max(0.0, 1 - self.progress(step))
-        return min(1.0, (step + 1) / WARM_UP, left / DECAY)
+        return rate_at(step, self.progress(step))
 
 
-def optimisers(model: nn.Module) -> list[torch.optim.Optimizer]:
-    """Muon for the layers' matrices, AdamW for tables, experts, norms and scalars."""
+def rate_at(step: int, done: float) -> float:
+    """The factor on the learning rates when a share `done` of the run is over."""
+    return min(1.0, (step + 1) / WARM_UP, max(0.0, 1 - done) / DECAY)
+
+
+def optimisers(model: nn.Module, scale: float = 1.0) -> list[torch.optim.Optimizer]:
+    """Muon for the layers' matrices, AdamW for tables, experts, norms and scalars.
+
+    scale: of both learning rates.
+    """
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for name, p in model.named_parameters():
         matrix = p.ndim == 2 and "embed_tokens" not in name and "router" not in name
         (matrices if matrix else others).append(p)
     muon = torch.optim.Muon(
-        matrices, lr=MATRIX_RATE, weight_decay=0.0, momentum=0.95, ns_steps=5
+        matrices, lr=scale * MATRIX_RATE, weight_decay=0.0, momentum=0.95, ns_steps=5
     )
-    adam = torch.optim.AdamW(others, lr=OTHER_RATE, betas=(0.9, 0.98), weight_decay=0.0)
+    adam = torch.optim.AdamW(
+        others, lr=scale * OTHER_RATE, betas=(0.9, 0.98), weight_decay=0.0
+    )
     return [muon, adam]
+
+
+def update(
+    model: nn.Module,
+    loss: torch.Tensor,
+    optimizers: list[torch.optim.Optimizer],
+    rate: float,
+    share: Callable[[nn.Module], None] | None = None,
+) -> None:
+    """One step down the gradient of `loss`, its norm at most 1.
+
+    share: called on the fresh gradients, to average them over processes.
+    """
+    loss.backward()
+    if share:
+        share(model)
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group.setdefault("peak", group["lr"])
+            group["lr"] = group["peak"] * rate
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
 
 
 def train_step(
@@ -73,14 +106,7 @@ def train_step(
     with torch.autocast("cpu", dtype=torch.bfloat16):
         logits, labels = target_logits(model, inputs, mask, wanted), labels[wanted]
     loss = nn.functional.cross_entropy(logits.float(), labels)
-    loss.backward()
-    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group.setdefault("peak", group["lr"])
-            group["lr"] = group["peak"] * rate
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+    update(model, loss, optimizers, rate)
     right = (logits.argmax(-1) == labels).float().mean()
     return loss.item(), right.item()
 

@@ -1,0 +1,51 @@
+"""The demo checkpoint sees: the picture that comes with the repository."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlx_gemma4 import Gemma4, Processor, generate, load
+
+SHAPES = Path(__file__).parent.parent / "assets" / "shapes.png"
+SENTENCE = (
+    "A red circle at the top left, a blue star in the middle and a green square at the "
+    "bottom right."
+)
+SHOW: dict[str, Any] = {"type": "image", "image": str(SHAPES)}
+Loaded = tuple[Gemma4, Processor]
+
+
+@pytest.fixture(scope="module")
+def demo(demo_folder: Path) -> Loaded:
+    return load(demo_folder)
+
+
+def answer(demo: Loaded, *content: Any, before: Sequence[dict[str, Any]] = ()) -> str:
+    messages = [*before, {"role": "user", "content": list(content)}]
+    return generate(*demo, messages).text
+
+
+def text(words: str) -> dict[str, str]:
+    return {"type": "text", "text": words}
+
+
+def test_demo_has_weights_of_both_towers(demo: Loaded) -> None:
+    config = demo[0].config
+    assert config.vision_config is not None
+    assert config.audio_config is not None
+
+
+def test_demo_describes_the_sample_picture(demo: Loaded) -> None:
+    assert answer(demo, SHOW, text("Describe this image.")) == SENTENCE
+
+
+def test_demo_sees_after_a_turn_of_text(demo: Loaded) -> None:
+    question = "What is the capital of France?"
+    before = [
+        {"role": "user", "content": question},
+        {"role": "assistant", "content": answer(demo, text(question))},
+    ]
+    found = answer(demo, SHOW, text("Describe this image."), before=before)
+    assert found == SENTENCE
