@@ -57,8 +57,9 @@ def test_media_are_refused_where_there_is_no_tower(
     parts = [{"type": "text", "text": "what?"}, {"type": kind, "path": "a"}]
     messages = [*HI, {"role": "user", "content": parts}]
     tower = "no audio tower" if kind == "audio" else "no vision tower"
+    text_only = replace(config, vision_config=None, audio_config=None)
     with pytest.raises(MediaError, match=tower):
-        Processor.from_folder(demo_folder, config)(messages)
+        Processor.from_folder(demo_folder, text_only)(messages)
 
 
 def test_a_placeholder_without_a_file_is_refused(folder: Path, config: Config):
