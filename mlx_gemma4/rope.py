@@ -7,7 +7,8 @@ rest stays put. Patches of a picture rotate half of the head by x and half by y.
 
 import math
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -15,7 +16,22 @@ import mlx.nn as nn
 from .config import RopeParameters
 from .errors import CheckpointError
 
-Rotation = Callable[[mx.array], mx.array]
+
+@dataclass(frozen=True)
+class Turn:
+    """The rotation of `[B, H, L, D]`, its first row standing at `offset`."""
+
+    rotate: Callable[[mx.array], mx.array]
+    periods: mx.array
+    offset: int
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return self.rotate(x)
+
+    @cached_property
+    def position(self) -> mx.array:
+        """`offset` as a kernel takes it: int32 [1]."""
+        return mx.array([self.offset], mx.int32)
 
 
 def rope_periods(head_dim: int, rope: RopeParameters) -> mx.array:
@@ -51,19 +67,19 @@ class RoPE(nn.Module):
             freqs=self._periods,
         )
 
-    def at(self, offset: int, length: int, dtype: mx.Dtype) -> Rotation:
+    def at(self, offset: int, length: int, dtype: mx.Dtype) -> Turn:
         """The rotation of `[B, H, length, D]` at `offset`, to be used by many layers.
 
         On a CPU, where MLX has no kernel for it, the angles are then computed once.
         """
         if mx.metal.is_available():
-            return partial(self, offset=offset)
+            return Turn(partial(self, offset=offset), self._periods, offset)
         positions = mx.arange(offset, offset + length, dtype=mx.float32)
         angles = positions[:, None] / self._periods
         cos, sin = mx.cos(angles), mx.sin(angles)
         cos = mx.concatenate([cos, cos], axis=-1).astype(dtype)
         sin = mx.concatenate([-sin, sin], axis=-1).astype(dtype)
-        return partial(_rotate, cos, sin)
+        return Turn(partial(_rotate, cos, sin), self._periods, offset)
 
 
 def _rotate(cos: mx.array, sin: mx.array, x: mx.array) -> mx.array:

@@ -56,7 +56,7 @@ def test_using_wins_and_ends() -> None:
 def test_every_source_is_installed() -> None:
     package = files("mlx_gemma4.kernels")
     found = {f.name for f in package.iterdir() if f.name.endswith(".metal")}
-    ops = {"norms", "router", "experts_gate_up", "experts_down", "reduce"}
+    ops = {"norms", "heads", "router", "experts_gate_up", "experts_down", "reduce"}
     assert found == {f"{op}.metal" for op in ops}
 
 

@@ -17,8 +17,9 @@ import mlx.nn as nn
 
 from ..cache import LayerCache
 from ..config import TextConfig
-from ..layers import RMSNorm, rms_normalize
-from ..rope import Rotation
+from ..kernels import turn_keys, turn_queries
+from ..layers import RMSNorm
+from ..rope import Turn
 from .masks import Mask, attend
 
 KeysValues = tuple[mx.array, mx.array]
@@ -58,7 +59,7 @@ class Attention(nn.Module):
             self._values = _own_values
 
     def keys_values(
-        self, x: mx.array, rotate: Rotation, cache: LayerCache | None
+        self, x: mx.array, turn: Turn, cache: LayerCache | None
     ) -> KeysValues:
         """Project `x` [B, L, hidden], rotate the keys, and append both to `cache`.
 
@@ -67,19 +68,17 @@ class Attention(nn.Module):
         B, L, _ = x.shape
         raw = self.k_proj(x)
         values = self._values(self, x, raw).reshape(B, L, self.kv_heads, self.head_dim)
-        keys = self.k_norm(raw.reshape(B, L, self.kv_heads, self.head_dim))
-        keys = rotate(keys.transpose(0, 2, 1, 3))  # [B, H_kv, L, D]
-        values = rms_normalize(values, self.eps).transpose(0, 2, 1, 3)
+        keys = raw.reshape(B, L, self.kv_heads, self.head_dim)
+        weight = self.k_norm.weight
+        keys, values = turn_keys(keys, values, weight, self.eps, turn)
         if cache is None:
             return keys, values
         return cache.update_and_fetch(keys, values)
 
-    def __call__(
-        self, x: mx.array, rotate: Rotation, kv: KeysValues, mask: Mask
-    ) -> mx.array:
+    def __call__(self, x: mx.array, turn: Turn, kv: KeysValues, mask: Mask) -> mx.array:
         """Attend from `x` [B, L, hidden], its queries rotated, to `kv`."""
         B, L, _ = x.shape
-        queries = self.q_norm(self.q_proj(x).reshape(B, L, self.heads, self.head_dim))
-        queries = rotate(queries.transpose(0, 2, 1, 3))  # [B, H, L, D]
+        queries = self.q_proj(x).reshape(B, L, self.heads, self.head_dim)
+        queries = turn_queries(queries, self.q_norm.weight, self.eps, turn)
         out = attend(queries, *kv, mask)
         return self.o_proj(out.transpose(0, 2, 1, 3).reshape(B, L, -1))

@@ -13,7 +13,7 @@ from ..cache import LayerCache
 from ..config import FULL, SLIDING, TextConfig
 from ..kernels import Norm, add_norms
 from ..layers import RMSNorm, geglu
-from ..rope import RoPE, Rotation
+from ..rope import RoPE, Turn
 from .attention import Attention, KeysValues
 from .masks import Mask, causal_mask, vision_window_mask, window_mask
 from .moe import Experts, Router
@@ -187,9 +187,7 @@ class TextModel(nn.Module):
             h, (x,) = layer(h, attended, inputs[i], [Norm(norms[i].weight)])
         return x
 
-    def rotations(
-        self, offset: int, length: int, dtype: mx.Dtype
-    ) -> dict[str, Rotation]:
+    def rotations(self, offset: int, length: int, dtype: mx.Dtype) -> dict[str, Turn]:
         """Of each kind of layer, for `length` positions from `offset` on."""
         return {k: rope.at(offset, length, dtype) for k, rope in self._ropes.items()}
 
