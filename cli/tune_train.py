@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlx_gemma4.tune.adapters import AdapterSettings, new_adapter
+from mlx_gemma4.tune.errors import AdapterError
 from mlx_gemma4.tune.examples import Encoded, Encoder, Long
 from mlx_gemma4.tune.files import Data, read_data
 from mlx_gemma4.tune.plan import Plan, knobs, make_plan
@@ -51,11 +52,23 @@ class Wishes:
 
 def train_adapter(wishes: Wishes, screen: Screen) -> None:
     """Reads the examples first, so that a bad line costs no loading of a model."""
+    if not (wishes.dry_run or wishes.show_mask):
+        check_folder(wishes)
     data = read_data(wishes.data, wishes.validation, wishes.training["seed"])
     if data.ignored:
         screen.note(f"Fields without a meaning: {', '.join(sorted(data.ignored))}.")
     model, processor, name = open_model(wishes.model, screen)
     Job(wishes, data, model, processor, name, screen).run()
+
+
+def check_folder(wishes: Wishes) -> None:
+    """Finds at once what would stop a run after its plan."""
+    assert wishes.out is not None
+    run = Run(wishes.out.expanduser(), "", {})
+    if not wishes.resume:
+        run.begin()
+    elif not run.started:
+        raise AdapterError(f"{run.folder} holds no run to resume.")
 
 
 class Job:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tiny
 import tiny_media
+from adapting import filled, quantised
 from mlx.utils import tree_flatten
 
 from mlx_gemma4.load import load_model
@@ -25,24 +26,10 @@ from mlx_gemma4.tune.adapters import (
 from mlx_gemma4.tune.errors import AdapterError
 from mlx_gemma4.tune.formats import read_adapter, write_adapter
 from mlx_gemma4.tune.fuse import fuse
-from mlx_gemma4.tune.lora import DoRALinear
 from mlx_gemma4.tune.peft import write_peft
 from mlx_gemma4.tune.targets import find_targets
 
 TOKENS = tiny.random_tokens(20, 3)
-WIDE: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 96}
-
-
-def filled(model: Gemma4, kind: Any = "lora", *targets: str, seed: int = 1) -> Adapter:
-    """An adapter that changes something: nothing in it is zero."""
-    names = targets or ("attention", "mlp")
-    settings = AdapterSettings(kind, rank=3, scale=1.5, targets=names)
-    adapter = new_adapter(model, settings, seed)
-    for path, layer in adapter.layers.items():
-        layer.lora_b = mx.array(tiny.random_tensor(path, layer.lora_b.shape, seed)) / 4
-        if isinstance(layer, DoRALinear):
-            layer.m = layer.m * 1.1
-    return adapter
 
 
 def with_adapter(model: Gemma4, adapter: Adapter) -> np.ndarray:
@@ -268,26 +255,6 @@ def test_adapters_that_do_not_fit(tmp_path: Path):
         new_adapter(
             tiny.build("26B-A4B"), AdapterSettings("dora", targets=("experts",))
         )
-
-
-def quantised(folder: Path, variant: str) -> Gemma4:
-    """A 4-bit checkpoint with the tiny weights, loaded."""
-    tiny.write_checkpoint(folder, variant, tokenizer=True, **WIDE)
-    tensors: Any = mx.load(str(folder / "model.safetensors"))
-    packed: dict[str, mx.array] = {}
-    for name, array in tensors.items():
-        if array.ndim < 2 or array.shape[-1] % 32 or "router" in name:
-            packed[name] = array
-            continue
-        module = name.removesuffix(".weight")
-        parts = mx.quantize(array, 32, 4)
-        named = zip(("weight", "scales", "biases"), parts, strict=True)
-        packed |= {f"{module}.{kind}": part for kind, part in named}
-    mx.save_safetensors(str(folder / "model.safetensors"), packed)
-    config = json.loads((folder / "config.json").read_text())
-    config["quantization"] = {"group_size": 32, "bits": 4}
-    (folder / "config.json").write_text(json.dumps(config))
-    return load_model(folder)
 
 
 @pytest.mark.parametrize("variant", ["E2B", "26B-A4B"])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny
 import tiny_media
-from test_tune_adapters import filled
+from adapting import filled, quantised
 
 from mlx_gemma4.media import Media
 from mlx_gemma4.model import Gemma4
@@ -215,8 +215,6 @@ def test_pieces_of_the_vocabulary_change_nothing(piece: int):
 
 
 def test_quantised_weights_have_the_gradient_of_their_values(tmp_path: Path):
-    from test_tune_adapters import quantised
-
     from mlx_gemma4.load import load_model
     from mlx_gemma4.tune.fuse import fuse
 

@@ -124,6 +124,7 @@ class Trainer:
             self._adopt(updated(state, gradients, rate, settings.weight_decay))
         else:
             self._skip(state)
+        mx.clear_cache()  # buffers of other lengths would add up
         read = sum(len(example.tokens) for example in examples)
         seconds = time.perf_counter() - started
         shown = mean if usable else None
