@@ -258,7 +258,7 @@ def test_adapters_that_do_not_fit(tmp_path: Path):
 
 
 @pytest.mark.parametrize("variant", ["E2B", "26B-A4B"])
-@pytest.mark.parametrize("form, gap", [("bf16", 0.05), ("8bit", 0.08)])
+@pytest.mark.parametrize("form, gap", [("bf16", 0.05), ("8bit", 0.11)])
 def test_fused(tmp_path: Path, variant: str, form: str, gap: float):
     model = quantised(tmp_path / "model", variant)
     linears = (nn.QuantizedLinear, nn.QuantizedEmbedding)
@@ -269,7 +269,7 @@ def test_fused(tmp_path: Path, variant: str, form: str, gap: float):
     fuse(model, adapter, tmp_path / "model", tmp_path / "out", form)
     fused = tiny.logits(load_model(tmp_path / "out"), TOKENS)
     # On average: now and then a token goes to another expert.
-    assert np.abs(adapted - plain).mean() > 3 * gap
+    assert np.abs(adapted - plain).mean() > 2.5 * gap
     assert np.abs(fused - adapted).mean() < gap
     packed = [m for _, m in load_model(tmp_path / "out").named_modules()]
     assert any(isinstance(m, linears) for m in packed) == (form == "8bit")
