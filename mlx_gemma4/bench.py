@@ -16,6 +16,7 @@ import mlx.core as mx
 from .config import TextConfig
 from .errors import BenchError
 from .generate import stream_generate
+from .kernels import NAMES, using
 from .load import memory_limit
 from .model import Gemma4
 from .processor import GenerationDefaults
@@ -151,8 +152,24 @@ def memory_needed(model: Gemma4, context: int) -> int:
 
 
 def contenders(model: Gemma4) -> dict[str, Contender]:
-    """What is compared of this project; the first is what the others stand against."""
-    return {OURS: contender(model)}
+    """What is compared of this project; the first is what the others stand against:
+    no kernel, each one alone, and all, where there is Metal."""
+    run = contender(model)
+    if not mx.metal.is_available():
+        return {OURS: run}
+    alone = {f"only {name}": with_kernels(run, name) for name in NAMES}
+    none, every = with_kernels(run), with_kernels(run, *NAMES)
+    return {"kernels off": none, **alone, "kernels on": every}
+
+
+def with_kernels(run: Contender, *names: str) -> Contender:
+    """`run` with exactly these kernels, whatever the environment says."""
+
+    def switched(prompt: list[int], decode: int) -> Sample:
+        with using(*names):
+            return run(prompt, decode)
+
+    return switched
 
 
 def contender(model: Gemma4) -> Contender:

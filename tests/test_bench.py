@@ -6,6 +6,7 @@ import tiny
 from mlx_gemma4 import bench
 from mlx_gemma4.bench import Sample, Series, Spread
 from mlx_gemma4.errors import BenchError
+from mlx_gemma4.kernels import NAMES, enabled
 
 TEXT = tiny.build("untied").config.text_config
 
@@ -80,6 +81,30 @@ def test_our_contender_reads_the_prompt_and_ignores_stop_tokens() -> None:
     sample = bench.contender(model)(bench.prompt_of(11, 96), 6)
     assert lengths == [11, *[1] * 6]
     assert sample.first_token > 0 and sample.decode > 0 and sample.peak > 0
+
+
+def test_each_kernel_is_measured_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[str]] = []
+
+    def run(prompt: list[int], decode: int) -> Sample:
+        seen.append([name for name in NAMES if enabled(name)])
+        return Sample(1.0, 1.0, 1)
+
+    monkeypatch.setattr(bench, "contender", lambda model: run)
+    monkeypatch.setattr(bench.mx.metal, "is_available", lambda: True)
+    every = bench.contenders(tiny.build("untied"))
+    for each in every.values():
+        each([1], 1)
+    names = [f"only {name}" for name in NAMES]
+    assert list(every) == ["kernels off", *names, "kernels on"]
+    assert seen == [[], *([name] for name in NAMES), list(NAMES)]
+
+
+def test_without_metal_there_is_nothing_to_switch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bench.mx.metal, "is_available", lambda: False)
+    assert list(bench.contenders(tiny.build("untied"))) == [bench.OURS]
 
 
 def test_prompts_stay_in_the_vocabulary() -> None:
