@@ -66,7 +66,8 @@ def _step(layer: DecoderLayer, turn: Rotation, mask: Mask) -> Step:
         else:
             kv, rest, made = (rest[0], rest[1]), rest[2:], ()
         attended = attention(x, turn, kv, mask)
-        return [layer(h, attended, rest[0] if rest else None), *made]
+        h, _ = layer(h, attended, rest[0] if rest else None)
+        return [h, *made]
 
     return step
 
