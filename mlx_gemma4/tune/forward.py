@@ -12,7 +12,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from ..media import Media
 from ..model import Gemma4
-from ..rope import Rotation
+from ..rope import Turn
 from ..text.attention import KeysValues
 from ..text.decoder import DecoderLayer
 from ..text.masks import Mask, vision_blocks
@@ -54,7 +54,7 @@ def hidden_states(
     return text.norm(h)
 
 
-def _step(layer: DecoderLayer, turn: Rotation, mask: Mask) -> Step:
+def _step(layer: DecoderLayer, turn: Turn, mask: Mask) -> Step:
     """One layer as a function of arrays, as `mx.checkpoint` needs it."""
 
     def step(arrays: list[mx.array]) -> list[mx.array]:
