@@ -6,6 +6,7 @@ there is no Metal; their twins then run instead.
 """
 
 from .experts import Affine, experts, experts_fit
+from .gate import gated
 from .heads import turn_keys, turn_queries
 from .launch import NAMES, enabled, using
 from .norms import Norm, add_norms
@@ -20,6 +21,7 @@ __all__ = [
     "enabled",
     "experts",
     "experts_fit",
+    "gated",
     "turn_keys",
     "turn_queries",
     "using",

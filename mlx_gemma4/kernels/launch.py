@@ -14,7 +14,7 @@ from typing import Any
 
 import mlx.core as mx
 
-NAMES = ("norms", "heads", "router", "experts")
+NAMES = ("norms", "heads", "router", "experts", "gate")
 DTYPES = (mx.float32, mx.float16, mx.bfloat16)
 # Rows up to which a kernel is used: decoding, and checking a few drafted tokens.
 MOST_ROWS = 16

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import mlx.core as mx
 
-from ..kernels import Norm, add_norms
-from ..layers import geglu
+from ..kernels import Norm, add_norms, gated
 
 if TYPE_CHECKING:
     from .decoder import DecoderLayer, TextModel
@@ -65,8 +64,8 @@ def finish_with_per_layer_input(
     """The same with the gated and projected input of this layer."""
     assert per_layer_input is not None
     h, _ = add_norms(h, *feed_forward, layer.eps)
-    gated = geglu(layer.per_layer_input_gate(h), per_layer_input)
-    projected = layer.per_layer_projection(gated)
+    x = gated(layer.per_layer_input_gate, h, per_layer_input)
+    projected = layer.per_layer_projection(x)
     weights = [layer.post_per_layer_input_norm.weight]
     scalar = layer.layer_scalar
     return add_norms(h, [projected], weights, layer.eps, scalar, following)

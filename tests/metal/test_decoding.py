@@ -15,20 +15,25 @@ from mlx_gemma4.model import Gemma4
 SHAPES = ("E2B", "E4B", "26B-A4B", "31B")
 # Of a step; KV-shared layers turn queries alone.
 LAUNCHES = {
-    "E2B": {"norms": 30, "heads": 15},
-    "E4B": {"norms": 36, "heads": 18},
+    "E2B": {"norms": 30, "heads": 15, "gate": 10},
+    "E4B": {"norms": 36, "heads": 18, "gate": 12},
     "26B-A4B": {"norms": 12, "heads": 12, "router": 6, "experts": 12},
     "31B": {"norms": 12, "heads": 12},
 }
 
 
 def model(variant: str) -> Gemma4:
-    """With 4-bit experts, where there are any."""
-    if variant != "26B-A4B":
+    """With 4-bit experts and gates of per-layer inputs, where there are any."""
+    if variant == "31B":
         return tiny.build(variant, 7)
-    made = tiny.build(variant, 7, moe_intermediate_size=32)
-    for layer in made.layers:
-        nn.quantize(layer.experts, group_size=32, bits=4)
+    width = {"moe_intermediate_size": 32} if variant == "26B-A4B" else {}
+    made = tiny.build(variant, 7, **width)
+
+    def quantised(path: str, module: nn.Module) -> bool:
+        kinds = ("gate_up_proj", "experts.down_proj", "per_layer_input_gate")
+        return path.endswith(kinds)
+
+    nn.quantize(made, 32, 4, class_predicate=quantised)
     return made
 
 
