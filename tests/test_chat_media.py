@@ -76,7 +76,7 @@ def test_two_slashes_and_tool_results_are_sent_as_they_stand(seeing, script, her
         ("/image d.wav", "d.wav is no picture: attach it with /audio."),
         ("/audio a.png", "a.png is no recording: attach it with /image."),
         ("/video d.wav", "d.wav is no video: attach it with /audio."),
-        ("/audio gone.wav", "gone.wav: No such file"),
+        ("/audio gone.wav", "There is no recording"),
         ("/image .", "is a folder"),
         ("/image 'a.png", "left open in: 'a.png"),
         ("./bad.png", "bad.png is damaged"),
