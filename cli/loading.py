@@ -45,10 +45,13 @@ def open_model(
 
     `name` None means the model that the adapter was made for, or the demo model.
     """
-    if name is None and adapter is not None:
+    if adapter is not None:
         from mlx_gemma4.tune.runs import base_model
 
-        name = base_model(adapter)
+        made_for = base_model(adapter)
+        name = name or made_for
+        if name and made_for and not _same_model(name, made_for):
+            screen.note(f"Warning: {adapter} was made for {made_for}, not {name}.")
     name = named(name, screen)
     screen.passing(f"Loading {name} …")
     try:
@@ -64,6 +67,13 @@ def open_model(
     if processor.template is not None and processor.template.stale:
         screen.note(f"Warning: {processor.template.stale}")
     return model, processor, name
+
+
+def _same_model(one: str, other: str) -> bool:
+    folders = [Path(name).expanduser() for name in (one, other)]
+    return one == other or (
+        all(folder.is_dir() for folder in folders) and folders[0].samefile(folders[1])
+    )
 
 
 def load_chat_model(name: str) -> tuple["Gemma4", "Processor"]:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlx_gemma4.tune.adapters import AdapterSettings, new_adapter
-from mlx_gemma4.tune.errors import AdapterError
+from mlx_gemma4.tune.errors import AdapterError, Diverged
 from mlx_gemma4.tune.examples import Encoded, Encoder, Long
 from mlx_gemma4.tune.files import Data, read_data
 from mlx_gemma4.tune.plan import Plan, knobs, make_plan
-from mlx_gemma4.tune.runs import Run, fingerprint
+from mlx_gemma4.tune.runs import Run, base_model, fingerprint
 from mlx_gemma4.tune.samples import samples
 from mlx_gemma4.tune.settings import Rhythm, Settings
 from mlx_gemma4.tune.trainer import Step, Trainer, Validation
@@ -57,7 +57,10 @@ def train_adapter(wishes: Wishes, screen: Screen) -> None:
     data = read_data(wishes.data, wishes.validation, wishes.training["seed"])
     if data.ignored:
         screen.note(f"Fields without a meaning: {', '.join(sorted(data.ignored))}.")
-    model, processor, name = open_model(wishes.model, screen)
+    name = wishes.model
+    if name is None and wishes.resume and wishes.out is not None:
+        name = base_model(wishes.out)
+    model, processor, name = open_model(name, screen)
     Job(wishes, data, model, processor, name, screen).run()
 
 
@@ -95,7 +98,8 @@ class Job:
         held = Encoded()
         if self.data.validation:
             held = self.encoder.encode(self.data.validation)
-        self._say_what_was_changed(train)
+        for encoded in (train, held):
+            self._say_what_was_changed(encoded)
         if wishes.show_mask:
             shown = train.examples[: wishes.show_mask]
             screen.answer(mask_view(shown, self.processor))
@@ -122,12 +126,12 @@ class Job:
             raise UsageError("That is no step at all: raise --epochs or give --steps.")
         return Settings(steps=steps, adapter=wishes.adapter, **wishes.training)
 
-    def _say_what_was_changed(self, train: Encoded) -> None:
+    def _say_what_was_changed(self, found: Encoded) -> None:
         length = self.wishes.length
         for count, what in (
-            (train.skipped, "examples are longer and left out"),
-            (train.cut, "examples are longer and cut at their end"),
-            (train.split, "texts are longer and split into pieces"),
+            (found.skipped, "examples are longer and left out"),
+            (found.cut, "examples are longer and cut at their end"),
+            (found.split, "texts are longer and split into pieces"),
         ):
             if count:
                 self.screen.note(f"{count} {what} (--max-length {length}).")
@@ -142,8 +146,9 @@ class Job:
     def _train(self, trainer: Trainer) -> None:
         assert self.wishes.out is not None
         out = self.wishes.out.expanduser()
-        mark = fingerprint(trainer.settings, trainer.train)
-        run = Run(out, mark, {"model": saved_name(self.name)})
+        base = saved_name(self.name)
+        mark = fingerprint(trainer.settings, trainer.train, base)
+        run = Run(out, mark, {"model": base})
         if self.wishes.resume:
             trainer.resume(run.load())
             run.forget_after(trainer.state.step)
@@ -155,7 +160,8 @@ class Job:
             for event in trainer.run(self.wishes.rhythm):
                 teller.take(event, run)
                 self._keep(event, trainer, run)
-        except KeyboardInterrupt:
+            run.save(self.model, trainer.adapter, trainer.state)
+        except (KeyboardInterrupt, Diverged):
             self.screen.passed()
             trainer.settle()
             run.save(self.model, trainer.adapter, trainer.state)
@@ -163,7 +169,6 @@ class Job:
             self.screen.note(f"Saved step {step} in {out}; --resume goes on with it.")
             raise
         self.screen.passed()
-        run.save(self.model, trainer.adapter, trainer.state)
         run.draw()
         teller.end(out)
 
@@ -240,10 +245,15 @@ class Teller:
         }
         text = f"{out}: {self.settings.steps} steps in {clock(seconds)}"
         if self.reports:
-            before, after = self.reports[0].report, self.reports[-1].report
-            value |= {"before": before.as_dict(), "after": after.as_dict()}
-            text += f", validation loss {before.loss:.4f} -> {after.loss:.4f}"
-            text += f", answers right {before.exact:.1%} -> {after.exact:.1%}"
+            loss, right = "", ""
+            if self.first == 0:  # a resumed run has not seen the model alone
+                before = self.reports[0].report
+                value["before"] = before.as_dict()
+                loss, right = f"{before.loss:.4f} -> ", f"{before.exact:.1%} -> "
+            after = self.reports[-1].report
+            value["after"] = after.as_dict()
+            text += f", validation loss {loss}{after.loss:.4f}"
+            text += f", answers right {right}{after.exact:.1%}"
         if self.screen.as_json:
             self.screen.json(value)
         else:

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from mlx_gemma4.cli.render import Screen
 from mlx_gemma4.cli.tune import app
 from mlx_gemma4.cli.tune_results import evaluate_adapter, export_adapter, fuse_adapter
 from mlx_gemma4.tune import plan as plans
+from mlx_gemma4.tune import trainer
 from mlx_gemma4.tune.errors import AdapterError
 
 Run = Callable[..., int]
@@ -133,6 +135,56 @@ def test_ctrl_c_saves_and_resume_ends_the_same(
     assert "other data or settings" in capsys.readouterr().err
 
 
+def test_ctrl_c_while_the_end_is_saved_loses_nothing(
+    tune: Run, model: str, data: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
+):
+    options = (data, "--steps", "2", *TINY)
+    out, real, calls = tmp_path / "out", tune_train.Run.save, []
+
+    def stopping(*arguments: Any) -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tune_train.Run, "save", stopping)
+        assert tune(*options, "-m", model, "-o", out) == 130
+    assert "Saved step 2" in capsys.readouterr().err
+    # Without a model's name it is the one that the run was started with.
+    assert tune(*options, "-o", out, "--resume") == 0
+    copy = tmp_path / "copy"
+    shutil.copytree(model, copy)
+    assert tune(*options, "-m", copy, "-o", out, "--resume") == 3
+    assert "another model" in capsys.readouterr().err
+
+
+def test_what_diverges_keeps_its_last_usable_step(
+    tune: Run, model: str, data: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
+):
+    monkeypatch.setattr(trainer, "norm", lambda _: float("nan"))
+    out = tmp_path / "out"
+    assert tune(data, "-m", model, "-o", out, "--steps", "9", *TINY) == 1
+    told = capsys.readouterr()
+    assert "has diverged" in told.err and "Saved step 5" in told.err
+    found: Any = mx.load(str(out / "adapters.safetensors"))
+    assert all(mx.isfinite(tensor).all() for tensor in found.values())
+
+
+def test_what_is_left_out_of_the_validation_is_said(
+    tune: Run, model: str, data: Path, tmp_path: Path, capsys: Any
+):
+    folder = tmp_path / "both"
+    folder.mkdir()
+    line = data.read_text().splitlines()[0]
+    (folder / "train.jsonl").write_text(line)
+    longer = json.dumps({"prompt": "word " * 200, "completion": "Yes."})
+    (folder / "valid.jsonl").write_text(f"{line}\n{longer}")
+    options = ("--max-length", "60", "--long", "skip", "--show-mask", "1")
+    assert tune(folder, "-m", model, *options) == 0
+    assert "1 examples are longer and left out" in capsys.readouterr().err
+
+
 def test_the_mask_is_shown(tune: Run, model: str, data: Path, capsys: Any):
     assert tune(data, "-m", model, "--validation", "0", "--show-mask", "2") == 0
     shown = capsys.readouterr().out
@@ -201,3 +253,4 @@ def test_as_a_process(gemma4: Runner, model: str, data: Path, tmp_path: Path):
     assert answer.returncode == 0, answer.stderr
     refused = gemma4(*question, "-m", "demo", "--adapter", out)
     assert refused.returncode == 3 and "made for another model" in refused.stderr
+    assert f"was made for {model}, not demo" in refused.stderr

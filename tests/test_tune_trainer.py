@@ -218,6 +218,30 @@ def test_the_log_and_its_curve(tmp_path: Path):
     assert {(31, 95, 168), (192, 57, 43)} <= colours
 
 
+def test_a_log_cut_short_is_read_and_has_no_nan(tmp_path: Path):
+    run = Run(tmp_path, "", {})
+    run.log({"kind": "step", "step": 1, "loss": None, "norm": float("nan")})
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.write('{"kind": "step", "st')
+    run.forget_after(3)
+    assert list(run.lines()) == [
+        {"kind": "step", "step": 1, "loss": None, "norm": None}
+    ]
+    assert "NaN" not in (tmp_path / "log.jsonl").read_text()
+
+
+def test_another_model_or_picture_is_another_run():
+    settings = Settings(1)
+
+    def mark(picture: str, model: str) -> str:
+        part = {"type": "image", "image": picture}
+        record = Record("a:1", ({"role": "user", "content": [part]},))
+        return fingerprint(settings, [Example([1, 2], [False, True], record)], model)
+
+    marks = [mark("a.png", "x"), mark("b.png", "x"), mark("a.png", "y")]
+    assert len(set(marks)) == 3 and mark("a.png", "x") == marks[0]
+
+
 def test_parts_of_the_curve(tmp_path: Path):
     assert [nice_step(x) for x in (0.011, 0.2, 0.21, 7)] == [0.02, 0.2, 0.5, 10]
     assert smoothed([(1, 2.0), (2, 2.0), (3, 2.0)])[-1] == (3, pytest.approx(2.0))

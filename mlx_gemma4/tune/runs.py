@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from .adapters import Adapter
 from .curve import draw_curve
 from .errors import AdapterError
 from .examples import Example
-from .formats import load_tensors, save_tensors, write_adapter
+from .formats import load_tensors, save_tensors, save_text, write_adapter
 from .optimizer import State
 from .settings import Settings
 
@@ -23,11 +24,19 @@ RESUME, LOG, CURVE = "resume.safetensors", "log.jsonl", "loss.png"
 PARTS = {"parameters": "p", "first": "m", "second": "v"}
 
 
-def fingerprint(settings: Settings, examples: Sequence[Example]) -> str:
-    """A digest of all that decides what a run computes, but for its model."""
+def fingerprint(
+    settings: Settings, examples: Sequence[Example], model: str = ""
+) -> str:
+    """A digest of what decides what a run computes; `model` is the name of its base.
+
+    Media count by their paths.
+    """
     digest = hashlib.sha256(json.dumps(settings.as_dict(), sort_keys=True).encode())
+    digest.update(repr(model).encode())
     for example in examples:
         digest.update(repr((example.tokens, example.learned)).encode())
+        if example.record.has_media:
+            digest.update(repr(example.record.messages).encode())
     return digest.hexdigest()
 
 
@@ -78,8 +87,9 @@ class Run:
         stated: dict[str, str] = found[1]
         if stated.get("mark") != self.mark:
             raise AdapterError(
-                f"{self.folder} is of a run with other data or settings: repeat the "
-                "options it was started with, or start anew in another folder."
+                f"{self.folder} is of a run with another model, other data or settings: "
+                "repeat the options it was started with, or start anew in another "
+                "folder."
             )
         parts = {
             part: {
@@ -92,20 +102,25 @@ class Run:
         return State(int(stated["step"]), updates=int(stated["updates"]), **parts)
 
     def log(self, values: dict[str, Any]) -> None:
-        """Add a line to log.jsonl."""
+        """Add a line to log.jsonl. What is no number is null, as JSON has no NaN."""
+        values = {k: None if _no_number(v) else v for k, v in values.items()}
         with (self.folder / LOG).open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
 
     def lines(self) -> Iterator[dict[str, Any]]:
+        """All whole lines; a run that was killed may have left half of its last."""
         if (self.folder / LOG).is_file():
-            for line in (self.folder / LOG).read_text(encoding="utf-8").splitlines():
-                yield json.loads(line)
+            for line in (self.folder / LOG).read_bytes().split(b"\n"):
+                try:
+                    yield json.loads(line)
+                except ValueError:
+                    continue
 
     def forget_after(self, step: int) -> None:
         """Drop lines of steps that a resumed run will do again."""
         kept = [json.dumps(line) for line in self.lines() if line["step"] <= step]
         text = "".join(f"{line}\n" for line in kept)
-        (self.folder / LOG).write_text(text, encoding="utf-8")
+        save_text(self.folder / LOG, text)
 
     def draw(self) -> Path:
         """Draw loss.png from the log."""
@@ -117,6 +132,10 @@ class Run:
                 kind.append((line["step"], loss))
         draw_curve(self.folder / CURVE, train, validation)
         return self.folder / CURVE
+
+
+def _no_number(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def base_model(folder: Path) -> str | None:
