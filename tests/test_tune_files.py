@@ -77,6 +77,16 @@ def test_csv_with_and_without_a_heading(tmp_path: Path):
         assert texts == [["Why, then?", "So\nso."], ["When?", "Now."]]
 
 
+def test_a_separator_of_lines_ends_no_row_of_a_csv(tmp_path: Path):
+    file = tmp_path / "a.csv"
+    file.write_bytes("Why?,So\u2028a,b\r\nx,y\r\n".encode())
+    with pytest.raises(DataError, match=r"a\.csv:1 has 3 columns"):
+        read_data(file)
+    file.write_bytes("Why?,So\u2028so.\r\nx,y\r\n".encode())
+    texts = [r.messages[1]["content"] for r in read_data(file).train]
+    assert texts == ["So\u2028so.", "y"]
+
+
 def test_bad_rows_of_a_csv(tmp_path: Path):
     file = tmp_path / "a.csv"
     file.write_text("a,b\none\n1,2,3\nc,d\ne,\n")

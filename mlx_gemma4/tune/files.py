@@ -5,6 +5,7 @@ a file wants to do it once.
 """
 
 import csv
+import io
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -145,7 +146,9 @@ class _Reader:
                 self._bad(where, str(error))
 
     def _csv(self, path: Path) -> Iterator[Record]:
-        rows = csv.reader(self._content(path).splitlines(keepends=True), strict=True)
+        # Nor here: U+2028 in a cell ends no row.
+        file = io.StringIO(self._content(path), newline="")
+        rows = csv.reader(file, strict=True)
         first = True
         while (row := self._next_row(rows, path)) is not None:
             heading = tuple(cell.strip().lower() for cell in row) in HEADINGS
