@@ -276,6 +276,19 @@ def test_fused(tmp_path: Path, variant: str, form: str, gap: float):
     assert (tmp_path / "out" / "tokenizer.json").is_file()
 
 
+def test_half_a_fused_model_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    model = quantised(tmp_path / "model", "E2B")
+
+    def full(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(mx, "save_safetensors", full)
+    out = tmp_path / "out"
+    with pytest.raises(OSError, match="no space"):
+        fuse(model, filled(model), tmp_path / "model", out, "bf16")
+    assert (out / "tokenizer.json").is_file() and not (out / "config.json").exists()
+
+
 def test_what_fusing_refuses(tmp_path: Path):
     model = tiny.build("E2B")
     with pytest.raises(AdapterError, match="trained for its steps"):

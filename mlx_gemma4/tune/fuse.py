@@ -49,10 +49,12 @@ def fuse(model: Gemma4, adapter: Adapter, source: Path, out: Path, form: str) ->
     out.mkdir(parents=True, exist_ok=True)
     for file in source.iterdir():
         if file.is_file() and file not in weight_files(source):
-            if not file.name.endswith(".index.json") and file.suffix != ".md":
+            written = file.name == "config.json"  # last: a half is no model
+            written = written or file.name.endswith(".index.json")
+            if not written and file.suffix != ".md":
                 shutil.copyfile(file, out / file.name)
-    _write_config(source, out, form)
     _write_weights(model, out)
+    _write_config(source, out, form)
 
 
 def _unpack(model: Gemma4, adapter: Adapter) -> None:
