@@ -87,8 +87,8 @@ class Run:
         stated: dict[str, str] = found[1]
         if stated.get("mark") != self.mark:
             raise AdapterError(
-                f"{self.folder} is of a run with another model, other data or settings. "
-                "Repeat the options it was started with, or name a new folder."
+                f"{self.folder} is of a run with another model, other data or settings."
+                " Repeat the options it was started with, or name a new folder."
             )
         parts = {
             part: {
