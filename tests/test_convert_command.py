@@ -40,7 +40,9 @@ def test_dry_run_as_json(gemma4: Runner) -> None:
     plan = json.loads(done.stdout)["plan"]
     assert plan["recipe"] == "8bit"
     assert plan["bytes"] == sum(line["bytes"] for line in plan["classes"])
-    assert plan["memory"]["text"] == plan["bytes"]
+    memory = plan["memory"]
+    parts = memory["text"] + memory["vision"] + memory["audio"]
+    assert parts == plan["bytes"]
 
 
 def test_converts(gemma4: Runner, source: Path) -> None:
