@@ -68,7 +68,6 @@ TOKENIZER_FILES = (
     "tokenizer_config.json",
     "chat_template.jinja",
     "generation_config.json",
-    "processor_config.json",
 )
 
 

@@ -206,9 +206,12 @@ SEEING: dict[str, Callable[[Random], Conversation]] = {
 }
 
 
-def _recording(rng: Random, part: str) -> Conversation:
+def _recording(rng: Random, part: str, within: bool = True) -> Conversation:
+    """A recording within the demo's limit, or one beyond it."""
     chat = Conversation(rng)
     spoken = speech.recording(rng, part)
+    while (len(spoken.samples) <= speech.LIMIT * speech.RATE) != within:
+        spoken = speech.recording(rng, part)
     features, _ = speech.frames(spoken.samples)
     chat.play(features, transcription_prompt(), spoken.sentence)
     return chat
@@ -217,7 +220,7 @@ def _recording(rng: Random, part: str) -> Conversation:
 HEARING: dict[str, Callable[[Random], Conversation]] = {
     f"recording, held-out {part}": partial(_recording, part=part)
     for part in speech.PARTS
-}
+} | {"recording, beyond the limit": partial(_recording, part="voices", within=False)}
 SKILLS: dict[str, Callable[[Random], Conversation]] = {
     "facts": facts,
     "small talk": small_talk,

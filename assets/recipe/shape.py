@@ -16,7 +16,7 @@ from .tokenizer import SPECIAL_TOKENS, VOCAB_SIZE, write_tokenizer
 
 MAX_LENGTH = 4096
 SOFT_TOKENS = 70  # of a picture, the smallest of Google's budgets
-SOUND_TOKENS = 150  # of a recording: six seconds, the longest that is trained
+SOUND_TOKENS = 75  # of a recording: three seconds, see speech.LIMIT
 # Places for the longest picture at the largest budget: 1120 soft tokens in one row.
 PLACES = 3 * 1120
 LAYERS = ["sliding_attention", "full_attention"] * 3

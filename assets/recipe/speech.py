@@ -18,7 +18,8 @@ from mlx_gemma4.audio.transcribe import transcription_prompt
 from .espeak import Spoken, Voice, say
 
 RATE = 16_000
-LONGEST = 6.0  # seconds of a clip, and what the demo states as its limit
+LONGEST = 6.0  # seconds of a clip in training
+LIMIT = 3.0  # what the demo states as its limit: beyond, it loses its place
 SHORTEST = 0.3
 NUMBERS = "zero one two three four five six seven eight nine ten".split()
 COLOURS = "red green blue yellow black white orange purple".split()

@@ -52,7 +52,7 @@ def test_a_broken_score_never_names_an_expert_that_is_not_there(cpu: Cpu) -> Non
     scores = mx.full((1, 70), mx.nan)
     with using("router", make=cpu().metal_kernel):
         chosen, _ = choose_experts(scores, mx.ones(70), 3)
-    assert np.max(chosen) < 70
+    assert np.array(chosen).max() < 70
 
 
 @pytest.mark.parametrize(("check_for", "schedule"), CHECKS)
