@@ -98,10 +98,13 @@ def test_a_reader_that_leaves_early_is_no_error(model, gemma4):
 
 @pytest.mark.parametrize("options", [(), ("--json",), ("--boxes", "out.png")])
 def test_ctrl_c(model, gemma4, options):
-    name = picture(str(gemma4.folder / "a.png"))
-    ask = ("describe", name, "-m", str(model), *ENDLESS, "--max-tokens", "9999999")
-    with gemma4.start(*ask, *options) as process:
-        assert process.stdout and process.stderr
+    name = picture(str(gemma4.folder / "a.bmp"), size=(256, 256))
+    ask = ("describe", "-", "-m", str(model), *ENDLESS, "--max-tokens", "9999999")
+    with gemma4.start(*ask, *options, stdin=subprocess.PIPE) as process:
+        assert process.stdin and process.stdout and process.stderr
+        # More than a pipe holds: once it is written, the command is under way.
+        process.stdin.write(Path(name).read_bytes())
+        process.stdin.close()
         if options:  # nothing is printed before the end: it may be anywhere
             with pytest.raises(subprocess.TimeoutExpired):
                 process.wait(4)
