@@ -107,7 +107,7 @@ def test_ctrl_c(model, gemma4, options):
         process.stdin.close()
         if options:  # nothing is printed before the end: it may be anywhere
             with pytest.raises(subprocess.TimeoutExpired):
-                process.wait(4)
+                process.wait(0.5)
         else:
             assert process.stdout.read(1)
         process.send_signal(signal.SIGINT)
