@@ -122,7 +122,10 @@ def test_kinds_of_wav(tmp_path, subtype, steps, channels):
     assert np.abs(read_audio(tmp_path / "a.wav") - sound).max() <= 1 / steps
 
 
-@pytest.mark.parametrize("stated", [b"\xff" * 4, bytes(4)])
+# libsndfile takes a length of nothing at its word; PyAV, an extra, reads on.
+@pytest.mark.parametrize(
+    "stated", [b"\xff" * 4, pytest.param(bytes(4), marks=needs_pyav)]
+)
 def test_a_wav_that_was_streamed(tmp_path, stated):
     """A program that writes into a pipe cannot say how long the sound will be."""
     data = bytearray(write(tmp_path / "a.wav", recording(RATE), RATE).read_bytes())
