@@ -92,7 +92,7 @@ def ours(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         loss, gradients = gradient(state.parameters, batch)
         gradients = {name: g / len(places) for name, g in gradients.items()}
         state = updated(state, gradients, RATE, 0.0)
-        measured.step(loss.item() / len(places))
+        measured.step(float(loss) / len(places))
     return measured.result()
 
 

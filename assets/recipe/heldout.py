@@ -220,7 +220,10 @@ def _recording(rng: Random, part: str, within: bool = True) -> Conversation:
 HEARING: dict[str, Callable[[Random], Conversation]] = {
     f"recording, held-out {part}": partial(_recording, part=part)
     for part in speech.PARTS
-} | {"recording, beyond the limit": partial(_recording, part="voices", within=False)}
+}
+HEARING["recording, beyond the limit"] = partial(
+    _recording, part="voices", within=False
+)
 SKILLS: dict[str, Callable[[Random], Conversation]] = {
     "facts": facts,
     "small talk": small_talk,

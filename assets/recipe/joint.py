@@ -22,7 +22,15 @@ from .batches import IGNORE, Batches, Tensors
 from .conversation import Conversation
 from .ears import channels_last
 from .media import Sight, closed, opened, picture_turn, sound_turn, tensors, written
-from .network import build, calibrated, clamp, initialise, save, target_logits
+from .network import (
+    build,
+    calibrated,
+    clamp,
+    initialise,
+    save,
+    target_logits,
+    vision_tower,
+)
 from .render import DEMO
 from .scenes import SIZES
 from .train import Plan, optimisers, rate_at, update
@@ -122,8 +130,8 @@ def assemble(args: argparse.Namespace) -> Gemma4ForConditionalGeneration:
     text = {key.removeprefix(name): t for key, t in stored.items() if name in key}
     model.language_model.load_state_dict(text, strict=True)
     seen = torch.load(args.seeing, weights_only=True)
-    model.vision_tower.load_state_dict(seen["tower"], strict=True)
-    projector = model.embed_vision.embedding_projection
+    vision_tower(whole).load_state_dict(seen["tower"], strict=True)
+    projector = model.get_submodule("embed_vision.embedding_projection")
     projector.load_state_dict(seen["projector"], strict=True)
     if args.hearing:
         take_hearing(whole, args.hearing)
@@ -182,7 +190,7 @@ def main() -> None:
     torch.manual_seed(args.seed)
     model = assemble(args)
     clamp(model, False)
-    channels_last(model.model.audio_tower)
+    channels_last(model.get_submodule("model.audio_tower"))
     sound = args.hearing is not None
     rules, feeds = rules_for(model), Feeds(args.seed, sound, start_ranks())
     step, done = 0, 0.0

@@ -19,6 +19,7 @@ from transformers import (
     Gemma4Config,
     Gemma4ForConditionalGeneration,
     Gemma4TextConfig,
+    Gemma4VisionModel,
 )
 from transformers.models.gemma4.modeling_gemma4 import Gemma4ClippableLinear
 
@@ -31,21 +32,30 @@ BRANCH_NORMS = (
 )
 AUDIO_BRANCH_NORMS = ("norm_post_attn.weight", "post_layer_norm.weight")
 BOUNDS = ("input_min", "input_max", "output_min", "output_max")
+PARTS = ("text", "vision", "audio")
 MARGIN = 1.25  # of the clip bounds over what was seen
 
 
 def build(folder: Path) -> Gemma4ForConditionalGeneration:
     """The model of `folder`/config.json in float32, not yet initialised."""
-    config = Gemma4Config.from_dict(json.loads((folder / "config.json").read_text()))
+    stated = json.loads((folder / "config.json").read_text())
     # Each part is built in its own type, and constants rounded then stay rounded.
-    for part in (config, config.text_config, config.vision_config, config.audio_config):
-        part.dtype = "float32"
+    for part in (stated, *(stated[f"{kind}_config"] for kind in PARTS)):
+        part["dtype"] = "float32"
+    config = Gemma4Config.from_dict(stated)
     model = Gemma4ForConditionalGeneration(config).float()
     # Grouped experts run in one call, and fused attention is the fastest on a CPU.
     model.set_experts_implementation("grouped_mm")
     model.model.language_model.set_attn_implementation("sdpa")
-    model.model.vision_tower.set_attn_implementation("sdpa")
+    vision_tower(model).set_attn_implementation("sdpa")
     return model
+
+
+def vision_tower(model: Gemma4ForConditionalGeneration) -> Gemma4VisionModel:
+    """The vision tower, which this model always has."""
+    tower = model.get_submodule("model.vision_tower")
+    assert isinstance(tower, Gemma4VisionModel)
+    return tower
 
 
 def text_config(model: Gemma4ForConditionalGeneration) -> Gemma4TextConfig:

@@ -19,7 +19,7 @@ from torch import nn
 from transformers import Gemma4VisionModel
 
 from .batches import Batches
-from .network import build, calibrated, clamp, initialise
+from .network import build, calibrated, clamp, initialise, vision_tower
 from .render import DEMO
 from .scenes import COLOURS, PLACES, SHAPES, SIZES, draw, labels, patches, things
 from .train import Plan, optimisers, update
@@ -151,7 +151,7 @@ def main() -> None:
     torch.manual_seed(args.seed)
     model = build(DEMO)
     initialise(model)
-    tower = model.model.vision_tower
+    tower = vision_tower(model)
     heads = nn.ModuleList(nn.Linear(128, count) for count in KINDS)
     whiten(tower, Random(f"{args.seed}/whiten"))
     clamp(tower, False)
@@ -177,7 +177,8 @@ def main() -> None:
             state = {"both": both.state_dict(), "step": step, "done": done}
             torch.save(state, args.state)
     measure(tower, Random(f"{args.seed}/measure"))
-    projector = model.model.embed_vision.embedding_projection
+    projector = model.get_submodule("model.embed_vision.embedding_projection")
+    assert isinstance(projector, nn.Linear)
     fit_projector(tower, projector, word_targets(DEMO), Random(f"{args.seed}/fit"))
     parts = {"tower": tower.state_dict(), "projector": projector.state_dict()}
     torch.save(parts, args.state)
