@@ -9,7 +9,7 @@ from .render import Screen
 from .transfer import Bar
 
 if TYPE_CHECKING:
-    from mlx_gemma4.convert.check import Fidelity
+    from mlx_gemma4.convert.check import Fidelity, Verified
 
 
 def run_check(
@@ -25,11 +25,13 @@ def run_check(
     total = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
     with Bar("Checking", total, quiet=screen.as_json) as bar:
         found = check.verify(folder, bar.advance)
-    if not screen.as_json:
-        print(
-            f"{folder}: {found.files} files and {found.tensors:,} tensors are as "
-            "they were written."
+    if not found.files:
+        screen.note(
+            f"Warning: {folder} has no {RECORD}: `gemma4 convert` did not make it, and "
+            "its checksums are not known."
         )
+    if not screen.as_json:
+        print(f"{folder}: {verified_line(found)}")
     fidelity = None
     if source is not None:
         screen.passing("Comparing predictions …")
@@ -47,6 +49,13 @@ def run_check(
     if screen.as_json:
         value: dict[str, object] = {"folder": str(folder), "verified": vars(found)}
         screen.json(value | ({"fidelity": fidelity.as_dict()} if fidelity else {}))
+
+
+def verified_line(found: "Verified") -> str:
+    tensors = f"{found.tensors:,} tensors"
+    if found.files:
+        return f"{found.files} files and {tensors} are as they were written."
+    return f"{tensors} have the right shapes and finite values."
 
 
 def fidelity_lines(found: "Fidelity") -> list[str]:

@@ -80,10 +80,14 @@ def memory(plan: Plan) -> list[str]:
 def notes(plan: Plan) -> list[str]:
     """Packings that are not the recipe's, and what nobody reads."""
     found = Counter(f"{t.kind}: {t.note}" for t in plan.tensors if t.note)
-    lines = [f"Note: {note} ({number} tensors)." for note, number in found.items()]
+    lines = [f"Note: {note} ({tensors(n)})." for note, n in found.items()]
     if plan.dropped:
-        lines.append(f"Left out: {len(plan.dropped)} tensors that no layer reads.")
+        lines.append(f"Left out: {tensors(len(plan.dropped))} that no layer reads.")
     return lines
+
+
+def tensors(count: int) -> str:
+    return f"{count:,} tensor" + ("" if count == 1 else "s")
 
 
 def as_json(plan: Plan, name: str) -> dict[str, Any]:

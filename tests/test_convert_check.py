@@ -165,9 +165,21 @@ def test_a_damaged_record_is_named(folder: Path, text: str) -> None:
         check.verify(folder)
 
 
-def test_a_folder_of_another_converter_is_named(folder: Path) -> None:
+def test_a_folder_of_another_converter_has_no_checksums(folder: Path) -> None:
     (folder / "conversion.json").unlink()
-    with pytest.raises(CheckpointError, match="not made by"):
+    read: list[int] = []
+    found = check.verify(folder, read.append)
+    assert found.files == 0
+    assert found.tensors > 100
+    weights = (folder / "model.safetensors").stat().st_size
+    assert found.bytes == sum(read) == weights
+
+
+def test_bad_values_of_another_converter_are_found(folder: Path) -> None:
+    name = "language_model.model.norm.weight"
+    rewrite(folder, {name: mx.full((32,), math.nan, mx.bfloat16)})
+    (folder / "conversion.json").unlink()
+    with pytest.raises(CheckpointError, match=f"{name} .*NaN or infinite"):
         check.verify(folder)
 
 

@@ -81,6 +81,16 @@ def test_check_compares_with_the_source(gemma4: Runner, source: Path) -> None:
     assert f"{fidelity['kl_mean']:.4f}" in card or "KL" in card
 
 
+def test_what_another_converter_made_is_checked(gemma4: Runner, source: Path) -> None:
+    gemma4("convert", str(source), "out")
+    (gemma4.folder / "out" / "conversion.json").unlink()
+    done = gemma4("convert", "--check", "out", "--source-for-check", str(source))
+    assert done.returncode == 0, done.stderr
+    assert "have the right shapes and finite values" in done.stdout
+    assert "KL divergence, mean" in done.stdout
+    assert "its checksums are not known" in done.stderr
+
+
 def test_damage_is_found(gemma4: Runner, source: Path) -> None:
     gemma4("convert", str(source), "out")
     file = gemma4.folder / "out" / "model.safetensors"
