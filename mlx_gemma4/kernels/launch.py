@@ -98,12 +98,19 @@ def _kernel(
     defines: str,
     inputs: tuple[str, ...],
     outputs: tuple[str, ...],
+    strided: bool,
 ) -> Launcher:
     words = defines.split()
     header = "".join(f"#define {word.replace('=', ' ')}\n" for word in words)
     full_name = "_".join(["gemma4", name, *words]).replace("=", "")
-    text = source(name)
-    return make(full_name, inputs, outputs, text, header=header + source("reduce"))
+    return make(
+        full_name,
+        inputs,
+        outputs,
+        source(name),
+        header=header + source("reduce"),
+        ensure_row_contiguous=not strided,
+    )
 
 
 def launch(
@@ -115,14 +122,17 @@ def launch(
     threadgroup: tuple[int, int, int],
     template: Sequence[tuple[str, Any]],
     defines: str = "",
+    strided: bool = False,
 ) -> list[mx.array]:
     """Run NAME.metal on `inputs`; returns `outputs`, given as shape and dtype.
 
     grid, threadgroup: in threads.
     template: types and numbers the kernel is compiled for.
     defines: `WORD` or `WORD=value`, with spaces between, for its preprocessor.
+    strided: the kernel reads views by their strides; otherwise MLX copies them first.
     """
-    kernel = _kernel(_switch().make, name, defines, tuple(inputs), tuple(outputs))
+    names = tuple(inputs), tuple(outputs)
+    kernel = _kernel(_switch().make, name, defines, *names, strided)
     return kernel(
         inputs=list(inputs.values()),
         output_shapes=[tuple(shape) for shape, _ in outputs.values()],

@@ -26,6 +26,7 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 from translate import MetalFault, Translation, translate
 
 INCLUDE = Path(__file__).parent / "include"
@@ -100,8 +101,8 @@ class MetalCpu:
         ensure_row_contiguous: bool = True,
     ) -> Callable[..., list[mx.array]]:
         """As `mx.fast.metal_kernel`; the result runs at once, on the CPU."""
-        assert ensure_row_contiguous, "strided inputs are not modelled"
-        kernel = Kernel(name, tuple(input_names), tuple(output_names), source, header)
+        names = tuple(input_names), tuple(output_names)
+        kernel = Kernel(name, *names, source, header, not ensure_row_contiguous)
 
         def run(**call: Any) -> list[mx.array]:
             self.launches.append(name)
@@ -133,13 +134,15 @@ class MetalCpu:
         translated = kernel.translation(call)
         values = [value for _, value in template]
         program = self._build(translated.with_template(values))
-        buffers = translated.buffers(kernel.input_names, [_bits(x) for x in arrays])
+        given = [_as_laid_out(x) if kernel.strided else _bits(x) for x in arrays]
+        buffers = translated.buffers(kernel.input_names, given)
         outputs = _outputs(output_shapes, output_dtypes, init_value)
         kind = 1 if init_value is None else 2
         head = (SCHEDULES.index(self.schedule), self.seed, *grid, *threadgroup)
         job = [struct.pack("9i", *head, len(buffers) + len(outputs))]
         for part, number in [(b, 0) for b in buffers] + [(o, kind) for o in outputs]:
-            job += [struct.pack("2Q", part.nbytes, number), part.tobytes()]
+            content = _memory(part).tobytes()
+            job += [struct.pack("2Q", len(content), number), content]
         result = _execute(program, b"".join(job))
         return _arrays(result, outputs, output_dtypes)
 
@@ -156,6 +159,7 @@ class Kernel:
     output_names: tuple[str, ...]
     source: str
     header: str
+    strided: bool
     known: dict[Any, Translation] = field(default_factory=dict)
 
     def translation(self, call: dict[str, Any]) -> Translation:
@@ -247,6 +251,25 @@ def _digest(data: bytes) -> str:
 
 def _bits(x: mx.array) -> np.ndarray:
     return np.array(x.view(BITS[x.dtype]) if x.dtype in BITS else x, order="C")
+
+
+def _as_laid_out(x: mx.array) -> np.ndarray:
+    """The bits of `x` with its strides, in memory of its own: NaNs between them."""
+    bits = np.asarray(x.view(BITS[x.dtype]) if x.dtype in BITS else x)
+    assert bits.size and min(bits.strides, default=0) >= 0
+    memory = np.full(_memory(bits).nbytes, 0xFF, np.uint8).view(bits.dtype)
+    laid_out = as_strided(memory, bits.shape, bits.strides)
+    laid_out[...] = bits
+    return laid_out
+
+
+def _memory(x: np.ndarray) -> np.ndarray:
+    """What lies from the first element of `x` to its last."""
+    if x.flags.c_contiguous:
+        return x
+    steps = zip(x.shape, x.strides, strict=True)
+    span = sum((n - 1) * stride for n, stride in steps) // x.itemsize + 1
+    return as_strided(x, (span,), (x.itemsize,))
 
 
 def _outputs(

@@ -3,12 +3,13 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
 import pytest
 from metal_cpu import MetalCpu, execute
-from translate import as_cpp
+from translate import MetalFault, as_cpp
 
 Cpu = Callable[..., MetalCpu]
 LANES = mx.arange(32, dtype=mx.int32)
@@ -147,6 +148,25 @@ def test_shapes_and_numbers_are_passed(cpu: Cpu) -> None:
         output_dtypes=[mx.float32],
     )
     assert out.tolist() == [3 * 40 + 2 + 4]
+
+
+def test_views_are_passed_as_they_lie(cpu: Cpu) -> None:
+    """With NaNs in what they leave out, and nothing behind them."""
+    view = mx.arange(18, dtype=mx.bfloat16).reshape(3, 6)[:, 2:5]
+    for text, count, expected in (
+        ("i / 3 * uint(x_strides[0]) + i % 3", 9, [2, 3, 4, 8, 9, 10, 14, 15, 16]),
+        ("i", 15, [2, 3, 4, *3 * [np.nan], 8, 9, 10, *3 * [np.nan], 14, 15, 16]),
+    ):
+        source = f"uint i = thread_position_in_grid.x; out[i] = float(x[{text}]);"
+        kernel = cpu(check="address").metal_kernel(
+            "view", ["x"], ["out"], source, ensure_row_contiguous=False
+        )
+        call: dict[str, Any] = {"inputs": [view], "threadgroup": (1, 1, 1)}
+        call |= {"output_shapes": [(count,)], "output_dtypes": [mx.float32]}
+        (out,) = kernel(grid=(count, 1, 1), **call)
+        np.testing.assert_array_equal(out, expected)
+        with pytest.raises(MetalFault, match="heap-buffer-overflow"):
+            kernel(grid=(16, 1, 1), **call | {"output_shapes": [(16,)]})
 
 
 def test_mlxs_own_attention_kernel_runs_unchanged(builds: Path) -> None:
