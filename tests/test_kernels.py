@@ -63,15 +63,25 @@ def test_every_source_is_installed() -> None:
         "router",
         "experts_gate_up",
         "experts_down",
-        "reduce",
+        "prefill",
     }
     assert found == {f"{op}.metal" for op in ops | {"reduce"}}
 
 
-def test_prompts_never_launch() -> None:
-    def refuse(*_: object) -> None:
+def test_prompts_only_launch_their_attention() -> None:
+    made: list[str] = []
+
+    def refuse(name: str, *_: object, **__: object) -> None:
+        made.append(name)
         raise AssertionError("a kernel was made")
 
     model = tiny.build("26B-A4B")
-    with using(*NAMES, make=refuse):  # type: ignore[arg-type]
-        mx.eval(model(mx.array([tiny.random_tokens(17, 1)])))
+    prompt = mx.array([tiny.random_tokens(17, 1)])
+    with using(*(set(NAMES) - {"prefill"}), make=refuse):  # type: ignore[arg-type]
+        mx.eval(model(prompt))
+    with (
+        using(*NAMES, make=refuse),  # type: ignore[arg-type]
+        pytest.raises(AssertionError, match="a kernel was made"),
+    ):
+        model(prompt)
+    assert made == ["gemma4_prefill"]

@@ -1,8 +1,8 @@
-"""Metal kernels for decoding: NAME.py with its plain-MLX twin, and NAME.metal.
+"""Metal kernels: NAME.py with its plain-MLX twin, and NAME.metal.
 
-Each kernel does in one launch what MLX does in several, for a few rows at a time. All
-are off unless `GEMMA4_KERNELS` asks for them (see launch.py), and always off where
-there is no Metal; their twins then run instead.
+Each does in one launch what MLX does in several, for the few rows at a time of
+decoding; `prefill` is for many. All are off unless `GEMMA4_KERNELS` asks for them (see
+launch.py), and always off where there is no Metal; their twins then run instead.
 """
 
 from .experts import Affine, experts, experts_fit
@@ -10,6 +10,7 @@ from .gate import gated
 from .heads import turn_keys, turn_queries
 from .launch import NAMES, enabled, using
 from .norms import Norm, add_norms
+from .prefill import prefill
 from .router import choose_experts
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "experts",
     "experts_fit",
     "gated",
+    "prefill",
     "turn_keys",
     "turn_queries",
     "using",

@@ -14,9 +14,10 @@ from typing import Any
 
 import mlx.core as mx
 
-NAMES = ("norms", "heads", "router", "experts", "gate")
+NAMES = ("norms", "heads", "router", "experts", "gate", "prefill")
 DTYPES = (mx.float32, mx.float16, mx.bfloat16)
-# Rows up to which a kernel is used: decoding, and checking a few drafted tokens.
+# Rows up to which kernels are used: decoding, and checking a few drafted tokens. Only
+# `prefill` is for more.
 MOST_ROWS = 16
 
 Launcher = Callable[..., list[mx.array]]

@@ -7,8 +7,11 @@ only.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import mlx.core as mx
+
+from ..kernels import prefill
 
 BLOCK = 128  # queries that share a slice of keys in banded attention
 
@@ -56,6 +59,13 @@ def causal_mask(queries: int, keys: int) -> Mask:
 def attend(queries: mx.array, keys: mx.array, values: mx.array, mask: Mask) -> mx.array:
     """Attention with score scale 1: queries [B, H, L, D], keys and values
     [B, H_kv, S, D] -> [B, H, L, D]."""
+    window = mask.window if isinstance(mask, Band) else None
+    if isinstance(mask, str):  # causal
+        window = keys.shape[2]
+    return prefill(queries, keys, values, window, partial(_plain, mask=mask))
+
+
+def _plain(queries: mx.array, keys: mx.array, values: mx.array, mask: Mask) -> mx.array:
     if isinstance(mask, Band):
         return _banded(queries, keys, values, mask.window)
     return mx.fast.scaled_dot_product_attention(
@@ -74,7 +84,7 @@ def _banded(
         first, last = max(0, earlier + start - window + 1), earlier + end
         mask = window_mask(end - start, last - first, window)
         rows, seen = queries[:, :, start:end], slice(first, last)
-        outputs.append(attend(rows, keys[:, :, seen], values[:, :, seen], mask))
+        outputs.append(_plain(rows, keys[:, :, seen], values[:, :, seen], mask))
     return mx.concatenate(outputs, axis=2)
 
 
