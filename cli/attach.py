@@ -85,7 +85,10 @@ def read_part(
         count = len(medium.media.frames)
         detail = "1 frame" if count == 1 else f"{count} frames"
     label = f"{path.name} ({kind}, {detail})"
-    return {"type": kind, "path": str(path), "label": label, kind: medium}
+    part: Part = {"type": kind, "path": str(path), "label": label, kind: medium}
+    if kind == "image":  # what a saved conversation reads it with again
+        part["image_tokens"] = image_tokens
+    return part
 
 
 def opened(processor: "Processor", kind: str, path: Path) -> tuple[Any, str]:

@@ -1,6 +1,7 @@
 """Conversations as files: one JSON object, the messages as the library has them.
 
-Media are kept as absolute paths, and read again when the conversation is loaded.
+Media are kept as absolute paths, and read again when the conversation is loaded,
+each picture at the budget that it was attached with.
 """
 
 import json
@@ -9,6 +10,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from mlx_gemma4.attachments import IMAGE_TOKENS
 from mlx_gemma4.chat import plain_messages
 from mlx_gemma4.errors import ChatError, MediaError
 
@@ -91,11 +93,11 @@ def saved_messages(saved: Any) -> list[Message]:
 
 
 def plain_message(message: Message) -> Message:
-    """`message` with the paths of its media, not what is in them."""
+    """`message` with the paths and budgets of its media, not what is in them."""
     content = message["content"]
     if isinstance(content, str):
         return message
-    kept = ("type", "text", "path")
+    kept = ("type", "text", "path", "image_tokens")
     parts = [{key: part[key] for key in kept if key in part} for part in content]
     return {**message, "content": parts}
 
@@ -112,15 +114,15 @@ def read_media(
             if part["type"] == "text":
                 continue
             kind, file = part["type"], Path(part["path"])
+            # Files from before pictures kept a budget of their own lack it.
+            budget = part.get("image_tokens", settings.image_tokens)
             if not os.path.exists(file):
                 raise InputError(
                     f"{path} needs {file}, which is not there any more: put it back "
                     "and load again. Nothing was loaded."
                 )
             try:
-                message["content"][n] = read_part(
-                    chat.processor, kind, file, settings.image_tokens
-                )
+                message["content"][n] = read_part(chat.processor, kind, file, budget)
             except MediaError as error:
                 raise InputError(f"{error} Nothing was loaded from {path}.") from None
 
@@ -164,4 +166,9 @@ def is_part(value: Any) -> bool:
         return False
     if value.get("type") == "text":
         return isinstance(value.get("text"), str)
-    return value.get("type") in KINDS and isinstance(value.get("path"), str)
+    budget = value.get("image_tokens")
+    return (
+        value.get("type") in KINDS
+        and isinstance(value.get("path"), str)
+        and (budget is None or type(budget) is int and budget in IMAGE_TOKENS)
+    )

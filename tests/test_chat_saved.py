@@ -6,6 +6,7 @@ from dataclasses import asdict
 import pytest
 from scripted import Lines, roles, shapes
 
+from mlx_gemma4.cli.attach import media_of
 from mlx_gemma4.cli.interactive import converse
 from mlx_gemma4.cli.settings import Settings
 
@@ -14,7 +15,7 @@ def test_saved_media_are_paths_and_come_back(seeing, script, here, monkeypatch):
     converse(seeing, Lines("./a.png and ./d.wav", "two", "/save talk.json"))
     saved = json.loads((here / "talk.json").read_text())
     assert saved["messages"][0]["content"] == [
-        {"type": "image", "path": f"{here}/a.png"},
+        {"type": "image", "path": f"{here}/a.png", "image_tokens": None},
         {"type": "audio", "path": f"{here}/d.wav"},
         {"type": "text", "text": "and"},
     ]
@@ -54,6 +55,8 @@ def test_loading_what_is_damaged_now(seeing, here, capsys):
         [{"type": "image"}],
         [{"type": "smell", "path": "a.png"}],
         [{"type": "text", "text": 3}],
+        [{"type": "image", "path": "a.png", "image_tokens": 71}],
+        [{"type": "image", "path": "a.png", "image_tokens": True}],
         ["a.png"],
         [],
     ],
@@ -76,3 +79,30 @@ def test_conversations_saved_before_there_were_pictures(seeing, here):
     (here / "talk.json").write_text(json.dumps(saved))
     converse(seeing, Lines("/clear", "/load talk.json"))
     assert roles(seeing) == "user assistant"
+
+
+def budgets(session) -> list[int]:
+    """How many soft tokens each picture of the conversation takes."""
+    parts = [part for m in session.chat.messages for part in media_of(m)]
+    return [part["image"].text.count("<|image|>") for part in parts]
+
+
+def test_each_picture_comes_back_at_its_own_budget(seeing, script, here):
+    lines = ("/set image_tokens 70", "./a.png one", "/set image_tokens 140")
+    converse(seeing, Lines(*lines, "./a.png two", "/set image_tokens default"))
+    converse(seeing, Lines("./a.png three"))
+    before = budgets(seeing)
+    assert len(set(before)) == 3
+    converse(seeing, Lines("/save talk.json", "/clear", "/load talk.json"))
+    assert budgets(seeing) == before
+    assert seeing.chat.settings.image_tokens is None
+
+
+def test_saved_pictures_without_a_budget_get_that_of_the_settings(seeing, here):
+    converse(seeing, Lines("./a.png one", "/set image_tokens 70", "/save talk.json"))
+    (default,) = budgets(seeing)
+    saved = json.loads((here / "talk.json").read_text())
+    del saved["messages"][0]["content"][0]["image_tokens"]
+    (here / "talk.json").write_text(json.dumps(saved))
+    converse(seeing, Lines("/clear", "/load talk.json"))
+    assert budgets(seeing) != [default]
