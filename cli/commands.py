@@ -73,13 +73,15 @@ def undo_command(session: Session, words: str) -> Answer:
 
 
 def edit_command(session: Session, words: str) -> Answer:
-    text = take_dropped(session, words) if words else ""
-    message = session.chat.undo()
+    chat = session.chat
+    message = chat.question()
     if message is None:
         raise UsageError("There is no message to edit yet.")
-    session.chat.attached[:0] = media_of(message)
+    text = take_dropped(session, words) if words else ""
+    chat.undo()
+    chat.attached[:0] = media_of(message)
     if text:
-        return session.chat.ask(text)
+        return chat.ask(text)
     session.draft = text_of(message)
     return None
 

@@ -93,14 +93,17 @@ class Conversation:
             messages.pop()
         return self._reply(messages)
 
+    def question(self) -> Message | None:
+        """The user's last message."""
+        asked = (m for m in reversed(self.messages) if m["role"] == "user")
+        return next(asked, None)
+
     def undo(self) -> Message | None:
         """Takes back the last question and all that followed; returns the question."""
-        for n in reversed(range(len(self.messages))):
-            if self.messages[n]["role"] == "user":
-                message = self.messages[n]
-                del self.messages[n:]
-                return message
-        return None
+        message = self.question()
+        while message is not None and self.messages.pop() is not message:
+            pass
+        return message
 
     def open_call(self) -> Message | None:
         """The first call of the last answer that has no result yet."""

@@ -156,6 +156,12 @@ def test_regen_and_edit_keep_what_was_attached(seeing, script, here):
     assert roles(seeing) == "user assistant"
 
 
+def test_an_edit_of_nothing_attaches_nothing(seeing, script, here, capsys):
+    converse(seeing, Lines("/edit ./a.png two"))
+    assert capsys.readouterr().err == "There is no message to edit yet.\n"
+    assert seeing.chat.attached == [] and script.asked == []
+
+
 def test_undo_and_clear_take_what_was_attached(seeing, script, here, capsys):
     lines = ("./a.png one", "/undo", "two", "/image a.png", "/clear", "three")
     converse(seeing, Lines(*lines))
