@@ -30,6 +30,7 @@ Named = tuple[str, Path]  # kind and path
 def attach(session: "Session", named: Iterable[Named], say: bool = True) -> None:
     """Puts files to the next message, all of them or none, and says so.
 
+    One that waits for it already is read anew and keeps its place.
     Raises UsageError if the model cannot take them, MediaError if one cannot be read.
     """
     chat, screen = session.chat, session.screen
@@ -45,9 +46,24 @@ def attach(session: "Session", named: Iterable[Named], say: bool = True) -> None
                 parts.append(read_part(chat.processor, kind, path, budget))
         finally:
             screen.passed()
-    chat.attached += parts
-    for part in parts if say else ():
-        screen.note(f"attached {part['label']}")
+    for part in parts:
+        put(session, part, say)
+
+
+def put(session: "Session", part: Part, say: bool) -> None:
+    """Puts one part to the next message, in place of the same file if it waits too.
+
+    The latter is always said.
+    """
+    attached, note = session.chat.attached, f"attached {part['label']}"
+    for n, other in enumerate(attached):
+        if (other["type"], other["path"]) == (part["type"], part["path"]):
+            attached[n] = part
+            session.screen.note(f"{note}, in place of the one from before")
+            return
+    attached.append(part)
+    if say:
+        session.screen.note(note)
 
 
 def take_dropped(session: "Session", text: str) -> str:

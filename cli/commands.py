@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mlx_gemma4.generate import Chunk
 
-from .attach import media_of, names, take_dropped, text_of
+from .attach import media_of, names, put, take_dropped, text_of
 from .errors import UsageError
 from .loading import warnings_noted
 from .media_commands import attaching, detach_command, media_paths
@@ -79,7 +79,9 @@ def edit_command(session: Session, words: str) -> Answer:
         raise UsageError("There is no message to edit yet.")
     text = take_dropped(session, words) if words else ""
     chat.undo()
-    chat.attached[:0] = media_of(message)
+    added, chat.attached = chat.attached, media_of(message)
+    for part in added:
+        put(session, part, say=False)
     if text:
         return chat.ask(text)
     session.draft = text_of(message)

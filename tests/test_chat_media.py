@@ -156,6 +156,35 @@ def test_regen_and_edit_keep_what_was_attached(seeing, script, here):
     assert roles(seeing) == "user assistant"
 
 
+def test_a_line_recalled_after_ctrl_c_attaches_its_files_once(
+    seeing, script, here, capsys
+):
+    def stop(messages: list[dict]):
+        raise KeyboardInterrupt
+        yield
+
+    answer, script.answer = script.answer, stop
+    converse(seeing, Lines("/image 'b c.png'", "is ./a.png red?"))
+    script.answer = answer
+    Image.new("RGB", (20, 10), "red").save("a.png")
+    converse(seeing, Lines("is ./a.png red?"))
+    assert shapes(script.asked[-1].messages[0]) == ["b c.png", "a.png", "is red?"]
+    assert capsys.readouterr().err.splitlines()[1:] == [
+        PICTURE.strip(),
+        "attached a.png (image, 20x10), in place of the one from before",
+    ]
+
+
+def test_an_edit_that_names_a_picture_again_reads_it_anew(seeing, script, here, capsys):
+    converse(seeing, Lines("./a.png ./d.wav one"))
+    Image.new("RGB", (20, 10), "red").save("a.png")
+    converse(seeing, Lines("/edit ./a.png two"))
+    sent = script.asked[-1].messages[0]
+    assert shapes(sent) == ["a.png", "d.wav", "two"]
+    assert sent["content"][0]["label"] == "a.png (image, 20x10)"
+    assert "in place of the one from before" in capsys.readouterr().err
+
+
 def test_an_edit_of_nothing_attaches_nothing(seeing, script, here, capsys):
     converse(seeing, Lines("/edit ./a.png two"))
     assert capsys.readouterr().err == "There is no message to edit yet.\n"
@@ -203,8 +232,8 @@ def test_a_file_that_changes_later_changes_nothing(seeing, script, here):
 
 
 def test_the_budget_of_pictures(seeing, here, capsys):
-    lines = ("./a.png", "/set image_tokens 70", "./a.png", "/set image_tokens 71")
-    converse(seeing, Lines(*lines))
+    lines = ("/image b\\ c.png", "/set image_tokens 70", "./a.png")
+    converse(seeing, Lines(*lines, "/set image_tokens 71"))
     counts = [p["image"].text.count("<|image|>") for p in seeing.chat.attached]
     assert counts[0] <= 12 < counts[1] <= 70
     assert "must be one of 70, 140, 280, 560, 1120" in capsys.readouterr().err
