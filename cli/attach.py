@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from mlx_gemma4.errors import MediaError
 
 from .errors import UsageError
-from .kinds import kind_of
+from .kinds import SUFFIXES, kind_of
 from .loading import warnings_noted
 from .paths import take_paths
-from .senses import require_sense
+from .senses import has_sense, require_sense
 
 if TYPE_CHECKING:
     from mlx_gemma4 import Processor
@@ -67,9 +67,23 @@ def put(session: "Session", part: Part, say: bool) -> None:
 
 
 def take_dropped(session: "Session", text: str) -> str:
-    """Attaches the files that a message names; returns the message without them."""
+    """Attaches the files that a message names; returns the message without them.
+
+    A file that the model cannot take stays in the message, if there is more in it.
+    """
+    config = session.chat.model.config
     paths, rest = take_paths(text)
+    named = with_kinds(paths) if rest else []
+    beyond = [(kind, path) for kind, path in named if not has_sense(config, kind)]
+    if beyond:
+        usable = [kind for kind in SUFFIXES if has_sense(config, kind)]
+        paths, rest = take_paths(text, usable)
     attach(session, with_kinds(paths))
+    for kind, path in beyond:
+        sense = "hear" if kind == "audio" else "see"
+        session.screen.note(
+            f"{session.model_name} cannot {sense}: {path.name} is sent as text."
+        )
     return rest
 
 

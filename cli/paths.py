@@ -8,12 +8,12 @@ what cannot be an ordinary word counts as one: see `take_paths`.
 import os
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
 from .errors import UsageError, no_file
-from .kinds import kind_of
+from .kinds import SUFFIXES, kind_of
 
 # ASCII blanks only: macOS puts a narrow no-break space into names of screenshots.
 BLANK = " \t\r\n"
@@ -48,16 +48,18 @@ def named_paths(words: str) -> list[Path]:
         ) from None
 
 
-def take_paths(line: str) -> tuple[list[Path], str]:
+def take_paths(
+    line: str, kinds: Collection[str] = tuple(SUFFIXES)
+) -> tuple[list[Path], str]:
     """The media files that a message names, and the message without them.
 
-    A path is taken if it leads to an existing picture, recording or video, and begins
-    with `/`, `~`, `./` or `file://`, or is the whole line. Raises InputError where
-    nothing but paths was typed, and one leads nowhere.
+    A path is taken if it leads to an existing medium of one of `kinds`, and begins with
+    `/`, `~`, `./` or `file://`, or is the whole line. Raises InputError where nothing
+    but paths was typed, and one leads nowhere.
     """
     stripped = line.strip(BLANK)
     for word in (stripped, unquoted(stripped)):
-        path = media_file(word)
+        path = media_file(word, kinds)
         if path is not None:
             return [path], ""
     found: list[Path] = []
@@ -66,7 +68,7 @@ def take_paths(line: str) -> tuple[list[Path], str]:
         if match.start() < done:
             continue
         for text, word in readings(line, match.start()):
-            path = media_file(word)
+            path = media_file(word, kinds)
             if path is not None:
                 found.append(path)
                 rest = joined(rest, line[done : match.start()])
@@ -99,8 +101,8 @@ def unquoted(text: str) -> str | None:
     return words[0] if len(words) == 1 else None
 
 
-def media_file(word: str | None) -> Path | None:
-    """The path that `word` means, if a picture, recording or video is there."""
+def media_file(word: str | None, kinds: Collection[str]) -> Path | None:
+    """The path that `word` means, if a medium of one of `kinds` is there."""
     if not word:
         return None
     try:
@@ -108,7 +110,7 @@ def media_file(word: str | None) -> Path | None:
     except UsageError:
         return None
     # os.path, since Path.is_file raises for names that are too long.
-    return path if kind_of(path) and os.path.isfile(path) else None
+    return path if kind_of(path) in kinds and os.path.isfile(path) else None
 
 
 def refuse_missing(text: str) -> None:

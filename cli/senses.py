@@ -8,14 +8,21 @@ if TYPE_CHECKING:
     from mlx_gemma4 import Config
 
 
+def has_sense(config: "Config", kind: str) -> bool:
+    """Whether a model can take image, audio or video."""
+    tower = config.audio_config if kind == "audio" else config.vision_config
+    return tower is not None
+
+
 def require_sense(config: "Config", name: str, kind: str) -> None:
     """Raises UsageError if the model called `name` cannot take this kind of medium."""
-    if kind == "audio" and config.audio_config is None:
+    if has_sense(config, kind):
+        return
+    if kind == "audio":
         raise UsageError(
             f"{name} cannot hear. Choose a model that can: Gemma 4 E2B or E4B."
         )
-    if kind != "audio" and config.vision_config is None:
-        raise UsageError(
-            f"{name} cannot see. Choose a model with a vision tower, such as "
-            "google/gemma-4-E2B-it."
-        )
+    raise UsageError(
+        f"{name} cannot see. Choose a model with a vision tower, such as "
+        "google/gemma-4-E2B-it."
+    )

@@ -1,8 +1,5 @@
 """Pictures, recordings and videos in `gemma4 chat`: attached, kept, taken back."""
 
-from types import SimpleNamespace
-from typing import Any
-
 import numpy as np
 import pytest
 import soundfile
@@ -22,9 +19,7 @@ from mlx_gemma4.cli.lines import WordCompleter
 from mlx_gemma4.cli.render import Screen
 from mlx_gemma4.cli.session import Session
 from mlx_gemma4.cli.settings import Settings
-from mlx_gemma4.config import Config
 from mlx_gemma4.errors import ChatError
-from mlx_gemma4.processor import Processor
 
 PICTURE = "attached a.png (image, 40x30)\n"
 
@@ -105,27 +100,6 @@ def test_a_recording_that_is_too_long_is_named(seeing, here, capsys):
     assert said.startswith("long.wav: The recording lasts 31.0 s") and "30 s" in said
 
 
-@pytest.mark.parametrize(
-    ("lacking", "line", "said"),
-    [
-        ("vision", "/image a.png", "tiny cannot see"),
-        ("vision", "./a.png", "tiny cannot see"),
-        ("audio", "/audio d.wav", "tiny cannot hear"),
-    ],
-)
-def test_a_model_without_the_sense(
-    script, tmp_path_factory, here, capsys, lacking, line, said
-):
-    folder = tmp_path_factory.mktemp("blind")
-    missing: dict[str, Any] = {lacking: None}
-    tiny_media.write_checkpoint(folder, **missing)
-    config = Config.from_file(folder / "config.json")
-    model: Any = SimpleNamespace(config=config)
-    chat = Conversation(model, Processor.from_folder(folder, config), Settings())
-    converse(Session(chat, Screen(), "tiny", 1.0), Lines(line))
-    assert capsys.readouterr().err.startswith(f"{said}. Choose a model")
-
-
 def test_what_is_attached_is_listed_and_detached(seeing, script, here, capsys):
     lines = ("/image", "/image a.png 'b c.png'", "/audio d.wav", "/detach b\\ c.png")
     converse(seeing, Lines(*lines, "/audio", "/detach x", "/detach", "hello"))
@@ -154,41 +128,6 @@ def test_regen_and_edit_keep_what_was_attached(seeing, script, here):
     ]
     assert reader.drafts[-2] == "three"
     assert roles(seeing) == "user assistant"
-
-
-def test_a_line_recalled_after_ctrl_c_attaches_its_files_once(
-    seeing, script, here, capsys
-):
-    def stop(messages: list[dict]):
-        raise KeyboardInterrupt
-        yield
-
-    answer, script.answer = script.answer, stop
-    converse(seeing, Lines("/image 'b c.png'", "is ./a.png red?"))
-    script.answer = answer
-    Image.new("RGB", (20, 10), "red").save("a.png")
-    converse(seeing, Lines("is ./a.png red?"))
-    assert shapes(script.asked[-1].messages[0]) == ["b c.png", "a.png", "is red?"]
-    assert capsys.readouterr().err.splitlines()[1:] == [
-        PICTURE.strip(),
-        "attached a.png (image, 20x10), in place of the one from before",
-    ]
-
-
-def test_an_edit_that_names_a_picture_again_reads_it_anew(seeing, script, here, capsys):
-    converse(seeing, Lines("./a.png ./d.wav one"))
-    Image.new("RGB", (20, 10), "red").save("a.png")
-    converse(seeing, Lines("/edit ./a.png two"))
-    sent = script.asked[-1].messages[0]
-    assert shapes(sent) == ["a.png", "d.wav", "two"]
-    assert sent["content"][0]["label"] == "a.png (image, 20x10)"
-    assert "in place of the one from before" in capsys.readouterr().err
-
-
-def test_an_edit_of_nothing_attaches_nothing(seeing, script, here, capsys):
-    converse(seeing, Lines("/edit ./a.png two"))
-    assert capsys.readouterr().err == "There is no message to edit yet.\n"
-    assert seeing.chat.attached == [] and script.asked == []
 
 
 def test_undo_and_clear_take_what_was_attached(seeing, script, here, capsys):
