@@ -9,27 +9,19 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any
 
-from mlx_gemma4.errors import MediaError
+from mlx_gemma4.errors import MediaError, UnknownFormatError
 
 from .errors import InputError, UsageError, no_file
 from .inputs import read_piped_bytes
-from .kinds import kind_of
+from .kinds import START, Kind, kind_of, mark_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Kind = Literal["image", "audio", "video"]
 STDIN = "-"
 READABLE = "Pictures (png, jpeg, webp, heic and more) and videos (mp4, mov, webm) are."
-# The first bytes of containers that are no picture; a dot is any byte.
-MARKS: tuple[tuple[Kind, bytes], ...] = (
-    ("audio", rb"RIFF....WAVE|fLaC|OggS|ID3|FORM....AIF[FC]|caff|\xff[\xfb\xf3\xf2]"),
-    ("audio", rb"....ftypM4[AB]"),
-    ("video", rb"RIFF....AVI |\x1a\x45\xdf\xa3|\x00\x00\x01\xba"),
-    ("video", rb"....ftyp(?!heic|heix|heim|heis|hevc|hevx|mif1|msf1|avif|avis)"),
-)
 SUFFIX = re.compile(r"\.[A-Za-z0-9]{2,5}$")
 
 
@@ -39,26 +31,27 @@ def media_kind(source: Path | bytes, name: str) -> Kind:
     Raises MediaError that calls the file `name` and says what can be read.
     """
     if isinstance(source, Path) and (known := kind_of(source)):
-        return cast(Kind, known)
-    start = source[:16] if isinstance(source, bytes) else first_bytes(source, name)
-    for kind, mark in MARKS:
-        if re.match(mark, start, re.DOTALL):
-            return kind
+        return known
+    start = source if isinstance(source, bytes) else first_bytes(source, name)
+    mark = mark_of(start[:START])
+    if mark is not None and mark.kind is not None:
+        return mark.kind
     from mlx_gemma4.vision.images import open_image
 
     try:
         open_image(source)
+    except UnknownFormatError:
+        what = f"{mark.name}, not" if mark is not None else "not"
+        raise MediaError(f"{name} is {what} a picture or video. {READABLE}") from None
     except MediaError as error:
-        if "format" not in str(error) and "sips" not in str(error):
-            raise MediaError(named(name, str(error))) from None
-        raise MediaError(f"{name} is not a picture or video. {READABLE}") from None
+        raise MediaError(named(name, str(error))) from None
     return "image"
 
 
 def first_bytes(path: Path, name: str) -> bytes:
     try:
         with path.open("rb") as opened:
-            return opened.read(16)
+            return opened.read(START)
     except OSError as error:
         raise MediaError(f"{name} cannot be read: {error.strerror}.") from None
 

@@ -10,22 +10,13 @@ from typing import Any
 from mlx_gemma4.errors import ChatError
 
 from .errors import InputError, UsageError
+from .kinds import START, mark_of
 
-MAGIC = {
-    b"\x89PNG": "a PNG picture",
-    b"\xff\xd8\xff": "a JPEG picture",
-    b"GIF8": "a GIF picture",
-    b"RIFF": "a WAV recording or WebP picture",
-    b"fLaC": "a FLAC recording",
-    b"OggS": "an Ogg recording",
-    b"ID3": "an MP3 recording",
-    b"%PDF": "a PDF document",
-    b"\x1f\x8b": "gzip-compressed data",
-    b"PK\x03\x04": "a zip archive",
-}
 REMEDIES = {
-    "picture": " Pipe it into gemma4 describe -, or name it with --image.",
-    "recording": " Pipe it into gemma4 transcribe -, or name it with --audio.",
+    "image": " Pipe it into gemma4 describe -, or name it with --image.",
+    "audio": " Pipe it into gemma4 transcribe -, or name it with --audio.",
+    "video": " Pipe it into gemma4 describe -, or name it with --video.",
+    None: "",
 }
 
 
@@ -50,12 +41,12 @@ def read_piped_bytes(example: str) -> bytes:
 def read_piped_text() -> str:
     """All of standard input as text. Raises InputError for anything else."""
     data = sys.stdin.buffer.read()
-    for magic, kind in MAGIC.items():
-        if data.startswith(magic):
-            remedy = next((REMEDIES[word] for word in REMEDIES if word in kind), "")
-            raise InputError(
-                f"Standard input is {kind}; only text can be piped in.{remedy}"
-            )
+    mark = mark_of(data[:START])
+    if mark is not None:
+        raise InputError(
+            f"Standard input is {mark.name}; only text can be piped in."
+            f"{REMEDIES[mark.kind]}"
+        )
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

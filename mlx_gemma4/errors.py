@@ -17,6 +17,10 @@ class MediaError(ValueError):
     """A picture, recording or video that cannot be read or is not understood."""
 
 
+class UnknownFormatError(MediaError):
+    """A file that is none of the formats that can be read, whatever its name says."""
+
+
 class DataError(ValueError):
     """Examples or text of the user's own that cannot be used."""
 

@@ -5,6 +5,10 @@ from pathlib import Path
 
 from .errors import MediaError
 
+# Brands of HEIF pictures, at bytes 8 to 12 of the file, after "ftyp".
+HEIF = frozenset(
+    {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+)
 MOST = 2**31  # bytes taken from a pipe, which may never end
 
 

@@ -87,7 +87,9 @@ def test_empty_prompt(gemma4, stdin):
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"\x89PNG\r\n\x1a\n rest", "PNG"),
+        (b"\x89PNG\r\n\x1a\n rest", "a PNG picture; only text can be piped in. Pipe "),
+        (b"\0\0\0\x18ftypisom", "an MP4 video; only text can be piped in. Pipe "),
+        (b"%PDF-1.7", "a PDF document; only text can be piped in."),
         (b"caf\xe9 latin", "UTF-8"),
         (b"a\0b", "binary"),
     ],

@@ -14,15 +14,26 @@ from mlx_gemma4.cli import inputs
 from mlx_gemma4.cli.errors import InputError, UsageError
 from mlx_gemma4.cli.fetch import fetch
 from mlx_gemma4.cli.files import Source, find_sources, media_kind, split_prompt
+from mlx_gemma4.cli.kinds import mark_of
 from mlx_gemma4.errors import MediaError
+from mlx_gemma4.vision import images
 
 RED = (255, 0, 0)
 
 
-def png(width: int = 8, height: int = 6) -> bytes:
+def encoded(kind: str, width: int, height: int) -> bytes:
     out = io.BytesIO()
-    Image.new("RGB", (width, height), RED).save(out, "PNG")
+    Image.new("RGB", (width, height), RED).save(out, kind)
     return out.getvalue()
+
+
+def png(width: int = 8, height: int = 6) -> bytes:
+    return encoded("PNG", width, height)
+
+
+def bmp() -> bytes:
+    """A picture that only Pillow knows by its content."""
+    return encoded("BMP", 8, 6)
 
 
 @pytest.fixture
@@ -122,6 +133,10 @@ def test_urls_only_when_allowed(folder):
         (b"\0\0\0\nftypqt  \0\0\0\0", "video"),
         (b"\x1a\x45\xdf\xa3" + bytes(12), "video"),
         (b"ID3\4" + bytes(12), "audio"),
+        (b"RIFF1234WEBPVP8 ", "image"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "image"),
+        (b"\0\0\0\x1cftypavif\0\0\0\0", "image"),
+        (bmp(), "image"),
         (png(), "image"),
     ],
 )
@@ -130,6 +145,23 @@ def test_kinds_by_content(tmp_path, start, kind):
     path.write_bytes(start)
     assert media_kind(path, "download") == kind
     assert media_kind(start, "standard input") == kind
+
+
+@pytest.mark.parametrize(
+    "text", ["ID3 tags?", "GIF8 or PNG", "caffeine", "OggSound", "Loftftypmp42"]
+)
+def test_text_that_begins_like_a_format(text):
+    assert mark_of(text.encode()) is None
+
+
+def test_a_heic_picture_without_a_suffix(tmp_path, monkeypatch):
+    """What it lacks is a decoder: it is a picture all the same."""
+    monkeypatch.setattr(images.sys, "platform", "linux")
+    monkeypatch.setattr(images.importlib.util, "find_spec", lambda name: None)
+    path = tmp_path / "IMG_0001"
+    path.write_bytes(b"\0\0\0\x18ftypheic" + bytes(99))
+    with pytest.raises(MediaError, match="IMG_0001 is a HEIC picture"):
+        Source(str(path)).part({})
 
 
 def test_a_suffix_comes_before_the_content(tmp_path):
@@ -146,6 +178,9 @@ def test_a_suffix_comes_before_the_content(tmp_path):
         ("empty.png", b"", r"empty\.png is empty"),
         ("cut.png", png(64, 64)[:-30], r"cut\.png is damaged"),
         ("cut", png(64, 64)[:-30], r"cut is damaged"),
+        ("cut", bmp()[:-30], r"cut is damaged"),
+        ("format", bmp()[:-30], r"format is damaged"),
+        ("paper", b"%PDF-1.7", r"paper is a PDF document, not a picture or video\."),
         ("talk.wav", b"RIFF", r"talk\.wav is a recording.*gemma4 transcribe"),
         ("fake.png", b"hello", r"fake\.png is (in )?no picture"),
     ],

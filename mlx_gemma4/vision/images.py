@@ -18,16 +18,14 @@ import mlx.core as mx
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..errors import MediaError
-from ..sources import open_source, source_name
+from ..errors import MediaError, UnknownFormatError
+from ..sources import HEIF, open_source, source_name
 
 # Left out are formats that start another program (EPS) or have no mark to know them by.
 FORMATS = (
     *("AVIF", "BMP", "DIB", "GIF", "ICNS", "ICO", "JPEG", "JPEG2000", "PCX", "PNG"),
     *("PPM", "PSD", "QOI", "SGI", "TIFF", "WEBP"),
 )
-# Brands of HEIF files, at bytes 8 to 12, after "ftyp".
-HEIF = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1"})
 DEEP = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N", "F"})
 # As the reference rescales: in float64, rounded once.
 TO_UNIT = (np.arange(256) * (1 / 255)).astype(np.float32)
@@ -119,7 +117,8 @@ def open_image(source: Source) -> Image.Image:
     installed, else through macOS's `sips`.
 
     Raises MediaError that names the file and the remedy: no such file, empty, damaged,
-    not a picture, too large (Pillow's limit, 179 million pixels), without pixels.
+    too large (Pillow's limit, 179 million pixels), without pixels; and of it
+    UnknownFormatError for what is no picture.
     """
     if not isinstance(source, str | Path | bytes | Image.Image):
         raise MediaError(
@@ -182,7 +181,9 @@ def _loaded_elsewhere(file: Path | bytes, name: str) -> Image.Image:
             f"{name} is a HEIC picture: pip install pillow-heif, or convert it on a "
             "Mac: sips -s format png PICTURE --out picture.png"
         )
-    raise MediaError(f"{name} is in no picture format known here: save it as PNG.")
+    raise UnknownFormatError(
+        f"{name} is in no picture format known here: save it as PNG."
+    )
 
 
 def _is_heif(file: Path | bytes) -> bool:
@@ -211,7 +212,7 @@ def _by_sips(sips: str, file: Path | bytes, name: str) -> Image.Image:
         if out.is_file() and out.stat().st_size:
             return _loaded(out, ("TIFF",))
     said = done.stderr.decode(errors="replace").strip().splitlines()
-    raise MediaError(
+    raise UnknownFormatError(
         f"{name} is no picture that Pillow or sips can read"
         f"{f' ({said[-1]})' if said else ''}: save it as JPEG or PNG."
     )
