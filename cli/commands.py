@@ -24,7 +24,7 @@ NUMBERS: dict[str, tuple[type[int] | type[float], float, float]] = {
     "repetition_penalty": (float, 0.01, float("inf")),
     "max_tokens": (int, 1, float("inf")),
     "seed": (int, 0, float("inf")),
-    "image_tokens": (int, 70, 1120),
+    "image_tokens": (int, 1, float("inf")),
 }
 
 

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from mlx_gemma4.attachments import BUDGETS, IMAGE_TOKENS
+
 from . import options
 from .errors import InputError, UsageError, reported
 from .files import Source, find_sources, split_prompt
@@ -14,7 +16,7 @@ from .looking import Job
 from .render import Screen
 from .settings import Settings
 
-OCR_BUDGET = 1120
+OCR_BUDGET = max(IMAGE_TOKENS)
 NAME = "{name}"  # in --boxes: the picture's own name
 
 
@@ -37,7 +39,9 @@ def describe(
     budget: options.ImageTokens = None,
     ocr: Annotated[
         bool,
-        typer.Option("--ocr", help="Write down the text in pictures, at budget 1120."),
+        typer.Option(
+            "--ocr", help=f"Write down the text in pictures, at budget {OCR_BUDGET}."
+        ),
     ] = False,
     boxes: Annotated[
         Path | None,
@@ -121,8 +125,6 @@ def describe(
 
 def check(job: Job, boxes: Path | None) -> None:
     """Finds what cannot work before a model is loaded. Raises UsageError."""
-    from mlx_gemma4.attachments import IMAGE_TOKENS
-
     job.settings.check()
     kinds = [source.known_kind for source in job.sources]
     if not kinds:
@@ -130,8 +132,7 @@ def check(job: Job, boxes: Path | None) -> None:
     if job.prompt is not None and not job.prompt.strip():
         raise UsageError("The prompt is empty. Leave it out, or ask something.")
     if job.budget is not None and job.budget not in IMAGE_TOKENS:
-        sizes = ", ".join(map(str, IMAGE_TOKENS))
-        raise UsageError(f"--budget is {job.budget}; it can be {sizes}.")
+        raise UsageError(f"--budget is {job.budget}; it can be {BUDGETS}.")
     if job.budget is not None and set(kinds) == {"video"}:
         raise UsageError(
             "--budget and --ocr are for pictures; how much of a video is seen, --fps "

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from mlx_gemma4.attachments import BUDGETS
+
 MEDIA = "gemma4.media"  # where the options of a run leave the files they name
 
 Model = Annotated[
@@ -94,7 +96,7 @@ ImageTokens = Annotated[
         "--image-tokens",
         "--budget",
         metavar="N",
-        help="The most tokens a picture may take: 70, 140, 280, 560 or 1120.",
+        help=f"The most tokens a picture may take: {BUDGETS}.",
     ),
 ]
 Temperature = Annotated[

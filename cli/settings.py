@@ -24,7 +24,7 @@ class Settings:
 
     def check(self) -> None:
         """Raises ChatError for a value that no answer can be made with."""
-        from mlx_gemma4.attachments import IMAGE_TOKENS
+        from mlx_gemma4.attachments import BUDGETS, IMAGE_TOKENS
         from mlx_gemma4.sampling import Sampling
         from mlx_gemma4.splitter import StopStrings
 
@@ -47,7 +47,6 @@ class Settings:
         if self.image_tokens is not None and (
             type(self.image_tokens) is not int or self.image_tokens not in IMAGE_TOKENS
         ):
-            budgets = ", ".join(map(str, IMAGE_TOKENS))
             raise ChatError(
-                f"image_tokens is {self.image_tokens!r}; it must be one of {budgets}."
+                f"image_tokens is {self.image_tokens!r}; it can be {BUDGETS}."
             )

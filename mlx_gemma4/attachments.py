@@ -22,6 +22,7 @@ KINDS = {
     **{"audio": "audio", "input_audio": "audio", "video": "video"},
 }
 IMAGE_TOKENS = (70, 140, 280, 560, 1120)  # budgets the vision tower was trained for
+BUDGETS = f"{', '.join(map(str, IMAGE_TOKENS[:-1]))} or {IMAGE_TOKENS[-1]}"
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,7 @@ class Attachments:
         image_tokens: int | None,
     ):
         if image_tokens is not None and image_tokens not in IMAGE_TOKENS:
-            sizes = ", ".join(map(str, IMAGE_TOKENS))
-            raise MediaError(f"image_tokens is {image_tokens}; it can be {sizes}.")
+            raise MediaError(f"image_tokens is {image_tokens}; it can be {BUDGETS}.")
         self.config, self.spell = config, spell
         self.settings = settings
         if image_tokens is not None:

@@ -175,7 +175,7 @@ def test_the_budget_of_pictures(seeing, here, capsys):
     converse(seeing, Lines(*lines, "/set image_tokens 71"))
     counts = [p["image"].text.count("<|image|>") for p in seeing.chat.attached]
     assert counts[0] <= 12 < counts[1] <= 70
-    assert "must be one of 70, 140, 280, 560, 1120" in capsys.readouterr().err
+    assert "is 71; it can be 70, 140, 280, 560 or 1120." in capsys.readouterr().err
 
 
 def test_a_video_and_its_sound(seeing, script, here, capsys):

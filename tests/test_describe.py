@@ -248,7 +248,7 @@ def test_boxes_of_an_answer_that_was_cut_off(seer):
         (("talk.wav",), 5, "gemma4 transcribe"),
         (("-", "-"), 2, "only once"),
         (("http://h/a.png",), 2, "Add --allow-url"),
-        (("a.png", "--budget", "100"), 2, "it can be 70, 140, 280, 560, 1120"),
+        (("a.png", "--budget", "100"), 2, "it can be 70, 140, 280, 560 or 1120"),
         (("v.mp4", "--budget", "70"), 2, "--budget and --ocr are for pictures"),
         (("v.mp4", "--ocr"), 2, "--budget and --ocr are for pictures"),
         (("a.png", "--fps", "1"), 2, "are for videos"),
