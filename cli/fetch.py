@@ -63,7 +63,9 @@ def fetch(
 def read(answer: Any, url: str, largest: int, longest: float) -> bytes:
     """The body of a server's answer, checked before and while it is read."""
     kind = answer.headers.get_content_type()
-    if not kind.startswith(TYPES):
+    # Of what bears no type that would be text/plain. Its first bytes tell, later.
+    stated = "/" in answer.headers.get("Content-Type", "")
+    if stated and not kind.startswith(TYPES):
         raise InputError(f"{url} is {kind}, neither a picture nor a video. {REMEDY}")
     stated = answer.headers.get("Content-Length")
     expected = int(stated) if stated and stated.isdigit() else None

@@ -1,10 +1,7 @@
-"""What names on the command line stand for: files, patterns, URLs, and the prompt."""
+"""What names on the command line stand for: files, patterns and the prompt."""
 
-import http.server
 import io
 import os
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +9,6 @@ from PIL import Image
 
 from mlx_gemma4.cli import inputs
 from mlx_gemma4.cli.errors import InputError, UsageError
-from mlx_gemma4.cli.fetch import fetch
 from mlx_gemma4.cli.files import Source, find_sources, media_kind, split_prompt
 from mlx_gemma4.cli.kinds import mark_of
 from mlx_gemma4.errors import MediaError
@@ -202,86 +198,6 @@ def test_a_video_is_left_to_the_processor(tmp_path):
 def test_names_for_what_is_made_of_a_source():
     given = ("a/b.c.png", "-", "https://host/x/y.jpg?size=1", "https://host")
     assert [Source(n).stem for n in given] == ["b.c", "stdin", "y", "host"]
-
-
-class Server(http.server.BaseHTTPRequestHandler):
-    """Answers by path; `/wait` says nothing until `done` is set."""
-
-    done = threading.Event()
-    agents: list[str] = []
-
-    def do_GET(self) -> None:
-        self.agents.append(self.headers["User-Agent"])
-        if self.path == "/wait":
-            self.done.wait(20)
-        headers, body = {
-            "/a.png": ({"Content-Type": "image/png"}, png()),
-            "/page": ({"Content-Type": "text/html"}, b"<html>"),
-            "/cut": ({"Content-Type": "image/png", "Content-Length": "99"}, b"12"),
-            "/large": ({"Content-Type": "image/png", "Content-Length": "9999"}, b""),
-            "/endless": ({"Content-Type": "image/png"}, bytes(9999)),
-            "/moved": ({"Location": "/a.png"}, b""),
-            "/ftp": ({"Location": "ftp://host/a.png"}, b""),
-            "/file": ({"Location": "file:///etc/hosts"}, b""),
-        }.get(self.path, ({}, b""))
-        self.send_response(302 if "Location" in headers else 200 if headers else 404)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    monkeypatch.setenv("NO_PROXY", "*")
-    Server.done.clear()
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        Server.done.set()
-        server.shutdown()
-        thread.join()
-
-
-@pytest.mark.parametrize("path", ["/a.png", "/moved"])
-def test_a_picture_from_the_web(server, path):
-    assert fetch(server + path) == png()
-    assert Server.agents[-1].startswith("gemma4/")
-    assert Source(server + path).part({})["image"].getpixel((0, 0)) == RED
-
-
-@pytest.mark.parametrize(
-    ("path", "told"),
-    [
-        ("/gone", "the server says 404"),
-        ("/page", "is text/html, neither a picture nor a video"),
-        ("/cut", "the connection broke off"),
-        ("/large", "is larger than 0.001 MB"),
-        ("/endless", "is larger than 0.001 MB"),
-        ("/ftp", "redirects away from the web"),
-        ("/file", "file:///etc/hosts"),
-        ("/wait", "no answer for 0.3 s|timed out"),
-    ],
-)
-def test_what_the_web_may_answer(server, path, told):
-    with pytest.raises(InputError, match=told) as caught:
-        fetch(server + path, largest=1000, wait=0.3 if path == "/wait" else 20)
-    assert str(caught.value).startswith(server + path)
-
-
-def test_a_download_that_takes_too_long(server):
-    with pytest.raises(InputError, match="not complete after -1 s"):
-        fetch(f"{server}/a.png", longest=-1)
-
-
-@pytest.mark.parametrize("url", ["http://", "http://[", "http://a b/c", "https://h:x/"])
-def test_urls_that_are_none(url):
-    with pytest.raises(InputError, match="cannot be fetched"):
-        fetch(url)
 
 
 def test_nothing_piped_in(monkeypatch):
