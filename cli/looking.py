@@ -84,7 +84,7 @@ class Job:
 
     def answer_each(self, new_session: Callable[[], "Session"]) -> int:
         """An answer per source. What is wrong with one stops none of the others."""
-        failed: dict[str, int] = {}
+        failed: list[tuple[str, int]] = []  # label, exit code; a name may come twice
         total = len(self.sources)
         bar = Progress(self.screen, f"{total} files", total)
         for number, source in enumerate(self.sources):
@@ -100,17 +100,18 @@ class Job:
                 self.screen.passed()
                 self.screen.end()
                 code = exit_code(error)
-                failed[source.label] = code
+                failed.append((source.label, code))
                 message, hint = explain(error, code)
                 report(code, message, hint, self.screen.as_json)
             finally:
                 self.screen.passed()
         if not failed:
             return 0
+        labels, codes = zip(*failed, strict=True)
         self.screen.note(
-            f"{len(failed)} of {total} gave no answer: {', '.join(failed)}"
+            f"{len(failed)} of {total} gave no answer: {', '.join(labels)}"
         )
-        return FAILED if set(failed.values()) == {FAILED} else INPUT
+        return FAILED if set(codes) == {FAILED} else INPUT
 
     def header(self, source: Source, first: bool) -> None:
         self.screen.passed()

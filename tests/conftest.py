@@ -148,6 +148,20 @@ def seeing(media_processor: "Processor", script: Script) -> "Session":
 
 
 @pytest.fixture
+def seer(script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Script:
+    """A scripted model with eyes: it says what it was asked, or its `says`."""
+    from mlx_gemma4.attachments import MediaSettings
+    from mlx_gemma4.cli import loading
+
+    model = SimpleNamespace(config=SimpleNamespace(vision_config=object()))
+    processor = SimpleNamespace(template=None, media=MediaSettings())
+    monkeypatch.setattr(loading, "load_chat_model", lambda name: (model, processor))
+    monkeypatch.chdir(tmp_path)
+    script.answer = lambda messages: chunks(messages[-1]["content"][-1]["text"])
+    return script
+
+
+@pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder: two pictures, a recording, a damaged picture, a text."""
     import soundfile

@@ -3,48 +3,14 @@
 import json
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
-import numpy as np
 import pytest
+from describing import CAT, content, picture, run
 from PIL import Image
-from scripted import Script, chunks
+from scripted import chunks
 from test_vision_files import png
-from typer.testing import CliRunner, Result
 
-from mlx_gemma4.attachments import MediaSettings
 from mlx_gemma4.cli import loading
-from mlx_gemma4.cli.app import app
-
-CAT = '[{"box_2d": [250, 500, 750, 1000], "label": "cat"}]'
-
-
-def picture(name: str, seed: int = 0, size: tuple[int, int] = (64, 48)) -> str:
-    draw = np.random.default_rng(seed)
-    pixels = draw.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(name)
-    return name
-
-
-@pytest.fixture
-def seer(script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Script:
-    """A scripted model with eyes: it says what it was asked, or its `says`."""
-    model = SimpleNamespace(config=SimpleNamespace(vision_config=object()))
-    processor = SimpleNamespace(template=None, media=MediaSettings())
-    monkeypatch.setattr(loading, "load_chat_model", lambda name: (model, processor))
-    monkeypatch.chdir(tmp_path)
-    script.answer = lambda messages: chunks(messages[-1]["content"][-1]["text"])
-    return script
-
-
-def run(*arguments: str, stdin: bytes | None = None) -> Result:
-    return CliRunner().invoke(app, ["describe", *arguments, "-m", "m"], input=stdin)
-
-
-def content(script: Script) -> list[dict[str, Any]]:
-    """The parts of the last question."""
-    (message,) = script.asked[-1].messages
-    return message["content"]
 
 
 @pytest.mark.parametrize(
@@ -125,44 +91,6 @@ def test_standard_input(seer):
     assert "standard input is empty" in run("-", stdin=b"").stderr
 
 
-def test_each(seer):
-    picture("a.png")
-    picture("b.png")
-    result = run("a.png", "b.png", "What?", "--each", "--stats")
-    assert result.stdout == "a.png:\nWhat?\n\nb.png:\nWhat?\n"
-    assert result.stderr.count("tok/s") == 4
-    assert len(content(seer)) == 2
-    lines = run("a.png", "b.png", "--each", "--json").stdout.splitlines()
-    assert [json.loads(line)["file"] for line in lines] == ["a.png", "b.png"]
-    assert run("a.png", "--each").stdout == "Describe this image.\n"
-
-
-@pytest.mark.parametrize("as_json", [False, True])
-def test_one_bad_file_stops_none_of_the_others(seer, as_json):
-    Path("bad.png").write_bytes(b"no picture")
-    Path("cut.png").write_bytes(Path(picture("a.png")).read_bytes()[:500])
-    options = ("--each", *(["--json"] if as_json else []))
-    result = run("bad.png", "a.png", "cut.png", "a.png", *options)
-    assert result.exit_code == 5
-    assert result.stdout.count("Describe this image.") == 2
-    assert "2 of 4 gave no answer: bad.png, cut.png" in result.stderr
-    assert "cut.png is damaged" in result.stderr
-    if as_json:
-        errors = [json.loads(line) for line in result.stderr.splitlines()]
-        assert [e["error"]["code"] for e in errors if "error" in e] == [5, 5]
-    else:
-        assert result.stdout.startswith("a.png:\n")
-
-
-def test_another_mistake_stops_the_rest(seer):
-    def fail(messages: list[dict]) -> Any:
-        raise MemoryError
-
-    seer.answer = fail
-    result = run(picture("a.png"), picture("b.png"), "--each")
-    assert result.exit_code == 4 and len(seer.asked) == 1
-
-
 def test_boxes(seer):
     """In pixels of the picture as it is to be seen, not as the camera lay."""
     exif = Image.Exif()
@@ -185,23 +113,6 @@ def test_boxes(seer):
     assert seer.asked[-1].temperature == 0
     value = json.loads(run("a.jpg", "--boxes", "out.png", "--json").stdout)
     assert (value["text"], len(value["boxes"])) == (f"```json\n{CAT}\n```", 1)
-
-
-def test_boxes_in_each_picture(seer):
-    Path("sub").mkdir()
-    seer.answer = lambda messages: chunks(CAT)
-    result = run(
-        picture("a.png"), picture("b.png"), "--each", "--boxes", "sub/{name}-boxes.png"
-    )
-    assert result.exit_code == 0
-    assert [json.loads(line)["drawn"] for line in result.stdout.splitlines()] == [
-        "sub/a-boxes.png",
-        "sub/b-boxes.png",
-    ]
-    assert sorted(p.name for p in Path("sub").iterdir()) == [
-        "a-boxes.png",
-        "b-boxes.png",
-    ]
 
 
 @pytest.mark.parametrize("answer", ["I see a cat.", "", '[{"box_2d": [1, 2]}]'])

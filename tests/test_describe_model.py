@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import tiny_media
 from command import ENDLESS
-from test_describe import picture
+from describing import picture
 from test_vision_video import video
 from typer.testing import CliRunner
 

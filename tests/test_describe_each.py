@@ -1,0 +1,73 @@
+"""`gemma4 describe --each`: one answer a file, whatever becomes of the others."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from describing import CAT, content, picture, run
+from scripted import chunks
+
+
+def test_each(seer):
+    picture("a.png")
+    picture("b.png")
+    result = run("a.png", "b.png", "What?", "--each", "--stats")
+    assert result.stdout == "a.png:\nWhat?\n\nb.png:\nWhat?\n"
+    assert result.stderr.count("tok/s") == 4
+    assert len(content(seer)) == 2
+    lines = run("a.png", "b.png", "--each", "--json").stdout.splitlines()
+    assert [json.loads(line)["file"] for line in lines] == ["a.png", "b.png"]
+    assert run("a.png", "--each").stdout == "Describe this image.\n"
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_one_bad_file_stops_none_of_the_others(seer, as_json):
+    Path("bad.png").write_bytes(b"no picture")
+    Path("cut.png").write_bytes(Path(picture("a.png")).read_bytes()[:500])
+    options = ("--each", *(["--json"] if as_json else []))
+    result = run("bad.png", "a.png", "cut.png", "a.png", *options)
+    assert result.exit_code == 5
+    assert result.stdout.count("Describe this image.") == 2
+    assert "2 of 4 gave no answer: bad.png, cut.png" in result.stderr
+    assert "cut.png is damaged" in result.stderr
+    if as_json:
+        errors = [json.loads(line) for line in result.stderr.splitlines()]
+        assert [e["error"]["code"] for e in errors if "error" in e] == [5, 5]
+    else:
+        assert result.stdout.startswith("a.png:\n")
+
+
+def test_a_file_named_twice_counts_twice(seer):
+    Path("bad.png").write_bytes(b"no picture")
+    result = run("bad.png", picture("a.png"), "bad.png", "a.png", "bad.png", "--each")
+    assert result.stderr.count("bad.png is in no picture format") == 3
+    assert "3 of 5 gave no answer: bad.png, bad.png, bad.png\n" in result.stderr
+    one = "a.png:\nDescribe this image.\n"
+    assert result.stdout == f"{one}\n{one}"
+
+
+def test_another_mistake_stops_the_rest(seer):
+    def fail(messages: list[dict]) -> Any:
+        raise MemoryError
+
+    seer.answer = fail
+    result = run(picture("a.png"), picture("b.png"), "--each")
+    assert result.exit_code == 4 and len(seer.asked) == 1
+
+
+def test_boxes_in_each_picture(seer):
+    Path("sub").mkdir()
+    seer.answer = lambda messages: chunks(CAT)
+    result = run(
+        picture("a.png"), picture("b.png"), "--each", "--boxes", "sub/{name}-boxes.png"
+    )
+    assert result.exit_code == 0
+    assert [json.loads(line)["drawn"] for line in result.stdout.splitlines()] == [
+        "sub/a-boxes.png",
+        "sub/b-boxes.png",
+    ]
+    assert sorted(p.name for p in Path("sub").iterdir()) == [
+        "a-boxes.png",
+        "b-boxes.png",
+    ]
