@@ -142,7 +142,8 @@ def test_silence_is_a_recording(tmp_path):
 
 def test_a_file_cut_short_gives_what_is_there(tmp_path):
     path = write(tmp_path / "a.wav", recording(RATE), RATE)
-    half = read_audio(path.read_bytes()[: 44 + RATE])
+    with pytest.warns(UserWarning, match="recording is damaged: only 0.5 of 1.0 s"):
+        half = read_audio(path.read_bytes()[: 44 + RATE])
     assert len(half) == RATE // 2
     assert np.array_equal(half, read_audio(path)[: RATE // 2])
 

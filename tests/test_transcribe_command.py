@@ -145,6 +145,17 @@ def test_one_bad_recording_does_not_stop_the_others(listener):
     assert not Path("out/bad.txt").exists()
 
 
+def test_a_recording_cut_short_is_told(listener):
+    talk = listener.talk(Path("talk.wav"), 8)
+    data = Path("talk.wav").read_bytes()
+    Path("talk.wav").write_bytes(data[: len(data) // 2])
+    result = run("talk.wav")
+    assert result.exit_code == 0 and talk.text.startswith(result.stdout.split()[0])
+    assert result.stderr == (
+        "Warning: talk.wav is damaged: only 4.0 of 8.0 s could be read.\n"
+    )
+
+
 def test_errors_as_json(listener):
     Path("bad.wav").write_bytes(b"not a recording")
     result = run("bad.wav", "--json")

@@ -23,6 +23,7 @@ import numpy as np
 
 from ..errors import MediaError
 from ..sources import open_source
+from .lengths import promised
 
 if TYPE_CHECKING:
     from soundfile import SoundFile
@@ -98,9 +99,11 @@ class Mixer:
             raise Unreadable("it holds no sound")
         if damaged or self.frames < announced:
             found, due = (n / self.source_rate for n in (self.frames, announced))
-            told = f" of {due:.1f}" if announced else ""
+            digits = 1 if abs(due - found) >= 0.1 else 4
+            told = f" of {due:.{digits}f}" if announced else ""
             warnings.warn(
-                f"{self.name} is damaged: only {found:.1f}{told} s could be read.",
+                f"{self.name} is damaged: only {found:.{digits}f}{told} s could be "
+                "read.",
                 stacklevel=2,
             )
         if self._resampler is not None:
@@ -177,7 +180,7 @@ def with_soundfile(source: Path | bytes, name: str, rate: int) -> np.ndarray:
             damaged = True
             if mixer is None or not mixer.frames:
                 raise Unreadable(error.error_string.strip().rstrip(".")) from None
-    return mixer.finish(announced, damaged)
+    return mixer.finish(max(announced, promised(source, mixer.frames)), damaged)
 
 
 def _sequential(opened: io.BytesIO | int) -> "SoundFile":

@@ -1,0 +1,91 @@
+"""How long an uncompressed recording is by its header, where that can be told.
+
+libsndfile takes the end of a file for the end of the sound. A header that promises
+more shows that the file was cut short: wav (RIFF, RIFX, RF64), aiff, au and w64.
+"""
+
+import io
+import struct
+from pathlib import Path
+from typing import BinaryIO
+
+# Written by programs that stream and cannot know the length: from sox's 0x7f000000 up.
+UNKNOWN = 0x7F00_0000
+MOST = 1 << 60  # bytes of a chunk
+CHUNKS = 1000  # looked through for the sound, at most
+# How the chunks of a format begin, and the name of the one with the sound.
+SHORT = {
+    b"RIFF": ("<4sI", b"data"),
+    b"RIFX": (">4sI", b"data"),
+    b"FORM": (">4sI", b"SSND"),
+}
+W64_DATA = b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
+
+
+def promised(source: Path | bytes, frames: int) -> int:
+    """Samples per channel that the header promises, of which `frames` are there.
+
+    At least `frames`, which it is too where nothing is promised.
+    """
+    opened = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+    with opened as file:
+        try:
+            stated = _stated(file)
+        except struct.error:  # it ends within the header
+            return frames
+        start = file.tell()
+        there = file.seek(0, io.SEEK_END) - start
+    if not 0 < there < stated:
+        return frames
+    return frames * stated // there
+
+
+def _stated(file: BinaryIO) -> int:
+    """Bytes of sound that the header states, 0 for none; `file` is left where they
+    begin. Raises struct.error where the file ends before."""
+    mark = file.read(4)
+    if mark == b"RF64":
+        return _rf64(file)
+    if mark == b"riff":
+        return _w64(file)
+    if mark == b".snd":
+        start, stated = struct.unpack(">II", file.read(8))
+        file.seek(start)
+    elif mark in SHORT:
+        file.seek(12)
+        stated = _found(file, *SHORT[mark])
+    else:
+        return 0
+    return stated if stated < UNKNOWN else 0
+
+
+def _found(file: BinaryIO, header: str, wanted: bytes) -> int:
+    """The size of a chunk; all have a name, a size, and an even number of bytes."""
+    for _ in range(CHUNKS):
+        name, size = struct.unpack(header, file.read(struct.calcsize(header)))
+        if name == wanted:
+            return size
+        file.seek(size + size % 2, io.SEEK_CUR)
+    return 0
+
+
+def _rf64(file: BinaryIO) -> int:
+    """A wav whose first chunk holds the sizes that do not fit into 32 bits."""
+    file.seek(12)
+    name, size, _, stated = struct.unpack("<4sIQQ", file.read(24))
+    file.seek(20 + size)
+    _found(file, *SHORT[b"RIFF"])
+    return stated if name == b"ds64" and stated < MOST else 0
+
+
+def _w64(file: BinaryIO) -> int:
+    """Chunks with 64 bits for a size that counts their header, in steps of 8 bytes."""
+    file.seek(40)
+    for _ in range(CHUNKS):
+        name, size = struct.unpack("<16sQ", file.read(24))
+        if name == W64_DATA:
+            return size - 24
+        if not 24 <= size < MOST:
+            break
+        file.seek((size + 7) // 8 * 8 - 24, io.SEEK_CUR)
+    return 0
