@@ -16,6 +16,7 @@ import pytest
 import tiny
 
 from mlx_gemma4.config import Config, TextConfig
+from mlx_gemma4.text import masks
 
 pytestmark = pytest.mark.reference
 
@@ -74,7 +75,8 @@ def picture_prompt(draw: np.random.RandomState, window: int) -> list[int]:
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("family", tiny.FAMILIES)
-def test_soft_tokens(family: str, seed: int) -> None:
+def test_soft_tokens(family: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one mask for all queries, and with one for every four of them."""
     config = tiny.random_config(seed, family)
     text = config["text_config"]
     tokens = picture_prompt(np.random.RandomState(seed), text["sliding_window"])
@@ -83,8 +85,10 @@ def test_soft_tokens(family: str, seed: int) -> None:
     torch_side = reference().build(config, seed)
     expected = reference().embedded_logits(torch_side, config, tokens, soft)
     model = tiny.build_from(config, seed)
-    ours = model(mx.array([tokens]), input_embeddings=mx.array(soft[None]))
-    golden.check_logits(np.array(ours[0]), expected)
+    for block in (len(tokens), 4):
+        monkeypatch.setattr(masks, "BLOCK", block)
+        ours = model(mx.array([tokens]), input_embeddings=mx.array(soft[None]))
+        golden.check_logits(np.array(ours[0]), expected)
 
 
 @pytest.mark.parametrize("variant", tiny.VARIANTS)

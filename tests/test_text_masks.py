@@ -9,7 +9,9 @@ import pytest
 from mlx_gemma4.text import masks
 from mlx_gemma4.text.masks import (
     Band,
+    PictureBand,
     attend,
+    picture_mask,
     vision_blocks,
     vision_window_mask,
     window_mask,
@@ -145,10 +147,29 @@ def test_banded_equals_masked(grouped: int, monkeypatch: pytest.MonkeyPatch) -> 
         np.testing.assert_allclose(ours, whole, atol=1e-5)
 
 
-def test_gradients_go_through_the_band(monkeypatch: pytest.MonkeyPatch) -> None:
+def random_blocks(draw: np.random.RandomState, L: int, longest: int) -> mx.array:
+    """Two rows of pictures and texts, of different lengths and in different places."""
+    rows = []
+    for _ in range(2):
+        flags: list[bool] = []
+        while len(flags) < L:
+            flags += [False] * int(draw.randint(0, 6))
+            flags += [True] * int(draw.randint(1, longest + 1))
+        rows.append(flags[:L])
+    return vision_blocks(mx.array(rows))
+
+
+@pytest.mark.parametrize("pictures", [False, True])
+def test_gradients_go_through_the_band(
+    pictures: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(masks, "BLOCK", 4)
     arrays = heads(4, 11, 1), heads(2, 13, 2), heads(2, 13, 3)
     weights = heads(4, 11, 4)
+    both: tuple[masks.Mask, masks.Mask] = Band(5), plain(11, 13, 5)
+    if pictures:
+        blocks = random_blocks(np.random.RandomState(0), 11, 9)
+        both = picture_mask(blocks, 13, 5), vision_window_mask(blocks, 13, 5)
 
     def gradients(mask: masks.Mask) -> tuple[mx.array, ...]:
         def loss(queries: mx.array, keys: mx.array, values: mx.array) -> mx.array:
@@ -156,7 +177,65 @@ def test_gradients_go_through_the_band(monkeypatch: pytest.MonkeyPatch) -> None:
 
         return mx.grad(loss, argnums=(0, 1, 2))(*arrays)
 
-    pairs = zip(gradients(Band(5)), gradients(plain(11, 13, 5)), strict=True)
-    for ours, whole in pairs:
+    for ours, whole in zip(*map(gradients, both), strict=True):
         assert float(mx.abs(whole).max()) > 0.1
         np.testing.assert_allclose(ours, whole, atol=1e-5)
+
+
+def reached(mask: masks.Mask, length: int) -> list[str]:
+    """As `drawn`, piece by piece, with blanks for scores that are never computed."""
+    assert isinstance(mask, PictureBand)
+    return [
+        (" " * piece.keys.start + row).ljust(length)
+        for piece in mask.pieces
+        for row in drawn(piece.mask)
+    ]
+
+
+def test_blocks_reach_to_the_ends_of_their_pictures(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of blocks of two, the second ends within a picture; the last sees none."""
+    monkeypatch.setattr(masks, "BLOCK", 2)
+    blocks = mx.array([[-1, -1, -1, 0, 0, 0, 0, -1, -1, -1]])
+    assert reached(picture_mask(blocks, 11, 2), 11) == [
+        "##.        ",
+        ".##        ",
+        "  ##....   ",
+        "  .#####   ",
+        "    ####   ",
+        "    .###   ",
+        "      ##.  ",
+        "      .##  ",
+        "        ##.",
+        "        .##",
+    ]
+
+
+def test_pieces_equal_the_whole_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures at the edges of blocks, longer than a block and longer than a window,
+    with and without positions before them."""
+    draw = np.random.RandomState(0)
+    sizes = product((4, 5), (9, 13, 24), (0, 1, 6), (2, 4, 7), (3, 17))
+    longer = 0
+    for block, L, earlier, window, longest in sizes:
+        monkeypatch.setattr(masks, "BLOCK", block)
+        S = L + min(earlier, window - 1)
+        blocks = random_blocks(draw, L, longest)
+        mask = picture_mask(blocks, S, window)
+        assert isinstance(mask, PictureBand)
+        behind = [S - L + piece.queries.stop for piece in mask.pieces]
+        ends = [piece.keys.stop for piece in mask.pieces]
+        longer += sum(a > b for a, b in zip(ends, behind, strict=True))
+        queries, keys, values = heads(4, L, 1), heads(2, S, 2), heads(2, S, 3)
+        ours = attend(queries, keys, values, mask)
+        whole = attend(queries, keys, values, vision_window_mask(blocks, S, window))
+        np.testing.assert_allclose(ours, whole, atol=1e-5)
+    assert longer > 100
+
+
+def test_no_pictures_no_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(masks, "BLOCK", 4)
+    nothing = mx.full((2, 9), -1)
+    assert picture_mask(nothing, 11, 3) == Band(3)
+    assert isinstance(picture_mask(nothing[:, :4], 4, 3), mx.array)

@@ -13,6 +13,7 @@ from adapting import filled, quantised
 
 from mlx_gemma4.media import Media
 from mlx_gemma4.model import Gemma4
+from mlx_gemma4.text import masks
 from mlx_gemma4.tune.adapters import Adapter, AdapterSettings, new_adapter
 from mlx_gemma4.tune.batches import Batch
 from mlx_gemma4.tune.forward import hidden_states
@@ -162,12 +163,16 @@ def test_media(tmp_path: Path, shape: str, kind: str):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_hidden_states_are_those_of_the_model(tmp_path: Path, shape: str):
+def test_hidden_states_are_those_of_the_model(
+    tmp_path: Path, shape: str, monkeypatch: pytest.MonkeyPatch
+):
     """For text and media; longer than a block of banded attention."""
     config = tiny_media.config_dict(shape)
     model = tiny_media.build(tmp_path, config, SEED)
     for batch in (text_rows((150,)).batch(), media_rows(config).batch()):
+        monkeypatch.setattr(masks, "BLOCK", 10**6)
         expected = np.array(model(batch.tokens, media=batch.media))
+        monkeypatch.setattr(masks, "BLOCK", 8)
         for checkpoint in (False, True):
             h = hidden_states(model, batch.tokens, batch.media, checkpoint)
             found = logits(model, h.reshape(-1, h.shape[-1]))

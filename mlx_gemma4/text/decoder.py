@@ -15,7 +15,7 @@ from ..kernels import Norm, add_norms
 from ..layers import RMSNorm, geglu
 from ..rope import RoPE, Turn
 from .attention import Attention, KeysValues
-from .masks import Mask, causal_mask, vision_window_mask, window_mask
+from .masks import Mask, causal_mask, picture_mask, window_mask
 from .moe import Experts, Router
 from .per_layer import (
     FeedForward,
@@ -199,7 +199,7 @@ class TextModel(nn.Module):
         keys = min(offset, window - 1) + L if cached else L
         full = causal_mask(L, offset + L)
         if blocks is not None and L > 1:
-            return {FULL: full, SLIDING: vision_window_mask(blocks, keys, window)}
+            return {FULL: full, SLIDING: picture_mask(blocks, keys, window)}
         return {FULL: full, SLIDING: window_mask(L, keys, window)}
 
     def _seen_by_last(self, kv: dict[int, KeysValues]) -> dict[int, KeysValues]:
