@@ -63,6 +63,8 @@ def test_every_source_is_installed() -> None:
         "router",
         "experts_gate_up",
         "experts_down",
+        "attention",
+        "attention_sum",
         "prefill",
     }
     assert found == {f"{op}.metal" for op in ops | {"reduce"}}

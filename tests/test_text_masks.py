@@ -6,6 +6,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from mlx_gemma4.kernels import using
 from mlx_gemma4.text import masks
 from mlx_gemma4.text.masks import (
     Band,
@@ -62,6 +63,14 @@ def test_many_queries_get_a_band() -> None:
     assert window_mask(block + 1, block + 1, 8) == Band(8)
     assert isinstance(window_mask(block, block, 8), mx.array)
     assert window_mask(block + 1, 2 * block, 4 * block) == Band(4 * block)
+
+
+def test_a_few_queries_get_a_band_where_a_kernel_takes_them() -> None:
+    with using("attention"):
+        assert window_mask(3, 5, 3) == window_mask(1, 4, 3) == Band(3)
+        assert window_mask(3, 3, 3) == "causal"
+        assert window_mask(1, 3, 3) is None
+        assert isinstance(window_mask(17, 20, 3), mx.array)
 
 
 BLOCKS = mx.array([[-1, 0, 0, 0, -1, 1, 1]])

@@ -5,19 +5,23 @@ decoding; `prefill` is for many. All are off unless `GEMMA4_KERNELS` asks for th
 launch.py), and always off where there is no Metal; their twins then run instead.
 """
 
+from .attention import EVERYTHING, attention
 from .experts import Affine, experts, experts_fit
 from .gate import gated
 from .heads import turn_keys, turn_queries
-from .launch import NAMES, enabled, using
+from .launch import MOST_ROWS, NAMES, enabled, using
 from .norms import Norm, add_norms
 from .prefill import prefill
 from .router import choose_experts
 
 __all__ = [
+    "EVERYTHING",
+    "MOST_ROWS",
     "NAMES",
     "Affine",
     "Norm",
     "add_norms",
+    "attention",
     "choose_experts",
     "enabled",
     "experts",

@@ -14,7 +14,7 @@ from typing import Any
 
 import mlx.core as mx
 
-NAMES = ("norms", "heads", "router", "experts", "gate", "prefill")
+NAMES = ("norms", "heads", "router", "experts", "gate", "attention", "prefill")
 DTYPES = (mx.float32, mx.float16, mx.bfloat16)
 # Rows up to which kernels are used: decoding, and checking a few drafted tokens. Only
 # `prefill` is for more.

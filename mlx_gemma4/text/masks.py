@@ -13,7 +13,7 @@ from typing import cast
 
 import mlx.core as mx
 
-from ..kernels import prefill
+from ..kernels import EVERYTHING, MOST_ROWS, attention, enabled, prefill
 
 BLOCK = 128  # queries that share a slice of keys in banded attention
 
@@ -24,6 +24,8 @@ class Band:
 
     Most scores of a long chunk are hidden: those of later keys, and of keys that the
     window has left behind. What no query of a block sees is never computed.
+
+    A few queries have one where a kernel takes them, which needs no more than that.
     """
 
     window: int
@@ -54,15 +56,20 @@ Mask = mx.array | Band | PictureBand | str | None
 def window_mask(queries: int, keys: int, window: int) -> Mask:
     """Mask of a sliding layer: bool `[queries, keys]`, True = attend.
 
-    None where nothing is hidden, a Band for many queries, "causal" where the window
-    does not bite.
+    None where nothing is hidden, a Band for many queries or a kernel, "causal" where
+    the window does not bite.
     """
-    if queries == 1 and keys <= window:
-        return None
-    if queries > BLOCK:
+    bites = keys > window
+    kernel = enabled("attention" if queries <= MOST_ROWS else "prefill")
+    if queries > BLOCK or (bites and kernel):
         return Band(window)
+    return _block_mask(queries, keys, window)
+
+
+def _block_mask(queries: int, keys: int, window: int) -> mx.array | str | None:
+    """The same, never a Band."""
     if keys <= window:
-        return "causal"
+        return None if queries == 1 else "causal"
     distance = _distance(queries, keys)
     return (distance >= 0) & (distance < window)
 
@@ -80,10 +87,17 @@ def causal_mask(queries: int, keys: int) -> Mask:
 def attend(queries: mx.array, keys: mx.array, values: mx.array, mask: Mask) -> mx.array:
     """Attention with score scale 1: queries [B, H, L, D], keys and values
     [B, H_kv, S, D] -> [B, H, L, D]."""
-    window = mask.window if isinstance(mask, Band) else None
-    if isinstance(mask, str):  # causal
-        window = keys.shape[2]
-    return prefill(queries, keys, values, window, partial(_plain, mask=mask))
+    window = _window_of(mask, queries.shape[2])
+    kernel = attention if queries.shape[2] <= MOST_ROWS else prefill
+    return kernel(queries, keys, values, window, partial(_plain, mask=mask))
+
+
+def _window_of(mask: Mask, queries: int) -> int | None:
+    """How many positions a query sees; None where that does not say it all."""
+    if isinstance(mask, Band):
+        return mask.window
+    causal = queries == 1 if mask is None else isinstance(mask, str)
+    return EVERYTHING if causal else None
 
 
 def _plain(queries: mx.array, keys: mx.array, values: mx.array, mask: Mask) -> mx.array:
@@ -105,7 +119,7 @@ def _banded(
     for start in range(0, L, BLOCK):
         rows, seen = _reach(start, L, S, window)
         count = rows.stop - rows.start, seen.stop - seen.start
-        pieces.append(Piece(rows, seen, window_mask(*count, window)))
+        pieces.append(Piece(rows, seen, _block_mask(*count, window)))
     return _pieced(queries, keys, values, pieces)
 
 
@@ -149,7 +163,7 @@ def picture_mask(blocks: mx.array, keys: int, window: int) -> Mask:
         rows, seen = _reach(start, L, keys, window)
         if all(max(row[rows]) < 0 for row in numbers):
             count = rows.stop - rows.start, seen.stop - seen.start
-            pieces.append(Piece(rows, seen, window_mask(*count, window)))
+            pieces.append(Piece(rows, seen, _block_mask(*count, window)))
             continue
         later = max(_rest_of_picture(row, rows.stop) for row in numbers)
         seen = slice(seen.start, seen.stop + later)

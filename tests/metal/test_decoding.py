@@ -15,10 +15,10 @@ from mlx_gemma4.model import Gemma4
 SHAPES = ("E2B", "E4B", "26B-A4B", "31B")
 # Of a step; KV-shared layers turn queries alone.
 LAUNCHES = {
-    "E2B": {"norms": 30, "heads": 15, "gate": 10},
-    "E4B": {"norms": 36, "heads": 18, "gate": 12},
-    "26B-A4B": {"norms": 12, "heads": 12, "router": 6, "experts": 12},
-    "31B": {"norms": 12, "heads": 12},
+    "E2B": {"norms": 30, "heads": 15, "gate": 10, "attention": 10},
+    "E4B": {"norms": 36, "heads": 18, "gate": 12, "attention": 12},
+    "26B-A4B": {"norms": 12, "heads": 12, "router": 6, "experts": 12, "attention": 6},
+    "31B": {"norms": 12, "heads": 12, "attention": 6},
 }
 
 

@@ -1,0 +1,107 @@
+"""Attention of a few queries, straight from the cache's views of keys and values.
+
+Few keys take one launch. More are cut into spans, each with threadgroups of its own,
+and a second launch adds up what they found.
+"""
+
+from collections.abc import Callable
+
+import mlx.core as mx
+
+from .launch import DTYPES, MOST_ROWS, constants, differentiable, enabled, launch
+
+LEAST_DIM, MOST_DIM = 8, 512  # of a head; MLX hands out fewer elements differently
+SIMDGROUPS = 8  # in a threadgroup
+TILE, WIDE_TILE = 4, 2  # queries in its lanes' registers; of heads above WIDE elements
+WIDE = 256
+# Keys for one launch: the window of the small models, and what a draft adds to it.
+# These three were chosen by reckoning; nothing was measured on an Apple GPU.
+ALONE = 512 + MOST_ROWS
+SPAN = 256  # keys, for one threadgroup of the first of two launches
+MOST_SPANS = 64
+EVERYTHING = 1 << 24  # a window that hides nothing, and a whole float32
+
+Plain = Callable[[mx.array, mx.array, mx.array], mx.array]
+
+
+def attention(
+    queries: mx.array,
+    keys: mx.array,
+    values: mx.array,
+    window: int | None,
+    plain: Plain,
+) -> mx.array:
+    """Causal attention with score scale 1, of queries that end where the keys end.
+
+    queries: [B, H, L, D], like the result. keys, values: [B, H_kv, S, D], views or not,
+        as long as the elements of each head lie side by side.
+    window: positions that a query sees, itself included, or EVERYTHING; None where the
+        mask is another one, and the kernel is not for it.
+    plain: the same of queries, keys and values in plain MLX.
+    """
+    if window is None or not _fits(queries, keys, values):
+        return plain(queries, keys, values)
+    seen = min(window, EVERYTHING)
+
+    def kernel(*arrays: mx.array) -> list[mx.array]:
+        queries, keys, values = arrays
+        return [_launch(queries, keys, values, seen)]
+
+    def twin(*arrays: mx.array) -> list[mx.array]:
+        return [plain(*arrays)]
+
+    return differentiable(kernel, twin)(queries, keys, values)[0]
+
+
+def _fits(queries: mx.array, keys: mx.array, values: mx.array) -> bool:
+    return (
+        enabled("attention")
+        and 0 < queries.shape[2] <= MOST_ROWS
+        and queries.dtype in DTYPES
+        and queries.dtype == keys.dtype == values.dtype
+        and LEAST_DIM <= queries.shape[3] <= MOST_DIM
+        and queries.shape[3] == keys.shape[3] == values.shape[3]
+        and queries.shape[2] <= keys.shape[2] < EVERYTHING
+        and queries.shape[1] % keys.shape[1] == 0
+    )
+
+
+def _spans(keys: int, rows: int, window: int) -> int:
+    seen = min(keys, window + rows - 1)
+    return 1 if seen <= ALONE else min(MOST_SPANS, -(-seen // SPAN))
+
+
+def _launch(
+    queries: mx.array, keys: mx.array, values: mx.array, window: int
+) -> mx.array:
+    B, H, L, D = queries.shape
+    kv_heads, spans = keys.shape[1], _spans(keys.shape[2], L, window)
+    sharing = L * H // kv_heads  # queries of one head of keys
+    tile = min(sharing, TILE if D <= WIDE else WIDE_TILE)
+    inputs = {"queries": queries, "keys": keys, "values": values}
+    parts = {
+        "unfinished": ((B * L * H, spans, D), mx.float32),
+        "levels": ((B * L * H, spans, 2), mx.float32),
+    }
+    whole = {"out": ((B, L, H, D), queries.dtype)}
+    made = launch(
+        "attention",
+        inputs | {"numbers": constants(window)},
+        whole if spans == 1 else parts,
+        grid=(32 * SIMDGROUPS * spans, -(-sharing // tile), B * kv_heads),
+        threadgroup=(32 * SIMDGROUPS, 1, 1),
+        template=[("T", queries.dtype), ("D", D), ("TILE", tile)]
+        + [("GROUPS", SIMDGROUPS)],
+        defines="" if spans == 1 else "PARTS",
+        strided=True,
+    )
+    if spans > 1:
+        made = launch(
+            "attention_sum",
+            dict(zip(parts, made, strict=True)),
+            whole,
+            grid=(D, B * L * H, 1),
+            threadgroup=(min(D, 32 * SIMDGROUPS), 1, 1),
+            template=[("T", queries.dtype)],
+        )
+    return made[0].transpose(0, 2, 1, 3)

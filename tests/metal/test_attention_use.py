@@ -1,0 +1,133 @@
+"""Where the kernels of attention read, when they run, and their gradients."""
+
+from dataclasses import replace
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from attention_cases import Arrays, Case, expected
+from checks import Cpu, close, exact, random
+
+from mlx_gemma4.cache import FullCache, SlidingCache
+from mlx_gemma4.kernels import using
+from mlx_gemma4.text.masks import Band, Mask, attend
+
+
+def test_keys_that_no_cache_holds(cpu: Cpu) -> None:
+    """As they are projected, with the heads of a position side by side."""
+    shape = (1, 3, 2, 24)
+    keys, values = (random(i, shape, mx.float32).transpose(0, 2, 1, 3) for i in (2, 3))
+    arrays = Case(3, 3, dtype=mx.float32).arrays()[0], keys, values
+    with using("attention", make=cpu().metal_kernel):
+        close(attend(*arrays, "causal"), expected(arrays, None))
+
+
+def appended(cache: FullCache | SlidingCache, dtype: mx.Dtype, seed: int) -> Arrays:
+    """A query of the last of ten positions, and what the cache hands out for it."""
+    first, last = (random(seed + n, (1, 2, n, 24), dtype) for n in (9, 1))
+    cache.update_and_fetch(first, -first)
+    keys, values = cache.update_and_fetch(last, -last)
+    return random(seed, (1, 4, 1, 24), dtype), keys, values
+
+
+@pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16])
+@pytest.mark.parametrize("kind", ["full", "sliding"])
+def test_a_cache_is_read_where_it_lies(cpu: Cpu, kind: str, dtype: mx.Dtype) -> None:
+    """No copies are asked of MLX, and the kernel is given the buffers' own memory."""
+    cache = FullCache() if kind == "full" else SlidingCache(8)
+    harness, given = cpu(), list[mx.array]()
+
+    def make(*arguments: Any, ensure_row_contiguous: bool, **options: Any) -> Any:
+        assert not ensure_row_contiguous
+        kernel = harness.metal_kernel(
+            *arguments, ensure_row_contiguous=False, **options
+        )
+
+        def run(inputs: list[mx.array], **call: Any) -> list[mx.array]:
+            given.extend(inputs[1:3])
+            return kernel(inputs=inputs, **call)
+
+        return run
+
+    arrays = appended(cache, dtype, 9)
+    with using("attention", make=make):
+        close(attend(*arrays, None), expected(arrays, None))
+    for view, buffer in zip(given, cache.state, strict=True):
+        ours, whole = memory(view), memory(buffer)
+        assert np.shares_memory(ours, whole)
+        assert ours.strides == whole.strides and ours.size < whole.size
+
+
+def memory(x: mx.array) -> np.ndarray:
+    """MLX's own, not a copy."""
+    return np.asarray(x.view(mx.uint16) if x.dtype == mx.bfloat16 else x)
+
+
+def test_the_cache_is_still_written_in_place() -> None:
+    """What holds on to a view would make MLX copy the buffer at the next token."""
+
+    def make(*_: Any, **__: Any) -> Any:
+        def run(inputs: list[mx.array], output_shapes: Any, **_: Any) -> Any:
+            return [mx.zeros(output_shapes[0]) + inputs[1].sum() + inputs[2].sum()]
+
+        return run
+
+    cache, places = FullCache(), set[int]()
+    with using("attention", make=make):
+        for seed in range(3):
+            arrays = appended(cache, mx.float32, seed)
+            mx.eval(attend(*arrays, None))
+            places.add(memory(cache.state[0]).ctypes.data)
+            del arrays
+    assert len(places) == 1
+
+
+def test_gradients_are_the_plain_ones(cpu: Cpu) -> None:
+    case = Case(3, 9, window=5, dtype=mx.float32)
+    factors = random(4, (1, 4, 3, 24), mx.float32)
+
+    def loss(queries: mx.array, keys: mx.array, values: mx.array) -> mx.array:
+        return (attend(queries, keys, values, case.mask) * factors).sum()
+
+    gradients = mx.grad(loss, argnums=(0, 1, 2))
+    with using("attention", make=cpu().metal_kernel):
+        ours = gradients(*case.arrays())
+    for a, b in zip(ours, gradients(*case.arrays()), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+FIT = Case(3, 9, window=5)
+MISFITS: dict[str, Case] = {
+    "many rows": replace(FIT, rows=17, keys=17),
+    "narrow heads": replace(FIT, dim=4),
+    "wide heads": replace(FIT, dim=520),
+}
+
+
+def refuse(*_: object, **__: object) -> Any:
+    raise AssertionError("a kernel was made")
+
+
+@pytest.mark.parametrize("misfit", MISFITS)
+def test_what_does_not_fit_goes_the_plain_way(misfit: str) -> None:
+    plain_way(MISFITS[misfit].arrays(), MISFITS[misfit].mask, MISFITS[misfit].window)
+
+
+def test_other_masks_and_types_go_the_plain_way() -> None:
+    """Pictures come with a mask array; a mask of None hides nothing from any row."""
+    queries, keys, values = replace(FIT, dtype=mx.float32).arrays()
+    every = mx.ones((1, 1, 3, 9), mx.bool_)
+    causal = mx.tril(every, 6)
+    plain_way((queries, keys, values), causal, None)
+    with using("attention", make=refuse):
+        seen = attend(queries, keys, values, None)
+    np.testing.assert_allclose(seen, attend(queries, keys, values, every), atol=1e-6)
+    plain_way((queries, keys, values.astype(mx.float16)), Band(5), 5)
+
+
+def plain_way(arrays: Arrays, mask: Mask, window: int | None) -> None:
+    with using("attention", make=refuse):
+        ours = attend(*arrays, mask)
+    limit = 2e-2 * np.abs(expected(arrays, window)).max()
+    np.testing.assert_allclose(exact(ours), expected(arrays, window), atol=limit)
