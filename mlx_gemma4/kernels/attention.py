@@ -11,14 +11,12 @@ import mlx.core as mx
 from .launch import DTYPES, MOST_ROWS, constants, differentiable, enabled, launch
 
 LEAST_DIM, MOST_DIM = 8, 512  # of a head; MLX hands out fewer elements differently
-SIMDGROUPS = 8  # in a threadgroup
-TILE, WIDE_TILE = 4, 2  # queries in its lanes' registers; of heads above WIDE elements
-WIDE = 256
-# Keys for one launch: the window of the small models, and what a draft adds to it.
-# These three were chosen by reckoning; nothing was measured on an Apple GPU.
-ALONE = 512 + MOST_ROWS
-SPAN = 256  # keys, for one threadgroup of the first of two launches
-MOST_SPANS = 64
+# All of these were chosen by reckoning; nothing was measured on an Apple GPU.
+ALONE = 512 + MOST_ROWS  # keys for one launch: a small model's window, and a draft
+SPAN = 128  # keys for a threadgroup of the first of two launches
+MOST_SPANS = 32  # one for each lane of the second
+ENOUGH = 64  # threadgroups, from which on queries are better taken together
+WIDE = 256  # elements of a head: beyond, registers hold fewer queries and keys
 EVERYTHING = 1 << 24  # a window that hides nothing, and a whole float32
 
 Plain = Callable[[mx.array, mx.array, mx.array], mx.array]
@@ -71,13 +69,26 @@ def _spans(keys: int, rows: int, window: int) -> int:
     return 1 if seen <= ALONE else min(MOST_SPANS, -(-seen // SPAN))
 
 
+def _tile(dim: int, sharing: int, others: int) -> int:
+    """How many queries that share keys a threadgroup takes, of `sharing`.
+
+    Reading keys once for several saves little as long as cores have nothing to do.
+    others: by what the number of threadgroups is to be multiplied.
+    """
+    for tile in (4, 2) if dim <= WIDE else (2,):
+        if tile <= sharing and -(-sharing // tile) * others >= ENOUGH:
+            return tile
+    return 1
+
+
 def _launch(
     queries: mx.array, keys: mx.array, values: mx.array, window: int
 ) -> mx.array:
     B, H, L, D = queries.shape
     kv_heads, spans = keys.shape[1], _spans(keys.shape[2], L, window)
     sharing = L * H // kv_heads  # queries of one head of keys
-    tile = min(sharing, TILE if D <= WIDE else WIDE_TILE)
+    tile = _tile(D, sharing, B * kv_heads * spans)
+    simdgroups = 16 if tile == 1 and D <= WIDE else 8
     inputs = {"queries": queries, "keys": keys, "values": values}
     parts = {
         "unfinished": ((B * L * H, spans, D), mx.float32),
@@ -88,20 +99,21 @@ def _launch(
         "attention",
         inputs | {"numbers": constants(window)},
         whole if spans == 1 else parts,
-        grid=(32 * SIMDGROUPS * spans, -(-sharing // tile), B * kv_heads),
-        threadgroup=(32 * SIMDGROUPS, 1, 1),
+        grid=(32 * simdgroups * spans, -(-sharing // tile), B * kv_heads),
+        threadgroup=(32 * simdgroups, 1, 1),
         template=[("T", queries.dtype), ("D", D), ("TILE", tile)]
-        + [("GROUPS", SIMDGROUPS)],
+        + [("GROUPS", simdgroups), ("KEYS", 4 if D <= WIDE else 2)],
         defines="" if spans == 1 else "PARTS",
         strided=True,
     )
     if spans > 1:
+        width = 32 * -(-D // 32)
         made = launch(
             "attention_sum",
             dict(zip(parts, made, strict=True)),
             whole,
-            grid=(D, B * L * H, 1),
-            threadgroup=(min(D, 32 * SIMDGROUPS), 1, 1),
+            grid=(width, B * L * H, 1),
+            threadgroup=(width, 1, 1),
             template=[("T", queries.dtype)],
         )
     return made[0].transpose(0, 2, 1, 3)
