@@ -252,6 +252,27 @@ def test_aac_through_pyav(tmp_path, monkeypatch):
     assert np.array_equal(found, read_audio(path.read_bytes()))
 
 
+def test_a_recording_of_nothing(tmp_path):
+    path = write(tmp_path / "a.wav", recording(0), RATE)
+    with pytest.raises(MediaError, match=r"a\.wav holds no sound\.$"):
+        read_audio(path)
+
+
+@needs_pyav
+def test_a_video_without_sound(tmp_path):
+    import av
+
+    path = tmp_path / "mute.mp4"
+    with av.open(path, "w") as container:
+        stream = container.add_stream("mpeg4", rate=8)
+        stream.width = stream.height = 32
+        frame = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8))
+        for packet in (*stream.encode(frame), *stream.encode(None)):
+            container.mux(packet)
+    with pytest.raises(MediaError, match=r"mute\.mp4 holds no sound\.$"):
+        read_audio(path)
+
+
 @needs_pyav
 def test_a_playlist_opens_nothing_elsewhere(tmp_path):
     secret = write(tmp_path / "secret.mp3", tone(1, RATE), RATE)

@@ -42,6 +42,13 @@ class Unreadable(Exception):
     """One way of decoding did not work; says why, or nothing if it is not there."""
 
 
+class Soundless(Unreadable):
+    """The file was understood, and there is no sound in it."""
+
+    def __init__(self) -> None:
+        super().__init__("it holds no sound")
+
+
 def read_audio(source: AudioSource, rate: int = RATE) -> np.ndarray:
     """A recording as float32 mono samples in -1..1, `[n]`, at `rate` hertz.
 
@@ -96,7 +103,7 @@ class Mixer:
     def finish(self, announced: int = 0, damaged: bool = False) -> np.ndarray:
         """All of it. Warns if `announced` samples were not reached, or of damage."""
         if not self.frames:
-            raise Unreadable("it holds no sound")
+            raise Soundless
         if damaged or self.frames < announced:
             found, due = (n / self.source_rate for n in (self.frames, announced))
             digits = 1 if abs(due - found) >= 0.1 else 4
@@ -142,13 +149,16 @@ def _decode(source: Path | bytes, name: str, rate: int) -> np.ndarray:
         ("PyAV", with_pyav),
         ("ffmpeg", with_ffmpeg),
     ]
-    reasons = []
+    reasons, soundless = [], False
     for way, decode in ways:
         try:
             return decode(source, name, rate)
         except Unreadable as error:
+            soundless = soundless or isinstance(error, Soundless)
             if str(error):
                 reasons.append(f"{way}: {error}")
+    if soundless:
+        raise MediaError(f"{name} holds no sound.")
     raise MediaError(f"{name} cannot be decoded ({'; '.join(reasons)}). {_remedy()}")
 
 
@@ -210,7 +220,7 @@ def with_pyav(source: Path | bytes, name: str, rate: int) -> np.ndarray:
             opened, mode="r", options={"protocol_whitelist": "file"}
         ) as container:
             if not container.streams.audio:
-                raise Unreadable("it holds no sound")
+                raise Soundless
             stream = container.streams.audio[0]
             mixer = Mixer(name, stream.rate, rate)
             planar = av.AudioResampler(format="fltp")
