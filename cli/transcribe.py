@@ -1,5 +1,6 @@
 """`gemma4 transcribe`: recordings of any length to text, subtitles or JSON."""
 
+import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,8 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from mlx_gemma4.errors import MediaError
+
 from . import options
 from .errors import (
+    INPUT,
     InputError,
     UsageError,
     exit_code,
@@ -17,8 +21,9 @@ from .errors import (
     report,
     reported,
 )
-from .files import STDIN, exists
+from .files import STDIN, exists, first_bytes, matches
 from .inputs import read_piped_bytes
+from .kinds import mark_of
 from .languages import language_name
 from .loading import open_model, warnings_noted
 from .progress import Progress
@@ -37,7 +42,9 @@ def transcribe(
     audio: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Recordings, or videos with sound. - is standard input.",
+            metavar="FILE...",
+            help="Recordings, or videos with sound: files, quoted patterns, - for "
+            "standard input.",
             show_default=False,
         ),
     ] = None,
@@ -103,10 +110,18 @@ def sources(audio: list[str], mic: bool) -> list[str]:
         raise UsageError("Name a recording, or record one with --mic.")
     if audio.count(STDIN) > 1:
         raise UsageError("Standard input can be read only once.")
-    for name in audio:
-        if name != STDIN and not exists(name):
-            raise no_file(name)
-    return [MICROPHONE] if mic else audio
+    found = [path for name in audio for path in recordings(name)]
+    return [MICROPHONE] if mic else found
+
+
+def recordings(name: str) -> list[str]:
+    """The files that a name or a pattern stands for, in order. Raises InputError."""
+    if name == STDIN or exists(name):
+        return [name]
+    found = matches(name)
+    if not found:
+        raise no_file(name)
+    return found
 
 
 @dataclass
@@ -149,26 +164,42 @@ class Job:
             raise InputError(f"Cannot write to {self.output}: {error.strerror}.") from (
                 None
             )
+        if not os.access(self.output, os.W_OK):  # now, not after an hour of work
+            raise InputError(f"Cannot write to {self.output}: Permission denied.")
 
     def run(self, model_name: str | None, adapter: Path | None = None) -> int:
         """Transcribes everything; the exit code of the first failure, or 0."""
         model, processor, name = open_model(model_name, self.screen, adapter)
         require_sense(model.config, name, "audio")
         code = 0
-        for number in range(len(self.sources)):
+        failed: list[str] = []
+        for number, source in enumerate(self.sources):
+            first = number == len(failed)
             try:
-                self.transcribe_one(model, processor, name, number)
+                self.transcribe_one(model, processor, name, number, first)
             except ValueError as error:
-                failed = exit_code(error)
-                message, hint = explain(error, failed)
+                failed.append(source)
+                reason = exit_code(error)
+                code = code or reason
+                message, hint = explain(error, reason)
                 self.screen.end()
-                code = code or report(failed, message, hint, self.screen.as_json)
-                if failed != exit_code(InputError()):
-                    break  # not about this recording: the others would fail as well
+                report(reason, message, hint, self.screen.as_json)
+                if reason != INPUT:
+                    return code  # not about this recording: the others would fail, too
+        if failed and len(self.sources) > 1:
+            self.screen.note(
+                f"{len(failed)} of {len(self.sources)} were not transcribed: "
+                f"{', '.join(failed)}"
+            )
         return code
 
     def transcribe_one(
-        self, model: "Gemma4", processor: "Processor", name: str, number: int
+        self,
+        model: "Gemma4",
+        processor: "Processor",
+        name: str,
+        number: int,
+        first: bool,
     ) -> None:
         from mlx_gemma4.audio.files import RATE, read_audio
         from mlx_gemma4.audio.transcribe import transcribe
@@ -182,7 +213,7 @@ class Job:
         if len(self.sources) > 1:
             label = f"{number + 1}/{len(self.sources)} {label}"
             if self.streams:
-                self.print_line(f"{source}:" if number == 0 else f"\n{source}:")
+                self.print_line(f"{source}:" if first else f"\n{source}:")
         started = time.perf_counter()
         bar = Progress(self.screen, label, transcript.duration)
         try:
@@ -195,7 +226,7 @@ class Job:
                 progress=bar.update,
             ):
                 transcript.segments.append(segment)
-                if self.streams:
+                if self.streams and transcript.shown(segment):
                     bar.hide()
                     self.print_line(transcript.shown(segment))
                     bar.show()
@@ -219,9 +250,17 @@ class Job:
             from .mic import record
 
             return record(self.screen)
-        if source != STDIN:
-            return Path(source).expanduser()
-        return read_piped_bytes("gemma4 transcribe - < talk.mp3")
+        if source == STDIN:
+            return read_piped_bytes("gemma4 transcribe - < talk.mp3")
+        path = Path(source).expanduser()
+        # A pipe can be read only once, so nothing is looked at in advance.
+        mark = mark_of(first_bytes(path, source)) if path.is_file() else None
+        if mark is not None and mark.kind == "image":
+            raise MediaError(
+                f"{source} is {mark.name}, not a recording: gemma4 describe says what "
+                "is in it."
+            )
+        return path
 
     def print_line(self, text: str) -> None:
         self.screen.answer(f"{text}\n")

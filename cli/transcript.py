@@ -133,7 +133,8 @@ def timestamp(seconds: float, mark: str) -> str:
 
 
 def txt(transcript: Transcript) -> str:
-    return "".join(f"{transcript.shown(s)}\n" for s in transcript.segments)
+    lines = map(transcript.shown, transcript.segments)
+    return "".join(f"{line}\n" for line in lines if line)
 
 
 def srt(transcript: Transcript) -> str:

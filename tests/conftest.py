@@ -4,6 +4,7 @@
 `reference` is installed. Anywhere else they are skipped and say why.
 """
 
+import importlib
 import importlib.util
 import os
 import pty
@@ -18,6 +19,8 @@ from command import Runner, Terminal
 from scripted import Script, chunks, echo
 
 if TYPE_CHECKING:
+    from listening import Listener
+
     from mlx_gemma4 import Processor
     from mlx_gemma4.cli.session import Session
 
@@ -159,6 +162,26 @@ def seer(script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Scr
     monkeypatch.chdir(tmp_path)
     script.answer = lambda messages: chunks(messages[-1]["content"][-1]["text"])
     return script
+
+
+@pytest.fixture
+def listener(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> "Listener":
+    """A scripted model with ears: it writes down the talks that it was told of."""
+    from listening import Listener
+
+    from mlx_gemma4.audio.framing import AudioFeatureConfig
+    from mlx_gemma4.cli import loading
+
+    listener = Listener()
+    model = SimpleNamespace(config=SimpleNamespace(audio_config=object()))
+    processor = SimpleNamespace(
+        template=None, media=SimpleNamespace(audio=AudioFeatureConfig())
+    )
+    monkeypatch.setattr(loading, "load_chat_model", lambda name: (model, processor))
+    module = importlib.import_module("mlx_gemma4.generate")
+    monkeypatch.setattr(module, "generate", listener.generate)
+    monkeypatch.chdir(tmp_path)
+    return listener
 
 
 @pytest.fixture

@@ -1,0 +1,103 @@
+"""`gemma4 transcribe`: names, files that are none, and what becomes of the others."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from describing import picture
+from listening import run
+
+from mlx_gemma4.cli import loading
+
+
+def test_one_bad_recording_does_not_stop_the_others(listener):
+    talk = listener.talk(Path("good.wav"), 5)
+    Path("bad.wav").write_bytes(b"not a recording")
+    result = run("bad.wav", "good.wav", "-o", "out")
+    assert result.exit_code == 5
+    assert "bad.wav cannot be decoded" in result.stderr
+    assert Path("out/good.txt").read_text() == f"{talk.text}\n"
+    assert not Path("out/bad.txt").exists()
+
+
+def test_every_bad_recording_is_told(listener):
+    talk = listener.talk(Path("good.wav"), 5)
+    Path("empty.wav").touch()
+    picture("a.png")
+    Path("a.png").rename("picture")
+    result = run("empty.wav", "good.wav", "picture")
+    assert (result.exit_code, result.stdout) == (5, f"good.wav:\n{talk.text}\n")
+    assert result.stderr.splitlines() == [
+        "gemma4: empty.wav is empty: get the file again.",
+        "gemma4: picture is a PNG picture, not a recording: gemma4 describe says what "
+        "is in it.",
+        "2 of 3 were not transcribed: empty.wav, picture",
+    ]
+
+
+def test_patterns_that_the_shell_left(listener):
+    first = listener.talk(Path("a.wav"), 2, seed=1).text
+    second = listener.talk(Path("b.wav"), 2, seed=2).text
+    assert run("*.wav").stdout == f"a.wav:\n{first}\n\nb.wav:\n{second}\n"
+
+
+def test_a_recording_cut_short_is_told(listener):
+    talk = listener.talk(Path("talk.wav"), 8)
+    data = Path("talk.wav").read_bytes()
+    Path("talk.wav").write_bytes(data[: len(data) // 2])
+    result = run("talk.wav")
+    assert result.exit_code == 0 and talk.text.startswith(result.stdout.split()[0])
+    assert result.stderr == (
+        "Warning: talk.wav is damaged: only 4.0 of 8.0 s could be read.\n"
+    )
+
+
+def test_errors_as_json(listener):
+    Path("bad.wav").write_bytes(b"not a recording")
+    result = run("bad.wav", "--json")
+    assert result.exit_code == 5 and result.stdout == ""
+    assert json.loads(result.stderr)["error"]["code"] == 5
+
+
+def test_standard_input(listener):
+    talk = listener.talk(Path("talk.wav"), 5)
+    result = run("-", stdin=Path("talk.wav").read_bytes())
+    assert result.stdout == f"{talk.text}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        ((), 2, "Name a recording"),
+        (("a.wav", "--mic"), 2, "either recordings or --mic"),
+        (("missing.wav",), 5, "no file missing.wav"),
+        (("a.wav", "-l", "q1"), 2, "--language 'q1'"),
+        (("a.wav", "--translate", "d\ne"), 2, "--translate"),
+        (("a.wav", "a.wav", "-f", "srt"), 2, "need a folder"),
+        (("a.wav", "-f", "srt", "--json"), 2, "add -o DIR"),
+        (("a.wav", "sub/a.wav", "-o", "out"), 2, "both be written to out/a.txt"),
+        (("a.wav", "-o", "a.wav"), 5, "Cannot write to a.wav"),
+        (("a.wav", "-o", "locked"), 5, "Cannot write to locked: Permission denied"),
+        (("*.mp3",), 5, "no file *.mp3"),
+        (("-", "-"), 2, "only once"),
+        (("a.wav", "-f", "doc"), 2, "doc"),
+    ],
+)
+def test_mistakes_are_found_before_a_model_is_loaded(
+    listener, monkeypatch, arguments, code, told
+):
+    monkeypatch.setattr(loading, "load_chat_model", None)
+    access = os.access  # for the super-user every folder is open
+    monkeypatch.setattr(os, "access", lambda p, m: p.name != "locked" and access(p, m))
+    Path("sub").mkdir()
+    for name in ("a.wav", "sub/a.wav"):
+        listener.talk(Path(name), 2)
+    result = run(*arguments)
+    assert (result.exit_code, told in result.stderr) == (code, True)
+
+
+@pytest.mark.parametrize("name", ["~nobody-here/a.wav", "x" * 300])
+def test_names_that_cannot_be_files(listener, name):
+    result = run(name)
+    assert result.exit_code == 5 and "There is no file" in result.stderr
