@@ -58,7 +58,9 @@ def describe(
     ] = False,
     fps: Annotated[
         float | None,
-        typer.Option("--fps", min=0.001, help="Frames to see per second of video."),
+        typer.Option(
+            "--fps", min=0.001, max=1000, help="Frames to see per second of video."
+        ),
     ] = None,
     frames: Annotated[
         int | None,

@@ -4,6 +4,7 @@ Every line has a dark and a light edge, so it stands out from any ground; every 
 stands on a plate of its box's colour, where it hides the least.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -55,6 +56,8 @@ def check_target(path: Path) -> None:
         raise InputError(f"{path} is a folder: name a file in it.")
     if not path.parent.is_dir():
         raise InputError(f"There is no folder {path.parent}: make it first.")
+    if not os.access(path.parent, os.W_OK):  # before the model works for nothing
+        raise InputError(f"Cannot write {path}: Permission denied.")
 
 
 def write_picture(image: Image.Image, path: Path) -> None:

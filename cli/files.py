@@ -5,6 +5,7 @@ What a file is, its suffix says; where that says nothing, its first bytes do.
 
 import difflib
 import glob
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 STDIN = "-"
-READABLE = "Pictures (png, jpeg, webp, heic and more) and videos (mp4, mov, webm) are."
+READABLE = "Known are png, jpeg, webp, heic, mp4, mov, webm and more."
 SUFFIX = re.compile(r"\.[A-Za-z0-9]{2,5}$")
 
 
@@ -171,13 +172,17 @@ def exists(word: str) -> bool:
 
 
 def matches(pattern: str) -> list[str]:
-    """What a pattern finds that the shell left, in order; nothing if it is none."""
+    """The files that a pattern finds which the shell left, in order; no folders.
+
+    Nothing if it is no pattern.
+    """
     if not glob.has_magic(pattern) or "\0" in pattern:
         return []
     start = pattern.split("/")[0]
     if start.startswith("~") and exists(start):
         pattern = str(Path(pattern).expanduser())
-    return sorted(glob.glob(pattern, recursive=True))
+    found = sorted(glob.glob(pattern, recursive=True))
+    return [path for path in found if not os.path.isdir(path)]
 
 
 def find_sources(names: Sequence[str], allow_url: bool) -> list[Source]:

@@ -92,10 +92,9 @@ class Job:
             bar.update(number)
             try:
                 parts = [source.part(self.video)]
-                if not self.screen.as_json and not self.targets:
-                    self.header(source, first=number == len(failed))
-                    bar.show()
-                self.answer(new_session(), [source], parts, number)
+                gap = "\n" if number > len(failed) else ""
+                header = f"{gap}{source.name}:\n"
+                self.answer(new_session(), [source], parts, number, header)
             except (MediaError, InputError, ChatError, AnswerError) as error:
                 self.screen.passed()
                 self.screen.end()
@@ -113,18 +112,15 @@ class Job:
         )
         return FAILED if set(codes) == {FAILED} else INPUT
 
-    def header(self, source: Source, first: bool) -> None:
-        self.screen.passed()
-        self.screen.answer(f"{'' if first else chr(10)}{source.name}:\n")
-
     def answer(
         self,
         session: "Session",
         sources: list[Source],
         parts: list[Part],
         number: int = 0,
+        header: str = "",
     ) -> None:
-        """Asks about `parts` and delivers what the model says."""
+        """Asks about `parts` and delivers what the model says, `header` before it."""
         if self.targets and parts[0]["type"] != "image":
             label = sources[0].label
             raise MediaError(f"{label} is a video; --boxes draws on pictures.")
@@ -135,7 +131,7 @@ class Job:
         files: Part = {"file": names[0]} if len(names) == 1 else {"files": names}
         try:
             if not self.screen.as_json and not self.targets:
-                session.show(after_first(chunks, self.screen.passed))
+                session.show(after_first(chunks, lambda: self.begin(header)))
                 return
             for _ in chunks:
                 pass
@@ -150,6 +146,10 @@ class Job:
         if self.screen.as_json and session.chat.last is not None:
             files |= session.answer_object(session.chat.last)
         self.screen.json(files)
+
+    def begin(self, header: str) -> None:
+        self.screen.passed()
+        self.screen.answer(header)
 
     def question(self, parts: list[Part]) -> str:
         if self.targets:

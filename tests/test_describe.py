@@ -1,6 +1,7 @@
 """`gemma4 describe`: options, output and mistakes, with a scripted model."""
 
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -165,6 +166,8 @@ def test_boxes_of_an_answer_that_was_cut_off(seer):
         (("a.png", "--fps", "1"), 2, "are for videos"),
         (("v.mp4", "--fps", "1", "--frames", "2"), 2, "Choose one of"),
         (("v.mp4", "--frames", "0"), 2, "--frames"),
+        (("v.mp4", "--fps", "inf"), 2, "--fps"),
+        (("a.png", "--boxes", "sub/locked/o.png"), 5, "o.png: Permission denied"),
         (("a.png", "--temperature", "nan"), 2, "temperature"),
         (("a.png", "--ocr", "--boxes", "o.png"), 2, "Choose one of"),
         (("v.mp4", "--boxes", "o.png"), 2, "not on videos"),
@@ -188,6 +191,9 @@ def test_mistakes_are_found_before_a_model_is_loaded(
     for name in ("notes.txt", "v.mp4", "talk.wav"):
         Path(name).write_text("text")
     Path("empty.png").touch()
+    Path("sub/locked").mkdir()
+    access = os.access  # for the super-user every folder is open
+    monkeypatch.setattr(os, "access", lambda p, m: p.name != "locked" and access(p, m))
     Path("bomb.png").write_bytes(png(20000, 20000))
     result = run(*arguments)
     assert (result.exit_code, told in result.stderr) == (code, True), result.stderr

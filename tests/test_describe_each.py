@@ -8,6 +8,8 @@ import pytest
 from describing import CAT, content, picture, run
 from scripted import chunks
 
+from mlx_gemma4.errors import MediaError
+
 
 def test_each(seer):
     picture("a.png")
@@ -36,6 +38,27 @@ def test_one_bad_file_stops_none_of_the_others(seer, as_json):
         assert [e["error"]["code"] for e in errors if "error" in e] == [5, 5]
     else:
         assert result.stdout.startswith("a.png:\n")
+
+
+def test_an_answer_that_never_began_has_no_header(seer):
+    """A video is read only when it is asked about."""
+    for name in ("a.mp4", "b.mp4"):
+        Path(name).write_bytes(b"left to the processor")
+    echo = seer.answer
+
+    def damaged(messages: list[dict]) -> Any:
+        if messages[-1]["content"][0]["type"] == "video":
+            raise MediaError("it is damaged")
+        return echo(messages)
+
+    seer.answer = damaged
+    result = run("a.mp4", picture("c.png"), "b.mp4", "--each")
+    assert result.stdout == "c.png:\nDescribe this image.\n"
+    assert result.stderr.splitlines() == [
+        "gemma4: a.mp4: it is damaged",
+        "gemma4: b.mp4: it is damaged",
+        "2 of 3 gave no answer: a.mp4, b.mp4",
+    ]
 
 
 def test_a_file_named_twice_counts_twice(seer):

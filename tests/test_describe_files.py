@@ -79,6 +79,8 @@ def names(*given: str, allow_url: bool = False) -> list[str]:
 def test_patterns_that_the_shell_left(folder):
     assert names("[ab].png", "sub/*") == ["a.png", "b.png", "sub/deep.png"]
     assert names("**/deep.png") == ["sub/deep.png"]
+    Path("sub/folder.png").mkdir()
+    assert names("**/d*.png", "s*/*.png") == ["sub/deep.png", "sub/deep.png"]
     assert names("[1].png") == ["[1].png"]  # a file's name comes before a pattern
 
 
@@ -98,6 +100,7 @@ def test_home_is_expanded(folder, monkeypatch):
         ("gone/a.png", r"no file gone/a\.png\.$"),
         ("is.it", r"If it is a question, put -p before it\.$"),
         ("nothing*.png", r"No file matches nothing\*\.png\.$"),
+        ("s[u]b", r"No file matches s\[u\]b\.$"),
         ("sub", r"sub is a folder\. Name the files: 'sub/\*'$"),
         ("\0.png", "no file"),
     ],
@@ -169,7 +172,7 @@ def test_a_suffix_comes_before_the_content(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("notes.txt", b"hello", r"notes\.txt is not a picture or video\. Pictures"),
+        ("notes.txt", b"hello", r"notes\.txt is not a picture or video\. Known"),
         ("empty", b"", r"empty is empty"),
         ("empty.png", b"", r"empty\.png is empty"),
         ("cut.png", png(64, 64)[:-30], r"cut\.png is damaged"),
