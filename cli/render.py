@@ -59,13 +59,22 @@ def printable(text: str) -> str:
     return text.translate(CONTROLS)
 
 
+def json_text(
+    value: Mapping[str, object], encoding: str = "utf-8", indent: int | None = None
+) -> str:
+    """`value` as JSON; escaped where `encoding` lacks a character, or half of one that
+    a file's name may hold."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return json.dumps(value, indent=indent)
+    return text
+
+
 def json_line(value: Mapping[str, object], stream: TextIO) -> str:
     """`value` as JSON; escaped where `stream` cannot take or show it as it is."""
-    text = json.dumps(value, ensure_ascii=False)
-    try:
-        text.encode(stream.encoding or "utf-8")
-    except UnicodeEncodeError:
-        return json.dumps(value)
+    text = json_text(value, stream.encoding or "utf-8")
     return text if text == printable(text) else json.dumps(value)
 
 

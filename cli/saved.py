@@ -17,6 +17,7 @@ from mlx_gemma4.errors import ChatError, MediaError
 from .attach import read_part
 from .conversation import Conversation, Message
 from .errors import InputError
+from .render import json_text
 from .settings import Settings
 
 FORMAT = "gemma4-chat"
@@ -36,12 +37,7 @@ def write_conversation(path: Path, chat: Conversation, model_name: str) -> None:
         "messages": [plain_message(message) for message in chat.messages],
     }
     try:
-        text = json.dumps(saved, ensure_ascii=False, indent=1)
-        text.encode("utf-8")
-    except UnicodeEncodeError:  # half a character, which only JSON can spell
-        text = json.dumps(saved, indent=1)
-    try:
-        path.write_text(text + "\n", encoding="utf-8")
+        path.write_text(json_text(saved, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         raise InputError(f"Cannot write {path}: {error.strerror}.") from None
 

@@ -42,7 +42,7 @@ def transcribe(
     audio: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="FILE...",
+            metavar="FILE",
             help="Recordings, or videos with sound: files, quoted patterns, - for "
             "standard input.",
             show_default=False,
@@ -188,7 +188,7 @@ class Job:
                     return code  # not about this recording: the others would fail, too
         if failed and len(self.sources) > 1:
             self.screen.note(
-                f"{len(failed)} of {len(self.sources)} were not transcribed: "
+                f"{len(failed)} of {len(self.sources)} gave no transcript: "
                 f"{', '.join(failed)}"
             )
         return code

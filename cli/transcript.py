@@ -5,11 +5,12 @@ subtitles it is divided into cues; the times within a segment are estimated from
 length of the text.
 """
 
-import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from .render import json_text
 
 if TYPE_CHECKING:
     from mlx_gemma4.audio.pieces import Segment
@@ -162,7 +163,7 @@ def all_cues(transcript: Transcript) -> Iterator[Cue]:
 
 
 def as_json(transcript: Transcript) -> str:
-    return json.dumps(transcript.as_object(), ensure_ascii=False) + "\n"
+    return json_text(transcript.as_object()) + "\n"
 
 
 WRITERS: dict[str, Callable[[Transcript], str]] = {

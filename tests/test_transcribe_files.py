@@ -32,7 +32,7 @@ def test_every_bad_recording_is_told(listener):
         "gemma4: empty.wav is empty: get the file again.",
         "gemma4: picture is a PNG picture, not a recording: gemma4 describe says what "
         "is in it.",
-        "2 of 3 were not transcribed: empty.wav, picture",
+        "2 of 3 gave no transcript: empty.wav, picture",
     ]
 
 

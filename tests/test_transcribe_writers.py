@@ -50,6 +50,12 @@ def test_vtt():
     )
 
 
+def test_json_of_a_file_whose_name_is_no_text():
+    odd = Transcript("caf\udce9.wav", "demo", 1.0)
+    written = WRITERS["json"](odd).encode("utf-8")
+    assert json.loads(written)["file"] == "caf\udce9.wav"
+
+
 def test_json_has_the_shape_that_tools_know():
     value = json.loads(WRITERS["json"](TWO))
     assert value["text"] == "Hello <there> & you. Bye"
