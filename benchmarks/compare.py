@@ -24,10 +24,11 @@ from measure import (
     Round,
     WorkerError,
     has_module,
-    prompt_of,
     run_round,
 )
-from shapes import KINDS, config_of, tensor_shapes
+from shapes import FIRST_WORD, KINDS, config_of, tensor_shapes
+
+from mlx_gemma4.bench import prompt_of
 
 DTYPES = ("float32", "bfloat16")
 ROOT = Path(__file__).resolve().parent.parent / "build" / "benchmarks"
@@ -118,7 +119,7 @@ def measure(
     folder = make(options, kind)
     text = config_of(kind, options.dtype, options.window)["text_config"]
     shapes = tensor_shapes(text).values()
-    prompt = prompt_of(length, text["vocab_size"])
+    prompt = prompt_of(length, text["vocab_size"], FIRST_WORD)
     rounds: list[Round] = []
     for number in range(options.runs):
         say(f"{kind}, prompt {length}: round {number + 1} of {options.runs}")

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from implementations import OURS
-from shapes import FIRST_WORD
 
 TURN = 8  # tokens decoded before the next program's turn
 SHORT = 16  # tokens of the first prompt
@@ -110,12 +109,6 @@ class Worker:
         self._process.kill()
         self._process.wait()
         self._log.close()
-
-
-def prompt_of(length: int, vocab_size: int) -> list[int]:
-    """`length` ids of words that look shuffled and are the same everywhere."""
-    words = vocab_size - FIRST_WORD
-    return [FIRST_WORD + (7919 * i * i + 104729 * i) % words for i in range(length)]
 
 
 def run_round(

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import median
 
 from implementations import OURS
 from measure import Round, Sample
+
+from mlx_gemma4.bench import Spread, spread
 
 
 @dataclass(frozen=True)
@@ -34,17 +35,6 @@ METRICS = (
 
 
 @dataclass(frozen=True)
-class Spread:
-    median: float
-    least: float
-    most: float
-
-    def __str__(self) -> str:
-        shown = [f"{x:.4g}" for x in (self.median, self.least, self.most)]
-        return f"{shown[0]} [{shown[1]}-{shown[2]}]"
-
-
-@dataclass(frozen=True)
 class Row:
     """A metric of every program, and how many times better ours is than each other.
 
@@ -54,10 +44,6 @@ class Row:
     label: str
     values: dict[str, Spread]
     ratios: dict[str, Spread]
-
-
-def spread(values: Sequence[float]) -> Spread:
-    return Spread(median(values), min(values), max(values))
 
 
 def rows(rounds: Sequence[Round], prompt: int) -> list[Row]:
@@ -89,7 +75,7 @@ def table(lines: Sequence[Row]) -> str:
     others = list(lines[0].ratios)
     cells = [["", OURS, *(c for name in others for c in (name, "ratio"))]]
     for line in lines:
-        pairs = ((str(line.values[n]), _ratio(line.ratios[n])) for n in others)
+        pairs = ((str(line.values[n]), ratio_text(line.ratios[n])) for n in others)
         cells.append(
             [line.label, str(line.values[OURS]), *(c for p in pairs for c in p)]
         )
@@ -98,7 +84,7 @@ def table(lines: Sequence[Row]) -> str:
     return "\n".join("  ".join(c.ljust(w) for c, w in row).rstrip() for row in padded)
 
 
-def _ratio(ratio: Spread) -> str:
+def ratio_text(ratio: Spread) -> str:
     return f"{ratio.median:.2f} [{ratio.least:.2f}-{ratio.most:.2f}]"
 
 

@@ -25,6 +25,7 @@ from worker import peak_rss
 
 OURS, THEIRS = "mlx-gemma4", "mlx-lm"
 RANK, SCALE, RATE = 8, 2.0, 1e-4
+ROWS = "rows.json"  # beside the model
 LAYERS = ["sliding_attention", "full_attention"] * 2
 KEYS = [f"self_attn.{x}_proj" for x in "qkvo"]
 KEYS += [f"mlp.{x}_proj" for x in ("gate", "up", "down")]
@@ -60,11 +61,18 @@ def write_model(folder: Path, vocab: int) -> None:
     (folder / "config.json").write_text(json.dumps(config))
 
 
-def row(number: int, length: int, vocab: int) -> list[int]:
-    """Tokens that look shuffled and are the same for both programs."""
-    return [
-        3 + (7919 * (i + number) ** 2 + 104729 * i) % (vocab - 3) for i in range(length)
-    ]
+def write_rows(folder: Path, options: argparse.Namespace) -> None:
+    """Tokens that look shuffled, a row for each step of both programs."""
+    from mlx_gemma4.bench import prompt_of  # no part of mlx-lm's process
+
+    length = options.length + 1
+    tokens = prompt_of(options.steps + length, options.vocab, first=3)
+    rows = [tokens[start : start + length] for start in range(options.steps)]
+    (folder / ROWS).write_text(json.dumps(rows))
+
+
+def read_rows(folder: Path) -> list[list[int]]:
+    return json.loads((folder / ROWS).read_text())
 
 
 def ours(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -79,8 +87,7 @@ def ours(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     state = first_state(prepare(model, adapter))
     gradient = gradient_of(model, checkpoint=True)
     measured = Measured()
-    for number in range(options.steps):
-        tokens = row(number, options.length + 1, options.vocab)
+    for tokens in read_rows(folder):
         first = options.length - round(options.learned * options.length)
         places = list(range(first, options.length))
         batch = Batch(
@@ -111,8 +118,7 @@ def theirs(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     measured = Measured()
 
     def batches(**_: Any) -> Any:
-        for number in range(options.steps):
-            tokens = row(number, options.length + 1, options.vocab)
+        for tokens in read_rows(folder):
             first = options.length - round(options.learned * options.length)
             yield mx.array([tokens]), mx.array([[first + 1, options.length]])
 
@@ -222,6 +228,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         write_model(Path(folder), options.vocab)
+        write_rows(Path(folder), options)
         names = (OURS, THEIRS)
         found = {name: run(name, Path(folder), sys.argv[1:]) for name in names}
     print(json.dumps(found) if options.json else table(found))

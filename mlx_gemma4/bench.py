@@ -56,6 +56,10 @@ class Spread:
     least: float
     most: float
 
+    def __str__(self) -> str:
+        shown = [f"{x:.4g}" for x in (self.median, self.least, self.most)]
+        return f"{shown[0]} [{shown[1]}-{shown[2]}]"
+
 
 @dataclass(frozen=True)
 class Series:
@@ -102,9 +106,10 @@ def verdict(series: Series, base: Series) -> Verdict:
     return "slower" if max(ours) < min(theirs) else "unclear"
 
 
-def prompt_of(length: int, vocab_size: int) -> list[int]:
-    """`length` ids that look shuffled and are the same everywhere."""
-    return [(7919 * i * i + 104729 * i) % vocab_size for i in range(length)]
+def prompt_of(length: int, vocab_size: int, first: int = 0) -> list[int]:
+    """`length` ids from `first` on that look shuffled and are the same everywhere."""
+    words = vocab_size - first
+    return [first + (7919 * i * i + 104729 * i) % words for i in range(length)]
 
 
 def check_reach(config: TextConfig, context: int, decode: int) -> None:

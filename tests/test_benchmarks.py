@@ -5,6 +5,7 @@ Nothing here depends on how fast anything is.
 
 import importlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -165,3 +166,28 @@ def test_towers(folder: Path) -> None:
             assert len(samples) == 2 and all(s["cpu"] > 0 for s in samples)
     assert all(difference < 1e-4 for difference in result["apart"].values())
     assert len(result["apart"]) == (2 if "mlx-vlm" in result["about"] else 0)
+
+
+def test_bands_compute_half_of_the_scores_at_most() -> None:
+    """At the published windows: counted in the calls, with nothing evaluated."""
+    done = compare("--count", "--json", script="banded.py")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert {each["window"] for each in found} == {512, 1024}
+    assert {each["earlier"] for each in found} == {0, 4096}
+    for each in found:
+        chunk, scores = each["chunk"], each["scores"]
+        assert scores["masked"] == chunk * (
+            min(each["earlier"], each["window"] - 1) + chunk
+        )
+        assert 0 < scores["banded"] <= scores["masked"] / 2
+    pictures = [each["scores"]["banded"] for each in found if each["pictures"]]
+    assert len(pictures) == 2
+
+
+def test_bands_equal_the_masked_call() -> None:
+    done = compare("--chunk=300", "--runs=1", script="banded.py")
+    assert done.returncode == 0, done.stderr
+    apart = re.findall(r"results at most (\S+) apart", done.stdout)
+    assert len(apart) == 6 and all(float(each) < 1e-4 for each in apart)
+    assert done.stdout.count("  CPU s ") == 6
