@@ -74,7 +74,8 @@ def bench(
     """Measure reading and decoding, and compare in turns.
 
     Ranges are the least and the most of all rounds. Where two overlap, or of fewer than
-    three rounds, nothing is said about which is faster.
+    three rounds, nothing is said about which is faster. Where GEMMA4_KERNELS=auto, the
+    kernels that are faster are remembered, and used from then on.
     """
     with reported(as_json):
         contexts = None if context is None else parse_contexts(context)
@@ -138,6 +139,7 @@ def measure_ours(
     name: str, folder: "Path", config: "Config", wishes: Wishes, screen: Screen
 ) -> "tuple[Facts, dict[int, list[Series]], bool]":
     """Facts, results, and whether mlx-lm has to be measured afterwards."""
+    from mlx_gemma4.auto import learn
     from mlx_gemma4.bench import check_memory, contenders, default_contexts
     from mlx_gemma4.load import load_model
 
@@ -158,7 +160,9 @@ def measure_ours(
         together = peer_fits(model, max(contexts) + wishes.decode)
         if together:
             add_peer(compared, stack, folder, facts, wishes, screen)
-        return facts, turns(compared, facts, screen), not together
+        found = turns(compared, facts, screen)
+    learn(model, found, facts.runs, screen.note)
+    return facts, found, not together
 
 
 def peer_fits(model: "Gemma4", tokens: int) -> bool:

@@ -7,7 +7,6 @@ backslash, and a message opened with three double quotes runs to the next three.
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Protocol
 
 from prompt_toolkit import PromptSession
@@ -17,6 +16,8 @@ from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.input import Input
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.output import Output
+
+from mlx_gemma4.state import state_folder
 
 from .paths import last_word
 
@@ -42,12 +43,6 @@ def message_text(text: str) -> str:
     if stripped.startswith(QUOTES):
         return stripped.removeprefix(QUOTES).removesuffix(QUOTES).strip("\n")
     return text.replace("\\\n", "\n")
-
-
-def state_folder() -> Path:
-    """Where the history file lives, by the XDG rules, on macOS too."""
-    base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    return Path(base).expanduser() / "gemma4"
 
 
 def open_history() -> History:

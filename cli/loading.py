@@ -69,6 +69,24 @@ def open_model(
     return model, processor, name
 
 
+def choose_kernels(model: "Gemma4", screen: Screen) -> None:
+    """Before `model` answers: where GEMMA4_KERNELS=auto, measures what is not known."""
+    from mlx_gemma4.auto import settle
+
+    def progress(name: str, number: int) -> None:
+        screen.passed()
+        screen.passing(f"{name}, " + (f"round {number}" if number else "warm-up"))
+
+    def note(text: str) -> None:
+        screen.passed()
+        screen.note(text)
+
+    try:
+        settle(model, note, progress)
+    finally:
+        screen.passed()
+
+
 def _same_model(one: str, other: str) -> bool:
     folders = [Path(name).expanduser() for name in (one, other)]
     return one == other or (

@@ -21,7 +21,7 @@ from .errors import (
     report,
 )
 from .files import Source, named
-from .loading import open_model
+from .loading import choose_kernels, open_model
 from .progress import Progress
 from .render import Screen, stats_line
 from .senses import require_sense
@@ -67,6 +67,7 @@ class Job:
         model, processor, name = open_model(model_name, self.screen, adapter)
         seconds = time.perf_counter() - start
         require_sense(model.config, name, "image")
+        choose_kernels(model, self.screen)
         if self.budget is not None:
             processor.media = replace(processor.media, image_tokens=self.budget)
         from .conversation import Conversation

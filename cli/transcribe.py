@@ -25,7 +25,7 @@ from .files import STDIN, exists, first_bytes, matches
 from .inputs import read_piped_bytes
 from .kinds import mark_of
 from .languages import language_name
-from .loading import open_model, warnings_noted
+from .loading import choose_kernels, open_model, warnings_noted
 from .progress import Progress
 from .render import Screen
 from .senses import require_sense
@@ -171,6 +171,7 @@ class Job:
         """Transcribes everything; the exit code of the first failure, or 0."""
         model, processor, name = open_model(model_name, self.screen, adapter)
         require_sense(model.config, name, "audio")
+        choose_kernels(model, self.screen)
         code = 0
         failed: list[str] = []
         for number, source in enumerate(self.sources):

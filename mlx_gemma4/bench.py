@@ -96,9 +96,13 @@ def ratio(series: Series, base: Series) -> Spread:
 
 
 def verdict(series: Series, base: Series) -> Verdict:
-    """Whether decoding is faster or slower than `base`; unclear where ranges overlap,
-    or where there are too few rounds to have a range."""
-    ours, theirs = series.decode_rates, base.decode_rates
+    """Whether decoding is faster or slower than `base`."""
+    return compared(series.decode_rates, base.decode_rates)
+
+
+def compared(ours: Sequence[float], theirs: Sequence[float]) -> Verdict:
+    """Whether the rates `ours` are faster; unclear where ranges overlap, or where there
+    are too few rounds to have a range."""
     if min(len(ours), len(theirs)) < FEWEST:
         return "unclear"
     if min(ours) > max(theirs):
@@ -162,9 +166,18 @@ def contenders(model: Gemma4) -> dict[str, Contender]:
     run = contender(model)
     if not mx.metal.is_available():
         return {OURS: run}
-    alone = {f"only {name}": with_kernels(run, name) for name in NAMES}
-    none, every = with_kernels(run), with_kernels(run, *NAMES)
-    return {"kernels off": none, **alone, "kernels on": every}
+    return {**each_alone(run), "kernels on": with_kernels(run, *NAMES)}
+
+
+def each_alone(run: Contender) -> dict[str, Contender]:
+    """`run` without kernels, and with each of them by itself."""
+    alone = {only(name): with_kernels(run, name) for name in NAMES}
+    return {"kernels off": with_kernels(run), **alone}
+
+
+def only(kernel: str) -> str:
+    """The name of a contender with a single kernel."""
+    return f"only {kernel}"
 
 
 def with_kernels(run: Contender, *names: str) -> Contender:

@@ -35,6 +35,10 @@ class MissingTowerWarning(UserWarning):
     """config.json speaks of a tower whose weights the checkpoint does not hold."""
 
 
+class KernelsWarning(UserWarning):
+    """Kernels are measured, as `GEMMA4_KERNELS=auto` asks for; and what was found."""
+
+
 def load(
     path_or_repo: str | Path,
     dtype: mx.Dtype | None = None,
@@ -48,15 +52,23 @@ def load(
         on the CPU, where MLX computes bfloat16 coarsely or not at all.
     tqdm_class: progress bar of a download.
 
-    Warns with MissingTowerWarning. Raises ModelNotFoundError, CheckpointError, and
-    MemoryError where the weights would not fit.
+    Warns with MissingTowerWarning, and with KernelsWarning where GEMMA4_KERNELS=auto
+    has the kernels measured first, which takes a while. Raises ModelNotFoundError,
+    CheckpointError, and MemoryError where the weights would not fit.
     """
     folder = resolve(path_or_repo, tqdm_class)
     config = Config.from_file(folder / "config.json")
     processor = Processor.from_folder(folder, config)
     model = load_model(folder, dtype, config)
     processor.config = model.config  # without towers that have no weights
+    from .auto import settle  # it generates, and what generates imports this module
+
+    settle(model, _warn_of_kernels)
     return model, processor
+
+
+def _warn_of_kernels(text: str) -> None:
+    warnings.warn(text, KernelsWarning, stacklevel=4)
 
 
 def load_model(

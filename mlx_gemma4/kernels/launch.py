@@ -1,7 +1,8 @@
 """Which kernels run, and how they are launched.
 
-`GEMMA4_KERNELS` is `off` (also when unset), `on`, or names with commas between them.
-Kernels stay off by default: no gain was measured on an Apple GPU yet.
+`GEMMA4_KERNELS` is `off` (also when unset), `on`, `auto`, or names with commas between
+them. Kernels stay off by default: no gain was measured on an Apple GPU yet. `auto` is
+off too until `settle` says which kernels are faster on this machine (see auto.py).
 """
 
 import os
@@ -15,6 +16,7 @@ from typing import Any
 import mlx.core as mx
 
 NAMES = ("norms", "heads", "router", "experts", "gate", "attention", "prefill")
+AUTO = "auto"
 DTYPES = (mx.float32, mx.float16, mx.bfloat16)
 # Rows up to which kernels are used: decoding, and checking a few drafted tokens. Only
 # `prefill` is for more.
@@ -33,11 +35,12 @@ class Switch:
 
 
 _chosen: list[Switch] = []  # by `using`, the innermost last
+_settled: list[Switch] = []  # what `auto` stands for, once that is known
 
 
 def parse(setting: str) -> frozenset[str]:
     """The names in a value of GEMMA4_KERNELS. Raises ValueError for unknown ones."""
-    if setting.strip() in ("", "off"):
+    if setting.strip() in ("", "off", AUTO):
         return frozenset()
     if setting.strip() == "on":
         return frozenset(NAMES)
@@ -45,7 +48,7 @@ def parse(setting: str) -> frozenset[str]:
     if unknown := sorted(names - set(NAMES)):
         raise ValueError(
             f"GEMMA4_KERNELS: no kernel is called {unknown[0]!r}. "
-            f"Use off, on, or some of: {', '.join(NAMES)}."
+            f"Use off, on, auto, or some of: {', '.join(NAMES)}."
         )
     return names
 
@@ -58,7 +61,19 @@ def _from_environment() -> Switch:
 
 
 def _switch() -> Switch:
-    return _chosen[-1] if _chosen else _from_environment()
+    return (_chosen or _settled or [_from_environment()])[-1]
+
+
+def is_auto() -> bool:
+    """Whether GEMMA4_KERNELS leaves the choice to a measurement, and there is Metal."""
+    setting = os.environ.get("GEMMA4_KERNELS", "off")
+    return setting.strip() == AUTO and mx.metal.is_available()
+
+
+def settle(*names: str) -> None:
+    """Use the kernels `names` from now on, wherever `using` says nothing else."""
+    metal: Any = mx.fast.metal_kernel
+    _settled[:] = [Switch(parse(",".join(names)), metal)]
 
 
 def enabled(name: str) -> bool:

@@ -14,6 +14,7 @@ import mlx.core as mx
 
 from ..json_file import read_object
 from ..model import Gemma4
+from ..state import save_text
 from ..weights import Place, place
 from .adapters import Adapter
 from .errors import AdapterError
@@ -155,11 +156,4 @@ def save_tensors(
     """Write a file in one go: whoever reads it sees the old one or the new one."""
     work = file.with_name(f".{file.name}.part.safetensors")
     mx.save_safetensors(str(work), dict(tensors), dict(metadata))
-    os.replace(work, file)
-
-
-def save_text(file: Path, text: str) -> None:
-    """The same for text."""
-    work = file.with_name(f".{file.name}.part")
-    work.write_text(text, encoding="utf-8")
     os.replace(work, file)

@@ -12,11 +12,12 @@ import mlx.core as mx
 
 from ..json_file import read_object
 from ..model import Gemma4
+from ..state import save_text
 from .adapters import Adapter
 from .curve import draw_curve
 from .errors import AdapterError
 from .examples import Example
-from .formats import load_tensors, save_tensors, save_text, write_adapter
+from .formats import load_tensors, save_tensors, write_adapter
 from .optimizer import State
 from .settings import Settings
 
