@@ -73,10 +73,14 @@ def expected(
     return np.stack(out)
 
 
-def check(cpu_check: Cpu, case: Case, **options: str) -> None:
+def compare(case: Case) -> None:
     arguments = case.arguments()
-    with using("experts", make=cpu_check(**options).metal_kernel):
-        close(experts(*arguments), expected(*arguments))
+    close(experts(*arguments), expected(*arguments))
+
+
+def check(cpu: Cpu, case: Case, **options: str) -> None:
+    with using("experts", make=cpu(**options).metal_kernel):
+        compare(case)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -35,6 +35,9 @@ SCALARS = r"float|half|bfloat|bool|u?int|u?short|u?char|u?long|\w+_t"
 SPACES = r"\b(?:device|constant|threadgroup|thread)\s+(?:const\s+)?$"
 ARRAY = r"\bthreadgroup\s+([\w:]+)\s+(\w+)((?:\s*\[[^\]]*\])*)\s*;"
 
+# A threadgroup array of type `alias`: one for each threadgroup, by number.
+ALLOCATE = "{alias}& {name} = metal_cpu::threadgroup_array<{alias}>({number});"
+
 
 class MetalFault(Exception):
     """A kernel is not Metal, or did what it must not."""
@@ -42,22 +45,27 @@ class MetalFault(Exception):
 
 @dataclass
 class Translation:
-    """C++ of a kernel without its template arguments, and what it is called with."""
+    """A kernel's Metal without its template arguments, and what it is called with."""
 
+    name: str
     text: str
     function: str
     parameters: list[str]
 
     def with_template(self, values: Sequence[Any]) -> str:
         """A complete C++ file for one choice of template arguments."""
+        return (
+            f'#include "metal_cpu.h"\n{as_cpp(self.name, self.text)}\n'
+            "void run_thread(void** b, const metal_cpu::Thread& t) {\n"
+            f"  {self.call(values)};\n}}\n"
+        )
+
+    def call(self, values: Sequence[Any]) -> str:
+        """The kernel with buffers `b`, for the thread `t`."""
         names = [TYPES[v] if isinstance(v, mx.Dtype) else str(int(v)) for v in values]
         template = f"<{', '.join(names)}>" if names else ""
         arguments = [self._argument(i, p) for i, p in enumerate(self.parameters)]
-        return (
-            f'#include "metal_cpu.h"\n{self.text}\n'
-            "void run_thread(void** b, const metal_cpu::Thread& t) {\n"
-            f"  {self.function}{template}({', '.join(arguments)});\n}}\n"
-        )
+        return f"{self.function}{template}({', '.join(arguments)})"
 
     def buffers(
         self, names: Sequence[str], inputs: Sequence[np.ndarray]
@@ -97,23 +105,24 @@ def translate(text: str, name: str, body: str) -> Translation:
     before, after = text.split(body, 1)
     _check_address_spaces(name, before + body, types)
     text = f'{before}\n#line 1 "{name}.metal"\n{body}\n#line 1 "call"\n{after}'
-    return Translation(as_cpp(name, text), signature[1], parameters)
+    return Translation(name, text, signature[1], parameters)
 
 
-def as_cpp(name: str, text: str) -> str:
+def as_cpp(name: str, text: str, allocate: str = ALLOCATE) -> str:
     """Metal without attributes, its threadgroup arrays allocated."""
-    return _shared_arrays(name, re.sub(r"\[\[\w+(?:\(\d+\))?\]\]", "", text))
+    text = re.sub(r"\[\[\w+(?:\(\d+\))?\]\]", "", text)
+    return _shared_arrays(name, text, allocate)
 
 
-def _shared_arrays(name: str, text: str) -> str:
+def _shared_arrays(name: str, text: str, allocate: str) -> str:
     """Threadgroup declarations become one allocation for each threadgroup."""
     numbers = iter(range(1000))
 
     def allocation(found: re.Match[str]) -> str:
         kind, variable, sizes = found.groups()
         alias = f"{variable}_shared"
-        call = f"metal_cpu::threadgroup_array<{alias}>({next(numbers)})"
-        return f"using {alias} = {kind}{sizes}; {alias}& {variable} = {call};"
+        made = allocate.format(alias=alias, name=variable, number=next(numbers))
+        return f"using {alias} = {kind}{sizes}; {made}"
 
     text = re.sub(ARRAY, allocation, text)
     rest = re.search(r"\bthreadgroup\s+[\w:]+\s+\w+\s*[\[,;=].*", text)
