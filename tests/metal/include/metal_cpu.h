@@ -12,18 +12,6 @@
 
 using namespace metal;
 
-template <class To, class From>
-To as_type(const From& value) {
-  static_assert(sizeof(To) == sizeof(From));
-  To bits;
-  __builtin_memcpy((void*)&bits, (const void*)&value, sizeof bits);
-  return bits;
-}
-
-#undef INFINITY
-#define INFINITY __builtin_inff()
-#define M_PI_F 3.14159265358979323846f
-
 // Address spaces last: a C++ header must not see them. The translation has turned
 // threadgroup arrays into allocations already.
 #define device

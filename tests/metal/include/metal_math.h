@@ -1,8 +1,16 @@
 // Mathematical functions and atomics.
 #pragma once
+#ifndef __CUDACC_RTC__
 #include <cmath>
 
+#include "runtime.h"
+#endif
+
 #include "metal_types.h"
+
+#undef INFINITY
+#define INFINITY __builtin_bit_cast(float, 0x7f800000u)
+#define M_PI_F 3.14159265358979323846f
 
 namespace metal {
 #define UNARY(name, value)                                     \
@@ -72,7 +80,18 @@ T dot(const vec<T, N>& a, const vec<T, N>& b) {
 template <class T>
   requires is_float<T>
 bool isnan(T v) {
-  return std::isnan(float(v));
+  return float(v) != float(v);
+}
+// The ends of a type's range.
+template <class T>
+T lowest() {
+  if constexpr (is_float<T>) return T(-INFINITY);
+  else return std::is_signed_v<T> ? T(T(1) << (8 * sizeof(T) - 1)) : T(0);
+}
+template <class T>
+T highest() {
+  if constexpr (is_float<T>) return T(INFINITY);
+  else return T(~lowest<T>());
 }
 
 template <class T>
@@ -83,6 +102,22 @@ typedef atomic<int> atomic_int;
 typedef atomic<uint> atomic_uint;
 typedef atomic<float> atomic_float;
 enum memory_order { memory_order_relaxed };
+#ifdef __CUDACC_RTC__
+template <class T, class F>
+T atomic_update(atomic<T>* place, F next) {
+  unsigned* bits = (unsigned*)place;
+  unsigned old, seen = *(volatile unsigned*)bits;
+  do {
+    old = seen;
+    seen = atomicCAS(bits, old, as_type<unsigned>(next(as_type<T>(old))));
+  } while (seen != old);
+  return as_type<T>(old);
+}
+template <class T>
+T atomic_load_explicit(const atomic<T>* place, memory_order) {
+  return *(const volatile T*)&place->value;
+}
+#else
 // Threads take turns only at barriers and simd operations, so plain code is atomic.
 template <class T, class F>
 T atomic_update(atomic<T>* place, F next) {
@@ -96,6 +131,7 @@ T atomic_load_explicit(const atomic<T>* place, memory_order) {
   metal_cpu::Unchecked unchecked;
   return place->value;
 }
+#endif
 template <class T, class U>
 void atomic_store_explicit(atomic<T>* place, U v, memory_order) {
   atomic_update(place, [&](T) { return T(v); });

@@ -1,8 +1,13 @@
 // Barriers, simdgroup operations and 8x8 simdgroup matrices.
 #pragma once
+#include "metal_math.h"
+
+#ifdef __CUDACC_RTC__
+#include "cuda_simd.h"
+#else
 #include <source_location>
 
-#include "metal_math.h"
+#include "runtime.h"
 
 namespace metal {
 typedef std::source_location Where;
@@ -43,16 +48,6 @@ void reduce(slot<T>** lanes, uint32_t active, T identity, Op op) {
   for (int h = 16; h; h >>= 1)
     for (int i = 0; i < h; i++) t[i] = op(t[i], t[i + h]);
   EACH_ACTIVE(i) lanes[i]->result = t[0];
-}
-template <class T>
-T lowest() {
-  if constexpr (is_float<T>) return T(-__builtin_inff());
-  else return std::is_signed_v<T> ? T(T(1) << (8 * sizeof(T) - 1)) : T(0);
-}
-template <class T>
-T highest() {
-  if constexpr (is_float<T>) return T(__builtin_inff());
-  else return T(~lowest<T>());
 }
 #define REDUCTION(name, identity, value)                                     \
   template <class T>                                                         \
@@ -118,7 +113,10 @@ T simd_prefix_exclusive_sum(T v, Where w = Where::current()) {
     }
   });
 }
+}  // namespace metal
+#endif
 
+namespace metal {
 // Two elements a lane, where MLX's own kernels find them on Apple's GPUs.
 inline void fragment(int lane, int& row, int& column) {
   int quad = lane / 4;
@@ -158,6 +156,7 @@ void simdgroup_store(simdgroup_matrix<T> m, P* to, ulong stride = 8,
   each_element(stride, origin, transposed,
                [&](int k, ulong at) { to[at] = P(m.elements.d[k]); });
 }
+#ifndef __CUDACC_RTC__
 template <class D, class A, class B, class C>
 struct product {
   simdgroup_matrix<A> a;
@@ -194,4 +193,5 @@ void simdgroup_multiply_accumulate(simdgroup_matrix<D>& d, simdgroup_matrix<A> a
   metal_cpu::collective(&p, multiply<D, A, B, C>, w.line(), w.column());
   d = p.d;
 }
+#endif
 }  // namespace metal

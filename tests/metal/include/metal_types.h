@@ -1,12 +1,13 @@
 // Scalars and vectors. half and bfloat round to their type after every operation.
 #pragma once
+#ifdef __CUDACC_RTC__
+#include "cuda_std.h"
+#else
 #include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <initializer_list>
 #include <type_traits>
-
-#include "runtime.h"
+#endif
 
 typedef unsigned int uint;
 typedef unsigned short ushort;
@@ -17,6 +18,23 @@ namespace metal {
 inline float from_bits(uint32_t bits) { return std::bit_cast<float>(bits); }
 inline uint32_t to_bits(float x) { return std::bit_cast<uint32_t>(x); }
 
+#ifdef __CUDACC_RTC__
+inline uint16_t encode_half(float f) {
+  uint16_t bits;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(f));
+  return bits;
+}
+inline float decode_half(uint16_t bits) {
+  float f;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(f) : "h"(bits));
+  return f;
+}
+inline uint16_t encode_bfloat(float f) {
+  uint16_t bits;
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(f));
+  return bits;
+}
+#else
 inline uint16_t encode_half(float f) {  // to nearest, ties to even
   uint32_t x = to_bits(f), sign = (x >> 16) & 0x8000u;
   x &= 0x7fffffffu;
@@ -38,6 +56,7 @@ inline uint16_t encode_bfloat(float f) {
   if ((x & 0x7fffffffu) > 0x7f800000u) return uint16_t((x >> 16) | 0x40u);
   return uint16_t((x + 0x7fffu + ((x >> 16) & 1u)) >> 16);
 }
+#endif
 inline float decode_bfloat(uint16_t b) { return from_bits(uint32_t(b) << 16); }
 
 // Metal converts float to half implicitly, but float or int to bfloat only when asked.
@@ -92,11 +111,11 @@ typedef bfloat bfloat16_t;
 
 namespace metal {
 template <class T>
-inline constexpr bool is_small = std::is_same_v<T, half> || std::is_same_v<T, bfloat>;
+concept is_small = std::is_same_v<T, half> || std::is_same_v<T, bfloat>;
 template <class T>
-inline constexpr bool is_scalar = std::is_arithmetic_v<T> || is_small<T>;
+concept is_scalar = std::is_arithmetic_v<T> || is_small<T>;
 template <class T>
-inline constexpr bool is_float = std::is_floating_point_v<T> || is_small<T>;
+concept is_float = std::is_floating_point_v<T> || is_small<T>;
 
 template <class T, int N>
 struct members {
@@ -142,8 +161,8 @@ struct alignas(sizeof(T) * (N == 3 ? 4 : N)) vec : members<T, N> {
   template <class A, class B, class... Rest>
     requires(sizeof...(Rest) + 2 == N)
   vec(A a, B b, Rest... rest) {
-    int i = 0;
-    for (T value : {T(a), T(b), T(rest)...}) this->d[i++] = value;
+    const T values[] = {T(a), T(b), T(rest)...};
+    for (int i = 0; i < N; i++) this->d[i] = values[i];
   }
   T& operator[](size_t i) { return this->d[i]; }
   const T& operator[](size_t i) const { return this->d[i]; }
@@ -187,4 +206,9 @@ VECTORS(float, float) VECTORS(half, half) VECTORS(bfloat, bfloat)
 VECTORS(int, int) VECTORS(uint, uint) VECTORS(short, short) VECTORS(ushort, ushort)
 VECTORS(char, char) VECTORS(uchar, uchar) VECTORS(int64_t, long) VECTORS(uint64_t, ulong)
 #undef VECTORS
+
+template <class To, class From>
+To as_type(const From& value) {
+  return std::bit_cast<To>(value);
+}
 }  // namespace metal

@@ -1,0 +1,77 @@
+"""Each kernel at the shapes of the real models and at an odd one, for `close` to judge.
+
+A new kernel is one more function here, and its name in CASES.
+"""
+
+from collections.abc import Callable
+from itertools import product
+
+import mlx.core as mx
+import test_experts
+import test_gate
+import test_heads
+import test_norms
+import test_router
+from checks import random
+
+PACKINGS = tuple(product((4, 8), (32, 64)))  # bits, and weights to a scale
+
+
+def norms(dtype: mx.Dtype) -> None:
+    uses = [
+        (1, 1536, test_norms.BEFORE_PER_LAYER_INPUT),  # E2B
+        (1, 2560, test_norms.BEHIND_MLP),  # E4B
+        (2, 2816, test_norms.BEHIND_ATTENTION),  # 26B-A4B
+        (1, 2816, test_norms.BEHIND_EXPERTS),
+        (1, 5376, test_norms.BEHIND_MLP),  # 31B
+        (16, 33, test_norms.MOST),
+    ]
+    for rows, width, case in uses:
+        test_norms.Inputs(case, rows, width, dtype).check()
+
+
+def heads(dtype: mx.Dtype) -> None:
+    for shape, rope in (
+        ((1, 1, 8, 256), test_heads.SLIDING),
+        ((1, 3, 2, 512), test_heads.FULL),
+        ((2, 5, 3, 24), test_heads.FULL),
+    ):
+        test_heads.check(shape, test_heads.turn_of(shape[3], rope, 3000), dtype)
+
+
+def router(dtype: mx.Dtype) -> None:
+    test_router.check(random(1, (16, 128), dtype), 8)
+    test_router.check(random(2, (3, 70), dtype), 3)
+
+
+def experts(dtype: mx.Dtype) -> None:
+    """Eight a token, as 26B-A4B has, on narrow maps."""
+    for bits, group_size in PACKINGS:
+        case = test_experts.Case(2, 9, 8, 256, 64, bits, group_size, dtype)
+        test_experts.compare(case)
+    test_experts.compare(test_experts.Case(hidden=352, dtype=dtype))
+
+
+def wide_experts(dtype: mx.Dtype) -> None:
+    """26B-A4B's widths, with 9 experts in place of 128."""
+    case = test_experts.Case(1, 9, 8, 2816, 704, group_size=64, dtype=dtype)
+    test_experts.compare(case)
+
+
+def gate(dtype: mx.Dtype) -> None:
+    for (bits, group_size), width in product(PACKINGS, (1536, 2560)):
+        linear = test_gate.linear_of(256, width, dtype, bits, group_size)
+        test_gate.check(linear, 1)
+    test_gate.check(test_gate.linear_of(7, 352, dtype), 3)
+
+
+Case = Callable[[mx.Dtype], None]
+CASES: dict[str, Case] = {
+    "norms": norms,
+    "heads": heads,
+    "router": router,
+    "experts": experts,
+    "gate": gate,
+}
+# Too slow to make where nothing is computed, and no other program than in CASES.
+SLOW_CASES: dict[str, Case] = {"experts": wide_experts}

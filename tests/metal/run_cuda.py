@@ -1,0 +1,82 @@
+"""Runs the kernels on an NVIDIA GPU and compares them with float64 references.
+
+    pip install -e '.[dev,cuda]'
+    python tests/metal/run_cuda.py
+
+This checks what the kernels compute, with threads that really run at once; it says
+nothing about their speed on an Apple GPU. MLX needs no GPU of its own: the references
+are numpy's, the generator of the kernels' text is MLX's on the CPU. An older driver may
+need the compiler of its own CUDA version: nvidia-cuda-nvrtc-cu12.
+
+Not run on a GPU yet. Its kernels are compiled, and its calls of the driver made to a
+stand-in, by test_cuda.py and test_cuda_driver.py.
+"""
+
+import argparse
+import sys
+
+import mlx.core as mx
+import numpy as np
+from checks import DTYPES, Error, noted
+from cuda import CudaFault, Nvrtc, library, missing
+from cuda_driver import DRIVER, CudaGpu, Driver
+from generated import Maker
+from real_cases import CASES, SLOW_CASES
+
+from mlx_gemma4.kernels import using
+
+
+def errors(gpu: Maker, name: str, dtype: mx.Dtype) -> list[Error]:
+    """Of all that kernel `name` computes in its cases."""
+    before = len(gpu.launches)
+    with using(name, make=gpu.metal_kernel), noted() as found:
+        CASES[name](dtype)
+        if name in SLOW_CASES:
+            SLOW_CASES[name](dtype)
+    if len(gpu.launches) == before:
+        raise CudaFault(f"{name}: no kernel was launched")
+    return found
+
+
+def line(name: str, dtype: mx.Dtype, found: list[Error]) -> str:
+    passed = all(error.passes for error in found)
+    largest = np.max([error.largest for error in found], initial=0.0)
+    allowed = np.max([error.allowed for error in found], initial=0.0)
+    kind = str(dtype).removeprefix("mlx.core.")
+    return (
+        f"{name:<10}{kind:<10}{len(found):>4} results   largest error {largest:8.1e}"
+        f" of {allowed:.1e}   {'pass' if passed else 'FAIL'}"
+    )
+
+
+def compare(gpu: Maker, names: list[str]) -> bool:
+    """Prints a line for each kernel and dtype; whether all pass."""
+    passed = True
+    for name in names:
+        for dtype in DTYPES:
+            text = line(name, dtype, errors(gpu, name, dtype))
+            passed &= text.endswith("pass")
+            print(text, flush=True)
+    return passed
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--kernels", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--driver", default=DRIVER, help="the driver's library")
+    options = parser.parse_args(arguments)
+    path = library()
+    if path is None:
+        print(missing(), file=sys.stderr)
+        return 1
+    try:
+        driver = Driver(options.driver)
+        print(f"{driver.name}, {driver.architecture}", flush=True)
+        return 0 if compare(CudaGpu(driver, Nvrtc(path)), options.kernels) else 1
+    except CudaFault as fault:
+        print(fault, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""Every kernel compiles as CUDA, in all of its variants. Needs no GPU."""
+
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
+
+import cuda
+import mlx.core as mx
+import pytest
+from checks import DTYPES, mutated, noted
+from real_cases import CASES
+
+from mlx_gemma4.kernels import NAMES, using
+
+
+@pytest.fixture(scope="session")
+def nvrtc() -> cuda.Nvrtc:
+    path = cuda.library()
+    if path is None:
+        pytest.skip(str(cuda.missing()))
+    return cuda.Nvrtc(path)
+
+
+def sources(name: str, dtypes: Iterable[mx.Dtype] = DTYPES) -> dict[str, str]:
+    """The kernels' names, by source."""
+    maker = cuda.CudaSources()
+    with using(name, make=maker.metal_kernel), noted():
+        for dtype in dtypes:
+            CASES[name](dtype)
+    return maker.names
+
+
+def test_every_kernel_has_its_cases() -> None:
+    """One that is missing here belongs into real_cases.py."""
+    assert sorted(CASES) == sorted(NAMES)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_kernel_compiles(nvrtc: cuda.Nvrtc, name: str) -> None:
+    programs = sources(name)
+    assert len(programs) >= len(DTYPES)
+    assert all(kernel.startswith(f"gemma4_{name}") for kernel in programs.values())
+    jobs = product(programs.items(), cuda.ARCHITECTURES)
+
+    def compiled(job: tuple[tuple[str, str], str]) -> cuda.Program:
+        (text, kernel), architecture = job
+        return nvrtc.compile(text, kernel, architecture)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for program in pool.map(compiled, jobs):
+            assert b".entry run(" in program.ptx and program.cubin
+
+
+FAULTS = {
+    "a syntax error": (
+        "norms",
+        "float y[COUNT];",
+        "float y[COUNT;",
+        r"norms.metal\(12",
+    ),
+    "an unknown name": ("gate", "float(scales[at])", "skales[at]", "skales"),
+    "an unknown function": ("router", "simd_max(best)", "simd_most(best)", "simd_most"),
+    "too much memory": ("norms", "part_x[32]", "part_x[32768]", "shared data"),
+    "an implicit bfloat": (
+        "heads",
+        "T(a * c - b * s)",
+        "a * c - b * s",
+        "bfloat16_t = float",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_found(
+    nvrtc: cuda.Nvrtc, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    name, old, new, message = FAULTS[fault]
+    with mutated(monkeypatch, name, old, new):
+        (text, kernel), *_ = sources(name, [mx.bfloat16]).items()
+    with pytest.raises(cuda.CudaFault, match=message):
+        nvrtc.compile(text, kernel, "sm_90")
