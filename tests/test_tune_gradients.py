@@ -201,9 +201,10 @@ def test_the_loss_is_that_of_serving(shape: str):
 
 
 @pytest.mark.parametrize("piece", [1, 96 * 4, 2**25])
-def test_pieces_of_the_vocabulary_change_nothing(piece: int):
-    model = tiny.build("E2B", SEED)
-    h = mx.random.normal((11, 32), key=mx.random.key(1))
+@pytest.mark.parametrize("cap", [30.0, 1.0, None])
+def test_pieces_of_the_vocabulary_change_nothing(piece: int, cap: float | None):
+    model = tiny.build("E2B", SEED, final_logit_softcapping=cap)
+    h = 3 * mx.random.normal((11, 32), key=mx.random.key(1))
     targets = mx.array(tiny.random_tokens(11, 1))
 
     def whole(h: mx.array) -> mx.array:

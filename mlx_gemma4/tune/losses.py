@@ -61,22 +61,41 @@ def summed_loss(
 def _loss_and_gradient(
     model: Gemma4, h: mx.array, targets: mx.array, piece: int
 ) -> tuple[mx.array, mx.array]:
-    def piece_loss(rows: mx.array, wanted: mx.array) -> mx.array:
-        scores = logits(model, rows)
-        chosen = mx.take_along_axis(scores, wanted[:, None], axis=-1)[:, 0]
-        return (mx.logsumexp(scores, axis=-1) - chosen).sum()
-
-    both = mx.value_and_grad(piece_loss)
     total = mx.array(0.0)
     gradients: list[mx.array] = []
     for start, end in _pieces(model, h.shape[0], piece):
         rows = h[start:end]
         if gradients:  # or all pieces would be computed side by side
-            rows = mx.depends([rows], [gradients[-1]])[0]
-        value, gradient = both(rows, targets[start:end])
+            rows = mx.depends([rows], [gradients[-1], total])[0]
+        value, gradient = _piece(model, rows, targets[start:end])
         total = total + value
         gradients.append(gradient)
     return total, mx.concatenate(gradients)
+
+
+def _piece(
+    model: Gemma4, rows: mx.array, targets: mx.array
+) -> tuple[mx.array, mx.array]:
+    """Summed loss of some rows, and its gradient.
+
+    For a capped logit s = c tanh(z/c), d(loss)/dz = (softmax(s) - onehot) (1 - (s/c)²).
+    Written out it holds three arrays of logits at once; derived by MLX it holds five.
+    """
+    cap = model.config.text_config.final_logit_softcapping
+    scores, wanted = logits(model, rows), targets[:, None]
+    norm = mx.logsumexp(scores, axis=-1, keepdims=True)
+    chosen = mx.take_along_axis(scores, wanted, axis=-1)
+    slope = mx.exp(scores - norm)
+    slope = mx.put_along_axis(slope, wanted, mx.expm1(chosen - norm), axis=-1)
+    if cap:
+        slope = slope * (1 - mx.square(scores / cap))
+
+    def head(rows: mx.array) -> mx.array:
+        return model._head(model, rows).astype(mx.float32)
+
+    # The head is linear: MLX does not compute its output again for this.
+    _, (gradient,) = mx.vjp(head, [rows], [slope])
+    return (norm - chosen).sum(), gradient
 
 
 def _pieces(model: Gemma4, count: int, piece: int) -> Iterator[tuple[int, int]]:
