@@ -9,6 +9,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 import tiny
+from mlx.utils import tree_flatten
 from PIL import Image
 
 from mlx_gemma4.config import Config
@@ -21,7 +22,6 @@ from mlx_gemma4.tune.errors import AdapterError, Diverged
 from mlx_gemma4.tune.evaluate import evaluate
 from mlx_gemma4.tune.examples import Encoder, Example
 from mlx_gemma4.tune.formats import read_adapter
-from mlx_gemma4.tune.plan import knobs, make_plan
 from mlx_gemma4.tune.records import Record
 from mlx_gemma4.tune.runs import Run, base_model, fingerprint
 from mlx_gemma4.tune.samples import samples
@@ -65,10 +65,12 @@ def make(folder: Path) -> Callable[..., Trainer]:
     def make(steps: int = 5, kind: Any = "lora", **options: Any) -> Trainer:
         examples = options.pop("examples", EXAMPLES)
         held = options.pop("held", ())
+        dtype = options.pop("dtype", mx.float32)
         settings = Settings(
             steps, adapter=AdapterSettings(kind, 2), **(SMALL | options)
         )
         model = load_model(folder)
+        model.set_dtype(dtype)
         adapter = new_adapter(model, settings.adapter, settings.seed)
         return Trainer(model, adapter, encoder, settings, examples, held)
 
@@ -97,6 +99,32 @@ def test_the_loss_falls_and_equal_runs_are_equal(
     assert not same(weights(runs[0]), weights(make(1, kind)))
 
 
+def test_small_steps_are_not_lost_in_bfloat16(make: Callable[..., Trainer]):
+    """Near 1 the next bfloat16 is 0.004 away; every step here is a fifth of that."""
+    name = "language_model.norm.weight"
+    options: Any = {"schedule": "constant", "warmup": 0.0, "clip": 0.0}
+    trainer = make(
+        20, "full", dtype=mx.bfloat16, learning_rate=8e-4, examples=EXAMPLES, **options
+    )
+    before = trainer.adapter.weights[name]
+    assert before.dtype == mx.bfloat16
+    trainer.one_step()
+    moved = trainer.state.parameters[name] - before.astype(mx.float32)
+    large = mx.abs(before) >= 1.0
+    assert mx.any(large).item() and moved.dtype == mx.float32
+    assert mx.abs(moved).max().item() == pytest.approx(8e-4, rel=1e-2)
+    served = mx.where(large, trainer.adapter.weights[name] - before, 0)
+    assert not mx.any(served).item()  # alone, the step is below the resolution
+    list(trainer.run(NEVER))
+    served = mx.where(large, trainer.adapter.weights[name] - before, 0)
+    assert float(mx.abs(served).max()) >= 2**-7  # together, they are not
+    weights = dict(tree_flatten(trainer.model.parameters()))
+    assert weights[name].dtype == mx.bfloat16
+    assert mx.array_equal(weights[name], trainer.adapter.weights[name])
+    close = trainer.state.parameters[name].astype(mx.bfloat16)
+    assert mx.array_equal(weights[name], close)
+
+
 def test_tokens_weigh_alike_however_they_are_batched(make: Callable[..., Trainer]):
     four = make(1, batch=4, accumulate=1, clip=0.0)
     ones = make(1, batch=1, accumulate=4, clip=0.0)
@@ -119,31 +147,6 @@ def test_a_gradient_is_clipped(make: Callable[..., Trainer], monkeypatch: Any):
     (step,) = make(1, clip=0.01).run(NEVER)
     assert isinstance(step, Step) and step.norm > 0.01
     assert sizes == [pytest.approx(0.01, rel=1e-4)]
-
-
-@pytest.mark.parametrize("kind, stop", [("lora", 1), ("dora", 4), ("full", 3)])
-def test_a_resumed_run_ends_bit_equal(
-    make: Callable[..., Trainer], tmp_path: Path, kind: str, stop: int
-):
-    whole = make(6, kind, weight_decay=0.01)
-    list(whole.run(NEVER))
-    first = make(6, kind, weight_decay=0.01)
-    mark = fingerprint(first.settings, first.train)
-    run = Run(tmp_path / "run", mark, {"model": "tiny"})
-    run.begin()
-    for event in first.run(NEVER):
-        assert isinstance(event, Step)
-        if event.step == stop:
-            break
-    run.save(first.model, first.adapter, first.state)
-    second = make(6, kind, weight_decay=0.01)
-    second.resume(Run(tmp_path / "run", mark, {}).load())
-    assert second.state.step == stop and same(weights(first), weights(second))
-    list(second.run(NEVER))
-    assert same(weights(whole), weights(second))
-    for part in ("first", "second"):
-        ends = [getattr(t.state, part) for t in (whole, second)]
-        assert all(mx.array_equal(ends[0][n], ends[1][n]) for n in ends[0])
 
 
 def test_stopped_inside_a_step(make: Callable[..., Trainer], monkeypatch: Any):
@@ -264,25 +267,6 @@ def test_what_a_report_says(make: Callable[..., Trainer]):
     assert report.loss == pytest.approx(np.mean(losses), rel=1e-4)
     assert report.accuracy == np.mean(right) and report.tokens == len(right)
     assert report.perplexity == pytest.approx(np.exp(report.loss))
-
-
-def test_the_plan(make: Callable[..., Trainer]):
-    from mlx_gemma4.tune.examples import Encoded
-
-    trainer = make(14)
-    train, held = Encoded(EXAMPLES), Encoded(EXAMPLES[:1])
-    plan = make_plan(trainer.model, trainer.adapter, trainer.settings, train, held)
-    assert (plan.examples, plan.validation, plan.passes) == (7, 1, 8.0)
-    assert plan.tokens == sum(len(e.tokens) for e in EXAMPLES) and plan.longest == 12
-    assert plan.learned == sum(p.size for p in weights(trainer).values())
-    trainer.trial()
-    before = mx.get_active_memory()
-    mx.reset_peak_memory()
-    trainer.trial()
-    more = mx.get_peak_memory() - before
-    assert more < plan.memory.total - plan.memory.weights < 20 * more
-    assert plan.as_dict()["memory"]["total"] == plan.memory.total
-    assert "--batch 1" in knobs(trainer.settings, plan)
 
 
 def test_samples_are_answers(folder: Path, make: Callable[..., Trainer]):

@@ -18,7 +18,11 @@ Arrays = Mapping[str, mx.array]
 
 @dataclass(frozen=True)
 class State:
-    """What is learned, by name, with both moments, after `step` steps."""
+    """What is learned, by name, with both moments, after `step` steps.
+
+    All in float32, whatever the model computes in: a step is mostly smaller than the
+    distance between two bfloat16 numbers, and would be lost in them.
+    """
 
     step: int
     parameters: Arrays
@@ -28,8 +32,9 @@ class State:
 
 
 def first_state(parameters: Arrays) -> State:
+    master = {n: p.astype(mx.float32) for n, p in parameters.items()}
     zeros = {n: mx.zeros(p.shape, mx.float32) for n, p in parameters.items()}
-    return State(0, dict(parameters), zeros, dict(zeros))
+    return State(0, master, zeros, dict(zeros))
 
 
 def updated(state: State, gradients: Arrays, rate: float, decay: float) -> State:
@@ -42,10 +47,9 @@ def updated(state: State, gradients: Arrays, rate: float, decay: float) -> State
         m = first[name] = BETA1 * state.first[name] + (1 - BETA1) * g
         v = second[name] = BETA2 * state.second[name] + (1 - BETA2) * mx.square(g)
         change = (m / unbias1) / (mx.sqrt(v / unbias2) + EPSILON)
-        value = parameter.astype(mx.float32)
         if decay and parameter.ndim > 1:
-            change = change + decay * value
-        parameters[name] = (value - rate * change).astype(parameter.dtype)
+            change = change + decay * parameter
+        parameters[name] = parameter - rate * change
     mx.eval(parameters, first, second)
     return State(state.step + 1, parameters, first, second, count)
 

@@ -64,7 +64,9 @@ class Trainer:
         self.model, self.adapter = model, adapter
         self.encoder, self.settings = encoder, settings
         self.train, self.validation = train, validation
-        self.state: State = first_state(prepare(model, adapter))
+        learned = prepare(model, adapter)
+        self._dtypes = {name: p.dtype for name, p in learned.items()}
+        self.state: State = first_state(learned)
         self._gradient = gradient_of(model, settings.checkpoint)
         self._bad = 0
 
@@ -141,6 +143,7 @@ class Trainer:
     ) -> tuple[float, dict[str, mx.array], int]:
         """Summed loss, summed gradients, and the number of learned tokens."""
         total, supervised = 0.0, 0
+        parameters = self._served(state)
         gradients: dict[str, mx.array] = {}
         for start in range(0, len(examples), self.settings.batch):
             batch = batch_of(
@@ -148,7 +151,7 @@ class Trainer:
             )
             if not (count := sum(batch.counts)):
                 continue
-            value, found = self._gradient(state.parameters, batch)
+            value, found = self._gradient(parameters, batch)
             for name, gradient in found.items():
                 gradient = gradient.astype(mx.float32)
                 earlier = gradients.get(name)
@@ -158,10 +161,15 @@ class Trainer:
             supervised += count
         return total, gradients, supervised
 
+    def _served(self, state: State) -> dict[str, mx.array]:
+        """What the model computes with and what is saved: in the types of its base."""
+        return {n: p.astype(self._dtypes[n]) for n, p in state.parameters.items()}
+
     def _adopt(self, state: State) -> None:
-        self.model.update(tree_unflatten(list(state.parameters.items())))
+        served = self._served(state)
+        self.model.update(tree_unflatten(list(served.items())))
         if self.adapter.kind == "full":
-            self.adapter.weights = dict(state.parameters)
+            self.adapter.weights = served
         self.state = state
         self._bad = 0
 
