@@ -115,8 +115,6 @@ class Job:
         seconds = trainer.trial() * settings.accumulate * settings.steps
         screen.passed()
         self._tell_plan(plan, seconds)
-        if any(example.record.has_media for example in train.examples):
-            screen.note("The estimate of memory leaves out what media take in towers.")
         if not wishes.dry_run:
             self._train(trainer)
 

@@ -40,6 +40,8 @@ def plan_lines(plan: Plan, name: str, seconds: float) -> list[str]:
     """What a run reads, learns and takes."""
     share = plan.supervised / plan.tokens
     memory = plan.memory
+    learned = "weights in float32" if plan.kind == "full" else "adapter"
+    towers = f", towers {gigabytes(memory.towers)}" if memory.towers else ""
     rows = (
         ("model", name),
         ("examples", f"{plan.examples:,} and {plan.validation:,} to validate with"),
@@ -49,10 +51,10 @@ def plan_lines(plan: Plan, name: str, seconds: float) -> list[str]:
         ("steps", f"{plan.steps:,}, {plan.passes:.1f} passes through the examples"),
         (
             "memory, estimated",
-            f"{gigabytes(memory.total)}: weights {gigabytes(memory.weights)}, adapter "
-            f"and optimiser {gigabytes(memory.learned)}, layers "
+            f"{gigabytes(memory.total)}: weights {gigabytes(memory.weights)}, "
+            f"{learned} and optimiser {gigabytes(memory.learned)}, layers "
             f"{gigabytes(memory.activations)}, vocabulary "
-            f"{gigabytes(memory.vocabulary)}",
+            f"{gigabytes(memory.vocabulary)}{towers}",
         ),
         ("time, from one batch", f"at most {clock(seconds)}"),
     )

@@ -22,7 +22,6 @@ from mlx_gemma4.cli.tune_results import evaluate_adapter, export_adapter, fuse_a
 from mlx_gemma4.tune import plan as plans
 from mlx_gemma4.tune import trainer
 from mlx_gemma4.tune.errors import AdapterError
-from mlx_gemma4.tune.records import Record
 
 Run = Callable[..., int]
 TINY = ("--rank", "2", "--batch", "2", "--accumulate", "1", "--lr", "0.01")
@@ -198,15 +197,6 @@ def test_a_plan_alone(tune: Run, model: str, data: Path, tmp_path: Path, capsys:
     assert (plan["examples"], plan["validation"]) == (5, 1)
     assert plan["memory"]["total"] > 0 and plan["seconds"] > 0
     assert list(tmp_path.iterdir()) == [data]
-
-
-def test_a_plan_says_what_it_does_not_count(
-    tune: Run, model: str, data: Path, monkeypatch: Any, capsys: Any
-):
-    options = (data, "-m", model, "--dry-run", "--rank", "2")
-    assert tune(*options) == 0 and "leaves out" not in capsys.readouterr().err
-    monkeypatch.setattr(Record, "has_media", True)
-    assert tune(*options) == 0 and "leaves out" in capsys.readouterr().err
 
 
 def test_samples_are_shown(

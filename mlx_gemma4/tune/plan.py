@@ -1,20 +1,23 @@
 """What a run will take, before it starts: memory estimated, and one step timed.
 
 The estimate counts what is held at once: the weights, what is learned with its
-gradients and moments, what a checkpoint keeps between layers, the widest layer twice,
-and one piece of the vocabulary with its gradient.
+gradients and moments, what a checkpoint keeps between layers, copies of the widest
+layer and of one piece of the vocabulary, and what media take in the towers.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
+from ..hyperparameters import TextConfig
 from ..model import Gemma4
-from .adapters import Adapter
-from .examples import Encoded
+from .adapters import Adapter, Kind
+from .examples import Encoded, Example
 from .losses import PIECE
+from .plan_towers import tower_memory
 from .settings import Settings
 
 # Float32 arrays as wide as the activations that a layer's backward pass holds, and as
@@ -24,22 +27,34 @@ LAYER_COPIES, PIECE_COPIES = 3, 5
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes."""
+    """Bytes.
+
+    learned: what is learned in float32, both its moments, and its gradients. Of kind
+    "full" these are master weights beside those that the model computes with.
+    update: the state after a step, beside the one before it.
+    towers: what their layers keep where they are trained, and what a medium's widest
+        layer takes beyond the text's.
+    """
 
     weights: int
     learned: int
+    update: int
     activations: int
     vocabulary: int
+    towers: int
 
     @property
     def total(self) -> int:
-        return self.weights + self.learned + self.activations + self.vocabulary
+        """At its peak: nothing of a batch is left when its gradient is applied."""
+        batch = self.activations + self.vocabulary + self.towers
+        return self.weights + self.learned + max(batch, self.update)
 
 
 @dataclass(frozen=True)
 class Plan:
     """What a run reads and learns, and the memory that it needs at its peak."""
 
+    kind: Kind
     examples: int
     validation: int
     tokens: int
@@ -65,31 +80,50 @@ def make_plan(
     validation: Encoded,
 ) -> Plan:
     """The plan of a run with these settings."""
-    longest = max(train.longest, validation.longest)
+    examples = [*train.examples, *validation.examples]
     return Plan(
+        kind=adapter.kind,
         examples=len(train.examples),
         validation=len(validation.examples),
         tokens=train.tokens,
         supervised=train.supervised,
-        longest=longest,
+        longest=max(train.longest, validation.longest),
         learned=sum(p.size for p in adapter.parameters().values()),
         steps=settings.steps,
         passes=settings.steps * settings.per_step / max(1, len(train.examples)),
-        memory=estimate(model, adapter, settings, longest),
+        memory=estimate(model, adapter, settings, examples),
     )
 
 
 def estimate(
-    model: Gemma4, adapter: Adapter, settings: Settings, longest: int
+    model: Gemma4, adapter: Adapter, settings: Settings, examples: Sequence[Example]
 ) -> Memory:
-    """The peak of memory for rows of `longest` tokens."""
-    text = model.config.text_config
+    """The peak of memory for rows of these examples."""
     arrays: dict[str, mx.array] = dict(tree_flatten(model.parameters()))
-    own = {id(array) for array in adapter.parameters().values()}
-    weights = sum(a.nbytes for a in arrays.values() if id(a) not in own)
-    learned = sum(p.size for p in adapter.parameters().values())
-    if adapter.kind == "full":
-        weights += sum(p.nbytes for p in adapter.parameters().values())
+    own = adapter.parameters()
+    apart = {id(array) for array in own.values() if array.dtype == mx.float32}
+    learned = sum(p.size for p in own.values())
+    batch = sum(p.nbytes for p in own.values())
+    longest = max((len(example.tokens) for example in examples), default=0)
+    kept, widest = _layers(model.config.text_config, settings, longest)
+    activations = kept + LAYER_COPIES * widest
+    rows = settings.batch * longest * model.config.text_config.vocab_size
+    vocabulary = 4 * min(PIECE, rows) * PIECE_COPIES
+    targets = settings.adapter.targets
+    seen, layer = tower_memory(model.config, targets, examples, settings.batch)
+    # In float32 a parameter, both its moments and their gradient; and a batch's own.
+    return Memory(
+        weights=sum(a.nbytes for a in arrays.values() if id(a) not in apart),
+        learned=4 * learned * 4 + batch,
+        update=4 * learned * 3 - batch,
+        activations=activations,
+        vocabulary=vocabulary,
+        towers=seen + max(0, LAYER_COPIES * layer - activations - vocabulary),
+    )
+
+
+def _layers(text: TextConfig, settings: Settings, longest: int) -> tuple[int, int]:
+    """Bytes that all layers keep for their gradient, and of the widest one."""
     tokens = settings.batch * longest
     kept, widest = 0, 0
     for i in range(text.num_hidden_layers):
@@ -105,9 +139,7 @@ def estimate(
         widest = max(widest, layer)
         if not settings.checkpoint:
             kept += layer
-    vocabulary = 4 * min(PIECE, tokens * text.vocab_size) * PIECE_COPIES
-    # A parameter, both its moments, and its gradient twice: summed and of a batch.
-    return Memory(weights, 4 * learned * 5, kept + LAYER_COPIES * widest, vocabulary)
+    return kept, widest
 
 
 def knobs(settings: Settings, plan: Plan) -> str:
@@ -119,7 +151,11 @@ def knobs(settings: Settings, plan: Plan) -> str:
         turns.append("--checkpoint")
     if plan.memory.activations > plan.memory.weights:
         turns.append(f"--max-length below {plan.longest}")
-    if plan.memory.learned > plan.memory.activations:
+    if plan.memory.towers > plan.memory.activations:
+        turns.append("--image-tokens 70, or shorter recordings")
+    if plan.kind == "full":
+        turns.append("an adapter (--kind lora)")
+    elif plan.memory.learned > plan.memory.activations:
         turns.append("a smaller --rank or --layers")
     turns.append("a more strongly quantised model")
     return "; ".join(turns)
