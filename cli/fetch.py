@@ -1,8 +1,10 @@
 """Pictures and videos from the web: only over http(s), only when the user said so."""
 
 import http.client
+import string
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from typing import Any
 
@@ -43,7 +45,7 @@ def fetch(
     """
     headers = {"User-Agent": f"gemma4/{__version__}"}
     try:
-        request = urllib.request.Request(url, headers=headers)
+        request = urllib.request.Request(escaped(url), headers=headers)
         opener = urllib.request.build_opener(OnlyWeb)
         with opener.open(request, timeout=wait) as answer:
             return read(answer, url, largest, longest)
@@ -57,7 +59,21 @@ def fetch(
         if isinstance(error, InputError):
             raise
         reason = getattr(error, "reason", None) or error
+        reason = getattr(reason, "strerror", None) or reason
         raise InputError(f"{url} cannot be fetched: {reason}. {REMEDY}") from None
+
+
+def escaped(url: str) -> str:
+    """`url` as servers take it: blanks and letters beyond ASCII as browsers send them.
+
+    What is escaped already stays as it is. Raises ValueError for what is no URL.
+    """
+    parts = urllib.parse.urlsplit(url)
+    path, query = (
+        urllib.parse.quote(part, safe=string.punctuation)
+        for part in (parts.path, parts.query)
+    )
+    return urllib.parse.urlunsplit((parts.scheme, parts.netloc, path, query, ""))
 
 
 def read(answer: Any, url: str, largest: int, longest: float) -> bytes:

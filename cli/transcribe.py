@@ -21,7 +21,7 @@ from .errors import (
     report,
     reported,
 )
-from .files import STDIN, exists, first_bytes, matches
+from .files import STDIN, exists, first_bytes, is_url, matches
 from .inputs import read_piped_bytes
 from .kinds import mark_of
 from .languages import language_name
@@ -118,6 +118,8 @@ def recordings(name: str) -> list[str]:
     """The files that a name or a pattern stands for, in order. Raises InputError."""
     if name == STDIN or exists(name):
         return [name]
+    if is_url(name):
+        raise InputError(f"{name} is a URL: download the recording first.")
     found = matches(name)
     if not found:
         raise no_file(name)

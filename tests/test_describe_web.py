@@ -1,6 +1,7 @@
 """Pictures from the web for `gemma4 describe`, and what servers may answer."""
 
 import http.server
+import socket
 import threading
 from collections.abc import Iterator
 
@@ -32,6 +33,7 @@ class Server(http.server.BaseHTTPRequestHandler):
             "/cut": ({"Content-Type": "image/png", "Content-Length": "99"}, b"12"),
             "/large": ({"Content-Type": "image/png", "Content-Length": "9999"}, b""),
             "/endless": ({"Content-Type": "image/png"}, bytes(9999)),
+            "/%C3%BC%20b.png?q=%2F": ({"Content-Type": "image/png"}, png()),
             "/moved": ({"Location": "/a.png"}, b""),
             "/ftp": ({"Location": "ftp://host/a.png"}, b""),
             "/file": ({"Location": "file:///etc/hosts"}, b""),
@@ -59,7 +61,17 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         thread.join()
 
 
-@pytest.mark.parametrize("path", ["/a.png", "/moved", "/untyped", "/misnamed"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/a.png",
+        "/moved",
+        "/untyped",
+        "/misnamed",
+        "/%C3%BC%20b.png?q=%2F",
+        "/ü b.png?q=%2F#x",
+    ],
+)
 def test_a_picture_from_the_web(server, path):
     assert fetch(server + path) == png()
     assert Server.agents[-1].startswith("gemma4/")
@@ -93,6 +105,16 @@ def test_what_the_web_may_answer(server, path, told):
 def test_a_download_that_takes_too_long(server):
     with pytest.raises(InputError, match="not complete after -1 s"):
         fetch(f"{server}/a.png", longest=-1)
+
+
+def test_a_server_that_is_not_there(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "*")
+    told = r"cannot be fetched: Connection refused\. Check"
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        port = taken.getsockname()[1]
+        with pytest.raises(InputError, match=told):
+            fetch(f"http://127.0.0.1:{port}/a.png")
 
 
 @pytest.mark.parametrize("url", ["http://", "http://[", "http://a b/c", "https://h:x/"])

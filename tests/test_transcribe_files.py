@@ -79,6 +79,7 @@ def test_standard_input(listener):
         (("a.wav", "sub/a.wav", "-o", "out"), 2, "both be written to out/a.txt"),
         (("a.wav", "-o", "a.wav"), 5, "Cannot write to a.wav"),
         (("a.wav", "-o", "locked"), 5, "Cannot write to locked: Permission denied"),
+        (("https://host/a.wav",), 5, "is a URL: download the recording first"),
         (("*.mp3",), 5, "no file *.mp3"),
         (("-", "-"), 2, "only once"),
         (("a.wav", "-f", "doc"), 2, "doc"),
