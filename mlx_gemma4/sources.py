@@ -1,6 +1,7 @@
 """What a picture, a recording or a video is read from, checked before it is decoded."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from .errors import MediaError
@@ -25,6 +26,16 @@ def open_source(source: str | Path | bytes, kind: str) -> tuple[Path | bytes, st
     if not (len(file) if isinstance(file, bytes) else file.stat().st_size):
         raise MediaError(f"{name} is empty: get the file again.")
     return file, name
+
+
+def stated_seconds(metadata: Mapping[str, str]) -> float:
+    """When a stream of a Matroska or WebM file ends, as PyAV gives its tags; 0 if they
+    do not say. Their readers take the end of a file for its end."""
+    try:
+        hours, minutes, seconds = map(float, metadata["DURATION"].split(":"))
+    except (KeyError, ValueError):
+        return 0.0
+    return hours * 3600 + minutes * 60 + seconds
 
 
 def source_name(source: object, kind: str) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 from sounds import RATE, recording
-from test_audio_files import FORMATS, write
+from test_audio_files import FORMATS, needs_pyav, write
 
 from mlx_gemma4.audio.files import read_audio
 from mlx_gemma4.audio.lengths import promised
@@ -127,3 +127,23 @@ def test_any_truncation_is_an_error_or_a_beginning(tmp_path, kind):
         assert 0 < len(found) <= whole and np.isfinite(found).all()
     # libsndfile refuses every cut CAF; PyAV, an extra, reads its beginning.
     assert refused < 5 or kind == "caf"
+
+
+@needs_pyav
+def test_a_matroska_file_cut_short_is_told(tmp_path):
+    import av
+
+    with av.open(tmp_path / "a.mka", "w", format="matroska") as container:
+        stream = container.add_stream("aac", rate=RATE, layout="mono")
+        frame = av.AudioFrame.from_ndarray(
+            recording(4 * RATE)[None], format="fltp", layout="mono"
+        )
+        frame.sample_rate = RATE
+        for packet in (*stream.encode(frame), *stream.encode(None)):
+            container.mux(packet)
+    data = (tmp_path / "a.mka").read_bytes()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(read_audio(data)) / RATE == pytest.approx(4, abs=0.2)
+    with pytest.warns(UserWarning, match=r"only [12]\.\d of 4\.\d s could be read"):
+        read_audio(data[: len(data) // 2])

@@ -14,7 +14,7 @@ from test_audio_files import write
 from mlx_gemma4 import sources
 from mlx_gemma4.audio.files import read_audio
 from mlx_gemma4.errors import MediaError
-from mlx_gemma4.sources import open_source
+from mlx_gemma4.sources import open_source, stated_seconds
 
 
 def through_pipe(folder: Path, data: bytes) -> Path:
@@ -92,3 +92,16 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
     path.chmod(0)
     with pytest.raises(MediaError, match="cannot be read: Permission denied"):
         read_audio(path)
+
+
+@pytest.mark.parametrize(
+    ("tags", "seconds"),
+    [
+        ({"DURATION": "01:02:03.500000000"}, 3723.5),
+        ({"DURATION": "long"}, 0),
+        ({"DURATION": "1:2"}, 0),
+        ({}, 0),
+    ],
+)
+def test_when_a_stream_ends(tags, seconds):
+    assert stated_seconds(tags) == seconds

@@ -3,6 +3,7 @@
 import os
 import struct
 import sys
+import warnings
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -162,6 +163,16 @@ def test_cut_off(share: float, tmp_path: Path) -> None:
     data = video("mp4", tmp_path / "clip", noise=True).read_bytes()
     with pytest.raises(MediaError, match="damaged or not a video|cut off|no pictures"):
         open_video(data[: int(share * len(data))])
+
+
+def test_a_beginning_is_told(tmp_path: Path) -> None:
+    """Matroska says how long it is, and its reader does not mind if it is not."""
+    data = video("matroska", tmp_path / "clip", noise=True).read_bytes()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(open_video(data)) == 32
+    with pytest.warns(UserWarning, match=r"only 2\.\d of 5\.0 s could be read"):
+        assert open_video(data[: len(data) // 2])[-1][1] < 2.6
 
 
 @pytest.mark.parametrize("format", FORMATS)

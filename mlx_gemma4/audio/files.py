@@ -22,7 +22,7 @@ import mlx.core as mx
 import numpy as np
 
 from ..errors import MediaError
-from ..sources import open_source
+from ..sources import open_source, stated_seconds
 from .lengths import promised
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ def with_pyav(source: Path | bytes, name: str, rate: int) -> np.ndarray:
     import av  # pyright: ignore[reportMissingImports]
     import av.error  # pyright: ignore[reportMissingImports]
 
-    mixer, damaged = None, False
+    mixer, stated, damaged = None, 0.0, False
     opened = io.BytesIO(source) if isinstance(source, bytes) else str(source.resolve())
     try:
         # A playlist must not make it open what it names elsewhere.
@@ -223,6 +223,7 @@ def with_pyav(source: Path | bytes, name: str, rate: int) -> np.ndarray:
                 raise Soundless
             stream = container.streams.audio[0]
             mixer = Mixer(name, stream.rate, rate)
+            stated = stated_seconds(stream.metadata) * stream.rate
             planar = av.AudioResampler(format="fltp")
             for frame in container.decode(stream):
                 for part in planar.resample(frame):
@@ -231,7 +232,9 @@ def with_pyav(source: Path | bytes, name: str, rate: int) -> np.ndarray:
         damaged = True
         if mixer is None or not mixer.frames:
             raise Unreadable(str(error.strerror or error)) from None
-    return mixer.finish(damaged=damaged)
+    # Sound that is compressed may end a little sooner than it was to.
+    short = stated - mixer.frames > mixer.source_rate / 2
+    return mixer.finish(round(stated) if short else 0, damaged)
 
 
 def with_afconvert(source: Path | bytes, name: str, rate: int) -> np.ndarray:

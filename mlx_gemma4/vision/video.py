@@ -7,6 +7,7 @@ have.
 """
 
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from io import BytesIO
@@ -16,7 +17,7 @@ from typing import Any
 from PIL import Image
 
 from ..errors import MediaError
-from ..sources import open_source
+from ..sources import open_source, stated_seconds
 from .images import Source, open_image
 
 FRAMES = 32
@@ -127,12 +128,20 @@ def _length(av: Any, file: Path | bytes, name: str) -> tuple[int, float]:
     with _opened(av, file) as container:
         stream = _stream(av, container, name)
         rate: Fraction | None = stream.average_rate or stream.guessed_rate
-        total = 0
+        total, end, stated = 0, 0.0, stated_seconds(stream.metadata)
         for packet in container.demux(stream):
             # Broadcasts, which do not state their length, hold stray packets anyway.
             if packet.is_corrupt and stream.frames:
                 raise MediaError(f"{name} is cut off: get the file again.")
             total += bool(packet.size) and not packet.is_discard
+            if packet.pts is not None:
+                last = (packet.pts + (packet.duration or 0)) * packet.time_base
+                end = max(end, float(last))
+    if stated - end > 1:
+        warnings.warn(
+            f"{name} is damaged: only {end:.1f} of {stated:.1f} s could be read.",
+            stacklevel=2,
+        )
     if not total or not rate:
         raise MediaError(f"{name} has no frames, or no frame rate: get the file again.")
     return total, float(rate)
