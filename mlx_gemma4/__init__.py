@@ -1,4 +1,4 @@
-"""Run Gemma 4 on Apple silicon: text now; pictures, sound and video to come."""
+"""Run Gemma 4 on MLX: text, pictures, sound and video."""
 
 from .config import Config
 from .generate import Chunk, Response, Stats, generate, stream_generate
