@@ -5,6 +5,7 @@ enough memory, 5 bad input file, 130 stopped with Ctrl-C. A reader that closes t
 pipe early (`gemma4 chat … | head -1`) is no error.
 """
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -76,6 +77,8 @@ def explain(error: BaseException, code: int) -> tuple[str, str | None]:
         return "stopped", None
     if code == MEMORY:
         return f"not enough memory: {error}".rstrip(": "), MEMORY_HINT
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"nothing more can be written: {error.strerror}.", None
     plain = AnswerError | OutputError | Diverged
     if code == FAILED and not isinstance(error, plain):
         hint = "Set GEMMA4_DEBUG=1 to see where."
