@@ -1,6 +1,7 @@
 """What a picture, a recording or a video is read from, checked before it is decoded."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -31,10 +32,10 @@ def open_source(source: str | Path | bytes, kind: str) -> tuple[Path | bytes, st
 def stated_seconds(metadata: Mapping[str, str]) -> float:
     """When a stream of a Matroska or WebM file ends, as PyAV gives its tags; 0 if they
     do not say. Their readers take the end of a file for its end."""
-    try:
-        hours, minutes, seconds = map(float, metadata["DURATION"].split(":"))
-    except (KeyError, ValueError):
+    time = re.fullmatch(r"(\d{1,4}):(\d\d):(\d\d\.?\d*)", metadata.get("DURATION", ""))
+    if time is None:
         return 0.0
+    hours, minutes, seconds = map(float, time.groups())
     return hours * 3600 + minutes * 60 + seconds
 
 

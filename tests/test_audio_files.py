@@ -213,9 +213,14 @@ def test_aac_through_pyav(tmp_path, monkeypatch):
     assert np.array_equal(found, read_audio(path.read_bytes()))
 
 
-def test_a_recording_of_nothing(tmp_path):
+@needs_pyav
+def test_a_recording_of_nothing(tmp_path, monkeypatch):
     path = write(tmp_path / "a.wav", recording(0), RATE)
     with pytest.raises(MediaError, match=r"a\.wav holds no sound\.$"):
+        read_audio(path)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(MediaError, match="it holds no sound.*install PyAV"):
         read_audio(path)
 
 

@@ -100,6 +100,7 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
         ({"DURATION": "01:02:03.500000000"}, 3723.5),
         ({"DURATION": "long"}, 0),
         ({"DURATION": "1:2"}, 0),
+        ({"DURATION": "inf:00:00"}, 0),
         ({}, 0),
     ],
 )

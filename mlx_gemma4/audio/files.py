@@ -33,6 +33,11 @@ BLOCK = 1 << 14  # samples per channel read at once
 LOUDEST = 16.0  # full scale is 1; anything far above is not scaled to it
 SLOWEST, FASTEST = 1_000, 1_000_000  # hertz; other rates are mistakes
 INTEGERS = {"int16": (0, 1 << 15), "int32": (0, 1 << 31), "uint8": (128, 128)}
+CONVERT = "It may be damaged; if not, convert it to wav or flac."
+INSTALL = (
+    "If it is a recording, install PyAV with pip install 'mlx-gemma4[media]', "
+    "put ffmpeg on the PATH, or convert it to wav or flac."
+)
 
 Samples = np.ndarray | mx.array
 AudioSource = str | Path | bytes | tuple[Samples, float]
@@ -157,18 +162,11 @@ def _decode(source: Path | bytes, name: str, rate: int) -> np.ndarray:
             soundless = soundless or isinstance(error, Soundless)
             if str(error):
                 reasons.append(f"{way}: {error}")
-    if soundless:
+    reads_more = shutil.which("ffmpeg") or importlib.util.find_spec("av")
+    if soundless and reads_more:  # alone, libsndfile believes a streamed wav's 0
         raise MediaError(f"{name} holds no sound.")
-    raise MediaError(f"{name} cannot be decoded ({'; '.join(reasons)}). {_remedy()}")
-
-
-def _remedy() -> str:
-    if shutil.which("ffmpeg") or importlib.util.find_spec("av"):
-        return "It may be damaged; if not, convert it to wav or flac."
-    return (
-        "If it is a recording, install PyAV with pip install 'mlx-gemma4[media]', "
-        "put ffmpeg on the PATH, or convert it to wav or flac."
-    )
+    remedy = CONVERT if reads_more else INSTALL
+    raise MediaError(f"{name} cannot be decoded ({'; '.join(reasons)}). {remedy}")
 
 
 def with_soundfile(source: Path | bytes, name: str, rate: int) -> np.ndarray:
