@@ -103,10 +103,8 @@ class FullCache(_Buffers):
         """Append [B, H, L, D]; return everything up to the new end."""
         start, end = self.offset, self.offset + keys.shape[2]
         slots = -(-end // STEP) * STEP
-        self.keys = _with_room(self.keys, keys, start, slots)
-        self.values = _with_room(self.values, values, start, slots)
-        self.keys[:, :, start:end] = keys
-        self.values[:, :, start:end] = values
+        self.keys = _appended(self.keys, keys, start, slots)
+        self.values = _appended(self.values, values, start, slots)
         self.offset = end
         return self.keys[:, :, :end], self.values[:, :, :end]
 
@@ -153,10 +151,8 @@ class SlidingCache(_Buffers):
             return self._pass_through(keys, values)
         start, end = self._held, self._held + L
         slots = min(-(-end // STEP) * STEP, self.capacity)
-        self.keys = _with_room(self.keys, keys, start, slots)
-        self.values = _with_room(self.values, values, start, slots)
-        self.keys[:, :, start:end] = keys
-        self.values[:, :, start:end] = values
+        self.keys = _appended(self.keys, keys, start, slots)
+        self.values = _appended(self.values, values, start, slots)
         self.offset += L
         visible = max(0, start - self.seen)
         return self.keys[:, :, visible:end], self.values[:, :, visible:end]
@@ -282,16 +278,15 @@ def _check_rollback(n: int, most: int) -> None:
         )
 
 
-def _with_room(
-    buffer: mx.array | None, like: mx.array, used: int, slots: int
-) -> mx.array:
-    """`buffer` with at least `slots` slots, its first `used` ones kept."""
-    if buffer is not None and buffer.shape[2] >= slots:
-        return buffer
-    B, H, _, D = like.shape
-    if buffer is None or used == 0:
-        return mx.zeros((B, H, slots, D), like.dtype)
-    return _copy(buffer[:, :, :used], slots)
+def _appended(buffer: mx.array | None, x: mx.array, used: int, slots: int) -> mx.array:
+    """`buffer` with `x` behind its first `used` slots; in place if it has `slots`."""
+    B, H, L, D = x.shape
+    if buffer is None or (used == 0 and buffer.shape[2] < slots):
+        buffer = mx.zeros((B, H, slots, D), x.dtype)
+    elif buffer.shape[2] < slots:
+        buffer = _copy(buffer[:, :, :used], slots)
+    buffer[:, :, used : used + L] = x
+    return buffer
 
 
 def _copy(x: mx.array, slots: int) -> mx.array:
