@@ -17,12 +17,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from unittest import mock
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx.utils import tree_flatten, tree_map
+from mlx.utils import tree_map
+
+if TYPE_CHECKING:
+    from mlx_gemma4.model import Gemma4
 
 CONFIGS = Path(__file__).resolve().parent.parent / "tests/fixtures/configs"
 MODELS = ("E2B", "E4B", "26B-A4B", "31B")
@@ -58,6 +61,7 @@ VIEWS = {
 }
 
 Call = Callable[..., mx.array]
+M = TypeVar("M", bound=nn.Module)
 
 
 def read_config(model: str) -> dict[str, Any]:
@@ -138,7 +142,7 @@ def pretended_metal() -> Iterator[None]:
         yield
 
 
-def our_model(text: dict[str, Any]) -> nn.Module:
+def our_model(text: dict[str, Any]) -> "Gemma4":
     from mlx_gemma4.config import Config
     from mlx_gemma4.model import Gemma4
 
@@ -151,7 +155,7 @@ def mlx_lm_model(text: dict[str, Any]) -> nn.Module:
     return gemma4_text.Model(gemma4_text.ModelArgs.from_dict(text))
 
 
-def quantised(model: nn.Module) -> nn.Module:
+def quantised(model: M) -> M:
     """bfloat16 and 4 bits, without evaluating anything."""
 
     def cast(x: mx.array) -> mx.array:
@@ -187,39 +191,9 @@ def count(function: Callable[[], list[mx.array]]) -> Counter[str]:
     return found
 
 
-def weight_bytes(model: nn.Module, text: dict[str, Any]) -> int:
-    """What one token reads: all of it, but rows of tables and chosen experts only."""
-    total = 0.0
-    parameters: Any = tree_flatten(model.parameters())
-    for name, x in parameters:
-        share = 1.0
-        if "embed_tokens_per_layer" in name:
-            share = 1 / text["vocab_size_per_layer_input"]
-        elif ".experts." in name:
-            share = text["top_k_experts"] / text["num_experts"]
-        total += x.nbytes * share
-    return round(total)
-
-
-def cache_bytes(text: dict[str, Any], context: int) -> int:
-    """bfloat16 keys and values that the layers read at `context` tokens."""
-    own = text["num_hidden_layers"] - text["num_kv_shared_layers"]
-    last = {kind: i for i, kind in enumerate(text["layer_types"][:own])}
-    total = 0
-    for i, kind in enumerate(text["layer_types"]):
-        full = kind == "full_attention"
-        size = text["global_head_dim" if full else "head_dim"]
-        heads = text["num_key_value_heads"]
-        if full and text["attention_k_eq_v"]:
-            heads = text["num_global_key_value_heads"]
-        seen = context if full else min(context, text["sliding_window"])
-        assert i < own or kind in last
-        total += 2 * 2 * heads * size * seen
-    return total
-
-
 def measure(model: str, context: int) -> dict[str, Any]:
     from mlx_gemma4.kernels import NAMES, using
+    from mlx_gemma4.traffic import cache_bytes, weight_bytes
 
     text = read_config(model)
     narrow = small(text)
@@ -229,11 +203,12 @@ def measure(model: str, context: int) -> dict[str, Any]:
     for label, names in settings.items():
         with using(*names):
             counts[label] = launches(ours)
+    whole = quantised(our_model(text))
     return {
         "launches": {label: found.total() for label, found in counts.items()},
         "primitives": {label: dict(found) for label, found in counts.items()},
-        "weight_bytes": weight_bytes(quantised(our_model(text)), text),
-        "cache_bytes": cache_bytes(text, context),
+        "weight_bytes": weight_bytes(whole),
+        "cache_bytes": cache_bytes(whole.config.text_config, context, mx.bfloat16),
     }
 
 
