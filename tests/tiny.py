@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 from tiny_configs import (
     AUDIO,
@@ -43,6 +44,7 @@ __all__ = [
     "WINDOW",
     "build",
     "build_from",
+    "build_packed",
     "config_dict",
     "logits",
     "random_config",
@@ -93,6 +95,19 @@ def build_from(config: Mapping[str, Any], seed: int) -> Gemma4:
 def build(variant: str, seed: int = 0, **text: Any) -> Gemma4:
     """`build_from` of a named variant; `text` overrides text keys."""
     return build_from(config_dict(variant, **text), seed)
+
+
+def build_packed(variant: str, seed: int = 0) -> Gemma4:
+    """`build` with 4-bit experts and gates of per-layer inputs: kernels take these."""
+    moe = variant == "26B-A4B"
+    model = build(variant, seed, **({"moe_intermediate_size": 32} if moe else {}))
+    kinds = ("gate_up_proj", "experts.down_proj", "per_layer_input_gate")
+
+    def packed(path: str, module: nn.Module) -> bool:
+        return path.endswith(kinds)
+
+    nn.quantize(model, 32, 4, class_predicate=packed)
+    return model
 
 
 def logits(model: Gemma4, tokens: list[int], cache: list[Any] | None = None) -> Any:

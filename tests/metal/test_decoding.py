@@ -3,14 +3,12 @@
 from collections import Counter
 
 import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
 import pytest
 import tiny
 from checks import Cpu
 
 from mlx_gemma4.kernels import NAMES, using
-from mlx_gemma4.model import Gemma4
 
 SHAPES = ("E2B", "E4B", "26B-A4B", "31B")
 # Of a step; KV-shared layers turn queries alone.
@@ -22,25 +20,10 @@ LAUNCHES = {
 }
 
 
-def model(variant: str) -> Gemma4:
-    """With 4-bit experts and gates of per-layer inputs, where there are any."""
-    if variant == "31B":
-        return tiny.build(variant, 7)
-    width = {"moe_intermediate_size": 32} if variant == "26B-A4B" else {}
-    made = tiny.build(variant, 7, **width)
-
-    def quantised(path: str, module: nn.Module) -> bool:
-        kinds = ("gate_up_proj", "experts.down_proj", "per_layer_input_gate")
-        return path.endswith(kinds)
-
-    nn.quantize(made, 32, 4, class_predicate=quantised)
-    return made
-
-
 @pytest.mark.parametrize("rows", [1, 3])
 @pytest.mark.parametrize("variant", SHAPES)
 def test_a_step_equals_the_plain_one(cpu: Cpu, variant: str, rows: int) -> None:
-    made, harness = model(variant), cpu()
+    made, harness = tiny.build_packed(variant, 7), cpu()
     tokens = mx.array([tiny.random_tokens(10 + rows, 6)])
     results = []
     for names in ((), NAMES):
