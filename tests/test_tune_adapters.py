@@ -1,6 +1,7 @@
 """Adapters of a model: their targets, exchange and files."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,41 @@ def test_peft_written_and_read(tmp_path: Path, variant: str, kind: Any):
     inner = "" if variant == "text" else "language_model."
     q = f"base_model.model.model.{inner}layers.0.self_attn.q_proj"
     assert tensors[f"{q}.lora_A.weight"].shape == (3, 32)
+    read = read_adapter(tmp_path, model)
+    np.testing.assert_array_equal(
+        with_adapter(model, adapter), with_adapter(model, read)
+    )
+
+
+@pytest.mark.parametrize("variant", ["E2B", "text"])
+def test_peft_with_ranks_of_single_modules(tmp_path: Path, variant: str):
+    """PEFT finds a module by the end of its name, as `(.*\\.)?(pattern)$`."""
+    model = tiny.build(variant)
+    adapter = filled(model)
+    small = [path for path in adapter.layers if path.endswith("1.self_attn.q_proj")]
+    for path in small:
+        layer = adapter.layers[path]
+        layer.lora_a, layer.lora_b = layer.lora_a[:, :2], layer.lora_b[:2]
+    write_peft(tmp_path, model, adapter, "base")
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    tensors: Any = mx.load(str(tmp_path / "adapter_model.safetensors"))
+    ends = r"(.*\.)?({})$"
+    found = 0
+    for name, tensor in tensors.items():
+        if not name.endswith(".lora_A.weight"):
+            continue
+        module = name.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
+        assert re.match(config["target_modules"] + "$", module)
+        own = {"rank_pattern": config["r"], "alpha_pattern": config["lora_alpha"]}
+        for key, usual in own.items():
+            stated = [
+                v for k, v in config[key].items() if re.match(ends.format(k), module)
+            ]
+            own[key] = stated[0] if stated else usual
+            found += len(stated)
+        assert tensor.shape[0] == own["rank_pattern"]
+        assert own["alpha_pattern"] / own["rank_pattern"] == adapter.scale
+    assert found == 2 * len(small) == 2
     read = read_adapter(tmp_path, model)
     np.testing.assert_array_equal(
         with_adapter(model, adapter), with_adapter(model, read)

@@ -93,7 +93,9 @@ def write_peft(folder: Path, model: Gemma4, adapter: Adapter, base: str) -> None
         if "m" in layer:
             tensors[f"{PREFIX}{hub}.lora_magnitude_vector"] = layer["m"]
     mx.save_safetensors(str(folder / PEFT_WEIGHTS), tensors, {"format": "pt"})
-    targets = "|".join(re.escape(path) for path in adapter.layers)
+    ranks = {path: layer.lora_a.shape[1] for path, layer in adapter.layers.items()}
+    names = {path: _pattern(path, text_only) for path in ranks}
+    own = {names[path]: r for path, r in ranks.items() if r != adapter.rank}
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -106,14 +108,15 @@ def write_peft(folder: Path, model: Gemma4, adapter: Adapter, base: str) -> None
         "use_rslora": False,
         "fan_in_fan_out": False,
         "inference_mode": True,
+        "rank_pattern": own,
+        "alpha_pattern": {name: r * adapter.scale for name, r in own.items()},
         # A pattern, since the paths below are the only ones that are adapted.
-        "target_modules": rf"(.*\.)?({_without_root(targets, text_only)})",
+        "target_modules": rf"(.*\.)?({'|'.join(names.values())})",
     }
     text = json.dumps(config, indent=2) + "\n"
     (folder / CONFIG).write_text(text, encoding="utf-8")
 
 
-def _without_root(targets: str, text_only: bool) -> str:
-    if not text_only:
-        return targets
-    return targets.replace(re.escape("language_model.layers."), re.escape("layers."))
+def _pattern(path: str, text_only: bool) -> str:
+    """What finds a module in PEFT; a text model has no `language_model` there."""
+    return re.escape(path.removeprefix("language_model.") if text_only else path)
