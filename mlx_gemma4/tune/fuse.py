@@ -20,7 +20,7 @@ from ..model import Gemma4
 from ..text.moe import ExpertLinear, QuantizedExpertLinear
 from .adapters import Adapter
 from .errors import AdapterError
-from .lora import plain_weight
+from .lora import Adapted, plain_weight
 
 FORMS = ("bf16", "8bit")
 BITS, GROUP = 8, 64
@@ -36,13 +36,15 @@ REQUANTISED = (
 def fuse(model: Gemma4, adapter: Adapter, source: Path, out: Path, form: str) -> None:
     """Write `model` with `adapter` in its weights to `out`; `source` is its folder.
 
-    The model is changed: its weights are no longer packed. Raises AdapterError for
+    The model is changed: its weights are no longer packed, and low-rank adapters that
+    were on are off. Raises AdapterError for
     another form than "bf16" and "8bit", and for a folder that holds a model already.
     """
     if form not in FORMS:
         raise AdapterError(REQUANTISED.format(form=form))
     if out.exists() and any(out.iterdir()):
         raise AdapterError(f"{out} is not empty: name a new folder.")
+    _bare(model)
     _unpack(model, adapter)
     if form == "8bit":
         nn.quantize(model, GROUP, BITS, class_predicate=_packable)
@@ -55,6 +57,16 @@ def fuse(model: Gemma4, adapter: Adapter, source: Path, out: Path, form: str) ->
                 shutil.copyfile(file, out / file.name)
     _write_weights(model, out)
     _write_config(source, out, form)
+
+
+def _bare(model: Gemma4) -> None:
+    """Take off what low-rank adapters are on: this one is merged in, others are not."""
+    linears = {
+        path: module.linear
+        for path, module in model.named_modules()
+        if isinstance(module, Adapted)
+    }
+    model.update_modules(tree_unflatten(list(linears.items())))
 
 
 def _unpack(model: Gemma4, adapter: Adapter) -> None:
