@@ -13,6 +13,7 @@ from mlx.utils import tree_flatten
 from PIL import Image
 
 from mlx_gemma4.config import Config
+from mlx_gemma4.errors import DataError
 from mlx_gemma4.load import load_model
 from mlx_gemma4.processor import Processor
 from mlx_gemma4.tune import trainer as module
@@ -233,16 +234,25 @@ def test_a_log_cut_short_is_read_and_has_no_nan(tmp_path: Path):
     assert "NaN" not in (tmp_path / "log.jsonl").read_text()
 
 
-def test_another_model_or_picture_is_another_run():
+def test_another_model_or_picture_is_another_run(tmp_path: Path):
+    """A picture is its content: another one under the same name is another run."""
     settings = Settings(1)
+    for name, content in (("a", b"1"), ("b", b"2"), ("copy", b"1")):
+        (tmp_path / f"{name}.png").write_bytes(content)
 
     def mark(picture: str, model: str) -> str:
-        part = {"type": "image", "image": picture}
+        part = {"type": "image", "image": str(tmp_path / picture)}
         record = Record("a:1", ({"role": "user", "content": [part]},))
         return fingerprint(settings, [Example([1, 2], [False, True], record)], model)
 
     marks = [mark("a.png", "x"), mark("b.png", "x"), mark("a.png", "y")]
-    assert len(set(marks)) == 3 and mark("a.png", "x") == marks[0]
+    assert len(set(marks)) == 3
+    assert mark("a.png", "x") == mark("copy.png", "x") == marks[0]
+    (tmp_path / "a.png").write_bytes(b"2")
+    assert mark("a.png", "x") == marks[1]
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(DataError, match=r"a\.png cannot be read: No such file"):
+        mark("a.png", "x")
 
 
 def test_parts_of_the_curve(tmp_path: Path):

@@ -33,6 +33,12 @@ class Record:
     def has_media(self) -> bool:
         return any(_parts(message) for message in self.messages)
 
+    @property
+    def media(self) -> list[str]:
+        """The paths of all media, in order."""
+        found = [part for message in self.messages for part in _parts(message)]
+        return [str(part.get(kind, part.get("path"))) for kind, part in found]
+
 
 def record_from(values: Any, where: str, folder: Path) -> Record:
     """The example of one line of JSON; media paths are relative to `folder`.

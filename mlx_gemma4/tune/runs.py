@@ -10,6 +10,7 @@ from typing import Any
 
 import mlx.core as mx
 
+from ..errors import DataError
 from ..json_file import read_object
 from ..model import Gemma4
 from ..state import save_text
@@ -30,15 +31,27 @@ def fingerprint(
 ) -> str:
     """A digest of what decides what a run computes; `model` is the name of its base.
 
-    Media count by their paths.
+    Media count by the content of their files, wherever those lie.
     """
+    contents: dict[str, str] = {}
     digest = hashlib.sha256(json.dumps(settings.as_dict(), sort_keys=True).encode())
     digest.update(repr(model).encode())
     for example in examples:
         digest.update(repr((example.tokens, example.learned)).encode())
-        if example.record.has_media:
-            digest.update(repr(example.record.messages).encode())
+        for path in example.record.media:
+            if path not in contents:
+                contents[path] = content_of(path)
+            digest.update(contents[path].encode())
     return digest.hexdigest()
+
+
+def content_of(path: str) -> str:
+    """A digest of a file. Raises DataError where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
 
 
 @dataclass
@@ -53,13 +66,19 @@ class Run:
     def started(self) -> bool:
         return (self.folder / RESUME).is_file()
 
-    def begin(self) -> None:
-        """Make the folder. Raises AdapterError where another run's adapter lies."""
+    def check_free(self) -> None:
+        """Raises AdapterError where another run's adapter lies, or a file."""
+        if self.folder.exists() and not self.folder.is_dir():
+            raise AdapterError(f"{self.folder} is a file: name a folder.")
         if (self.folder / "adapter_config.json").exists() or self.started:
             raise AdapterError(
                 f"{self.folder} holds an adapter already: go on with it (--resume), or "
                 "name another folder."
             )
+
+    def begin(self) -> None:
+        """Make the folder. Raises AdapterError where another run's adapter lies."""
+        self.check_free()
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def save(self, model: Gemma4, adapter: Adapter, state: State) -> None:
