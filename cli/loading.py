@@ -46,12 +46,7 @@ def open_model(
     `name` None means the model that the adapter was made for, or the demo model.
     """
     if adapter is not None:
-        from mlx_gemma4.tune.runs import base_model
-
-        made_for = base_model(adapter)
-        name = name or made_for
-        if name and made_for and not _same_model(name, made_for):
-            screen.note(f"Warning: {adapter} was made for {made_for}, not {name}.")
+        name = name_for(adapter, name, screen)
     name = named(name, screen)
     screen.passing(f"Loading {name} …")
     try:
@@ -85,6 +80,16 @@ def choose_kernels(model: "Gemma4", screen: Screen) -> None:
         settle(model, note, progress)
     finally:
         screen.passed()
+
+
+def name_for(adapter: Path, name: str | None, screen: Screen) -> str | None:
+    """`name`, or the model that an adapter was made for; a note where they differ."""
+    from mlx_gemma4.tune.runs import base_model
+
+    made_for = base_model(adapter)
+    if name and made_for and not _same_model(name, made_for):
+        screen.note(f"Warning: {adapter} was made for {made_for}, not {name}.")
+    return name or made_for
 
 
 def _same_model(one: str, other: str) -> bool:

@@ -11,9 +11,8 @@ from mlx_gemma4.tune.files import read_records
 from mlx_gemma4.tune.formats import CONFIG, read_adapter, write_adapter
 from mlx_gemma4.tune.fuse import fuse
 from mlx_gemma4.tune.peft import write_peft
-from mlx_gemma4.tune.runs import base_model
 
-from .loading import open_model
+from .loading import name_for, open_model
 from .render import Screen
 from .tune_views import report_lines
 
@@ -28,7 +27,7 @@ def evaluate_adapter(
     """The model alone, then with the adapter, on the same examples."""
     records = read_records(data)
     if adapter is not None:
-        name = name or base_model(adapter)
+        name = name_for(adapter, name, screen)
     model, processor, name = open_model(name, screen)
     loaded = read_adapter(adapter, model) if adapter is not None else None
     encoder = Encoder(processor, *reading)
@@ -54,7 +53,7 @@ def evaluate_adapter(
 def fuse_adapter(
     adapter: Path, out: Path, name: str | None, form: str, screen: Screen
 ) -> None:
-    model, _, name = open_model(name or base_model(adapter), screen)
+    model, _, name = open_model(name_for(adapter, name, screen), screen)
     loaded = read_adapter(adapter, model)
     fuse(model, loaded, resolve(name), out.expanduser(), form)
     tell(out, f"{name} with {adapter} as {form}", screen)
@@ -63,11 +62,10 @@ def fuse_adapter(
 def export_adapter(
     adapter: Path, out: Path, name: str | None, form: str, screen: Screen
 ) -> None:
-    base = name or base_model(adapter)
     out = out.expanduser()
     if (out / CONFIG).exists():
         raise AdapterError(f"{out} holds an adapter already: name another folder.")
-    model, _, name = open_model(base, screen)
+    model, _, name = open_model(name_for(adapter, name, screen), screen)
     loaded = read_adapter(adapter, model)
     if form == "peft":
         write_peft(out, model, loaded, name)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlx_gemma4.tune.adapters import AdapterSettings, new_adapter
 from mlx_gemma4.tune.errors import AdapterError, Diverged
-from mlx_gemma4.tune.examples import Encoded, Encoder, Long
+from mlx_gemma4.tune.examples import Encoded, Encoder, Long, repeated
 from mlx_gemma4.tune.files import Data, read_data
 from mlx_gemma4.tune.plan import Plan, knobs, make_plan
 from mlx_gemma4.tune.runs import Run, base_model, fingerprint
@@ -69,7 +69,7 @@ def check_folder(wishes: Wishes) -> None:
     assert wishes.out is not None
     run = Run(wishes.out.expanduser(), "", {})
     if not wishes.resume:
-        run.begin()
+        run.check_free()  # made when training begins: bad data leaves no folder
     elif not run.started:
         raise AdapterError(f"{run.folder} holds no run to resume.")
 
@@ -100,6 +100,11 @@ class Job:
             held = self.encoder.encode(self.data.validation)
         for encoded in (train, held):
             self._say_what_was_changed(encoded)
+        if same := repeated(train.examples, held.examples):
+            screen.note(
+                f"Warning: {same} of {len(held.examples)} validation examples are also "
+                "trained on, and are no measure of what was learned."
+            )
         if wishes.show_mask:
             shown = train.examples[: wishes.show_mask]
             screen.answer(mask_view(shown, self.processor))

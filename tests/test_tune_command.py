@@ -224,17 +224,58 @@ def test_what_cannot_fit_is_refused_with_the_knob_to_turn(
     "line, words",
     [('{"prompt": "a"}', "data.jsonl:1 prompt and completion"), (" ", "is empty")],
 )
-def test_bad_data_is_exit_code_5(
+def test_bad_data_is_exit_code_5_and_leaves_no_folder(
     tune: Run, data: Path, line: str, words: str, capsys: Any
 ):
     data.write_text(line)
-    assert tune(data, "-m", "no/such-model", "--dry-run") == 5
+    assert tune(data, "-m", "no/such-model", "-o", data.parent / "out") == 5
     assert words in capsys.readouterr().err
+    assert list(data.parent.iterdir()) == [data]
+
+
+def test_what_is_validated_and_trained_is_said(
+    tune: Run, model: str, data: Path, tmp_path: Path, capsys: Any
+):
+    folder = tmp_path / "both"
+    folder.mkdir()
+    lines = data.read_text().splitlines()
+    (folder / "train.jsonl").write_text("\n".join(lines[:4]))
+    (folder / "valid.jsonl").write_text("\n".join(lines[2:]))
+    assert tune(folder, "-m", model, "--show-mask", "1") == 0
+    assert "2 of 4 validation examples are also trained" in capsys.readouterr().err
+    (folder / "valid.jsonl").write_text("\n".join(lines[4:]))
+    assert tune(folder, "-m", model, "--show-mask", "1") == 0
+    assert "trained" not in capsys.readouterr().err
+
+
+def test_an_adapter_of_another_model_is_said(
+    tune: Run, model: str, data: Path, tmp_path: Path, capsys: Any
+):
+    """Its shapes fit; what it was trained on is another model's."""
+    out, copy = tmp_path / "out", tmp_path / "copy"
+    assert tune(data, "-m", model, "-o", out, "--steps", "1", *TINY) == 0
+    shutil.copytree(model, copy)
+    words = f"Warning: {out} was made for {Path(model).resolve()}, not {copy}."
+    for command in (
+        ("eval", data, "--adapter", out),
+        ("fuse", out, tmp_path / "fused"),
+        ("export", out, tmp_path / "peft"),
+    ):
+        capsys.readouterr()
+        assert tune(*command, "-m", copy) == 0
+        assert words in capsys.readouterr().err, command[0]
+    assert tune("eval", data, "--adapter", out) == 0
+    assert "was made for" not in capsys.readouterr().err
+    assert tune("fuse", out, tmp_path / "other", "-m", "demo") == 3
+    told = capsys.readouterr().err
+    assert "not demo" in told and "was made for another model" in told
 
 
 def test_usage(tune: Run, model: str, data: Path, tmp_path: Path, capsys: Any):
     assert tune(data, "-m", model) == 2
     assert "Name the folder" in capsys.readouterr().err
+    assert tune(data, "-m", model, "-o", data) == 3
+    assert "is a file: name a folder" in capsys.readouterr().err
     options = ("-m", model, "--dry-run", "--target", "experts")
     assert tune(data, *options) == 3
     assert "nothing to adapt as 'experts'" in capsys.readouterr().err

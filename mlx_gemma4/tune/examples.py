@@ -35,6 +35,16 @@ class Example:
         return replace(self, tokens=self.tokens[:length], learned=self.learned[:length])
 
 
+def repeated(examples: Sequence[Example], held: Sequence[Example]) -> int:
+    """How many of `held` are among `examples`, word for word, with the same files."""
+    known = {_identity(example) for example in examples}
+    return sum(_identity(example) in known for example in held)
+
+
+def _identity(example: Example) -> tuple[object, ...]:
+    return (tuple(example.tokens), tuple(example.learned), tuple(example.record.media))
+
+
 @dataclass
 class Encoded:
     """The examples of some records, and what was done to those that were too long."""
