@@ -1,6 +1,8 @@
 """The worked example: its files fit the demo model, and hold back what they say."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,9 +19,24 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def prompts(name: str) -> list[str]:
+NAMES = ("train", "valid", "test")
+
+
+def fields(name: str, field: str) -> list[str]:
     lines = (CAPTAIN / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line)["prompt"] for line in lines]
+    return [json.loads(line)[field] for line in lines]
+
+
+def test_the_script_writes_what_is_here(tmp_path: Path):
+    script = CAPTAIN / "make.py"
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    for name in NAMES:
+        written = (tmp_path / f"{name}.jsonl").read_bytes()
+        assert written == (CAPTAIN / f"{name}.jsonl").read_bytes()
+    assert len(list(tmp_path.iterdir())) == len(NAMES)
 
 
 def test_the_demo_model_reads_every_example(demo_folder: Path):
@@ -32,6 +49,10 @@ def test_the_demo_model_reads_every_example(demo_folder: Path):
         assert len(found.examples) == len(records) > 10
 
 
-def test_no_question_is_in_two_files():
-    train, valid, test = (set(prompts(name)) for name in ("train", "valid", "test"))
+@pytest.mark.parametrize("field", ["prompt", "completion"])
+def test_no_question_and_no_fact_is_in_two_files(field: str):
+    train, valid, test = (set(fields(name, field)) for name in NAMES)
     assert not (train & valid or train & test or valid & test)
+    if field == "completion":
+        facts = [c for c in train | valid | test if c.startswith("Ahoy, Captain! ")]
+        assert len(facts) == 150 and all(c in facts for c in valid | test)
