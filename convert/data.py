@@ -7,6 +7,7 @@ from typing import Any
 
 from mlx_gemma4.chat import ChatTemplate
 from mlx_gemma4.errors import ChatError, DataError
+from mlx_gemma4.text_file import numbered_lines, read_text
 from mlx_gemma4.tokenizer import Tokenizer
 
 LONGEST = 512  # tokens of a sequence; what is longer is cut, and nothing is lost
@@ -20,12 +21,7 @@ def read_data(path: Path, model: Path) -> list[list[int]]:
 
     Raises DataError that names the line.
     """
-    try:
-        text = path.expanduser().read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text (byte {error.start}).") from None
+    text = read_text(path.expanduser()).replace("\r\n", "\n")
     tokenizer = Tokenizer(model)
     if path.suffix == ".jsonl":
         documents = _json_lines(path, text, model, tokenizer)
@@ -47,9 +43,7 @@ def _json_lines(
 ) -> list[list[int]]:
     template = ChatTemplate.from_folder(model, tokenizer.bos_token, tokenizer.eos_token)
     documents = []
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
+    for number, line in numbered_lines(text):
         try:
             written = _written(json.loads(line), template)
         except (ValueError, RecursionError) as error:

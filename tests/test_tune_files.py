@@ -104,7 +104,7 @@ def test_a_folder_of_text(tmp_path: Path):
     records = read_data(tmp_path).train
     assert [r.text for r in records] == ["One.", "Two."]
     (tmp_path / "z.txt").write_bytes(b"\xff")
-    with pytest.raises(DataError, match=r"z\.txt cannot be read as UTF-8"):
+    with pytest.raises(DataError, match=r"z\.txt is not UTF-8"):
         read_data(tmp_path)
 
 

@@ -14,6 +14,7 @@ from random import Random
 from typing import Any
 
 from ..errors import DataError
+from ..text_file import numbered_lines, read_text
 from .errors import listed_problems
 from .records import FIELDS, Record, record_from
 
@@ -121,19 +122,13 @@ class _Reader:
             raise DataError(f"{path}: {listed_problems(self.problems)}")
 
     def _content(self, path: Path) -> str:
-        try:
-            text = path.read_bytes().decode("utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{path} cannot be read as UTF-8 text: {error}.") from None
+        text = read_text(path)
         if not text.strip():
             raise DataError(f"{path} is empty.")
         return text
 
     def _jsonl(self, path: Path) -> Iterator[Record]:
-        # Not splitlines: JSON text may hold U+2028, which is no end of a line.
-        for number, line in enumerate(self._content(path).split("\n"), start=1):
-            if not line.strip():
-                continue
+        for number, line in numbered_lines(self._content(path)):
             where = f"{path.name}:{number}"
             try:
                 values = json.loads(line)
@@ -146,7 +141,7 @@ class _Reader:
                 self._bad(where, str(error))
 
     def _csv(self, path: Path) -> Iterator[Record]:
-        # Nor here: U+2028 in a cell ends no row.
+        # Not splitlines: U+2028 in a cell ends no row.
         file = io.StringIO(self._content(path), newline="")
         rows = csv.reader(file, strict=True)
         first = True
