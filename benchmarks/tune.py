@@ -230,7 +230,7 @@ def options_from(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--length", type=int, default=2048)
     parser.add_argument("--vocab", type=int, default=262_144)
     parser.add_argument("--steps", type=int, default=1, help="measured, of a process")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--learned", type=float, default=1.0, help="share of tokens")
     parser.add_argument("--no-compile", action="store_true", help="neither program")
     parser.add_argument("--tiny", action="store_true")
