@@ -39,13 +39,15 @@ def test_the_kernels_save_launches(
 
 
 def test_what_each_kernel_replaces(moe: dict[str, Any]) -> None:
-    """Of 30 layers each: norms and sums, choosing experts, and running them."""
+    """Of 30 layers each: norms and sums, choosing experts, and running them; of five
+    full ones, attention that MLX makes of four."""
     launches, primitives = moe["launches"], moe["primitives"]
     removed = {k: launches["plain"] - launches[k] for k in launches}
     assert removed["norms"] == 10 * 30
     assert removed["heads"] == 3 * 30
     assert removed["router"] == 7 * 30
     assert removed["experts"] == 4 * 30
+    assert removed["attention"] == 3 * 5
     assert primitives["plain"]["GatherQMM"] == 2 * 30
     assert "GatherQMM" not in primitives["experts"]
 
