@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 import numpy as np
-from checks import exact, random
+from checks import close, exact, random
 
-from mlx_gemma4.text.masks import Band, Mask
+from mlx_gemma4.text.masks import Band, Mask, attend
 
 Arrays = tuple[mx.array, mx.array, mx.array]
 
@@ -50,3 +50,8 @@ def expected(arrays: Arrays, window: int | None) -> np.ndarray:
     seen = (distance >= 0) & (distance < (window or S))
     shares = np.where(seen, np.exp(scores), 0)
     return shares / shares.sum(axis=-1, keepdims=True) @ values
+
+
+def compare(case: Case) -> None:
+    arrays = case.arrays()
+    close(attend(*arrays, case.mask), expected(arrays, case.window))

@@ -4,13 +4,16 @@ A new kernel is one more function here, and its name in CASES.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 
+import attention_cases
 import mlx.core as mx
 import test_experts
 import test_gate
 import test_heads
 import test_norms
+import test_prefill
 import test_router
 from checks import random
 
@@ -65,6 +68,23 @@ def gate(dtype: mx.Dtype) -> None:
     test_gate.check(test_gate.linear_of(7, 352, dtype), 3)
 
 
+def attention(dtype: mx.Dtype) -> None:
+    """Sliding and full heads; each query alone, and several; one launch, and two."""
+    for case in (
+        attention_cases.Case(1, 100, 8, 1, 256),
+        attention_cases.Case(3, 70, 8, 2, 512, window=64),
+        attention_cases.Case(4, 1026, 16, 8, 256, window=1024),
+        attention_cases.Case(1, 4100, 16, 2, 512),
+        attention_cases.Case(16, 33, 3, 3, 33, batch=2),
+    ):
+        attention_cases.compare(replace(case, dtype=dtype))
+
+
+def prefill(dtype: mx.Dtype) -> None:
+    for case in test_prefill.REAL.values():
+        replace(case, dtype=dtype).check()
+
+
 Case = Callable[[mx.Dtype], None]
 CASES: dict[str, Case] = {
     "norms": norms,
@@ -72,6 +92,8 @@ CASES: dict[str, Case] = {
     "router": router,
     "experts": experts,
     "gate": gate,
+    "attention": attention,
+    "prefill": prefill,
 }
 # Too slow to make where nothing is computed, and no other program than in CASES.
 SLOW_CASES: dict[str, Case] = {"experts": wide_experts}

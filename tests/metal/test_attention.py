@@ -5,20 +5,19 @@ from typing import Any
 
 import mlx.core as mx
 import pytest
-from attention_cases import Case, expected
-from checks import CHECKS, DTYPES, Cpu, close, mutated
+from attention_cases import Case, compare
+from checks import CHECKS, DTYPES, Cpu, mutated
 from translate import MetalFault
 
 from mlx_gemma4.kernels import using
-from mlx_gemma4.text.masks import attend
 
 MODULE = import_module("mlx_gemma4.kernels.attention")
 
 
 def check(cpu: Cpu, case: Case, spans: int = 1, **options: Any) -> None:
-    harness, arrays = cpu(**options), case.arrays()
+    harness = cpu(**options)
     with using("attention", make=harness.metal_kernel):
-        close(attend(*arrays, case.mask), expected(arrays, case.window))
+        compare(case)
     split = ["gemma4_attention_PARTS", "gemma4_attention_sum"]
     assert harness.launches == (["gemma4_attention"] if spans == 1 else split)
 
