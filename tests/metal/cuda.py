@@ -13,7 +13,8 @@ from generated import Call, Maker
 from translate import as_cpp
 
 INCLUDE = Path(__file__).parent / "include"
-ARCHITECTURES = ("sm_80", "sm_90")
+# The oldest with bfloat, and a later one for which there is machine code, too.
+ARCHITECTURES = ("compute_80", "sm_90")
 OPTIONS = ("-std=c++20", "-default-device", f"-I{INCLUDE}")
 SHARED = "__shared__ {alias} {name};"
 # Where NVIDIA's packages for CUDA 13 and for CUDA 12 keep it.
@@ -26,16 +27,20 @@ class CudaFault(Exception):
 
 @dataclass(frozen=True)
 class Program:
-    """A kernel as the assembly text PTX, and as machine code for one architecture."""
+    """A kernel as the assembly text PTX, and as machine code for real architectures."""
 
     ptx: bytes
     cubin: bytes
 
 
-def cuda_source(call: Call) -> str:
-    """A complete CUDA file; its kernel `run` takes the buffers and the grid."""
+def cuda_source(call: Call, shared: str = SHARED) -> str:
+    """A complete CUDA file; its kernel `run` takes the buffers and the grid.
+
+    shared: how an array in a threadgroup's memory is declared.
+    """
     translated = call.translated
-    text = as_cpp(translated.name, translated.text, SHARED)
+    text = as_cpp(translated.name, translated.text, shared)
+    text = text.replace('_Pragma("clang loop unroll(full)")', '_Pragma("unroll")')
     buffers = len(call.buffers) + len(call.outputs)
     return f"""#include "metal_cuda.h"
 namespace metal {{

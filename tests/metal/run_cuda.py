@@ -4,19 +4,25 @@
     python tests/metal/run_cuda.py
 
 This checks what the kernels compute, with threads that really run at once; it says
-nothing about their speed on an Apple GPU. MLX needs no GPU of its own: the references
-are numpy's, the generator of the kernels' text is MLX's on the CPU. An older driver may
-need the compiler of its own CUDA version: nvidia-cuda-nvrtc-cu12.
+nothing about their speed on an Apple GPU. MLX needs no GPU of its own: it generates the
+kernels' text on the CPU, and the references are numpy's. The GPU has to be of compute
+capability 8.0 or newer. An older driver may need the compiler of its own CUDA version,
+the package nvidia-cuda-nvrtc-cu12.
 
-Not run on a GPU yet. Its kernels are compiled, and its calls of the driver made to a
-stand-in, by test_cuda.py and test_cuda_driver.py.
+Nobody has run it on a GPU yet. Its tests compile the kernels (test_cuda.py), run some
+of the CUDA on a CPU (test_cuda_on_cpu.py), and launch on a stand-in for the driver
+(test_cuda_driver.py).
 """
 
 import argparse
 import sys
+from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 from checks import DTYPES, Error, noted
 from cuda import CudaFault, Nvrtc, library, missing
 from cuda_driver import DRIVER, CudaGpu, Driver

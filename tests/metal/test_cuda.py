@@ -3,11 +3,13 @@
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import product
 
 import cuda
 import mlx.core as mx
 import pytest
+import test_harness
 from checks import DTYPES, mutated, noted
 from real_cases import CASES
 
@@ -41,15 +43,39 @@ def test_a_kernel_compiles(nvrtc: cuda.Nvrtc, name: str) -> None:
     programs = sources(name)
     assert len(programs) >= len(DTYPES)
     assert all(kernel.startswith(f"gemma4_{name}") for kernel in programs.values())
-    jobs = product(programs.items(), cuda.ARCHITECTURES)
+    check(nvrtc, programs)
 
-    def compiled(job: tuple[tuple[str, str], str]) -> cuda.Program:
+
+def check(nvrtc: cuda.Nvrtc, programs: dict[str, str]) -> None:
+    """Compiles them for all architectures, several at a time."""
+
+    def compiled(job: tuple[tuple[str, str], str]) -> None:
         (text, kernel), architecture = job
-        return nvrtc.compile(text, kernel, architecture)
+        program = nvrtc.compile(text, kernel, architecture)
+        assert b".entry run(" in program.ptx
+        assert bool(program.cubin) == architecture.startswith("sm")
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for program in pool.map(compiled, jobs):
-            assert b".entry run(" in program.ptx and program.cubin
+        list(pool.map(compiled, product(programs.items(), cuda.ARCHITECTURES)))
+
+
+def test_what_no_kernel_uses_yet_compiles_too(nvrtc: cuda.Nvrtc) -> None:
+    """The harness's own kernels. Zeros are not what they expect."""
+    maker = cuda.CudaSources()
+
+    def cpu(**_: object) -> cuda.CudaSources:
+        return maker
+
+    for test in (
+        test_harness.test_simd_operations,
+        test_harness.test_atomics_count_every_thread,
+        partial(test_harness.test_every_operation_rounds, dtype=mx.bfloat16),
+        partial(test_harness.test_simdgroup_matrices_multiply, transposed=True),
+    ):
+        with pytest.raises(AssertionError):
+            test(cpu)
+    assert len(maker.names) == 4
+    check(nvrtc, maker.names)
 
 
 FAULTS = {
