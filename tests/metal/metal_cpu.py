@@ -58,7 +58,7 @@ class MetalCpu(Maker):
     seed: int = 0
 
     def execute(self, call: Call) -> bytes:
-        program = self._build(call.translated.with_template(call.template))
+        program = compile_program(self.builds, self.text(call), self.check)
         kind = 1 if call.init_value is None else 2
         head = (SCHEDULES.index(self.schedule), self.seed)
         parts = [(b, 0) for b in call.buffers] + [(o, kind) for o in call.outputs]
@@ -67,8 +67,9 @@ class MetalCpu(Maker):
             job += [struct.pack("2Q", part.nbytes, number), part.tobytes()]
         return _execute(program, b"".join(job))
 
-    def _build(self, text: str) -> Path:
-        return compile_program(self.builds, text, self.check)
+    def text(self, call: Call) -> str:
+        """What is compiled."""
+        return call.translated.with_template(call.template)
 
 
 def compile_program(builds: Path, text: str, check: str) -> Path:

@@ -1,16 +1,23 @@
 """How kernels are launched on an NVIDIA GPU, by a stand-in for its driver."""
 
 import ctypes
+import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import numpy as np
 import pytest
-from cuda import CudaFault
-from cuda_driver import Driver, blocks
+import run_cuda
+import test_router
+from checks import Cpu, mutated, random
+from cuda import CudaFault, Program, library
+from cuda_driver import CudaGpu, Driver, blocks
 
 SOURCE = Path(__file__).parent / "stub_driver.cpp"
+SCRIPT = Path(run_cuda.__file__)
 FIRST, SECOND = np.array([3, 4], np.uint8), np.array([5.0])
 
 
@@ -87,3 +94,74 @@ def test_the_device_is_asked(stub: str, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("STUB_DEVICES", "0")
     with pytest.raises(CudaFault, match="no NVIDIA GPU: the driver finds none"):
         Driver(stub)
+
+
+class Standin:
+    """Driver and compiler of a kernel that adds `step` to its input."""
+
+    architecture = "sm_75"
+
+    def __init__(self, step: int = 1, in_place: bool = False):
+        self.step, self.in_place = step, in_place
+        self.compiled: list[str] = []
+
+    def compile(self, text: str, name: str, architecture: str) -> Program:
+        self.compiled.append(architecture)
+        return Program(b"", f"{name} for {architecture}".encode())
+
+    def run(
+        self, cubin: bytes, buffers: list[np.ndarray], grid: Any, threadgroup: Any
+    ) -> list[np.ndarray]:
+        assert cubin == b"plus for sm_75"
+        x, _ = buffers
+        return [x + self.step * self.in_place, x + self.step]
+
+
+def plus(standin: Any) -> mx.array:
+    kernel = CudaGpu(standin, standin).metal_kernel("plus", ["x"], ["out"], "x[0];")
+    call = {
+        "inputs": [mx.array([1, 2], mx.int32)],
+        "grid": (32, 1, 1),
+        "threadgroup": (32, 1, 1),
+        "output_shapes": [(2,)],
+        "output_dtypes": [mx.int32],
+    }
+    kernel(**call)
+    return kernel(**call)[0]
+
+
+def test_a_kernel_is_compiled_once_for_the_gpu_at_hand() -> None:
+    standin = Standin()
+    assert plus(standin).tolist() == [2, 3]
+    assert standin.compiled == ["sm_75"]
+
+
+def test_a_changed_input_is_caught() -> None:
+    with pytest.raises(CudaFault, match="plus changed one of its inputs"):
+        plus(Standin(in_place=True))
+
+
+def few_experts(dtype: mx.Dtype) -> None:
+    test_router.check(random(1, (3, 70), dtype), 3)
+
+
+def test_the_script_tells_right_from_wrong(
+    cpu: Cpu, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Given the CPU in place of a GPU, and less to do."""
+    monkeypatch.setattr(run_cuda, "DTYPES", (mx.float32,))
+    monkeypatch.setitem(run_cuda.CASES, "router", few_experts)
+    assert run_cuda.compare(cpu(), ["router"])
+    printed = capsys.readouterr().out
+    assert re.fullmatch(r"router +float32 +2 results .* pass\n", printed)
+    with mutated(monkeypatch, "router", "share / sum", "share"):
+        assert not run_cuda.compare(cpu(), ["router"])
+    assert capsys.readouterr().out.endswith(" FAIL\n")
+
+
+def test_the_script_without_a_gpu() -> None:
+    command = [sys.executable, str(SCRIPT), "--driver", "nowhere.so"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    reason = "no NVIDIA GPU: the driver does not load" if library() else "needs NVIDIA"
+    assert done.stderr.startswith(reason) and done.stderr.count("\n") == 1

@@ -8,15 +8,16 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
-from metal_cpu import MetalCpu, execute
+from generated import Maker
+from metal_cpu import execute
 from translate import MetalFault, as_cpp
 
-Cpu = Callable[..., MetalCpu]
+Cpu = Callable[..., Maker]
 LANES = mx.arange(32, dtype=mx.int32)
 
 
 def each(
-    cpu: MetalCpu, expression: str, x: mx.array, dtype: mx.Dtype, threads: int = 32
+    cpu: Maker, expression: str, x: mx.array, dtype: mx.Dtype, threads: int = 32
 ) -> mx.array:
     """`out[i] = expression` for every element of `x`, by one thread each."""
     source = f"uint i = thread_position_in_grid.x; out[i] = {expression};"

@@ -5,6 +5,7 @@
 #pragma once
 #include "metal_math.h"
 
+#ifdef __CUDACC_RTC__
 namespace metal_cpu {  // the name that what both share knows
 inline unsigned lane() {
   unsigned lane;
@@ -12,6 +13,9 @@ inline unsigned lane() {
   return lane;
 }
 }  // namespace metal_cpu
+#else
+#include "cuda_on_cpu.h"
+#endif
 
 namespace metal {
 enum class mem_flags : unsigned { mem_none = 0, mem_device = 1, mem_threadgroup = 2 };

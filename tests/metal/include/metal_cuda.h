@@ -4,6 +4,8 @@
 // Types, functions and matrices are those the CPU runs; half and bfloat convert with
 // the GPU's instructions. Not modelled: as in metal_cpu.h, and address spaces.
 #pragma once
+#define METAL_CUDA
+
 #include "metal_types.h"
 
 #include "metal_math.h"
@@ -19,7 +21,7 @@ struct Buffers {
 };
 
 inline unsigned part(unsigned grid, unsigned block, unsigned size) {
-  return min(size, grid - block * size);
+  return metal::min(size, grid - block * size);
 }
 
 // The grid counts threads, as in Metal. The last group along an axis may be smaller.

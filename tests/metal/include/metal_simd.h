@@ -2,7 +2,7 @@
 #pragma once
 #include "metal_math.h"
 
-#ifdef __CUDACC_RTC__
+#ifdef METAL_CUDA
 #include "cuda_simd.h"
 #else
 #include <source_location>
@@ -156,7 +156,7 @@ void simdgroup_store(simdgroup_matrix<T> m, P* to, ulong stride = 8,
   each_element(stride, origin, transposed,
                [&](int k, ulong at) { to[at] = P(m.elements.d[k]); });
 }
-#ifndef __CUDACC_RTC__
+#ifndef METAL_CUDA
 template <class D, class A, class B, class C>
 struct product {
   simdgroup_matrix<A> a;
