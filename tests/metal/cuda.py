@@ -9,13 +9,15 @@ from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 
-from generated import Call, Maker
+from generated import Call, Maker, Size
 from translate import as_cpp
 
 INCLUDE = Path(__file__).parent / "include"
 # The oldest with bfloat, and a later one for which there is machine code, too.
 ARCHITECTURES = ("compute_80", "sm_90")
 OPTIONS = ("-std=c++20", "-default-device", f"-I{INCLUDE}")
+MOST_BLOCKS = (2**31 - 1, 65535, 65535)
+MOST_THREADS = (1024, 1024, 64)
 SHARED = "__shared__ {alias} {name};"
 # Where NVIDIA's packages for CUDA 13 and for CUDA 12 keep it.
 PLACES = ("nvidia/cu13/lib/libnvrtc.so.*", "nvidia/cuda_nvrtc/lib/libnvrtc.so.*")
@@ -54,6 +56,29 @@ extern "C" __global__ void __launch_bounds__({prod(call.threadgroup)}) run(
 }}
 }}
 """
+
+
+def blocks(grid: Size, threadgroup: Size) -> Size:
+    """Threadgroups in a grid of threads. Raises CudaFault for what CUDA cannot run.
+
+    A warp has no absent lanes here, so a group, also a smaller last one, has to be
+    made of whole simdgroups, with its threads in the order that they have in full ones.
+    """
+    axes = list(zip(grid, threadgroup, strict=True))
+    counts = [-(-threads // size) for threads, size in axes]
+    counts = counts[0], counts[1], counts[2]
+    fits = all(n <= most for n, most in zip(counts, MOST_BLOCKS, strict=True))
+    fits &= all(n <= most for n, most in zip(threadgroup, MOST_THREADS, strict=True))
+    if not fits or prod(threadgroup) > MOST_THREADS[0]:
+        raise CudaFault(f"too large for CUDA: {grid} in groups of {threadgroup}")
+    whole = prod(min(each) for each in axes) % 32 == 0
+    for axis, (threads, size) in enumerate(axes):
+        if rest := threads % size:
+            whole &= rest * prod(threadgroup[:axis]) % 32 == 0
+            whole &= prod(threadgroup[axis + 1 :]) == 1
+    if not whole:
+        raise CudaFault(f"part of a simdgroup: {grid} in groups of {threadgroup}")
+    return counts
 
 
 def library() -> Path | None:
@@ -109,10 +134,14 @@ class Nvrtc:
 
 @dataclass(eq=False)
 class CudaSources(Maker):
-    """Notes the source of each kernel that is called, and returns zeros."""
+    """Notes the source of each kernel that is called, and returns zeros.
+
+    Raises CudaFault for a call that CUDA cannot run.
+    """
 
     names: dict[str, str] = field(default_factory=dict)  # by source
 
     def execute(self, call: Call) -> bytes:
+        blocks(call.grid, call.threadgroup)
         self.names[cuda_source(call)] = call.name
         return b"".join(bytes(each.nbytes) for each in call.outputs)

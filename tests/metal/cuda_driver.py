@@ -4,41 +4,15 @@ import ctypes
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from math import prod
 
 import numpy as np
-from cuda import CudaFault, Nvrtc, cuda_source
+from cuda import CudaFault, Nvrtc, blocks, cuda_source
 from generated import Call, Maker, Size
 
 DRIVER = "libcuda.so.1"
 COMPUTE_CAPABILITY = (75, 76)  # the numbers of its two attributes
-MOST_BLOCKS = (2**31 - 1, 65535, 65535)
-MOST_THREADS = (1024, 1024, 64)
 # Before and behind each buffer. What a kernel writes there is found.
 MARGIN, UNTOUCHED = 256, 0xA5
-
-
-def blocks(grid: Size, threadgroup: Size) -> Size:
-    """Threadgroups in a grid of threads. Raises CudaFault for what CUDA cannot run.
-
-    A warp has no absent lanes here, so a group, also a smaller last one, has to be
-    made of whole simdgroups, with its threads in the order that they have in full ones.
-    """
-    axes = list(zip(grid, threadgroup, strict=True))
-    counts = [-(-threads // size) for threads, size in axes]
-    counts = counts[0], counts[1], counts[2]
-    fits = all(n <= most for n, most in zip(counts, MOST_BLOCKS, strict=True))
-    fits &= all(n <= most for n, most in zip(threadgroup, MOST_THREADS, strict=True))
-    if not fits or prod(threadgroup) > MOST_THREADS[0]:
-        raise CudaFault(f"too large for CUDA: {grid} in groups of {threadgroup}")
-    whole = prod(min(each) for each in axes) % 32 == 0
-    for axis, (threads, size) in enumerate(axes):
-        if rest := threads % size:
-            whole &= rest * prod(threadgroup[:axis]) % 32 == 0
-            whole &= prod(threadgroup[axis + 1 :]) == 1
-    if not whole:
-        raise CudaFault(f"part of a simdgroup: {grid} in groups of {threadgroup}")
-    return counts
 
 
 class Driver:

@@ -7,7 +7,7 @@ This checks what the kernels compute, with threads that really run at once; it s
 nothing about their speed on an Apple GPU. MLX needs no GPU of its own: it generates the
 kernels' text on the CPU, and the references are numpy's. The GPU has to be of compute
 capability 8.0 or newer. An older driver may need the compiler of its own CUDA version,
-the package nvidia-cuda-nvrtc-cu12.
+nvidia-cuda-nvrtc-cu12 in place of nvidia-cuda-nvrtc.
 
 Nobody has run it on a GPU yet. Its tests compile the kernels (test_cuda.py), run some
 of the CUDA on a CPU (test_cuda_on_cpu.py), and launch on a stand-in for the driver
@@ -35,10 +35,13 @@ from mlx_gemma4.kernels import using
 def errors(gpu: Maker, name: str, dtype: mx.Dtype) -> list[Error]:
     """Of all that kernel `name` computes in its cases."""
     before = len(gpu.launches)
-    with using(name, make=gpu.metal_kernel), noted() as found:
-        CASES[name](dtype)
-        if name in SLOW_CASES:
-            SLOW_CASES[name](dtype)
+    try:
+        with using(name, make=gpu.metal_kernel), noted() as found:
+            CASES[name](dtype)
+            if name in SLOW_CASES:
+                SLOW_CASES[name](dtype)
+    except CudaFault as fault:
+        raise CudaFault(f"{name}, {dtype}: {fault}") from None
     if len(gpu.launches) == before:
         raise CudaFault(f"{name}: no kernel was launched")
     return found

@@ -13,8 +13,8 @@ import pytest
 import run_cuda
 import test_router
 from checks import Cpu, mutated, random
-from cuda import CudaFault, Program, library
-from cuda_driver import CudaGpu, Driver, blocks
+from cuda import CudaFault, CudaSources, Program, blocks, library
+from cuda_driver import CudaGpu, Driver
 
 SOURCE = Path(__file__).parent / "stub_driver.cpp"
 SCRIPT = Path(run_cuda.__file__)
@@ -56,6 +56,13 @@ def test_groups_in_a_grid(grid: Any, threadgroup: Any, count: Any) -> None:
 def test_what_cannot_be_launched(grid: Any, threadgroup: Any, message: str) -> None:
     with pytest.raises(CudaFault, match=message):
         blocks(grid, threadgroup)
+
+
+def test_a_call_that_cannot_be_launched_is_none_to_compile() -> None:
+    kernel = CudaSources().metal_kernel("short", ["x"], ["out"], "out[0] = x[0];")
+    call: dict[str, Any] = {"output_shapes": [(1,)], "output_dtypes": [mx.float32]}
+    with pytest.raises(CudaFault, match="part of a simdgroup"):
+        kernel(inputs=[mx.ones(1)], grid=(8, 1, 1), threadgroup=(8, 1, 1), **call)
 
 
 def run(stub: str, module: bytes, size: int = 12) -> list[np.ndarray]:
