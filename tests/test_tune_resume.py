@@ -156,7 +156,7 @@ def wait_for_step(process: subprocess.Popen[bytes], out: Path, step: int) -> Non
 
 def test_stopped_by_signals(gemma4: Runner, folder: Path, tmp_path: Path):
     """Ctrl-C and a kill at random steps, each in a process of its own."""
-    total, every = 40, 5
+    total, every = 60, 5
     options = [str(data_file(tmp_path)), "-m", str(folder), "--steps", str(total)]
     options += ["--rank", "2", "--batch", "2", "--accumulate", "2", "--lr", "0.01"]
     options += ["--save-every", str(every), "--validation", "0.2"]
@@ -164,7 +164,7 @@ def test_stopped_by_signals(gemma4: Runner, folder: Path, tmp_path: Path):
     done = gemma4("tune", *options, "-o", str(whole))
     assert done.returncode == 0, done.stderr
     random, more = Random(6), []
-    stops = sorted(random.sample(range(every + 1, total - 8), 2))
+    stops = sorted(random.sample(range(every + 1, total // 2), 2))
     for stop, how in zip(stops, (signal.SIGINT, signal.SIGKILL), strict=True):
         process = gemma4.start("tune", *options, "-o", str(cut), *more)
         wait_for_step(process, cut, stop)
