@@ -11,11 +11,13 @@ nvidia-cuda-nvrtc-cu12 in place of nvidia-cuda-nvrtc.
 
 Nobody has run it on a GPU yet. Its tests compile the kernels (test_cuda.py), run some
 of the CUDA on a CPU (test_cuda_on_cpu.py), and launch on a stand-in for the driver
-(test_cuda_driver.py).
+(test_cuda_driver.py). With --on-cpu it runs all of it on a CPU, in some minutes: what
+the kernels and the headers compute, but not the driver, nor threads at once.
 """
 
 import argparse
 import sys
+import tempfile
 from pathlib import Path
 
 import mlx.core as mx
@@ -23,9 +25,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import metal_cpu
 from checks import DTYPES, Error, noted
 from cuda import CudaFault, Nvrtc, library, missing
 from cuda_driver import DRIVER, CudaGpu, Driver
+from cuda_on_cpu import CudaOnCpu
 from generated import Maker
 from real_cases import CASES, SLOW_CASES
 
@@ -73,18 +77,32 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kernels", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--driver", default=DRIVER, help="the driver's library")
+    parser.add_argument("--on-cpu", action="store_true", help="the same CUDA by g++")
     options = parser.parse_args(arguments)
-    path = library()
-    if path is None:
-        print(missing(), file=sys.stderr)
-        return 1
     try:
-        driver = Driver(options.driver)
-        print(f"{driver.name}, {driver.architecture}", flush=True)
-        return 0 if compare(CudaGpu(driver, Nvrtc(path)), options.kernels) else 1
+        if options.on_cpu:
+            return run_on_cpu(options.kernels)
+        return run_on_gpu(options.kernels, options.driver)
     except CudaFault as fault:
         print(fault, file=sys.stderr)
         return 1
+
+
+def run_on_gpu(names: list[str], library_of_driver: str) -> int:
+    compiler = library()
+    if compiler is None:
+        raise CudaFault(missing())
+    driver = Driver(library_of_driver)
+    print(f"{driver.name}, {driver.architecture}", flush=True)
+    return 0 if compare(CudaGpu(driver, Nvrtc(compiler)), names) else 1
+
+
+def run_on_cpu(names: list[str]) -> int:
+    if reason := metal_cpu.missing():
+        raise CudaFault(reason)
+    with tempfile.TemporaryDirectory() as builds:
+        print("this machine's CPU, with fibers for lanes", flush=True)
+        return 0 if compare(CudaOnCpu(Path(builds)), names) else 1
 
 
 if __name__ == "__main__":

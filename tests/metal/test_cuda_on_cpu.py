@@ -4,7 +4,6 @@ The tests imported from test_harness run here with this module's `cpu`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import attention_cases
@@ -14,8 +13,7 @@ import pytest
 import test_norms
 import test_prefill
 from checks import Cpu, close
-from cuda import cuda_source
-from generated import Call
+from cuda_on_cpu import CudaOnCpu
 from metal_cpu import MetalCpu
 from test_harness import (  # noqa: F401
     LANES,
@@ -25,33 +23,10 @@ from test_harness import (  # noqa: F401
     test_simd_operations,
     test_simdgroup_matrices_multiply,
 )
-from translate import ALLOCATE, MetalFault
+from translate import MetalFault
 
 from mlx_gemma4.kernels import using
 from mlx_gemma4.text.masks import attend
-
-
-@dataclass(eq=False)
-class CudaOnCpu(MetalCpu):
-    """Runs the CUDA that NVRTC gets, with fibers for lanes."""
-
-    def text(self, call: Call) -> str:
-        count = len(call.buffers) + len(call.outputs)
-        buffers = ", ".join(f"b[{i}]" for i in range(count))
-        block = ", ".join(str(n) for n in call.threadgroup)
-        return (
-            cuda_source(call, ALLOCATE)
-            + f"""
-void run_thread(void** b, const metal_cpu::Thread& t) {{
-  threadIdx = t.thread_position_in_threadgroup;
-  blockIdx = t.threadgroup_position_in_grid;
-  gridDim = t.threadgroups_per_grid;
-  blockDim = {{{block}}};
-  const metal_cpu::Position grid = t.threads_per_grid;
-  metal::run({{{{{buffers}}}}}, grid.x, grid.y, grid.z);
-}}
-"""
-        )
 
 
 @pytest.fixture(scope="session")
