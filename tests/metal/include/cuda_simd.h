@@ -66,14 +66,14 @@ T simd_broadcast_first(T value) {
   return simd_shuffle(value, 0u);
 }
 
-#define REDUCTION(name, value)                        \
-  template <class T>                                  \
-  T name(T a) {                                       \
-    for (uint half_way = 16; half_way; half_way /= 2) { \
-      const T b = simd_shuffle_xor(a, half_way);      \
-      a = T(value);                                   \
-    }                                                 \
-    return a;                                         \
+#define REDUCTION(name, value)                  \
+  template <class T>                            \
+  T name(T a) {                                 \
+    for (uint apart = 16; apart; apart /= 2) {  \
+      const T b = simd_shuffle_xor(a, apart);   \
+      a = T(value);                             \
+    }                                           \
+    return a;                                   \
   }
 REDUCTION(simd_sum, a + b)
 REDUCTION(simd_max, max(a, b))
