@@ -63,7 +63,7 @@ def _launch(
 ) -> mx.array:
     B, H, L, D = queries.shape
     inputs = {"queries": queries, "keys": keys, "values": values}
-    rows = min(32, QUERY_BYTES // (D * queries.itemsize))
+    rows = min(32, QUERY_BYTES // (8 * D * queries.itemsize) * 8)  # matrices of 8
     simdgroups = next(n for n in (8, 4, 2, 1) if D % (8 * n) == 0)
     (out,) = launch(
         "prefill",

@@ -71,6 +71,7 @@ REAL = {
     "full": Case(33, 30, None, 512, (4, 1)),
     "full with a window": Case(19, 70, 21, 512),
     "small heads": Case(45, 40, 11, 64, (4, 2), batch=2),
+    "rows that are not a power of two": Case(35, 4, None, 264),
 }
 
 
