@@ -11,7 +11,11 @@ def state_folder() -> Path:
 
 
 def save_text(file: Path, text: str) -> None:
-    """Write a file in one go: whoever reads it sees the old one or the new one."""
-    work = file.with_name(f".{file.name}.part")
-    work.write_text(text, encoding="utf-8")
-    os.replace(work, file)
+    """Write a file in one go: whoever reads it sees the old one or the new one, however
+    many processes write it."""
+    work = file.with_name(f".{file.name}.{os.getpid()}.part")
+    try:
+        work.write_text(text, encoding="utf-8")
+        os.replace(work, file)
+    finally:
+        work.unlink(missing_ok=True)  # where it could not be written
