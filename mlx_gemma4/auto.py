@@ -141,7 +141,8 @@ def memory_file() -> Path:
 def recall(place: Place, note: Note) -> tuple[str, ...] | None:
     """The kernels that were faster at `place`; None if that is not known."""
     for entry in _entries(note):
-        if entry["place"] == _plain(place):
+        known = set(entry["faster"]) <= set(NAMES)
+        if known and entry["place"] == _plain(place):
             return tuple(entry["faster"])
     return None
 

@@ -180,6 +180,16 @@ def test_a_damaged_file_is_measured_again(machine: Machine, text: str) -> None:
     assert entry["faster"] == [SECOND]
 
 
+def test_an_answer_that_names_no_kernel_is_measured_again(machine: Machine) -> None:
+    machine.settle(tiny.build("untied"))
+    file = auto.memory_file()
+    file.write_text(file.read_text().replace(f'"{SECOND}"\n   ]', '"none such"\n   ]'))
+    assert "none such" in file.read_text()
+    assert machine.settle(tiny.build("untied")) == [SECOND]
+    assert machine.runs == 2 * ALL
+    assert "none such" not in file.read_text()
+
+
 def test_bytes_that_are_no_text(machine: Machine) -> None:
     auto.memory_file().parent.mkdir()
     auto.memory_file().write_bytes(b"\xff\xfe\x00")
