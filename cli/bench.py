@@ -233,6 +233,10 @@ def turns(
     """All rounds at all contexts."""
     from mlx_gemma4.bench import prompt_of, take_turns
 
+    def note(text: str) -> None:
+        screen.passed()
+        screen.note(text)
+
     found: dict[int, list[Series]] = {}
     for context in facts.contexts:
         screen.note(
@@ -249,7 +253,7 @@ def turns(
         prompt = prompt_of(context, facts.vocab_size)
         try:
             found[context] = take_turns(
-                compared, prompt, facts.decode, facts.runs, progress
+                compared, prompt, facts.decode, facts.runs, progress, note
             )
         finally:
             bar.hide()

@@ -87,7 +87,7 @@ def settle(
             "GEMMA4_KERNELS=auto: measuring each kernel with this model, once. The "
             "answer is remembered."
         )
-        names = measure(model, progress)
+        names = measure(model, note, progress)
         remember(place, names, note)
     launch.settle(*names)
 
@@ -103,23 +103,25 @@ def learn(
         remember(Place.of(model), faster(found.values()), note)
 
 
-def measure(model: Gemma4, progress: Progress) -> tuple[str, ...]:
+def measure(model: Gemma4, note: Note, progress: Progress) -> tuple[str, ...]:
     """The kernels that are faster with `model`, behind a short prompt."""
     context = default_contexts(model, DECODE)[0]
     prompt = prompt_of(context, model.config.text_config.vocab_size)
     each = each_alone(contender(model))
-    found = take_turns(each, prompt, DECODE, ROUNDS, progress)
+    found = take_turns(each, prompt, DECODE, ROUNDS, progress, note)
     mx.clear_cache()
     return faster([found])
 
 
 def faster(found: Iterable[Sequence[Series]]) -> tuple[str, ...]:
-    """Kernels that gain something at one context at least, and lose at none.
+    """Kernels that gain something at one context at least, and lose or fail at none.
 
     found: by context, the series without kernels and behind it those of `only` one.
     """
     verdicts: dict[str, set[Verdict]] = {only(name): set() for name in NAMES}
     for base, *others in found:
+        for failed in verdicts.keys() - {series.name for series in others}:
+            verdicts[failed].add("slower")
         for series in others:
             if series.name in verdicts:
                 verdicts[series.name] |= {

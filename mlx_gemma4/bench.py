@@ -14,7 +14,7 @@ from typing import Any, Literal
 import mlx.core as mx
 
 from .config import TextConfig
-from .errors import BenchError
+from .errors import BenchError, PeerError
 from .generate import stream_generate
 from .kernels import NAMES, using
 from .load import memory_limit
@@ -235,18 +235,32 @@ def take_turns(
     decode: int,
     runs: int,
     progress: Callable[[str, int], None],
+    note: Callable[[str], None],
 ) -> list[Series]:
     """`runs` rounds of all contenders behind a round that does not count.
 
     progress: gets the name of each contender and the round, 0 being the warm-up,
         before it runs.
+    note: is told which contender fails here, as a kernel does that Metal's compiler
+        refuses, and is left out. The first one's errors and a peer's are raised.
     """
+    base, *_ = contenders
     samples: dict[str, list[Sample]] = {name: [] for name in contenders}
     for number in range(runs + 1):
         order = list(contenders.items())[:: 1 if number % 2 else -1]
         for name, run in order:
+            if name not in samples:
+                continue
             progress(name, number)
-            samples[name].append(run(prompt, decode if number else WARM_UP))
+            try:
+                samples[name].append(run(prompt, decode if number else WARM_UP))
+            except PeerError:
+                raise
+            except (RuntimeError, ValueError) as error:
+                if name == base:
+                    raise
+                note(f"{name} fails here and is left out: {error}")
+                del samples[name]
     return [
         Series(name, len(prompt), decode, warm_up, tuple(rest))
         for name, (warm_up, *rest) in samples.items()

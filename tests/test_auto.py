@@ -59,6 +59,7 @@ def test_a_loss_at_another_context_counts() -> None:
     same = series(only(FIRST), PLAIN)
     assert auto.faster([[base, gain], [base, same]]) == (FIRST,)
     assert auto.faster([[base, gain], [base, loss]]) == ()
+    assert auto.faster([[base, gain], [base]]) == ()  # it failed
 
 
 def test_all_together_and_other_programs_are_no_kernels() -> None:
@@ -133,6 +134,20 @@ def test_the_warm_up_is_short(machine: Machine) -> None:
     assert asked[:contenders] == [(7, WARM_UP)] * contenders
     assert set(asked[contenders:]) == {(7, auto.DECODE)}
     assert machine.notes[1] == "GEMMA4_KERNELS=auto: no kernel is faster here."
+
+
+def test_a_kernel_that_fails_is_left_out(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(prompt: list[int], decode: int) -> Sample:
+        if enabled(FIRST):
+            raise RuntimeError("Unable to build metal library")
+        return machine(prompt, decode)
+
+    monkeypatch.setattr(auto, "contender", lambda model: run)
+    machine.seconds[FIRST] = (0.1, 0.1)
+    assert machine.settle(tiny.build("untied")) == [SECOND]
+    assert f"{only(FIRST)} fails here and is left out" in machine.notes[1]
 
 
 def test_using_wins_over_what_was_measured(machine: Machine) -> None:
