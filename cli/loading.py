@@ -92,6 +92,14 @@ def name_for(adapter: Path, name: str | None, screen: Screen) -> str | None:
     return name or made_for
 
 
+def saved_name(name: str) -> str:
+    """The model as an adapter's configuration names it: folders in full."""
+    folder = Path(name).expanduser()
+    # A folder that is no model may bear the name of one: a new adapter's, for instance.
+    named = (folder / "config.json").is_file()
+    return str(folder.resolve()) if named else name
+
+
 def _same_model(one: str, other: str) -> bool:
     folders = [Path(name).expanduser() for name in (one, other)]
     return one == other or (

@@ -8,11 +8,12 @@ from mlx_gemma4.tune.errors import AdapterError
 from mlx_gemma4.tune.evaluate import evaluate
 from mlx_gemma4.tune.examples import Encoder, Long
 from mlx_gemma4.tune.files import read_records
+from mlx_gemma4.tune.folders import check_folder
 from mlx_gemma4.tune.formats import CONFIG, read_adapter, write_adapter
 from mlx_gemma4.tune.fuse import fuse
 from mlx_gemma4.tune.peft import write_peft
 
-from .loading import name_for, open_model
+from .loading import name_for, open_model, saved_name
 from .render import Screen
 from .tune_views import report_lines
 
@@ -63,14 +64,15 @@ def export_adapter(
     adapter: Path, out: Path, name: str | None, form: str, screen: Screen
 ) -> None:
     out = out.expanduser()
+    check_folder(out)
     if (out / CONFIG).exists():
         raise AdapterError(f"{out} holds an adapter already: name another folder.")
     model, _, name = open_model(name_for(adapter, name, screen), screen)
     loaded = read_adapter(adapter, model)
     if form == "peft":
-        write_peft(out, model, loaded, name)
+        write_peft(out, model, loaded, saved_name(name))
     else:
-        write_adapter(out, model, loaded, {"model": name})
+        write_adapter(out, model, loaded, {"model": saved_name(name)})
     tell(out, f"{adapter} for {'PEFT' if form == 'peft' else 'mlx-lm'}", screen)
 
 

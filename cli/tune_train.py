@@ -17,7 +17,7 @@ from mlx_gemma4.tune.settings import Rhythm, Settings
 from mlx_gemma4.tune.trainer import Step, Trainer, Validation
 
 from .errors import UsageError
-from .loading import open_model
+from .loading import open_model, saved_name
 from .progress import clock
 from .render import Screen
 from .tune_views import mask_view, plan_lines
@@ -275,9 +275,3 @@ def check_memory(plan: Plan, settings: Settings) -> None:
             f"this run would take about {need / 1e9:.1f} GB of {limit / 1e9:.1f} GB. "
             f"Turn: {knobs(settings, plan)}."
         )
-
-
-def saved_name(name: str) -> str:
-    """The model as an adapter's configuration names it: folders in full."""
-    folder = Path(name).expanduser()
-    return str(folder.resolve()) if folder.is_dir() else name

@@ -18,6 +18,7 @@ from ..state import save_text
 from ..weights import Place, place
 from .adapters import Adapter
 from .errors import AdapterError
+from .folders import make_folder
 from .peft import PEFT_WEIGHTS, read_peft
 from .targets import inside_layer
 from .tensors import adapter_of, full_adapter_of
@@ -33,7 +34,7 @@ def write_adapter(
 
     Files of an earlier adapter in `folder` are replaced, each at once.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     text_only = model.config.model_type == "gemma4_text"
     tensors: dict[str, mx.array] = {}
     for name, tensor in adapter.parameters().items():
@@ -52,14 +53,19 @@ def write_adapter(
     save_text(folder / CONFIG, json.dumps(config, indent=2) + "\n")
 
 
+def check_adapter(folder: Path) -> None:
+    """Raises AdapterError where `folder` holds no adapter."""
+    if not (folder / CONFIG).is_file():
+        raise AdapterError(f"{folder} holds no adapter: it has no {CONFIG}.")
+
+
 def read_adapter(folder: Path, model: Gemma4) -> Adapter:
     """The adapter in a folder, in mlx-lm's or PEFT's format, made for `model`.
 
     Raises AdapterError that says what is missing or does not fit.
     """
     folder = folder.expanduser()
-    if not (folder / CONFIG).is_file():
-        raise AdapterError(f"{folder} holds no adapter: it has no {CONFIG}.")
+    check_adapter(folder)
     config = read_object(folder / CONFIG)
     if (folder / PEFT_WEIGHTS).is_file():
         tensors, scale = read_peft(config, load_tensors(folder / PEFT_WEIGHTS))

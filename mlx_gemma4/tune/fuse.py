@@ -20,6 +20,7 @@ from ..model import Gemma4
 from ..text.moe import ExpertLinear, QuantizedExpertLinear
 from .adapters import Adapter
 from .errors import AdapterError
+from .folders import check_folder, make_folder
 from .lora import Adapted, plain_weight
 
 FORMS = ("bf16", "8bit")
@@ -37,18 +38,19 @@ def fuse(model: Gemma4, adapter: Adapter, source: Path, out: Path, form: str) ->
     """Write `model` with `adapter` in its weights to `out`; `source` is its folder.
 
     The model is changed: its weights are no longer packed, and low-rank adapters that
-    were on are off. Raises AdapterError for
-    another form than "bf16" and "8bit", and for a folder that holds a model already.
+    were on are off. Raises AdapterError for another form than "bf16" and "8bit", and
+    for a folder that is not empty or cannot be written.
     """
     if form not in FORMS:
         raise AdapterError(REQUANTISED.format(form=form))
+    check_folder(out)
     if out.exists() and any(out.iterdir()):
         raise AdapterError(f"{out} is not empty: name a new folder.")
     _bare(model)
     _unpack(model, adapter)
     if form == "8bit":
         nn.quantize(model, GROUP, BITS, class_predicate=_packable)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     for file in source.iterdir():
         if file.is_file() and file not in weight_files(source):
             written = file.name == "config.json"  # last: a half is no model

@@ -12,6 +12,7 @@ from ..model import Gemma4
 from ..weights import place
 from .adapters import Adapter
 from .errors import AdapterError
+from .folders import make_folder
 from .lora import LoRAExperts
 
 PEFT_WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -81,7 +82,7 @@ def write_peft(folder: Path, model: Gemma4, adapter: Adapter, base: str) -> None
     if adapter.kind == "full" or experts:
         what = "of experts" if experts else "of kind full"
         raise AdapterError(f"PEFT has no form for an adapter {what}: fuse it instead.")
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     text_only = model.config.model_type == "gemma4_text"
     tensors: dict[str, mx.array] = {}
     for path, layer in adapter.layers.items():

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,19 @@ from .adapters import Adapter
 from .curve import draw_curve
 from .errors import AdapterError
 from .examples import Example
-from .formats import load_tensors, save_tensors, write_adapter
+from .folders import check_folder, make_folder
+from .formats import (
+    CONFIG,
+    check_adapter,
+    load_tensors,
+    save_tensors,
+    write_adapter,
+)
 from .optimizer import State
 from .settings import Settings
 
 RESUME, LOG, CURVE = "resume.safetensors", "log.jsonl", "loss.png"
+EARLIER = "log.old.jsonl"  # of a run that ended before it saved anything
 PARTS = {"parameters": "p", "first": "m", "second": "v"}
 
 
@@ -67,19 +76,20 @@ class Run:
         return (self.folder / RESUME).is_file()
 
     def check_free(self) -> None:
-        """Raises AdapterError where another run's adapter lies, or a file."""
-        if self.folder.exists() and not self.folder.is_dir():
-            raise AdapterError(f"{self.folder} is a file: name a folder.")
-        if (self.folder / "adapter_config.json").exists() or self.started:
+        """Raises AdapterError where another run's adapter lies, or no folder can be."""
+        check_folder(self.folder)
+        if (self.folder / CONFIG).exists() or self.started:
             raise AdapterError(
                 f"{self.folder} holds an adapter already: go on with it (--resume), or "
                 "name another folder."
             )
 
     def begin(self) -> None:
-        """Make the folder. Raises AdapterError where another run's adapter lies."""
+        """Make the folder, with a log of its own. Raises AdapterError as check_free."""
         self.check_free()
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
+        if (self.folder / LOG).exists():
+            os.replace(self.folder / LOG, self.folder / EARLIER)
 
     def save(self, model: Gemma4, adapter: Adapter, state: State) -> None:
         """Write the adapter and the state; a reader finds the old or the new one."""
@@ -136,8 +146,10 @@ class Run:
                     continue
 
     def forget_after(self, step: int) -> None:
-        """Drop lines of steps that a resumed run will do again."""
-        kept = [json.dumps(line) for line in self.lines() if line["step"] <= step]
+        """Drop lines of what a resumed run will do again: from step 0 on, everything,
+        the validation of the model alone included."""
+        lines = self.lines() if step else ()
+        kept = [json.dumps(line) for line in lines if line["step"] <= step]
         text = "".join(f"{line}\n" for line in kept)
         save_text(self.folder / LOG, text)
 
@@ -158,10 +170,9 @@ def _no_number(value: Any) -> bool:
 
 
 def base_model(folder: Path) -> str | None:
-    """The model that an adapter's configuration names."""
-    file = folder.expanduser() / "adapter_config.json"
-    if not file.is_file():
-        return None
-    config = read_object(file)
+    """The model that an adapter's configuration names. Raises AdapterError."""
+    folder = folder.expanduser()
+    check_adapter(folder)
+    config = read_object(folder / CONFIG)
     name = config.get("model") or config.get("base_model_name_or_path")
     return name if isinstance(name, str) else None

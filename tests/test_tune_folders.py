@@ -1,0 +1,80 @@
+"""Folders of results: what cannot take any is said before the work."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from mlx_gemma4.cli.loading import name_for, saved_name
+from mlx_gemma4.cli.render import Screen
+from mlx_gemma4.tune import folders
+from mlx_gemma4.tune.errors import AdapterError
+from mlx_gemma4.tune.folders import check_folder, make_folder
+from mlx_gemma4.tune.runs import Run
+
+
+def test_a_file_and_a_folder_below_a_file_are_refused(tmp_path: Path):
+    file = tmp_path / "notes.txt"
+    file.write_text("mine")
+    for out in (file, file / "adapter", file / "more" / "adapter"):
+        with pytest.raises(AdapterError, match=r"notes\.txt is a file: name a folder"):
+            check_folder(out)
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(AdapterError, match="gone is a file"):
+        check_folder(tmp_path / "gone" / "adapter")
+    assert file.read_text() == "mine"
+
+
+def test_what_cannot_be_written_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(folders.os, "access", lambda path, mode: False)
+    with pytest.raises(AdapterError, match="cannot be written"):
+        check_folder(tmp_path / "new" / "adapter")
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_cannot_be_made_is_refused(tmp_path: Path):
+    with pytest.raises(AdapterError, match=r"cannot be made: File name too long"):
+        make_folder(tmp_path / ("x" * 300))
+    make_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+
+
+def test_a_new_run_has_a_log_of_its_own(tmp_path: Path):
+    killed = Run(tmp_path / "out", "", {})
+    killed.begin()
+    killed.log({"kind": "step", "step": 1, "loss": 9.0})
+    run = Run(tmp_path / "out", "", {})
+    run.begin()
+    run.log({"kind": "step", "step": 1, "loss": 2.0})
+    assert [line["loss"] for line in run.lines()] == [2.0]
+    kept = (tmp_path / "out" / "log.old.jsonl").read_text()
+    assert json.loads(kept)["loss"] == 9.0
+
+
+@pytest.mark.parametrize(("step", "left"), [(0, []), (1, [0, 1])])
+def test_what_is_done_again_is_logged_once(tmp_path: Path, step: int, left: list[int]):
+    run = Run(tmp_path, "", {})
+    for number in (0, 1, 2):
+        run.log({"kind": "step" if number else "validation", "step": number})
+    run.forget_after(step)
+    assert [line["step"] for line in run.lines()] == left
+
+
+def test_a_folder_of_a_model_is_named_in_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("base", "demo"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "base" / "config.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    assert saved_name("base") == str((tmp_path / "base").resolve())
+    assert saved_name("demo") == "demo"
+
+
+@pytest.mark.parametrize("name", [None, "demo"])
+def test_no_adapter_is_said_before_a_model_is_loaded(tmp_path: Path, name: str | None):
+    with pytest.raises(AdapterError, match=r"holds no adapter: it has no adapter_conf"):
+        name_for(tmp_path, name, Screen(as_json=True))
