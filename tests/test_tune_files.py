@@ -70,7 +70,7 @@ def test_all_bad_lines_are_named_at_once(tmp_path: Path):
 def test_csv_with_and_without_a_heading(tmp_path: Path):
     file = tmp_path / "a.csv"
     rows = '"Why, then?","So\nso."\nWhen?,Now.\n'
-    for heading in ("", "Question,Answer\n"):
+    for heading in ("", "Question,Answer\n", "\n \nquestion, answer\n"):
         file.write_text(heading + rows)
         records = read_data(file).train
         texts = [[m["content"] for m in r.messages] for r in records]
@@ -115,6 +115,11 @@ def test_a_folder_as_mlx_lm_has_it(tmp_path: Path):
     data = read_data(tmp_path, share=0.5)
     assert [r.text for r in (*data.train, *data.validation)] == ["a", "b"]
     assert [r.text for r in read_records(tmp_path)] == ["c"]
+    (tmp_path / "test.jsonl").unlink()
+    assert [r.text for r in read_records(tmp_path)] == ["b"]
+    (tmp_path / "valid.jsonl").unlink()
+    with pytest.raises(DataError, match=r"neither test\.jsonl nor valid\.jsonl: put"):
+        read_records(tmp_path)
 
 
 def test_what_is_kept_back_follows_the_seed(tmp_path: Path):

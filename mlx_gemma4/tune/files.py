@@ -67,15 +67,23 @@ def read_data(path: Path, share: float = 0.0, seed: int = 0) -> Data:
 
 
 def read_records(path: Path) -> list[Record]:
-    """All examples of one file or folder of text; a folder's test.jsonl if it has one.
+    """All examples of one file or folder of text; a folder's test.jsonl if it has one,
+    or else its valid.jsonl.
 
-    Raises DataError that lists every unusable line.
+    Raises DataError that lists every unusable line, and for a folder that has only
+    train.jsonl: what was trained on measures nothing.
     """
     path = path.expanduser()
     names = ("test.jsonl", "valid.jsonl")
     inside = (path / name for name in names if (path / name).is_file())
+    file = next(inside, path)
+    if file == path and (path / "train.jsonl").is_file():
+        raise DataError(
+            f"{path} holds neither {' nor '.join(names)}: put the examples to measure "
+            "by there, or name a file."
+        )
     reader = _Reader(set())
-    records = reader.read(next(inside, path))
+    records = reader.read(file)
     reader.check(path)
     return records
 
@@ -146,11 +154,12 @@ class _Reader:
         rows = csv.reader(file, strict=True)
         first = True
         while (row := self._next_row(rows, path)) is not None:
-            heading = tuple(cell.strip().lower() for cell in row) in HEADINGS
-            if not any(cell.strip() for cell in row) or (first and heading):
-                first = False
+            if not any(cell.strip() for cell in row):
                 continue
+            heading = first and tuple(cell.strip().lower() for cell in row) in HEADINGS
             first = False
+            if heading:
+                continue
             where = f"{path.name}:{rows.line_num}"
             if len(row) != 2:
                 self._bad(where, f"has {len(row)} columns instead of two")
