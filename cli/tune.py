@@ -1,10 +1,14 @@
 """`gemma4 tune`: train an adapter; and `tune eval`, `fuse` and `export` beside it."""
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
+
+from mlx_gemma4.attachments import BUDGETS, IMAGE_TOKENS
 
 from . import options
 from .errors import UsageError, reported
@@ -128,6 +132,19 @@ app = typer.Typer(
 )
 
 
+def check_finite(values: Mapping[str, float]) -> None:
+    """Raises UsageError for infinity and what is no number at all."""
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise UsageError(f"{name} is {value}: give a number.")
+
+
+def check_image_tokens(count: int | None) -> None:
+    """Once, not for every example. Raises UsageError."""
+    if count is not None and count not in IMAGE_TOKENS:
+        raise UsageError(f"--image-tokens is {count}; it can be {BUDGETS}.")
+
+
 @app.command()
 def train(
     data: DataPath,
@@ -168,6 +185,15 @@ def train(
 
         from .tune_train import Wishes, train_adapter
 
+        check_finite(
+            {
+                "--epochs": epochs,
+                "--scale": scale,
+                "--learning-rate": learning_rate,
+                "--weight-decay": weight_decay,
+            }
+        )
+        check_image_tokens(image_tokens)
         if out is None and not (dry_run or show_mask):
             raise UsageError("Name the folder to make: gemma4 tune DATA -o ADAPTER.")
         targets = tuple(target) if target else ("attention", "mlp")
@@ -215,6 +241,7 @@ def evaluate(
     with reported(as_json):
         from .tune_results import evaluate_adapter
 
+        check_image_tokens(image_tokens)
         screen = Screen(as_json=as_json)
         evaluate_adapter(data, model, adapter, (max_length, long, image_tokens), screen)
 

@@ -229,10 +229,10 @@ class Teller:
     def _progress(self, event: Step) -> None:
         done, steps = event.step, self.settings.steps
         elapsed = time.perf_counter() - self.started
-        mean = sum(self.losses) / max(1, len(self.losses))
+        mean = f"{sum(self.losses) / len(self.losses):.4f}" if self.losses else "none"
         left = elapsed / (done - self.first) * (steps - done)
         line = (
-            f"step {done}/{steps}  loss {mean:.4f}  {self.tokens / elapsed:,.0f} tok/s"
+            f"step {done}/{steps}  loss {mean}  {self.tokens / elapsed:,.0f} tok/s"
             f"  {clock(left)} to go"
         )
         if self.screen.colour:
@@ -248,7 +248,10 @@ class Teller:
             "skipped": self.skipped,
             "seconds": round(seconds, 1),
         }
-        text = f"{out}: {self.settings.steps} steps in {clock(seconds)}"
+        count = self.settings.steps
+        text = f"{out}: {count} step{'' if count == 1 else 's'} in {clock(seconds)}"
+        if self.skipped:
+            text += f", {self.skipped} of them skipped"
         if self.reports:
             loss, right = "", ""
             if self.first == 0:  # a resumed run has not seen the model alone

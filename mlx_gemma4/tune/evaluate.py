@@ -29,11 +29,13 @@ class Report:
         return math.exp(min(self.loss, 700.0))
 
     def as_dict(self) -> dict[str, Any]:
+        """For JSON, which has no NaN: a loss that is no number is None."""
+        known = math.isfinite(self.loss)
         return {
             "examples": self.examples,
             "tokens": self.tokens,
-            "loss": round(self.loss, 6),
-            "perplexity": round(self.perplexity, 4),
+            "loss": round(self.loss, 6) if known else None,
+            "perplexity": round(self.perplexity, 4) if known else None,
             "token_accuracy": round(self.accuracy, 6),
             "exact_match": round(self.exact, 6),
         }

@@ -148,6 +148,9 @@ class Encoder:
         """A text in pieces, each behind a begin-of-sequence token."""
         tokenizer = self.processor.tokenizer
         body = tokenizer.encode(record.text)
+        media = _media_names(self.processor)
+        if mark := next((media[token] for token in body if token in media), None):
+            raise DataError(f"has the mark {mark}, and text has no media: use messages")
         if not body or body[-1] != tokenizer.eos_token_id:
             body.append(tokenizer.eos_token_id)
         room = self.length - 1
