@@ -23,7 +23,7 @@ from .errors import (
 )
 from .files import STDIN, exists, first_bytes, is_url, matches
 from .inputs import read_piped_bytes
-from .kinds import mark_of
+from .kinds import START, mark_of
 from .languages import language_name
 from .loading import choose_kernels, open_model, warnings_noted
 from .progress import Progress
@@ -254,16 +254,19 @@ class Job:
 
             return record(self.screen)
         if source == STDIN:
-            return read_piped_bytes("gemma4 transcribe - < talk.mp3")
-        path = Path(source).expanduser()
-        # A pipe can be read only once, so nothing is looked at in advance.
-        mark = mark_of(first_bytes(path, source)) if path.is_file() else None
+            taken: Any = read_piped_bytes("gemma4 transcribe - < talk.mp3")
+            name, start = "Standard input", taken[:START]
+        else:
+            taken, name = Path(source).expanduser(), source
+            # A pipe can be read only once, so nothing is looked at in advance.
+            start = first_bytes(taken, source) if taken.is_file() else b""
+        mark = mark_of(start)
         if mark is not None and mark.kind == "image":
             raise MediaError(
-                f"{source} is {mark.name}, not a recording: gemma4 describe says what "
-                "is in it."
+                f"{name} is {mark.name}, not a recording: gemma4 describe says what is "
+                "in it."
             )
-        return path
+        return taken
 
     def print_line(self, text: str) -> None:
         self.screen.answer(f"{text}\n")

@@ -64,6 +64,10 @@ def test_standard_input(listener):
     talk = listener.talk(Path("talk.wav"), 5)
     result = run("-", stdin=Path("talk.wav").read_bytes())
     assert result.stdout == f"{talk.text}\n"
+    picture("a.png")
+    result = run("-", stdin=Path("a.png").read_bytes())
+    assert (result.exit_code, result.stdout) == (5, "")
+    assert "Standard input is a PNG picture, not a recording" in result.stderr
 
 
 @pytest.mark.parametrize(
