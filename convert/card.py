@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-RECORD, CARD = "conversion.json", "README.md"
+from mlx_gemma4.companions import RECORD
+
+CARD = "README.md"
 HUB_PARTS = 2  # of a repository's name
 LICENSE = "apache-2.0"  # of all Gemma 4 models
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_gemma4.checkpoint import INDEX
+from mlx_gemma4.companions import copy_files
 from mlx_gemma4.config import Config
 from mlx_gemma4.errors import CheckpointError
 from mlx_gemma4.packing import Packing
@@ -27,9 +28,6 @@ from .shards import Shard, index
 from .writer import explained
 
 CONFIG = "config.json"
-# Beside weights and config.json; other formats of the weights lie in subfolders.
-COPIED = ("*.json", "*.jinja", "*.model", "*.txt", "tokenizer*", "LICENSE*", "NOTICE*")
-NOT_COPIED = (CONFIG, RECORD, "*.index.json", "*.safetensors", "quant*_config.json")
 NEEDED = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")
 USUAL_VOCABULARY = 262_144  # what mlx-lm takes where the top level states none
 FLOAT_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
@@ -163,14 +161,6 @@ def finish(
         journal.close()
         shutil.rmtree(partial(out))
     return warnings
-
-
-def copy_files(source: Path, folder: Path) -> None:
-    """Tokenizer, template, processor and generation files, as they are."""
-    names = {path.name for p in COPIED for path in source.glob(p) if path.is_file()}
-    for name in sorted(names):
-        if not any(Path(name).match(pattern) for pattern in NOT_COPIED):
-            shutil.copyfile(source / name, folder / name)
 
 
 def check_files(folder: Path) -> list[str]:

@@ -9,6 +9,7 @@ import pytest
 import tiny
 from adapting import filled, quantised
 
+from mlx_gemma4.convert.check import verify
 from mlx_gemma4.load import load_model
 from mlx_gemma4.tune.adapters import put_on, take_off
 from mlx_gemma4.tune.errors import AdapterError
@@ -50,6 +51,20 @@ def test_an_adapter_that_is_on_is_fused_once(tmp_path: Path, on: str):
     fused = dict(load_model(tmp_path / "out").named_modules())
     for path, weight in expected.items():
         assert mx.array_equal(fused[path].weight, weight.astype(mx.bfloat16)), path
+
+
+def test_what_tells_of_the_base_alone_is_not_taken_along(tmp_path: Path):
+    """Checksums and packings of a base that was converted, weights of other formats."""
+    source, out = tmp_path / "model", tmp_path / "out"
+    model = quantised(source, "E2B")
+    others = ("conversion.json", "quant_config.json", "other.safetensors", "README.md")
+    for name in others:
+        (source / name).write_text("{}")
+    (source / "chat_template.jinja").write_text("template")
+    fuse(model, filled(model), source, out, "bf16")
+    assert not {file.name for file in out.iterdir()} & {*others}
+    assert (out / "chat_template.jinja").read_text() == "template"
+    assert verify(out).files == 0
 
 
 def test_half_a_fused_model_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -6,7 +6,6 @@ was trained for its steps (QAT) would lose just what that training gave it.
 """
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
 
-from ..checkpoint import weight_files
+from ..companions import copy_files
 from ..json_file import read_json
 from ..model import Gemma4
 from ..text.moe import ExpertLinear, QuantizedExpertLinear
@@ -51,14 +50,9 @@ def fuse(model: Gemma4, adapter: Adapter, source: Path, out: Path, form: str) ->
     if form == "8bit":
         nn.quantize(model, GROUP, BITS, class_predicate=_packable)
     make_folder(out)
-    for file in source.iterdir():
-        if file.is_file() and file not in weight_files(source):
-            written = file.name == "config.json"  # last: a half is no model
-            written = written or file.name.endswith(".index.json")
-            if not written and file.suffix != ".md":
-                shutil.copyfile(file, out / file.name)
+    copy_files(source, out)
     _write_weights(model, out)
-    _write_config(source, out, form)
+    _write_config(source, out, form)  # last: a half is no model
 
 
 def _bare(model: Gemma4) -> None:
