@@ -2,13 +2,15 @@
 
 Every kernel is measured alone against none, in turns (see bench.py), with the model at
 hand. One is used whose rounds are all faster than all of those without it, at reading
-a prompt or at decoding, and slower at neither. The answer depends on the chip, the
+a prompt or at decoding, and slower at neither, and whose results are those of MLX's own
+operations. The answer depends on the chip, the
 versions of MLX and of this project, and the shapes and packing of the weights, and is
 kept for each of these. It holds for the whole process: the last model settled decides.
 """
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -30,12 +32,15 @@ from .bench import (
     prompt_of,
     take_turns,
 )
-from .kernels import NAMES, launch
+from .kernels import MOST_ROWS, NAMES, comparing, launch, using
 from .model import Gemma4
 from .state import save_text, state_folder
 from .traffic import parameters
 
 DECODE, ROUNDS = 32, 5
+# Tokens read behind a prompt to compare results: a step of decoding, a draft, a step.
+BEHIND = (1, MOST_ROWS, 1)
+WITHIN = 0.03  # of the largest value: roundings of two ways in bfloat16
 
 Note = Callable[[str], None]
 Progress = Callable[[str, int], None]
@@ -100,17 +105,59 @@ def learn(
     Fewer rounds than a verdict takes change nothing.
     """
     if launch.is_auto() and rounds >= FEWEST:
-        remember(Place.of(model), faster(found.values()), note)
+        names = agreeing(model, faster(found.values()), note)
+        remember(Place.of(model), names, note)
 
 
 def measure(model: Gemma4, note: Note, progress: Progress) -> tuple[str, ...]:
-    """The kernels that are faster with `model`, behind a short prompt."""
+    """The kernels that are faster with `model`, behind a short prompt, and right."""
     context = default_contexts(model, DECODE)[0]
     prompt = prompt_of(context, model.config.text_config.vocab_size)
     each = each_alone(contender(model))
     found = take_turns(each, prompt, DECODE, ROUNDS, progress, note)
     mx.clear_cache()
-    return faster([found])
+    return agreeing(model, faster([found]), note)
+
+
+def agreeing(model: Gemma4, names: Sequence[str], note: Note) -> tuple[str, ...]:
+    """Those of the kernels `names` that compute with `model` what they should."""
+    context = default_contexts(model, sum(BEHIND))[0]
+    right = []
+    for name in names:
+        try:
+            far = farthest(model, name, context)
+        except (RuntimeError, ValueError) as error:
+            note(f"{only(name)} fails here and is left out: {error}")
+            continue
+        if far <= WITHIN:  # not with a NaN
+            right.append(name)
+        else:
+            note(f"{only(name)} is left out: its results are wrong here by {far:.2g}.")
+    mx.clear_cache()
+    return tuple(right)
+
+
+def farthest(
+    model: Gemma4, name: str, context: int, make: Callable[..., Any] | None = None
+) -> float:
+    """The largest difference of kernel `name` from its twin (see `comparing`).
+
+    It reads `context` tokens and then as many as a step of decoding may have. NaN where
+    a value is not finite, or where the model does not use the kernel.
+    make: in place of `mx.fast.metal_kernel`, for tests without Metal.
+    """
+    cache = model.make_cache()
+    differences: list[float] = []
+    with using(name, make=make), comparing() as found:
+        for size in (context, *BEHIND):
+            tokens = prompt_of(size, model.config.text_config.vocab_size)
+            model(mx.array([tokens]), cache=cache)
+            mx.eval(found)  # all there is to compute: no logits
+            differences += [cast(float, each.item()) for each in found]
+            found.clear()
+    if not differences or any(map(math.isnan, differences)):
+        return math.nan
+    return max(differences)
 
 
 def faster(found: Iterable[Sequence[Series]]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 seconds are given."""
 
 import json
+import math
 from pathlib import Path
 
 import mlx.core as mx
@@ -73,6 +74,7 @@ class Machine:
     def __init__(self, seconds: dict[str, Seconds]):
         self.seconds = seconds
         self.runs = 0
+        self.wrong = 0.0
         self.notes: list[str] = []
 
     def __call__(self, prompt: list[int], decode: int) -> Sample:
@@ -99,6 +101,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
     monkeypatch.setattr(mx.metal, "is_available", lambda: True)
     monkeypatch.setattr(auto, "contender", lambda model: made)
     monkeypatch.setattr(auto, "default_contexts", lambda model, decode: [7])
+    monkeypatch.setattr(auto, "farthest", lambda model, name, context: made.wrong)
     return made
 
 
@@ -148,6 +151,19 @@ def test_a_kernel_that_fails_is_left_out(
     machine.seconds[FIRST] = (0.1, 0.1)
     assert machine.settle(tiny.build("untied")) == [SECOND]
     assert f"{only(FIRST)} fails here and is left out" in machine.notes[1]
+
+
+@pytest.mark.parametrize("wrong", [0.5, math.nan])
+def test_a_kernel_that_is_faster_and_wrong_is_left_out(
+    machine: Machine, wrong: float
+) -> None:
+    machine.wrong = wrong
+    assert machine.settle(tiny.build("untied")) == []
+    assert f"{only(SECOND)} is left out: its results are wrong" in machine.notes[1]
+    base = series("kernels off", PLAIN)
+    found = {5: [base, series(only(FIRST), (1.0, 1.0))]}
+    auto.learn(tiny.build("untied"), found, 3, machine.notes.append)
+    assert machine.settle(tiny.build("untied")) == []
 
 
 def test_using_wins_over_what_was_measured(machine: Machine) -> None:

@@ -9,7 +9,7 @@ from .attention import EVERYTHING, attention
 from .experts import Affine, experts, experts_fit
 from .gate import gated
 from .heads import turn_keys, turn_queries
-from .launch import MOST_ROWS, NAMES, enabled, using
+from .launch import MOST_ROWS, NAMES, comparing, enabled, using
 from .norms import Norm, add_norms
 from .prefill import prefill
 from .router import choose_experts
@@ -23,6 +23,7 @@ __all__ = [
     "add_norms",
     "attention",
     "choose_experts",
+    "comparing",
     "enabled",
     "experts",
     "experts_fit",

@@ -15,6 +15,9 @@ LEAST_DIM, MOST_DIM = 8, 512  # of a head; MLX hands out fewer elements differen
 ALONE = 512 + MOST_ROWS  # keys for one launch: a small model's window, and a draft
 SPAN = 128  # keys for a threadgroup of the first of two launches
 MOST_SPANS = 32  # one for each lane of the second
+SIMDGROUPS = (
+    8  # in a threadgroup: every Apple GPU takes so many, whatever the registers
+)
 ENOUGH = 64  # threadgroups, from which on queries are better taken together
 WIDE = 256  # elements of a head: beyond, registers hold fewer queries and keys
 EVERYTHING = 1 << 24  # a window that hides nothing, and a whole float32
@@ -88,7 +91,6 @@ def _launch(
     kv_heads, spans = keys.shape[1], _spans(keys.shape[2], L, window)
     sharing = L * H // kv_heads  # queries of one head of keys
     tile = _tile(D, sharing, B * kv_heads * spans)
-    simdgroups = 16 if tile == 1 and D <= WIDE else 8
     inputs = {"queries": queries, "keys": keys, "values": values}
     parts = {
         "unfinished": ((B * L * H, spans, D), mx.float32),
@@ -99,10 +101,10 @@ def _launch(
         "attention",
         inputs | {"numbers": constants(window)},
         whole if spans == 1 else parts,
-        grid=(32 * simdgroups * spans, -(-sharing // tile), B * kv_heads),
-        threadgroup=(32 * simdgroups, 1, 1),
+        grid=(32 * SIMDGROUPS * spans, -(-sharing // tile), B * kv_heads),
+        threadgroup=(32 * SIMDGROUPS, 1, 1),
         template=[("T", queries.dtype), ("D", D), ("TILE", tile)]
-        + [("GROUPS", simdgroups), ("KEYS", 4 if D <= WIDE else 2)],
+        + [("GROUPS", SIMDGROUPS), ("KEYS", 4 if D <= WIDE else 2)],
         defines="" if spans == 1 else "PARTS",
         strided=True,
     )

@@ -35,6 +35,7 @@ class Switch:
 
 
 _chosen: list[Switch] = []  # by `using`, the innermost last
+_differences: list[list[mx.array]] = []  # by `comparing`, the innermost last
 _settled: list[Switch] = []  # what `auto` stands for, once that is known
 
 
@@ -169,4 +170,35 @@ def differentiable(
     def _(primals: Any, cotangents: Any, outputs: Any) -> Any:
         return mx.vjp(twin, list(primals), list(cotangents))[1]
 
-    return function
+    def compared(*arrays: mx.array) -> list[mx.array]:
+        outputs = function(*arrays)
+        note_differences(outputs, twin(*arrays))
+        return outputs
+
+    return compared if _differences else function
+
+
+@contextmanager
+def comparing() -> Iterator[list[mx.array]]:
+    """Meanwhile compute the twin beside every kernel; collects how far they differ.
+
+    One number for each result: the largest difference, as a share of the twin's largest
+    value. NaN where a value is not finite.
+    """
+    _differences.append([])
+    try:
+        yield _differences[-1]
+    finally:
+        _differences.pop()
+
+
+def note_differences(ours: Sequence[mx.array], twins: Sequence[mx.array]) -> None:
+    """For `comparing`; does nothing otherwise."""
+    for found in _differences[-1:]:
+        found += [_difference(a, b) for a, b in zip(ours, twins, strict=True)]
+
+
+def _difference(ours: mx.array, twin: mx.array) -> mx.array:
+    ours, twin = ours.astype(mx.float32), twin.astype(mx.float32)
+    far = mx.abs(ours - twin).max() / mx.maximum(mx.abs(twin).max(), 1e-30)
+    return mx.where(mx.isfinite(ours).all(), far, mx.nan)

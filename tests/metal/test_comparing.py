@@ -1,0 +1,50 @@
+"""What tells a kernel that computes something else from one that is right."""
+
+import math
+
+import pytest
+import tiny
+from checks import Cpu, mutated
+
+from mlx_gemma4.auto import WITHIN, farthest
+from mlx_gemma4.kernels import NAMES
+
+CONTEXT = 20  # beyond the rows that kernels for decoding take
+VARIANTS = dict.fromkeys(NAMES, "26B-A4B") | {"gate": "E2B"}
+# Of each kernel: its file, and what stands in place of what.
+FAULTS = {
+    "norms": ("norms", "float(norm1[i])", "1.0f"),
+    "heads": ("heads", "a * c - b * s", "a * c + b * s"),
+    "router": ("router", "share / sum", "share"),
+    "experts": ("experts_down", "share * float(x[", "float(x["),
+    "gate": ("gate", "active * float(factor[at])", "active"),
+    "attention": ("attention", "score[t] = dot", "score[t] = 0.5f * dot"),
+    "prefill": ("prefill", "visible ? line[c]", "visible ? 0.5f * line[c]"),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_right_kernel_is_near_its_twin(cpu: Cpu, name: str) -> None:
+    model = tiny.build_packed(VARIANTS[name], 7)
+    assert farthest(model, name, CONTEXT, cpu().metal_kernel) < 1e-4
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_wrong_kernel_is_far(
+    cpu: Cpu, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny.build_packed(VARIANTS[name], 7)
+    with mutated(monkeypatch, *FAULTS[name]):
+        assert farthest(model, name, CONTEXT, cpu().metal_kernel) > WITHIN
+
+
+def test_values_that_are_not_finite(cpu: Cpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny.build_packed("E2B", 7)
+    with mutated(monkeypatch, "gate", "active * float(factor[at])", "NAN"):
+        far = farthest(model, "gate", CONTEXT, cpu().metal_kernel)
+    assert math.isnan(far)
+
+
+def test_a_kernel_that_the_model_does_not_use_is_not_near(cpu: Cpu) -> None:
+    model = tiny.build_packed("31B", 7)
+    assert math.isnan(farthest(model, "router", CONTEXT, cpu().metal_kernel))
