@@ -3,9 +3,9 @@
 Every kernel is measured alone against none, in turns (see bench.py), with the model at
 hand. One is used whose rounds are all faster than all of those without it, at reading
 a prompt or at decoding, and slower at neither, and whose results are those of MLX's own
-operations. The answer depends on the chip, the
-versions of MLX and of this project, and the shapes and packing of the weights, and is
-kept for each of these. It holds for the whole process: the last model settled decides.
+operations. The answer depends on the chip, the versions of MLX and of this project, and
+the shapes and packing of the weights; one is kept for each chip and model, of the
+versions measured last. It holds for the whole process: the last model settled decides.
 """
 
 import hashlib
