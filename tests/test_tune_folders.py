@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
+import mlx.core as mx
 import pytest
 
 from mlx_gemma4.cli.loading import name_for, saved_name
@@ -11,6 +13,7 @@ from mlx_gemma4.cli.render import Screen
 from mlx_gemma4.tune import folders
 from mlx_gemma4.tune.errors import AdapterError
 from mlx_gemma4.tune.folders import check_folder, make_folder
+from mlx_gemma4.tune.formats import save_tensors
 from mlx_gemma4.tune.runs import Run
 
 
@@ -40,6 +43,24 @@ def test_what_cannot_be_made_is_refused(tmp_path: Path):
         make_folder(tmp_path / ("x" * 300))
     make_folder(tmp_path / "a" / "b")
     assert (tmp_path / "a" / "b").is_dir()
+
+
+def test_a_full_disk_leaves_nothing_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    save_tensors(tmp_path / "a.safetensors", {"x": mx.array([1.0])}, {})
+    before = (tmp_path / "a.safetensors").read_bytes()
+
+    def full(file: str, *_: object) -> None:
+        Path(file).write_bytes(b"half")
+        raise RuntimeError("[write] Unable to write 9 bytes to file.")
+
+    monkeypatch.setattr(mx, "save_safetensors", full)
+    words = rf"{re.escape(str(tmp_path))} cannot be written \(.*9 bytes to file\): make"
+    with pytest.raises(AdapterError, match=words):
+        save_tensors(tmp_path / "a.safetensors", {"x": mx.array([2.0])}, {})
+    assert os.listdir(tmp_path) == ["a.safetensors"]
+    assert (tmp_path / "a.safetensors").read_bytes() == before
 
 
 def test_a_new_run_has_a_log_of_its_own(tmp_path: Path):

@@ -1,7 +1,10 @@
-"""Folders that results go into: whether they can be had, and making them."""
+"""Folders that results go into: whether they can be had, made and filled."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+
+import mlx.core as mx
 
 from .errors import AdapterError
 
@@ -25,3 +28,21 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise AdapterError(f"{folder} cannot be made: {error.strerror}.") from None
+
+
+def write_tensors(
+    file: Path, tensors: Mapping[str, mx.array], metadata: Mapping[str, str]
+) -> None:
+    """Write a safetensors file, or nothing: what a full disk took is removed again.
+
+    Raises AdapterError that names the folder; MLX says only how many bytes it had.
+    """
+    try:
+        mx.save_safetensors(str(file), dict(tensors), dict(metadata))
+    except RuntimeError as error:
+        file.unlink(missing_ok=True)
+        reason = str(error).rstrip(".")
+        raise AdapterError(
+            f"{file.parent} cannot be written ({reason}): make room on its disk, or "
+            "name another folder."
+        ) from None

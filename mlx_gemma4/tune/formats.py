@@ -18,7 +18,7 @@ from ..state import save_text
 from ..weights import Place, place
 from .adapters import Adapter
 from .errors import AdapterError
-from .folders import make_folder
+from .folders import make_folder, write_tensors
 from .peft import PEFT_WEIGHTS, read_peft
 from .targets import inside_layer
 from .tensors import adapter_of, full_adapter_of
@@ -161,5 +161,5 @@ def save_tensors(
 ) -> None:
     """Write a file in one go: whoever reads it sees the old one or the new one."""
     work = file.with_name(f".{file.name}.part.safetensors")
-    mx.save_safetensors(str(work), dict(tensors), dict(metadata))
+    write_tensors(work, tensors, metadata)
     os.replace(work, file)

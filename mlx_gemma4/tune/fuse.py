@@ -19,7 +19,7 @@ from ..model import Gemma4
 from ..text.moe import ExpertLinear, QuantizedExpertLinear
 from .adapters import Adapter
 from .errors import AdapterError
-from .folders import check_folder, make_folder
+from .folders import check_folder, make_folder, write_tensors
 from .lora import Adapted, plain_weight
 
 FORMS = ("bf16", "8bit")
@@ -145,12 +145,12 @@ def _write_weights(model: Gemma4, out: Path) -> None:
         packed = f"{name.rpartition('.')[0]}.scales" in named
         shards[-1][_hub_name(name, text_only, packed)] = tensor
     if len(shards) == 1:
-        mx.save_safetensors(str(out / "model.safetensors"), shards[0], {"format": "pt"})
+        write_tensors(out / "model.safetensors", shards[0], {"format": "pt"})
         return
     places: dict[str, str] = {}
     for number, shard in enumerate(shards, start=1):
         file = f"model-{number:05}-of-{len(shards):05}.safetensors"
-        mx.save_safetensors(str(out / file), shard, {"format": "pt"})
+        write_tensors(out / file, shard, {"format": "pt"})
         places |= dict.fromkeys(shard, file)
     total = sum(tensor.nbytes for shard in shards for tensor in shard.values())
     index = {"metadata": {"total_size": total}, "weight_map": places}

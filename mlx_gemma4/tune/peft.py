@@ -12,7 +12,7 @@ from ..model import Gemma4
 from ..weights import place
 from .adapters import Adapter
 from .errors import AdapterError
-from .folders import make_folder
+from .folders import make_folder, write_tensors
 from .lora import LoRAExperts
 
 PEFT_WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -93,7 +93,7 @@ def write_peft(folder: Path, model: Gemma4, adapter: Adapter, base: str) -> None
         tensors[f"{PREFIX}{hub}.lora_B.weight"] = mx.contiguous(layer.lora_b.T)
         if "m" in layer:
             tensors[f"{PREFIX}{hub}.lora_magnitude_vector"] = layer["m"]
-    mx.save_safetensors(str(folder / PEFT_WEIGHTS), tensors, {"format": "pt"})
+    write_tensors(folder / PEFT_WEIGHTS, tensors, {"format": "pt"})
     ranks = {path: layer.lora_a.shape[1] for path, layer in adapter.layers.items()}
     names = {path: _pattern(path, text_only) for path in ranks}
     own = {names[path]: r for path, r in ranks.items() if r != adapter.rank}
