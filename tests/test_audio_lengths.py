@@ -64,10 +64,12 @@ def test_what_follows_the_sound_is_no_sound(tmp_path):
     """An odd number of bytes, a byte to even it, and a chunk with a title."""
     data = bytearray(written(tmp_path / "a.wav", 601, subtype="PCM_U8"))
     title = b"LIST" + struct.pack("<I", 4) + b"INFO"
+    odd = b"note" + struct.pack("<I", 3) + b"abc\0"
     whole = bytes(data[: 44 + 601]) + b"\0" + title
     assert promised(whole, 601) == 601
     assert promised(title_first(whole, title), 601) == 601
     assert promised(title_first(whole, title)[: 44 + 12 + 300], 300) == 601
+    assert promised(title_first(whole, odd)[: 44 + 12 + 300], 300) == 601
 
 
 def title_first(whole: bytes, title: bytes) -> bytes:

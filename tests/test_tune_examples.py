@@ -13,7 +13,7 @@ from mlx_gemma4.chat import ChatTemplate
 from mlx_gemma4.config import Config
 from mlx_gemma4.errors import DataError
 from mlx_gemma4.processor import Processor
-from mlx_gemma4.tune.examples import Encoder, passages
+from mlx_gemma4.tune.examples import Encoder, passages, repeated
 from mlx_gemma4.tune.records import Record, record_from
 
 ASK = {"role": "user", "content": "Capital of France?"}
@@ -181,5 +181,10 @@ def test_media_are_read_and_not_learned(tmp_path: Path):
     assert media and len(media.images) == 1
     texts = passages(example, processor)
     assert [text for text, mark in texts if mark] == ["Red.<turn|>"]
+    Image.new("RGB", (48, 48), "blue").save(tmp_path / "blue.png")
+    other = record_from(values | {"images": ["blue.png"]}, "b.jsonl:1", tmp_path)
+    (unlike,) = encoder.encode([other]).examples
+    assert unlike.tokens == example.tokens
+    assert repeated([example], [unlike]) == 0 < repeated([unlike, example], [example])
     soft = example.tokens.count(processor.config.image_token_id or -1)
     assert (f"<|image|>×{soft}", False) in texts and soft > 1

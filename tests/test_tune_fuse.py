@@ -40,16 +40,22 @@ def test_fused(tmp_path: Path, variant: str, form: str, gap: float):
     assert (tmp_path / "out" / "tokenizer.json").is_file()
 
 
-@pytest.mark.parametrize("on", ["the same", "another"])
+@pytest.mark.parametrize("on", ["the same", "another", "one of other maps"])
 def test_an_adapter_that_is_on_is_fused_once(tmp_path: Path, on: str):
     tiny.write_checkpoint(tmp_path / "model", "E2B", tokenizer=True)
     model = load_model(tmp_path / "model")
     adapter = filled(model)
-    expected = {path: layer.merged() for path, layer in adapter.layers.items()}
-    put_on(model, adapter if on == "the same" else filled(model, seed=2))
+    plain = {path: layer.linear.weight for path, layer in adapter.layers.items()}
+    if on == "one of other maps":
+        others = filled(model, "lora", "mlp", seed=2)
+        adapter = filled(model, "lora", "attention")
+    else:
+        others = adapter if on == "the same" else filled(model, seed=2)
+    put_on(model, others)
     fuse(model, adapter, tmp_path / "model", tmp_path / "out", "bf16")
     fused = dict(load_model(tmp_path / "out").named_modules())
-    for path, weight in expected.items():
+    expected = {path: layer.merged() for path, layer in adapter.layers.items()}
+    for path, weight in (plain | expected).items():
         assert mx.array_equal(fused[path].weight, weight.astype(mx.bfloat16)), path
 
 
