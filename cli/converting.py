@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from .errors import UsageError
+from .errors import UsageError, unread
 from .render import Screen, size
 from .transfer import Bar
 
@@ -59,7 +59,8 @@ class Job:
         from mlx_gemma4.convert.output import check_download
 
         plan, folder = any_plan(self.source, self.wishes)
-        show_plan(plan, self.source, self.screen)
+        with unread():
+            show_plan(plan, self.source, self.screen)
         self._check_out()
         if refine is not None and plan.qat:
             raise UsageError(

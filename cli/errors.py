@@ -119,6 +119,16 @@ def flush_stdout() -> None:
 
 
 @contextmanager
+def unread() -> Iterator[None]:
+    """Around what is printed before work whose result is a folder: the work goes on
+    even if nobody reads it."""
+    try:
+        yield
+    except BrokenPipeError:
+        discard_stdout()
+
+
+@contextmanager
 def reported(as_json: bool) -> Iterator[None]:
     """Runs a command's body; any error ends it with a line and an exit code."""
     try:

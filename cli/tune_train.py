@@ -16,7 +16,7 @@ from mlx_gemma4.tune.samples import samples
 from mlx_gemma4.tune.settings import Rhythm, Settings
 from mlx_gemma4.tune.trainer import Step, Trainer, Validation
 
-from .errors import UsageError
+from .errors import UsageError, unread
 from .loading import open_model, saved_name
 from .progress import clock
 from .render import Screen
@@ -119,7 +119,8 @@ class Job:
         screen.passing("Timing one batch …")
         seconds = trainer.trial() * settings.accumulate * settings.steps
         screen.passed()
-        self._tell_plan(plan, seconds)
+        with unread():
+            self._tell_plan(plan, seconds)
         if not wishes.dry_run:
             self._train(trainer)
 

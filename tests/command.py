@@ -48,6 +48,15 @@ class Runner:
         finally:
             signal.signal(signal.SIGINT, before)
 
+    def unread(self, *arguments: str) -> int:
+        """The exit code where nobody reads stdout any more."""
+        reader, writer = os.pipe()
+        os.close(reader)
+        process = self.start(*arguments, stdout=writer)
+        os.close(writer)
+        process.communicate(timeout=120)
+        return process.returncode
+
     def __call__(
         self, *arguments: str, stdin: str | bytes | None = None
     ) -> subprocess.CompletedProcess[str]:

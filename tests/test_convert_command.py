@@ -81,6 +81,11 @@ def test_check_compares_with_the_source(gemma4: Runner, source: Path) -> None:
     assert f"{fidelity['kl_mean']:.4f}" in card or "KL" in card
 
 
+def test_the_plan_need_not_be_read(gemma4: Runner, source: Path) -> None:
+    assert gemma4.unread("convert", str(source), "out") == 0
+    assert (gemma4.folder / "out" / "conversion.json").is_file()
+
+
 def test_what_another_converter_made_is_checked(gemma4: Runner, source: Path) -> None:
     gemma4("convert", str(source), "out")
     (gemma4.folder / "out" / "conversion.json").unlink()
