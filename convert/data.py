@@ -21,7 +21,7 @@ def read_data(path: Path, model: Path) -> list[list[int]]:
 
     Raises DataError that names the line.
     """
-    text = read_text(path.expanduser()).replace("\r\n", "\n")
+    text = read_text(path.expanduser())
     tokenizer = Tokenizer(model)
     if path.suffix == ".jsonl":
         documents = _json_lines(path, text, model, tokenizer)

@@ -7,9 +7,12 @@ from .errors import DataError
 
 
 def read_text(path: Path) -> str:
-    """The text of a file as it stands, without a byte-order mark. Raises DataError."""
+    """The text of a file, without a byte-order mark, lines ending in "\\n" alone.
+
+    Raises DataError.
+    """
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        return path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError as error:

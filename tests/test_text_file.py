@@ -8,10 +8,10 @@ from mlx_gemma4.errors import DataError
 from mlx_gemma4.text_file import numbered_lines, read_text
 
 
-def test_the_mark_is_left_out_and_nothing_else(tmp_path: Path):
+def test_the_mark_and_returns_are_left_out_and_nothing_else(tmp_path: Path):
     file = tmp_path / "a.txt"
     file.write_bytes(b"\xef\xbb\xbfone\r\n\xe2\x80\xa8two ")
-    assert read_text(file) == "one\r\n\u2028two "
+    assert read_text(file) == "one\n\u2028two "
 
 
 def test_lines_end_at_newlines_alone():
