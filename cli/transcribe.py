@@ -1,8 +1,7 @@
 """`gemma4 transcribe`: recordings of any length to text, subtitles or JSON."""
 
-import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -11,6 +10,7 @@ import typer
 from mlx_gemma4.errors import MediaError
 
 from . import options
+from .delivery import Delivery
 from .errors import (
     INPUT,
     InputError,
@@ -29,7 +29,7 @@ from .loading import choose_kernels, open_model, warnings_noted
 from .progress import Progress
 from .render import Screen
 from .senses import require_sense
-from .transcript import WRITERS, Transcript
+from .transcript import Transcript
 
 if TYPE_CHECKING:
     from mlx_gemma4 import Gemma4, Processor
@@ -87,15 +87,16 @@ def transcribe(
     reported, the others are still transcribed, and the exit code is 5.
     """
     with reported(as_json):
+        screen = Screen(as_json=as_json)
+        form = form or ("json" if as_json and output is None else "txt")
         job = Job(
             sources=sources(audio or [], mic),
-            form=form or ("json" if as_json and output is None else "txt"),
             language=language_name(language, "--language"),
             translate=language_name(translate, "--translate"),
-            output=output,
-            screen=Screen(as_json=as_json),
+            delivery=Delivery(form, output, screen),
+            screen=screen,
         )
-        job.check()
+        job.delivery.check(job.sources)
         with warnings_noted(job.screen):
             code = job.run(model, adapter)
     if code:
@@ -131,43 +132,10 @@ class Job:
     """Some recordings and what is wanted of them."""
 
     sources: list[str]
-    form: str
     language: str | None
     translate: str | None
-    output: Path | None
+    delivery: Delivery
     screen: Screen
-    targets: dict[str, Path] = field(default_factory=dict)
-
-    def check(self) -> None:
-        """Finds what cannot work. Raises UsageError or InputError."""
-        as_json = self.screen.as_json
-        if self.output is None:
-            if as_json and self.form != "json":
-                raise UsageError(
-                    f"--json prints JSON; for {self.form} files as well add -o DIR."
-                )
-            if len(self.sources) > 1 and self.form in ("srt", "vtt"):
-                raise UsageError(
-                    f"Several recordings as {self.form} need a folder: add -o DIR."
-                )
-            return
-        for source in self.sources:
-            stem = "stdin" if source == STDIN else Path(source).stem
-            target = self.output / f"{stem}.{self.form}"
-            for other, taken in self.targets.items():
-                if taken == target:
-                    raise UsageError(
-                        f"{other} and {source} would both be written to {target}."
-                    )
-            self.targets[source] = target
-        try:
-            self.output.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"Cannot write to {self.output}: {error.strerror}.") from (
-                None
-            )
-        if not os.access(self.output, os.W_OK):  # now, not after an hour of work
-            raise InputError(f"Cannot write to {self.output}: Permission denied.")
 
     def run(self, model_name: str | None, adapter: Path | None = None) -> int:
         """Transcribes everything; the exit code of the first failure, or 0."""
@@ -215,7 +183,7 @@ class Job:
         label = Path(source).name
         if len(self.sources) > 1:
             label = f"{number + 1}/{len(self.sources)} {label}"
-            if self.streams:
+            if self.delivery.streams:
                 self.print_line(f"{source}:" if first else f"\n{source}:")
         started = time.perf_counter()
         bar = Progress(self.screen, label, transcript.duration)
@@ -229,10 +197,14 @@ class Job:
                 progress=bar.update,
             ):
                 transcript.segments.append(segment)
-                if self.streams and transcript.shown(segment):
+                if self.delivery.streams and transcript.shown(segment):
                     bar.hide()
                     self.print_line(transcript.shown(segment))
                     bar.show()
+        except KeyboardInterrupt:
+            bar.hide()
+            self.delivery.keep_part(transcript)
+            raise
         finally:
             bar.hide()
         seconds = time.perf_counter() - started
@@ -240,12 +212,7 @@ class Job:
             "seconds": round(seconds, 3),
             "times_real_time": round(transcript.duration / seconds, 2),
         }
-        self.deliver(transcript)
-
-    @property
-    def streams(self) -> bool:
-        """Whether text goes to stdout as soon as it is there."""
-        return self.form == "txt" and self.output is None
+        self.delivery.deliver(transcript)
 
     def opened(self, source: str) -> Any:
         """What `read_audio` takes."""
@@ -270,19 +237,3 @@ class Job:
 
     def print_line(self, text: str) -> None:
         self.screen.answer(f"{text}\n")
-
-    def deliver(self, transcript: Transcript) -> None:
-        """Writes or prints a finished transcript."""
-        if not transcript.segments:
-            self.screen.note(f"{transcript.file}: nothing was said.")
-        target = self.targets.get(transcript.file)
-        if target is not None:
-            try:
-                target.write_text(WRITERS[self.form](transcript), encoding="utf-8")
-            except OSError as error:
-                raise InputError(f"Cannot write {target}: {error.strerror}.") from None
-            self.screen.note(f"Wrote {target}.")
-        if self.screen.as_json or (self.form == "json" and target is None):
-            self.screen.json(transcript.as_object())
-        elif target is None and not self.streams:
-            self.screen.answer(WRITERS[self.form](transcript))

@@ -22,6 +22,7 @@ class Listener:
         self.asked: list[dict[str, Any]] = []
         self.translate = False
         self.finish_reason = "stop"
+        self.patience: int | None = None  # pieces until Ctrl-C
 
     def talk(self, path: Path, seconds: float, seed: int = 0) -> Talk:
         talk = Talk(seconds, self.gap, 1e-3, seed)
@@ -34,6 +35,8 @@ class Listener:
         return random.uniform(0.05, 0.6)
 
     def generate(self, model, processor, messages, **options: Any) -> SimpleNamespace:
+        if self.patience == len(self.asked):
+            raise KeyboardInterrupt
         (message,) = messages
         text, audio = message["content"]
         samples, rate = audio["audio"]

@@ -53,6 +53,31 @@ def test_json(listener, option):
     assert value["stats"]["seconds"] > 0
 
 
+@pytest.mark.parametrize("form", ["srt", "vtt", "json"])
+@pytest.mark.parametrize("folder", [(), ("-o", "texts")])
+def test_ctrl_c_keeps_what_was_heard(listener, form, folder):
+    talk = listener.talk(Path("talk.wav"), 100)
+    listener.patience = 2
+    result = run("talk.wav", "--format", form, *folder)
+    assert result.exit_code == 130
+    found, told = result.stdout, r"Printed 0:\d\d of 1:40\."
+    if folder:
+        (file,) = Path("texts").iterdir()
+        assert file.name == f"talk.partial.{form}"
+        found, told = file.read_text(), rf"Wrote 0:\d\d of 1:40 to {file}\."
+    assert re.search(told, result.stderr)
+    words = talk.text.split()
+    assert words[0] in found and words[-1] not in found
+
+
+def test_ctrl_c_before_anything_was_heard(listener):
+    listener.talk(Path("talk.wav"), 100)
+    listener.patience = 0
+    result = run("talk.wav", "--format", "srt", "-o", "texts")
+    assert result.exit_code == 130
+    assert not list(Path("texts").iterdir())
+
+
 def test_several_recordings_are_told_apart(listener):
     first = listener.talk(Path("a.wav"), 5, seed=1)
     second = listener.talk(Path("b.wav"), 5, seed=2)
