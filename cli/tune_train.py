@@ -157,7 +157,7 @@ class Job:
         run = Run(out, mark, {"model": base})
         if self.wishes.resume:
             trainer.resume(run.load())
-            run.forget_after(trainer.state.step)
+            run.forget_after(trainer.state.step, trainer.done)
             self.screen.note(f"Going on after step {trainer.state.step}.")
         else:
             run.begin()

@@ -75,13 +75,24 @@ def test_a_new_run_has_a_log_of_its_own(tmp_path: Path):
     assert json.loads(kept)["loss"] == 9.0
 
 
-@pytest.mark.parametrize(("step", "left"), [(0, []), (1, [0, 1])])
-def test_what_is_done_again_is_logged_once(tmp_path: Path, step: int, left: list[int]):
+@pytest.mark.parametrize(
+    ("step", "done", "left"),
+    [
+        (0, False, []),
+        (1, False, ["validation 0", "step 1"]),
+        (2, False, ["validation 0", "step 1", "step 2", "validation 2"]),
+        (2, True, ["validation 0", "step 1", "step 2"]),  # it is validated again
+    ],
+)
+def test_what_is_done_again_is_logged_once(
+    tmp_path: Path, step: int, done: bool, left: list[str]
+):
     run = Run(tmp_path, "", {})
-    for number in (0, 1, 2):
-        run.log({"kind": "step" if number else "validation", "step": number})
-    run.forget_after(step)
-    assert [line["step"] for line in run.lines()] == left
+    for entry in ("validation 0", "step 1", "step 2", "validation 2", "step 3"):
+        kind, number = entry.split()
+        run.log({"kind": kind, "step": int(number)})
+    run.forget_after(step, done)
+    assert [f"{line['kind']} {line['step']}" for line in run.lines()] == left
 
 
 def test_a_folder_of_a_model_is_named_in_full(

@@ -24,7 +24,7 @@ from mlx_gemma4.tune.optimizer import State
 from mlx_gemma4.tune.records import Record
 from mlx_gemma4.tune.runs import Run, fingerprint
 from mlx_gemma4.tune.settings import Rhythm, Settings
-from mlx_gemma4.tune.trainer import Step, Trainer
+from mlx_gemma4.tune.trainer import Step, Trainer, Validation
 
 STEPS = 9
 FILES = ("adapters.safetensors", "resume.safetensors")
@@ -152,6 +152,19 @@ def wait_for_step(process: subprocess.Popen[bytes], out: Path, step: int) -> Non
         assert process.poll() is None, process.communicate()[1].decode()
         assert time.monotonic() < deadline
         time.sleep(0.005)
+
+
+def test_a_run_stopped_in_its_last_validation_is_validated(
+    make: Callable[..., Trainer],
+):
+    trainer = make("lora")
+    trainer.validation = EXAMPLES[:2]
+    rhythm = Rhythm(validate=4)
+    found = [(type(event), event.step) for event in trainer.run(rhythm)]
+    validated = [step for kind, step in found if kind is Validation]
+    assert validated == [0, 4, 8, STEPS]
+    (again,) = trainer.run(rhythm)
+    assert isinstance(again, Validation) and again.step == STEPS
 
 
 def test_stopped_by_signals(gemma4: Runner, folder: Path, tmp_path: Path):

@@ -145,11 +145,15 @@ class Run:
                 except ValueError:
                     continue
 
-    def forget_after(self, step: int) -> None:
+    def forget_after(self, step: int, done: bool = False) -> None:
         """Drop lines of what a resumed run will do again: from step 0 on, everything,
-        the validation of the model alone included."""
-        lines = self.lines() if step else ()
-        kept = [json.dumps(line) for line in lines if line["step"] <= step]
+        the validation of the model alone included; of one that is done the last."""
+        again = ("validation", step) if done else None
+        kept = [
+            json.dumps(line)
+            for line in (self.lines() if step else ())
+            if line["step"] <= step and (line["kind"], line["step"]) != again
+        ]
         text = "".join(f"{line}\n" for line in kept)
         save_text(self.folder / LOG, text)
 

@@ -92,11 +92,17 @@ class Trainer:
         """
         if self.validation and self.state.step == 0:
             yield self.validate()
-        while self.state.step < self.settings.steps:
+        every = rhythm.validate if self.validation else 0
+        while not self.done:
             yield self.one_step()
-            every, done = rhythm.validate, self.state.step == self.settings.steps
-            if self.validation and every and (done or self.state.step % every == 0):
+            if every and not self.done and self.state.step % every == 0:
                 yield self.validate()
+        if every:  # also of a run that was stopped in it
+            yield self.validate()
+
+    @property
+    def done(self) -> bool:
+        return self.state.step >= self.settings.steps
 
     def validate(self) -> Validation:
         """Score the validation examples with the adapter as it is."""
