@@ -75,7 +75,7 @@ def bench(
 
     Ranges are the least and the most of all rounds. Where two overlap, or of fewer than
     three rounds, nothing is said about which is faster. Where GEMMA4_KERNELS=auto, the
-    kernels that are faster are remembered, and used from then on.
+    kernels that are faster, and right, are remembered, and used from then on.
     """
     with reported(as_json):
         contexts = None if context is None else parse_contexts(context)

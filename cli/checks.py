@@ -22,13 +22,16 @@ def run_check(
     from mlx_gemma4.hub import resolve
 
     folder = resolve(folder)
-    total = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+    read = [file for file in folder.iterdir() if file.is_file()]
+    if not (folder / RECORD).is_file():
+        read = [file for file in read if file.suffix == ".safetensors"]
+    total = sum(file.stat().st_size for file in read)
     with Bar("Checking", total, quiet=screen.as_json) as bar:
         found = check.verify(folder, bar.advance)
     if not found.files:
         screen.note(
-            f"Warning: {folder} has no {RECORD}: `gemma4 convert` did not make it, and "
-            "its checksums are not known."
+            f"Warning: {folder} has no {RECORD}, which `gemma4 convert` writes: its "
+            "checksums are not known."
         )
     if not screen.as_json:
         print(f"{folder}: {verified_line(found)}")

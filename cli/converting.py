@@ -32,10 +32,11 @@ def any_plan(source: str, wishes: "Wishes") -> tuple["Plan", Path | None]:
 def show_plan(plan: "Plan", name: str, screen: Screen) -> None:
     from . import plans
 
-    if screen.as_json:
-        screen.json({"plan": plans.as_json(plan, name)})
-    else:
-        print(plans.table(plan, name), flush=True)
+    with unread():
+        if screen.as_json:
+            screen.json({"plan": plans.as_json(plan, name)})
+        else:
+            print(plans.table(plan, name), flush=True)
     for warning in plan.warnings:
         screen.note(f"Warning: {warning}")
 
@@ -59,8 +60,7 @@ class Job:
         from mlx_gemma4.convert.output import check_download
 
         plan, folder = any_plan(self.source, self.wishes)
-        with unread():
-            show_plan(plan, self.source, self.screen)
+        show_plan(plan, self.source, self.screen)
         self._check_out()
         if refine is not None and plan.qat:
             raise UsageError(

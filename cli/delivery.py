@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mlx_gemma4.state import save_text
 
-from .errors import InputError, UsageError
+from .errors import InputError, UsageError, unread
 from .files import STDIN
 from .progress import clock
 from .render import Screen
@@ -66,23 +66,36 @@ class Delivery:
         if target is not None:
             self.write(transcript, target)
             self.screen.note(f"Wrote {target}.")
-        if self.screen.as_json or target is None:
+        if target is None:
             self.print(transcript)
+        elif self.screen.as_json:
+            with unread():
+                self.print(transcript)
 
     def keep_part(self, transcript: Transcript) -> None:
-        """What was heard until Ctrl-C, under a name that is not that of the whole."""
+        """What was heard until Ctrl-C, under a name that is not that of the whole.
+
+        Raises nothing: where it cannot be written, Ctrl-C still ends the command.
+        """
         if self.streams or not transcript.segments:
             return
         heard, whole = transcript.segments[-1].end, transcript.duration
         part = f"{clock(heard)} of {clock(whole)}"
         target = self.targets.get(transcript.file)
         if target is None:
-            self.print(transcript)
+            with unread():
+                self.print(transcript)
             self.screen.note(f"Printed {part}.")
-        else:
-            target = target.with_stem(f"{target.stem}.partial")
+            return
+        target = target.with_stem(f"{target.stem}.partial")
+        if target in self.targets.values():
+            self.screen.note(f"{target} is another recording's: {part} is not kept.")
+            return
+        try:
             self.write(transcript, target)
             self.screen.note(f"Wrote {part} to {target}.")
+        except InputError as error:
+            self.screen.note(str(error))
 
     def write(self, transcript: Transcript, target: Path) -> None:
         try:

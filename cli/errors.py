@@ -120,8 +120,8 @@ def flush_stdout() -> None:
 
 @contextmanager
 def unread() -> Iterator[None]:
-    """Around what is printed before work whose result is a folder: the work goes on
-    even if nobody reads it."""
+    """Around what is printed beside the result, which is a folder or an exit code: what
+    the command does goes on even if nobody reads it."""
     try:
         yield
     except BrokenPipeError:

@@ -48,7 +48,7 @@ def read_piped_text() -> str:
             f"{REMEDIES[mark.kind]}"
         )
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise InputError(
             f"Standard input is not UTF-8 text (byte {error.start}). "
@@ -68,7 +68,7 @@ def whole_prompt(prompt: str | None, piped: str) -> str:
 def read_tools(path: Path) -> list[dict[str, Any]]:
     """Tool declarations: a JSON list of functions, wrapped as OpenAI's or bare."""
     try:
-        tools = json.loads(path.read_text(encoding="utf-8"))
+        tools = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from None
     except (ValueError, RecursionError) as error:

@@ -157,7 +157,8 @@ class Job:
         run = Run(out, mark, {"model": base})
         if self.wishes.resume:
             trainer.resume(run.load())
-            run.forget_after(trainer.state.step, trainer.done)
+            again = trainer.done and trainer.validation and self.wishes.rhythm.validate
+            run.forget_after(trainer.state.step, bool(again))
             self.screen.note(f"Going on after step {trainer.state.step}.")
         else:
             run.begin()

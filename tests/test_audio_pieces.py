@@ -167,3 +167,16 @@ def test_segments_come_as_soon_as_they_are_settled():
 
     segments = merge(heard())
     assert next(segments).text == "text 0" and asked == [0, 1]
+
+
+def test_what_was_heard_comes_before_an_interruption():
+    piece = Piece(0, 5, np.zeros(0, np.float32))
+
+    def interrupted():
+        yield piece, "one", ""
+        raise KeyboardInterrupt
+
+    segments = merge(interrupted())
+    assert next(segments).text == "one"
+    with pytest.raises(KeyboardInterrupt):
+        next(segments)

@@ -70,7 +70,7 @@ class Machine:
     def __init__(self, seconds: dict[str, Seconds]):
         self.seconds = seconds
         self.runs = 0
-        self.wrong = 0.0
+        self.wrong: float | None = 0.0
         self.notes: list[str] = []
 
     def __call__(self, prompt: list[int], decode: int) -> Sample:
@@ -149,17 +149,35 @@ def test_a_kernel_that_fails_is_left_out(
     assert f"{only(FIRST)} fails here and is left out" in machine.notes[1]
 
 
-@pytest.mark.parametrize("wrong", [0.5, math.nan])
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (0.5, "left out: its results are wrong"),
+        (math.nan, "are not finite"),
+        (None, ""),
+    ],
+)
 def test_a_kernel_that_is_faster_and_wrong_is_left_out(
-    machine: Machine, wrong: float
+    machine: Machine, wrong: float | None, told: str
 ) -> None:
     machine.wrong = wrong
     assert machine.settle(tiny.build("untied")) == []
-    assert f"{only(SECOND)} is left out: its results are wrong" in machine.notes[1]
+    assert told in machine.notes[1]
     base = series("kernels off", PLAIN)
     found = {5: [base, series(only(FIRST), (1.0, 1.0))]}
     auto.learn(tiny.build("untied"), found, 3, machine.notes.append)
     assert machine.settle(tiny.build("untied")) == []
+
+
+def test_a_kernel_that_fails_when_compared_is_left_out(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*arguments: object) -> float:
+        raise RuntimeError("too many threads")
+
+    monkeypatch.setattr(auto, "farthest", failing)
+    assert machine.settle(tiny.build("untied")) == []
+    assert "fails here and is left out: too many threads" in machine.notes[1]
 
 
 def test_using_wins_over_what_was_measured(machine: Machine) -> None:

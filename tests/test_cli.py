@@ -132,7 +132,8 @@ def test_tool_calls_are_printed_not_run(gemma4):
         "description": "Weather in a city",
         "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
     }
-    (gemma4.folder / "tools.json").write_text(json.dumps([tool]))
+    text = json.dumps([tool])
+    (gemma4.folder / "tools.json").write_text(text, encoding="utf-8-sig")  # with a mark
     ask = ("chat", "-m", "demo", "What is the weather in Rome?", *GREEDY)
     run = gemma4(*ask, "--tools", "tools.json")
     assert run.returncode == 0, run.stderr

@@ -21,6 +21,14 @@ def test_piped_text_goes_before_the_prompt(gemma4):
     assert piped["text"] == whole["text"]
 
 
+def test_line_ends_of_windows_are_line_ends(gemma4):
+    ask = ("chat", "-m", "demo", *GREEDY, "--json")
+    texts = ("one\ntwo", "one\r\ntwo")
+    answers = [json.loads(gemma4(*ask, stdin=text).stdout) for text in texts]
+    assert answers[0]["usage"] == answers[1]["usage"]
+    assert answers[0]["text"] == answers[1]["text"]
+
+
 @pytest.mark.parametrize("prompt", [(), ("-",)])
 def test_piped_text_alone_is_the_prompt(gemma4, prompt):
     run = gemma4("chat", "-m", "demo", *GREEDY, *prompt, stdin=QUESTION + "\n")

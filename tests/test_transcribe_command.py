@@ -14,7 +14,7 @@ from listening import run
 from sounds import RATE
 
 from mlx_gemma4.audio.transcribe import split_translation, transcription_prompt
-from mlx_gemma4.cli import loading
+from mlx_gemma4.cli import delivery, loading
 
 
 def test_text_of_a_long_recording(listener):
@@ -68,6 +68,44 @@ def test_ctrl_c_keeps_what_was_heard(listener, form, folder):
     assert re.search(told, result.stderr)
     words = talk.text.split()
     assert words[0] in found and words[-1] not in found
+
+
+def test_ctrl_c_keeps_the_piece_before_it(listener):
+    """It waits for the next one, with which it may share words."""
+    talk = listener.talk(Path("talk.wav"), 55)
+    listener.patience = 1
+    assert run("talk.wav", "--format", "srt", "-o", "texts").exit_code == 130
+    assert talk.text.split()[0] in Path("texts", "talk.partial.srt").read_text()
+    listener.asked.clear()
+    result = run("talk.wav")
+    assert result.exit_code == 130 and talk.text.startswith(result.stdout.split()[0])
+
+
+def test_ctrl_c_ends_it_even_if_nothing_can_be_kept(listener, monkeypatch):
+    def full(file: Path, text: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(delivery, "save_text", full)
+    for number, name in enumerate(("a.wav", "b.wav")):
+        listener.talk(Path(name), 55, seed=number)
+    listener.patience = 1
+    result = run("a.wav", "b.wav", "--format", "srt", "-o", "texts")
+    assert result.exit_code == 130
+    assert "a.partial.srt: No space left on device" in result.stderr
+    assert len(listener.asked) == 1
+
+
+def test_ctrl_c_leaves_another_recordings_transcript_alone(listener):
+    for number, name in enumerate(("a.partial.wav", "a.wav")):
+        listener.talk(Path(name), 55, seed=number)
+    whole = run("a.partial.wav", "-o", "texts")
+    assert whole.exit_code == 0
+    before = Path("texts", "a.partial.txt").read_text()
+    listener.patience = 2 * len(listener.asked) + 1
+    result = run("a.partial.wav", "a.wav", "-o", "texts")
+    assert result.exit_code == 130
+    assert "a.partial.txt is another recording's" in result.stderr
+    assert Path("texts", "a.partial.txt").read_text() == before
 
 
 def test_ctrl_c_before_anything_was_heard(listener):

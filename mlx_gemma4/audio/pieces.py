@@ -153,18 +153,25 @@ def merge(transcribed: Iterable[tuple[Piece, str, str]]) -> Iterator[Segment]:
     """One segment per piece with text: `(piece, text, translation)` in order.
 
     Times never overlap. What two overlapping pieces both say appears once. A segment
-    comes out as soon as the piece after it is there.
+    comes out as soon as the piece after it is there, the last one at the end or before
+    a KeyboardInterrupt goes on its way.
     """
     last: Segment | None = None
-    for piece, text, translation in transcribed:
-        segment = Segment(piece.start, piece.end, _flat(text), _flat(translation))
-        if last is not None and piece.overlap:
-            last, segment = _joined(last, segment)
-        if last is not None and (last.text or last.translation):
-            yield last
-        last = segment
+    stopped: KeyboardInterrupt | None = None
+    try:
+        for piece, text, translation in transcribed:
+            segment = Segment(piece.start, piece.end, _flat(text), _flat(translation))
+            if last is not None and piece.overlap:
+                last, segment = _joined(last, segment)
+            if last is not None and (last.text or last.translation):
+                yield last
+            last = segment
+    except KeyboardInterrupt as error:
+        stopped = error
     if last is not None and (last.text or last.translation):
         yield last
+    if stopped is not None:
+        raise stopped
 
 
 def _flat(text: str) -> str:

@@ -15,9 +15,8 @@ LEAST_DIM, MOST_DIM = 8, 512  # of a head; MLX hands out fewer elements differen
 ALONE = 512 + MOST_ROWS  # keys for one launch: a small model's window, and a draft
 SPAN = 128  # keys for a threadgroup of the first of two launches
 MOST_SPANS = 32  # one for each lane of the second
-SIMDGROUPS = (
-    8  # in a threadgroup: every Apple GPU takes so many, whatever the registers
-)
+# In a threadgroup: every Apple GPU takes so many, whatever the registers.
+SIMDGROUPS = 8
 ENOUGH = 64  # threadgroups, from which on queries are better taken together
 WIDE = 256  # elements of a head: beyond, registers hold fewer queries and keys
 EVERYTHING = 1 << 24  # a window that hides nothing, and a whole float32

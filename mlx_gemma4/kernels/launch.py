@@ -175,7 +175,7 @@ def differentiable(
         note_differences(outputs, twin(*arrays))
         return outputs
 
-    return compared if _differences else function
+    return compared if is_comparing() else function
 
 
 @contextmanager
@@ -192,10 +192,14 @@ def comparing() -> Iterator[list[mx.array]]:
         _differences.pop()
 
 
+def is_comparing() -> bool:
+    return bool(_differences)
+
+
 def note_differences(ours: Sequence[mx.array], twins: Sequence[mx.array]) -> None:
-    """For `comparing`; does nothing otherwise."""
-    for found in _differences[-1:]:
-        found += [_difference(a, b) for a, b in zip(ours, twins, strict=True)]
+    """For `comparing`, and only then."""
+    pairs = zip(ours, twins, strict=True)
+    _differences[-1].extend(_difference(a, b) for a, b in pairs)
 
 
 def _difference(ours: mx.array, twin: mx.array) -> mx.array:

@@ -9,7 +9,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from .launch import DTYPES, MOST_ROWS, enabled, launch, note_differences
+from .launch import DTYPES, MOST_ROWS, enabled, is_comparing, launch, note_differences
 
 MOST_EXPERTS = 32 * 32  # of one bit each in every lane
 MOST_CHOSEN = 32  # one for each lane
@@ -31,14 +31,21 @@ def choose_experts(
     if not enabled("router") or not fits:
         return choose_experts_plain(scores, expert_scale, top_k)
     chosen, weights = _with_gradient(top_k)(scores, expert_scale)
-    best, _ = choose_experts_plain(scores, expert_scale, top_k)
-    # Others may be as good as the twin's, so not the numbers of experts are compared.
+    if is_comparing():
+        _compare(scores, expert_scale, chosen, weights)
+    return chosen, weights
+
+
+def _compare(
+    scores: mx.array, expert_scale: mx.array, chosen: mx.array, weights: mx.array
+) -> None:
+    """Other experts may be as good as the twin's, so it is scores that are compared."""
+    best, _ = choose_experts_plain(scores, expert_scale, chosen.shape[1])
     ours, twin = (mx.take_along_axis(scores, each, axis=-1) for each in (chosen, best))
     note_differences(
         (weights, mx.sort(ours, axis=-1)),
         (_weigh(scores, expert_scale, chosen), mx.sort(twin, axis=-1)),
     )
-    return chosen, weights
 
 
 def choose_experts_plain(

@@ -145,10 +145,13 @@ class Run:
                 except ValueError:
                     continue
 
-    def forget_after(self, step: int, done: bool = False) -> None:
+    def forget_after(self, step: int, validated: bool = False) -> None:
         """Drop lines of what a resumed run will do again: from step 0 on, everything,
-        the validation of the model alone included; of one that is done the last."""
-        again = ("validation", step) if done else None
+        the validation of the model alone included.
+
+        validated: the validation behind `step` is done again, too.
+        """
+        again = ("validation", step) if validated else None
         kept = [
             json.dumps(line)
             for line in (self.lines() if step else ())
