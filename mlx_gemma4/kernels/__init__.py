@@ -11,7 +11,6 @@ from .gate import gated
 from .heads import turn_keys, turn_queries
 from .launch import MOST_ROWS, NAMES, comparing, enabled, using
 from .norms import Norm, add_norms
-from .prefill import prefill
 from .router import choose_experts
 
 __all__ = [
@@ -28,7 +27,6 @@ __all__ = [
     "experts",
     "experts_fit",
     "gated",
-    "prefill",
     "turn_keys",
     "turn_queries",
     "using",

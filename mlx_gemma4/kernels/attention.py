@@ -1,7 +1,8 @@
-"""Attention of a few queries, straight from the cache's views of keys and values.
+"""Attention straight from the cache's views of keys and values.
 
-Few keys take one launch. More are cut into spans, each with threadgroups of its own,
-and a second launch adds up what they found.
+Of a few queries it is this kernel's, of more `prefill`'s. Few keys take one launch.
+More are cut into spans, each with threadgroups of its own, and a second launch adds up
+what they found.
 """
 
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from collections.abc import Callable
 import mlx.core as mx
 
 from .launch import DTYPES, MOST_ROWS, constants, differentiable, enabled, launch
+from .prefill import prefill, prefill_fits
 
 LEAST_DIM, MOST_DIM = 8, 512  # of a head; MLX hands out fewer elements differently
 # All of these were chosen by reckoning; nothing was measured on an Apple GPU.
@@ -34,18 +36,20 @@ def attention(
     """Causal attention with score scale 1, of queries that end where the keys end.
 
     queries: [B, H, L, D], like the result. keys, values: [B, H_kv, S, D], views or not,
-        as long as the elements of each head lie side by side.
+        as long as the elements of each head lie side by side (`prefill` has no need).
     window: positions that a query sees, itself included, or EVERYTHING; None where the
-        mask is another one, and the kernel is not for it.
-    plain: the same of queries, keys and values in plain MLX.
+        mask is another one, and no kernel is for it.
+    plain: the same of queries, keys and values in plain MLX, for what does not fit and
+        for gradients.
     """
-    if window is None or not _fits(queries, keys, values):
+    few = queries.shape[2] <= MOST_ROWS
+    fits, run = (_fits, _launch) if few else (prefill_fits, prefill)
+    if window is None or not fits(queries, keys, values):
         return plain(queries, keys, values)
-    seen = min(window, EVERYTHING)
 
     def kernel(*arrays: mx.array) -> list[mx.array]:
         queries, keys, values = arrays
-        return [_launch(queries, keys, values, seen)]
+        return [run(queries, keys, values, window)]
 
     def twin(*arrays: mx.array) -> list[mx.array]:
         return [plain(*arrays)]
@@ -98,7 +102,7 @@ def _launch(
     whole = {"out": ((B, L, H, D), queries.dtype)}
     made = launch(
         "attention",
-        inputs | {"numbers": constants(window)},
+        inputs | {"numbers": constants(min(window, EVERYTHING))},
         whole if spans == 1 else parts,
         grid=(32 * SIMDGROUPS * spans, -(-sharing // tile), B * kv_heads),
         threadgroup=(32 * SIMDGROUPS, 1, 1),

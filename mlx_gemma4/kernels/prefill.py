@@ -4,46 +4,16 @@ Keys and values are read where they lie, as views of the cache's buffers: no cop
 no array of scores or masks.
 """
 
-from collections.abc import Callable
-
 import mlx.core as mx
 
-from .launch import DTYPES, MOST_ROWS, differentiable, enabled, launch
-
-Attend = Callable[[mx.array, mx.array, mx.array], mx.array]
+from .launch import DTYPES, MOST_ROWS, enabled, launch
 
 MOST_DIM = 512
-MOST_SIMDGROUPS = 8  # in a threadgroup
 QUERY_BYTES = 1 << 14  # half of a threadgroup's memory
 
 
-def prefill(
-    queries: mx.array,
-    keys: mx.array,
-    values: mx.array,
-    window: int | None,
-    plain: Attend,
-) -> mx.array:
-    """Attention with score scale 1: queries [B, H, L, D], keys and values
-    [B, H_kv, S, D] -> [B, H, L, D], in float32 but for inputs and output.
-
-    window: of the last S keys, how many a query sees up to its own place, the last
-        query's being the last key; None if that does not describe the mask.
-    plain: the same in MLX's own operations, for what does not fit and for gradients.
-    """
-    if window is None or not _fits(queries, keys, values):
-        return plain(queries, keys, values)
-
-    def kernel(*arrays: mx.array) -> list[mx.array]:
-        return [_launch(*arrays, window=window)]
-
-    def twin(*arrays: mx.array) -> list[mx.array]:
-        return [plain(*arrays)]
-
-    return differentiable(kernel, twin)(queries, keys, values)[0]
-
-
-def _fits(queries: mx.array, keys: mx.array, values: mx.array) -> bool:
+def prefill_fits(queries: mx.array, keys: mx.array, values: mx.array) -> bool:
+    """Whether the kernel is on and takes arrays like these."""
     _, heads, length, dim = queries.shape
     return (
         enabled("prefill")
@@ -58,9 +28,15 @@ def _fits(queries: mx.array, keys: mx.array, values: mx.array) -> bool:
     )
 
 
-def _launch(
+def prefill(
     queries: mx.array, keys: mx.array, values: mx.array, window: int
 ) -> mx.array:
+    """Attention with score scale 1: queries [B, H, L, D], keys and values
+    [B, H_kv, S, D] -> [B, H, L, D], in float32 but for inputs and output.
+
+    window: of the last S keys, how many a query sees up to its own place, the last
+        query's being the last key.
+    """
     B, H, L, D = queries.shape
     inputs = {"queries": queries, "keys": keys, "values": values}
     rows = min(32, QUERY_BYTES // (8 * D * queries.itemsize) * 8)  # matrices of 8

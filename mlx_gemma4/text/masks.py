@@ -13,7 +13,7 @@ from typing import cast
 
 import mlx.core as mx
 
-from ..kernels import EVERYTHING, MOST_ROWS, attention, enabled, prefill
+from ..kernels import EVERYTHING, MOST_ROWS, attention, enabled
 
 BLOCK = 128  # queries that share a slice of keys in banded attention
 
@@ -88,8 +88,7 @@ def attend(queries: mx.array, keys: mx.array, values: mx.array, mask: Mask) -> m
     """Attention with score scale 1: queries [B, H, L, D], keys and values
     [B, H_kv, S, D] -> [B, H, L, D]."""
     window = _window_of(mask, queries.shape[2])
-    kernel = attention if queries.shape[2] <= MOST_ROWS else prefill
-    return kernel(queries, keys, values, window, partial(_plain, mask=mask))
+    return attention(queries, keys, values, window, partial(_plain, mask=mask))
 
 
 def _window_of(mask: Mask, queries: int) -> int | None:
