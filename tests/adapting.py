@@ -15,6 +15,16 @@ from mlx_gemma4.tune.lora import DoRALinear
 WIDE: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 96}
 
 
+def write_tunable(folder: Path) -> Path:
+    """A tiny checkpoint to train on: both kinds of layers, shared keys, a tokenizer."""
+    kinds = ["sliding_attention", "full_attention"] * 2
+    options: dict[str, Any] = {"layer_types": kinds, "num_hidden_layers": 4}
+    tiny.write_checkpoint(
+        folder, "E2B", tokenizer=True, num_kv_shared_layers=2, **options
+    )
+    return folder
+
+
 def filled(model: Gemma4, kind: Any = "lora", *targets: str, seed: int = 1) -> Adapter:
     """An adapter that changes something: nothing in it is zero."""
     names = targets or ("attention", "mlp")

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tiny
 import typer
+from adapting import write_tunable
 from command import GREEDY, QUESTION, Runner
 
 from mlx_gemma4.cli import tune_train
@@ -29,13 +30,7 @@ TINY = ("--rank", "2", "--batch", "2", "--accumulate", "1", "--lr", "0.01")
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("model")
-    kinds = ["sliding_attention", "full_attention"] * 2
-    options: dict[str, Any] = {"layer_types": kinds, "num_hidden_layers": 4}
-    tiny.write_checkpoint(
-        folder, "E2B", tokenizer=True, num_kv_shared_layers=2, **options
-    )
-    return str(folder)
+    return str(write_tunable(tmp_path_factory.mktemp("model")))
 
 
 @pytest.fixture

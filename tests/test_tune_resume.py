@@ -12,6 +12,7 @@ from typing import Any
 import mlx.core as mx
 import pytest
 import tiny
+from adapting import write_tunable
 from command import Runner
 
 from mlx_gemma4.config import Config
@@ -32,13 +33,7 @@ FILES = ("adapters.safetensors", "resume.safetensors")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    kinds = ["sliding_attention", "full_attention"] * 2
-    options: dict[str, Any] = {"layer_types": kinds, "num_hidden_layers": 4}
-    tiny.write_checkpoint(
-        folder, "E2B", tokenizer=True, num_kv_shared_layers=2, **options
-    )
-    return folder
+    return write_tunable(tmp_path_factory.mktemp("model"))
 
 
 def example(length: int, seed: int, learned: int) -> Example:

@@ -9,6 +9,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 import tiny
+from adapting import write_tunable
 from mlx.utils import tree_flatten
 from PIL import Image
 
@@ -35,17 +36,7 @@ SMALL: dict[str, Any] = {"batch": 2, "accumulate": 2, "learning_rate": 1e-2}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    kinds = ["sliding_attention", "full_attention"] * 2
-    tiny.write_checkpoint(
-        folder,
-        "E2B",
-        tokenizer=True,
-        layer_types=kinds,
-        num_hidden_layers=4,
-        num_kv_shared_layers=2,
-    )
-    return folder
+    return write_tunable(tmp_path_factory.mktemp("model"))
 
 
 def example(length: int, seed: int, learned: int = 4) -> Example:
