@@ -21,7 +21,7 @@ from unittest import mock
 import mlx.core as mx
 from report import ratio_text
 
-from mlx_gemma4.bench import Spread, spread
+from mlx_gemma4.bench.timing import Spread, spread
 from mlx_gemma4.text.masks import (
     Mask,
     attend,

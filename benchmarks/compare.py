@@ -28,7 +28,7 @@ from measure import (
 )
 from shapes import FIRST_WORD, KINDS, config_of, tensor_shapes
 
-from mlx_gemma4.bench import prompt_of
+from mlx_gemma4.bench.timing import prompt_of
 
 DTYPES = ("float32", "bfloat16")
 ROOT = Path(__file__).resolve().parent.parent / "build" / "benchmarks"

@@ -22,7 +22,7 @@ from measure import THIS_PYTHON, Spent, Worker, WorkerError, has_module
 from mlx.utils import tree_flatten
 from report import Row, table
 
-from mlx_gemma4.bench import spread
+from mlx_gemma4.bench.timing import spread
 
 ROOT = Path(__file__).resolve().parent.parent / "build" / "benchmarks"
 SCRIPT = Path(__file__).with_name("tower_worker.py")

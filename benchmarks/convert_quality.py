@@ -20,13 +20,13 @@ from random import Random
 import mlx.core as mx
 from measure import THIS_PYTHON, has_module
 
-from mlx_gemma4.checkpoint import INDEX, SIZES, read_tensors
+from mlx_gemma4.chat.tokenizer import Tokenizer
+from mlx_gemma4.checkpoint.files import INDEX, SIZES, read_tensors
+from mlx_gemma4.checkpoint.hub import resolve
+from mlx_gemma4.checkpoint.names import place
 from mlx_gemma4.convert import check, job
 from mlx_gemma4.convert.survey import Wishes
 from mlx_gemma4.errors import CheckpointError
-from mlx_gemma4.hub import resolve
-from mlx_gemma4.tokenizer import Tokenizer
-from mlx_gemma4.weights import place
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SEED = 1_000_003  # the examination's; training used others

@@ -31,7 +31,7 @@ def load_ours(folder: Path, dtype: str) -> Loaded:
     import mlx.core as mx
 
     from mlx_gemma4 import load, stream_generate
-    from mlx_gemma4.generate import PREFILL_STEP
+    from mlx_gemma4.generation.loop import PREFILL_STEP
 
     model, processor = load(folder, dtype=getattr(mx, dtype))
 

@@ -202,8 +202,8 @@ def count(function: Callable[[], list[mx.array]]) -> Counter[str]:
 
 
 def measure(model: str, context: int) -> dict[str, Any]:
+    from mlx_gemma4.bench.traffic import cache_bytes, weight_bytes
     from mlx_gemma4.kernels import NAMES, using
-    from mlx_gemma4.traffic import cache_bytes, weight_bytes
 
     text = read_config(model)
     narrow = small(text)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from implementations import OURS
 from measure import Round, Sample
 
-from mlx_gemma4.bench import Spread, spread
+from mlx_gemma4.bench.timing import Spread, spread
 
 
 @dataclass(frozen=True)

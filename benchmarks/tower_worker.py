@@ -35,7 +35,7 @@ class Towers:
 
 
 def load_ours(folder: Path) -> Towers:
-    from mlx_gemma4.load import load_model
+    from mlx_gemma4.checkpoint.load import load_model
 
     model = load_model(folder)
     return Towers(

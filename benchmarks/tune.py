@@ -81,7 +81,7 @@ def learned_from(length: int, share: float) -> int:
 
 
 def ours(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    from mlx_gemma4.load import load_model
+    from mlx_gemma4.checkpoint.load import load_model
     from mlx_gemma4.tune.adapters import AdapterSettings, new_adapter
     from mlx_gemma4.tune.batches import Batch
     from mlx_gemma4.tune.learning import gradient_of, prepare

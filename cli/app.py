@@ -10,13 +10,13 @@ import typer
 
 from mlx_gemma4 import __version__
 
-from .bench import bench
-from .chat import chat
-from .convert import convert
-from .describe import describe
+from .bench.command import bench
+from .chat.command import chat
+from .convert.command import convert
+from .describe.command import describe
 from .errors import reported
-from .transcribe import transcribe
-from .tune import app as tune
+from .transcribe.command import transcribe
+from .tune.command import app as tune
 
 # Typer's rich help and tracebacks cost 0.1 s of import and mark up the output.
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)

@@ -95,7 +95,7 @@ class Source:
     def content(self) -> Path | bytes:
         """The file, or its bytes from standard input or the web."""
         if is_url(self.name):
-            from .fetch import fetch  # the web takes long to import
+            from .describe.fetch import fetch  # the web takes long to import
 
             return fetch(self.name)
         if self.name == STDIN:

@@ -75,7 +75,7 @@ def read_tools(path: Path) -> list[dict[str, Any]]:
         raise InputError(f"{path} is not usable JSON: {error}.") from None
     if not isinstance(tools, list) or not tools:
         raise InputError(f"{path} has to hold a JSON list of tools.")
-    from mlx_gemma4.tools import plain_tools
+    from mlx_gemma4.chat.tools import plain_tools
 
     try:
         return plain_tools(tools)

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from mlx_gemma4.sources import HEIF
+from mlx_gemma4.reading.sources import HEIF
 
 Kind = Literal["image", "audio", "video"]
 SUFFIXES: dict[Kind, str] = {

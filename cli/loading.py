@@ -66,7 +66,7 @@ def open_model(
 
 def choose_kernels(model: "Gemma4", screen: Screen) -> None:
     """Before `model` answers: where GEMMA4_KERNELS=auto, measures what is not known."""
-    from mlx_gemma4.auto import settle
+    from mlx_gemma4.bench.auto import settle
 
     def progress(name: str, number: int) -> None:
         screen.passed()
@@ -109,10 +109,10 @@ def _same_model(one: str, other: str) -> bool:
 
 def load_chat_model(name: str) -> tuple["Gemma4", "Processor"]:
     """As mlx_gemma4.load, but what cannot chat is refused before its weights."""
+    from mlx_gemma4.checkpoint.hub import resolve
+    from mlx_gemma4.checkpoint.load import load_model
     from mlx_gemma4.config import Config
-    from mlx_gemma4.hub import resolve
-    from mlx_gemma4.load import load_model
-    from mlx_gemma4.processor import Processor
+    from mlx_gemma4.prompt.processor import Processor
 
     folder = resolve(name)
     config = Config.from_file(folder / "config.json")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mlx_gemma4.attachments import BUDGETS
+from mlx_gemma4.prompt.attachments import BUDGETS
 
 MEDIA = "gemma4.media"  # where the options of a run leave the files they name
 

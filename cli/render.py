@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
-    from mlx_gemma4.generate import Stats
-    from mlx_gemma4.tools import ToolCall
+    from mlx_gemma4.chat.tools import ToolCall
+    from mlx_gemma4.generation.loop import Stats
 
 DIM = "\x1b[2m"
 RESET = "\x1b[0m"

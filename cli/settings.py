@@ -24,9 +24,9 @@ class Settings:
 
     def check(self) -> None:
         """Raises ChatError for a value that no answer can be made with."""
-        from mlx_gemma4.attachments import BUDGETS, IMAGE_TOKENS
+        from mlx_gemma4.chat.splitter import StopStrings
+        from mlx_gemma4.prompt.attachments import BUDGETS, IMAGE_TOKENS
         from mlx_gemma4.sampling import Sampling
-        from mlx_gemma4.splitter import StopStrings
 
         values = {name: getattr(self, name) for name in SAMPLING}
         given = {name: value for name, value in values.items() if value is not None}

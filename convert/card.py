@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mlx_gemma4.companions import RECORD
+from mlx_gemma4.checkpoint.companions import RECORD
 
 CARD = "README.md"
 HUB_PARTS = 2  # of a repository's name

@@ -20,13 +20,13 @@ from typing import IO, Any
 import mlx.core as mx
 import numpy as np
 
-from mlx_gemma4.checkpoint import listed, read_tensors
+from mlx_gemma4.chat.tokenizer import Tokenizer
+from mlx_gemma4.checkpoint.files import listed, read_tensors
+from mlx_gemma4.checkpoint.load import load_model
+from mlx_gemma4.checkpoint.names import plan_weights
 from mlx_gemma4.config import Config
 from mlx_gemma4.errors import CheckpointError
-from mlx_gemma4.load import load_model
 from mlx_gemma4.model import Gemma4
-from mlx_gemma4.tokenizer import Tokenizer
-from mlx_gemma4.weights import plan_weights
 
 from .card import RECORD
 from .errors import OutputError

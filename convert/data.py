@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mlx_gemma4.chat import ChatTemplate
+from mlx_gemma4.chat.template import ChatTemplate
+from mlx_gemma4.chat.tokenizer import Tokenizer
 from mlx_gemma4.errors import ChatError, DataError
-from mlx_gemma4.text_file import numbered_lines, read_text
-from mlx_gemma4.tokenizer import Tokenizer
+from mlx_gemma4.reading.text_file import numbered_lines, read_text
 
 LONGEST = 512  # tokens of a sequence; what is longer is cut, and nothing is lost
 

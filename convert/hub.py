@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mlx_gemma4.checkpoint import weight_files
+from mlx_gemma4.checkpoint.files import weight_files
+from mlx_gemma4.checkpoint.hub import DEMO, HUB_ID, first_line, refusal, resolve
 from mlx_gemma4.errors import CheckpointError, ModelNotFoundError
-from mlx_gemma4.hub import DEMO, HUB_ID, first_line, refusal, resolve
 
 from .errors import OutputError
 from .plan import Source

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from mlx_gemma4.checkpoint import weight_files
+from mlx_gemma4.checkpoint.files import weight_files
 from mlx_gemma4.config import Config
 
 from . import output, qat

@@ -9,7 +9,7 @@ error in this class of tensor has been seen to hurt (`HARM`).
 import heapq
 from dataclasses import replace
 
-from mlx_gemma4.packing import Packing
+from mlx_gemma4.checkpoint.packing import Packing
 
 from . import names, plan
 from .errors import RecipeError

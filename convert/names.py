@@ -7,9 +7,9 @@ model under `language_model.model.`, experts split into gate, up and down under
 
 import re
 
+from mlx_gemma4.checkpoint.names import KEYS_VALUES, ROTARY, Place, place
 from mlx_gemma4.config import Config
 from mlx_gemma4.errors import CheckpointError
-from mlx_gemma4.weights import KEYS_VALUES, ROTARY, Place, place
 
 from . import plan
 

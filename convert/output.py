@@ -12,12 +12,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mlx_gemma4.checkpoint import INDEX
-from mlx_gemma4.companions import copy_files
+from mlx_gemma4.checkpoint.companions import copy_files
+from mlx_gemma4.checkpoint.files import INDEX
+from mlx_gemma4.checkpoint.packing import Packing
 from mlx_gemma4.config import Config
 from mlx_gemma4.errors import CheckpointError
-from mlx_gemma4.packing import Packing
-from mlx_gemma4.processor import Processor
+from mlx_gemma4.prompt.processor import Processor
 
 from .card import CARD, RECORD, write_card
 from .check import digest

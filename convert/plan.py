@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlx_gemma4.checkpoint import SIZES
-from mlx_gemma4.packing import Packing
+from mlx_gemma4.checkpoint.files import SIZES
+from mlx_gemma4.checkpoint.packing import Packing
 
 # Classes of tensors, in the order of tables.
 EMBEDDING = "embedding"  # embed_tokens; the head too where they are tied

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from mlx_gemma4.packing import Packing
+from mlx_gemma4.checkpoint.packing import Packing
 
 from .fit import Codes, best_fit, in_parts, pack, round_to, values
 from .qat_layouts import (

@@ -16,8 +16,8 @@ from typing import Any
 
 import mlx.core as mx
 
+from mlx_gemma4.checkpoint.packing import Packing
 from mlx_gemma4.errors import CheckpointError
-from mlx_gemma4.packing import Packing
 
 from .fit import Codes
 from .plan import Joined, Source

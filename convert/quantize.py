@@ -6,7 +6,7 @@ That is what makes the result independent of the size of the blocks it is comput
 import mlx.core as mx
 import numpy as np
 
-from mlx_gemma4.packing import Packing
+from mlx_gemma4.checkpoint.packing import Packing
 
 from . import fit
 

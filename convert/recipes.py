@@ -10,7 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
-from mlx_gemma4.packing import AFFINE_BITS, AFFINE_GROUPS, FLOAT_MODES, Packing
+from mlx_gemma4.checkpoint.packing import (
+    AFFINE_BITS,
+    AFFINE_GROUPS,
+    FLOAT_MODES,
+    Packing,
+)
 
 from . import plan
 from .errors import RecipeError

@@ -22,11 +22,11 @@ import mlx.core as mx
 import mlx.optimizers as optimizers
 from mlx.utils import tree_flatten
 
-from mlx_gemma4.checkpoint import read_tensors
+from mlx_gemma4.checkpoint.files import read_tensors
+from mlx_gemma4.checkpoint.load import load_model
+from mlx_gemma4.checkpoint.names import Place, plan_weights
 from mlx_gemma4.errors import CheckpointError, DataError
-from mlx_gemma4.load import load_model
 from mlx_gemma4.model import Gemma4
-from mlx_gemma4.weights import Place, plan_weights
 
 from .card import RECORD, write_card
 from .check import Fidelity, compare, digest, encoded

@@ -97,6 +97,6 @@ def _shard(name: str, tensors: list[TensorPlan]) -> Shard:
 
 
 def _width(target: Target) -> int:
-    from mlx_gemma4.checkpoint import SIZES
+    from mlx_gemma4.checkpoint.files import SIZES
 
     return SIZES[target.dtype]

@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mlx_gemma4.checkpoint import StoredTensor, read_tensors
+from mlx_gemma4.checkpoint.files import StoredTensor, read_tensors
+from mlx_gemma4.checkpoint.names import FLOATS, plan_weights
+from mlx_gemma4.checkpoint.packing import Packing
 from mlx_gemma4.config import FULL, Config
 from mlx_gemma4.errors import CheckpointError
 from mlx_gemma4.model import Gemma4
-from mlx_gemma4.packing import Packing
-from mlx_gemma4.weights import FLOATS, plan_weights
 
 from . import names, qat
 from .errors import RecipeError

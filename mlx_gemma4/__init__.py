@@ -1,13 +1,13 @@
 """Run Gemma 4 on MLX: text, pictures, sound and video."""
 
+from .chat.tools import ToolCall
+from .checkpoint.load import load
 from .config import Config
-from .generate import Chunk, Response, Stats, generate, stream_generate
-from .load import load
-from .media import Media
+from .generation.loop import Chunk, Response, Stats, generate, stream_generate
+from .generation.prefix import PrefixCache
 from .model import Gemma4
-from .prefix import PrefixCache
-from .processor import Processor
-from .tools import ToolCall
+from .prompt.media import Media
+from .prompt.processor import Processor
 
 __all__ = [
     "Chunk",

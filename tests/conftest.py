@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from listening import Listener
 
     from mlx_gemma4 import Processor
-    from mlx_gemma4.cli.session import Session
+    from mlx_gemma4.cli.chat.session import Session
 
 # Set before huggingface_hub or transformers is imported: they read it once.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -101,7 +101,7 @@ def terminal(gemma4: Runner) -> Iterator[Callable[..., Terminal]]:
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> Script:
     """Answers in place of a model; by default it repeats the question."""
-    from mlx_gemma4.cli import conversation
+    from mlx_gemma4.cli.chat import conversation
 
     script = Script(echo)
     monkeypatch.setattr(conversation, "stream_generate", script)
@@ -112,9 +112,9 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Script:
 @pytest.fixture
 def session(script: Script) -> "Session":
     """A conversation with the scripted model."""
-    from mlx_gemma4.cli.conversation import Conversation
+    from mlx_gemma4.cli.chat.conversation import Conversation
+    from mlx_gemma4.cli.chat.session import Session
     from mlx_gemma4.cli.render import Screen
-    from mlx_gemma4.cli.session import Session
     from mlx_gemma4.cli.settings import Settings
 
     text_config = SimpleNamespace(max_position_embeddings=4096)
@@ -139,9 +139,9 @@ def media_processor(tmp_path_factory: pytest.TempPathFactory) -> "Processor":
 @pytest.fixture
 def seeing(media_processor: "Processor", script: Script) -> "Session":
     """A conversation with a scripted model that sees and hears."""
-    from mlx_gemma4.cli.conversation import Conversation
+    from mlx_gemma4.cli.chat.conversation import Conversation
+    from mlx_gemma4.cli.chat.session import Session
     from mlx_gemma4.cli.render import Screen
-    from mlx_gemma4.cli.session import Session
     from mlx_gemma4.cli.settings import Settings
 
     script.answer = lambda messages: chunks("I see.")
@@ -153,8 +153,8 @@ def seeing(media_processor: "Processor", script: Script) -> "Session":
 @pytest.fixture
 def seer(script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Script:
     """A scripted model with eyes: it says what it was asked, or its `says`."""
-    from mlx_gemma4.attachments import MediaSettings
     from mlx_gemma4.cli import loading
+    from mlx_gemma4.prompt.attachments import MediaSettings
 
     model = SimpleNamespace(config=SimpleNamespace(vision_config=object()))
     processor = SimpleNamespace(template=None, media=MediaSettings())
@@ -178,7 +178,7 @@ def listener(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> "Listener":
         template=None, media=SimpleNamespace(audio=AudioFeatureConfig())
     )
     monkeypatch.setattr(loading, "load_chat_model", lambda name: (model, processor))
-    module = importlib.import_module("mlx_gemma4.generate")
+    module = importlib.import_module("mlx_gemma4.generation.loop")
     monkeypatch.setattr(module, "generate", listener.generate)
     monkeypatch.chdir(tmp_path)
     return listener

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from places import SHAPES
 
 from mlx_gemma4 import Gemma4, Processor, generate, load
 
-SHAPES = Path(__file__).parent.parent / "assets" / "shapes.png"
 SENTENCE = (
     "A red circle at the top left, a blue star in the middle and a green square at the "
     "bottom right."

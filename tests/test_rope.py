@@ -1,17 +1,16 @@
 """Rotary embeddings against the reference, and what must hold of any rotation."""
 
-from pathlib import Path
-
 import mlx.core as mx
 import numpy as np
 import pytest
 import tiny
+from places import FIXTURES
 
 from mlx_gemma4.config import FULL, SLIDING, Config, RopeParameters
 from mlx_gemma4.errors import CheckpointError
 from mlx_gemma4.rope import RoPE, rope_periods
 
-FIXTURE = np.load(Path(__file__).parent / "fixtures" / "rope.npz")
+FIXTURE = np.load(FIXTURES / "rope.npz")
 SEED = 20  # the fixtures'
 PARAMETERS = Config.from_dict(tiny.config_dict("31B")).text_config.rope_parameters
 PROPORTIONAL = PARAMETERS[FULL]

@@ -13,7 +13,7 @@ import numpy as np
 import soxr
 
 from mlx_gemma4.audio.features import AudioFeatureConfig, log_mel
-from mlx_gemma4.audio.transcribe import transcription_prompt
+from mlx_gemma4.generation.transcribe import transcription_prompt
 
 from .espeak import Spoken, Voice, say
 

@@ -22,7 +22,7 @@ import mlx.core as mx
 import numpy as np
 
 from ..errors import MediaError
-from ..sources import open_source, stated_seconds
+from ..reading.sources import open_source, stated_seconds
 from .lengths import promised
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError
-from ..json_file import read_json
+from ..reading.json_file import read_json
 
 FRAMES_PER_TOKEN = 4  # the tower's two convolutions of stride 2
 EXTRACTOR = "Gemma4AudioFeatureExtractor"

@@ -16,14 +16,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 from ..model import Gemma4
 from ..text.moe import ExpertLinear, QuantizedExpertLinear
 from .errors import AdapterError
-from .lora import (
-    Adapted,
-    DoRALinear,
-    LoRAExperts,
-    LoRALinear,
-    sizes,
-    starting_values,
-)
+from .lora import Adapted, DoRALinear, LoRAExperts, LoRALinear, sizes, starting_values
 from .targets import DEFAULT, find_targets
 
 Kind = Literal["lora", "dora", "full"]

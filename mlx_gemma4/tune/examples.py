@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
 from ..errors import ChatError, DataError, MediaError
-from ..media import Media
-from ..processor import Inputs, Processor
+from ..prompt.media import Media
+from ..prompt.processor import Inputs, Processor
 from .errors import listed_problems
 from .masks import EMPTY_THOUGHT, END, TURN, Marks, learned
 from .records import Record

@@ -14,7 +14,7 @@ from random import Random
 from typing import Any
 
 from ..errors import DataError
-from ..text_file import numbered_lines, read_text
+from ..reading.text_file import numbered_lines, read_text
 from .errors import listed_problems
 from .records import FIELDS, Record, record_from
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import mlx.core as mx
 
-from ..json_file import read_object
+from ..checkpoint.names import Place, place
 from ..model import Gemma4
+from ..reading.json_file import read_object
 from ..state import save_text
-from ..weights import Place, place
 from .adapters import Adapter
 from .errors import AdapterError
 from .folders import make_folder, write_tensors

@@ -10,8 +10,8 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_unflatten
 
-from ..media import Media
 from ..model import Gemma4
+from ..prompt.media import Media
 from ..rope import Turn
 from ..text.attention import KeysValues
 from ..text.decoder import DecoderLayer

@@ -13,9 +13,9 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
 
-from ..companions import copy_files
-from ..json_file import read_json
+from ..checkpoint.companions import copy_files
 from ..model import Gemma4
+from ..reading.json_file import read_json
 from ..text.moe import ExpertLinear, QuantizedExpertLinear
 from .adapters import Adapter
 from .errors import AdapterError

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ..config import Config
 from ..errors import DataError
-from ..processor import Processor
+from ..prompt.processor import Processor
 
 TURN, END = "<|turn>", "<turn|>"
 CALLED, ANSWERED = "<|tool_response>", "<tool_response|>"

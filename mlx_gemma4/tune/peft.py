@@ -8,8 +8,8 @@ from typing import Any
 
 import mlx.core as mx
 
+from ..checkpoint.names import place
 from ..model import Gemma4
-from ..weights import place
 from .adapters import Adapter
 from .errors import AdapterError
 from .folders import make_folder, write_tensors

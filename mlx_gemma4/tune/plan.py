@@ -12,7 +12,7 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
-from ..hyperparameters import TextConfig
+from ..config.fields import TextConfig
 from ..model import Gemma4
 from .adapters import Adapter, Kind
 from .examples import Encoded, Example

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from ..config import Config
-from ..hyperparameters import AudioConfig, VisionConfig
+from ..config.fields import AudioConfig, VisionConfig
 from .examples import Example
 
 FLOAT = 4  # bytes

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..attachments import KINDS
-from ..chat import REASONING, plain_messages
+from ..chat.template import REASONING, plain_messages
 from ..errors import ChatError, DataError
+from ..prompt.attachments import KINDS
 
 MEDIA_FIELDS = {"images": "image", "audio": "audio", "video": "video"}
 FIELDS = frozenset(

@@ -12,21 +12,15 @@ from typing import Any
 import mlx.core as mx
 
 from ..errors import DataError
-from ..json_file import read_object
 from ..model import Gemma4
+from ..reading.json_file import read_object
 from ..state import save_text
 from .adapters import Adapter
 from .curve import draw_curve
 from .errors import AdapterError
 from .examples import Example
 from .folders import check_folder, make_folder
-from .formats import (
-    CONFIG,
-    check_adapter,
-    load_tensors,
-    save_tensors,
-    write_adapter,
-)
+from .formats import CONFIG, check_adapter, load_tensors, save_tensors, write_adapter
 from .optimizer import State
 from .settings import Settings
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..generate import generate
+from ..generation.loop import generate
 from ..model import Gemma4
-from ..processor import Processor
+from ..prompt.processor import Processor
 from .records import Record
 
 LONGEST = 128  # tokens of an answer

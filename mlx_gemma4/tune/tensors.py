@@ -6,7 +6,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from ..checkpoint import listed
+from ..checkpoint.files import listed
 from ..model import Gemma4
 from ..text.moe import ExpertLinear, QuantizedExpertLinear
 from .adapters import Adapter

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import MediaError, UnknownFormatError
-from ..sources import HEIF, open_source, source_name
+from ..reading.sources import HEIF, open_source, source_name
 
 # Left out are formats that start another program (EPS) or have no mark to know them by.
 FORMATS = (

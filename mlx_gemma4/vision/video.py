@@ -17,7 +17,7 @@ from typing import Any
 from PIL import Image
 
 from ..errors import MediaError
-from ..sources import open_source, stated_seconds
+from ..reading.sources import open_source, stated_seconds
 from .images import Source, open_image
 
 FRAMES = 32

@@ -6,7 +6,7 @@ import pytest
 import tiny
 from checks import Cpu, mutated
 
-from mlx_gemma4.auto import WITHIN, farthest
+from mlx_gemma4.bench.auto import WITHIN, farthest
 from mlx_gemma4.kernels import NAMES
 
 CONTEXT = 20  # beyond the rows that kernels for decoding take

@@ -4,8 +4,8 @@ one: float64 is what both have to agree with."""
 import mlx.core as mx
 import pytest
 from checks import DTYPES, Cpu
+from counting import Launches
 from real_cases import CASES, SLOW_CASES
-from test_metal_kernels import Launches
 
 from mlx_gemma4.kernels import using
 

@@ -1,15 +1,14 @@
 """Writes tests/fixtures/audio_features.npz: the reference's log-mel frames.
 
-    cd tests && python -m reference.make_audio_features
+    PYTHONPATH=tests/support python tests/reference/make_audio_features.py
 
 `frames-N` and `mask-N` belong to the N samples of `sounds.recording(N)`.
 """
 
 import numpy as np
+from make_fixtures import save
 from sounds import recording
 from transformers import Gemma4AudioFeatureExtractor
-
-from .make_fixtures import save
 
 LENGTHS = (161, 1440, 4001)  # the second has a frame that reaches past its end
 

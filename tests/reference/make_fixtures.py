@@ -1,6 +1,6 @@
 """Writes tests/fixtures from the reference implementation.
 
-    cd tests && python -m reference.make_fixtures
+    PYTHONPATH=tests/support python tests/reference/make_fixtures.py
 
 Needs the extra `reference`. The weights are not stored: tests draw the same ones from
 tiny_tensors. Running it again gives the same files, up to rounding in the last digit.
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch_model
 from tiny_configs import IMAGE, VARIANTS, VIDEO, config_dict
 from tiny_tensors import random_tensor, random_tokens
 from transformers import Gemma4Config
@@ -19,8 +20,6 @@ from transformers.models.gemma4.modeling_gemma4 import (
     Gemma4TextRotaryEmbedding,
     apply_rotary_pos_emb,
 )
-
-from . import torch_model
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 SEED = 20

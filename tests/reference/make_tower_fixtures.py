@@ -1,6 +1,6 @@
 """Writes tests/fixtures/vision.npz, audio.npz and media_models.npz.
 
-    cd tests && python -m reference.make_tower_fixtures
+    PYTHONPATH=tests/support python tests/reference/make_tower_fixtures.py
 
 They hold outputs only, of the reference's towers and of whole models, which read their
 media padded to one size: weights and inputs are drawn anew from `tiny_towers`.
@@ -9,10 +9,10 @@ media padded to one size: weights and inputs are drawn anew from `tiny_towers`.
 import numpy as np
 import tiny_media
 import torch
+import torch_model
+import torch_towers
+from make_fixtures import SEED, save
 from tiny_towers import AUDIO, CLIPS, PICTURES, VISION
-
-from . import torch_model, torch_towers
-from .make_fixtures import SEED, save
 
 
 def vision() -> dict[str, np.ndarray]:

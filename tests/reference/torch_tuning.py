@@ -7,8 +7,7 @@ import numpy as np
 import tiny_media
 import torch
 from torch.nn.utils import parametrize
-
-from .torch_model import TYPES, _batch, build
+from torch_model import TYPES, _batch, build
 
 Arrays = Mapping[str, np.ndarray]
 

@@ -1,0 +1,260 @@
+"""`gemma4 bench`: how fast a model is on this machine, and how much of it is used."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .. import options
+from ..errors import UsageError, reported
+from ..loading import named, warnings_noted
+from ..progress import Progress
+from ..render import Screen
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mlx_gemma4.bench.timing import Contender, Series
+    from mlx_gemma4.config import Config
+    from mlx_gemma4.model import Gemma4
+
+    from .report import Facts
+
+MLX_LM, NONE = "mlx-lm", "none"
+DECODE = {"gpu": 128, "cpu": 32}
+
+Context = Annotated[
+    str | None,
+    typer.Option(
+        "--context",
+        metavar="N,N…",
+        help="Lengths of prompt to measure at, such as 512,4096. By default a short "
+        "and a long one that fit the memory.",
+    ),
+]
+Decode = Annotated[
+    int | None,
+    typer.Option("--decode", min=1, help="Tokens to decode: 128, or 32 without a GPU."),
+]
+Runs = Annotated[
+    int,
+    typer.Option("--runs", min=1, help="Rounds that count; 3 or more give a verdict."),
+]
+Against = Annotated[
+    str | None,
+    typer.Option(
+        "--against",
+        metavar="mlx-lm|none",
+        help="mlx-lm: measure it too, or fail. none: do not. By default it is measured "
+        "where it runs the model.",
+    ),
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object; notes and errors too.")
+]
+
+
+@dataclass(frozen=True)
+class Wishes:
+    contexts: list[int] | None
+    decode: int
+    runs: int
+    against: str | None
+
+
+def bench(
+    model: options.Model = None,
+    context: Context = None,
+    decode: Decode = None,
+    runs: Runs = 5,
+    against: Against = None,
+    as_json: Json = False,
+) -> None:
+    """Measure reading and decoding, and compare in turns.
+
+    Ranges are the least and the most of all rounds. Where two overlap, or of fewer than
+    three rounds, nothing is said about which is faster. Where GEMMA4_KERNELS=auto, the
+    kernels that are faster, and right, are remembered, and used from then on.
+    """
+    with reported(as_json):
+        contexts = None if context is None else parse_contexts(context)
+        if against not in (None, MLX_LM, NONE):
+            raise UsageError(f"--against takes {MLX_LM} or {NONE}, not '{against}'.")
+        wishes = Wishes(contexts, decode or default_decode(), runs, against)
+        screen = Screen(as_json=as_json)
+        facts, series = run(named(model, screen), wishes, screen)
+        from . import report as bench_report
+
+        if as_json:
+            screen.json(bench_report.as_json(facts, series))
+        else:
+            print("\n".join(bench_report.lines(facts, series)))
+
+
+def parse_contexts(text: str) -> list[int]:
+    words = [word.strip() for word in text.split(",")]
+    for word in words:
+        if not (word.isascii() and word.isdecimal() and int(word)):
+            raise UsageError(
+                f"--context takes whole numbers from 1 with commas, not '{text}'."
+            )
+    return [int(word) for word in words]
+
+
+def default_decode() -> int:
+    import mlx.core as mx
+
+    return DECODE["gpu" if mx.metal.is_available() else "cpu"]
+
+
+def run(
+    name: str, wishes: Wishes, screen: Screen
+) -> "tuple[Facts, dict[int, list[Series]]]":
+    """Everything there is to measure, by context."""
+    from mlx_gemma4.checkpoint.hub import resolve
+    from mlx_gemma4.config import Config
+
+    folder = resolve(name)
+    config = Config.from_file(folder / "config.json")
+    check(config, wishes)
+    facts, series, later = measure_ours(name, folder, config, wishes, screen)
+    if later:  # ours has left the memory by now
+        measure_alone(folder, facts, series, wishes, screen)
+    return facts, series
+
+
+def check(config: "Config", wishes: Wishes) -> None:
+    """Refuses before anything is loaded."""
+    from mlx_gemma4.bench.peer import installed
+    from mlx_gemma4.bench.timing import check_reach
+
+    for context in wishes.contexts or [1]:
+        check_reach(config.text_config, context, wishes.decode)
+    if wishes.against == MLX_LM and not installed():
+        raise UsageError("mlx-lm is not installed: pip install mlx-lm.")
+
+
+def measure_ours(
+    name: str, folder: "Path", config: "Config", wishes: Wishes, screen: Screen
+) -> "tuple[Facts, dict[int, list[Series]], bool]":
+    """Facts, results, and whether mlx-lm has to be measured afterwards."""
+    from mlx_gemma4.bench.auto import learn
+    from mlx_gemma4.bench.timing import check_memory, contenders, default_contexts
+    from mlx_gemma4.checkpoint.load import load_model
+
+    from .report import Facts
+
+    screen.passing(f"Loading {name} …")
+    try:
+        with warnings_noted(screen):
+            model = load_model(folder, config=config)
+    finally:
+        screen.passed()
+    contexts = wishes.contexts or default_contexts(model, wishes.decode)
+    for context in contexts:
+        check_memory(model, context + wishes.decode)
+    facts = Facts.of(name, model, contexts, wishes.decode, wishes.runs)
+    with ExitStack() as stack:
+        compared = contenders(model)
+        together = peer_fits(model, max(contexts) + wishes.decode)
+        if together:
+            add_peer(compared, stack, folder, facts, wishes, screen)
+        found = turns(compared, facts, screen)
+    learn(model, found, facts.runs, screen.note)
+    return facts, found, not together
+
+
+def peer_fits(model: "Gemma4", tokens: int) -> bool:
+    """Whether two programs can hold the model at once."""
+    from mlx_gemma4.bench.timing import memory_needed
+    from mlx_gemma4.checkpoint.load import memory_limit
+
+    return 2 * memory_needed(model, tokens) <= memory_limit()
+
+
+def add_peer(
+    compared: "dict[str, Contender]",
+    stack: ExitStack,
+    folder: "Path",
+    facts: "Facts",
+    wishes: Wishes,
+    screen: Screen,
+) -> None:
+    """mlx-lm among what is compared, or a note why not."""
+    from mlx_gemma4.bench.peer import Peer, installed
+    from mlx_gemma4.errors import PeerError
+
+    if wishes.against == NONE:
+        return
+    if not installed():
+        screen.note("mlx-lm is not installed and left out.")
+        return
+    screen.passing("Loading it with mlx-lm …")
+    try:
+        peer = stack.enter_context(Peer(folder, facts.dtype))
+    except PeerError as error:
+        if wishes.against == MLX_LM:
+            raise
+        screen.passed()
+        screen.note(f"mlx-lm is left out. {error}")
+    else:
+        facts.versions[MLX_LM] = peer.version
+        compared[MLX_LM] = peer
+    finally:
+        screen.passed()
+
+
+def measure_alone(
+    folder: "Path",
+    facts: "Facts",
+    series: "dict[int, list[Series]]",
+    wishes: Wishes,
+    screen: Screen,
+) -> None:
+    """mlx-lm after ours, where both do not fit into memory."""
+    import mlx.core as mx
+
+    mx.clear_cache()
+    compared: dict[str, Contender] = {}
+    with ExitStack() as stack:
+        add_peer(compared, stack, folder, facts, wishes, screen)
+        if not compared:
+            return
+        screen.note("Two copies do not fit into memory: mlx-lm is measured afterwards.")
+        facts.apart.append(MLX_LM)
+        for context, found in turns(compared, facts, screen).items():
+            series[context] += found
+
+
+def turns(
+    compared: "dict[str, Contender]", facts: "Facts", screen: Screen
+) -> "dict[int, list[Series]]":
+    """All rounds at all contexts."""
+    from mlx_gemma4.bench.timing import prompt_of, take_turns
+
+    def note(text: str) -> None:
+        screen.passed()
+        screen.note(text)
+
+    found: dict[int, list[Series]] = {}
+    for context in facts.contexts:
+        screen.note(
+            f"Context {context:,}: a warm-up and {facts.runs} rounds of "
+            f"{', '.join(compared)}."
+        )
+        bar = Progress(screen, "", (facts.runs + 1) * len(compared))
+
+        def progress(name: str, number: int, bar: Progress = bar) -> None:
+            bar.label = f"{name}, " + (f"round {number}" if number else "warm-up")
+            bar.update(bar.done)
+            bar.done += 1
+
+        prompt = prompt_of(context, facts.vocab_size)
+        try:
+            found[context] = take_turns(
+                compared, prompt, facts.decode, facts.runs, progress, note
+            )
+        finally:
+            bar.hide()
+    return found

@@ -1,0 +1,184 @@
+"""What `gemma4 bench` found, as a table and as JSON."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+import mlx.core as mx
+
+from mlx_gemma4 import __version__
+from mlx_gemma4.bench.timing import FEWEST, OURS, Series, Spread, ratio, spread, verdict
+from mlx_gemma4.bench.traffic import (
+    Bandwidth,
+    decode_bytes,
+    measure_bandwidth,
+    model_dtype,
+    weight_bytes,
+)
+from mlx_gemma4.model import Gemma4
+
+from ..convert.plans import columns, gigabytes
+from ..render import size
+
+HEAD = ("", "prefill tok/s", "first token s", "decode tok/s", "bandwidth", "peak")
+
+
+@dataclass
+class Facts:
+    """What was measured, and what it is measured against. Bytes, and bytes a second.
+
+    token_bytes: by context, the mean of what each decoded token reads.
+    apart: names that were not measured in turns with the others.
+    """
+
+    model: str
+    device: str
+    dtype: str
+    vocab_size: int
+    contexts: list[int]
+    decode: int
+    runs: int
+    weights: int
+    token_bytes: dict[int, float]
+    bandwidth: Bandwidth
+    versions: dict[str, str]
+    apart: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(
+        cls, name: str, model: Gemma4, contexts: list[int], decode: int, runs: int
+    ) -> "Facts":
+        return cls(
+            name,
+            str(mx.device_info().get("device_name", "CPU")),
+            str(model_dtype(model)).removeprefix("mlx.core."),
+            model.config.text_config.vocab_size,
+            contexts,
+            decode,
+            runs,
+            weight_bytes(model),
+            {n: decode_bytes(model, n, decode) for n in contexts},
+            measure_bandwidth(),
+            {OURS: __version__, "mlx": version("mlx")},
+        )
+
+    def share(self, series: Series) -> float:
+        """Of the bandwidth that decoding uses."""
+        rate = spread(series.decode_rates).median
+        return rate * self.token_bytes[series.context] / self.bandwidth.most
+
+
+def lines(facts: Facts, found: Mapping[int, Sequence[Series]]) -> list[str]:
+    """The table, a block for each context."""
+    versions = ", ".join(f"{name} {number}" for name, number in facts.versions.items())
+    text = [
+        f"{facts.model} in {facts.dtype} on {facts.device}; {versions}",
+        f"memory: {gigabytes(round(facts.bandwidth.read))}/s read, "
+        f"{gigabytes(round(facts.bandwidth.copy))}/s copied; bandwidth is the share of "
+        "the larger",
+        f"a token reads {gigabytes(facts.weights)} of weights; {facts.decode} tokens "
+        f"decoded, {facts.runs} rounds after a warm-up: median [least-most]",
+    ]
+    for context, series in found.items():
+        text += ["", *_block(facts, context, series)]
+    if facts.apart:
+        text += ["", f"Measured afterwards, not in turns: {', '.join(facts.apart)}."]
+    return text
+
+
+def _block(facts: Facts, context: int, found: Sequence[Series]) -> list[str]:
+    base, *others = found
+    need = facts.token_bytes[context]
+    title = (
+        f"context {context:,}: a token reads {gigabytes(round(need))} with its keys "
+        f"and values, so at most {facts.bandwidth.most / need:,.0f} tok/s"
+    )
+    head = (*HEAD, f"decode / {base.name}") if others else HEAD
+    rows = [head, *(_row(facts, each, base, bool(others)) for each in found)]
+    return [title, *columns(rows, left=range(len(head)))]
+
+
+def _row(facts: Facts, series: Series, base: Series, compared: bool) -> tuple[str, ...]:
+    first = spread([each.first_token for each in series.samples])
+    cells = (
+        series.name,
+        shown(spread(series.prefill_rates)),
+        shown(first),
+        shown(spread(series.decode_rates)),
+        f"{facts.share(series):.0%}",
+        size(series.peak),
+    )
+    if not compared:
+        return cells
+    return (*cells, "" if series is base else _against(series, base))
+
+
+def _against(series: Series, base: Series) -> str:
+    """`1.10 [1.08-1.13] faster`, `1.01 [0.97-1.04] ranges overlap`."""
+    word = verdict(series, base)
+    if word == "unclear":
+        few = min(len(series.samples), len(base.samples)) < FEWEST
+        return f"{shown(ratio(series, base))} " + (
+            "too few rounds" if few else "ranges overlap"
+        )
+    return f"{shown(ratio(series, base))} {word}"
+
+
+def shown(value: Spread) -> str:
+    """`229 [179-533]`."""
+    median, least, most = (figure(x) for x in vars(value).values())
+    return f"{median} [{least}-{most}]"
+
+
+def figure(value: float) -> str:
+    """Three digits, more of large and fewer of tiny values; no powers of ten."""
+    if value >= 100:
+        return f"{value:.0f}"
+    if value >= 10:
+        return f"{value:.1f}"
+    return f"{value:.2f}" if value >= 1 else f"{value:.3f}"
+
+
+def as_json(facts: Facts, found: Mapping[int, Sequence[Series]]) -> dict[str, Any]:
+    """Everything measured; `runs` are in the order in which they were taken."""
+    return {
+        "model": facts.model,
+        "device": facts.device,
+        "dtype": facts.dtype,
+        "versions": facts.versions,
+        "decoded": facts.decode,
+        "rounds": facts.runs,
+        "bandwidth": asdict(facts.bandwidth),
+        "weight_bytes_per_token": facts.weights,
+        "not_in_turns": facts.apart,
+        "contexts": [
+            {
+                "context": context,
+                "bytes_per_token": facts.token_bytes[context],
+                "most_decode_tps": facts.bandwidth.most / facts.token_bytes[context],
+                "results": [_result(facts, each, series[0]) for each in series],
+            }
+            for context, series in found.items()
+        ],
+    }
+
+
+def _result(facts: Facts, series: Series, base: Series) -> dict[str, Any]:
+    result = {
+        "name": series.name,
+        "prefill_tps": asdict(spread(series.prefill_rates)),
+        "first_token_s": asdict(spread([s.first_token for s in series.samples])),
+        "decode_tps": asdict(spread(series.decode_rates)),
+        "bandwidth_share": facts.share(series),
+        "peak_bytes": series.peak,
+        "warm_up": asdict(series.warm_up),
+        "runs": [asdict(each) for each in series.samples],
+    }
+    if series is not base:
+        result |= {
+            "against": base.name,
+            "decode_ratio": asdict(ratio(series, base)),
+            "verdict": verdict(series, base),
+        }
+    return result

@@ -1,0 +1,1 @@
+"""`gemma4 chat`: one answer, or a conversation."""

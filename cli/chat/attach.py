@@ -1,0 +1,167 @@
+"""Pictures, recordings and videos that go with the next message of a chat.
+
+An attachment is the library's part of a message: its type, the absolute path it came
+from, a label for the user, and the medium as the model reads it. The file is read once,
+here: what is wrong with it is said at once, and later changes to it change nothing.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlx_gemma4.errors import MediaError
+
+from ..errors import UsageError
+from ..kinds import SUFFIXES, kind_of
+from ..loading import warnings_noted
+from ..senses import has_sense, require_sense
+from .paths import take_paths
+
+if TYPE_CHECKING:
+    from mlx_gemma4 import Processor
+
+    from .conversation import Message
+    from .session import Session
+
+Part = dict[str, Any]
+Named = tuple[str, Path]  # kind and path
+
+
+def attach(session: "Session", named: Iterable[Named], say: bool = True) -> None:
+    """Puts files to the next message, all of them or none, and says so.
+
+    One that waits for it already is read anew and keeps its place.
+    Raises UsageError if the model cannot take them, MediaError if one cannot be read.
+    """
+    chat, screen = session.chat, session.screen
+    parts = []
+    files = list(named)
+    for kind, _ in files:
+        require_sense(chat.model.config, session.model_name, kind)
+    for kind, path in files:
+        screen.passing(f"Reading {path.name} …")
+        try:
+            with warnings_noted(screen):
+                budget = chat.settings.image_tokens
+                parts.append(read_part(chat.processor, kind, path, budget))
+        finally:
+            screen.passed()
+    for part in parts:
+        put(session, part, say)
+
+
+def put(session: "Session", part: Part, say: bool) -> None:
+    """Puts one part to the next message, in place of the same file if it waits too.
+
+    The latter is always said.
+    """
+    attached, note = session.chat.attached, f"attached {part['label']}"
+    for n, other in enumerate(attached):
+        if (other["type"], other["path"]) == (part["type"], part["path"]):
+            attached[n] = part
+            session.screen.note(f"{note}, in place of the one from before")
+            return
+    attached.append(part)
+    if say:
+        session.screen.note(note)
+
+
+def take_dropped(session: "Session", text: str) -> str:
+    """Attaches the files that a message names; returns the message without them.
+
+    A file that the model cannot take stays in the message, if there is more in it.
+    """
+    config = session.chat.model.config
+    paths, rest = take_paths(text)
+    named = with_kinds(paths) if rest else []
+    beyond = [(kind, path) for kind, path in named if not has_sense(config, kind)]
+    if beyond:
+        usable = [kind for kind in SUFFIXES if has_sense(config, kind)]
+        paths, rest = take_paths(text, usable)
+    attach(session, with_kinds(paths))
+    for kind, path in beyond:
+        sense = "hear" if kind == "audio" else "see"
+        session.screen.note(
+            f"{session.model_name} cannot {sense}: {path.name} is sent as text."
+        )
+    return rest
+
+
+def refuse_other_kind(kind: str, path: Path, sign: str) -> None:
+    """Raises UsageError for a path that names another kind of medium.
+
+    Of a video the sound can be heard, and an animation can be seen as a video.
+    `sign` is what goes before the kind that would be right: / or --.
+    """
+    known = kind_of(path)
+    allowed = (kind, "video" if kind == "audio" else "image" if kind == "video" else "")
+    if known is not None and known not in allowed:
+        wanted = {"image": "picture", "audio": "recording"}.get(kind, kind)
+        raise UsageError(f"{path.name} is no {wanted}: attach it with {sign}{known}.")
+
+
+def read_part(
+    processor: "Processor", kind: str, path: Path, image_tokens: int | None = None
+) -> Part:
+    """A file as a part of a message. Raises MediaError that names it."""
+    source, detail = opened(processor, kind, path)
+    try:
+        medium = processor.prepare({"type": kind, kind: source}, image_tokens)
+    except MediaError as error:
+        if str(path) in str(error):
+            raise
+        raise MediaError(f"{path.name}: {error}") from None
+    if kind == "video":
+        count = len(medium.media.frames)
+        detail = "1 frame" if count == 1 else f"{count} frames"
+    label = f"{path.name} ({kind}, {detail})"
+    part: Part = {"type": kind, "path": str(path), "label": label, kind: medium}
+    if kind == "image":  # what a saved conversation reads it with again
+        part["image_tokens"] = image_tokens
+    return part
+
+
+def opened(processor: "Processor", kind: str, path: Path) -> tuple[Any, str]:
+    """What the library takes for a file, and what the user wants to know of it."""
+    if kind == "image":
+        from mlx_gemma4.vision.images import open_image
+
+        picture = open_image(path)
+        return picture, f"{picture.width}x{picture.height}"
+    if kind == "audio":
+        from mlx_gemma4.audio.files import read_audio
+
+        rate = processor.media.audio.sampling_rate
+        samples = read_audio(path, rate)
+        return (samples, rate), f"{len(samples) / rate:.1f} s"
+    return path, ""
+
+
+def with_kinds(paths: Iterable[Path]) -> list[Named]:
+    """Each path with the kind of medium that it names."""
+    return [(kind, path) for path in paths if (kind := kind_of(path))]
+
+
+def media_of(message: "Message") -> list[Part]:
+    """The attachments of a message."""
+    content = message["content"]
+    if isinstance(content, str):
+        return []
+    return [part for part in content if part["type"] != "text"]
+
+
+def text_of(message: "Message") -> str:
+    """What was typed of a message."""
+    content = message["content"]
+    if isinstance(content, str):
+        return content
+    return "".join(part["text"] for part in content if part["type"] == "text")
+
+
+def content_of(text: str, attached: Sequence[Part]) -> str | list[Part]:
+    """A message's content: what is attached in order, then the text."""
+    return [*attached, {"type": "text", "text": text}] if attached else text
+
+
+def names(parts: Iterable[Part]) -> str:
+    return ", ".join(Path(part["path"]).name for part in parts)

@@ -1,0 +1,137 @@
+"""`gemma4 chat`: one answer, or a conversation."""
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .. import options
+from ..errors import UsageError, no_file, reported
+from ..inputs import has_piped_input, read_piped_text, read_tools, whole_prompt
+from ..loading import choose_kernels, open_model
+from ..render import Screen
+from ..settings import Settings
+from .attach import Named, attach, refuse_other_kind
+from .paths import path_of
+
+if TYPE_CHECKING:
+    from .session import Session
+
+
+def chat(
+    context: typer.Context,
+    prompt: Annotated[
+        str | None,
+        typer.Argument(
+            help="What to ask. Without it a conversation starts; - is standard input.",
+            show_default=False,
+        ),
+    ] = None,
+    model: options.Model = None,
+    adapter: options.Adapter = None,
+    system: options.System = None,
+    think: options.Think = False,
+    show_thinking: options.ShowThinking = None,
+    tools: options.Tools = None,
+    image: options.Image = None,
+    audio: options.Audio = None,
+    video: options.Video = None,
+    image_tokens: options.ImageTokens = None,
+    temperature: options.Temperature = None,
+    top_p: options.TopP = None,
+    top_k: options.TopK = None,
+    min_p: options.MinP = None,
+    repetition_penalty: options.RepetitionPenalty = None,
+    seed: options.Seed = None,
+    max_tokens: options.MaxTokens = None,
+    stop: options.Stop = None,
+    as_json: options.Json = False,
+    stats: options.Stats = False,
+    interactive: options.Interactive = False,
+    no_history: options.NoHistory = False,
+) -> None:
+    """Ask one question, or hold a conversation.
+
+    Text piped in goes before the prompt, media before both. Only answers are printed
+    to stdout.
+    """
+    with reported(as_json):
+        media = existing(context.meta.get(options.MEDIA, []))
+        question = read_question(prompt, interactive)
+        settings = Settings(
+            temperature=temperature,
+            top_p=top_p,
+            top_k=top_k,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            max_tokens=max_tokens,
+            seed=seed,
+            stop=tuple(stop or ()),
+            think=think,
+            image_tokens=image_tokens,
+        )
+        settings.check()
+        screen = Screen(show_thinking, as_json)
+        session = open_session(model, settings, screen, system, tools, adapter)
+        session.show_stats = stats
+        talking = interactive or question is None
+        attach(session, media, say=talking)
+        if question is None or talking:
+            talk(session, question, keep_history=not no_history)
+        else:
+            session.show(session.chat.ask(question))
+
+
+def read_question(prompt: str | None, interactive: bool) -> str | None:
+    """The prompt with what was piped in before it; None starts a conversation."""
+    if prompt is None and (interactive or sys.stdin.isatty()):
+        return None
+    piped = ""
+    if prompt == "-" or (has_piped_input() and not interactive):
+        piped = read_piped_text()
+    question = whole_prompt(prompt, piped)
+    if not question:
+        raise UsageError('The prompt is empty. Ask something: gemma4 chat "…"')
+    return question
+
+
+def existing(named: list[tuple[str, str]]) -> list[Named]:
+    """The files that options name, each with its kind; checked before loading."""
+    found = [(kind, path_of(path)) for kind, path in named]
+    for kind, path in found:
+        if not os.path.exists(path):
+            raise no_file(path)
+        refuse_other_kind(kind, path, "--")
+    return found
+
+
+def open_session(
+    name: str | None,
+    settings: Settings,
+    screen: Screen,
+    system: str | None,
+    tools_file: Path | None,
+    adapter: Path | None = None,
+) -> "Session":
+    """Loads the model; `name` None means the demo model."""
+    tools = read_tools(tools_file) if tools_file else None
+    start = time.perf_counter()
+    model, processor, name = open_model(name, screen, adapter)
+    seconds = time.perf_counter() - start
+    choose_kernels(model, screen)
+    from .conversation import Conversation
+    from .session import Session
+
+    chat = Conversation(model, processor, settings, system, tools)
+    return Session(chat, screen, name, seconds)
+
+
+def talk(session: "Session", first: str | None, keep_history: bool) -> None:
+    from .commands import complete
+    from .interactive import converse
+    from .lines import open_reader
+
+    converse(session, open_reader(complete, keep_history), first)

@@ -1,0 +1,76 @@
+"""What /image, /audio, /video and /detach do in an interactive chat."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from ..errors import UsageError
+from ..kinds import kind_of
+from .attach import Part, attach, names, refuse_other_kind
+from .paths import escaped, last_word, named_paths, path_of, unquoted
+from .session import Session
+
+NOTHING = "Nothing is attached. /image, /audio and /video attach files."
+
+
+def attaching(kind: str) -> Callable[[Session, str], None]:
+    """The command that attaches files of one kind, or lists what is attached."""
+
+    def command(session: Session, words: str) -> None:
+        if not words:
+            list_attached(session)
+            return
+        paths = named_paths(words)
+        for path in paths:
+            refuse_other_kind(kind, path, "/")
+        attach(session, [(kind, path) for path in paths])
+
+    return command
+
+
+def list_attached(session: Session) -> None:
+    for part in session.chat.attached:
+        session.screen.note(f"attached {part['label']}")
+    if not session.chat.attached:
+        session.screen.note(NOTHING)
+
+
+def detach_command(session: Session, words: str) -> None:
+    """Takes files back, all or those named, before they are sent."""
+    attached = session.chat.attached
+    if not attached:
+        raise UsageError(NOTHING)
+    gone = [part for part in attached if not words or is_named(part, words)]
+    if not gone:
+        raise UsageError(f"{words} is not attached, but {names(attached)}.")
+    kept = [part for part in attached if words and not is_named(part, words)]
+    session.chat.attached = kept
+    session.screen.note(f"detached {names(gone)}")
+
+
+def is_named(part: Part, words: str) -> bool:
+    """Whether an attachment is meant by its file name or its path."""
+    path = Path(part["path"])
+    word = unquoted(words) or words
+    return word == path.name or path_of(word) == path
+
+
+def media_paths(kind: str, rest: str) -> Iterator[str]:
+    """How the last path of `rest`, what follows a command, may go on."""
+    word = last_word(rest)
+    quote = word[:1] if word[:1] in ("'", '"') else ""
+    start = max(word.rfind("/") + 1, len(quote))
+    before, typed = word[:start], word[start:]
+    name = typed if quote else unquoted(typed) or ""
+    try:
+        found = sorted(path_of(unquoted(before + quote) or ".").iterdir())
+    except (OSError, UsageError):
+        return
+    for path in found:
+        hidden = path.name.startswith(".") and not name
+        if hidden or not path.name.startswith(name) or (quote and quote in path.name):
+            continue
+        spelled = before + (path.name if quote else escaped(path.name))
+        if path.is_dir():
+            yield spelled + "/"
+        elif kind_of(path) == kind:
+            yield spelled + quote

@@ -1,0 +1,95 @@
+"""One run of a command that talks: the conversation, its output, and its options."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from mlx_gemma4.generation.loop import Chunk
+
+from ..render import Screen, stats_line
+from .conversation import Conversation, Turn
+
+
+def never() -> bool:
+    return False
+
+
+@dataclass
+class Session:
+    chat: Conversation
+    screen: Screen
+    model_name: str
+    load_seconds: float
+    show_stats: bool = False
+    draft: str = ""  # what the next prompt starts with
+
+    def take_draft(self) -> str:
+        draft, self.draft = self.draft, ""
+        return draft
+
+    def show(
+        self, chunks: Iterator[Chunk], stopped: Callable[[], bool] = never
+    ) -> None:
+        """Shows an answer as it comes, until it ends or `stopped` says so."""
+        self.chat.last = None
+        try:
+            for chunk in chunks:
+                if not self.screen.as_json:
+                    self._show_chunk(chunk)
+                if stopped():
+                    break
+        finally:
+            self.screen.end()
+            close = getattr(chunks, "close", None)
+            if close is not None:
+                close()
+        self.show_end()
+
+    def _show_chunk(self, chunk: Chunk) -> None:
+        if chunk.thought:
+            self.screen.thought(chunk.thought)
+        if chunk.text:
+            self.screen.answer(chunk.text)
+        for call in chunk.tool_calls:
+            self.screen.tool_call(call)
+
+    def show_end(self) -> None:
+        """What follows an answer, finished or stopped."""
+        turn = self.chat.last
+        if turn is None:
+            return
+        if self.screen.as_json:
+            self.screen.json(self.answer_object(turn))
+            return
+        if self.show_stats and turn.stats is not None:
+            self.screen.note(stats_line(turn.stats))
+        if turn.finish_reason == "length":
+            self.screen.note("(cut off: the token limit was reached)")
+
+    def answer_object(self, turn: Turn) -> dict[str, Any]:
+        """The answer as `--json` prints it. Times in seconds, memory in bytes."""
+        stats = turn.stats
+        return {
+            "text": turn.text,
+            "thinking": turn.thought or None,
+            "tool_calls": [
+                {"name": call.name, "arguments": call.arguments}
+                for call in turn.tool_calls
+            ],
+            "finish_reason": turn.finish_reason,
+            "usage": stats
+            and {
+                "prompt": stats.prompt_tokens,
+                "cached": stats.cached_tokens,
+                "completion": stats.completion_tokens,
+            },
+            "timings": {
+                "load_s": round(self.load_seconds, 4),
+                "ttft_s": stats and round(stats.time_to_first_token, 4),
+                "prefill_tps": stats and round(stats.prefill_tps, 2),
+                "decode_tps": stats and round(stats.decode_tps, 2),
+            },
+            "peak_memory": stats and stats.peak_memory,
+            "model": self.model_name,
+            "seed": stats and stats.seed,
+        }

@@ -1,0 +1,181 @@
+"""`gemma4 convert`: the Hub's weights to MLX's, and checking what came out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .. import options
+from ..errors import UsageError, reported
+from ..render import Screen
+
+if TYPE_CHECKING:
+    from mlx_gemma4.convert.survey import Wishes
+
+DEFAULT = "4bit"
+
+Source = Annotated[
+    str | None,
+    typer.Argument(
+        help="A folder, a Hub id (owner/name), or demo.", show_default=False
+    ),
+]
+Out = Annotated[
+    Path | None, typer.Argument(help="The folder to make.", show_default=False)
+]
+Recipe = Annotated[
+    str,
+    typer.Option(
+        "--recipe",
+        help="4bit, 6bit, 8bit, mixed, 3bit, 2bit, mxfp4, nvfp4, mxfp8 or bf16.",
+    ),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--override",
+        metavar="PATTERN=BITS:GROUP",
+        help="Another packing for paths that match, such as '*.down_proj=6:64' or "
+        "'*.router.proj=keep'. Repeatable; the last that matches decides.",
+    ),
+]
+TargetGb = Annotated[
+    float | None,
+    typer.Option("--target-gb", min=0.001, help="Size of the result, for mixed."),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print the plan and stop; loads nothing.")
+]
+Check = Annotated[
+    Path | None,
+    typer.Option("--check", metavar="DIR", help="Check a converted folder instead."),
+]
+SourceForCheck = Annotated[
+    str | None,
+    typer.Option(
+        "--source-for-check",
+        metavar="MODEL",
+        help="With --check: also compare the predictions with this model's.",
+    ),
+]
+Upload = Annotated[
+    str | None,
+    typer.Option("--upload", metavar="REPO", help="Put the result on the Hub."),
+]
+Private = Annotated[
+    bool, typer.Option("--private", help="Make the uploaded repository private.")
+]
+Refine = Annotated[
+    str | None,
+    typer.Option(
+        "--refine", metavar="METHOD", help="dwq: tune the scales with mlx-lm, slowly."
+    ),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="FILE",
+        help="Your text for --refine, and for --check with a source: plain, or .jsonl "
+        'with "text" or "messages". Unset, a short sample in several languages.',
+    ),
+]
+Yes = Annotated[
+    bool, typer.Option("--yes", "-y", help="Download and convert without asking.")
+]
+
+
+def convert(
+    source: Source = None,
+    out: Out = None,
+    recipe: Recipe = DEFAULT,
+    override: Overrides = None,
+    target_gb: TargetGb = None,
+    dry_run: DryRun = False,
+    check: Check = None,
+    source_for_check: SourceForCheck = None,
+    upload: Upload = None,
+    private: Private = False,
+    refine: Refine = None,
+    data: Data = None,
+    as_json: options.Json = False,
+    yes: Yes = False,
+) -> None:
+    """Convert a checkpoint to MLX, quantised; or check a conversion.
+
+    The plan is printed first. A conversion that was stopped goes on where it was when
+    the same command is run again.
+    """
+    with reported(as_json):
+        screen = Screen(as_json=as_json)
+        if check is not None:
+            given = (source, out, override, target_gb, dry_run, upload, private)
+            given += (refine,)
+            check_check_usage(given, recipe, source_for_check, data)
+            from .checks import run_check
+
+            run_check(check, source_for_check, data, screen)
+            return
+        check_usage(source, out, dry_run, source_for_check, refine, upload)
+        if data is not None and refine is None:
+            raise UsageError("--data belongs to --refine, or to --check.")
+        if private and upload is None:
+            raise UsageError("--private belongs to --upload.")
+        assert source is not None
+        wishes = read_wishes(recipe, override or [], target_gb)
+        from .job import Job, any_plan, show_plan
+
+        if dry_run:
+            show_plan(any_plan(source, wishes)[0], source, screen)
+            return
+        assert out is not None
+        Job(source, out, wishes, screen, yes).run(refine, data, upload, private)
+
+
+def check_usage(
+    source: str | None,
+    out: Path | None,
+    dry_run: bool,
+    source_for_check: str | None,
+    refine: str | None,
+    upload: str | None,
+) -> None:
+    """Raises UsageError for what makes no sense together."""
+    if source is None or (out is None and not dry_run):
+        raise UsageError(
+            "Give a source and a folder to make: gemma4 convert google/gemma-4-E2B-it "
+            "out/"
+        )
+    if source_for_check is not None:
+        raise UsageError("--source-for-check belongs to --check.")
+    if refine not in (None, "dwq"):
+        raise UsageError(f"There is no refinement {refine!r}; there is dwq.")
+    if dry_run and (refine or upload):
+        raise UsageError("--dry-run converts nothing to refine or upload.")
+
+
+def check_check_usage(
+    given: Sequence[object],
+    recipe: str,
+    source_for_check: str | None,
+    data: Path | None,
+) -> None:
+    """The same with --check. given: what belongs to converting."""
+    if any(given) or recipe != DEFAULT:
+        raise UsageError(
+            "--check takes no other source, target or option of a conversion: only "
+            "--source-for-check, --data and --json."
+        )
+    if data is not None and source_for_check is None:
+        raise UsageError("--data with --check needs --source-for-check.")
+
+
+def read_wishes(recipe: str, overrides: list[str], target_gb: float | None) -> "Wishes":
+    from mlx_gemma4.convert.recipes import MIXED, named, override
+    from mlx_gemma4.convert.survey import Wishes
+
+    if recipe != MIXED:
+        named(recipe)  # before anything is asked of the Hub
+    target = None if target_gb is None else round(target_gb * 1e9)
+    return Wishes(recipe, tuple(override(text) for text in overrides), target)

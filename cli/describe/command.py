@@ -1,0 +1,182 @@
+"""`gemma4 describe`: what is in pictures and videos, as text, JSON or drawn boxes."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlx_gemma4.prompt.attachments import BUDGETS, IMAGE_TOKENS
+
+from .. import options
+from ..errors import InputError, UsageError, reported
+from ..files import Source, find_sources, split_prompt
+from ..loading import warnings_noted
+from ..render import Screen
+from ..settings import Settings
+from .looking import Job
+
+OCR_BUDGET = max(IMAGE_TOKENS)
+NAME = "{name}"  # in --boxes: the picture's own name
+
+
+def describe(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="FILE... [PROMPT]",
+            help="Pictures or videos: files, quoted patterns, URLs, - for standard "
+            "input. Last, what to ask; a word that looks like a path is none.",
+            show_default=False,
+        ),
+    ] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option("--prompt", "-p", help="What to ask, whatever it looks like."),
+    ] = None,
+    model: options.Model = None,
+    adapter: options.Adapter = None,
+    budget: options.ImageTokens = None,
+    ocr: Annotated[
+        bool,
+        typer.Option(
+            "--ocr", help=f"Write down the text in pictures, at budget {OCR_BUDGET}."
+        ),
+    ] = False,
+    boxes: Annotated[
+        Path | None,
+        typer.Option(
+            "--boxes",
+            metavar="OUT.png",
+            help="Draw boxes round objects, or round those the prompt names, and "
+            "print them as JSON in pixels. {name} in OUT is the picture's name.",
+        ),
+    ] = None,
+    each: Annotated[
+        bool,
+        typer.Option("--each", help="An answer for each file, not one for all."),
+    ] = False,
+    fps: Annotated[
+        float | None,
+        typer.Option(
+            "--fps", min=0.001, max=1000, help="Frames to see per second of video."
+        ),
+    ] = None,
+    frames: Annotated[
+        int | None,
+        typer.Option("--frames", min=1, help="Frames to see of a whole video."),
+    ] = None,
+    allow_url: Annotated[
+        bool, typer.Option("--allow-url", help="Fetch URLs from the web.")
+    ] = False,
+    system: options.System = None,
+    think: options.Think = False,
+    show_thinking: options.ShowThinking = None,
+    temperature: options.Temperature = None,
+    top_p: options.TopP = None,
+    top_k: options.TopK = None,
+    min_p: options.MinP = None,
+    repetition_penalty: options.RepetitionPenalty = None,
+    seed: options.Seed = None,
+    max_tokens: options.MaxTokens = None,
+    stop: options.Stop = None,
+    as_json: options.Json = False,
+    stats: options.Stats = False,
+) -> None:
+    """Say what is in pictures and videos, or answer a question about them.
+
+    Only answers are printed to stdout. With --each a file that cannot be read is
+    reported, the others are still described, and the exit code is 5.
+    """
+    with reported(as_json):
+        given = words or []
+        names, asked = split_prompt(given) if prompt is None else (given, prompt)
+        if ocr or boxes is not None:  # exact, not inventive
+            temperature = 0.0 if temperature is None else temperature
+        job = Job(
+            sources=find_sources(names, allow_url),
+            prompt=asked,
+            settings=Settings(
+                temperature=temperature,
+                top_p=top_p,
+                top_k=top_k,
+                min_p=min_p,
+                repetition_penalty=repetition_penalty,
+                max_tokens=max_tokens,
+                seed=seed,
+                stop=tuple(stop or ()),
+                think=think,
+            ),
+            screen=Screen(show_thinking, as_json),
+            system=system,
+            budget=OCR_BUDGET if ocr and budget is None else budget,
+            ocr=ocr,
+            each=each,
+            show_stats=stats,
+            video={"num_frames": frames} if frames else {"fps": fps} if fps else {},
+        )
+        if fps and frames:
+            raise UsageError("Choose one of --fps and --frames.")
+        check(job, boxes)
+        job.targets = targets(job.sources, boxes) if boxes is not None else []
+        with warnings_noted(job.screen):
+            code = job.run(model, adapter)
+    if code:
+        raise typer.Exit(code)
+
+
+def check(job: Job, boxes: Path | None) -> None:
+    """Finds what cannot work before a model is loaded. Raises UsageError."""
+    job.settings.check()
+    kinds = [source.known_kind for source in job.sources]
+    if not kinds:
+        raise UsageError("Name a picture: gemma4 describe photo.jpg")
+    if job.prompt is not None and not job.prompt.strip():
+        raise UsageError("The prompt is empty. Leave it out, or ask something.")
+    if job.budget is not None and job.budget not in IMAGE_TOKENS:
+        raise UsageError(f"--budget is {job.budget}; it can be {BUDGETS}.")
+    if job.budget is not None and set(kinds) == {"video"}:
+        raise UsageError(
+            "--budget and --ocr are for pictures; how much of a video is seen, --fps "
+            "and --frames say."
+        )
+    if job.video and set(kinds) == {"image"}:
+        raise UsageError("--fps and --frames are for videos; only pictures are named.")
+    if boxes is None:
+        return
+    if job.ocr:
+        raise UsageError("Choose one of --ocr and --boxes.")
+    if "video" in kinds:
+        raise UsageError("--boxes draws on pictures, not on videos.")
+    if len(kinds) > 1 and not (job.each and NAME in boxes.name):
+        raise UsageError(
+            f"Boxes in {len(kinds)} pictures need --each and a name for every picture: "
+            "--each --boxes 'boxes-{name}.png'"
+        )
+
+
+def targets(sources: list[Source], pattern: Path) -> list[Path]:
+    """Where each picture's boxes are drawn. Raises UsageError or InputError."""
+    from .drawing import check_target
+
+    taken: dict[Path, Source] = {}
+    for source in sources:
+        # Path.expanduser would raise for a ~user who does not exist.
+        target = Path(os.path.expanduser(pattern))
+        check_target(target)
+        target = target.with_name(target.name.replace(NAME, source.stem))
+        check_target(target)
+        if target in taken:
+            raise UsageError(
+                f"{taken[target].name} and {source.name} would both be drawn in "
+                f"{target}."
+            )
+        taken[target] = source
+    for source in sources:
+        for target in taken:
+            if source.is_file(target):
+                raise InputError(
+                    f"{target} is one of the pictures and would be overwritten. Choose "
+                    "another name."
+                )
+    return list(taken)

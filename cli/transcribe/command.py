@@ -1,0 +1,239 @@
+"""`gemma4 transcribe`: recordings of any length to text, subtitles or JSON."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from mlx_gemma4.errors import MediaError
+
+from .. import options
+from ..errors import (
+    INPUT,
+    InputError,
+    UsageError,
+    exit_code,
+    explain,
+    no_file,
+    report,
+    reported,
+)
+from ..files import STDIN, exists, first_bytes, is_url, matches
+from ..inputs import read_piped_bytes
+from ..kinds import START, mark_of
+from ..loading import choose_kernels, open_model, warnings_noted
+from ..progress import Progress
+from ..render import Screen
+from ..senses import require_sense
+from .delivery import Delivery
+from .languages import language_name
+from .transcript import Transcript
+
+if TYPE_CHECKING:
+    from mlx_gemma4 import Gemma4, Processor
+
+MICROPHONE = "microphone"
+Format = Literal["txt", "srt", "vtt", "json"]
+
+
+def transcribe(
+    audio: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="FILE",
+            help="Recordings, or videos with sound: files, quoted patterns, - for "
+            "standard input.",
+            show_default=False,
+        ),
+    ] = None,
+    model: options.Model = None,
+    adapter: options.Adapter = None,
+    form: Annotated[
+        Format | None,
+        typer.Option("--format", "-f", help="Default: txt. srt and vtt are subtitles."),
+    ] = None,
+    language: Annotated[
+        str | None,
+        typer.Option(
+            "--language", "-l", help="What is spoken: German or de. Default: any."
+        ),
+    ] = None,
+    translate: Annotated[
+        str | None,
+        typer.Option(
+            "--translate", metavar="LANG", help="Translate into this language as well."
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="Write one file per recording here, not to standard output.",
+        ),
+    ] = None,
+    mic: Annotated[
+        bool,
+        typer.Option("--mic", help="Record from the microphone (extra `mic`)."),
+    ] = False,
+    as_json: options.Json = False,
+) -> None:
+    """Write down what is said in recordings, also long ones.
+
+    Only transcripts are printed to stdout. A recording that cannot be read is
+    reported, the others are still transcribed, and the exit code is 5.
+    """
+    with reported(as_json):
+        screen = Screen(as_json=as_json)
+        form = form or ("json" if as_json and output is None else "txt")
+        job = Job(
+            sources=sources(audio or [], mic),
+            language=language_name(language, "--language"),
+            translate=language_name(translate, "--translate"),
+            delivery=Delivery(form, output, screen),
+            screen=screen,
+        )
+        job.delivery.check(job.sources)
+        with warnings_noted(job.screen):
+            code = job.run(model, adapter)
+    if code:
+        raise typer.Exit(code)
+
+
+def sources(audio: list[str], mic: bool) -> list[str]:
+    """What to transcribe, checked before a model is loaded for it."""
+    if mic and audio:
+        raise UsageError("Give either recordings or --mic.")
+    if not mic and not audio:
+        raise UsageError("Name a recording, or record one with --mic.")
+    if audio.count(STDIN) > 1:
+        raise UsageError("Standard input can be read only once.")
+    found = [path for name in audio for path in recordings(name)]
+    return [MICROPHONE] if mic else found
+
+
+def recordings(name: str) -> list[str]:
+    """The files that a name or a pattern stands for, in order. Raises InputError."""
+    if name == STDIN or exists(name):
+        return [name]
+    if is_url(name):
+        raise InputError(f"{name} is a URL: download the recording first.")
+    found = matches(name)
+    if not found:
+        raise no_file(name)
+    return found
+
+
+@dataclass
+class Job:
+    """Some recordings and what is wanted of them."""
+
+    sources: list[str]
+    language: str | None
+    translate: str | None
+    delivery: Delivery
+    screen: Screen
+
+    def run(self, model_name: str | None, adapter: Path | None = None) -> int:
+        """Transcribes everything; the exit code of the first failure, or 0."""
+        model, processor, name = open_model(model_name, self.screen, adapter)
+        require_sense(model.config, name, "audio")
+        choose_kernels(model, self.screen)
+        code = 0
+        failed: list[str] = []
+        for number, source in enumerate(self.sources):
+            first = number == len(failed)
+            try:
+                self.transcribe_one(model, processor, name, number, first)
+            except ValueError as error:
+                failed.append(source)
+                reason = exit_code(error)
+                code = code or reason
+                message, hint = explain(error, reason)
+                self.screen.end()
+                report(reason, message, hint, self.screen.as_json)
+                if reason != INPUT:
+                    return code  # not about this recording: the others would fail, too
+        if failed and len(self.sources) > 1:
+            self.screen.note(
+                f"{len(failed)} of {len(self.sources)} gave no transcript: "
+                f"{', '.join(failed)}"
+            )
+        return code
+
+    def transcribe_one(
+        self,
+        model: "Gemma4",
+        processor: "Processor",
+        name: str,
+        number: int,
+        first: bool,
+    ) -> None:
+        from mlx_gemma4.audio.files import RATE, read_audio
+        from mlx_gemma4.generation.transcribe import transcribe
+
+        source = self.sources[number]
+        samples = read_audio(self.opened(source))
+        transcript = Transcript(
+            source, name, len(samples) / RATE, self.language, self.translate
+        )
+        label = Path(source).name
+        if len(self.sources) > 1:
+            label = f"{number + 1}/{len(self.sources)} {label}"
+            if self.delivery.streams:
+                self.print_line(f"{source}:" if first else f"\n{source}:")
+        started = time.perf_counter()
+        bar = Progress(self.screen, label, transcript.duration)
+        try:
+            for segment in transcribe(
+                model,
+                processor,
+                samples,
+                language=self.language,
+                translate=self.translate,
+                progress=bar.update,
+            ):
+                transcript.segments.append(segment)
+                if self.delivery.streams and transcript.shown(segment):
+                    bar.hide()
+                    self.print_line(transcript.shown(segment))
+                    bar.show()
+        except KeyboardInterrupt:
+            bar.hide()
+            self.delivery.keep_part(transcript)
+            raise
+        finally:
+            bar.hide()
+        seconds = time.perf_counter() - started
+        transcript.stats = {
+            "seconds": round(seconds, 3),
+            "times_real_time": round(transcript.duration / seconds, 2),
+        }
+        self.delivery.deliver(transcript)
+
+    def opened(self, source: str) -> Any:
+        """What `read_audio` takes."""
+        if source == MICROPHONE:
+            from .mic import record
+
+            return record(self.screen)
+        if source == STDIN:
+            taken: Any = read_piped_bytes("gemma4 transcribe - < talk.mp3")
+            name, start = "Standard input", taken[:START]
+        else:
+            taken, name = Path(source).expanduser(), source
+            # A pipe can be read only once, so nothing is looked at in advance.
+            start = first_bytes(taken, source) if taken.is_file() else b""
+        mark = mark_of(start)
+        if mark is not None and mark.kind == "image":
+            raise MediaError(
+                f"{name} is {mark.name}, not a recording: gemma4 describe says what is "
+                "in it."
+            )
+        return taken
+
+    def print_line(self, text: str) -> None:
+        self.screen.answer(f"{text}\n")

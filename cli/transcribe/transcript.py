@@ -1,0 +1,174 @@
+"""Transcripts as files: txt, srt, vtt and json.
+
+A segment is what the model heard at once, up to half a minute. Its times are exact. For
+subtitles it is divided into cues; the times within a segment are estimated from the
+length of the text.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ..render import json_text
+
+if TYPE_CHECKING:
+    from mlx_gemma4.generation.pieces import Segment
+
+LINE = 42  # characters: what a line of subtitles holds
+CUE = 2 * LINE
+# Where a cue may end, best first: sentences, clauses, words; else anywhere.
+BREAKS = (r"(?<=[.!?…])\s+|(?<=[。！？])", r"(?<=[,;:])\s+|(?<=[、，；：])", r"\s+")
+
+
+@dataclass
+class Transcript:
+    """What was said in one recording. Times in seconds; languages as names or None."""
+
+    file: str
+    model: str
+    duration: float
+    language: str | None = None
+    translated_to: str | None = None
+    segments: list["Segment"] = field(default_factory=list)
+    stats: dict[str, float] = field(default_factory=dict)
+
+    def shown(self, segment: "Segment") -> str:
+        """The text to print: the translation where one was asked for."""
+        return segment.translation if self.translated_to else segment.text
+
+    def as_object(self) -> dict[str, Any]:
+        """The shape that Whisper's tools write and read, and a little more."""
+        translated = self.translated_to is not None
+        segments = []
+        for i, segment in enumerate(self.segments):
+            times = {"start": round(segment.start, 3), "end": round(segment.end, 3)}
+            entry = {"id": i, **times, "text": segment.text}
+            if translated:
+                entry["translation"] = segment.translation
+            segments.append(entry)
+        result: dict[str, Any] = {
+            "file": self.file,
+            "model": self.model,
+            "language": self.language,
+            "duration": round(self.duration, 3),
+            "text": joined(s.text for s in self.segments),
+            "segments": segments,
+            "stats": self.stats,
+        }
+        if translated:
+            result["translated_to"] = self.translated_to
+            result["translation"] = joined(s.translation for s in self.segments)
+        return result
+
+
+def joined(texts: Iterator[str]) -> str:
+    """Segments as running text; no space between scripts that have none."""
+    return re.sub(
+        r"(?<=[\u3040-\u9fff。！？、，]) (?=[\u3040-\u9fff])", "", " ".join(texts)
+    )
+
+
+@dataclass(frozen=True)
+class Cue:
+    start: float
+    end: float
+    text: str
+
+
+def cues(start: float, end: float, text: str) -> list[Cue]:
+    """`text` in parts short enough for a screen, sharing the time by their length."""
+    parts = list(split_text(text, BREAKS))
+    total = sum(map(len, parts))
+    result, before = [], 0
+    for part in parts:
+        begins = start + (end - start) * before / total
+        before += len(part)
+        ends = start + (end - start) * before / total
+        result.append(Cue(begins, ends, part))
+    return result
+
+
+def split_text(text: str, breaks: Sequence[str]) -> Iterator[str]:
+    """Parts of at most CUE characters, broken at the best places there are."""
+    if len(text) <= CUE:
+        if text:
+            yield text
+        return
+    if not breaks:
+        for i in range(0, len(text), CUE):
+            yield text[i : i + CUE]
+        return
+    part, gap, end = "", "", 0
+    for begin, stop in (*places(text, breaks[0]), (len(text), len(text))):
+        unit = text[end:begin]
+        if len(part) + len(gap) + len(unit) <= CUE:
+            part += gap + unit if part else unit
+        else:
+            yield from split_text(part, breaks[1:])
+            part = unit
+        gap, end = text[begin:stop], stop
+    yield from split_text(part, breaks[1:])
+
+
+def places(text: str, pattern: str) -> list[tuple[int, int]]:
+    return [match.span() for match in re.finditer(pattern, text)]
+
+
+def two_lines(text: str) -> str:
+    """A cue on at most two lines, broken near its middle."""
+    spaces = [m.start() for m in re.finditer(" ", text)]
+    if len(text) <= LINE or not spaces:
+        return text
+    middle = min(spaces, key=lambda i: abs(i - len(text) / 2))
+    return text[:middle] + "\n" + text[middle + 1 :]
+
+
+def timestamp(seconds: float, mark: str) -> str:
+    """`01:02:03,456` with `mark` before the thousandths."""
+    thousandths = round(seconds * 1000)
+    minutes, rest = divmod(thousandths, 60_000)
+    return (
+        f"{minutes // 60:02}:{minutes % 60:02}:{rest // 1000:02}{mark}{rest % 1000:03}"
+    )
+
+
+def txt(transcript: Transcript) -> str:
+    lines = map(transcript.shown, transcript.segments)
+    return "".join(f"{line}\n" for line in lines if line)
+
+
+def srt(transcript: Transcript) -> str:
+    blocks = []
+    for number, cue in enumerate(all_cues(transcript), 1):
+        times = f"{timestamp(cue.start, ',')} --> {timestamp(cue.end, ',')}"
+        blocks.append(f"{number}\n{times}\n{two_lines(cue.text)}\n")
+    return "\n".join(blocks)
+
+
+def vtt(transcript: Transcript) -> str:
+    blocks = ["WEBVTT\n"]
+    for cue in all_cues(transcript):
+        times = f"{timestamp(cue.start, '.')} --> {timestamp(cue.end, '.')}"
+        text = two_lines(cue.text)
+        for character, name in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
+            text = text.replace(character, name)
+        blocks.append(f"{times}\n{text}\n")
+    return "\n".join(blocks)
+
+
+def all_cues(transcript: Transcript) -> Iterator[Cue]:
+    for segment in transcript.segments:
+        yield from cues(segment.start, segment.end, transcript.shown(segment))
+
+
+def as_json(transcript: Transcript) -> str:
+    return json_text(transcript.as_object()) + "\n"
+
+
+WRITERS: dict[str, Callable[[Transcript], str]] = {
+    "txt": txt,
+    "srt": srt,
+    "vtt": vtt,
+    "json": as_json,
+}

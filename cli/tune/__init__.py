@@ -1,0 +1,1 @@
+"""`gemma4 tune`, and `eval`, `fuse` and `export` beside it."""

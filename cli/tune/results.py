@@ -1,0 +1,83 @@
+"""What is done with a finished adapter: measured, fused, or written for others."""
+
+from pathlib import Path
+
+from mlx_gemma4.checkpoint.hub import resolve
+from mlx_gemma4.tune.adapters import put_on
+from mlx_gemma4.tune.errors import AdapterError
+from mlx_gemma4.tune.evaluate import evaluate
+from mlx_gemma4.tune.examples import Encoder, Long
+from mlx_gemma4.tune.files import read_records
+from mlx_gemma4.tune.folders import check_folder
+from mlx_gemma4.tune.formats import CONFIG, read_adapter, write_adapter
+from mlx_gemma4.tune.fuse import fuse
+from mlx_gemma4.tune.peft import write_peft
+
+from ..loading import name_for, open_model, saved_name
+from ..render import Screen
+from .views import report_lines
+
+
+def evaluate_adapter(
+    data: Path,
+    name: str | None,
+    adapter: Path | None,
+    reading: tuple[int, Long, int | None],
+    screen: Screen,
+) -> None:
+    """The model alone, then with the adapter, on the same examples."""
+    records = read_records(data)
+    if adapter is not None:
+        name = name_for(adapter, name, screen)
+    model, processor, name = open_model(name, screen)
+    loaded = read_adapter(adapter, model) if adapter is not None else None
+    encoder = Encoder(processor, *reading)
+    found = encoder.encode(records)
+    if found.skipped or found.cut:
+        changed = f"{found.skipped} left out, {found.cut} cut"
+        screen.note(f"Too long: {changed} (--max-length {reading[0]}).")
+    screen.passing("Reading with the model alone …")
+    reports = {"base": evaluate(model, encoder, found.examples)}
+    screen.passed()
+    if loaded is not None:
+        put_on(model, loaded)
+        screen.passing("Reading with the adapter …")
+        reports["adapter"] = evaluate(model, encoder, found.examples)
+        screen.passed()
+    if screen.as_json:
+        values = {key: report.as_dict() for key, report in reports.items()}
+        screen.json({"model": name, **values})
+    else:
+        print("\n".join(report_lines(reports)), flush=True)
+
+
+def fuse_adapter(
+    adapter: Path, out: Path, name: str | None, form: str, screen: Screen
+) -> None:
+    model, _, name = open_model(name_for(adapter, name, screen), screen)
+    loaded = read_adapter(adapter, model)
+    fuse(model, loaded, resolve(name), out.expanduser(), form)
+    tell(out, f"{name} with {adapter} as {form}", screen)
+
+
+def export_adapter(
+    adapter: Path, out: Path, name: str | None, form: str, screen: Screen
+) -> None:
+    out = out.expanduser()
+    check_folder(out)
+    if (out / CONFIG).exists():
+        raise AdapterError(f"{out} holds an adapter already: name another folder.")
+    model, _, name = open_model(name_for(adapter, name, screen), screen)
+    loaded = read_adapter(adapter, model)
+    if form == "peft":
+        write_peft(out, model, loaded, saved_name(name))
+    else:
+        write_adapter(out, model, loaded, {"model": saved_name(name)})
+    tell(out, f"{adapter} for {'PEFT' if form == 'peft' else 'mlx-lm'}", screen)
+
+
+def tell(out: Path, what: str, screen: Screen) -> None:
+    if screen.as_json:
+        screen.json({"folder": str(out)})
+    else:
+        print(f"{out}: {what}.", flush=True)

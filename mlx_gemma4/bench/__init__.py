@@ -1,0 +1,1 @@
+"""Timing of kernels and models, and mlx-lm beside them."""

@@ -1,0 +1,267 @@
+"""How fast a model reads a prompt and decodes behind it, in fair turns.
+
+A machine is never quiet, and it grows hot: what is compared has to run at the same
+time. In each round every contender reads the same prompt and decodes once, one after
+the other; the next round goes the other way about. Text is not made of the tokens, and
+none of them ends the answer.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, Literal
+
+import mlx.core as mx
+
+from ..checkpoint.load import memory_limit
+from ..config import TextConfig
+from ..errors import BenchError, PeerError
+from ..generation.loop import stream_generate
+from ..kernels import NAMES, using
+from ..model import Gemma4
+from ..prompt.processor import GenerationDefaults
+from .traffic import held_bytes, model_dtype, parameters
+
+OURS = "mlx-gemma4"
+WARM_UP = 4  # tokens decoded before anything counts
+CONTEXTS = {"gpu": (512, 4096), "cpu": (128, 512)}  # measured unless told otherwise
+FILLED = 0.75  # of the memory, at most, by those
+FEWEST = 3  # rounds from which ranges say anything
+
+Verdict = Literal["faster", "slower", "unclear"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One prompt and what was decoded behind it. Seconds and bytes.
+
+    first_token: from the call to the first token, the whole prompt included.
+    decode: of the tokens after the first.
+    """
+
+    first_token: float
+    decode: float
+    peak: int
+
+
+Contender = Callable[[list[int], int], Sample]
+"""Reads a prompt, decodes so many tokens after the first one, and times both."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Of one figure over all rounds."""
+
+    median: float
+    least: float
+    most: float
+
+    def __str__(self) -> str:
+        shown = [f"{x:.4g}" for x in (self.median, self.least, self.most)]
+        return f"{shown[0]} [{shown[1]}-{shown[2]}]"
+
+
+@dataclass(frozen=True)
+class Series:
+    """All rounds of one contender at one context, and the one that warmed up."""
+
+    name: str
+    context: int
+    decoded: int
+    warm_up: Sample
+    samples: tuple[Sample, ...]
+
+    @property
+    def prefill_rates(self) -> list[float]:
+        return [self.context / each.first_token for each in self.samples]
+
+    @property
+    def decode_rates(self) -> list[float]:
+        return [self.decoded / each.decode for each in self.samples]
+
+    @property
+    def peak(self) -> int:
+        return max(each.peak for each in self.samples)
+
+
+def spread(values: Sequence[float]) -> Spread:
+    return Spread(median(values), min(values), max(values))
+
+
+def ratio(series: Series, base: Series) -> Spread:
+    """Decoding rate against that of `base`, round by round: slow rounds are slow for
+    both."""
+    pairs = zip(series.decode_rates, base.decode_rates, strict=True)
+    return spread([ours / theirs for ours, theirs in pairs])
+
+
+def verdict(series: Series, base: Series) -> Verdict:
+    """Whether decoding is faster or slower than `base`."""
+    return compared(series.decode_rates, base.decode_rates)
+
+
+def compared(ours: Sequence[float], theirs: Sequence[float]) -> Verdict:
+    """Whether the rates `ours` are faster; unclear where ranges overlap, or where there
+    are too few rounds to have a range."""
+    if min(len(ours), len(theirs)) < FEWEST:
+        return "unclear"
+    if min(ours) > max(theirs):
+        return "faster"
+    return "slower" if max(ours) < min(theirs) else "unclear"
+
+
+def prompt_of(length: int, vocab_size: int, first: int = 0) -> list[int]:
+    """`length` ids from `first` on that look shuffled and are the same everywhere."""
+    words = vocab_size - first
+    return [first + (7919 * i * i + 104729 * i) % words for i in range(length)]
+
+
+def check_reach(config: TextConfig, context: int, decode: int) -> None:
+    """Raises BenchError where the model does not hold that many tokens."""
+    most = config.max_position_embeddings - decode - 1
+    if context > most:
+        raise BenchError(
+            f"A context of {context:,} tokens and {decode:,} more to decode are beyond "
+            f"this model, which holds {config.max_position_embeddings:,}. Decode less "
+            f"or measure at {most:,} tokens or less."
+            if most > 0
+            else f"This model holds {config.max_position_embeddings:,} tokens: "
+            f"{decode:,} cannot be decoded."
+        )
+
+
+def check_memory(model: Gemma4, context: int) -> None:
+    """Raises MemoryError where keys and values do not fit beside the weights."""
+    need, limit = memory_needed(model, context), memory_limit()
+    if need > limit:
+        raise MemoryError(
+            f"At a context of {context:,} tokens, weights, keys and values take "
+            f"{need / 1e9:.1f} GB, but a model may use at most {limit / 1e9:.1f} GB "
+            "here. Measure at a shorter context."
+        )
+
+
+def default_contexts(model: Gemma4, decode: int) -> list[int]:
+    """A short and a long context, as far as the model and the memory go."""
+    device = "gpu" if mx.metal.is_available() else "cpu"
+    room = model.config.text_config.max_position_embeddings - decode - 1
+    fit = [
+        context
+        for context in CONTEXTS[device]
+        if context <= room
+        and memory_needed(model, context + decode) <= FILLED * memory_limit()
+    ]
+    return fit or [max(1, min(CONTEXTS[device][0], room))]
+
+
+def memory_needed(model: Gemma4, context: int) -> int:
+    """Bytes of all weights, and of keys and values of `context` tokens."""
+    weights = sum(array.nbytes for _, array in parameters(model))
+    return weights + held_bytes(model.config.text_config, context, model_dtype(model))
+
+
+def contenders(model: Gemma4) -> dict[str, Contender]:
+    """What is compared of this project; the first is what the others stand against:
+    no kernel, each one alone, and all, where there is Metal."""
+    run = contender(model)
+    if not mx.metal.is_available():
+        return {OURS: run}
+    return {**each_alone(run), "kernels on": with_kernels(run, *NAMES)}
+
+
+def each_alone(run: Contender) -> dict[str, Contender]:
+    """`run` without kernels, and with each of them by itself."""
+    alone = {only(name): with_kernels(run, name) for name in NAMES}
+    return {"kernels off": with_kernels(run), **alone}
+
+
+def only(kernel: str) -> str:
+    """The name of a contender with a single kernel."""
+    return f"only {kernel}"
+
+
+def with_kernels(run: Contender, *names: str) -> Contender:
+    """`run` with exactly these kernels, whatever the environment says."""
+
+    def switched(prompt: list[int], decode: int) -> Sample:
+        with using(*names):
+            return run(prompt, decode)
+
+    return switched
+
+
+def contender(model: Gemma4) -> Contender:
+    """`model` as it generates for users."""
+    silent: Any = _Silent()
+
+    def run(prompt: list[int], decode: int) -> Sample:
+        *_, last = stream_generate(
+            model, silent, tokens=prompt, temperature=0, max_tokens=decode + 1
+        )
+        stats = last.stats
+        assert stats is not None and stats.completion_tokens == decode + 1
+        return Sample(
+            stats.time_to_first_token, stats.decode_seconds, stats.peak_memory
+        )
+
+    return run
+
+
+class _Silent:
+    """In place of a processor and its tokenizer: no text, and no stop token."""
+
+    special_tokens: Mapping[str, int] = {}
+
+    def __init__(self) -> None:
+        self.tokenizer = self
+        self.generation = GenerationDefaults()
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return ""
+
+    def detokenizer(self) -> "_Silent":
+        return self
+
+    def add(self, token: int) -> str:
+        return ""
+
+    def finish(self) -> str:
+        return ""
+
+
+def take_turns(
+    contenders: Mapping[str, Contender],
+    prompt: list[int],
+    decode: int,
+    runs: int,
+    progress: Callable[[str, int], None],
+    note: Callable[[str], None],
+) -> list[Series]:
+    """`runs` rounds of all contenders behind a round that does not count.
+
+    progress: gets the name of each contender and the round, 0 being the warm-up,
+        before it runs.
+    note: is told which contender fails here, as a kernel does that Metal's compiler
+        refuses, and is left out. The first one's errors and a peer's are raised.
+    """
+    base, *_ = contenders
+    samples: dict[str, list[Sample]] = {name: [] for name in contenders}
+    for number in range(runs + 1):
+        order = list(contenders.items())[:: 1 if number % 2 else -1]
+        for name, run in order:
+            if name not in samples:
+                continue
+            progress(name, number)
+            try:
+                samples[name].append(run(prompt, decode if number else WARM_UP))
+            except PeerError:
+                raise
+            except (RuntimeError, ValueError) as error:
+                if name == base:
+                    raise
+                note(f"{name} fails here and is left out: {error}")
+                del samples[name]
+    return [
+        Series(name, len(prompt), decode, warm_up, tuple(rest))
+        for name, (warm_up, *rest) in samples.items()
+    ]

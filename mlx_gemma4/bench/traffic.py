@@ -1,0 +1,122 @@
+"""How many bytes a decoded token reads, and how fast this machine reads them.
+
+A token of a single conversation uses each weight once, so no decoder is faster than
+memory delivers them: bandwidth / bytes per token bounds the tokens per second.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import cast
+
+import mlx.core as mx
+from mlx.utils import tree_flatten
+
+from ..config import TextConfig
+from ..model import Gemma4
+
+EXPERTS = ".experts."
+TABLE = "embed_tokens_per_layer."
+EMBEDDINGS = "language_model.embed_tokens."
+BUFFER = {"gpu": 2**30, "cpu": 2**27}  # bytes to read: far more than any cache holds
+ROUNDS = 5
+
+
+def weight_bytes(model: Gemma4) -> int:
+    """Bytes of the weights that one decoded token reads.
+
+    Of the experts only the chosen ones; one row of the per-layer table; one row of the
+    embeddings, and all of them where they are the head too. No towers.
+    """
+    return sum(_weights_read(model))
+
+
+def _weights_read(model: Gemma4) -> Iterator[int]:
+    text = model.config.text_config
+    for name, array in parameters(model):
+        if not name.startswith(("language_model.", "lm_head.")):
+            continue
+        if EXPERTS in name:
+            assert text.num_experts and text.top_k_experts
+            yield array.nbytes // text.num_experts * text.top_k_experts
+        elif TABLE in name:
+            yield array.nbytes // len(array)
+        elif name.startswith(EMBEDDINGS):
+            yield array.nbytes // len(array)
+            yield array.nbytes if text.tie_word_embeddings else 0
+        else:
+            yield array.nbytes
+
+
+def parameters(model: Gemma4) -> list[tuple[str, mx.array]]:
+    """All parameters by name."""
+    return cast(list[tuple[str, mx.array]], tree_flatten(model.parameters()))
+
+
+def cache_bytes(config: TextConfig, context: int, dtype: mx.Dtype) -> int:
+    """Bytes of keys and values that one token reads as number `context` of the text.
+
+    Sliding layers read a window at most; KV-shared layers read another's once more.
+    """
+    layers = range(config.num_hidden_layers)
+    return sum(_layer_cache(config, i, context, dtype) for i in layers)
+
+
+def held_bytes(config: TextConfig, context: int, dtype: mx.Dtype) -> int:
+    """The least that keys and values of `context` tokens take in memory."""
+    layers = range(config.first_kv_shared_layer)
+    return sum(_layer_cache(config, i, context, dtype) for i in layers)
+
+
+def _layer_cache(config: TextConfig, layer: int, context: int, dtype: mx.Dtype) -> int:
+    if config.is_sliding(layer):
+        context = min(context, config.sliding_window)
+    width = config.layer_key_value_heads(layer) * config.layer_head_dim(layer)
+    return 2 * dtype.size * width * context
+
+
+def decode_bytes(model: Gemma4, prompt: int, decode: int) -> float:
+    """Mean bytes per token while `decode` tokens are decoded behind `prompt` tokens."""
+    dtype = model_dtype(model)
+    text = model.config.text_config
+    seen = range(prompt + 1, prompt + decode + 1)
+    caches = sum(cache_bytes(text, context, dtype) for context in seen)
+    return weight_bytes(model) + caches / decode
+
+
+def model_dtype(model: Gemma4) -> mx.Dtype:
+    """Of hidden states, keys and values."""
+    return model.language_model.norm.weight.dtype
+
+
+@dataclass(frozen=True)
+class Bandwidth:
+    """The most bytes per second seen, reading and copying (both directions counted)."""
+
+    read: float
+    copy: float
+
+    @property
+    def most(self) -> float:
+        return max(self.read, self.copy)
+
+
+def measure_bandwidth(size: int | None = None) -> Bandwidth:
+    """Read and copy `size` bytes several times with MLX; the fastest round counts."""
+    size = size or BUFFER["gpu" if mx.metal.is_available() else "cpu"]
+    data = mx.arange(size // 4, dtype=mx.int32)
+    mx.eval(data)
+    read = _fastest(lambda: mx.max(data))
+    copy = _fastest(lambda: data + 1)
+    return Bandwidth(size / read, 2 * size / copy)
+
+
+def _fastest(work: Callable[[], mx.array]) -> float:
+    """Seconds of the fastest of a few rounds; the first one warms up."""
+    times = []
+    for _ in range(ROUNDS + 1):
+        started = time.perf_counter()
+        mx.eval(work())
+        times.append(time.perf_counter() - started)
+    mx.clear_cache()
+    return min(times[1:])

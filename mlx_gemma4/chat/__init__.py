@@ -1,0 +1,1 @@
+"""Text in and out of the chat format: pure functions of text, no model."""

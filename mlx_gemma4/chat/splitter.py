@@ -1,0 +1,256 @@
+"""Separates what a model writes into thought, tool calls and answer, as it streams.
+
+Special tokens arrive as their strings, cut anywhere. The text goes through two layers:
+`Lexer` finds whole marks and holds back only what may begin one; `Splitter` follows
+the channel and the calls. Where a model breaks the format:
+
+- a call that opens inside a thought ends the thought;
+- `call:name{…}` right where an answer would begin is a call if a closing mark follows,
+  or if a thought was closed just before it and nothing comes after it;
+- a call that is cut off or malformed belongs to the answer, without its marks, so
+  that nothing vanishes; one that only lacks its closing mark is a call;
+- text of a channel other than "thought" is a thought that starts with the name;
+- "thought" and a closing mark, where an answer would begin, are an empty thought.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from ..errors import ChatError
+from .lexer import Lexer
+from .tools import QUOTE, parse_call
+
+CHANNEL, CHANNEL_END = "<|channel>", "<channel|>"
+CALL, CALL_END, RESPONSE = "<|tool_call>", "<tool_call|>", "<|tool_response>"
+MARKERS = frozenset(
+    {
+        *("<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "<|think|>", QUOTE),
+        *("<|turn>", "<turn|>", CHANNEL, CHANNEL_END),
+        *("<|tool>", "<tool|>", CALL, CALL_END, RESPONSE, "<tool_response|>"),
+        *("<|image>", "<|image|>", "<image|>", "<|video|>"),
+        *("<|audio>", "<|audio|>", "<audio|>"),
+    }
+)
+HEADER = "thought\n"
+BARE_CALL = re.compile(r"call:[^\s{}]{1,128}\{")
+BARE_CALL_BEGIN = re.compile(r"c|ca|cal|call|call:[^\s{}]{0,128}")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of output. A "tool_call" is one that `parse_call` can read."""
+
+    kind: Literal["answer", "thought", "tool_call"]
+    text: str
+
+
+def opens_thought(prompt: str) -> bool:
+    """Whether `prompt` ends inside a thought, which the model will go on with."""
+    marks = re.findall(r"<\|channel>|<channel\|>|<\|turn>|<turn\|>", prompt)
+    return bool(marks) and marks[-1] == CHANNEL
+
+
+class StopStrings:
+    """Ends a text at the earliest of some strings, which is not part of it.
+
+    Holds back no more than may begin a stop string.
+    """
+
+    def __init__(self, stops: Iterable[str]):
+        stops = list(stops)
+        if any(not isinstance(stop, str) or not stop for stop in stops):
+            raise ChatError("A stop string must be a text of at least one character.")
+        self._lexer = Lexer(stops)
+        self.hit = False
+
+    def feed(self, text: str) -> tuple[str, bool]:
+        """The text that is safe to show, and whether a stop string has been met."""
+        return self._until_stop(self._lexer.feed(text)), self.hit
+
+    def finish(self) -> str:
+        """The text held back at the end."""
+        return self._until_stop(self._lexer.finish())
+
+    def _until_stop(self, lexemes: Iterator[tuple[str, bool]]) -> str:
+        shown = ""
+        for text, is_stop in lexemes:
+            self.hit = self.hit or is_stop
+            if not self.hit:
+                shown += text
+        return shown
+
+
+class _Call:
+    """A call being collected: follows strings and braces."""
+
+    def __init__(self) -> None:
+        self.parts: list[tuple[str, bool]] = []
+        self.in_string = False
+        self.depth = 0
+        self.balanced = False  # the braces have been opened and closed again
+        self.spoiled = False  # something follows the closing brace
+
+    @property
+    def complete(self) -> bool:
+        return self.balanced and not self.spoiled
+
+    @property
+    def text(self) -> str:
+        return "".join(text for text, _ in self.parts)
+
+    @property
+    def text_without_marks(self) -> str:
+        return "".join(text for text, is_mark in self.parts if not is_mark)
+
+    def well_formed(self) -> bool:
+        try:
+            parse_call(self.text)
+        except ChatError:
+            return False
+        return True
+
+    def add(self, text: str, is_mark: bool) -> None:
+        self.parts.append((text, is_mark))
+        if text == QUOTE and is_mark:
+            self.in_string = not self.in_string
+            self.spoiled |= self.balanced
+        elif not self.in_string:
+            for character in text:
+                self._follow(character)
+
+    def _follow(self, character: str) -> None:
+        self.spoiled |= self.balanced and not character.isspace()
+        self.depth += (character == "{") - (character == "}")
+        self.balanced |= character == "}" and self.depth == 0
+
+
+class Splitter:
+    """Feed it text as it comes; it returns pieces as soon as they are certain.
+
+    `inside_thought`: the prompt has opened a thought (see `opens_thought`).
+    `special_tokens`: strings that never reach an answer or a thought, beyond Gemma 4's
+    own. Within the strings of a call everything is kept.
+    """
+
+    def __init__(
+        self, inside_thought: bool = False, special_tokens: Iterable[str] = ()
+    ):
+        self._lexer = Lexer({*MARKERS, *special_tokens})
+        # start: nothing of the answer yet; header: a channel's name may follow
+        self._mode: Literal["start", "answer", "header", "thought", "call", "bare"]
+        self._mode = "thought" if inside_thought else "start"
+        self._held = ""
+        self._call = _Call()
+        self._after_thought = False
+        self._pieces: list[Piece] = []
+
+    def feed(self, text: str) -> list[Piece]:
+        """Take a chunk and return what is certain now."""
+        return self._take(self._lexer.feed(text))
+
+    def finish(self) -> list[Piece]:
+        """What was held back. An unclosed thought or call ends here."""
+        pieces = self._take(self._lexer.finish())
+        if self._mode in ("call", "bare"):
+            self._end_call(self._mode == "call" or self._after_thought)
+        elif self._mode in ("header", "thought"):
+            self._emit("thought", "" if self._held == HEADER[:-1] else self._held)
+        else:
+            self._emit("answer", self._held)
+        self._held = ""
+        return pieces + self._take(iter(()))
+
+    def _take(self, lexemes: Iterator[tuple[str, bool]]) -> list[Piece]:
+        for text, is_mark in lexemes:
+            if is_mark:
+                self._mark(text)
+            elif self._mode in ("call", "bare"):
+                self._call.add(text, is_mark=False)
+                self._check_bare()
+            elif self._mode in ("header", "thought"):
+                self._thought_text(self._held + text)
+            else:
+                self._answer_text(self._held + text)
+        pieces, self._pieces = self._pieces, []
+        return pieces
+
+    def _emit(self, kind: Literal["answer", "thought", "tool_call"], text: str) -> None:
+        if not text:
+            return
+        last = self._pieces[-1] if self._pieces else None
+        if last and last.kind == kind and kind != "tool_call":
+            self._pieces[-1] = Piece(kind, last.text + text)
+        else:
+            self._pieces.append(Piece(kind, text))
+
+    def _answer_text(self, text: str) -> None:
+        self._held = ""
+        if self._mode == "start":
+            begin = text.lstrip()
+            self._emit("answer", text[: len(text) - len(begin)])
+            if HEADER.startswith(begin) or BARE_CALL_BEGIN.fullmatch(begin):
+                self._held = begin
+                return
+            text = begin
+            if BARE_CALL.match(text):
+                self._mode, self._call = "bare", _Call()
+                self._call.add(text, is_mark=False)
+                self._check_bare()
+                return
+            self._mode = "answer"
+        self._emit("answer", text)
+
+    def _thought_text(self, text: str) -> None:
+        if self._mode == "header":
+            if HEADER.startswith(text) and text != HEADER:
+                self._held = text
+                return
+            self._mode, text = "thought", text.removeprefix(HEADER)
+        # The newline before the closing mark belongs to the mark.
+        self._held = "\n" if text.endswith("\n") else ""
+        self._emit("thought", text.removesuffix("\n"))
+
+    def _mark(self, mark: str) -> None:
+        if self._mode in ("call", "bare"):
+            self._mark_in_call(mark)
+            return
+        thinking = self._mode in ("header", "thought")
+        if mark == CHANNEL_END:
+            # The name alone, or the last newline; without an opening mark as well.
+            closing = ("\n", HEADER[:-1]) if thinking else (HEADER[:-1], HEADER)
+            held, self._held = self._held, ""
+            if held not in closing:
+                self._emit("thought" if thinking else "answer", held)
+            self._mode, self._after_thought = "start", True
+        elif mark in (CHANNEL, CALL):
+            self._emit("thought" if thinking else "answer", self._held)
+            self._held, self._call = "", _Call()
+            self._mode = "header" if mark == CHANNEL else "call"
+        elif self._mode == "start" and self._held:
+            self._emit("answer", self._held)
+            self._held, self._mode = "", "answer"
+
+    def _mark_in_call(self, mark: str) -> None:
+        explicit = self._mode == "call"
+        if mark == QUOTE or self._call.in_string:
+            self._call.add(mark, is_mark=True)
+            self._check_bare()
+        elif mark == CALL_END:
+            self._end_call(accepted=True)
+        elif self._call.complete or mark == CALL or not explicit:
+            self._end_call(explicit or mark == RESPONSE or self._after_thought)
+            self._mark(mark)
+
+    def _end_call(self, accepted: bool) -> None:
+        if accepted and self._call.well_formed():
+            self._emit("tool_call", self._call.text)
+            self._mode, self._after_thought = "start", False
+        else:
+            self._emit("answer", self._call.text_without_marks)
+            self._mode = "answer"
+
+    def _check_bare(self) -> None:
+        if self._mode == "bare" and self._call.spoiled:
+            self._end_call(accepted=False)

@@ -1,0 +1,144 @@
+"""Where a model's files are: a folder, the built-in demo, or the Hugging Face Hub.
+
+A Hub model that is in the local cache is used as it is, without any network call; to
+bring it up to date, download it again with `hf download`.
+"""
+
+import re
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+
+from ..errors import CheckpointError, ModelNotFoundError
+from .files import weight_files
+
+DEMO = "demo"
+HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?", re.ASCII)
+NEEDED = ["*.json", "*.safetensors", "*.jinja", "tokenizer*"]
+# Folders hold other formats of the same weights; so does the consolidated file.
+NOT_NEEDED = ["*/*", "consolidated*"]
+
+
+def resolve(name: str | Path, tqdm_class: type | None = None) -> Path:
+    """The local folder of a model, downloaded if need be.
+
+    name: a folder, "demo", or a Hub id `org/name`, also `org/name@revision`.
+    tqdm_class: the progress bar of a download; None is the Hub library's own.
+
+    Raises ModelNotFoundError, and CheckpointError for a folder without config.json.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir() and (str(name) != DEMO or (folder / "config.json").is_file()):
+        return _with_config(folder)
+    if str(name) == DEMO:
+        return _with_config(Path(str(files("mlx_gemma4.assets"))) / DEMO)
+    if folder.exists():
+        raise ModelNotFoundError(f"{folder} is a file: give the folder it lies in.")
+    match = HUB_ID.fullmatch(str(name))
+    if match is None or ".." in str(name) or str(name).startswith((".", "~")):
+        raise ModelNotFoundError(
+            f"{str(name)!r} is neither a folder nor a Hub id: give the path of a model "
+            f"folder, a Hub id such as google/gemma-4-E2B-it, or {DEMO!r}."
+        )
+    return _with_config(_from_hub(match["repo"], match["revision"], tqdm_class))
+
+
+def _with_config(folder: Path) -> Path:
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(
+            f"{folder} has no config.json: it is not a model folder, or incomplete."
+        )
+    return folder
+
+
+def _from_hub(repo: str, revision: str | None, tqdm_class: type | None) -> Path:
+    # Imported here: it costs a quarter of a second, and most models are folders.
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    def snapshot(local_files_only: bool) -> Path:
+        return Path(
+            snapshot_download(
+                repo,
+                revision=revision,
+                allow_patterns=NEEDED,
+                ignore_patterns=NOT_NEEDED,
+                local_files_only=local_files_only,
+                tqdm_class=tqdm_class,
+            )
+        )
+
+    try:
+        folder = snapshot(local_files_only=True)
+        if _is_complete(folder):
+            return folder
+    except LocalEntryNotFoundError:
+        pass
+    except HFValidationError as error:
+        raise ModelNotFoundError(
+            f"{repo!r} is no Hub id: {first_line(error)}"
+        ) from None
+    return _download(snapshot, repo, revision)
+
+
+def _is_complete(folder: Path) -> bool:
+    """Whether a cached snapshot can be loaded; other programs fetch single files."""
+    try:
+        return (folder / "config.json").is_file() and bool(weight_files(folder))
+    except CheckpointError:
+        return False
+
+
+def _download(
+    snapshot: Callable[[bool], Path], repo: str, revision: str | None
+) -> Path:
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return snapshot(False)
+    except LocalEntryNotFoundError:
+        problem = _unreachable(repo)
+    except Exception as error:
+        # The network stack's own errors differ from release to release.
+        problem = refusal(error, repo, revision) or (
+            f"{repo} could not be downloaded: {first_line(error)} Try again."
+        )
+    raise ModelNotFoundError(problem)
+
+
+def refusal(error: Exception, repo: str, revision: str | None) -> str | None:
+    """What the Hub refuses by `error`, and the remedy; None if it is no refusal."""
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    if isinstance(error, GatedRepoError):  # a kind of RepositoryNotFoundError
+        return (
+            f"{repo} is gated: accept its licence at https://huggingface.co/{repo} and "
+            "log in with `hf auth login`."
+        )
+    if isinstance(error, RepositoryNotFoundError):
+        return (
+            f"{repo} is no folder here and not on the Hub, or it is private: check the "
+            "spelling, or log in with `hf auth login`."
+        )
+    if isinstance(error, RevisionNotFoundError):
+        return f"{repo} has no revision {revision!r} on the Hub."
+    return None
+
+
+def _unreachable(repo: str) -> str:
+    from huggingface_hub import is_offline_mode
+
+    start = f"{repo} is no folder here and not complete in the local Hub cache"
+    if is_offline_mode():
+        return f"{start}, and HF_HUB_OFFLINE is set: unset it to download."
+    return f"{start}, and the Hub cannot be reached: check the network."
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in one line that ends in a full stop."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0].rstrip(".") + "."

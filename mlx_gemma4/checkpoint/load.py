@@ -1,0 +1,271 @@
+"""Loading: a folder or a Hub id becomes a model and its processor.
+
+Tensors are read, converted and checked in groups, so that no second copy of the
+weights exists at any time, and then never touched again.
+"""
+
+import math
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_unflatten
+
+from ..config import Config
+from ..errors import CheckpointError
+from ..model import Gemma4
+from ..prompt.processor import Processor
+from .files import StoredTensor, listed, read_tensors
+from .hub import resolve
+from .names import Place, Plan, plan_weights, without_missing_towers
+from .packing import Packing
+
+# Bytes evaluated together: enough to keep the disk busy, little beside any model.
+GROUP = 64 * 2**20
+STORED = {"F32": mx.float32, "BF16": mx.bfloat16, "F16": mx.float16}
+DTYPES = tuple(STORED.values())
+BYTES = {"U32": 4, "U8": 1}  # of what keeps its type; all else takes the model's
+
+
+class MissingTowerWarning(UserWarning):
+    """config.json speaks of a tower whose weights the checkpoint does not hold."""
+
+
+class KernelsWarning(UserWarning):
+    """Kernels are measured, as `GEMMA4_KERNELS=auto` asks for; and what was found."""
+
+
+def load(
+    path_or_repo: str | Path,
+    dtype: mx.Dtype | None = None,
+    tqdm_class: type | None = None,
+) -> tuple[Gemma4, Processor]:
+    """A model with its weights, and what turns messages into its tokens.
+
+    path_or_repo: a folder, a Hub id (`org/name`, `org/name@revision`) or "demo".
+    dtype: of all weights that are not quantised, and of the scales and biases of those
+        that are. None takes that of the embeddings in the files on a GPU, and float32
+        on the CPU, where MLX computes bfloat16 coarsely or not at all.
+    tqdm_class: progress bar of a download.
+
+    Warns with MissingTowerWarning, and with KernelsWarning where GEMMA4_KERNELS=auto
+    has the kernels measured first, which takes a while. Raises ModelNotFoundError,
+    CheckpointError, and MemoryError where the weights would not fit.
+    """
+    folder = resolve(path_or_repo, tqdm_class)
+    config = Config.from_file(folder / "config.json")
+    processor = Processor.from_folder(folder, config)
+    model = load_model(folder, dtype, config)
+    processor.config = model.config  # without towers that have no weights
+    from ..bench.auto import (
+        settle,  # it generates, and what generates imports this module
+    )
+
+    settle(model, _warn_of_kernels)
+    return model, processor
+
+
+def _warn_of_kernels(text: str) -> None:
+    warnings.warn(text, KernelsWarning, stacklevel=4)
+
+
+def load_model(
+    folder: Path, dtype: mx.Dtype | None = None, config: Config | None = None
+) -> Gemma4:
+    """The model of a local folder alone; `config` if it has been read already."""
+    if dtype is not None and dtype not in DTYPES:
+        raise ValueError(f"dtype is {dtype}; it must be float32, bfloat16 or float16.")
+    tensors = read_tensors(folder)
+    config, missing = without_missing_towers(
+        config or Config.from_file(folder / "config.json"), tensors
+    )
+    for tower in missing:
+        warnings.warn(
+            f"{folder} holds no weights of the {tower} that its config.json describes: "
+            "a text-only conversion. What needs the tower is refused.",
+            MissingTowerWarning,
+            stacklevel=2,
+        )
+    model = Gemma4(config)
+    plan = plan_weights(model, tensors)
+    dtype = dtype or _own_dtype(plan, tensors)
+    _check_memory(folder, plan, tensors, dtype)
+    _quantize(model, plan.packings)
+    files = sorted({tensor.file for tensor in tensors.values()})
+    weights = dict(_evaluated(plan, _read(files), dtype))
+    model.load_weights(list(weights.items()), strict=True)
+    _set_table_dtypes(model, model.language_model.norm.weight.dtype)
+    model.eval()
+    return model
+
+
+def _own_dtype(plan: Plan, tensors: Mapping[str, StoredTensor]) -> mx.Dtype:
+    """One dtype for all: a single float32 tensor would turn all that follows it."""
+    if mx.default_device().type == mx.DeviceType.cpu:
+        return mx.float32
+    for parameter in ("embed_tokens.scales", "embed_tokens.weight", "norm.weight"):
+        for _, name in plan.sources.get(f"language_model.{parameter}", ()):
+            if tensors[name].dtype in STORED:
+                return STORED[tensors[name].dtype]
+    return mx.bfloat16
+
+
+def _check_memory(
+    folder: Path, plan: Plan, tensors: Mapping[str, StoredTensor], dtype: mx.Dtype
+) -> None:
+    """Refuse at once what the system would swap or abort over later."""
+    names = [name for sources in plan.sources.values() for _, name in sources]
+    needed = 0
+    for tensor in (tensors[name] for name in names):
+        size = BYTES.get(tensor.dtype, dtype.size)
+        needed += size * math.prod(tensor.shape)
+    limit = memory_limit()
+    if needed > limit:
+        raise MemoryError(
+            f"The weights in {folder} take {needed / 1e9:.1f} GB, but a model may use "
+            f"at most {limit / 1e9:.1f} GB here."
+        )
+
+
+def memory_limit() -> int:
+    """Bytes that weights can take: the GPU's working set, or all memory on a CPU."""
+    if mx.metal.is_available():
+        return int(mx.device_info()["max_recommended_working_set_size"])
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _read(files: list[Path]) -> dict[str, mx.array]:
+    """All tensors, none of them evaluated: reading happens on evaluation."""
+    arrays: dict[str, mx.array] = {}
+    for file in files:
+        try:
+            stored = mx.load(str(file), format="safetensors")
+        except RuntimeError as error:
+            raise CheckpointError(f"{file} cannot be read: {error}") from None
+        assert isinstance(stored, dict)
+        arrays |= stored
+    return arrays
+
+
+def _evaluated(
+    plan: Plan, arrays: dict[str, mx.array], dtype: mx.Dtype
+) -> Iterator[tuple[str, mx.array]]:
+    """The parameters, group by group. Taken out of `arrays`, which would keep them."""
+    group: dict[str, mx.array] = {}
+    for parameter, sources in plan.sources.items():
+        array = _join([(where, arrays.pop(name)) for where, name in sources])
+        if parameter in plan.channels_last:
+            array = mx.moveaxis(array, -1, 1)
+        if mx.issubdtype(array.dtype, mx.floating):
+            array = array.astype(dtype)
+        group[parameter] = array
+        if sum(a.nbytes for a in group.values()) >= GROUP:
+            yield from _check(group, plan)
+            group = {}
+    yield from _check(group, plan)
+
+
+def _join(pieces: list[tuple[Place, mx.array]]) -> mx.array:
+    """One parameter of its pieces: gate over up, expert after expert."""
+    if len(pieces) == 1 and pieces[0][0].expert is None:
+        return pieces[0][1]
+    experts: dict[int | None, list[mx.array]] = {}
+    for where, array in pieces:
+        experts.setdefault(where.expert, []).append(array)
+    whole = [mx.concatenate(halves, axis=-2) for halves in experts.values()]
+    return whole[0] if None in experts else mx.stack(whole)
+
+
+def _check(group: dict[str, mx.array], plan: Plan) -> Iterator[tuple[str, mx.array]]:
+    """Evaluate a group and refuse what is not finite.
+
+    A sum is finite only if all its terms are, and costs a fifth of looking at each;
+    where it is not, it may also have overflowed, and the terms decide.
+    """
+    probes = {name: _probe(name, array, plan.packings) for name, array in group.items()}
+    probes = {name: probe for name, probe in probes.items() if probe is not None}
+    mx.eval(group, probes)
+    mx.clear_cache()  # the buffers of what was converted would add up
+    wrong = [
+        name
+        for name, probe in probes.items()
+        if not mx.isfinite(probe).item() and not _is_finite(group[name])
+    ]
+    if wrong:
+        names = [source for name in wrong for _, source in plan.sources[name]]
+        raise CheckpointError(
+            f"NaN or infinite values in {listed(names)}: the checkpoint is damaged, or "
+            f"its values do not fit into {group[wrong[0]].dtype}."
+        )
+    yield from group.items()
+
+
+def _probe(
+    name: str, array: mx.array, packings: Mapping[str, Packing]
+) -> mx.array | None:
+    """A scalar that is not finite if any value is not; None for whole numbers."""
+    if mx.issubdtype(array.dtype, mx.floating):
+        return array.sum()
+    module, _, kind = name.rpartition(".")
+    if kind != "scales":
+        return None
+    # One-byte scales: E4M3 spells NaN in seven bits, E8M0 in eight.
+    nan = 0x7F if packings[module].mode == "nvfp4" else 0xFF
+    return mx.where(((array & nan) == nan).any(), mx.nan, 0.0)
+
+
+def _is_finite(array: mx.array) -> bool:
+    if not mx.issubdtype(array.dtype, mx.floating):
+        return False  # the probe of one-byte scales is exact
+    return bool(mx.isfinite(array).all().item())
+
+
+def _quantize(model: Gemma4, packings: Mapping[str, Packing]) -> None:
+    """Replace modules by quantised ones. Nothing is evaluated, so nothing is packed."""
+
+    def settings(path: str, module: nn.Module) -> dict[str, Any] | bool:
+        packing = packings.get(path)
+        return vars(packing) if packing else False
+
+    nn.quantize(model, class_predicate=settings)
+    tables = {
+        path: _FloatTable(
+            module.num_embeddings,
+            module.dims,
+            module.group_size,
+            module.bits,
+            module.mode,
+        )
+        for path, module in model.named_modules()
+        if isinstance(module, nn.QuantizedEmbedding) and module.mode != "affine"
+    }
+    model.update_modules(tree_unflatten(list(tables.items())))
+
+
+class _FloatTable(nn.QuantizedEmbedding):
+    """An embedding whose packing has no floating scale to take the result's type from.
+
+    MLX's own gives bfloat16, whatever the rest of the model is.
+    """
+
+    dtype = mx.float32
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return mx.dequantize(
+            self.weight[x],
+            self.scales[x],
+            group_size=self.group_size,
+            bits=self.bits,
+            mode=self.mode,
+            dtype=self.dtype,
+        )
+
+
+def _set_table_dtypes(model: Gemma4, dtype: mx.Dtype) -> None:
+    for _, module in model.named_modules():
+        if isinstance(module, _FloatTable):
+            module.dtype = dtype

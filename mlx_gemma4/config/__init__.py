@@ -1,0 +1,21 @@
+"""What a checkpoint's config.json says, checked."""
+
+from .fields import (
+    FULL,
+    SLIDING,
+    AudioConfig,
+    RopeParameters,
+    TextConfig,
+    VisionConfig,
+)
+from .reading import Config
+
+__all__ = [
+    "FULL",
+    "SLIDING",
+    "AudioConfig",
+    "Config",
+    "RopeParameters",
+    "TextConfig",
+    "VisionConfig",
+]

@@ -1,0 +1,117 @@
+"""What a call to the model returns, and how generated ids become it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ..chat.splitter import Piece, Splitter, StopStrings
+from ..chat.tools import ToolCall, parse_call
+from ..prompt.processor import Processor
+
+FinishReason = Literal["stop", "length", "tool_calls"]
+
+
+@dataclass
+class Stats:
+    """What a call did and took. Times in seconds, memory in bytes.
+
+    prompt_tokens counts all of the prompt, cached_tokens those of it that were already
+    in the prefix cache.
+    """
+
+    prompt_tokens: int
+    cached_tokens: int
+    seed: int
+    completion_tokens: int = 0
+    time_to_first_token: float = 0.0
+    prefill_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    peak_memory: int = 0
+
+    @property
+    def prefill_tps(self) -> float:
+        """Prompt tokens read per second, the cached ones not counted."""
+        read = self.prompt_tokens - self.cached_tokens
+        return read / self.prefill_seconds if self.prefill_seconds else 0.0
+
+    @property
+    def decode_tps(self) -> float:
+        """Tokens per second after the first."""
+        later = self.completion_tokens - 1
+        return later / self.decode_seconds if self.decode_seconds else 0.0
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """What one generated token added. The last chunk has a finish_reason and stats.
+
+    text is new answer, thought new thinking, tool_calls the calls it completed.
+    """
+
+    text: str
+    token: int
+    thought: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    finish_reason: FinishReason | None = None
+    stats: Stats | None = None
+
+
+@dataclass
+class Response:
+    """A whole answer; `tokens` are the generated ids, the stop token included."""
+
+    text: str = ""
+    thought: str = ""
+    tool_calls: list[ToolCall] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
+    finish_reason: FinishReason = "stop"
+    stats: Stats | None = None
+
+
+class Writer:
+    """Turns generated ids into chunks of text and decides when the answer ends."""
+
+    def __init__(self, processor: Processor, inside_thought: bool, stop: Sequence[str]):
+        self._stop_tokens = frozenset(processor.generation.stop_tokens)
+        self._detokenizer = processor.tokenizer.detokenizer()
+        special = processor.tokenizer.special_tokens
+        self._special_ids = frozenset(special.values())
+        self._splitter = Splitter(inside_thought, special)
+        self._stops = StopStrings(stop)
+        self._called = False
+
+    def take(self, token: int, last: bool) -> Chunk:
+        """The chunk of one more token; `last` says that no further one will come."""
+        ends = token in self._stop_tokens
+        # A stop mark may close a call; a stop token of plain text says nothing.
+        silent = ends and token not in self._special_ids
+        text = "" if silent else self._detokenizer.add(token)
+        if ends or last:
+            text += self._detokenizer.finish()
+        pieces = self._splitter.feed(text)
+        if ends or last:
+            pieces += self._splitter.finish()
+        answer, thought, calls = self._sort(pieces)
+        shown, hit = self._stops.feed(answer)
+        if (ends or last) and not hit:
+            shown += self._stops.finish()
+            hit = self._stops.hit
+        self._called = self._called or bool(calls)
+        reason: FinishReason | None = None
+        if hit or ends:
+            reason = "tool_calls" if self._called and not hit else "stop"
+        elif last:
+            reason = "length"
+        return Chunk(shown, token, thought, calls, reason)
+
+    def _sort(self, pieces: list[Piece]) -> tuple[str, str, tuple[ToolCall, ...]]:
+        """Answer, thought and calls among `pieces`."""
+        answer, thought, calls = "", "", []
+        for piece in pieces:
+            if piece.kind == "answer":
+                answer += piece.text
+            elif piece.kind == "thought":
+                thought += piece.text
+            else:
+                calls.append(parse_call(piece.text))
+        return answer, thought, tuple(calls)

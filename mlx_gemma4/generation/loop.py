@@ -1,0 +1,297 @@
+"""Generation: prefill in chunks, decode one step ahead, stop, split, stream.
+
+Nothing is computed that nobody reads: of a prompt only the last position reaches the
+KV-shared layers and the head, and earlier chunks only fill the caches.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Literal, cast
+
+import mlx.core as mx
+
+from ..chat.splitter import opens_thought
+from ..errors import ChatError, CheckpointError
+from ..model import Gemma4
+from ..prompt.media import Media, MediaPlaces, locate, media_from
+from ..prompt.processor import Processor
+from ..sampling import Sampler, Sampling
+from .answer import Chunk, Response, Stats, Writer
+from .prefix import PrefixCache
+
+__all__ = ["Chunk", "Response", "Stats", "generate", "stream_generate"]
+
+PREFILL_STEP = 1024  # tokens read at once: bounds the memory of a long prompt
+CLEAR_EVERY = 256  # decoded tokens between returns of unused memory
+
+Pins = Literal["both", "end", "none"]  # ends of the new part that get a pin
+
+
+def generate(
+    model: Gemma4,
+    processor: Processor,
+    messages: Sequence[Mapping[str, Any]] | None = None,
+    **options: Any,
+) -> Response:
+    """The whole answer at once; takes the options of `stream_generate`."""
+    response = Response()
+    for chunk in stream_generate(model, processor, messages, **options):
+        response.text += chunk.text
+        response.thought += chunk.thought
+        response.tool_calls += chunk.tool_calls
+        response.tokens.append(chunk.token)
+        response.finish_reason = chunk.finish_reason or response.finish_reason
+        response.stats = chunk.stats or response.stats
+    return response
+
+
+def stream_generate(
+    model: Gemma4,
+    processor: Processor,
+    messages: Sequence[Mapping[str, Any]] | None = None,
+    *,
+    tokens: Sequence[int] | mx.array | None = None,
+    tools: Sequence[Mapping[str, Any]] | None = None,
+    thinking: bool = False,
+    image_tokens: int | None = None,
+    max_tokens: int | None = None,
+    temperature: float | None = None,
+    top_p: float | None = None,
+    top_k: int | None = None,
+    min_p: float | None = None,
+    repetition_penalty: float | None = None,
+    seed: int | None = None,
+    stop: str | Sequence[str] | None = None,
+    prefix: PrefixCache | None = None,
+    prefill_step: int = PREFILL_STEP,
+) -> Iterator[Chunk]:
+    """Answer `messages`, or go on from raw `tokens`: one chunk per generated token.
+
+    image_tokens: the most soft tokens per picture; None takes the checkpoint's own.
+    max_tokens: None goes on to the end of the model's context.
+    temperature, top_p, top_k: None takes the checkpoint's own setting.
+    stop: strings that end the answer and are not part of it.
+    prefix: of this conversation; what it holds of the prompt is not read again.
+
+    Raises ChatError for a conversation or an option that cannot be honoured, before
+    anything is computed.
+    """
+    sampling = _sampling(
+        processor, temperature, top_p, top_k, min_p, repetition_penalty, seed
+    )
+    pins = _pins(messages) if prefix else "none"
+    prefix = prefix or PrefixCache(model)
+    prefix.check_model(model)
+    vocab = model.config.text_config.vocab_size
+    ids = None if tokens is None else _ids(tokens, vocab)
+    prompt = _prompt(processor, messages, ids, tools, thinking, image_tokens, prefix)
+    limit = _token_limit(model, len(prompt.tokens), max_tokens)
+    if prefill_step < 1:
+        raise ChatError(f"prefill_step is {prefill_step}; it must be 1 or more.")
+    sampler = Sampler(sampling, prompt.tokens, vocab)
+    stops = (stop,) if isinstance(stop, str) else stop or ()
+    writer = Writer(processor, opens_thought(prompt.text), stops)
+    return _run(model, prompt, limit, sampler, writer, prefix, pins, prefill_step)
+
+
+def _sampling(
+    processor: Processor,
+    temperature: float | None,
+    top_p: float | None,
+    top_k: int | None,
+    min_p: float | None,
+    repetition_penalty: float | None,
+    seed: int | None,
+) -> Sampling:
+    """The options, and the checkpoint's own settings for those that are None."""
+    own = processor.generation
+    return Sampling(
+        own.temperature if temperature is None else temperature,
+        own.top_p if top_p is None else top_p,
+        own.top_k if top_k is None else top_k,
+        own.min_p if min_p is None else min_p,
+        own.repetition_penalty if repetition_penalty is None else repetition_penalty,
+        seed,
+    )
+
+
+def _ids(tokens: Any, vocab: int) -> list[int]:
+    """Ids of a list, or of an array `[L]` or `[1, L]`."""
+    ids = tokens.tolist() if hasattr(tokens, "tolist") else list(tokens)
+    if len(ids) == 1 and isinstance(ids[0], list):
+        ids = ids[0]
+    if not ids:
+        raise ChatError("tokens is empty; give at least one id.")
+    for token in ids:
+        if not isinstance(token, int):
+            raise ChatError(f"tokens holds {token!r}, which is no id.")
+        if not 0 <= token < vocab:
+            raise ChatError(
+                f"Token {token} is not in this model's vocabulary (0 to {vocab - 1})."
+            )
+    return ids
+
+
+@dataclass(frozen=True)
+class _Prompt:
+    tokens: list[int]
+    text: str
+    media: Media | None
+    places: MediaPlaces
+
+
+def _prompt(
+    processor: Processor,
+    messages: Sequence[Mapping[str, Any]] | None,
+    ids: list[int] | None,
+    tools: Sequence[Mapping[str, Any]] | None,
+    thinking: bool,
+    image_tokens: int | None,
+    prefix: PrefixCache,
+) -> _Prompt:
+    if messages is not None and ids is None:
+        inputs = processor(messages, tools, thinking, image_tokens)
+        tokens = processor.tokenizer.continue_tokens(prefix.tokens, inputs.text)
+        places = locate(tokens, inputs.media, processor.config)
+        return _Prompt(tokens, inputs.text, inputs.media, places)
+    if messages is None and ids is not None:
+        text = processor.tokenizer.decode(ids)
+        return _Prompt(ids, text, None, MediaPlaces(ids, []))
+    raise ChatError("Give either messages or tokens.")
+
+
+def _pins(messages: Sequence[Mapping[str, Any]] | None) -> Pins:
+    """A tool's answer continues a turn: its pin must not push out the turn's own."""
+    return "end" if messages and messages[-1].get("role") == "tool" else "both"
+
+
+def _token_limit(model: Gemma4, prompt: int, max_tokens: int | None) -> int:
+    """How many tokens may be generated."""
+    context = model.config.text_config.max_position_embeddings
+    if max_tokens is not None and (not isinstance(max_tokens, int) or max_tokens < 1):
+        raise ChatError(
+            f"max_tokens is {max_tokens!r}; it must be a whole number from 1."
+        )
+    if prompt >= context:
+        raise ChatError(
+            f"The prompt has {prompt} tokens; this model reads at most {context - 1}. "
+            "Shorten it or start a new conversation."
+        )
+    room = context - prompt
+    return room if max_tokens is None else min(room, max_tokens)
+
+
+def _run(
+    model: Gemma4,
+    prompt: _Prompt,
+    limit: int,
+    sampler: Sampler,
+    writer: Writer,
+    prefix: PrefixCache,
+    pins: Pins,
+    prefill_step: int,
+) -> Iterator[Chunk]:
+    with _wired_memory():
+        mx.reset_peak_memory()
+        started = time.perf_counter()
+        cached = prefix.reuse(prompt.places.keys)
+        stats = Stats(len(prompt.tokens), cached, sampler.seed)
+        if pins == "both":
+            prefix.pin()
+        logits = _prefill(model, prompt, prefix, cached, prefill_step)
+        token = sampler(logits)
+        mx.eval(token)
+        _check_finite(logits)
+        first = time.perf_counter()
+        stats.time_to_first_token = stats.prefill_seconds = first - started
+        if pins != "none":
+            prefix.pin(passing=pins == "end")
+        for value in _decode(model, token, limit, sampler, prefix):
+            stats.completion_tokens += 1
+            chunk = writer.take(value, last=stats.completion_tokens == limit)
+            if chunk.finish_reason is None:
+                yield chunk
+                continue
+            stats.decode_seconds = time.perf_counter() - first
+            stats.peak_memory = mx.get_peak_memory()
+            yield replace(chunk, stats=stats)
+            return
+
+
+@contextmanager
+def _wired_memory() -> Iterator[None]:
+    """Keep macOS from paging the weights out while they are in use."""
+    if not mx.metal.is_available():
+        yield
+        return
+    limit = int(mx.device_info()["max_recommended_working_set_size"])
+    before = mx.set_wired_limit(limit)
+    try:
+        yield
+    finally:
+        mx.synchronize()
+        mx.set_wired_limit(before)
+
+
+def _check_finite(logits: mx.array) -> None:
+    if not mx.isfinite(logits).all().item():
+        raise CheckpointError(
+            f"The model's first logits are not finite ({logits.dtype}): its weights "
+            "are damaged or do not suit this dtype. Load it with dtype=mx.float32, or "
+            "download it again."
+        )
+
+
+def _prefill(
+    model: Gemma4, prompt: _Prompt, prefix: PrefixCache, start: int, step: int
+) -> mx.array:
+    """Read the prompt from `start` on; return the last position's logits [1, vocab].
+
+    Whole media stay within a chunk: positions of a picture may see each other.
+    """
+    tokens, keys = prompt.tokens, prompt.places.keys
+    embeddings = None
+    if prompt.media is not None:
+        media = media_from(prompt.media, prompt.places, start)
+        embeddings = model.embed(mx.array([tokens[start:]]), media)
+    spans, first = prompt.places.spans, start
+    logits = None
+    while start < len(tokens):
+        end = min(start + step, len(tokens))
+        end = max([end, *(stop for _, at, stop in spans if at < end)])
+        part = slice(start - first, end - first)
+        logits = model(
+            mx.array([tokens[start:end]]),
+            cache=prefix.cache,
+            input_embeddings=None if embeddings is None else embeddings[:, part],
+            last_only=end == len(tokens),
+        )
+        if end < len(tokens):
+            mx.eval([layer.state for layer in prefix.cache])
+            mx.clear_cache()
+        prefix.extend(tokens[start:end], keys[start:end])
+        start = end
+    assert logits is not None  # reuse leaves at least one token
+    return logits[:, -1]
+
+
+def _decode(
+    model: Gemma4, token: mx.array, limit: int, sampler: Sampler, prefix: PrefixCache
+) -> Iterator[int]:
+    """Yield `token` [1, 1] and what follows it, computing one step ahead."""
+    for count in range(1, limit + 1):
+        ahead = None
+        if count < limit:
+            ahead = sampler(model(token, cache=prefix.cache)[:, -1])
+            mx.async_eval(ahead)
+        value = cast(int, token.item())
+        if ahead is not None:
+            prefix.extend([value])
+        yield value
+        if ahead is None:
+            return
+        token = ahead
+        if count % CLEAR_EVERY == 0:
+            mx.clear_cache()

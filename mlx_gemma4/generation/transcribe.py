@@ -1,0 +1,132 @@
+"""Speech to text, and to another language, for recordings of any length.
+
+The prompts are Google's, from the Gemma 4 model card, word for word: the model was
+trained with them, and the card puts the sound after them.
+"""
+
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..audio.files import RATE
+from ..errors import MediaError
+from .pieces import Piece, Segment, cut, merge
+
+if TYPE_CHECKING:
+    from ..model import Gemma4
+    from ..prompt.processor import Processor
+
+FORMAT = (
+    "Follow these specific instructions for formatting the answer:\n"
+    "* Only output the transcription, with no newlines.\n"
+    "* When transcribing numbers, write the digits, i.e. write 1.7 and not one point "
+    "seven, and write 3 instead of three."
+)
+# Fast speech has 5 words a second, and few languages take 4 tokens a word.
+TOKENS_PER_SECOND = 20
+TOKENS_AT_LEAST = 64
+
+
+def transcription_prompt(language: str | None = None, target: str | None = None) -> str:
+    """What to ask for. Languages by their English names; None is as spoken.
+
+    `target`: the language to translate into as well.
+    """
+    spoken = language or "its original language"
+    if target:
+        original = language or "the original language"
+        return (
+            f"Transcribe the following speech segment in {spoken}, then translate it "
+            f"into {target}.\nWhen formatting the answer, first output the "
+            f"transcription in {original}, then one newline, then output the string "
+            f"'{target}: ', then the translation in {target}."
+        )
+    if language:
+        task = f"Transcribe the following speech segment in {spoken} into {spoken} text"
+        return f"{task}.\n\n{FORMAT}"
+    return f"Transcribe the following speech segment in {spoken}. {FORMAT}"
+
+
+def transcribe(
+    model: "Gemma4",
+    processor: "Processor",
+    samples: np.ndarray,
+    *,
+    language: str | None = None,
+    translate: str | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> Iterator[Segment]:
+    """What is said in a recording, segment by segment, greedily and without thinking.
+
+    `samples`: float32 mono at 16 kHz, `[n]`, as `read_audio` gives them; any length.
+    `language`, `translate`: English names of the language spoken and of the one to
+    translate into. `progress` is told the seconds done so far. Raises MediaError if the
+    model has no audio tower.
+    """
+    if model.config.audio_config is None:
+        raise MediaError(
+            "This model has no audio tower. Gemma 4 E2B and E4B hear; choose one."
+        )
+    prompt = transcription_prompt(language, translate)
+    limit = processor.media.audio.max_seconds
+
+    def heard() -> Iterator[tuple[Piece, str, str]]:
+        for piece in cut(samples, limit):
+            answer = _ask(model, processor, piece, prompt, 2 if translate else 1)
+            text, translation = answer, ""
+            if translate:
+                text, translation = split_translation(answer, translate)
+                _check_translated(piece, text, translation, translate)
+            if progress is not None:
+                progress(piece.end)
+            yield piece, text, translation
+
+    return merge(heard())
+
+
+def _ask(
+    model: "Gemma4", processor: "Processor", piece: Piece, prompt: str, languages: int
+) -> str:
+    from .loop import generate
+
+    content = [
+        {"type": "text", "text": prompt},
+        {"type": "audio", "audio": (piece.samples, RATE)},
+    ]
+    seconds = piece.end - piece.start
+    limit = TOKENS_AT_LEAST + round(seconds * TOKENS_PER_SECOND) * languages
+    answer = generate(
+        model,
+        processor,
+        [{"role": "user", "content": content}],
+        temperature=0.0,
+        max_tokens=limit,
+    )
+    if answer.finish_reason == "length":
+        warnings.warn(
+            f"What is said from {piece.start:.1f} to {piece.end:.1f} s was cut off "
+            f"after {limit} tokens: the model did not come to an end.",
+            stacklevel=2,
+        )
+    return answer.text
+
+
+def _check_translated(piece: Piece, text: str, translation: str, target: str) -> None:
+    if text and not translation:
+        warnings.warn(
+            f"What is said from {piece.start:.1f} to {piece.end:.1f} s was not "
+            f"translated into {target}: {text}",
+            stacklevel=2,
+        )
+
+
+def split_translation(answer: str, target: str) -> tuple[str, str]:
+    """The two parts of an answer: `transcription, newline, Target: translation`."""
+    mark = re.compile(rf"(?:^|\n)\s*{re.escape(target)}\s*:\s*", re.IGNORECASE)
+    parts = mark.split(answer.strip(), maxsplit=1)
+    if len(parts) == 1:
+        parts = answer.strip().split("\n", maxsplit=1)
+    return parts[0].strip(), parts[1].strip() if len(parts) == 2 else ""

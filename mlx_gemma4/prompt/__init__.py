@@ -1,0 +1,1 @@
+"""From messages and their media to tokens."""

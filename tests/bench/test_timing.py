@@ -1,0 +1,182 @@
+"""Turns, spreads and refusals of the library's measurements, without any timing."""
+
+import pytest
+import tiny
+
+from mlx_gemma4.bench import timing as bench
+from mlx_gemma4.bench.timing import Sample, Series, Spread
+from mlx_gemma4.errors import BenchError, PeerError
+from mlx_gemma4.kernels import NAMES, enabled
+
+TEXT = tiny.build("untied").config.text_config
+
+
+def series(*seconds: float, name: str = "a") -> Series:
+    """Decoded 10 tokens in each of `seconds`, behind 20 tokens read in 2 s."""
+    samples = tuple(Sample(2.0, each, 7 + i) for i, each in enumerate(seconds))
+    return Series(name, 20, 10, Sample(9.0, 9.0, 99), samples)
+
+
+def test_rates_leave_the_warm_up_out() -> None:
+    found = series(1.0, 2.0, 5.0)
+    assert found.prefill_rates == [10, 10, 10]
+    assert bench.spread(found.decode_rates) == Spread(5.0, 2.0, 10.0)
+    assert found.peak == 9
+
+
+def test_ratios_pair_the_rounds() -> None:
+    """Twice as fast in each round, though the rounds differ more than that."""
+    assert bench.ratio(series(1, 4, 2), series(2, 8, 4)) == Spread(2.0, 2.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "expected"),
+    [
+        ((1, 1.1, 1.2), (1.3, 1.4, 1.5), "faster"),
+        ((1.3, 1.4, 1.5), (1, 1.1, 1.2), "slower"),
+        ((1, 1.1, 1.4), (1.3, 1.4, 1.5), "unclear"),
+        ((1, 1.1, 1.3), (1.3, 1.4, 1.5), "unclear"),
+        ((1, 1.1), (1.3, 1.4), "unclear"),
+    ],
+)
+def test_nothing_is_concluded_from_overlap_or_few_rounds(
+    ours: tuple[float, ...], theirs: tuple[float, ...], expected: str
+) -> None:
+    assert bench.verdict(series(*ours), series(*theirs)) == expected
+
+
+def test_contenders_take_turns_and_change_who_comes_first() -> None:
+    asked: list[tuple[str, int, int]] = []
+
+    def contender(name: str) -> bench.Contender:
+        def run(prompt: list[int], decode: int) -> Sample:
+            asked.append((name, len(prompt), decode))
+            return Sample(1.0, 1.0, len(asked))
+
+        return run
+
+    seen: list[tuple[str, int]] = []
+    both = {"a": contender("a"), "b": contender("b")}
+    found = bench.take_turns(
+        both, [1, 2], 9, 2, lambda *step: seen.append(step), pytest.fail
+    )
+    assert seen == [("b", 0), ("a", 0), ("a", 1), ("b", 1), ("b", 2), ("a", 2)]
+    assert [name for name, *_ in asked] == [name for name, _ in seen]
+    assert {prompt for _, prompt, _ in asked} == {2}
+    assert [decode for *_, decode in asked] == [bench.WARM_UP] * 2 + [9] * 4
+    assert [(each.name, each.decoded) for each in found] == [("a", 9), ("b", 9)]
+    assert [each.warm_up.peak for each in found] == [2, 1]
+    assert [s.peak for s in found[1].samples] == [4, 5]
+
+
+def test_what_fails_is_left_out_but_not_the_first_nor_a_peer() -> None:
+    notes: list[str] = []
+
+    def works(prompt: list[int], decode: int) -> Sample:
+        return Sample(1.0, 1.0, 1)
+
+    def turns(**contenders: bench.Contender) -> list[str]:
+        found = bench.take_turns(
+            contenders, [1], 9, 2, lambda *step: None, notes.append
+        )
+        return [f"{each.name} {len(each.samples)}" for each in found]
+
+    def fails(error: Exception, after: int = 0) -> bench.Contender:
+        left = iter(range(after))
+
+        def run(prompt: list[int], decode: int) -> Sample:
+            if next(left, None) is None:
+                raise error
+            return Sample(1.0, 1.0, 1)
+
+        return run
+
+    compiler = fails(RuntimeError("Unable to build metal library"))
+    late = fails(ValueError("Thread group size"), after=2)
+    assert turns(a=works, b=compiler, c=works, d=late) == ["a 2", "c 2"]
+    assert notes == [
+        "b fails here and is left out: Unable to build metal library",
+        "d fails here and is left out: Thread group size",
+    ]
+    with pytest.raises(RuntimeError, match="Unable to build"):
+        turns(a=compiler, b=works)
+    with pytest.raises(PeerError, match="gone"):
+        turns(a=works, b=fails(PeerError("gone")))
+
+
+def test_our_contender_reads_the_prompt_and_ignores_stop_tokens() -> None:
+    model = tiny.build("E2B")
+    lengths: list[int] = []
+    call = type(model).__call__
+
+    class Counting(type(model)):
+        def __call__(self, inputs, *arguments, **options):  # type: ignore
+            lengths.append(inputs.shape[1])
+            return call(self, inputs, *arguments, **options)
+
+    model.__class__ = Counting
+    sample = bench.contender(model)(bench.prompt_of(11, 96), 6)
+    assert lengths == [11, *[1] * 6]
+    assert sample.first_token > 0 and sample.decode > 0 and sample.peak > 0
+
+
+def test_each_kernel_is_measured_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[str]] = []
+
+    def run(prompt: list[int], decode: int) -> Sample:
+        seen.append([name for name in NAMES if enabled(name)])
+        return Sample(1.0, 1.0, 1)
+
+    monkeypatch.setattr(bench, "contender", lambda model: run)
+    monkeypatch.setattr(bench.mx.metal, "is_available", lambda: True)
+    every = bench.contenders(tiny.build("untied"))
+    for each in every.values():
+        each([1], 1)
+    names = [f"only {name}" for name in NAMES]
+    assert list(every) == ["kernels off", *names, "kernels on"]
+    assert seen == [[], *([name] for name in NAMES), list(NAMES)]
+
+
+def test_without_metal_there_is_nothing_to_switch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bench.mx.metal, "is_available", lambda: False)
+    assert list(bench.contenders(tiny.build("untied"))) == [bench.OURS]
+
+
+def test_prompts_stay_in_the_vocabulary() -> None:
+    prompt = bench.prompt_of(300, 96)
+    assert len(prompt) == 300 and len(set(prompt)) > 20
+    assert min(prompt) >= 0 and max(prompt) < 96
+
+
+def test_contexts_beyond_the_model_are_refused() -> None:
+    most = TEXT.max_position_embeddings
+    assert most == 4096
+    bench.check_reach(TEXT, 4087, decode=8)
+    with pytest.raises(BenchError, match=r"holds 4,096\. .* at 4,087 tokens or less"):
+        bench.check_reach(TEXT, 4088, decode=8)
+    with pytest.raises(BenchError, match="5,000 cannot be decoded"):
+        bench.check_reach(TEXT, 1, decode=5000)
+
+
+def test_memory_that_would_not_suffice_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = tiny.build("untied")
+    need = bench.memory_needed(model, 100)
+    assert need > bench.memory_needed(model, 99)
+    monkeypatch.setattr(bench, "memory_limit", lambda: need)
+    bench.check_memory(model, 100)
+    with pytest.raises(MemoryError, match="context of 101 tokens"):
+        bench.check_memory(model, 101)
+
+
+def test_default_contexts_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "CONTEXTS", {"cpu": (128, 512), "gpu": (128, 512)})
+    model = tiny.build("untied")
+    assert bench.default_contexts(model, 8) == [128, 512]
+    assert bench.default_contexts(tiny.build("untied", max_position_embeddings=300), 8)
+    need = bench.memory_needed(model, 300)
+    monkeypatch.setattr(bench, "memory_limit", lambda: need / bench.FILLED)
+    assert bench.default_contexts(model, 8) == [128]

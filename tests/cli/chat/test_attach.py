@@ -1,0 +1,107 @@
+"""Files attached twice, to nothing, or for a model that lacks the sense."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import tiny_media
+from PIL import Image
+from scripted import Lines, shapes
+
+from mlx_gemma4.cli.chat.conversation import Conversation
+from mlx_gemma4.cli.chat.interactive import converse
+from mlx_gemma4.cli.chat.session import Session
+from mlx_gemma4.cli.render import Screen
+from mlx_gemma4.cli.settings import Settings
+from mlx_gemma4.config import Config
+from mlx_gemma4.prompt.processor import Processor
+
+PICTURE = "attached a.png (image, 40x30)"
+
+
+@pytest.fixture
+def lacking(script, tmp_path_factory) -> Callable[..., Session]:
+    """Conversations with a scripted model that lacks the senses named."""
+
+    def without(*senses: str) -> Session:
+        folder = tmp_path_factory.mktemp("without")
+        missing: dict[str, Any] = dict.fromkeys(senses)
+        tiny_media.write_checkpoint(folder, **missing)
+        config = Config.from_file(folder / "config.json")
+        model: Any = SimpleNamespace(config=config)
+        chat = Conversation(model, Processor.from_folder(folder, config), Settings())
+        return Session(chat, Screen(), "tiny", 1.0)
+
+    return without
+
+
+@pytest.mark.parametrize(
+    ("sense", "line", "said"),
+    [
+        ("vision", "/image a.png", "tiny cannot see"),
+        ("vision", "./a.png", "tiny cannot see"),
+        ("vision", "./a.png './b c.png'", "tiny cannot see"),
+        ("audio", "/audio d.wav", "tiny cannot hear"),
+    ],
+)
+def test_a_model_without_the_sense(script, here, capsys, lacking, sense, line, said):
+    converse(lacking(sense), Lines(line))
+    assert capsys.readouterr().err.startswith(f"{said}. Choose a model")
+    assert script.asked == []
+
+
+def test_a_sentence_about_a_file_beyond_the_model_is_text(
+    script, here, capsys, lacking
+):
+    line = "compare ./a.png with ./d.wav, please"
+    converse(lacking("vision", "audio"), Lines(line))
+    assert shapes(script.asked[-1].messages[0]) == [line]
+    assert capsys.readouterr().err.splitlines() == [
+        "tiny cannot see: a.png is sent as text.",
+        "tiny cannot hear: d.wav is sent as text.",
+    ]
+    converse(lacking("audio"), Lines(line))
+    assert shapes(script.asked[-1].messages[0]) == [
+        "a.png",
+        "compare with ./d.wav, please",
+    ]
+    assert capsys.readouterr().err.splitlines() == [
+        PICTURE,
+        "tiny cannot hear: d.wav is sent as text.",
+    ]
+
+
+def test_a_line_recalled_after_ctrl_c_attaches_its_files_once(
+    seeing, script, here, capsys
+):
+    def stop(messages: list[dict]):
+        raise KeyboardInterrupt
+        yield
+
+    answer, script.answer = script.answer, stop
+    converse(seeing, Lines("/image 'b c.png'", "is ./a.png red?"))
+    script.answer = answer
+    Image.new("RGB", (20, 10), "red").save("a.png")
+    converse(seeing, Lines("is ./a.png red?"))
+    assert shapes(script.asked[-1].messages[0]) == ["b c.png", "a.png", "is red?"]
+    assert capsys.readouterr().err.splitlines()[1:] == [
+        PICTURE,
+        "attached a.png (image, 20x10), in place of the one from before",
+    ]
+
+
+def test_an_edit_that_names_a_picture_again_reads_it_anew(seeing, script, here, capsys):
+    converse(seeing, Lines("./a.png ./d.wav one"))
+    Image.new("RGB", (20, 10), "red").save("a.png")
+    converse(seeing, Lines("/edit ./a.png two"))
+    sent = script.asked[-1].messages[0]
+    assert shapes(sent) == ["a.png", "d.wav", "two"]
+    assert sent["content"][0]["label"] == "a.png (image, 20x10)"
+    assert "in place of the one from before" in capsys.readouterr().err
+
+
+def test_an_edit_of_nothing_attaches_nothing(seeing, script, here, capsys):
+    converse(seeing, Lines("/edit ./a.png two"))
+    assert capsys.readouterr().err == "There is no message to edit yet.\n"
+    assert seeing.chat.attached == [] and script.asked == []

@@ -1,0 +1,99 @@
+"""How `gemma4 chat` reads what is typed: lines, keys, completion, history."""
+
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from prompt_toolkit.completion import CompleteEvent
+from prompt_toolkit.document import Document
+from prompt_toolkit.history import InMemoryHistory
+from prompt_toolkit.input import create_pipe_input
+from prompt_toolkit.output import DummyOutput
+
+from mlx_gemma4.cli.chat.commands import complete
+from mlx_gemma4.cli.chat.lines import (
+    TerminalReader,
+    WordCompleter,
+    message_text,
+    open_history,
+    unfinished,
+)
+
+
+def test_messages_over_several_lines():
+    assert unfinished("one\\") and not unfinished("one")
+    assert message_text("one\\\ntwo") == "one\ntwo"
+    assert unfinished('"""one') and not unfinished('"""one\ntwo"""')
+    assert message_text('"""\none\ntwo\n"""') == "one\ntwo"
+
+
+@pytest.fixture
+def typed() -> Iterator[Callable[[str], str]]:
+    """Types into a terminal reader and gives the message it read."""
+    with create_pipe_input() as pipe:
+        reader = TerminalReader(complete, InMemoryHistory(), pipe, DummyOutput())
+
+        def type_in(keys: str) -> str:
+            pipe.send_text(keys)
+            return reader.read("> ")
+
+        yield type_in
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ("hello\r", "hello"),
+        ("one\x1b\rtwo\r", "one\ntwo"),  # Alt-Enter
+        ("one\\\rtwo\r", "one\ntwo"),
+        ('"""one\rtwo"""\r', "one\ntwo"),
+        ("\x1b[200~pasted\nlines\x1b[201~\r", "pasted\nlines"),
+    ],
+)
+def test_keys_on_a_terminal(typed, keys, message):
+    assert typed(keys) == message
+
+
+def test_ctrl_d_and_ctrl_c_on_a_terminal(typed):
+    with pytest.raises(EOFError):
+        typed("\x04")
+    with pytest.raises(KeyboardInterrupt):
+        typed("half a li\x03")
+
+
+def test_arrow_up_brings_back_the_last_message(typed):
+    assert typed("first\r") == "first"
+    assert typed("\x1b[A\r") == "first"
+
+
+def test_completion_offers_what_may_follow(tmp_path: Path):
+    def offered(before: str) -> list[str]:
+        event = CompleteEvent(completion_requested=True)
+        found = WordCompleter(complete).get_completions(Document(before), event)
+        return [completion.text for completion in found]
+
+    (tmp_path / "talk.json").touch()
+    assert offered("/th") == ["/think"]
+    assert offered("/think o") == ["on", "off"]
+    assert offered("/think on o") == []
+    assert offered("/set te") == ["temperature"]
+    assert offered(f"/load {tmp_path}/ta") == [f"{tmp_path}/talk.json"]
+    assert offered("plain text") == []
+
+
+def test_history_is_private(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    open_history().append_string("hello")
+    file = tmp_path / "gemma4" / "history"
+    assert "hello" in file.read_text()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_history_that_cannot_be_written_is_kept_in_memory(
+    tmp_path: Path, monkeypatch, capsys
+):
+    (tmp_path / "gemma4").write_text("a file where the folder should be")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert isinstance(open_history(), InMemoryHistory)
+    assert "No history is kept" in capsys.readouterr().err

@@ -1,0 +1,172 @@
+"""The slash commands of `gemma4 chat`."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from scripted import Lines, chunks, roles
+
+from mlx_gemma4.cli.chat.commands import complete, is_command
+from mlx_gemma4.cli.chat.interactive import converse
+from mlx_gemma4.cli.settings import Settings
+
+
+def test_regen_asks_again_with_another_seed(session, script):
+    session.chat.settings.seed = 40
+    converse(session, Lines("one", "/regen"))
+    assert [asked.seed for asked in script.asked] == [40, 41]
+    assert script.asked[0].messages == script.asked[1].messages
+    assert roles(session) == "user assistant"
+
+
+def test_undo_and_edit_take_back_a_whole_turn(session, script):
+    reader = Lines("one", "two", "/undo", "/edit uno", "/edit", "/bye")
+    converse(session, reader)
+    assert script.asked[2].messages == [{"role": "user", "content": "uno"}]
+    assert reader.drafts[-1] == "uno"
+    assert session.chat.messages == []
+
+
+def test_system_goes_first_and_can_be_taken_away(session, script):
+    converse(session, Lines("/system be brief", "one", "/system off", "two"))
+    assert script.asked[0].messages[0] == {"role": "system", "content": "be brief"}
+    assert script.asked[1].messages[0]["role"] == "user"
+
+
+def test_set_changes_sampling(session, script, capsys):
+    lines = ("/set temperature 0", "/set top_k 5", "one", "/set top_k default", "two")
+    converse(session, Lines(*lines))
+    assert (script.asked[0].temperature, script.asked[0].top_k) == (0.0, 5)
+    assert script.asked[1].top_k is None
+    assert "temperature = 0.0\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("/set colour 3", "no setting 'colour'"),
+        ("/set top_p 2", "between 0 and 1"),
+        ("/set top_p nan", "between 0 and 1"),
+        ("/set top_p 0", "above 0"),
+        ("/set top_k half", "takes a number"),
+        ("/set max_tokens 0", "between 1"),
+        ("/think maybe", "on or off"),
+        ("/nonsense", "no command /nonsense"),
+        ("/regen", "no answer"),
+        ("/undo", "nothing to undo"),
+        ("/edit", "no message"),
+        ("/stats", "no finished answer"),
+        ("/save", "Name a file"),
+        ("/load nowhere.json", "Cannot read nowhere.json"),
+    ],
+)
+def test_a_wrong_command_says_what_is_wrong(session, script, capsys, line, said):
+    converse(session, Lines(line))
+    assert said in capsys.readouterr().err
+    assert script.asked == []
+
+
+def test_stats_show_speed_and_context(session, capsys):
+    converse(session, Lines("one two", "/stats"))
+    assert capsys.readouterr().err.splitlines() == [
+        "4 tok · 6.0 tok/s · ttft 0.25 s · prefill 48 tok/s (8 cached) · peak 1.5 GB",
+        "context 24 of 4,096 tokens",
+    ]
+
+
+def test_a_cut_off_answer_says_so(session, script, capsys):
+    script.answer = lambda messages: chunks("half an", finish_reason="length")
+    converse(session, Lines("go"))
+    assert "token limit" in capsys.readouterr().err
+
+
+def test_help_names_every_command(session, capsys):
+    converse(session, Lines("/help"))
+    said = capsys.readouterr().err
+    for command in complete("/"):
+        assert command in said
+
+
+def test_save_and_load_bring_a_conversation_back(session, script, tmp_path: Path):
+    file = tmp_path / "talk.json"
+    lines = ("/system be brief", "/set temperature 0.5", "one", f"/save {file}")
+    converse(session, Lines(*lines, "/clear", "/system off", "/set temperature 1"))
+    assert session.chat.messages == []
+    converse(session, Lines(f"/load {file}"))
+    assert roles(session) == "user assistant"
+    assert session.chat.system == "be brief"
+    assert session.chat.settings == Settings(temperature=0.5)
+
+
+def test_save_spares_files_of_others(session, tmp_path: Path, capsys):
+    file = tmp_path / "thesis.json"
+    file.write_text("{}")
+    converse(session, Lines("one", f"/save {file}"))
+    assert file.read_text() == "{}"
+    assert "not a conversation" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"messages": [{"role": "wizard", "content": "x"}]},
+        {"messages": "none"},
+        {"settings": {"temperature": 1}},
+        {"system": 3},
+        {"settings": asdict(Settings(temperature="hot"))},  # type: ignore[arg-type]
+        {"settings": asdict(Settings(max_tokens=0))},
+        {"settings": asdict(Settings(top_p=True))},
+        {"settings": asdict(Settings(think="no"))},  # type: ignore[arg-type]
+        {"settings": asdict(Settings(stop=("",)))},
+        {"settings": asdict(Settings()) | {"stop": 3}},
+        {"messages": [{"role": "assistant", "content": "", "tool_calls": [{}]}]},
+        {"messages": [{"role": "assistant", "content": "", "tool_calls": None}]},
+        {"messages": [{"role": "tool", "content": "answers nothing"}]},
+    ],
+)
+def test_a_damaged_file_changes_nothing(session, tmp_path: Path, capsys, damage):
+    file = tmp_path / "talk.json"
+    converse(session, Lines("one", f"/save {file}"))
+    file.write_text(json.dumps(json.loads(file.read_text()) | damage))
+    converse(session, Lines(f"/load {file}"))
+    said = capsys.readouterr().err
+    assert "damaged" in said and str(file) in said
+    assert roles(session) == "user assistant"
+    assert session.chat.settings == Settings()
+
+
+@pytest.mark.parametrize("start", ["", '{"format": "gemma4-chat", "messages": '])
+def test_a_file_that_is_nested_too_deeply(session, tmp_path: Path, capsys, start):
+    file = tmp_path / "talk.json"
+    file.write_text(start + "[" * 100_000)
+    converse(session, Lines(f"/load {file}"))
+    assert f"{file} is nested too deeply" in capsys.readouterr().err
+
+
+def test_half_a_character_can_be_saved(session, tmp_path: Path):
+    file = tmp_path / "talk.json"
+    converse(session, Lines("one \ud83d", f"/save {file}", "/clear", f"/load {file}"))
+    assert session.chat.messages[0]["content"] == "one \ud83d"
+
+
+def test_a_command_may_be_followed_by_a_line_end(session):
+    converse(session, Lines("/system\nbe brief\nand kind"))
+    assert session.chat.system == "be brief\nand kind"
+
+
+def test_notes_hold_no_control_characters(session, capsys):
+    session.screen.note("tensor \x1b]0;owned\x07 \x9b2J")
+    assert capsys.readouterr().err == "tensor ]0;owned 2J\n"
+
+
+def test_commands_are_told_from_messages():
+    assert is_command("/help") and is_command("/set x 1") and is_command("/?")
+    assert not is_command("/etc/hosts is a file")
+    assert not is_command("//help is sent")
+    assert not is_command("no /help here")
+
+
+def test_a_double_slash_sends_a_slash(session, script):
+    converse(session, Lines("//help"))
+    assert script.asked[0].messages[-1]["content"] == "/help"

@@ -1,0 +1,291 @@
+"""`gemma4 tune`: what it prints where, its files, and its exit codes."""
+
+import importlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+import tiny
+import typer
+from adapting import write_tunable
+from command import GREEDY, QUESTION, Runner
+
+from mlx_gemma4.cli.loading import open_model
+from mlx_gemma4.cli.render import Screen
+from mlx_gemma4.cli.tune import train as tune_train
+from mlx_gemma4.cli.tune.command import app
+from mlx_gemma4.cli.tune.results import evaluate_adapter, export_adapter, fuse_adapter
+from mlx_gemma4.tune import plan as plans
+from mlx_gemma4.tune import trainer
+from mlx_gemma4.tune.errors import AdapterError
+
+Run = Callable[..., int]
+TINY = ("--rank", "2", "--batch", "2", "--accumulate", "1", "--lr", "0.01")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(write_tunable(tmp_path_factory.mktemp("model")))
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    rows = [
+        {"prompt": f"Capital of {place}?", "completion": "Paris."}
+        for place in ("France", "Spain", "Peru", "Chile", "Cuba", "Kenya")
+    ]
+    file = tmp_path / "data.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    return file
+
+
+@pytest.fixture
+def tune() -> Run:
+    """The command in this process; returns its exit code."""
+
+    def run(*arguments: str | Path) -> int:
+        try:
+            return app([*map(str, arguments)], standalone_mode=False) or 0
+        except typer.Exit as done:
+            return done.exit_code
+
+    return run
+
+
+def test_trains_evaluates_fuses_and_exports(
+    tune: Run, model: str, data: Path, tmp_path: Path, capsys: Any
+):
+    out = tmp_path / "out"
+    assert tune(data, "-m", model, "-o", out, "--steps", "20", *TINY) == 0
+    told = capsys.readouterr()
+    assert "parameters to learn" in told.out and "20 steps in" in told.out
+    assert "step 20/20" in told.err and "validation loss" in told.err
+    assert {p.name for p in out.iterdir()} == {
+        *("adapters.safetensors", "adapter_config.json", "resume.safetensors"),
+        *("log.jsonl", "loss.png"),
+    }
+    config = json.loads((out / "adapter_config.json").read_text())
+    assert config["model"] == str(Path(model).resolve()) and config["step"] == 20
+    kinds = [
+        json.loads(x)["kind"] for x in (out / "log.jsonl").read_text().splitlines()
+    ]
+    assert kinds.count("step") == 20 and kinds.count("validation") == 2
+
+    screen = Screen(as_json=True)
+    evaluate_adapter(data, None, out, (2048, "error", None), screen)
+    report = json.loads(capsys.readouterr().out)
+    assert report["adapter"]["loss"] < 0.5 * report["base"]["loss"]
+    assert report["adapter"]["exact_match"] > report["base"]["exact_match"]
+
+    export_adapter(out, tmp_path / "peft", None, "peft", screen)
+    export_adapter(tmp_path / "peft", tmp_path / "back", model, "mlx", screen)
+    with pytest.raises(AdapterError, match="holds an adapter already"):
+        export_adapter(out, tmp_path / "peft", None, "peft", screen)
+    fuse_adapter(out, tmp_path / "fused", None, "bf16", screen)
+    tokens = tiny.random_tokens(12, 1)
+    named = [("back", model), ("fused", None), ("out", None)]
+    logits = {}
+    for name, base in named:
+        path = tmp_path / name
+        args = (str(path), screen) if name == "fused" else (base, screen, path)
+        logits[name] = tiny.logits(open_model(*args)[0], tokens)
+    np.testing.assert_array_equal(logits["back"], logits["out"])
+    plain = tiny.logits(open_model(model, screen)[0], tokens)
+    assert np.abs(plain - logits["out"]).mean() > 0.3
+    assert np.abs(logits["fused"] - logits["out"]).mean() < 0.1
+
+
+def test_ctrl_c_saves_and_resume_ends_the_same(
+    tune: Run, model: str, data: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
+):
+    options = (data, "-m", model, "--steps", "6", "--validation", "0", *TINY)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert tune(*options, "-o", whole) == 0
+    real = tune_train.Teller.take
+
+    def stopping(self: Any, event: Any, run: Any) -> None:
+        real(self, event, run)
+        if event.step == 4:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tune_train.Teller, "take", stopping)
+        assert tune(*options, "-o", cut) == 130
+    assert "Saved step 4" in capsys.readouterr().err
+    assert tune(*options, "-o", cut) == 3
+    assert "--resume" in capsys.readouterr().err
+    assert tune(*options, "-o", cut, "--resume") == 0
+    found: Any = [mx.load(str(f / "adapters.safetensors")) for f in (whole, cut)]
+    assert found[0].keys() == found[1].keys()
+    assert all(mx.array_equal(found[0][name], found[1][name]) for name in found[0])
+    logs = [(f / "log.jsonl").read_text().splitlines() for f in (whole, cut)]
+    losses = [[json.loads(line)["loss"] for line in log] for log in logs]
+    assert losses[0] == losses[1] and len(losses[0]) == 6
+    assert tune(*options, "--seed", "1", "-o", cut, "--resume") == 3
+    assert "other data or settings" in capsys.readouterr().err
+
+
+def test_ctrl_c_while_the_end_is_saved_loses_nothing(
+    tune: Run, model: str, data: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
+):
+    options = (data, "--steps", "2", *TINY)
+    out, real, calls = tmp_path / "out", tune_train.Run.save, []
+
+    def stopping(*arguments: Any) -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tune_train.Run, "save", stopping)
+        assert tune(*options, "-m", model, "-o", out) == 130
+    assert "Saved step 2" in capsys.readouterr().err
+    # Without a model's name it is the one that the run was started with.
+    assert tune(*options, "-o", out, "--resume") == 0
+    copy = tmp_path / "copy"
+    shutil.copytree(model, copy)
+    assert tune(*options, "-m", copy, "-o", out, "--resume") == 3
+    assert "another model" in capsys.readouterr().err
+
+
+def test_what_diverges_keeps_its_last_usable_step(
+    tune: Run, model: str, data: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
+):
+    monkeypatch.setattr(trainer, "norm", lambda _: float("nan"))
+    out = tmp_path / "out"
+    assert tune(data, "-m", model, "-o", out, "--steps", "9", *TINY) == 1
+    told = capsys.readouterr()
+    assert "has diverged" in told.err and "Saved step 5" in told.err
+    found: Any = mx.load(str(out / "adapters.safetensors"))
+    assert all(mx.isfinite(tensor).all() for tensor in found.values())
+
+
+def test_what_is_left_out_of_the_validation_is_said(
+    tune: Run, model: str, data: Path, tmp_path: Path, capsys: Any
+):
+    folder = tmp_path / "both"
+    folder.mkdir()
+    line = data.read_text().splitlines()[0]
+    (folder / "train.jsonl").write_text(line)
+    longer = json.dumps({"prompt": "word " * 200, "completion": "Yes."})
+    (folder / "valid.jsonl").write_text(f"{line}\n{longer}")
+    options = ("--max-length", "60", "--long", "skip", "--show-mask", "1")
+    assert tune(folder, "-m", model, *options) == 0
+    assert "1 examples are longer and left out" in capsys.readouterr().err
+
+
+def test_the_mask_is_shown(tune: Run, model: str, data: Path, capsys: Any):
+    assert tune(data, "-m", model, "--validation", "0", "--show-mask", "2") == 0
+    shown = capsys.readouterr().out
+    assert shown.count("⟦Paris.<turn|>⟧") == 2 and "data.jsonl:1: 3 of" in shown
+
+
+def test_a_plan_alone(tune: Run, model: str, data: Path, tmp_path: Path, capsys: Any):
+    assert tune(data, "-m", model, "--dry-run", "--json", "--rank", "2") == 0
+    plan = json.loads(capsys.readouterr().out)["plan"]
+    assert (plan["examples"], plan["validation"]) == (5, 1)
+    assert plan["memory"]["total"] > 0 and plan["seconds"] > 0
+    assert list(tmp_path.iterdir()) == [data]
+
+
+def test_samples_are_shown(
+    tune: Run, model: str, data: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
+):
+    monkeypatch.setattr("mlx_gemma4.tune.samples.LONGEST", 2)
+    options = ("--steps", "2", "--validation", "0", "--sample-every", "2", *TINY)
+    assert tune(data, "-m", model, "-o", tmp_path / "out", *options) == 0
+    told = capsys.readouterr().err
+    assert told.count("(wanted 'Paris.')") == 3 and "Capital of" in told
+
+
+def test_what_cannot_fit_is_refused_with_the_knob_to_turn(
+    tune: Run, model: str, data: Path, monkeypatch: Any, capsys: Any
+):
+    load = importlib.import_module("mlx_gemma4.checkpoint.load")
+    monkeypatch.setattr(load, "memory_limit", lambda: 10**8)
+    monkeypatch.setattr(plans, "PIECE_COPIES", 10**5)
+    assert tune(data, "-m", model, "--dry-run", "--batch", "2") == 4
+    told = capsys.readouterr().err
+    assert "this run would take about" in told and "--batch 1" in told
+
+
+@pytest.mark.parametrize(
+    "line, words",
+    [('{"prompt": "a"}', "data.jsonl:1 prompt and completion"), (" ", "is empty")],
+)
+def test_bad_data_is_exit_code_5_and_leaves_no_folder(
+    tune: Run, data: Path, line: str, words: str, capsys: Any
+):
+    data.write_text(line)
+    assert tune(data, "-m", "no/such-model", "-o", data.parent / "out") == 5
+    assert words in capsys.readouterr().err
+    assert list(data.parent.iterdir()) == [data]
+
+
+def test_what_is_validated_and_trained_is_said(
+    tune: Run, model: str, data: Path, tmp_path: Path, capsys: Any
+):
+    folder = tmp_path / "both"
+    folder.mkdir()
+    lines = data.read_text().splitlines()
+    (folder / "train.jsonl").write_text("\n".join(lines[:4]))
+    (folder / "valid.jsonl").write_text("\n".join(lines[2:]))
+    assert tune(folder, "-m", model, "--show-mask", "1") == 0
+    assert "2 of 4 validation examples are also trained" in capsys.readouterr().err
+    (folder / "valid.jsonl").write_text("\n".join(lines[4:]))
+    assert tune(folder, "-m", model, "--show-mask", "1") == 0
+    assert "trained" not in capsys.readouterr().err
+
+
+def test_an_adapter_of_another_model_is_said(
+    tune: Run, model: str, data: Path, tmp_path: Path, capsys: Any
+):
+    """Its shapes fit; what it was trained on is another model's."""
+    out, copy = tmp_path / "out", tmp_path / "copy"
+    assert tune(data, "-m", model, "-o", out, "--steps", "1", *TINY) == 0
+    shutil.copytree(model, copy)
+    words = f"Warning: {out} was made for {Path(model).resolve()}, not {copy}."
+    for command in (
+        ("eval", data, "--adapter", out),
+        ("fuse", out, tmp_path / "fused"),
+        ("export", out, tmp_path / "peft"),
+    ):
+        capsys.readouterr()
+        assert tune(*command, "-m", copy) == 0
+        assert words in capsys.readouterr().err, command[0]
+    assert tune("eval", data, "--adapter", out) == 0
+    assert "was made for" not in capsys.readouterr().err
+    assert tune("fuse", out, tmp_path / "other", "-m", "demo") == 3
+    told = capsys.readouterr().err
+    assert "not demo" in told and "was made for another model" in told
+
+
+def test_usage(tune: Run, model: str, data: Path, tmp_path: Path, capsys: Any):
+    assert tune(data, "-m", model) == 2
+    assert "Name the folder" in capsys.readouterr().err
+    assert tune(data, "-m", model, "-o", data) == 3
+    assert "is a file: name a folder" in capsys.readouterr().err
+    options = ("-m", model, "--dry-run", "--target", "experts")
+    assert tune(data, *options) == 3
+    assert "nothing to adapt as 'experts'" in capsys.readouterr().err
+
+
+def test_as_a_process(gemma4: Runner, model: str, data: Path, tmp_path: Path):
+    """Through the entry point, with nobody to read the plan; chat loads the adapter."""
+    listed = gemma4("tune", "--help").stdout
+    assert all(word in listed for word in ("train", "eval", "fuse", "export"))
+    out = str(tmp_path / "out")
+    steps = ("--steps", "1", "--validation", "0")
+    assert gemma4.unread("tune", str(data), "-m", model, "-o", out, *steps, *TINY) == 0
+    question = ("chat", *GREEDY, "--max-tokens", "2", QUESTION)
+    answer = gemma4(*question, "--adapter", out)
+    assert answer.returncode == 0, answer.stderr
+    refused = gemma4(*question, "-m", "demo", "--adapter", out)
+    assert refused.returncode == 3 and "made for another model" in refused.stderr
+    assert f"was made for {model}, not demo" in refused.stderr

@@ -1,0 +1,247 @@
+"""config.json: both dialects, no hidden defaults, errors that name the key."""
+
+import copy
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+from places import CONFIGS
+
+from mlx_gemma4.config import FULL, SLIDING, Config, TextConfig
+from mlx_gemma4.errors import CheckpointError
+
+REAL = ("E2B", "E4B", "26B-A4B", "31B")
+# Keys that need not be stated, because their absence has a meaning of its own.
+OPTIONAL = {"num_global_key_value_heads", "tie_word_embeddings", "eos_token_id"}
+
+
+def google(name: str) -> dict[str, Any]:
+    return json.loads((CONFIGS / f"{name}.json").read_text())
+
+
+def text_changed(**changes: Any) -> dict[str, Any]:
+    config = tiny.config_dict("demo")
+    config["text_config"] |= changes
+    return config
+
+
+def test_values_of_e2b() -> None:
+    config = Config.from_dict(google("E2B"))
+    text = config.text_config
+    assert (text.hidden_size, text.num_hidden_layers) == (1536, 35)
+    assert (text.head_dim, text.global_head_dim) == (256, 512)
+    assert text.layer_types[3:6] == (SLIDING, FULL, SLIDING)
+    assert text.hidden_size_per_layer_input == 256
+    assert text.rope_parameters[FULL].rope_type == "proportional"
+    assert text.rope_parameters[FULL].partial_rotary_factor == 0.25
+    assert text.rope_parameters[SLIDING].rope_theta == 10_000
+    assert text.final_logit_softcapping == 30.0
+    assert text.use_bidirectional_attention is None
+    assert config.eos_token_id == (1, 106)
+    assert config.image_token_id == 258880
+    assert config.eoa_token_id == 258883
+    assert config.vision_config and config.vision_config.hidden_size == 768
+    assert config.audio_config and config.audio_config.output_proj_dims == 1536
+
+
+def test_values_of_26b() -> None:
+    config = Config.from_dict(google("26B-A4B"))
+    text = config.text_config
+    assert (text.num_experts, text.top_k_experts) == (128, 8)
+    assert text.use_bidirectional_attention == "vision"
+    assert [text.layer_key_value_heads(i) for i in (4, 5)] == [8, 2]
+    assert [text.layer_head_dim(i) for i in (4, 5)] == [256, 512]
+    assert config.vision_config and config.vision_config.standardize
+    assert config.audio_config is None
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_both_dialects_give_the_same_config(name: str) -> None:
+    resaved = json.loads((CONFIGS / f"{name}.resaved.json").read_text())
+    assert "per_layer_config" in resaved["text_config"]
+    assert "global_head_dim" not in resaved["text_config"]
+    assert Config.from_dict(resaved) == Config.from_dict(google(name))
+
+
+@pytest.mark.parametrize("variant", tiny.VARIANTS)
+def test_per_layer_config_of_few_layers(variant: str) -> None:
+    """Below eleven layers the re-saved keys are not padded with zeros."""
+    config = tiny.config_dict(variant)
+    resaved = copy.deepcopy(config)
+    text = resaved.get("text_config", resaved)
+    size = {"head_dim": text.pop("global_head_dim")}
+    if (kv := text.pop("num_global_key_value_heads")) is not None:
+        size["num_key_value_heads"] = kv
+    kinds = enumerate(text["layer_types"])
+    text["per_layer_config"] = {str(i): size for i, kind in kinds if kind == FULL}
+    assert Config.from_dict(resaved) == Config.from_dict(config)
+
+
+def test_kv_sources_of_e2b() -> None:
+    text = Config.from_dict(google("E2B")).text_config
+    sources = [text.kv_source(i) for i in range(35)]
+    assert sources[:15] == list(range(15))
+    expected = [14 if kind == FULL else 13 for kind in text.layer_types[15:]]
+    assert sources[15:] == expected
+
+
+def test_text_only_checkpoint() -> None:
+    config = Config.from_dict(tiny.config_dict("text"))
+    assert config.text_config.vocab_size_per_layer_input == 80
+    assert config.vision_config is None and config.image_token_id is None
+    assert config.eos_token_id == (1,)
+
+
+def test_one_spelling_of_the_end_of_audio_is_enough() -> None:
+    for key in ("eoa_token_id", "eoa_token_index"):
+        config = tiny.config_dict("E2B")
+        del config[key]
+        assert Config.from_dict(config).eoa_token_id == 86
+
+
+def test_untied_head_is_seen() -> None:
+    config = Config.from_dict(tiny.config_dict("untied"))
+    assert not config.text_config.tie_word_embeddings
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_top_level_decides_whether_the_head_is_tied(tied: bool) -> None:
+    """As in the reference, also where text_config says otherwise."""
+    config = text_changed(tie_word_embeddings=not tied)
+    config["tie_word_embeddings"] = tied
+    assert Config.from_dict(config).text_config.tie_word_embeddings is tied
+
+
+def test_quantization_is_kept() -> None:
+    config = tiny.config_dict("E2B") | {"quantization": {"bits": 4, "group_size": 64}}
+    assert Config.from_dict(config).quantization == {"bits": 4, "group_size": 64}
+
+
+def test_frozen() -> None:
+    config = Config.from_dict(tiny.config_dict("E2B"))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.text_config.head_dim = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "key", [f.name for f in dataclasses.fields(TextConfig) if f.name not in OPTIONAL]
+)
+def test_a_missing_key_is_named(key: str) -> None:
+    config = tiny.config_dict("demo")
+    del config["text_config"][key]
+    with pytest.raises(CheckpointError, match=key):
+        Config.from_dict(config)
+
+
+@pytest.mark.parametrize("section", ["", "text_config"])
+def test_an_unknown_key_is_named(section: str) -> None:
+    config = tiny.config_dict("demo")
+    (config[section] if section else config)["new_trick"] = 1
+    with pytest.raises(CheckpointError, match="new_trick"):
+        Config.from_dict(config)
+
+
+@pytest.mark.parametrize("section", ["vision_config", "audio_config"])
+@pytest.mark.parametrize("key", ["hidden_size", "rms_norm_eps", "use_clipped_linears"])
+def test_towers_are_strict_too(section: str, key: str) -> None:
+    config = google("E2B")
+    del config[section][key]
+    with pytest.raises(CheckpointError, match=key):
+        Config.from_dict(config)
+    config = google("E2B")
+    config[section]["new_trick"] = 1
+    with pytest.raises(CheckpointError, match="new_trick"):
+        Config.from_dict(config)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"hidden_activation": "relu"}, "relu"),
+        ({"use_bidirectional_attention": "all"}, "all"),
+        ({"num_hidden_layers": 7}, "layer_types"),
+        ({"layer_types": ["chunked_attention"] * 6}, "chunked_attention"),
+        ({"num_kv_shared_layers": 5}, "KV-shared"),
+        ({"num_kv_shared_layers": 6}, "KV-shared"),
+        ({"num_experts": None}, "num_experts"),
+        ({"rope_parameters": {}}, "rope_parameters"),
+        ({"layer_types": [SLIDING] * 6}, "no full_attention with keys"),
+        ({"final_logit_softcapping": 0}, "final_logit_softcapping is 0"),
+        ({"rms_norm_eps": -1}, "rms_norm_eps is -1"),
+        ({"rms_norm_eps": float("nan")}, "rms_norm_eps is nan"),
+        ({"sliding_window": 0}, "sliding_window is 0"),
+        ({"sliding_window": -1}, "sliding_window is -1"),
+        ({"top_k_experts": -1}, "top_k_experts is -1"),
+        ({"top_k_experts": 5}, "top_k_experts is 5, but num_experts is 4"),
+        ({"enable_moe_block": "false"}, "enable_moe_block is 'false'"),
+        ({"pad_token_id": None}, "pad_token_id is null"),
+        ({"pad_token_id": 96}, "pad_token_id 96 is not in"),
+        ({"max_position_embeddings": None}, "max_position_embeddings is null"),
+        ({"hidden_size": True}, "hidden_size is True"),
+        ({"hidden_size": 2**40}, "hidden_size is 1099511627776"),
+        ({"head_dim": 15}, "head_dim is 15, but must be even"),
+        ({"num_key_value_heads": 3}, "not a multiple of num_key_value_heads 3"),
+        ({"num_kv_shared_layers": -1}, "num_kv_shared_layers is -1"),
+        ({"eos_token_id": "x"}, "eos_token_id is 'x'"),
+    ],
+)
+def test_contradictions_are_refused(changes: dict[str, Any], named: str) -> None:
+    with pytest.raises(CheckpointError, match=named):
+        Config.from_dict(text_changed(**changes))
+
+
+def test_per_layer_config_that_gemma_4_cannot_have_is_refused() -> None:
+    config = tiny.config_dict("31B")
+    text = config["text_config"]
+    del text["global_head_dim"], text["num_global_key_value_heads"]
+    text["per_layer_config"] = {"0": {"head_dim": 32}, "5": {"head_dim": 16}}
+    with pytest.raises(CheckpointError, match="per_layer_config"):
+        Config.from_dict(config)
+
+
+@pytest.mark.parametrize("model_type", [None, "gemma3", "gemma4_unified"])
+def test_another_model_is_refused(model_type: str | None) -> None:
+    config = tiny.config_dict("E2B") | {"model_type": model_type}
+    with pytest.raises(CheckpointError, match="model_type"):
+        Config.from_dict(config)
+
+
+def test_no_text_config() -> None:
+    config = tiny.config_dict("E2B")
+    del config["text_config"]
+    with pytest.raises(CheckpointError, match="text_config"):
+        Config.from_dict(config)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{", "not valid JSON"),
+        ("[]", "JSON object"),
+        ("", "not valid JSON"),
+        ("[" * 200_000, "nests too deeply"),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path: Path, content: str, said: str) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(content)
+    with pytest.raises(CheckpointError, match=said) as caught:
+        Config.from_file(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        Config.from_file(tmp_path / "config.json")
+
+
+def test_the_vocabulary_may_be_repeated_but_not_contradicted() -> None:
+    """mlx-lm reads its size at the top level."""
+    config = tiny.config_dict("demo")
+    size = config["text_config"]["vocab_size"]
+    assert Config.from_dict({**config, "vocab_size": size}) == Config.from_dict(config)
+    with pytest.raises(CheckpointError, match=r"vocab_size is 7, in text_config"):
+        Config.from_dict({**config, "vocab_size": 7})

@@ -1,0 +1,34 @@
+"""Reads the fixtures that tests/reference wrote, and compares with them."""
+
+import json
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from places import FIXTURES
+
+FOLDER = FIXTURES
+SEED = 20  # of every fixture's weights
+BAR = 2e-4  # maximum absolute difference of logits
+
+
+def arrays(name: str) -> dict[str, np.ndarray]:
+    with np.load(FOLDER / f"{name}.npz") as file:
+        return dict(file)
+
+
+def read_json(name: str) -> Any:
+    return json.loads((FOLDER / f"{name}.json").read_text())
+
+
+def check_logits(ours: np.ndarray, reference: np.ndarray) -> None:
+    """[L, vocab] within the bar, and the same most likely token everywhere."""
+    assert ours.shape == reference.shape
+    assert np.abs(ours - reference).max() <= BAR
+    np.testing.assert_array_equal(ours.argmax(-1), reference.argmax(-1))
+
+
+def check_block(ours: mx.array, reference: np.ndarray) -> None:
+    """A block's output: relative to its size, float32 rounding only."""
+    scale = np.abs(reference).max()
+    np.testing.assert_allclose(ours, reference, rtol=0, atol=2e-5 * max(scale, 1.0))

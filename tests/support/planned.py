@@ -1,0 +1,23 @@
+"""Plans to convert the real models, from their shapes alone."""
+
+import json
+from pathlib import Path
+
+from places import FIXTURES
+
+from mlx_gemma4.convert.plan import Plan, Source, TensorPlan
+from mlx_gemma4.convert.survey import Wishes, make_plan
+
+
+def full_size(model: str, recipe: str = "4bit") -> Plan:
+    shapes = json.loads((FIXTURES / "shapes" / f"{model}.json").read_text())
+    config = json.loads((FIXTURES / "configs" / f"{model}.json").read_text())
+    sources = {
+        name: Source(name, Path("model.safetensors"), "BF16", tuple(shape), 0)
+        for name, shape in shapes.items()
+    }
+    return make_plan(sources, config, Wishes(recipe), f"google/gemma-4-{model}-it")
+
+
+def by_module(plan: Plan) -> dict[str, TensorPlan]:
+    return {module: tensor for tensor in plan.tensors for module in tensor.modules}

@@ -1,0 +1,96 @@
+"""Fused checkpoints: near the adapter that is in them, and never a half."""
+
+from pathlib import Path
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+import pytest
+import tiny
+from adapting import filled, quantised
+
+from mlx_gemma4.checkpoint.load import load_model
+from mlx_gemma4.convert.check import verify
+from mlx_gemma4.tune.adapters import put_on, take_off
+from mlx_gemma4.tune.errors import AdapterError
+from mlx_gemma4.tune.fuse import fuse
+
+TOKENS = tiny.random_tokens(20, 3)
+
+
+@pytest.mark.parametrize("variant", ["E2B", "26B-A4B"])
+@pytest.mark.parametrize("form, gap", [("bf16", 0.05), ("8bit", 0.11)])
+def test_fused(tmp_path: Path, variant: str, form: str, gap: float):
+    model = quantised(tmp_path / "model", variant)
+    linears = (nn.QuantizedLinear, nn.QuantizedEmbedding)
+    assert any(isinstance(m, linears) for _, m in model.named_modules())
+    names = ("attention", "mlp") + (("experts",) if variant == "26B-A4B" else ())
+    adapter = filled(model, "lora", *names)
+    plain = tiny.logits(model, TOKENS)
+    put_on(model, adapter)
+    adapted = tiny.logits(model, TOKENS)
+    take_off(model, adapter)
+    fuse(model, adapter, tmp_path / "model", tmp_path / "out", form)
+    fused = tiny.logits(load_model(tmp_path / "out"), TOKENS)
+    # On average: now and then a token goes to another expert.
+    assert np.abs(adapted - plain).mean() > 2.5 * gap
+    assert np.abs(fused - adapted).mean() < gap
+    packed = [m for _, m in load_model(tmp_path / "out").named_modules()]
+    assert any(isinstance(m, linears) for m in packed) == (form == "8bit")
+    assert (tmp_path / "out" / "tokenizer.json").is_file()
+
+
+@pytest.mark.parametrize("on", ["the same", "another", "one of other maps"])
+def test_an_adapter_that_is_on_is_fused_once(tmp_path: Path, on: str):
+    tiny.write_checkpoint(tmp_path / "model", "E2B", tokenizer=True)
+    model = load_model(tmp_path / "model")
+    adapter = filled(model)
+    plain = {path: layer.linear.weight for path, layer in adapter.layers.items()}
+    if on == "one of other maps":
+        others = filled(model, "lora", "mlp", seed=2)
+        adapter = filled(model, "lora", "attention")
+    else:
+        others = adapter if on == "the same" else filled(model, seed=2)
+    put_on(model, others)
+    fuse(model, adapter, tmp_path / "model", tmp_path / "out", "bf16")
+    fused = dict(load_model(tmp_path / "out").named_modules())
+    expected = {path: layer.merged() for path, layer in adapter.layers.items()}
+    for path, weight in (plain | expected).items():
+        assert mx.array_equal(fused[path].weight, weight.astype(mx.bfloat16)), path
+
+
+def test_what_tells_of_the_base_alone_is_not_taken_along(tmp_path: Path):
+    """Checksums and packings of a base that was converted, weights of other formats."""
+    source, out = tmp_path / "model", tmp_path / "out"
+    model = quantised(source, "E2B")
+    others = ("conversion.json", "quant_config.json", "other.safetensors", "README.md")
+    for name in others:
+        (source / name).write_text("{}")
+    (source / "chat_template.jinja").write_text("template")
+    fuse(model, filled(model), source, out, "bf16")
+    assert not {file.name for file in out.iterdir()} & {*others}
+    assert (out / "chat_template.jinja").read_text() == "template"
+    assert verify(out).files == 0
+
+
+def test_half_a_fused_model_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    model = quantised(tmp_path / "model", "E2B")
+
+    def full(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(mx, "save_safetensors", full)
+    out = tmp_path / "out"
+    with pytest.raises(OSError, match="no space"):
+        fuse(model, filled(model), tmp_path / "model", out, "bf16")
+    assert (out / "tokenizer.json").is_file() and not (out / "config.json").exists()
+
+
+def test_what_fusing_refuses(tmp_path: Path):
+    model = tiny.build("E2B")
+    with pytest.raises(AdapterError, match="trained for its steps"):
+        fuse(model, filled(model), tmp_path, tmp_path / "out", "4bit")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "a").write_text("")
+    with pytest.raises(AdapterError, match="is not empty"):
+        fuse(model, filled(model), tmp_path, tmp_path / "full", "bf16")
