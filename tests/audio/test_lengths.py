@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from sounds import FORMATS, RATE, needs_pyav, recording, write
+from sounds import FORMATS, needs_pyav, recording, write
 
-from mlx_gemma4.audio.files import read_audio
+from mlx_gemma4.audio.files import RATE, read_audio
 from mlx_gemma4.audio.lengths import promised
 from mlx_gemma4.errors import MediaError
 

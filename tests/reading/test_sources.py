@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sounds import RATE, recording, write
+from sounds import recording, write
 
-from mlx_gemma4.audio.files import read_audio
+from mlx_gemma4.audio.files import RATE, read_audio
 from mlx_gemma4.errors import MediaError
 from mlx_gemma4.reading import sources
 from mlx_gemma4.reading.sources import open_source, stated_seconds

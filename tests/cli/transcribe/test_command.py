@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import soundfile
 from listening import run
-from sounds import RATE
 
+from mlx_gemma4.audio.files import RATE
 from mlx_gemma4.cli import loading
 from mlx_gemma4.cli.transcribe import delivery
 from mlx_gemma4.generation.transcribe import split_translation, transcription_prompt
