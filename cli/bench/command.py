@@ -168,7 +168,7 @@ def measure_ours(
 def peer_fits(model: "Gemma4", tokens: int) -> bool:
     """Whether two programs can hold the model at once."""
     from mlx_gemma4.bench.timing import memory_needed
-    from mlx_gemma4.checkpoint.load import memory_limit
+    from mlx_gemma4.device import memory_limit
 
     return 2 * memory_needed(model, tokens) <= memory_limit()
 

@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 import mlx.core as mx
 
-from ..checkpoint.load import memory_limit
 from ..config import TextConfig
+from ..device import memory_limit
 from ..errors import BenchError, PeerError
 from ..generation.loop import stream_generate
 from ..kernels import NAMES, using

@@ -5,7 +5,6 @@ weights exists at any time, and then never touched again.
 """
 
 import math
-import os
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ import mlx.nn as nn
 from mlx.utils import tree_unflatten
 
 from ..config import Config
+from ..device import memory_limit
 from ..errors import CheckpointError
 from ..model import Gemma4
 from ..prompt.processor import Processor
@@ -129,13 +129,6 @@ def _check_memory(
             f"The weights in {folder} take {needed / 1e9:.1f} GB, but a model may use "
             f"at most {limit / 1e9:.1f} GB here."
         )
-
-
-def memory_limit() -> int:
-    """Bytes that weights can take: the GPU's working set, or all memory on a CPU."""
-    if mx.metal.is_available():
-        return int(mx.device_info()["max_recommended_working_set_size"])
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _read(files: list[Path]) -> dict[str, mx.array]:
