@@ -73,8 +73,8 @@ def test_ctrl_c_leaves_the_cache_before_or_behind_a_step(
         for x in seen:
             assert x.flatten().tolist() == list(range(first, position + 1)), steps
         if not stopped:
-            break
-    assert steps > 20
+            assert steps > 20
+            return
 
 
 def test_ctrl_c_in_a_rollback_leaves_no_snapshot_of_what_was_taken_back() -> None:
@@ -87,8 +87,8 @@ def test_ctrl_c_in_a_rollback_leaves_no_snapshot_of_what_was_taken_back() -> Non
         cache.update_and_fetch(at(cache.offset, 4), at(cache.offset, 4))
         assert not (taken and cache.can_restore(pinned)), steps
         if not stopped:
-            break
-    assert taken and steps > 20
+            assert taken and steps > 20
+            return
 
 
 def test_a_later_chunk_is_copied_once(monkeypatch: pytest.MonkeyPatch) -> None:

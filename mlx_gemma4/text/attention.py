@@ -47,8 +47,9 @@ class Attention(nn.Module):
     def keys_values(self, x: mx.array, rotation: Rotation) -> KeysValues:
         """Rotated keys, and values, of `x` [B, L, hidden]: both [B, H_kv, L, D]."""
         shape = *x.shape[:2], self.kv_heads, self.head_dim
-        keys = self.k_proj(x).reshape(shape)
-        values = keys if self.keys_are_values else self.v_proj(x).reshape(shape)
+        keys = self.k_proj(x)
+        values = keys if self.keys_are_values else self.v_proj(x)
+        keys, values = keys.reshape(shape), values.reshape(shape)
         return rotate_keys(keys, values, self.k_norm.weight, self.eps, rotation)
 
     def __call__(
