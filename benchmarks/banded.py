@@ -6,8 +6,8 @@
 
 One sliding layer's attention in float32, with the heads and windows of the published
 models, behind nothing and behind a cache. Both get the same queries, keys and values,
-and take turns; the first call of each is not counted. All masks are made before the clock
-starts, as a model makes them once for all of its layers. See benchmarks/README.md.
+and take turns; the first call of each is not counted. All masks are made before, as a
+model makes them once for all of its layers. See benchmarks/README.md.
 """
 
 import argparse
