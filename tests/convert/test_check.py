@@ -9,7 +9,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 import tiny
-from conversions import converted
+from jobs import converted
 
 from mlx_gemma4.convert import check
 from mlx_gemma4.convert.errors import OutputError
