@@ -15,9 +15,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-# Set before numpy, huggingface_hub or transformers is imported: they read it once. The
-# arrays are tiny, and there is a worker for every core.
-os.environ["OPENBLAS_NUM_THREADS"] = "1"
+# Set before numpy, torch and huggingface_hub are imported: they read it once. One
+# thread, because the arrays are tiny and every core has a worker.
+os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.pop("GEMMA4_MODEL", None)
 
@@ -61,8 +61,9 @@ def pytest_deselected(items: list[pytest.Item]) -> None:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """A worker of pytest-xdist tells the process that prints."""
-    if hasattr(session.config, "workeroutput"):
-        session.config.workeroutput["left"] = session.config.stash.get(LEFT, 0)
+    output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["left"] = session.config.stash.get(LEFT, 0)
 
 
 @pytest.hookimpl(optionalhook=True)

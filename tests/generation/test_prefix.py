@@ -59,7 +59,9 @@ def spelled(chat: Chat, text: str) -> list[int]:
     return [*(token for letter in text for token in encode(letter)), *encode(END)]
 
 
-@pytest.mark.parametrize("variant", ["E2B", "26B-A4B"])
+@pytest.mark.parametrize(
+    "variant", ["E2B", pytest.param("26B-A4B", marks=pytest.mark.slow)]
+)
 def test_each_of_ten_turns_reads_its_new_tokens(
     new_chat: MakeChat, variant: str
 ) -> None:
@@ -72,6 +74,7 @@ def test_each_of_ten_turns_reads_its_new_tokens(
     assert len(chat.prefix.tokens) > 30 * WINDOW
 
 
+@pytest.mark.slow
 def test_ten_turns_of_the_demo_model(demo_chat: Chat) -> None:
     """Its own answers, greedy, against those of a call without a prefix."""
     plain = False
@@ -313,6 +316,7 @@ class Walk:
             assert len(self.chat.prefix._pins) <= PINS
 
 
+@pytest.mark.slow
 def test_random_conversations(new_chat: MakeChat) -> None:
     done = Counter[str]()
     for seed in range(4):
