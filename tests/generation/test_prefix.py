@@ -132,7 +132,12 @@ def drops_thoughts(chat: Chat) -> None:
 
 
 @pytest.mark.parametrize(
-    ("template", "thinking"), [("small", False), ("large", False), ("small", True)]
+    ("template", "thinking"),
+    [
+        ("small", False),
+        ("large", False),
+        pytest.param("small", True, marks=pytest.mark.slow),
+    ],
 )
 def test_a_regenerated_answer_reads_one_token(
     new_chat: MakeChat, template: str, thinking: bool
@@ -205,7 +210,9 @@ def test_an_early_edit_reads_everything_behind_it(new_chat: MakeChat) -> None:
     assert chat.read == chat.count(USER + "And now?" + MODEL)
 
 
-@pytest.mark.parametrize("thinking", [False, True])
+@pytest.mark.parametrize(
+    "thinking", [False, pytest.param(True, marks=pytest.mark.slow)]
+)
 def test_a_tool_loop_within_a_turn(new_chat: MakeChat, thinking: bool) -> None:
     chat = new_chat()
     chat.thinking = thinking

@@ -37,6 +37,7 @@ def test_json(gemma4: Runner) -> None:
     assert notes[0].startswith("Context 5: a warm-up and 3 rounds of ")
 
 
+@pytest.mark.slow
 def test_mlx_lm_takes_part() -> None:
     wishes = Wishes([5], decode=3, runs=1, against="mlx-lm")
     facts, found = run("demo", wishes, Screen(as_json=True))
