@@ -119,10 +119,7 @@ class Walk:
 
 @pytest.mark.parametrize(
     "variant",
-    [
-        pytest.param(v, marks=[pytest.mark.slow] * (v not in ("demo", "31B")))
-        for v in VARIANTS
-    ],
+    [pytest.param(v, marks=[pytest.mark.slow] * (v != "31B")) for v in VARIANTS],
 )
 def test_random_sequences(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, done = small(variant), dict[str, int]()

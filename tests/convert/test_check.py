@@ -69,6 +69,7 @@ def test_a_model_is_itself(source: Path) -> None:
     assert fidelity.perplexity_source == fidelity.perplexity_converted
 
 
+@pytest.mark.slow
 def test_fewer_bits_are_further_away(source: Path, tmp_path: Path) -> None:
     means = [
         check.compare(

@@ -152,7 +152,9 @@ def test_a_regenerated_answer_reads_one_token(
             assert chat.read == 1
 
 
-@pytest.mark.parametrize("thinking", [False, True])
+@pytest.mark.parametrize(
+    "thinking", [False, pytest.param(True, marks=pytest.mark.slow)]
+)
 def test_an_edited_question_is_read_from_the_edit_on(
     new_chat: MakeChat, thinking: bool
 ) -> None:

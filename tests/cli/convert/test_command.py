@@ -114,6 +114,7 @@ def test_damage_is_found(gemma4: Runner, source: Path) -> None:
     assert "model.safetensors" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
@@ -149,6 +150,7 @@ def test_errors(
     assert {path.name for path in gemma4.folder.iterdir()} == {"here"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", ["truncated", "shard", "config"])
 def test_damaged_sources(harm: str, gemma4: Runner, source: Path) -> None:
     file = source / "model-00002-of-00002.safetensors"
@@ -167,6 +169,7 @@ def test_errors_as_json(gemma4: Runner) -> None:
     assert json.loads(done.stderr)["error"]["code"] == 3
 
 
+@pytest.mark.slow
 def test_bar_on_a_terminal(terminal: Callable[..., Terminal], source: Path) -> None:
     screen = terminal("convert", str(source), "out", "--yes")
     screen.wait_for(r"Converting \[")
