@@ -117,7 +117,10 @@ class Walk:
         self.append()
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    "variant",
+    [pytest.param(v, marks=[pytest.mark.slow] * (v != "31B")) for v in VARIANTS],
+)
 def test_random_sequences(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, done = small(variant), dict[str, int]()
     runs = SEQUENCES // len(VARIANTS)

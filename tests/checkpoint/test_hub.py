@@ -99,7 +99,7 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
 
 SCRIPT = """
 import json, sys, warnings
-from mlx_gemma4.hub import resolve
+from mlx_gemma4.checkpoint.hub import resolve
 from mlx_gemma4.errors import ModelNotFoundError
 for name in sys.argv[1:]:
     try:

@@ -47,6 +47,7 @@ def test_a_model_without_a_chat_template(gemma4, demo_folder):
     assert_fails(gemma4("chat", "-m", "base", "hi"), 3, "chat_template.jinja")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -63,6 +64,7 @@ def test_wrong_usage(gemma4, arguments):
     assert_fails(gemma4(*arguments), 2, "--help")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "option",
     [
@@ -78,12 +80,14 @@ def test_values_are_refused_before_the_model_is_looked_for(gemma4, option):
     assert_fails(run, 2, option[0].strip("-").split("-")[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stdin", [None, "", " \n"])
 def test_empty_prompt(gemma4, stdin):
     assert_fails(gemma4("chat", "-m", "demo", " ", stdin=stdin), 2, "empty")
     assert_fails(gemma4("chat", "-m", "demo", stdin=stdin), 2, "empty")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("data", "said"),
     [
@@ -98,6 +102,7 @@ def test_binary_input(gemma4, data, said):
     assert_fails(gemma4("chat", "-m", "demo", "hi", stdin=data), 5, said)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "content", [None, "{", "{}", "[]", "[3]", '[{"type": "x"}]', "[" * 100_000]
 )
@@ -131,6 +136,7 @@ def test_ctrl_c_while_the_command_is_imported(gemma4):
     assert (run.returncode, run.stdout, run.stderr) == (130, "", "(stopped)\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [

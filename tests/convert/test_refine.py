@@ -7,7 +7,7 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 import tiny
-from conversions import converted
+from jobs import converted
 
 from mlx_gemma4.convert import check, refine
 from mlx_gemma4.errors import CheckpointError

@@ -96,6 +96,7 @@ def test_a_reader_that_leaves_early_is_no_error(model, gemma4):
         assert (process.wait(60), err) == (0, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("--json",), ("--boxes", "out.png")])
 def test_ctrl_c(model, gemma4, options):
     name = picture(str(gemma4.folder / "a.bmp"), size=(256, 256))

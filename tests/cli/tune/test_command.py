@@ -241,6 +241,7 @@ def test_what_is_validated_and_trained_is_said(
     assert "trained" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_adapter_of_another_model_is_said(
     tune: Run, model: str, data: Path, tmp_path: Path, capsys: Any
 ):
