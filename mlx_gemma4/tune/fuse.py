@@ -17,6 +17,7 @@ from pathlib import Path
 
 import mlx.core as mx
 import mlx.nn as nn
+from mlx.utils import tree_flatten
 
 from ..checkpoint.companions import copy_files
 from ..checkpoint.files import INDEX
@@ -41,7 +42,7 @@ from .targets import LINEAR
 
 FORMS = ("bf16", "8bit")
 EIGHT = Packing(8, 64, "affine")
-MATRICES = (*LINEAR, nn.Embedding, nn.QuantizedEmbedding)
+MATRICES = (*LINEAR, nn.Embedding, nn.QuantizedEmbedding, Adapted)
 PIECE = 16 * 2**20  # weights made at once
 REQUANTISED = (
     "A fused model is written as bf16 or 8bit. {form} would round every merged weight "
@@ -105,21 +106,23 @@ def fuse(model: Gemma4, adapter: Adapter, source: Path, out: Path, form: str) ->
 
 def _weights(model: Gemma4, adapter: Adapter, form: str) -> Iterator[_Weight]:
     """All parameters of the model with this adapter and no other, nothing computed."""
-    adapted: list[str] = []  # whose inner modules follow
-    for path, module in model.named_modules():
-        if path.startswith(tuple(adapted)):
-            continue
-        if isinstance(module, Adapted):
-            adapted.append(f"{path}.")
-            module = module.linear
-        for key, array in module.items():
-            name = f"{path}.{key}"
-            if key == "weight" and isinstance(module, MATRICES):
-                yield _matrix(path, module, adapter, form)
-            elif key in ("scales", "biases") or not isinstance(array, mx.array):
-                continue
-            elif not key.startswith("_"):
-                yield _plain(name, adapter.weights.get(name, array))
+    modules = dict(model.named_modules())
+    adapted = {path: m for path, m in modules.items() if isinstance(m, Adapted)}
+    inside = tuple(f"{path}." for path in adapted)
+    matrices = {
+        path: adapted[path].linear if path in adapted else module
+        for path, module in modules.items()
+        if isinstance(module, MATRICES) and not path.startswith(inside)
+    }
+    for path, module in matrices.items():
+        yield _matrix(path, module, adapter, form)
+        if "bias" in module:
+            name = f"{path}.bias"
+            yield _plain(name, adapter.weights.get(name, module["bias"]))
+    named: dict[str, mx.array] = dict(tree_flatten(model.parameters()))
+    for name, array in named.items():
+        if name.rpartition(".")[0] not in matrices and not name.startswith(inside):
+            yield _plain(name, adapter.weights.get(name, array))
 
 
 def _matrix(path: str, module: nn.Module, adapter: Adapter, form: str) -> _Weight:

@@ -21,11 +21,8 @@ TINY = 1e-30  # below any squared norm that float32 can divide by
 ALL = slice(None)
 
 
-def plain_weight(
-    base: Linear | ExpertsLinear | nn.Embedding | nn.QuantizedEmbedding,
-    rows: slice = ALL,
-) -> mx.array:
-    """The weight of `base`, `[O, I]` or `[E, O, I]`, as floats.
+def plain_weight(base: nn.Module, rows: slice = ALL) -> mx.array:
+    """The weight of a linear map, of experts or of a table, as floats.
 
     rows: of its first axis, outputs or experts, only these.
     """
@@ -35,7 +32,7 @@ def plain_weight(
     return mx.dequantize(
         base.weight[rows],
         base.scales[rows],
-        None if biases is None else biases[rows],
+        biases[rows] if biases is not None else None,
         group_size=base.group_size,
         bits=base.bits,
         mode=base.mode,

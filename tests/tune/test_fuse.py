@@ -48,6 +48,22 @@ def test_fused(tmp_path: Path, variant: str, form: str, gap: float):
     assert (tmp_path / "out" / "tokenizer.json").is_file()
 
 
+def test_towers_are_fused_and_written(demo_folder: Path, tmp_path: Path):
+    model = load_model(demo_folder)
+    before: Any = dict(tree_flatten(model.parameters()))
+    adapter = filled(model, "lora", "attention", "vision", "audio")
+    put_on(model, adapter)
+    fuse(model, adapter, demo_folder, tmp_path / "out", "bf16")
+    after: Any = dict(tree_flatten(load_model(tmp_path / "out").parameters()))
+    assert after.keys() == before.keys()
+    assert any(name.startswith("audio_tower") for name in before)
+    merged = {
+        f"{path}.weight": layer.merged() for path, layer in adapter.layers.items()
+    }
+    for name, array in (before | merged).items():
+        assert mx.array_equal(after[name], array.astype(mx.bfloat16)), name
+
+
 @pytest.mark.parametrize("on", ["the same", "another", "one of other maps"])
 def test_an_adapter_that_is_on_is_fused_once(tmp_path: Path, on: str):
     tiny.write_checkpoint(tmp_path / "model", "E2B", tokenizer=True)
