@@ -20,8 +20,9 @@ from ..errors import CheckpointError
 from ..model import Gemma4
 from ..prompt.processor import Processor
 from .files import StoredTensor, listed, read_tensors
+from .fit import Fit, fit_weights, without_missing_towers
 from .hub import resolve
-from .names import Place, Plan, plan_weights, without_missing_towers
+from .names import Place
 from .packing import Packing
 
 # Bytes evaluated together: enough to keep the disk busy, little beside any model.
@@ -91,34 +92,34 @@ def load_model(
             stacklevel=2,
         )
     model = Gemma4(config)
-    plan = plan_weights(model, tensors)
-    dtype = dtype or _own_dtype(plan, tensors)
-    _check_memory(folder, plan, tensors, dtype)
-    _quantize(model, plan.packings)
+    fit = fit_weights(model, tensors)
+    dtype = dtype or _own_dtype(fit, tensors)
+    _check_memory(folder, fit, tensors, dtype)
+    _quantize(model, fit.packings)
     files = sorted({tensor.file for tensor in tensors.values()})
-    weights = dict(_evaluated(plan, _read(files), dtype))
+    weights = dict(_evaluated(fit, _read(files), dtype))
     model.load_weights(list(weights.items()), strict=True)
     _set_table_dtypes(model, model.language_model.norm.weight.dtype)
     model.eval()
     return model
 
 
-def _own_dtype(plan: Plan, tensors: Mapping[str, StoredTensor]) -> mx.Dtype:
+def _own_dtype(fit: Fit, tensors: Mapping[str, StoredTensor]) -> mx.Dtype:
     """One dtype for all: a single float32 tensor would turn all that follows it."""
     if mx.default_device().type == mx.DeviceType.cpu:
         return mx.float32
     for parameter in ("embed_tokens.scales", "embed_tokens.weight", "norm.weight"):
-        for _, name in plan.sources.get(f"language_model.{parameter}", ()):
+        for _, name in fit.sources.get(f"language_model.{parameter}", ()):
             if tensors[name].dtype in STORED:
                 return STORED[tensors[name].dtype]
     return mx.bfloat16
 
 
 def _check_memory(
-    folder: Path, plan: Plan, tensors: Mapping[str, StoredTensor], dtype: mx.Dtype
+    folder: Path, fit: Fit, tensors: Mapping[str, StoredTensor], dtype: mx.Dtype
 ) -> None:
     """Refuse at once what the system would swap or abort over later."""
-    names = [name for sources in plan.sources.values() for _, name in sources]
+    names = [name for sources in fit.sources.values() for _, name in sources]
     needed = 0
     for tensor in (tensors[name] for name in names):
         size = BYTES.get(tensor.dtype, dtype.size)
@@ -145,21 +146,21 @@ def _read(files: list[Path]) -> dict[str, mx.array]:
 
 
 def _evaluated(
-    plan: Plan, arrays: dict[str, mx.array], dtype: mx.Dtype
+    fit: Fit, arrays: dict[str, mx.array], dtype: mx.Dtype
 ) -> Iterator[tuple[str, mx.array]]:
     """The parameters, group by group. Taken out of `arrays`, which would keep them."""
     group: dict[str, mx.array] = {}
-    for parameter, sources in plan.sources.items():
+    for parameter, sources in fit.sources.items():
         array = _join([(where, arrays.pop(name)) for where, name in sources])
-        if parameter in plan.channels_last:
+        if parameter in fit.channels_last:
             array = mx.moveaxis(array, -1, 1)
         if mx.issubdtype(array.dtype, mx.floating):
             array = array.astype(dtype)
         group[parameter] = array
         if sum(a.nbytes for a in group.values()) >= GROUP:
-            yield from _check(group, plan)
+            yield from _check(group, fit)
             group = {}
-    yield from _check(group, plan)
+    yield from _check(group, fit)
 
 
 def _join(pieces: list[tuple[Place, mx.array]]) -> mx.array:
@@ -173,13 +174,13 @@ def _join(pieces: list[tuple[Place, mx.array]]) -> mx.array:
     return whole[0] if None in experts else mx.stack(whole)
 
 
-def _check(group: dict[str, mx.array], plan: Plan) -> Iterator[tuple[str, mx.array]]:
+def _check(group: dict[str, mx.array], fit: Fit) -> Iterator[tuple[str, mx.array]]:
     """Evaluate a group and refuse what is not finite.
 
     A sum is finite only if all its terms are, and costs a fifth of looking at each;
     where it is not, it may also have overflowed, and the terms decide.
     """
-    probes = {name: _probe(name, array, plan.packings) for name, array in group.items()}
+    probes = {name: _probe(name, array, fit.packings) for name, array in group.items()}
     probes = {name: probe for name, probe in probes.items() if probe is not None}
     mx.eval(group, probes)
     mx.clear_cache()  # the buffers of what was converted would add up
@@ -189,7 +190,7 @@ def _check(group: dict[str, mx.array], plan: Plan) -> Iterator[tuple[str, mx.arr
         if not mx.isfinite(probe).item() and not _is_finite(group[name])
     ]
     if wrong:
-        names = [source for name in wrong for _, source in plan.sources[name]]
+        names = [source for name in wrong for _, source in fit.sources[name]]
         raise CheckpointError(
             f"NaN or infinite values in {listed(names)}: the checkpoint is damaged, or "
             f"its values do not fit into {group[wrong[0]].dtype}."

@@ -82,7 +82,7 @@ def test_a_kill_between_the_two_renames_is_settled(named: bool, folder: Path) ->
         shutil.copytree(folder, old)
     else:
         folder.rename(old)
-    refine.settle(folder)
+    refine.finish_refining(folder)
     assert contents(folder) == before
     assert [path.name for path in folder.parent.iterdir()] == ["folder"]
 

@@ -29,7 +29,7 @@ def test_dry_run(gemma4: Runner, demo_folder: Path) -> None:
         "6 bits, groups of 128",
         "bfloat16",
         "total",
-        "table on disk",
+        "all weights",
     ):
         assert words in done.stdout
     assert not list(gemma4.folder.iterdir())
