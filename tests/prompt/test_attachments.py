@@ -164,7 +164,7 @@ def test_every_medium_is_found_among_the_tokens(processor: Processor) -> None:
     """In order, whole, with the frames of a video one by one; also where the prompt
     begins as ids do that were not encoded so."""
     frames = {"type": "video", "video": [Image.new("RGB", (24, 36), "red")] * 2}
-    content = [TEXT, image(50, 40), sound(900), frames, image(24, 24), TEXT]
+    content = [TEXT, image(50, 40), sound(900), frames, image(24, 96), TEXT]
     messages = [{"role": "user", "content": content}]
     encode = processor.tokenizer.encode
     usual = processor(messages)
