@@ -15,7 +15,7 @@ from .cache import LayerCache, make_cache
 from .config import Config
 from .errors import MediaError
 from .layers import Projector, soft_cap
-from .prompt.media import Media
+from .prompt.media import Kind, Media
 from .text.decoder import DecoderLayer, TextModel
 from .text.masks import vision_blocks
 from .vision.tower import VisionTower
@@ -98,13 +98,16 @@ class Gemma4(nn.Module):
         config = self.config
         h = self.language_model.embed(self.text_tokens(inputs))
         flat = h.reshape(-1, h.shape[-1])
-        tokens = cast(list[int], inputs.flatten().tolist())
-        for kind, token, soft in (
-            ("picture", config.image_token_id, self._see(media.images)),
+        kinds: tuple[tuple[Kind, int | None, mx.array], ...] = (
+            ("image", config.image_token_id, self._see(media.images)),
             ("video", config.video_token_id, self._see(media.frames)),
             ("audio", config.audio_token_id, self._hear(media.audio)),
-        ):
-            places = [i for i, t in enumerate(tokens) if t == token]
+        )
+        for kind, token, soft in kinds:
+            places = media.places(kind)
+            if places is None:
+                tokens = cast(list[int], inputs.flatten().tolist())
+                places = [i for i, t in enumerate(tokens) if t == token]
             if len(places) != len(soft):
                 raise MediaError(
                     f"The prompt has {len(places)} {kind} placeholders, but its media "

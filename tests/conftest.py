@@ -5,7 +5,6 @@
 are left out, the last line says how many.
 """
 
-import importlib
 import importlib.util
 import os
 import pty
@@ -188,7 +187,7 @@ def seer(script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Scr
 
     model = SimpleNamespace(config=SimpleNamespace(vision_config=object()))
     processor = SimpleNamespace(template=None, media=MediaSettings())
-    monkeypatch.setattr(loading, "load_chat_model", lambda name: (model, processor))
+    monkeypatch.setattr(loading, "load_to_chat", lambda name: (model, processor))
     monkeypatch.chdir(tmp_path)
     script.answer = lambda messages: chunks(messages[-1]["content"][-1]["text"])
     return script
@@ -207,9 +206,8 @@ def listener(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> "Listener":
     processor = SimpleNamespace(
         template=None, media=SimpleNamespace(audio=AudioFeatureConfig())
     )
-    monkeypatch.setattr(loading, "load_chat_model", lambda name: (model, processor))
-    module = importlib.import_module("mlx_gemma4.generation.loop")
-    monkeypatch.setattr(module, "generate", listener.generate)
+    monkeypatch.setattr(loading, "load_to_chat", lambda name: (model, processor))
+    monkeypatch.setattr("mlx_gemma4.generation.transcribe.generate", listener.generate)
     monkeypatch.chdir(tmp_path)
     return listener
 

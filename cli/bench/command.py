@@ -8,7 +8,7 @@ import typer
 
 from .. import options
 from ..errors import UsageError, reported
-from ..loading import named, warnings_noted
+from ..loading import name_or_demo, warnings_noted
 from ..progress import Progress
 from ..render import Screen
 
@@ -83,7 +83,7 @@ def bench(
             raise UsageError(f"--against takes {MLX_LM} or {NONE}, not '{against}'.")
         wishes = Wishes(contexts, decode or default_decode(), runs, against)
         screen = Screen(as_json=as_json)
-        facts, series = run(named(model, screen), wishes, screen)
+        facts, series = run(name_or_demo(model, screen), wishes, screen)
         from . import report as bench_report
 
         if as_json:

@@ -57,11 +57,7 @@ def load(
     has the kernels measured first, which takes a while. Raises ModelNotFoundError,
     CheckpointError, and MemoryError where the weights would not fit.
     """
-    folder = resolve(path_or_repo, tqdm_class)
-    config = Config.from_file(folder / "config.json")
-    processor = Processor.from_folder(folder, config)
-    model = load_model(folder, dtype, config)
-    processor.config = model.config  # without towers that have no weights
+    model, processor = load_both(path_or_repo, dtype, tqdm_class)
     from ..bench.auto import (
         settle,  # it generates, and what generates imports this module
     )
@@ -74,23 +70,63 @@ def _warn_of_kernels(text: str) -> None:
     warnings.warn(text, KernelsWarning, stacklevel=4)
 
 
+def load_both(
+    path_or_repo: str | Path,
+    dtype: mx.Dtype | None = None,
+    tqdm_class: type | None = None,
+    to_chat: bool = False,
+) -> tuple[Gemma4, Processor]:
+    """As `load`, with the kernels as they are.
+
+    to_chat: what has no chat template is refused before its weights are read.
+    """
+    folder = resolve(path_or_repo, tqdm_class)
+    stated = Config.from_file(folder / "config.json")
+    tensors = read_tensors(folder)
+    config = _with_towers_there(folder, stated, tensors)
+    processor = Processor.from_folder(folder, config)
+    if to_chat and processor.template is None:
+        raise CheckpointError(
+            f"{path_or_repo} has no chat template and cannot chat. Choose an "
+            "instruction-tuned model (…-it), or add the original model's "
+            "chat_template.jinja to its folder."
+        )
+    return _built(folder, config, tensors, dtype), processor
+
+
 def load_model(
     folder: Path, dtype: mx.Dtype | None = None, config: Config | None = None
 ) -> Gemma4:
     """The model of a local folder alone; `config` if it has been read already."""
-    if dtype is not None and dtype not in DTYPES:
-        raise ValueError(f"dtype is {dtype}; it must be float32, bfloat16 or float16.")
+    stated = config or Config.from_file(folder / "config.json")
     tensors = read_tensors(folder)
-    config, missing = without_missing_towers(
-        config or Config.from_file(folder / "config.json"), tensors
-    )
+    config = _with_towers_there(folder, stated, tensors)
+    return _built(folder, config, tensors, dtype)
+
+
+def _with_towers_there(
+    folder: Path, stated: Config, tensors: Mapping[str, StoredTensor]
+) -> Config:
+    """What config.json states, less the towers that have no weights. Warns of them."""
+    config, missing = without_missing_towers(stated, tensors)
     for tower in missing:
         warnings.warn(
             f"{folder} holds no weights of the {tower} that its config.json describes: "
             "a text-only conversion. What needs the tower is refused.",
             MissingTowerWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
+    return config
+
+
+def _built(
+    folder: Path,
+    config: Config,
+    tensors: Mapping[str, StoredTensor],
+    dtype: mx.Dtype | None,
+) -> Gemma4:
+    if dtype is not None and dtype not in DTYPES:
+        raise ValueError(f"dtype is {dtype}; it must be float32, bfloat16 or float16.")
     model = Gemma4(config)
     fit = fit_weights(model, tensors)
     dtype = dtype or _own_dtype(fit, tensors)

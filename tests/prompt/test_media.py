@@ -1,6 +1,9 @@
 """Whole models with media: as the reference, from any layout, however padded."""
 
 import os
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ from tiny_media import MODELS, Prompt, prompt
 from mlx_gemma4.checkpoint.load import load_model
 from mlx_gemma4.errors import MediaError
 from mlx_gemma4.model import Gemma4
-from mlx_gemma4.prompt.media import Media, locate, media_from
+from mlx_gemma4.prompt.media import Clip, Kind, Media, Picture, Span, media_between
 
 FIRST = int(os.environ.get("GEMMA4_SEED", "0"))
 SEEDS = range(FIRST + 3, FIRST + 5)
@@ -88,14 +91,14 @@ def test_convolutions_with_channels_last(converted: bool, tmp_path: Path) -> Non
     np.testing.assert_array_equal(logits(model, made), logits(hub, made))
 
 
-@pytest.mark.parametrize("kind", ["picture", "video", "audio"])
+@pytest.mark.parametrize("kind", ["image", "video", "audio"])
 @pytest.mark.parametrize("change", [-1, 1])
 def test_placeholders_and_media_have_to_match(
     kind: str, change: int, tmp_path: Path
 ) -> None:
     config = make_config("E2B")
     made, model = prompt(config, 1), tiny_media.build(tmp_path, config, 1)
-    token = config[{"picture": "image"}.get(kind, kind) + "_token_id"]
+    token = config[f"{kind}_token_id"]
     count = made.tokens.count(token)
     place = made.tokens.index(token)
     made.tokens[place : place + 1] = [token] * (1 + change)
@@ -112,32 +115,51 @@ def test_a_mask_with_gaps_is_refused(tmp_path: Path) -> None:
         logits(model, made)
 
 
+def spans(made: Prompt, config: dict[str, Any]) -> list[Span]:
+    """Where the media of a prompt stand; begin and end keep two of them apart."""
+    media = made.media
+    left: dict[int, tuple[Kind, Iterator[Any]]] = {
+        config["image_token_id"]: ("image", iter(media.images)),
+        config["video_token_id"]: ("video", iter(media.frames)),
+        config["audio_token_id"]: ("audio", iter(media.audio)),
+    }
+    found: list[Span] = []
+    at = 0
+    for token, run in groupby(made.tokens):
+        end = at + len(list(run))
+        if token in left:
+            kind, pairs = left[token]
+            medium = (Clip if kind == "audio" else Picture)(*next(pairs))
+            found.append(Span(kind, at, end, medium))
+        at = end
+    return found
+
+
 @pytest.mark.parametrize("seed", SEEDS)
-def test_media_are_found_among_the_tokens(seed: int, tmp_path: Path) -> None:
-    """Each is told apart by content, and each position leaves those behind it."""
+def test_media_whose_places_are_known(seed: int, tmp_path: Path) -> None:
+    """The same as those that are looked for, for all of a prompt or any end of it."""
     config = make_config("E2B")
     made, model = prompt(config, seed), tiny_media.build(tmp_path, config, seed)
-    places = locate(made.tokens, made.media, model.config)
-    ids = {"images": "image", "frames": "video", "audio": "audio"}
-    assert [kind for kind, _, _ in places.spans].count("frames") == 3
-    assert len(places.spans) == 7 and len(places.keys) == len(made.tokens)
-    outside = list(made.tokens)
-    for kind, start, end in places.spans:
-        token = config[f"{ids[kind]}_token_id"]
-        assert set(made.tokens[start:end]) == {token}
-        assert len(set(places.keys[start:end])) == 1 and places.keys[start] < 0
-        outside[start:end] = places.keys[start:end]
-    assert outside == places.keys
-    assert len({key for key in places.keys if key < 0}) == 7
-    for position in (0, *(end for _, _, end in places.spans)):
-        rest = media_from(made.media, places, position)
-        model.embed(mx.array([made.tokens[position:]]), rest)
-        behind = sum(start >= position for _, start, _ in places.spans)
-        assert len(rest.images) + len(rest.frames) + len(rest.audio) == behind
+    known = spans(made, config)
+    assert len(known) == 7
+    tokens = mx.array([made.tokens])
+    whole = model.embed(tokens, made.media)
+    for position in (0, *(span.end for span in known[:-1])):
+        media = media_between(known, position, len(made.tokens))
+        assert media is not None
+        rest = model.embed(tokens[:, position:], media)
+        np.testing.assert_allclose(rest, whole[:, position:], rtol=0, atol=1e-6)
+    assert media_between(known, known[-1].end, len(made.tokens)) is None
+    two = Media.at([*known, *(span.moved(len(made.tokens)) for span in known)])
+    rows = model.embed(mx.array([made.tokens] * 2), two)
+    np.testing.assert_allclose(rows[0], rows[1], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(rows[1], whole[0], rtol=0, atol=1e-6)
 
 
-def test_without_media_nothing_is_found(tmp_path: Path) -> None:
+def test_a_place_of_the_wrong_size_is_refused(tmp_path: Path) -> None:
     config = make_config("E2B")
-    model = tiny_media.build(tmp_path, config, 1)
-    for media in (None, Media()):
-        assert locate([5, 90, 6], media, model.config).keys == [5, 90, 6]
+    made, model = prompt(config, 1), tiny_media.build(tmp_path, config, 1)
+    first, *rest = spans(made, config)
+    media = Media.at([replace(first, end=first.end - 1), *rest])
+    with pytest.raises(MediaError, match="placeholders, but its media give"):
+        model.embed(mx.array([made.tokens]), media)

@@ -115,7 +115,8 @@ class Prompt:
 
     @property
     def media(self) -> Media:
-        return Media(*map(as_arrays, (self.pictures, self.frames, self.clips)))
+        images, frames, audio = map(as_arrays, (self.pictures, self.frames, self.clips))
+        return Media(images, frames, audio)
 
     @property
     def padded(self) -> "Prompt":

@@ -12,17 +12,17 @@ from typing import Any
 
 from mlx_gemma4.chat.template import plain_messages
 from mlx_gemma4.errors import ChatError, MediaError
-from mlx_gemma4.prompt.attachments import IMAGE_TOKENS
+from mlx_gemma4.prompt.attachments import IMAGE_TOKENS, MARKS
 
 from ..errors import InputError
 from ..render import json_text
 from ..settings import Settings
 from .attach import read_part
-from .conversation import Conversation, Message
+from .conversation import Conversation
+from .messages import Message
 
 FORMAT = "gemma4-chat"
 ROLES = ("user", "assistant", "tool")
-KINDS = ("image", "audio", "video")
 
 
 def write_conversation(path: Path, chat: Conversation, model_name: str) -> None:
@@ -70,8 +70,6 @@ def saved_settings(saved: Any) -> Settings:
     if set(given) != known:
         raise ChatError(f"settings must hold {', '.join(sorted(known))}.")
     settings = Settings(**given)
-    if isinstance(given["stop"], list):
-        settings.stop = tuple(given["stop"])
     settings.check()
     return settings
 
@@ -164,7 +162,7 @@ def is_part(value: Any) -> bool:
         return isinstance(value.get("text"), str)
     budget = value.get("image_tokens")
     return (
-        value.get("type") in KINDS
+        value.get("type") in MARKS
         and isinstance(value.get("path"), str)
         and (budget is None or type(budget) is int and budget in IMAGE_TOKENS)
     )

@@ -1,21 +1,21 @@
-"""Looking at pictures and videos for `gemma4 describe`, one answer after another."""
+"""What `gemma4 describe` does: looks at pictures and videos, answer after answer."""
 
 import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlx_gemma4.errors import ChatError, MediaError
 
 from ..errors import FAILED, INPUT, AnswerError, InputError, exit_code, explain, report
-from ..files import Source, named
+from ..files import MediaArgument, with_name
 from ..loading import choose_kernels, open_model
+from ..model_senses import require_sense
 from ..progress import Progress
 from ..render import Screen, stats_line
-from ..senses import require_sense
 from ..settings import Settings
 from .boxes import Box, boxes_prompt, find_boxes
 
@@ -33,15 +33,14 @@ EMPTY_LIST = re.compile(r"(```\w*)?\s*\[\s*\]\s*(```)?")
 
 
 @dataclass
-class Job:
+class Describing:
     """Some pictures and videos, and what is wanted of them."""
 
-    sources: list[Source]
+    sources: list[MediaArgument]
     prompt: str | None
     settings: Settings
     screen: Screen
     system: str | None = None
-    budget: int | None = None  # soft tokens per picture
     ocr: bool = False
     each: bool = False
     show_stats: bool = False
@@ -60,8 +59,6 @@ class Job:
         seconds = time.perf_counter() - start
         require_sense(model.config, name, "image")
         choose_kernels(model, self.screen)
-        if self.budget is not None:
-            processor.media = replace(processor.media, image_tokens=self.budget)
         from ..chat.conversation import Conversation
         from ..chat.session import Session
 
@@ -108,7 +105,7 @@ class Job:
     def answer(
         self,
         session: "Session",
-        sources: list[Source],
+        sources: list[MediaArgument],
         parts: list[Part],
         number: int = 0,
         header: str = "",
@@ -131,7 +128,7 @@ class Job:
         except MediaError as error:
             if len(sources) > 1:
                 raise
-            raise MediaError(named(sources[0].label, str(error))) from None
+            raise MediaError(with_name(sources[0].label, str(error))) from None
         finally:
             self.screen.passed()
         if self.targets:
@@ -150,15 +147,15 @@ class Job:
         return self.prompt or (OCR if self.ocr else default_prompt(parts))
 
     def boxes(
-        self, session: "Session", part: Part, source: Source, target: Path
+        self, session: "Session", part: Part, source: MediaArgument, target: Path
     ) -> Part:
         """Draws what was found into `target`. Raises AnswerError, InputError."""
         from .drawing import draw_boxes, write_picture
 
-        turn = session.chat.last
-        answer = turn.text if turn is not None else ""
+        said = session.chat.last
+        answer = said.text if said is not None else ""
         found, unusable = find_boxes(answer)
-        if turn is not None and turn.finish_reason == "length":
+        if said is not None and said.finish_reason == "length":
             self.screen.note("(cut off: the token limit was reached)")
         if not found and not EMPTY_LIST.fullmatch(answer.strip()):
             self.screen.note(f"The answer was: {answer.strip() or '(nothing)'}")
@@ -171,8 +168,8 @@ class Job:
         picture = part["image"]
         write_picture(draw_boxes(picture, found), target)
         self.screen.note(f"Drew {len(found)} {plural(len(found))} in {target}.")
-        if self.show_stats and turn is not None and turn.stats is not None:
-            self.screen.note(stats_line(turn.stats))
+        if self.show_stats and said is not None and said.stats is not None:
+            self.screen.note(stats_line(said.stats))
         size = picture.size
         return {
             "width": size[0],

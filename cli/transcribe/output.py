@@ -14,7 +14,7 @@ from .transcript import WRITERS, Transcript
 
 
 @dataclass
-class Delivery:
+class TranscriptOutput:
     """form: one of WRITERS. output: the folder for files; None for stdout."""
 
     form: str
