@@ -150,10 +150,17 @@ def _text_sizes(config: TextConfig) -> list[str]:
 def _text_ids(config: TextConfig) -> list[str]:
     ids = [("pad_token_id", config.pad_token_id)]
     ids += [("eos_token_id", token) for token in config.eos_token_id]
+    return beyond_vocabulary(ids, config.vocab_size)
+
+
+def beyond_vocabulary(
+    ids: Iterable[tuple[str, int | None]], vocab_size: int
+) -> list[str]:
+    """A problem for each id, with its key, that no row of the embeddings stands for."""
     return [
-        f"{key} {token} is not in the vocabulary of {config.vocab_size}"
+        f"{key} {token} is not in the vocabulary of {vocab_size}"
         for key, token in ids
-        if not 0 <= token < config.vocab_size
+        if token is not None and not 0 <= token < vocab_size
     ]
 
 

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from ..errors import CheckpointError
 from ..reading.json_file import read_object
 from .checks import (
+    beyond_vocabulary,
     check_audio,
     check_rope,
     check_text,
@@ -137,6 +138,8 @@ class _Reader:
         top |= {"eos_token_id": _ids(data.get("eos_token_id")) or text.eos_token_id}
         top |= {"quantization": _quantization(data), **ids}
         check_types(Config, top, "The top level")
+        stated = [*ids.items(), *(("eos_token_id", id) for id in top["eos_token_id"])]
+        refuse("The top level", beyond_vocabulary(stated, text.vocab_size))
         return Config(
             model_type="gemma4",
             text_config=text,
