@@ -88,13 +88,13 @@ def mutations(count: int) -> list[tuple[Path_, Any]]:
 
 def made(name: str, shape: tuple[int, ...]) -> np.ndarray:
     if not shape:  # a bound of a clipped linear map
-        return np.float32(-20 if name.endswith("_min") else 20)
+        return np.array(-20 if name.endswith("_min") else 20, np.float32)
     return tiny.random_tensor(name, shape, SEED)
 
 
 def prompt_of(config: dict[str, Any]) -> tiny_media.Prompt:
     """As of BASE, with the ids that `config` gives to media."""
-    ids = {k: v for k, v in config.items() if k.endswith("token_id")}
+    ids = {k: v for k, v in config.items() if k.endswith("token_id") and v is not None}
     seen = {"vision_config": config["vision_config"]}  # the size of its patches
     return tiny_media.prompt({**BASE, **ids, **seen}, SEED).padded
 

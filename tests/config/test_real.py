@@ -9,9 +9,8 @@ from places import REAL
 from mlx_gemma4.config import Config
 from mlx_gemma4.errors import CheckpointError
 
-SUMS = dict(
-    reversed(line.split()) for line in (REAL / "SHA256SUMS").read_text().splitlines()
-)
+LINES = (REAL / "SHA256SUMS").read_text().splitlines()
+SUMS = {name: digest for digest, name in (line.split() for line in LINES)}
 READABLE = (
     *real.MODELS.values(),
     "google/gemma-4-E2B",
