@@ -60,7 +60,8 @@ def rope_periods(head_dim: int, rope: RopeParameters) -> mx.array:
         raise CheckpointError(f"rope_type {rope.rope_type!r} is unknown.")
     share = 1.0 if rope.rope_type == "default" else rope.partial_rotary_factor
     pairs, rotated = head_dim // 2, int(share * head_dim // 2)
-    periods = [rope.rope_theta ** (2 * i / head_dim) for i in range(rotated)]
+    stretch = 1.0 if rope.rope_type == "default" else rope.factor
+    periods = [stretch * rope.rope_theta ** (2 * i / head_dim) for i in range(rotated)]
     return mx.array(periods + [math.inf] * (pairs - rotated), mx.float32)
 
 

@@ -1,13 +1,12 @@
 """The name table and the plan, on names and shapes alone."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import real
 import tiny
 from mlx.utils import tree_flatten
-from places import FIXTURES
 
 from mlx_gemma4.checkpoint.files import StoredTensor
 from mlx_gemma4.checkpoint.fit import Fit, fit_weights
@@ -94,9 +93,8 @@ def fit(
 @pytest.mark.parametrize("name", ["E2B", "E4B", "26B-A4B", "31B"])
 def test_real_models_at_full_size(name: str) -> None:
     """Every name and shape of the real files fits; nothing is allocated."""
-    shapes = json.loads((FIXTURES / "shapes" / f"{name}.json").read_text())
-    config = json.loads((FIXTURES / "configs" / f"{name}.json").read_text())
-    result = fit(config, stored(shapes))
+    shapes = real.used_shapes(name)
+    result = fit(real.read(name), stored(shapes))
     assert not result.packings and not result.channels_last
     used = [source for sources in result.sources.values() for _, source in sources]
     assert sorted(used) == sorted(shapes)

@@ -1,9 +1,8 @@
 """Plans to convert the real models, from their shapes alone."""
 
-import json
 from pathlib import Path
 
-from places import FIXTURES
+import real
 
 from mlx_gemma4.checkpoint.files import StoredTensor
 from mlx_gemma4.convert.plan import Plan, TensorPlan
@@ -11,8 +10,7 @@ from mlx_gemma4.convert.survey import Wishes, make_plan
 
 
 def full_size(model: str, recipe: str = "4bit") -> Plan:
-    shapes = json.loads((FIXTURES / "shapes" / f"{model}.json").read_text())
-    config = json.loads((FIXTURES / "configs" / f"{model}.json").read_text())
+    shapes, config = real.used_shapes(model), real.read(model)
     sources = {
         name: StoredTensor(name, Path("model.safetensors"), "BF16", tuple(shape))
         for name, shape in shapes.items()
