@@ -113,9 +113,10 @@ def _weights(model: Gemma4, adapter: Adapter, form: str) -> Iterator[_Weight]:
         if isinstance(matrix, Matrix):
             matrices.add(path)
             yield _matrix(path, matrix, adapter, form)
-            if (bias := matrix.get("bias")) is not None:
+            own: dict[str, mx.array] = dict(matrix)
+            if "bias" in own:
                 name = f"{path}.bias"
-                yield _plain(name, adapter.weights.get(name, bias))
+                yield _plain(name, adapter.weights.get(name, own["bias"]))
     named: dict[str, mx.array] = dict(tree_flatten(model.parameters()))
     for name, array in named.items():
         if name.rpartition(".")[0] not in matrices and not name.startswith(inside):
