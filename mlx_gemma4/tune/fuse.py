@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 
 import mlx.core as mx
-import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from ..checkpoint.companions import copy_files
@@ -37,12 +36,10 @@ from ..reading.json_file import read_json
 from .adapters import Adapter
 from .errors import AdapterError
 from .folders import check_folder, make_folder
-from .lora import Adapted, plain_weight
-from .targets import LINEAR
+from .lora import PACKED, Adapted, Matrix, plain_weight, sizes
 
 FORMS = ("bf16", "8bit")
 EIGHT = Packing(8, 64, "affine")
-MATRICES = (*LINEAR, nn.Embedding, nn.QuantizedEmbedding, Adapted)
 PIECE = 16 * 2**20  # weights made at once
 REQUANTISED = (
     "A fused model is written as bf16 or 8bit. {form} would round every merged weight "
@@ -107,33 +104,32 @@ def fuse(model: Gemma4, adapter: Adapter, source: Path, out: Path, form: str) ->
 def _weights(model: Gemma4, adapter: Adapter, form: str) -> Iterator[_Weight]:
     """All parameters of the model with this adapter and no other, nothing computed."""
     modules = dict(model.named_modules())
-    adapted = {path: m for path, m in modules.items() if isinstance(m, Adapted)}
-    inside = tuple(f"{path}." for path in adapted)
-    matrices = {
-        path: adapted[path].linear if path in adapted else module
-        for path, module in modules.items()
-        if isinstance(module, MATRICES) and not path.startswith(inside)
-    }
-    for path, module in matrices.items():
-        yield _matrix(path, module, adapter, form)
-        if "bias" in module:
-            name = f"{path}.bias"
-            yield _plain(name, adapter.weights.get(name, module["bias"]))
+    inside = tuple(f"{p}." for p, m in modules.items() if isinstance(m, Adapted))
+    matrices: set[str] = set()
+    for path, module in modules.items():
+        if path.startswith(inside):
+            continue
+        matrix = module.linear if isinstance(module, Adapted) else module
+        if isinstance(matrix, Matrix):
+            matrices.add(path)
+            yield _matrix(path, matrix, adapter, form)
+            own: dict[str, mx.array] = dict(matrix)
+            if "bias" in own:
+                name = f"{path}.bias"
+                yield _plain(name, adapter.weights.get(name, own["bias"]))
     named: dict[str, mx.array] = dict(tree_flatten(model.parameters()))
     for name, array in named.items():
         if name.rpartition(".")[0] not in matrices and not name.startswith(inside):
             yield _plain(name, adapter.weights.get(name, array))
 
 
-def _matrix(path: str, module: nn.Module, adapter: Adapter, form: str) -> _Weight:
+def _matrix(path: str, module: Matrix, adapter: Adapter, form: str) -> _Weight:
     """The weight of a linear map or a table, with the adapter merged in."""
     name, layer = f"{path}.weight", adapter.layers.get(path)
-    *outer, inputs = module.weight.shape
-    if "scales" in module:
-        inputs = inputs * 32 // module.bits
+    inputs, _ = sizes(module)
+    shape = (*module.weight.shape[:-1], inputs)
     packing = EIGHT if form == "8bit" and _is_packed(path, inputs) else None
-    shape = (*outer, inputs)
-    if layer is None and "scales" not in module:
+    if layer is None and not isinstance(module, PACKED):
         plain = _plain(name, adapter.weights.get(name, module.weight))
         return replace(plain, packing=packing)
     made = partial(plain_weight, module) if layer is None else layer.merged
@@ -182,7 +178,7 @@ def _write_weight(weight: _Weight, file: ShardFile, text_only: bool) -> None:
         mx.eval(arrays)
         for target, array in zip(targets, arrays, strict=True):
             file.write(target.name, first * (target.nbytes // count), raw_bytes(array))
-        del arrays, array
+        arrays.clear()
         mx.clear_cache()
 
 

@@ -15,18 +15,18 @@ from ..text.moe import ExpertLinear, QuantizedExpertLinear
 
 Linear = nn.Linear | nn.QuantizedLinear
 ExpertsLinear = ExpertLinear | QuantizedExpertLinear
+Matrix = Linear | ExpertsLinear | nn.Embedding | nn.QuantizedEmbedding
+PACKED = (nn.QuantizedLinear, QuantizedExpertLinear, nn.QuantizedEmbedding)
+ALL = slice(None)
 TINY = 1e-30  # below any squared norm that float32 can divide by
 
 
-ALL = slice(None)
-
-
-def plain_weight(base: nn.Module, rows: slice = ALL) -> mx.array:
-    """The weight of a linear map, of experts or of a table, as floats.
+def plain_weight(base: Matrix, rows: slice = ALL) -> mx.array:
+    """The weight of `base`, `[O, I]` or `[E, O, I]`, as floats.
 
     rows: of its first axis, outputs or experts, only these.
     """
-    if "scales" not in base:
+    if not isinstance(base, PACKED):
         return base.weight[rows]
     biases = base.get("biases")
     return mx.dequantize(
@@ -39,10 +39,10 @@ def plain_weight(base: nn.Module, rows: slice = ALL) -> mx.array:
     )
 
 
-def sizes(base: Linear | ExpertsLinear) -> tuple[int, int]:
+def sizes(base: Matrix) -> tuple[int, int]:
     """Inputs and outputs of a linear map, or of every expert's."""
     outputs, inputs = base.weight.shape[-2:]
-    if isinstance(base, nn.QuantizedLinear | QuantizedExpertLinear):
+    if isinstance(base, PACKED):
         assert base.bits is not None  # MLX fills it in
         inputs = inputs * 32 // base.bits
     return inputs, outputs

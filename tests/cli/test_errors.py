@@ -42,8 +42,11 @@ def test_damaged_model(gemma4, demo_folder, damage):
 def test_a_model_without_a_chat_template(gemma4, demo_folder):
     shutil.copytree(demo_folder, gemma4.folder / "base")
     (gemma4.folder / "base" / "chat_template.jinja").unlink()
-    # Said before the weights are read: they are not even there.
-    (gemma4.folder / "base" / "model.safetensors").unlink()
+    # Said before the weights are read: they are not even numbers.
+    file = gemma4.folder / "base" / "model.safetensors"
+    data = file.read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    file.write_bytes(data[:start] + b"\xff" * (len(data) - start))
     assert_fails(gemma4("chat", "-m", "base", "hi"), 3, "chat_template.jinja")
 
 
