@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlx_gemma4.errors import MediaError, UnknownFormatError
-from mlx_gemma4.prompt.media import Kind
+from mlx_gemma4.media import Kind
 from mlx_gemma4.reading.sources import is_url
 
 from .errors import InputError, UsageError, no_file

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from mlx_gemma4.prompt.media import Kind
+from mlx_gemma4.media import Kind
 from mlx_gemma4.reading.sources import HEIF
 
 SUFFIXES: dict[Kind, str] = {

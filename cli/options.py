@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from mlx_gemma4.media import Kind
 from mlx_gemma4.prompt.attachments import BUDGETS
-from mlx_gemma4.prompt.media import Kind
 
 MEDIA = "gemma4.media"  # where the options of a run leave the files they name
 

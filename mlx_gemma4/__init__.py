@@ -7,8 +7,8 @@ from .checkpoint.load import load
 from .config import Config
 from .generation.loop import Chunk, Response, Stats, generate, stream_generate
 from .generation.prefix import PrefixCache
+from .media import Media
 from .model import Gemma4
-from .prompt.media import Media
 from .prompt.processor import Processor
 
 __all__ = [

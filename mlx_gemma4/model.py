@@ -15,7 +15,7 @@ from .cache import LayerCache, make_cache
 from .config import Config
 from .errors import MediaError
 from .layers import Projector, soft_cap
-from .prompt.media import Kind, Media
+from .media import Kind, Media
 from .text.decoder import DecoderLayer, TextModel
 from .text.masks import vision_blocks
 from .vision.tower import VisionTower

@@ -16,8 +16,8 @@ from mlx.utils import tree_flatten
 from mlx_gemma4.cache import FullCache, SlidingCache
 from mlx_gemma4.config import Config
 from mlx_gemma4.errors import MediaError
+from mlx_gemma4.media import Media
 from mlx_gemma4.model import Gemma4
-from mlx_gemma4.prompt.media import Media
 
 REAL = ("E2B", "E4B", "26B-A4B", "31B")
 # Parameters of the text decoder as published, in billions.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlx_gemma4.errors import MediaError
-from mlx_gemma4.prompt.media import Kind
+from mlx_gemma4.media import Kind
 
 from ..errors import UsageError
 from ..loading import warnings_noted

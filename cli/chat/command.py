@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlx_gemma4.prompt.media import Kind
+from mlx_gemma4.media import Kind
 
 from .. import options
 from ..errors import UsageError, no_file, reported

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from mlx_gemma4.prompt.media import Kind
+from mlx_gemma4.media import Kind
 
 from ..errors import UsageError
 from ..media_formats import kind_of

@@ -14,8 +14,8 @@ import mlx.core as mx
 
 from ..chat.splitter import opens_thought
 from ..errors import ChatError, CheckpointError
+from ..media import Span, content_keys, media_between
 from ..model import Gemma4
-from ..prompt.media import Span, content_keys, media_between
 from ..prompt.processor import Processor
 from ..sampling import Sampler
 from .answer import Chunk, Response, Stats, Writer

@@ -14,8 +14,8 @@ from typing import Any
 from ..audio.framing import AudioFeatureConfig
 from ..config import Config, VisionConfig
 from ..errors import ChatError, CheckpointError, MediaError
+from ..media import Attached, Clip, Kind, Picture
 from ..reading.json_file import read_json
-from .media import Attached, Clip, Kind, Picture
 
 MARKS: dict[Kind, str] = {
     "image": "<|image|>",

@@ -11,10 +11,10 @@ from ..chat.template import ChatTemplate
 from ..chat.tokenizer import Tokenizer
 from ..config import Config
 from ..errors import ChatError, CheckpointError, MediaError
+from ..media import Media, Span, find_spans
 from ..reading.json_file import read_json
 from ..sampling import SAMPLING, Sampling
 from .attachments import KIND_OF_PART, Attachments, MediaSettings, Prepared
-from .media import Media, Span, find_spans
 
 # A turn is over after the first; after the second, the tool would have to speak.
 END_OF_TURN = ("<turn|>", "<|tool_response>")

@@ -6,8 +6,8 @@ from random import Random
 
 import mlx.core as mx
 
+from ..media import Media, Span
 from ..model import Gemma4
-from ..prompt.media import Media, Span
 from .examples import Encoder, Example
 from .forward import hidden_states
 from .losses import summed_loss

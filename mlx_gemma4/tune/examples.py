@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, cast
 
 from ..errors import ChatError, DataError, MediaError
-from ..prompt.media import Span, find_spans
+from ..media import Span, find_spans
 from ..prompt.processor import Processor
 from .errors import listed_problems
 from .masks import EMPTY_THOUGHT, END, TURN, Marks, learned

@@ -11,8 +11,8 @@ import mlx.core as mx
 from mlx.utils import tree_flatten, tree_unflatten
 
 from ..cache import KeysValues
+from ..media import Media
 from ..model import Gemma4
-from ..prompt.media import Media
 from ..rope import Rotation
 from ..text.decoder import DecoderLayer
 from ..text.masks import Mask

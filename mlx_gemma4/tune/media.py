@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..media import Kind
 from ..prompt.attachments import Attachments, Prepared, media_parts
-from ..prompt.media import Kind
 from ..prompt.processor import Processor
 
 KEPT = 2**29  # bytes: some 70 pictures of 280 soft tokens, or 350 half minutes of sound

@@ -11,8 +11,8 @@ from PIL import Image
 
 from mlx_gemma4.config import Config
 from mlx_gemma4.errors import ChatError, CheckpointError, MediaError
+from mlx_gemma4.media import content_keys
 from mlx_gemma4.prompt.attachments import IMAGE_TOKENS, MediaSettings
-from mlx_gemma4.prompt.media import content_keys
 from mlx_gemma4.prompt.processor import Inputs, Processor
 
 TABLE = 48  # places of the tiny position table, in patches
@@ -195,7 +195,7 @@ def test_a_medium_is_told_apart_by_its_content_and_hashed_once(
 ) -> None:
     part = {"type": "audio", "audio": processor.prepare(sound(900))}
     first = keys(read(processor, part))
-    monkeypatch.setattr("mlx_gemma4.prompt.media._digest", None)
+    monkeypatch.setattr("mlx_gemma4.media._digest", None)
     assert keys(read(processor, part, TEXT))[: len(first) - 9] == first[:-9]
     monkeypatch.undo()
     assert (

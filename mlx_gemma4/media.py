@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, cast
 
 import mlx.core as mx
 
-from ..audio.framing import FRAMES_PER_TOKEN
+from .audio.framing import FRAMES_PER_TOKEN
 
 Kind = Literal["image", "audio", "video"]
 

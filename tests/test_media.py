@@ -17,8 +17,8 @@ from tiny_media import MODELS, Prompt, prompt
 
 from mlx_gemma4.checkpoint.load import load_model
 from mlx_gemma4.errors import MediaError
+from mlx_gemma4.media import Clip, Kind, Media, Picture, Span, media_between
 from mlx_gemma4.model import Gemma4
-from mlx_gemma4.prompt.media import Clip, Kind, Media, Picture, Span, media_between
 
 FIRST = int(os.environ.get("GEMMA4_SEED", "0"))
 SEEDS = range(FIRST + 3, FIRST + 5)
