@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from mlx_gemma4.sizes import size
+
 from ..errors import UsageError, unread
-from ..render import Screen, size
-from ..transfer import Bar
+from ..progress import Progress, hub_bar
+from ..render import Screen
 
 if TYPE_CHECKING:
     from mlx_gemma4.convert.job import Result
@@ -103,7 +105,7 @@ class Job:
     def _download(self) -> Path:
         from mlx_gemma4.checkpoint.hub import resolve
 
-        return resolve(self.source)
+        return resolve(self.source, hub_bar(self.screen, self.source))
 
     def _convert(self, folder: Path, announced: "Plan") -> None:
         from mlx_gemma4.convert import job, output, refine
@@ -115,7 +117,7 @@ class Job:
             if warning not in announced.warnings:
                 self.screen.note(f"Warning: {warning}")
         work = output.partial(self.out)
-        bar = Bar("Converting", plan.source_bytes, quiet=self.screen.as_json)
+        bar = Progress(self.screen, "Converting", plan.source_bytes, in_bytes=True)
         try:
             with bar:
                 result = job.run(
@@ -124,7 +126,7 @@ class Job:
                     plan,
                     self.source,
                     bar.advance,
-                    note=self.screen.note,
+                    note=bar.note,
                 )
         except KeyboardInterrupt:
             self.screen.note(f"What is done is kept in {work}: run it again to go on.")
