@@ -64,24 +64,6 @@ def open_model(
     return model, processor, name
 
 
-def choose_kernels(model: "Gemma4", screen: Screen) -> None:
-    """Before `model` answers: where GEMMA4_KERNELS=auto, measures what is not known."""
-    from mlx_gemma4.bench.auto import settle
-
-    def progress(name: str, number: int) -> None:
-        screen.passed()
-        screen.passing(f"{name}, " + (f"round {number}" if number else "warm-up"))
-
-    def note(text: str) -> None:
-        screen.passed()
-        screen.note(text)
-
-    try:
-        settle(model, note, progress)
-    finally:
-        screen.passed()
-
-
 def name_for(adapter: Path, name: str | None, screen: Screen) -> str | None:
     """`name`, or the model that an adapter was made for; a note where they differ."""
     from mlx_gemma4.tune.runs import base_model
@@ -110,7 +92,7 @@ def _same_model(one: str, other: str) -> bool:
 def load_chat_model(name: str) -> tuple["Gemma4", "Processor"]:
     """As mlx_gemma4.load, but what cannot chat is refused before its weights."""
     from mlx_gemma4.checkpoint.hub import resolve
-    from mlx_gemma4.checkpoint.load import load_model
+    from mlx_gemma4.checkpoint.load import load_model, recall_kernels
     from mlx_gemma4.config import Config
     from mlx_gemma4.prompt.processor import Processor
 
@@ -125,4 +107,5 @@ def load_chat_model(name: str) -> tuple["Gemma4", "Processor"]:
         )
     model = load_model(folder, config=config)
     processor.config = model.config  # without towers that have no weights
+    recall_kernels(model)
     return model, processor

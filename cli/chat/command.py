@@ -11,7 +11,7 @@ import typer
 from .. import options
 from ..errors import UsageError, no_file, reported
 from ..inputs import has_piped_input, read_piped_text, read_tools, whole_prompt
-from ..loading import choose_kernels, open_model
+from ..loading import open_model
 from ..render import Screen
 from ..settings import Settings
 from .attach import Named, attach, refuse_other_kind
@@ -121,7 +121,6 @@ def open_session(
     start = time.perf_counter()
     model, processor, name = open_model(name, screen, adapter)
     seconds = time.perf_counter() - start
-    choose_kernels(model, screen)
     from .conversation import Conversation
     from .session import Session
 

@@ -12,7 +12,7 @@ from mlx_gemma4.errors import ChatError, MediaError
 
 from ..errors import FAILED, INPUT, AnswerError, InputError, exit_code, explain, report
 from ..files import Source, named
-from ..loading import choose_kernels, open_model
+from ..loading import open_model
 from ..progress import Progress
 from ..render import Screen, stats_line
 from ..senses import require_sense
@@ -59,7 +59,6 @@ class Job:
         model, processor, name = open_model(model_name, self.screen, adapter)
         seconds = time.perf_counter() - start
         require_sense(model.config, name, "image")
-        choose_kernels(model, self.screen)
         if self.budget is not None:
             processor.media = replace(processor.media, image_tokens=self.budget)
         from ..chat.conversation import Conversation

@@ -23,7 +23,7 @@ from ..errors import (
 from ..files import STDIN, exists, first_bytes, is_url, matches
 from ..inputs import read_piped_bytes
 from ..kinds import START, mark_of
-from ..loading import choose_kernels, open_model, warnings_noted
+from ..loading import open_model, warnings_noted
 from ..progress import Progress
 from ..render import Screen
 from ..senses import require_sense
@@ -141,7 +141,6 @@ class Job:
         """Transcribes everything; the exit code of the first failure, or 0."""
         model, processor, name = open_model(model_name, self.screen, adapter)
         require_sense(model.config, name, "audio")
-        choose_kernels(model, self.screen)
         code = 0
         failed: list[str] = []
         for number, source in enumerate(self.sources):

@@ -17,6 +17,7 @@ from mlx.utils import tree_unflatten
 
 from ..config import Config
 from ..errors import CheckpointError
+from ..kernels.choice import use_remembered
 from ..model import Gemma4
 from ..prompt.processor import Processor
 from .files import StoredTensor, listed, read_tensors
@@ -36,7 +37,7 @@ class MissingTowerWarning(UserWarning):
 
 
 class KernelsWarning(UserWarning):
-    """Kernels are measured, as `GEMMA4_KERNELS=auto` asks for; and what was found."""
+    """`GEMMA4_KERNELS=auto`, and no kernel was measured with this model here."""
 
 
 def load(
@@ -53,7 +54,7 @@ def load(
     tqdm_class: progress bar of a download.
 
     Warns with MissingTowerWarning, and with KernelsWarning where GEMMA4_KERNELS=auto
-    has the kernels measured first, which takes a while. Raises ModelNotFoundError,
+    finds nothing that `gemma4 bench` remembered. Raises ModelNotFoundError,
     CheckpointError, and MemoryError where the weights would not fit.
     """
     folder = resolve(path_or_repo, tqdm_class)
@@ -61,16 +62,17 @@ def load(
     processor = Processor.from_folder(folder, config)
     model = load_model(folder, dtype, config)
     processor.config = model.config  # without towers that have no weights
-    from ..bench.auto import (
-        settle,  # it generates, and what generates imports this module
-    )
-
-    settle(model, _warn_of_kernels)
+    recall_kernels(model)
     return model, processor
 
 
-def _warn_of_kernels(text: str) -> None:
-    warnings.warn(text, KernelsWarning, stacklevel=4)
+def recall_kernels(model: Gemma4) -> None:
+    """Where GEMMA4_KERNELS=auto, use the kernels that were faster with `model`."""
+
+    def warn(text: str) -> None:
+        warnings.warn(text, KernelsWarning, stacklevel=5)
+
+    use_remembered(model, model.config.text_config, warn)
 
 
 def load_model(
