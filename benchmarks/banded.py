@@ -6,22 +6,22 @@
 
 One sliding layer's attention in float32, with the heads and windows of the published
 models, behind nothing and behind a cache. Both get the same queries, keys and values,
-and take turns; the first call of each is not counted. All masks are made before, as a
-model makes them once for all of its layers. See benchmarks/README.md.
+in turns; the first call of each is not counted. All masks are made before the clock
+starts, as a model makes them once for all of its layers. See README.md here.
 """
 
 import argparse
 import json
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 from unittest import mock
 
 import mlx.core as mx
-from report import ratio_text
+from report import row, table
 
-from mlx_gemma4.bench.timing import Spread, spread
+from mlx_gemma4.bench.child import Spent, Stopwatch
+from mlx_gemma4.bench.rounds import take_rounds
 from mlx_gemma4.text.masks import (
     Mask,
     attend,
@@ -100,40 +100,29 @@ def scores(case: Case, chunk: int, mask: Mask) -> int:
 
 def timed(
     case: Case, chunk: int, masks: dict[str, Mask], runs: int
-) -> tuple[dict[str, list[dict[str, float]]], float]:
-    """Seconds of every call, and how far the results lie apart."""
+) -> tuple[dict[str, list[Spent]], float]:
+    """What every call cost, and how far the results lie apart."""
     inputs = arrays(case, chunk)
     mx.eval(inputs, masks[MASKED])
-    queries, keys, values = _three(inputs)
-    spent: dict[str, list[dict[str, float]]] = {name: [] for name in masks}
     results: dict[str, mx.array] = {}
-    for number in range(runs + 1):
-        for name in list(masks)[:: -1 if number % 2 else 1]:
-            call = _call(queries, keys, values, masks[name])
-            results[name], took = _seconds(call)
-            if number:
-                spent[name].append(took)
+
+    def call(name: str) -> Callable[[int], Spent]:
+        def run(number: int) -> Spent:
+            watch = Stopwatch()
+            results[name] = attend(*_three(inputs), masks[name])
+            mx.eval(results[name])
+            return watch.read()
+
+        return run
+
+    spent = take_rounds({name: call(name) for name in masks}, range(runs + 1))
     apart = mx.abs(results[BANDED] - results[MASKED]).max()
-    return spent, float(apart)
+    return {name: each[1:] for name, each in spent.items()}, float(apart)
 
 
 def _three(inputs: list[mx.array]) -> tuple[mx.array, mx.array, mx.array]:
     queries, keys, values = inputs
     return queries, keys, values
-
-
-def _call(
-    queries: mx.array, keys: mx.array, values: mx.array, mask: Mask
-) -> Callable[[], mx.array]:
-    return lambda: attend(queries, keys, values, mask)
-
-
-def _seconds(call: Callable[[], mx.array]) -> tuple[mx.array, dict[str, float]]:
-    wall, cpu = time.perf_counter(), time.process_time()
-    out = call()
-    mx.eval(out)
-    now = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
-    return out, now
 
 
 def measure(case: Case, chunk: int, runs: int) -> dict[str, Any]:
@@ -149,13 +138,8 @@ def measure(case: Case, chunk: int, runs: int) -> dict[str, Any]:
     return found
 
 
-def ratios(seconds: dict[str, list[dict[str, float]]], kind: str) -> Spread:
-    """Banded / masked, call by call: a slow moment is slow for both."""
-    pairs = zip(seconds[BANDED], seconds[MASKED], strict=True)
-    return spread([banded[kind] / masked[kind] for banded, masked in pairs])
-
-
-def lines(found: dict[str, Any]) -> list[str]:
+def lines(found: Mapping[str, Any]) -> list[str]:
+    """Ratios are of banded calls to masked ones."""
     counted = found["scores"]
     share = counted[BANDED] / counted[MASKED]
     text = [
@@ -165,16 +149,12 @@ def lines(found: dict[str, Any]) -> list[str]:
     ]
     if "seconds" not in found:
         return text
-    for kind, unit in (("wall", "s"), ("cpu", "CPU s")):
-        each = {
-            name: spread([took[kind] for took in taken])
-            for name, taken in found["seconds"].items()
-        }
-        text.append(
-            f"  {unit:17} banded {each[BANDED]}, masked {each[MASKED]}: "
-            f"{ratio_text(ratios(found['seconds'], kind))}"
-        )
-    return [*text, f"  results at most {found['apart']:.1g} apart"]
+    spent = {name: found["seconds"][name] for name in (MASKED, BANDED)}
+    rows = [
+        row("  s", {n: [each.wall for each in took] for n, took in spent.items()}),
+        row("  CPU s", {n: [each.cpu for each in took] for n, took in spent.items()}),
+    ]
+    return [*text, table(rows), f"  results at most {found['apart']:.1g} apart"]
 
 
 def main() -> None:
@@ -192,7 +172,7 @@ def main() -> None:
         if not options.json:
             print("\n".join(lines(found[-1])), flush=True)
     if options.json:
-        print(json.dumps(found, indent=1))
+        print(json.dumps(found, indent=1, default=vars))
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def write(folder: Path, config: Mapping[str, Any]) -> None:
     """A folder with random weights for a config.json, in files of about a gigabyte."""
     folder.mkdir(parents=True, exist_ok=True)
     text = config["text_config"]
-    dtype, shapes = getattr(mx, text["dtype"]), tensor_shapes(text)
+    dtype, shapes = getattr(mx, text["dtype"]), tensor_shapes(config)
     files: dict[str, str] = {}
     for i, names in enumerate(_shards(shapes, dtype.size)):
         file = f"model-{i + 1:05d}.safetensors"

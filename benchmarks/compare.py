@@ -2,43 +2,109 @@
 
     python benchmarks/compare.py [--tiny] [--prompt 512] [--decode 64] [--runs 5]
 
-The table goes to stdout, progress to stderr. See benchmarks/README.md.
+In each round every program gets a fresh process; they start one after the other, read
+the prompt one after the other, and then decode in turns of a few tokens. Only one of
+them works at a time. The table goes to stdout, progress to stderr. See README.md here.
 """
 
 import argparse
 import json
 import math
-import os
-import platform
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import Any
 
-import report
-from implementations import IMPLEMENTATIONS, OURS
-from measure import (
+from programs import (
+    BUILD,
+    MODULES,
+    OURS,
     THIS_PYTHON,
-    Round,
-    WorkerError,
+    failed,
     has_module,
-    run_round,
+    interpreters,
+    machine,
+    say,
+    start,
+    versions,
 )
+from report import Row, row, table
 from shapes import FIRST_WORD, KINDS, config_of, tensor_shapes
 
+from mlx_gemma4.bench.child import Spent
+from mlx_gemma4.bench.rounds import in_turn
 from mlx_gemma4.bench.timing import prompt_of
+from mlx_gemma4.bench.worker import Worker
+from mlx_gemma4.errors import PeerError
 
 DTYPES = ("float32", "bfloat16")
-ROOT = Path(__file__).resolve().parent.parent / "build" / "benchmarks"
-VERSIONS = "from importlib.metadata import version as v; print(v({!r}), v('mlx'))"
+TURN = 8  # tokens decoded before the next program's turn
+SHORT = 16  # tokens of the first prompt
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What one process measured. `decode` is that of all tokens but the first."""
+
+    start_up: Spent
+    first: Spent
+    prefill: Spent
+    decode: Spent
+    tokens: list[int]
+    mlx_bytes: int
+    rss_bytes: int
+    prefill_step: int
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far the tokens equal ours: `same` of them, then `gap` is by how much our
+    logit of ours exceeds that of theirs."""
+
+    same: int
+    gap: float | None = None
+
+
+@dataclass(frozen=True)
+class Round:
+    samples: dict[str, Sample]
+    agreement: dict[str, Agreement]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure of a sample and the prompt's length; `rate` says that more is better."""
+
+    label: str
+    of: Callable[[Sample, int], float]
+    rate: bool = False
+
+
+METRICS = (
+    Metric("prefill tok/s", lambda s, n: n / s.prefill.wall, rate=True),
+    Metric("prefill tok/CPU s", lambda s, n: n / s.prefill.cpu, rate=True),
+    Metric("decode tok/s", lambda s, n: (len(s.tokens) - 1) / s.decode.wall, True),
+    Metric("decode tok/CPU s", lambda s, n: (len(s.tokens) - 1) / s.decode.cpu, True),
+    Metric("first token s", lambda s, n: s.prefill.wall),
+    Metric("start-up s", lambda s, n: s.start_up.wall),
+    Metric("start-up CPU s", lambda s, n: s.start_up.cpu),
+    Metric("first answer s", lambda s, n: s.start_up.wall + s.first.wall),
+    Metric("first answer CPU s", lambda s, n: s.start_up.cpu + s.first.cpu),
+    Metric("peak RSS MB", lambda s, n: s.rss_bytes / 1e6),
+    Metric("peak MLX MB", lambda s, n: s.mlx_bytes / 1e6),
+)
 
 
 def parser() -> argparse.ArgumentParser:
     assert __doc__
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    kinds = sorted(set(KINDS) - {"tiny"})
+    kinds = [name for name in KINDS if name.endswith("-like")]
     p.add_argument("--kind", nargs="+", choices=kinds, default=kinds)
     p.add_argument("--tiny", action="store_true", help="a very small model instead")
     p.add_argument("--prompt", nargs="+", type=_positive, default=[512], metavar="N")
@@ -46,7 +112,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--runs", type=_positive, default=5, metavar="N")
     p.add_argument("--window", type=_positive, help="of the sliding layers")
     p.add_argument("--dtype", choices=DTYPES, default="float32")
-    p.add_argument("--against", nargs="*", choices=list(IMPLEMENTATIONS)[1:])
+    p.add_argument("--against", nargs="*", choices=list(MODULES)[1:])
     p.add_argument(
         "--python",
         action="append",
@@ -54,7 +120,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME=PATH",
         help="interpreter that has a program installed, if it is not this one",
     )
-    p.add_argument("--folder", type=Path, default=ROOT, help="where checkpoints go")
+    p.add_argument("--folder", type=Path, default=BUILD, help="where checkpoints go")
     p.add_argument("--json", action="store_true", help="everything measured, as JSON")
     return p
 
@@ -65,40 +131,15 @@ def _positive(text: str) -> int:
     return value
 
 
-def interpreters(options: argparse.Namespace) -> tuple[dict[str, str], list[str]]:
+def present(options: argparse.Namespace) -> tuple[dict[str, str], list[str]]:
     """Name -> interpreter of the programs to run, and the names of those not there."""
-    chosen = dict(each.partition("=")[::2] for each in options.python)
-    if unknown := set(chosen) - set(IMPLEMENTATIONS):
-        raise WorkerError(f"--python names {unknown}; known: {set(IMPLEMENTATIONS)}.")
-    wanted = [n for n in IMPLEMENTATIONS if n in (OURS, *(options.against or []))]
-    if options.against is None:
-        wanted = list(IMPLEMENTATIONS)
-    pythons = {name: chosen.get(name, THIS_PYTHON) for name in wanted}
-    absent = [n for n, p in pythons.items() if not has_module(p, IMPLEMENTATIONS[n][0])]
+    wanted = list(MODULES) if options.against is None else [OURS, *options.against]
+    pythons = {n: p for n, p in interpreters(options.python).items() if n in wanted}
+    absent = [n for n, p in pythons.items() if not has_module(p, MODULES[n])]
     if OURS in absent or (options.against is not None and absent):
-        names = ", ".join(absent)
-        raise WorkerError(f"Not installed: {names}. Install with pip, or use --python.")
+        say(f"Not installed: pip install {' '.join(absent)}, or use --python.")
+        sys.exit(2)
     return {n: p for n, p in pythons.items() if n not in absent}, absent
-
-
-def machine() -> dict[str, Any]:
-    threads = os.environ.get("OMP_NUM_THREADS", "not set")
-    return {
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "processors": os.cpu_count(),
-        "OMP_NUM_THREADS": threads,
-    }
-
-
-def versions(pythons: dict[str, str]) -> dict[str, str]:
-    """Name -> its version and that of mlx beside it."""
-    found = {}
-    for name, python in pythons.items():
-        asked = [python, "-c", VERSIONS.format(name)]
-        out = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
-        found[name] = "{} (mlx {})".format(*out.split())
-    return found
 
 
 def make(options: argparse.Namespace, kind: str) -> Path:
@@ -108,8 +149,94 @@ def make(options: argparse.Namespace, kind: str) -> Path:
     asked = [THIS_PYTHON, script, str(options.folder.resolve()), kind, options.dtype]
     done = subprocess.run([*asked, *window], stdout=subprocess.PIPE, text=True)
     if done.returncode:
-        raise WorkerError("The checkpoint could not be written.")
+        raise PeerError("The checkpoint could not be written.")
     return Path(done.stdout.strip())
+
+
+def run_round(
+    pythons: Mapping[str, str], folder: Path, dtype: str, prompt: list[int], decode: int
+) -> Round:
+    """One round of all programs in the order of `pythons` (name -> interpreter)."""
+    with ExitStack() as stack:
+        workers = {}
+        for name, python in pythons.items():
+            begun = repr(time.time())
+            worker = start(name, "text", name, folder, dtype, begun, python=python)
+            workers[name] = stack.enter_context(worker)
+        first = {n: Spent(**w.ask("first", prompt[:SHORT])) for n, w in workers.items()}
+        most = decode + 2  # never the last one: some then compute a step less
+        prefill = {
+            n: Spent(**w.ask("prefill", prompt, most)) for n, w in workers.items()
+        }
+        decoding = decode_in_turns(workers, decode)
+        samples = {
+            name: Sample(
+                Spent(**worker.ready["start_up"]),
+                first[name],
+                prefill[name],
+                decoding[name],
+                prefill_step=worker.ready["step"],
+                **worker.ask("end"),
+            )
+            for name, worker in workers.items()
+        }
+        return Round(samples, _agreement(workers[OURS], prompt, samples))
+
+
+def decode_in_turns(workers: Mapping[str, Worker], decode: int) -> dict[str, Spent]:
+    spent: dict[str, list[Spent]] = {name: [] for name in workers}
+    for turn, done in enumerate(range(0, decode, TURN), 1):
+        for name in in_turn(workers, turn):
+            took = workers[name].ask("decode", min(TURN, decode - done))
+            spent[name].append(Spent(**took))
+    return {name: reduce(add, each) for name, each in spent.items()}
+
+
+def _agreement(
+    judge: Worker, prompt: list[int], samples: Mapping[str, Sample]
+) -> dict[str, Agreement]:
+    """How each program's tokens compare with ours."""
+    ours = samples[OURS].tokens
+    agreement: dict[str, Agreement] = {}
+    for name, sample in samples.items():
+        if name == OURS:
+            continue
+        pairs = zip(ours, sample.tokens, strict=True)
+        same = next((i for i, (a, b) in enumerate(pairs) if a != b), len(ours))
+        gap = None
+        if same < len(ours):
+            seen = prompt + ours[:same]
+            gap = judge.ask("gap", seen, ours[same], sample.tokens[same])
+        agreement[name] = Agreement(same, gap)
+    return agreement
+
+
+def rows(rounds: Sequence[Round], prompt: int) -> list[Row]:
+    names = sorted(rounds[0].samples, key=lambda name: (name != OURS, name))
+    return [
+        row(
+            metric.label,
+            {n: [metric.of(r.samples[n], prompt) for r in rounds] for n in names},
+            metric.rate,
+        )
+        for metric in METRICS
+    ]
+
+
+def agreement(rounds: Sequence[Round]) -> list[str]:
+    """One sentence per other program; the round that agrees least counts."""
+    total = len(rounds[0].samples[OURS].tokens)
+    sentences = []
+    for name in sorted(rounds[0].agreement):
+        worst = min((r.agreement[name] for r in rounds), key=lambda a: a.same)
+        sentence = f"all {total} greedy tokens of {name} equal ours"
+        if worst.gap is not None:
+            sentence = (
+                f"greedy tokens of {name} differ from ours at number {worst.same + 1} "
+                f"of {total}, where two logits of ours are {worst.gap:.2g} apart"
+            )
+        sentences.append(sentence)
+    return sentences
 
 
 def measure(
@@ -117,31 +244,25 @@ def measure(
 ) -> dict[str, Any]:
     """All rounds of one checkpoint and prompt length."""
     folder = make(options, kind)
-    text = config_of(kind, options.dtype, options.window)["text_config"]
-    shapes = tensor_shapes(text).values()
+    config = config_of(kind, options.dtype, options.window)
+    text = config["text_config"]
     prompt = prompt_of(length, text["vocab_size"], FIRST_WORD)
     rounds: list[Round] = []
-    for number in range(options.runs):
-        say(f"{kind}, prompt {length}: round {number + 1} of {options.runs}")
-        order = list(pythons.items())[:: -1 if number % 2 else 1]
-        rounds.append(
-            run_round(dict(order), folder, options.dtype, prompt, options.decode)
-        )
+    for number in range(1, options.runs + 1):
+        say(f"{kind}, prompt {length}: round {number} of {options.runs}")
+        order = dict(in_turn(pythons.items(), number))
+        rounds.append(run_round(order, folder, options.dtype, prompt, options.decode))
     return {
         "kind": kind,
-        "parameters": sum(map(math.prod, shapes)),
+        "parameters": sum(map(math.prod, tensor_shapes(config).values())),
         "dtype": options.dtype,
         "window": text["sliding_window"],
         "prompt": length,
         "decode": options.decode,
-        "rows": report.rows(rounds, length),
-        "agreement": report.agreement(rounds),
+        "rows": rows(rounds, length),
+        "agreement": agreement(rounds),
         "rounds": rounds,
     }
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def show(case: dict[str, Any]) -> str:
@@ -154,13 +275,13 @@ def show(case: dict[str, Any]) -> str:
         + ", ".join(f"{name} {steps[name].prefill_step}" for name in sorted(steps))
     )
     sentences = "\n".join(case["agreement"])
-    return f"{heading}\n\n{report.table(case['rows'])}\n\n{sentences}\n"
+    return f"{heading}\n\n{table(case['rows'])}\n\n{sentences}\n"
 
 
 def run(options: argparse.Namespace) -> None:
-    pythons, absent = interpreters(options)
+    pythons, absent = present(options)
     for name in absent:
-        say(f"{name} is not installed here and left out.")
+        say(f"{name} is not installed here and left out: pip install {name}")
     about = {"machine": machine(), "versions": versions(pythons), "left_out": absent}
     if not options.json:
         print(", ".join(f"{k} {v}" for k, v in about["machine"].items()))
@@ -175,12 +296,11 @@ def run(options: argparse.Namespace) -> None:
         print(json.dumps(about | {"cases": cases}, default=asdict, indent=1))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main() -> int:
     try:
-        run(parser().parse_args(arguments))
-    except WorkerError as error:
-        say(f"compare.py: {error}")
-        return 1
+        run(parser().parse_args())
+    except PeerError as error:
+        return failed(error)
     return 0
 
 

@@ -2,31 +2,41 @@
 
     python benchmarks/compare_towers.py [--layers 2] [--runs 5] [--vlm-python PATH]
 
-The table goes to stdout, progress to stderr. See benchmarks/README.md.
+The table goes to stdout, progress to stderr. See README.md here.
 """
 
 import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 from checkpoint import make as make_text
-from compare import machine, say, versions
-from implementations import OURS
-from measure import THIS_PYTHON, Spent, Worker, WorkerError, has_module
 from mlx.utils import tree_flatten
-from report import Row, table
+from programs import (
+    BUILD,
+    MLX_VLM,
+    OURS,
+    THIS_PYTHON,
+    failed,
+    has_module,
+    machine,
+    say,
+    start,
+    versions,
+)
+from report import Row, row, table
 
-from mlx_gemma4.bench.timing import spread
+from mlx_gemma4.bench.child import Spent
+from mlx_gemma4.bench.rounds import take_rounds
+from mlx_gemma4.bench.worker import Worker
+from mlx_gemma4.errors import PeerError
 
-ROOT = Path(__file__).resolve().parent.parent / "build" / "benchmarks"
-SCRIPT = Path(__file__).with_name("tower_worker.py")
-VLM = "mlx-vlm"
 # E2B's and E4B's towers, but for the number of layers: 16 and 12 there.
 VISION: dict[str, Any] = {
     **{"model_type": "gemma4_vision", "hidden_size": 768, "intermediate_size": 3072},
@@ -65,10 +75,6 @@ WORK: dict[str, tuple[str, list[int]]] = {
 }
 
 
-class TowerWorker(Worker):
-    script = SCRIPT
-
-
 def parser() -> argparse.ArgumentParser:
     assert __doc__
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -77,7 +83,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--runs", type=int, default=5, metavar="N")
     p.add_argument("--work", nargs="+", choices=WORK, default=list(WORK))
     p.add_argument("--vlm-python", default=THIS_PYTHON, metavar="PATH")
-    p.add_argument("--folder", type=Path, default=ROOT, help="where checkpoints go")
+    p.add_argument("--folder", type=Path, default=BUILD, help="where checkpoints go")
     p.add_argument("--json", action="store_true", help="everything measured, as JSON")
     return p
 
@@ -122,84 +128,69 @@ def _random(name: str, shape: tuple[int, ...]) -> mx.array:
 
 
 def measure(
-    workers: Sequence[Worker], work: Sequence[str], runs: int, folder: Path
-) -> tuple[dict[str, dict[str, list[Spent]]], dict[str, float]]:
-    """Seconds of every program at every work, and how far results are apart, relative
-    to the largest value. The first, uncounted, call of each warms up."""
-    spent = {w: {worker.name: list[Spent]() for worker in workers} for w in work}
-    results: dict[str, float] = {}
-    for number in range(runs + 1):
-        say(f"round {number} of {runs}" if number else "warming up")
-        for label in work:
-            method, sizes = WORK[label]
-            for worker in workers[:: -1 if number % 2 else 1]:
-                file = str(folder / f"{worker.name}.npy")
-                took = Spent(**worker.ask(method, *sizes, file))
-                if number:
-                    spent[label][worker.name].append(took)
-            ours, *others = (np.load(folder / f"{w.name}.npy") for w in workers)
-            for theirs in others:
-                results[label] = float(np.abs(ours - theirs).max() / np.abs(ours).max())
-    return spent, results
+    workers: Mapping[str, Worker], label: str, runs: int, folder: Path
+) -> tuple[dict[str, list[Spent]], float | None]:
+    """Seconds of every program, and how far results are apart, relative to the largest
+    value. The first, uncounted, call of each warms up."""
+    method, sizes = WORK[label]
+    files = {name: str(folder / f"{name}.npy") for name in workers}
+
+    def call(name: str) -> Callable[[int], Spent]:
+        return lambda number: Spent(**workers[name].ask(method, *sizes, files[name]))
+
+    calls = {name: call(name) for name in workers}
+    say(f"{label}: a warm-up and {runs} rounds")
+    spent = {n: each[1:] for n, each in take_rounds(calls, range(runs + 1)).items()}
+    ours, *others = (np.load(file) for file in files.values())
+    apart = [np.abs(ours - theirs).max() / np.abs(ours).max() for theirs in others]
+    return spent, float(apart[0]) if apart else None
 
 
-def rows(spent: dict[str, dict[str, list[Spent]]]) -> list[Row]:
-    made = []
-    for label, samples in spent.items():
-        for kind in ("cpu", "wall"):
-            values = {
-                n: [getattr(s, kind) for s in each] for n, each in samples.items()
-            }
-            ratios = {
-                name: spread([t / o for t, o in zip(each, values[OURS], strict=True)])
-                for name, each in values.items()
-                if name != OURS
-            }
-            unit = "CPU s" if kind == "cpu" else "s"
-            found = {name: spread(each) for name, each in values.items()}
-            made.append(Row(f"{label}, {unit}", found, ratios))
-    return made
+def rows(label: str, spent: Mapping[str, list[Spent]]) -> list[Row]:
+    return [
+        row(f"{label}, CPU s", {n: [s.cpu for s in each] for n, each in spent.items()}),
+        row(f"{label}, s", {n: [s.wall for s in each] for n, each in spent.items()}),
+    ]
 
 
 def run(options: argparse.Namespace) -> None:
     pythons = {OURS: THIS_PYTHON}
     if has_module(options.vlm_python, "mlx_vlm"):
-        pythons[VLM] = options.vlm_python
+        pythons[MLX_VLM] = options.vlm_python
     else:
-        say("mlx-vlm is not installed there and left out; see --vlm-python.")
+        say(
+            "mlx-vlm is not installed there and left out: pip install mlx-vlm, or see "
+            "--vlm-python."
+        )
     folder = make(options.folder.resolve(), options.layers, options.tiny)
-    workers: list[Worker] = []
-    try:
-        for name, python in pythons.items():
-            workers.append(TowerWorker(name, python, folder, "float32"))
-        with tempfile.TemporaryDirectory() as results:
-            spent, apart = measure(workers, options.work, options.runs, Path(results))
-    finally:
-        for worker in workers:
-            worker.close()
-    lines = rows(spent)
+    spent: dict[str, dict[str, list[Spent]]] = {}
+    apart: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as results, ExitStack() as stack:
+        workers = {
+            name: stack.enter_context(
+                start(name, "towers", name, folder, python=python)
+            )
+            for name, python in pythons.items()
+        }
+        for work in options.work:
+            spent[work], far = measure(workers, work, options.runs, Path(results))
+            apart |= {} if far is None else {work: far}
     about = {**machine(), **versions(pythons), "layers": options.layers}
     if options.json:
-        seconds = {
-            work: {n: [vars(s) for s in each] for n, each in programs.items()}
-            for work, programs in spent.items()
-        }
-        print(
-            json.dumps({"about": about, "seconds": seconds, "apart": apart}, indent=1)
-        )
+        found = {"about": about, "seconds": spent, "apart": apart}
+        print(json.dumps(found, indent=1, default=vars))
         return
     print(", ".join(f"{key} {value}" for key, value in about.items()), end="\n\n")
-    print(table(lines))
+    print(table([line for label, each in spent.items() for line in rows(label, each)]))
     for label, difference in apart.items():
         print(f"{label}: results at most {difference:.1g} of the largest value apart")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main() -> int:
     try:
-        run(parser().parse_args(arguments))
-    except WorkerError as error:
-        say(f"compare_towers.py: {error}")
-        return 1
+        run(parser().parse_args())
+    except PeerError as error:
+        return failed(error)
     return 0
 
 

@@ -18,7 +18,8 @@ import sys
 import time
 from pathlib import Path
 
-from convert_speed import ROOT, source
+from convert_speed import source
+from programs import BUILD
 
 SHARD_BYTES = 15 * 10**6  # many files, so that every stage of one is met
 DELAY = 0.1  # seconds
@@ -107,7 +108,7 @@ def main() -> None:
         folder, out, block_bytes = options.work
         convert(Path(folder), Path(out), int(block_bytes))
         return
-    folder, out = source(options.gb), ROOT / "converted-after-kills"
+    folder, out = source(options.gb), BUILD / "converted-after-kills"
     clean(out)
     process, begun = start(folder, out, BLOCKS[2]), time.perf_counter()
     end(process)

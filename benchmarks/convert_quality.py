@@ -4,7 +4,7 @@
 
 Every conversion predicts the same held-out conversations as the original, in float32,
 through this project's model; printed are bytes and the Kullback-Leibler divergence.
-See benchmarks/README.md.
+See README.md here.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from pathlib import Path
 from random import Random
 
 import mlx.core as mx
-from measure import THIS_PYTHON, has_module
+from programs import MLX_LM, MLX_VLM, MODULES, failed, has_module, interpreters, need
 
 from mlx_gemma4.chat.tokenizer import Tokenizer
 from mlx_gemma4.checkpoint.files import INDEX, SIZES, read_tensors
@@ -26,14 +26,15 @@ from mlx_gemma4.checkpoint.hub import resolve
 from mlx_gemma4.checkpoint.names import place
 from mlx_gemma4.convert import check, job
 from mlx_gemma4.convert.survey import Wishes
-from mlx_gemma4.errors import CheckpointError
+from mlx_gemma4.errors import CheckpointError, PeerError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SEED = 1_000_003  # the examination's; training used others
 PEERS = {
-    "mlx-lm": ("mlx_lm", "from mlx_lm import convert"),
-    "mlx-vlm": ("mlx_vlm", "from mlx_vlm.convert import convert"),
+    MLX_LM: "from mlx_lm import convert",
+    MLX_VLM: "from mlx_vlm.convert import convert",
 }
+NEEDED = {"espeakng_loader": "espeakng-loader", "torch": "torch"}  # of the recipe
 RUN = "; convert({source!r}, mlx_path={out!r}, quantize=True)"
 WIDTHS = (11, 11, 9, 9, 9, 8, 9)
 TOWERS = ("vision_tower", "audio_tower", "embed_vision", "embed_audio")
@@ -76,7 +77,7 @@ def ours(source: Path, out: Path) -> None:
 
 def theirs(name: str, python: str, source: Path, out: Path) -> str | None:
     """Converts with another program. Returns the last line of its failure."""
-    code = PEERS[name][1] + RUN.format(source=str(source), out=str(out))
+    code = PEERS[name] + RUN.format(source=str(source), out=str(out))
     done = subprocess.run([python, "-c", code], capture_output=True, text=True)
     if done.returncode == 0:
         return None
@@ -105,13 +106,20 @@ def line(name: str, source: Path, folder: Path, tokens: list[list[int]]) -> str:
     )
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="demo")
     parser.add_argument("--count", type=int, default=12, help="of each skill")
     parser.add_argument("--python", action="append", default=[], metavar="NAME=PATH")
     options = parser.parse_args()
-    pythons = dict(each.partition("=")[::2] for each in options.python)
+    need(NEEDED)
+    try:
+        pythons = interpreters(options.python)
+        absent = [
+            name for name in PEERS if not has_module(pythons[name], MODULES[name])
+        ]
+    except PeerError as error:
+        return failed(error)
     source = resolve(options.model)
     tokens = held_out(source, options.count)
     positions = sum(len(sequence) - 1 for sequence in tokens)
@@ -123,15 +131,16 @@ def main() -> None:
         ours(source, work / "ours")
         print(line("ours", source, work / "ours", tokens), flush=True)
         copy = for_peers(source, work)
-        for name, (module, _) in PEERS.items():
-            python = pythons.get(name, THIS_PYTHON)
-            if not has_module(python, module):
-                print(f"{name:8} is not installed")
-            elif failure := theirs(name, python, copy, work / name):
+        for name in PEERS:
+            if name in absent:
+                print(f"{name:8} is not installed: pip install {name}")
+            elif failure := theirs(name, pythons[name], copy, work / name):
                 print(f"{name:8} does not convert it: {failure}")
             else:
                 print(line(name, source, work / name, tokens), flush=True)
 
+    return 0
+
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

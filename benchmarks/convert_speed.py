@@ -3,27 +3,26 @@
     python benchmarks/convert_speed.py [--gb 1] [--runs 3] [--alone]
 
 Both make 4 bits with their own defaults, in turns, each in a process of its own. What
-is timed is the conversion, without the imports. See benchmarks/README.md.
+is timed is the conversion, without the imports. See README.md here.
 """
 
 import argparse
-import json
 import math
 import os
-import resource
 import shutil
-import statistics
 import subprocess
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import checkpoint
+from programs import BUILD, MLX_LM, OURS, need, say, start
+from report import row, table
 from shapes import config_of, tensor_shapes
 
-ROOT = Path(__file__).resolve().parent.parent / "build" / "benchmarks"
-OURS, THEIRS = "ours", "mlx-lm"
+from mlx_gemma4.bench.rounds import ratios, take_rounds
+
 LAYERS = 3  # one of every kind, as `e2b-like` repeats them
 # Widths of the real E2B; the vocabulary is a quarter of its.
 WIDE = {
@@ -35,7 +34,7 @@ WIDE = {
     "vocab_size": 65536,
     "vocab_size_per_layer_input": 65536,
 }
-KEYS = ("wall", "cpu", "rss")
+FIGURES = {"wall": ("s", 1), "cpu": ("CPU s", 1), "rss": ("peak GB", 1e9)}
 
 
 def source(gigabytes: float) -> Path:
@@ -43,7 +42,7 @@ def source(gigabytes: float) -> Path:
     layers = LAYERS
     while _bytes(_config(layers + LAYERS)) <= gigabytes * 1e9:
         layers += LAYERS
-    folder = ROOT / f"e2b-wide-{layers}-layers"
+    folder = BUILD / f"e2b-wide-{layers}-layers"
     if not (folder / "config.json").is_file():
         shutil.rmtree(folder, ignore_errors=True)
         # In another process: what starts the others must stay small, since Linux
@@ -54,66 +53,32 @@ def source(gigabytes: float) -> Path:
 
 
 def _config(layers: int) -> dict[str, Any]:
-    config = config_of("e2b-like", "bfloat16", None)
-    text = config["text_config"]
-    kinds = text["layer_types"][:LAYERS] * (layers // LAYERS)
-    text |= {**WIDE, "num_hidden_layers": layers, "layer_types": kinds}
-    text |= {"num_kv_shared_layers": layers // (2 * LAYERS) * LAYERS}
-    # mlx-lm reads it here.
-    return {**config, "vocab_size": text["vocab_size"]}
+    shared = layers // (2 * LAYERS) * LAYERS
+    more = {"num_hidden_layers": layers, "num_kv_shared_layers": shared}
+    config = config_of("e2b-like", "bfloat16", **WIDE, **more)
+    return {**config, "vocab_size": WIDE["vocab_size"]}  # mlx-lm reads it there
 
 
 def _bytes(config: dict[str, Any]) -> int:
-    shapes = tensor_shapes(config["text_config"]).values()
-    return sum(2 * math.prod(shape) for shape in shapes)
+    return sum(2 * math.prod(shape) for shape in tensor_shapes(config).values())
 
 
-def work(program: str, folder: Path, out: Path) -> None:
-    """Converts, and prints seconds by the clock, of the processor, and bytes."""
-    if program == OURS:
-        from mlx_gemma4.convert import job
-        from mlx_gemma4.convert.survey import Wishes
+def conversion(program: str, folder: Path) -> Callable[[int], dict[str, float]]:
+    """Converts in a fresh process, to a folder that is then removed."""
+    out = BUILD / f"converted-by-{program}"
 
-        def convert() -> None:
-            plan = job.plan_folder(folder, Wishes(), "random")
-            job.run(folder, out, plan, "random", lambda count: None)
-    else:
-        from mlx_lm import convert as theirs
-
-        def convert() -> None:
-            theirs(str(folder), str(out), quantize=True)
-
-    start, before = time.perf_counter(), time.process_time()
-    convert()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    found = {
-        "wall": time.perf_counter() - start,
-        "cpu": time.process_time() - before,
-        "rss": peak * (1 if sys.platform == "darwin" else 1024),
-    }
-    print(json.dumps(found))
-
-
-def measure(program: str, folder: Path) -> dict[str, float]:
-    """One conversion in a fresh process, to a folder that is then removed."""
-    out = ROOT / f"converted-by-{program}"
-    shutil.rmtree(out, ignore_errors=True)
-    shutil.rmtree(f"{out}.partial", ignore_errors=True)
-    command = [sys.executable, __file__, "--work", program, str(folder), str(out)]
-    try:
+    def convert(number: int) -> dict[str, float]:
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.rmtree(f"{out}.partial", ignore_errors=True)
         # What the last run wrote does not go to the disk at this one's expense.
         os.sync()
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    finally:
-        shutil.rmtree(out, ignore_errors=True)
-    return json.loads(done.stdout.splitlines()[-1])
+        try:
+            with start(program, "converting", program, folder, out) as worker:
+                return worker.ready
+        finally:
+            shutil.rmtree(out, ignore_errors=True)
 
-
-def row(name: str, found: dict[str, float]) -> str:
-    return (
-        f"{name:8} {found['wall']:8.1f} s {found['cpu']:8.1f} s CPU "
-        f"{found['rss'] / 1e9:6.2f} GB"
-    )
+    return convert
 
 
 def main() -> None:
@@ -121,39 +86,31 @@ def main() -> None:
     parser.add_argument("--gb", type=float, default=1.0, help="size of the source")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--alone", action="store_true", help="this project only")
-    parser.add_argument("--work", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--make", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.make:
         checkpoint.write(Path(options.make[1]), _config(int(options.make[0])))
         return
-    if options.work:
-        program, folder, out = options.work
-        work(program, Path(folder), Path(out))
-        return
+    if not options.alone:
+        need({"mlx_lm": "mlx-lm"})
     folder = source(options.gb)
     size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-    print(f"{size / 1e9:.2f} GB of bfloat16, {options.runs} runs in turns")
-    programs = [OURS] if options.alone else [OURS, THEIRS]
-    found: dict[str, list[dict[str, float]]] = {program: [] for program in programs}
-    for i in range(options.runs):
-        for program in programs[:: 1 if i % 2 == 0 else -1]:
-            found[program].append(measure(program, folder))
-            print(row(program, found[program][-1]), flush=True)
-    print("median")
-    for program, runs in found.items():
-        middle = {key: statistics.median(run[key] for run in runs) for key in KEYS}
-        print(row(program, middle))
+    print(f"{size / 1e9:.2f} GB of bfloat16, {options.runs} runs in turns", flush=True)
+    found = take_rounds(
+        {n: conversion(n, folder) for n in [OURS, MLX_LM][: 1 if options.alone else 2]},
+        range(1, options.runs + 1),
+        lambda name, number: say(f"{name}, run {number} of {options.runs}"),
+    )
+    figures = {
+        key: {n: [each[key] / unit for each in runs] for n, runs in found.items()}
+        for key, (_, unit) in FIGURES.items()
+    }
+    print(table([row(FIGURES[key][0], each) for key, each in figures.items()]))
     if options.alone:
         return
     for key, name in (("wall", "wall time"), ("cpu", "processor time")):
-        ratios = [
-            t[key] / o[key] for o, t in zip(found[OURS], found[THEIRS], strict=True)
-        ]
-        print(
-            f"{name}: mlx-lm takes {statistics.median(ratios):.2f} times ours "
-            f"[{min(ratios):.2f}-{max(ratios):.2f}]"
-        )
+        ratio = ratios(figures[key][MLX_LM], figures[key][OURS])
+        print(f"{name}: mlx-lm takes {ratio.text('{:.2f}'.format)} times ours")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
-"""How many kernels a GPU is asked to run for one decoded token, and how many bytes.
+"""What a GPU and its host are asked for one decoded token, counted without a GPU.
 
-Neither needs a GPU. Launches are counted in the graph of a forward pass, with the real
-models' layers at small widths, for this project (plain, and with its kernels) and for
-mlx-lm. Bytes are those of the weights and of the keys and values that a token reads, at
-the real widths, which are never allocated.
+    python benchmarks/launches.py [--models E2B] [--context 512] [--json]
+
+Launches are counted in the graph of a forward pass, with the real models' layers at
+small widths, for this project (plain, and with its kernels) and for mlx-lm. Bytes are
+those of the weights and of the keys and values that a token reads, at the real widths,
+which are never allocated. Host time is the processor's for building the graph of one
+decoding step. Of a prompt, all primitives in the graph of its second chunk are counted.
 
 Counted as one launch: every primitive that does something, each of MLX's fused
 operations (norm, rotation, attention), and each function under `mx.compile`. Where MLX
@@ -17,22 +20,23 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from unittest import mock
 
 import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_map
+from shapes import published
 
 if TYPE_CHECKING:
     from mlx_gemma4.model import Gemma4
 
-CONFIGS = Path(__file__).resolve().parent.parent / "tests/fixtures/configs"
 MODELS = ("E2B", "E4B", "26B-A4B", "31B")
 # GB/s, as published: M2 and M3; M4 Pro; M1 to M3 Max; M4 Max; M3 Ultra.
 BANDWIDTHS = (100, 273, 400, 546, 819)
 GROUP_SIZE, BITS = 64, 4
+CHUNK = 1024  # tokens of a prompt read at once
+PLAIN, ALL, MLX_LM = "plain", "all", "mlx-lm"
 WIDE = 128  # elements of a head, in place of 512
 SMALL = {
     "hidden_size": 64,
@@ -62,11 +66,6 @@ VIEWS = {
 
 Call = Callable[..., mx.array]
 M = TypeVar("M", bound=nn.Module)
-
-
-def read_config(model: str) -> dict[str, Any]:
-    config = json.loads((CONFIGS / f"{model}.json").read_text())
-    return config.get("text_config", config)
 
 
 def small(text: dict[str, Any]) -> dict[str, Any]:
@@ -110,7 +109,7 @@ def attention(*arrays: mx.array, mask: Any = None, **options: Any) -> mx.array:
     alone = queries.shape[2] == 1 and not isinstance(mask, mx.array)
     many = queries.shape[1] == 8 * keys.shape[1] and keys.shape[2] >= 1024
     if queries.shape[3] < WIDE or (alone and many):
-        return fused(*arrays)
+        return fused(*arrays, mask)
     return unfused(*arrays, mask=mask, **options)
 
 
@@ -180,67 +179,115 @@ def quantised(model: M) -> M:
 
 def launches(model: Any, context: int) -> Counter[str]:
     """Of a token behind `context` others and one, which may have to make room."""
+    first = [[5] * context], [[9]]
+    found = primitives(model, *first, [[9]]) - primitives(model, *first)
+    return Counter({name: n for name, n in found.items() if name not in VIEWS})
 
-    def decoded(tokens: int) -> list[mx.array]:
+
+def prefill_primitives(model: Any) -> int:
+    """Of the second chunk of a prompt."""
+    chunk = [[5] * CHUNK]
+    return (primitives(model, chunk, chunk) - primitives(model, chunk)).total()
+
+
+def primitives(model: Any, *texts: list[list[int]]) -> Counter[str]:
+    """Those of the graph of `texts`, read one after the other."""
+
+    def read() -> list[mx.array]:
         cache = model.make_cache()
-        texts = [[[5] * context], *([[[9]]] * tokens)]
-        return [model(mx.array(x), cache=cache) for x in texts]
+        return [model(mx.array(text), cache=cache) for text in texts]
 
-    return count(lambda: decoded(2)) - count(lambda: decoded(1))
-
-
-def count(function: Callable[[], list[mx.array]]) -> Counter[str]:
     found: Counter[str] = Counter()
 
     def note(entry: dict[str, Any]) -> None:
-        if entry["type"] == "primitive" and entry["name"] not in VIEWS:
+        if entry["type"] == "primitive":
             found[entry["name"]] += 1
 
     export: Any = mx.export_function
-    export(note, function)
+    export(note, read)
     return found
 
 
-def measure(model: str, context: int) -> dict[str, Any]:
-    from mlx_gemma4.bench.traffic import cache_bytes, weight_bytes
-    from mlx_gemma4.kernels import NAMES, using
+def models_of(model: str) -> tuple["Gemma4", nn.Module]:
+    """Ours and mlx-lm's, narrow."""
+    text = small(published(model))
+    return quantised(our_model(text)), quantised(mlx_lm_model(text))
 
-    text = read_config(model)
-    narrow = small(text)
-    ours = quantised(our_model(narrow))
-    settings = {"plain": (), **{n: (n,) for n in NAMES}, "all": NAMES}
-    counts = {"mlx-lm": launches(quantised(mlx_lm_model(narrow)), context)}
-    for label, names in settings.items():
+
+def settings() -> dict[str, tuple[str, ...]]:
+    """Which kernels are on, by what that is called."""
+    from mlx_gemma4.kernels import NAMES
+
+    return {PLAIN: (), **{name: (name,) for name in NAMES}, ALL: NAMES}
+
+
+def measure(model: str, context: int, host_ms: dict[str, float]) -> dict[str, Any]:
+    """Of ours as it is used by default, of mlx-lm, and of ours with kernels."""
+    from mlx_gemma4.bench.traffic import (
+        cache_bytes,
+        parameters,
+        weight_bytes,
+        weights_read,
+    )
+    from mlx_gemma4.kernels import using
+
+    ours, theirs = models_of(model)
+    counts = {MLX_LM: launches(theirs, context)}
+    for label, names in settings().items():
         with using(*names):
             counts[label] = launches(ours, context)
+    totals = {label: found.total() for label, found in counts.items()}
+    text = published(model)
     whole = quantised(our_model(text))
+    weights = weight_bytes(whole)
+    config = whole.config.text_config
+    cache = cache_bytes(config, context, mx.bfloat16)
+    their_weights = sum(weights_read(parameters(quantised(mlx_lm_model(text))), config))
     return {
-        "launches": {label: found.total() for label, found in counts.items()},
+        "launches": totals[PLAIN],
+        "bytes": weights + cache,
+        "host_ms": host_ms[PLAIN],
+        "prefill_primitives": prefill_primitives(ours),
+        "mlx_lm": {
+            "launches": totals[MLX_LM],
+            "bytes": their_weights + cache,
+            "host_ms": host_ms[MLX_LM],
+            "prefill_primitives": prefill_primitives(theirs),
+        },
+        "launches_by_kernel": totals,
+        "host_ms_by_kernel": host_ms,
         "primitives": {label: dict(found) for label, found in counts.items()},
-        "weight_bytes": weight_bytes(whole),
-        "cache_bytes": cache_bytes(whole.config.text_config, context, mx.bfloat16),
+        "weight_bytes": weights,
+        "cache_bytes": cache,
     }
 
 
 def report(found: dict[str, dict[str, Any]], context: int) -> str:
-    first = next(iter(found.values()))["launches"]
-    lines = ["launches per token"]
-    lines += [_row("", [*first, "all/mlx-lm"])]
+    first = next(iter(found.values()))["launches_by_kernel"]
+    lines = ["launches per token", _row("", [*first, "all/mlx-lm"])]
     for model, each in found.items():
-        counts = each["launches"]
-        lines += [_row(model, [*counts.values(), _percent(counts, "all", "mlx-lm")])]
+        counts = each["launches_by_kernel"]
+        lines += [_row(model, [*counts.values(), _percent(counts, ALL, MLX_LM)])]
     lines += ["", "of them removed by a kernel, from plain"]
     kernels = list(first)[2:]
     lines += [_row("", kernels)]
     for model, each in found.items():
-        counts = each["launches"]
-        removed = {k: counts["plain"] - counts[k] for k in kernels}
-        shares = [_percent(counts | removed, k, "plain") for k in kernels]
+        counts = each["launches_by_kernel"]
+        removed = {k: counts[PLAIN] - counts[k] for k in kernels}
+        shares = [_percent(counts | removed, k, PLAIN) for k in kernels]
         lines += [_row(model, shares)]
+    lines += ["", "ms of the processor to build one decoding step", _row("", [*first])]
+    for model, each in found.items():
+        times = each["host_ms_by_kernel"]
+        lines += [_row(model, [f"{times[label]:.1f}" for label in first])]
+    lines += ["", f"primitives of a prompt's second chunk of {CHUNK:,} tokens"]
+    lines += [_row("", [MLX_LM, PLAIN])]
+    key = "prefill_primitives"
+    lines += [_row(model, [f["mlx_lm"][key], f[key]]) for model, f in found.items()]
     lines += ["", f"bytes per token behind {context} others, and tok/s they allow at"]
     lines += [_row("", ["GB", *(f"{b} GB/s" for b in BANDWIDTHS)])]
     for model, each in found.items():
-        size = (each["weight_bytes"] + each["cache_bytes"]) / 1e9
+        size = each["bytes"] / 1e9
         rates = [f"{b / size:.0f}" for b in BANDWIDTHS]
         lines += [_row(model, [f"{size:.2f}", *rates])]
     return "\n".join(lines)
@@ -261,7 +308,15 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="everything counted")
     arguments = parser.parse_args()
     with pretended_metal():
-        found = {m: measure(m, arguments.context) for m in arguments.models}
+        # Imported here: this project fuses functions where it finds Metal.
+        from programs import need, start
+
+        need({"mlx_lm": "mlx-lm"})
+        # In a process of its own: here MLX's operations are stand-ins.
+        words = arguments.context, *arguments.models
+        with start("launches.py", "building", *words) as timed:
+            host_ms = timed.ready
+        found = {m: measure(m, arguments.context, host_ms[m]) for m in arguments.models}
     print(json.dumps(found) if arguments.json else report(found, arguments.context))
 
 

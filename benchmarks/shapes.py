@@ -1,59 +1,26 @@
-"""The shapes of the random models, from config.json to every tensor."""
+"""The shapes of the random models: published ones, made smaller."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+CONFIGS = Path(__file__).resolve().parent.parent / "tests/fixtures/configs"
 SPECIAL = ("<pad>", "<eos>", "<bos>", "<unk>", "<|image|>", "<|audio|>", "<|video|>")
 EOS = 1
 FIRST_WORD = len(SPECIAL) + 256  # after the special tokens and the bytes
 
-_TEXT: dict[str, Any] = {
-    "attention_bias": False,
-    "attention_k_eq_v": False,
-    "bos_token_id": 2,
-    "enable_moe_block": False,
-    "eos_token_id": EOS,
-    "final_logit_softcapping": 30.0,
+_E2B = {
     "global_head_dim": 256,
     "head_dim": 128,
-    "hidden_activation": "gelu_pytorch_tanh",
     "hidden_size": 512,
-    "hidden_size_per_layer_input": 0,
+    "hidden_size_per_layer_input": 64,
     "intermediate_size": 1152,
-    "layer_types": [],
-    "max_position_embeddings": 131072,
-    "model_type": "gemma4_text",
-    "moe_intermediate_size": None,
-    "num_attention_heads": 8,
-    "num_experts": None,
-    "num_global_key_value_heads": None,
     "num_hidden_layers": 12,
-    "num_key_value_heads": 1,
-    "num_kv_shared_layers": 0,
-    "pad_token_id": 0,
-    "rms_norm_eps": 1e-6,
-    "rope_parameters": {
-        "full_attention": {
-            "partial_rotary_factor": 0.25,
-            "rope_theta": 1000000.0,
-            "rope_type": "proportional",
-        },
-        "sliding_attention": {"rope_theta": 10000.0, "rope_type": "default"},
-    },
-    "sliding_window": 512,
-    "tie_word_embeddings": True,
-    "top_k_experts": None,
-    "use_bidirectional_attention": None,
-    "use_double_wide_mlp": False,
+    "num_kv_shared_layers": 6,
     "vocab_size": 32768,
     "vocab_size_per_layer_input": 32768,
-}
-
-_E2B = {
-    "hidden_size_per_layer_input": 64,
-    "num_kv_shared_layers": 6,
-    "use_double_wide_mlp": True,
 }
 _TINY = {
     "global_head_dim": 32,
@@ -69,38 +36,56 @@ _TINY = {
     "vocab_size_per_layer_input": 512,
 }
 _MOE = {
-    "attention_k_eq_v": True,
-    "enable_moe_block": True,
     "global_head_dim": 128,
     "head_dim": 64,
+    "hidden_size": 512,
     "intermediate_size": 1024,
+    "max_position_embeddings": 131072,
     "moe_intermediate_size": 256,
+    "num_attention_heads": 8,
     "num_experts": 32,
     "num_global_key_value_heads": 1,
+    "num_hidden_layers": 12,
     "num_key_value_heads": 2,
+    "sliding_window": 512,
     "top_k_experts": 4,
+    "use_bidirectional_attention": None,
+    "vocab_size": 32768,
+    "vocab_size_per_layer_input": 32768,
 }
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A model shape: how many sliding layers precede each full one, what differs."""
+    """A shape: of which published model, how many sliding layers precede each full one,
+    and what else differs."""
 
+    model: str
     sliding: int
     changes: Mapping[str, Any]
 
 
 KINDS = {
-    "e2b-like": Kind(2, _E2B),
-    "moe-like": Kind(5, _MOE),
-    "tiny": Kind(2, {**_E2B, **_TINY}),
+    "e2b-like": Kind("E2B", 2, _E2B),
+    "moe-like": Kind("26B-A4B", 5, _MOE),
+    "tiny": Kind("E2B", 2, _TINY),
+    "two-layers": Kind("E2B", 1, {}),  # of widths that tune.py states
 }
 
 
-def config_of(kind: str, dtype: str, window: int | None) -> dict[str, Any]:
-    """The content of config.json; `window` replaces the kind's own."""
-    text = {**_TEXT, **KINDS[kind].changes, "dtype": dtype}
-    pattern = [*["sliding_attention"] * KINDS[kind].sliding, "full_attention"]
+def published(model: str) -> dict[str, Any]:
+    """The text decoder's part of a published config.json."""
+    config = json.loads((CONFIGS / f"{model}.json").read_text())
+    return config.get("text_config", config)
+
+
+def config_of(
+    kind: str, dtype: str, window: int | None = None, **changes: Any
+) -> dict[str, Any]:
+    """The content of config.json; `window` and `changes` replace the kind's own."""
+    chosen = KINDS[kind]
+    text = {**published(chosen.model), **chosen.changes, "dtype": dtype, **changes}
+    pattern = [*["sliding_attention"] * chosen.sliding, "full_attention"]
     text["layer_types"] = pattern * (text["num_hidden_layers"] // len(pattern))
     text["sliding_window"] = window or text["sliding_window"]
     ids = {f"{name[2:-2]}_token_id": SPECIAL.index(name) for name in SPECIAL[4:]}
@@ -115,67 +100,17 @@ def config_of(kind: str, dtype: str, window: int | None) -> dict[str, Any]:
     }
 
 
-def tensor_shapes(text: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Hub name -> shape of every tensor."""
-    hidden, layers = text["hidden_size"], text["num_hidden_layers"]
-    shapes: dict[str, tuple[int, ...]] = {
-        "embed_tokens.weight": (text["vocab_size"], hidden),
-        "norm.weight": (hidden,),
-    }
-    if size := text["hidden_size_per_layer_input"]:
-        table = (text["vocab_size_per_layer_input"], layers * size)
-        shapes["embed_tokens_per_layer.weight"] = table
-        shapes["per_layer_model_projection.weight"] = (layers * size, hidden)
-        shapes["per_layer_projection_norm.weight"] = (size,)
-    for i in range(layers):
-        layer = _attention(text, i) | _feed_forward(text, i)
-        shapes |= {f"layers.{i}.{name}": shape for name, shape in layer.items()}
-    return {f"model.language_model.{name}": shape for name, shape in shapes.items()}
+def tensor_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Hub name -> shape of every tensor; none is allocated."""
+    from mlx.utils import tree_flatten
+
+    from mlx_gemma4.config import Config
+    from mlx_gemma4.model import Gemma4
+
+    parameters: Any = tree_flatten(Gemma4(Config.from_dict(dict(config))).parameters())
+    return {_hub_name(name): array.shape for name, array in parameters}
 
 
-def _attention(text: Mapping[str, Any], i: int) -> dict[str, tuple[int, ...]]:
-    full = text["layer_types"][i] == "full_attention"
-    hidden, dim = text["hidden_size"], text["global_head_dim" if full else "head_dim"]
-    width = text["num_attention_heads"] * dim
-    shapes: dict[str, tuple[int, ...]] = {
-        "input_layernorm.weight": (hidden,),
-        "layer_scalar": (1,),
-        "post_attention_layernorm.weight": (hidden,),
-        "self_attn.o_proj.weight": (hidden, width),
-        "self_attn.q_norm.weight": (dim,),
-        "self_attn.q_proj.weight": (width, hidden),
-    }
-    if i >= text["num_hidden_layers"] - text["num_kv_shared_layers"]:
-        return shapes
-    keys_are_values = full and text["attention_k_eq_v"]
-    heads = text[f"num_{'global_' if keys_are_values else ''}key_value_heads"]
-    shapes["self_attn.k_norm.weight"] = (dim,)
-    shapes["self_attn.k_proj.weight"] = (heads * dim, hidden)
-    if not keys_are_values:
-        shapes["self_attn.v_proj.weight"] = (heads * dim, hidden)
-    return shapes
-
-
-def _feed_forward(text: Mapping[str, Any], i: int) -> dict[str, tuple[int, ...]]:
-    hidden, width = text["hidden_size"], text["intermediate_size"]
-    if i >= text["num_hidden_layers"] - text["num_kv_shared_layers"]:
-        width *= 2 if text["use_double_wide_mlp"] else 1
-    norms = ["pre_feedforward_layernorm", "post_feedforward_layernorm"]
-    shapes: dict[str, tuple[int, ...]] = {
-        "mlp.down_proj.weight": (hidden, width),
-        "mlp.gate_proj.weight": (width, hidden),
-        "mlp.up_proj.weight": (width, hidden),
-    }
-    if size := text["hidden_size_per_layer_input"]:
-        norms += ["post_per_layer_input_norm"]
-        shapes["per_layer_input_gate.weight"] = (size, hidden)
-        shapes["per_layer_projection.weight"] = (hidden, size)
-    if text["enable_moe_block"]:
-        count, inner = text["num_experts"], text["moe_intermediate_size"]
-        norms += [f"{norms[1]}_1", f"{norms[1]}_2", f"{norms[0]}_2"]
-        shapes["experts.down_proj"] = (count, hidden, inner)
-        shapes["experts.gate_up_proj"] = (count, 2 * inner, hidden)
-        shapes["router.per_expert_scale"] = (count,)
-        shapes["router.proj.weight"] = (count, hidden)
-        shapes["router.scale"] = (hidden,)
-    return shapes | {f"{norm}.weight": (hidden,) for norm in norms}
+def _hub_name(name: str) -> str:
+    """The Hub's experts are parameters, not modules with a weight."""
+    return "model." + (name.removesuffix(".weight") if ".experts." in name else name)

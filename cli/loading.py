@@ -62,24 +62,6 @@ def open_model(
     return model, processor, name
 
 
-def choose_kernels(model: "Gemma4", screen: Screen) -> None:
-    """Before `model` answers: where GEMMA4_KERNELS=auto, measures what is not known."""
-    from mlx_gemma4.bench.auto import settle
-
-    def progress(name: str, number: int) -> None:
-        screen.passed()
-        screen.passing(f"{name}, " + (f"round {number}" if number else "warm-up"))
-
-    def note(text: str) -> None:
-        screen.passed()
-        screen.note(text)
-
-    try:
-        settle(model, note, progress)
-    finally:
-        screen.passed()
-
-
 def name_for(adapter: Path, name: str | None, screen: Screen) -> str | None:
     """`name`, or the model that an adapter was made for; a note where they differ."""
     from mlx_gemma4.tune.runs import base_model

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TextIO
 
+from mlx_gemma4.sizes import size
+
 if TYPE_CHECKING:
     from mlx_gemma4.chat.tools import ToolCall
     from mlx_gemma4.generation.loop import Stats
@@ -49,11 +51,6 @@ def stats_line(stats: "Stats") -> str:
     )
 
 
-def size(count: int) -> str:
-    """Bytes in the unit that reads best."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
-
-
 def printable(text: str) -> str:
     """`text` without control characters."""
     return text.translate(CONTROLS)
@@ -86,6 +83,7 @@ class Screen:
     ) -> None:
         self.as_json = as_json
         self.colour = coloured(sys.stderr, os.environ)
+        self._passing = self.colour and sys.stderr.isatty()
         terminal = sys.stdout.isatty() and sys.stderr.isatty()
         self.show_thinking = terminal if show_thinking is None else show_thinking
         self._open: TextIO | None = None  # the stream with an unfinished line
@@ -128,13 +126,18 @@ class Screen:
             line = f"{DIM}{text}{RESET}" if self.colour else text
         print(line, file=sys.stderr, flush=True)
 
+    @property
+    def draws(self) -> bool:
+        """Whether progress is drawn."""
+        return self._passing and not self.as_json
+
     def passing(self, text: str) -> None:
         """A line on stderr that `passed` takes away again; only on a terminal."""
-        if self.colour and sys.stderr.isatty():
+        if self._passing:
             print(f"{DIM}{printable(text)}{RESET}", end="", file=sys.stderr, flush=True)
 
     def passed(self) -> None:
-        if self.colour and sys.stderr.isatty():
+        if self._passing:
             print(ERASE_LINE, end="", file=sys.stderr, flush=True)
 
     def _end_thought(self) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_gemma4.checkpoint.companions import RECORD
+from mlx_gemma4.sizes import size
 
 CARD = "README.md"
 HUB_PARTS = 2  # of a repository's name
@@ -81,7 +82,7 @@ def _introduction(record: Mapping[str, Any], config: Mapping[str, Any]) -> str:
         f"# {_title(record)}\n\n"
         f"{source}, converted to MLX with the recipe `{record['recipe']}`: "
         f"{record['bits_per_weight']:.2f} bits per weight, "
-        f"{_size(_total(record, 'bytes'))}. It reads {read}."
+        f"{size(_total(record, 'bytes'))}. It reads {read}."
     )
 
 
@@ -94,10 +95,6 @@ def _total(record: Mapping[str, Any], key: str) -> int:
     return sum(line[key] for line in record["classes"])
 
 
-def _size(count: float) -> str:
-    return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
-
-
 def _packing(record: Mapping[str, Any]) -> str:
     rows = [
         "| tensors | packing | weights | size | bits per weight |",
@@ -106,10 +103,10 @@ def _packing(record: Mapping[str, Any]) -> str:
     for line in record["classes"]:
         rows.append(
             f"| {line['kind']} | {_packed(line)} | {line['params']:,} | "
-            f"{_size(line['bytes'])} | {line['bits_per_weight']:.2f} |"
+            f"{size(line['bytes'])} | {line['bits_per_weight']:.2f} |"
         )
     rows.append(
-        f"| all | | {_total(record, 'params'):,} | {_size(_total(record, 'bytes'))} | "
+        f"| all | | {_total(record, 'params'):,} | {size(_total(record, 'bytes'))} | "
         f"**{record['bits_per_weight']:.2f}** |"
     )
     refined = "\n\nIts scales were refined with DWQ." if record.get("refined") else ""

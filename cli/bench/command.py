@@ -9,7 +9,7 @@ import typer
 from .. import options
 from ..errors import UsageError, reported
 from ..loading import name_or_demo, warnings_noted
-from ..progress import Progress
+from ..progress import Progress, hub_bar
 from ..render import Screen
 
 if TYPE_CHECKING:
@@ -71,11 +71,11 @@ def bench(
     against: Against = None,
     as_json: Json = False,
 ) -> None:
-    """Measure reading and decoding, and compare in turns.
+    """Measure reading and decoding, and compare in rounds.
 
     Ranges are the least and the most of all rounds. Where two overlap, or of fewer than
-    three rounds, nothing is said about which is faster. Where GEMMA4_KERNELS=auto, the
-    kernels that are faster, and right, are remembered, and used from then on.
+    three rounds, nothing is said about which is faster. The kernels that are faster,
+    and right, are remembered, and used from then on where GEMMA4_KERNELS=auto.
     """
     with reported(as_json):
         contexts = None if context is None else parse_contexts(context)
@@ -115,7 +115,7 @@ def run(
     from mlx_gemma4.checkpoint.hub import resolve
     from mlx_gemma4.config import Config
 
-    folder = resolve(name)
+    folder = resolve(name, hub_bar(screen, name))
     config = Config.from_file(folder / "config.json")
     check(config, wishes)
     facts, series, later = measure_ours(name, folder, config, wishes, screen)
@@ -160,7 +160,7 @@ def measure_ours(
         together = peer_fits(model, max(contexts) + wishes.decode)
         if together:
             add_peer(compared, stack, folder, facts, wishes, screen)
-        found = turns(compared, facts, screen)
+        found = rounds(compared, facts, screen)
     learn(model, found, facts.runs, screen.note)
     return facts, found, not together
 
@@ -223,19 +223,15 @@ def measure_alone(
             return
         screen.note("Two copies do not fit into memory: mlx-lm is measured afterwards.")
         facts.apart.append(MLX_LM)
-        for context, found in turns(compared, facts, screen).items():
+        for context, found in rounds(compared, facts, screen).items():
             series[context] += found
 
 
-def turns(
+def rounds(
     compared: "dict[str, Contender]", facts: "Facts", screen: Screen
 ) -> "dict[int, list[Series]]":
     """All rounds at all contexts."""
-    from mlx_gemma4.bench.timing import prompt_of, take_turns
-
-    def note(text: str) -> None:
-        screen.passed()
-        screen.note(text)
+    from mlx_gemma4.bench.timing import measure, prompt_of
 
     found: dict[int, list[Series]] = {}
     for context in facts.contexts:
@@ -243,18 +239,15 @@ def turns(
             f"Context {context:,}: a warm-up and {facts.runs} rounds of "
             f"{', '.join(compared)}."
         )
-        bar = Progress(screen, "", (facts.runs + 1) * len(compared))
-
-        def progress(name: str, number: int, bar: Progress = bar) -> None:
-            bar.label = f"{name}, " + (f"round {number}" if number else "warm-up")
-            bar.update(bar.done)
-            bar.done += 1
-
         prompt = prompt_of(context, facts.vocab_size)
-        try:
-            found[context] = take_turns(
-                compared, prompt, facts.decode, facts.runs, progress, note
+        with Progress(screen, "", (facts.runs + 1) * len(compared)) as bar:
+
+            def progress(name: str, number: int, bar: Progress = bar) -> None:
+                bar.label = f"{name}, " + (f"round {number}" if number else "warm-up")
+                bar.update(bar.done)
+                bar.done += 1
+
+            found[context] = measure(
+                compared, prompt, facts.decode, facts.runs, progress, bar.note
             )
-        finally:
-            bar.hide()
     return found

@@ -8,7 +8,8 @@ from typing import Any
 import mlx.core as mx
 
 from mlx_gemma4 import __version__
-from mlx_gemma4.bench.timing import FEWEST, OURS, Series, Spread, ratio, spread, verdict
+from mlx_gemma4.bench.rounds import FEWEST, Spread, compared, ratios, spread
+from mlx_gemma4.bench.timing import OURS, Series
 from mlx_gemma4.bench.traffic import (
     Bandwidth,
     decode_bytes,
@@ -17,9 +18,9 @@ from mlx_gemma4.bench.traffic import (
     weight_bytes,
 )
 from mlx_gemma4.model import Gemma4
+from mlx_gemma4.sizes import size
 
-from ..convert.plans import columns, gigabytes
-from ..render import size
+from ..convert.plans import columns
 
 HEAD = ("", "prefill tok/s", "first token s", "decode tok/s", "bandwidth", "peak")
 
@@ -74,10 +75,10 @@ def lines(facts: Facts, found: Mapping[int, Sequence[Series]]) -> list[str]:
     versions = ", ".join(f"{name} {number}" for name, number in facts.versions.items())
     text = [
         f"{facts.model} in {facts.dtype} on {facts.device}; {versions}",
-        f"memory: {gigabytes(round(facts.bandwidth.read))}/s read, "
-        f"{gigabytes(round(facts.bandwidth.copy))}/s copied; bandwidth is the share of "
+        f"memory: {size(facts.bandwidth.read)}/s read, "
+        f"{size(facts.bandwidth.copy)}/s copied; bandwidth is the share of "
         "the larger",
-        f"a token reads {gigabytes(facts.weights)} of weights; {facts.decode} tokens "
+        f"a token reads {size(facts.weights)} of weights; {facts.decode} tokens "
         f"decoded, {facts.runs} rounds after a warm-up: median [least-most]",
     ]
     for context, series in found.items():
@@ -91,7 +92,7 @@ def _block(facts: Facts, context: int, found: Sequence[Series]) -> list[str]:
     base, *others = found
     need = facts.token_bytes[context]
     title = (
-        f"context {context:,}: a token reads {gigabytes(round(need))} with its keys "
+        f"context {context:,}: a token reads {size(need)} with its keys "
         f"and values, so at most {facts.bandwidth.most / need:,.0f} tok/s"
     )
     head = (*HEAD, f"decode / {base.name}") if others else HEAD
@@ -116,19 +117,16 @@ def _row(facts: Facts, series: Series, base: Series, compared: bool) -> tuple[st
 
 def _against(series: Series, base: Series) -> str:
     """`1.10 [1.08-1.13] faster`, `1.01 [0.97-1.04] ranges overlap`."""
-    word = verdict(series, base)
+    word: str = compared(series.decode_rates, base.decode_rates)
     if word == "unclear":
         few = min(len(series.samples), len(base.samples)) < FEWEST
-        return f"{shown(ratio(series, base))} " + (
-            "too few rounds" if few else "ranges overlap"
-        )
-    return f"{shown(ratio(series, base))} {word}"
+        word = "too few rounds" if few else "ranges overlap"
+    return f"{shown(ratios(series.decode_rates, base.decode_rates))} {word}"
 
 
 def shown(value: Spread) -> str:
     """`229 [179-533]`."""
-    median, least, most = (figure(x) for x in vars(value).values())
-    return f"{median} [{least}-{most}]"
+    return value.text(figure)
 
 
 def figure(value: float) -> str:
@@ -178,7 +176,7 @@ def _result(facts: Facts, series: Series, base: Series) -> dict[str, Any]:
     if series is not base:
         result |= {
             "against": base.name,
-            "decode_ratio": asdict(ratio(series, base)),
-            "verdict": verdict(series, base),
+            "decode_ratio": asdict(ratios(series.decode_rates, base.decode_rates)),
+            "verdict": compared(series.decode_rates, base.decode_rates),
         }
     return result

@@ -13,7 +13,7 @@ from mlx_gemma4.media import Kind
 from .. import options
 from ..errors import UsageError, no_file, reported
 from ..inputs import has_piped_input, read_piped_text, read_tools, whole_prompt
-from ..loading import choose_kernels, open_model
+from ..loading import open_model
 from ..render import Screen
 from ..settings import Settings, takes_settings
 from .attach import NamedFile, attach, refuse_other_kind
@@ -104,7 +104,6 @@ def open_session(
     start = time.perf_counter()
     model, processor, name = open_model(name, screen, adapter)
     seconds = time.perf_counter() - start
-    choose_kernels(model, screen)
     from .conversation import Conversation
     from .session import Session
 

@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..progress import Progress
 from ..render import Screen
-from ..transfer import Bar
 from .plans import columns
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def run_check(
     if not (folder / RECORD).is_file():
         read = [file for file in read if file.suffix == ".safetensors"]
     total = sum(file.stat().st_size for file in read)
-    with Bar("Checking", total, quiet=screen.as_json) as bar:
+    with Progress(screen, "Checking", total, in_bytes=True) as bar:
         found = check.verify(folder, bar.advance)
     if not found.files:
         screen.note(

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from mlx_gemma4.sizes import size
+
 from ..errors import UsageError, unread
-from ..render import Screen, size
-from ..transfer import Bar
+from ..progress import Progress, hub_bar
+from ..render import Screen
 
 if TYPE_CHECKING:
     from mlx_gemma4.convert.job import Result
@@ -105,7 +107,7 @@ class Conversion:
     def _download(self) -> Path:
         from mlx_gemma4.checkpoint.hub import resolve
 
-        return resolve(self.source)
+        return resolve(self.source, hub_bar(self.screen, self.source))
 
     def _plan_again(self, folder: Path, announced: "Plan") -> "Plan":
         """The Hub's headers do not tell what is measured once the weights are here."""
@@ -122,7 +124,7 @@ class Conversion:
 
         refine.finish_refining(self.out)
         work = output.partial(self.out)
-        bar = Bar("Converting", plan.source_bytes, quiet=self.screen.as_json)
+        bar = Progress(self.screen, "Converting", plan.source_bytes, in_bytes=True)
         try:
             with bar:
                 result = job.run(
@@ -131,7 +133,7 @@ class Conversion:
                     plan,
                     self.source,
                     bar.advance,
-                    note=self.screen.note,
+                    note=bar.note,
                 )
         except KeyboardInterrupt:
             self.screen.note(f"What is done is kept in {work}: run it again to go on.")

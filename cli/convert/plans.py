@@ -6,6 +6,7 @@ from typing import Any
 
 from mlx_gemma4.convert.output import FLOAT_NAMES, describe
 from mlx_gemma4.convert.plan import Line, Plan
+from mlx_gemma4.sizes import size
 
 HEAD = ("class", "tensors", "weights", "packing", "bits", "size")
 
@@ -18,10 +19,10 @@ def table(plan: Plan, name: str) -> str:
         count(plan.params),
         "",
         f"{plan.bits_per_weight:.2f}",
-        gigabytes(plan.out_bytes),
+        size(plan.out_bytes),
     )
     rows = [HEAD, *(_row(line) for line in plan.table), total]
-    source = f"{name}: {gigabytes(plan.source_bytes)}, recipe {plan.recipe}"
+    source = f"{name}: {size(plan.source_bytes)}, recipe {plan.recipe}"
     if plan.qat:
         source += f", trained for {plan.qat}"
     return "\n".join([source, "", *columns(rows), "", *memory(plan), *notes(plan)])
@@ -34,7 +35,7 @@ def _row(line: Line) -> tuple[str, ...]:
         count(line.params),
         packing(line),
         f"{line.bits_per_weight:.2f}",
-        gigabytes(line.out_bytes),
+        size(line.out_bytes),
     )
 
 
@@ -69,7 +70,7 @@ def memory(plan: Plan) -> list[str]:
         if more:
             head.append(f"+ {name}")
             sizes.append(sizes[-1] + more)
-    return columns([head, ["all weights", *map(gigabytes, sizes)]], left=(0,))
+    return columns([head, ["all weights", *map(size, sizes)]], left=(0,))
 
 
 def notes(plan: Plan) -> list[str]:
@@ -99,10 +100,6 @@ def as_json(plan: Plan, name: str) -> dict[str, Any]:
         "notes": notes(plan),
         "warnings": list(plan.warnings),
     }
-
-
-def gigabytes(count: int) -> str:
-    return f"{count / 1e9:.2f} GB" if count >= 1e7 else f"{count / 1e6:.2f} MB"
 
 
 def count(number: int) -> str:

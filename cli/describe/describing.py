@@ -12,7 +12,7 @@ from mlx_gemma4.errors import ChatError, MediaError
 
 from ..errors import FAILED, INPUT, AnswerError, InputError, exit_code, explain, report
 from ..files import MediaArgument, with_name
-from ..loading import choose_kernels, open_model
+from ..loading import open_model
 from ..model_senses import require_sense
 from ..progress import Progress
 from ..render import Screen, stats_line
@@ -58,7 +58,6 @@ class Describing:
         model, processor, name = open_model(model_name, self.screen, adapter)
         seconds = time.perf_counter() - start
         require_sense(model.config, name, "image")
-        choose_kernels(model, self.screen)
         from ..chat.conversation import Conversation
         from ..chat.session import Session
 

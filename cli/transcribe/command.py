@@ -23,7 +23,7 @@ from ..errors import (
 )
 from ..files import STDIN, exists, first_bytes, matches
 from ..inputs import read_piped_bytes
-from ..loading import choose_kernels, open_model, warnings_noted
+from ..loading import open_model, warnings_noted
 from ..media_formats import START, format_of
 from ..model_senses import require_sense
 from ..progress import Progress
@@ -142,7 +142,6 @@ class Transcribing:
         """Transcribes everything; the exit code of the first failure, or 0."""
         model, processor, name = open_model(model_name, self.screen, adapter)
         require_sense(model.config, name, "audio")
-        choose_kernels(model, self.screen)
         code = 0
         failed: list[str] = []
         for number, source in enumerate(self.sources):

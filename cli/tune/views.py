@@ -5,11 +5,12 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from mlx_gemma4.sizes import size
 from mlx_gemma4.tune.evaluate import Report
 from mlx_gemma4.tune.examples import Example, passages
 from mlx_gemma4.tune.plan import Plan
 
-from ..convert.plans import columns, count, gigabytes
+from ..convert.plans import columns, count
 from ..progress import clock
 from ..render import coloured
 
@@ -41,8 +42,8 @@ def plan_lines(plan: Plan, name: str, seconds: float) -> list[str]:
     share = plan.supervised / plan.tokens
     memory = plan.memory
     learned = "weights in float32" if plan.kind == "full" else "adapter"
-    towers = f", towers {gigabytes(memory.towers)}" if memory.towers else ""
-    towers += f", media {gigabytes(memory.media)}" if memory.media else ""
+    towers = f", towers {size(memory.towers)}" if memory.towers else ""
+    towers += f", media {size(memory.media)}" if memory.media else ""
     rows = (
         ("model", name),
         ("examples", f"{plan.examples:,} and {plan.validation:,} to validate with"),
@@ -52,10 +53,10 @@ def plan_lines(plan: Plan, name: str, seconds: float) -> list[str]:
         ("steps", f"{plan.steps:,}, {plan.passes:.1f} passes through the examples"),
         (
             "memory, estimated",
-            f"{gigabytes(memory.total)}: weights {gigabytes(memory.weights)}, "
-            f"{learned} and optimiser {gigabytes(memory.learned)}, layers "
-            f"{gigabytes(memory.activations)}, vocabulary "
-            f"{gigabytes(memory.vocabulary)}{towers}",
+            f"{size(memory.total)}: weights {size(memory.weights)}, "
+            f"{learned} and optimiser {size(memory.learned)}, layers "
+            f"{size(memory.activations)}, vocabulary "
+            f"{size(memory.vocabulary)}{towers}",
         ),
         ("time, from one batch", f"at most {clock(seconds)}"),
     )

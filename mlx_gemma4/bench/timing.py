@@ -1,34 +1,28 @@
-"""How fast a model reads a prompt and decodes behind it, in fair turns.
+"""How fast a model reads a prompt and decodes behind it.
 
-A machine is never quiet, and it grows hot: what is compared has to run at the same
-time. In each round every contender reads the same prompt and decodes once, one after
-the other; the next round goes the other way about. Text is not made of the tokens, and
-none of them ends the answer.
+Text is not made of the tokens, and none of them ends the answer.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
-from typing import Any, Literal
+from typing import Any
 
 import mlx.core as mx
 
 from ..config import TextConfig
 from ..device import memory_limit
-from ..errors import BenchError, PeerError
+from ..errors import BenchError
 from ..generation.loop import stream_generate
 from ..kernels import NAMES, using
 from ..model import Gemma4
 from ..prompt.processor import GenerationDefaults
+from .rounds import Note, Progress, take_rounds
 from .traffic import held_bytes, model_dtype, parameters
 
 OURS = "mlx-gemma4"
 WARM_UP = 4  # tokens decoded before anything counts
 CONTEXTS = {"gpu": (512, 4096), "cpu": (128, 512)}  # measured unless told otherwise
 FILLED = 0.75  # of the memory, at most, by those
-FEWEST = 3  # rounds from which ranges say anything
-
-Verdict = Literal["faster", "slower", "unclear"]
 
 
 @dataclass(frozen=True)
@@ -46,19 +40,6 @@ class Sample:
 
 Contender = Callable[[list[int], int], Sample]
 """Reads a prompt, decodes so many tokens after the first one, and times both."""
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Of one figure over all rounds."""
-
-    median: float
-    least: float
-    most: float
-
-    def __str__(self) -> str:
-        shown = [f"{x:.4g}" for x in (self.median, self.least, self.most)]
-        return f"{shown[0]} [{shown[1]}-{shown[2]}]"
 
 
 @dataclass(frozen=True)
@@ -82,32 +63,6 @@ class Series:
     @property
     def peak(self) -> int:
         return max(each.peak for each in self.samples)
-
-
-def spread(values: Sequence[float]) -> Spread:
-    return Spread(median(values), min(values), max(values))
-
-
-def ratio(series: Series, base: Series) -> Spread:
-    """Decoding rate against that of `base`, round by round: slow rounds are slow for
-    both."""
-    pairs = zip(series.decode_rates, base.decode_rates, strict=True)
-    return spread([ours / theirs for ours, theirs in pairs])
-
-
-def verdict(series: Series, base: Series) -> Verdict:
-    """Whether decoding is faster or slower than `base`."""
-    return compared(series.decode_rates, base.decode_rates)
-
-
-def compared(ours: Sequence[float], theirs: Sequence[float]) -> Verdict:
-    """Whether the rates `ours` are faster; unclear where ranges overlap, or where there
-    are too few rounds to have a range."""
-    if min(len(ours), len(theirs)) < FEWEST:
-        return "unclear"
-    if min(ours) > max(theirs):
-        return "faster"
-    return "slower" if max(ours) < min(theirs) else "unclear"
 
 
 def prompt_of(length: int, vocab_size: int, first: int = 0) -> list[int]:
@@ -229,39 +184,25 @@ class _Silent:
         return ""
 
 
-def take_turns(
+def measure(
     contenders: Mapping[str, Contender],
     prompt: list[int],
     decode: int,
     runs: int,
-    progress: Callable[[str, int], None],
-    note: Callable[[str], None],
+    progress: Progress,
+    note: Note,
 ) -> list[Series]:
     """`runs` rounds of all contenders behind a round that does not count.
 
-    progress: gets the name of each contender and the round, 0 being the warm-up,
-        before it runs.
-    note: is told which contender fails here, as a kernel does that Metal's compiler
-        refuses, and is left out. The first one's errors and a peer's are raised.
+    progress, note: as those of `take_rounds`.
     """
-    base, *_ = contenders
-    samples: dict[str, list[Sample]] = {name: [] for name in contenders}
-    for number in range(runs + 1):
-        order = list(contenders.items())[:: 1 if number % 2 else -1]
-        for name, run in order:
-            if name not in samples:
-                continue
-            progress(name, number)
-            try:
-                samples[name].append(run(prompt, decode if number else WARM_UP))
-            except PeerError:
-                raise
-            except (RuntimeError, ValueError) as error:
-                if name == base:
-                    raise
-                note(f"{name} fails here and is left out: {error}")
-                del samples[name]
+
+    def each(run: Contender) -> Callable[[int], Sample]:
+        return lambda number: run(prompt, decode if number else WARM_UP)
+
+    calls = {name: each(run) for name, run in contenders.items()}
+    found = take_rounds(calls, range(runs + 1), progress, note)
     return [
         Series(name, len(prompt), decode, warm_up, tuple(rest))
-        for name, (warm_up, *rest) in samples.items()
+        for name, (warm_up, *rest) in found.items()
     ]

@@ -5,11 +5,12 @@ memory delivers them: bandwidth / bytes per token bounds the tokens per second.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import cast
 
 import mlx.core as mx
+import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from ..config import TextConfig
@@ -17,38 +18,43 @@ from ..model import Gemma4
 
 EXPERTS = ".experts."
 TABLE = "embed_tokens_per_layer."
-EMBEDDINGS = "language_model.embed_tokens."
+EMBEDDINGS = "embed_tokens."
 BUFFER = {"gpu": 2**30, "cpu": 2**27}  # bytes to read: far more than any cache holds
 ROUNDS = 5
 
 
 def weight_bytes(model: Gemma4) -> int:
-    """Bytes of the weights that one decoded token reads.
+    """Bytes of the weights that one decoded token reads. No towers."""
+    text = [
+        (name, array)
+        for name, array in parameters(model)
+        if name.startswith(("language_model.", "lm_head."))
+    ]
+    return sum(weights_read(text, model.config.text_config))
+
+
+def weights_read(
+    weights: Iterable[tuple[str, mx.array]], config: TextConfig
+) -> Iterator[int]:
+    """Bytes that one decoded token reads of each of a text decoder's weights by name.
 
     Of the experts only the chosen ones; one row of the per-layer table; one row of the
-    embeddings, and all of them where they are the head too. No towers.
+    embeddings, and all of them where they are the head too.
     """
-    return sum(_weights_read(model))
-
-
-def _weights_read(model: Gemma4) -> Iterator[int]:
-    text = model.config.text_config
-    for name, array in parameters(model):
-        if not name.startswith(("language_model.", "lm_head.")):
-            continue
+    for name, array in weights:
         if EXPERTS in name:
-            assert text.num_experts and text.top_k_experts
-            yield array.nbytes // text.num_experts * text.top_k_experts
+            assert config.num_experts and config.top_k_experts
+            yield array.nbytes // config.num_experts * config.top_k_experts
         elif TABLE in name:
             yield array.nbytes // len(array)
-        elif name.startswith(EMBEDDINGS):
+        elif EMBEDDINGS in name:
             yield array.nbytes // len(array)
-            yield array.nbytes if text.tie_word_embeddings else 0
+            yield array.nbytes if config.tie_word_embeddings else 0
         else:
             yield array.nbytes
 
 
-def parameters(model: Gemma4) -> list[tuple[str, mx.array]]:
+def parameters(model: nn.Module) -> list[tuple[str, mx.array]]:
     """All parameters by name."""
     return cast(list[tuple[str, mx.array]], tree_flatten(model.parameters()))
 

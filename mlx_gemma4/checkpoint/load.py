@@ -17,6 +17,7 @@ from mlx.utils import tree_unflatten
 from ..config import Config
 from ..device import memory_limit
 from ..errors import CheckpointError
+from ..kernels.choice import use_remembered
 from ..model import Gemma4
 from ..prompt.processor import Processor
 from .files import StoredTensor, listed, read_tensors
@@ -37,7 +38,7 @@ class MissingTowerWarning(UserWarning):
 
 
 class KernelsWarning(UserWarning):
-    """Kernels are measured, as `GEMMA4_KERNELS=auto` asks for; and what was found."""
+    """`GEMMA4_KERNELS=auto`, and no kernel was measured with this model here."""
 
 
 def load(
@@ -54,20 +55,19 @@ def load(
     tqdm_class: progress bar of a download.
 
     Warns with MissingTowerWarning, and with KernelsWarning where GEMMA4_KERNELS=auto
-    has the kernels measured first, which takes a while. Raises ModelNotFoundError,
+    finds nothing that `gemma4 bench` remembered. Raises ModelNotFoundError,
     CheckpointError, and MemoryError where the weights would not fit.
     """
-    model, processor = load_both(path_or_repo, dtype, tqdm_class)
-    from ..bench.auto import (
-        settle,  # it generates, and what generates imports this module
-    )
-
-    settle(model, _warn_of_kernels)
-    return model, processor
+    return load_both(path_or_repo, dtype, tqdm_class)
 
 
-def _warn_of_kernels(text: str) -> None:
-    warnings.warn(text, KernelsWarning, stacklevel=4)
+def recall_kernels(model: Gemma4) -> None:
+    """Where GEMMA4_KERNELS=auto, use the kernels that were faster with `model`."""
+
+    def warn(text: str) -> None:
+        warnings.warn(text, KernelsWarning, stacklevel=5)
+
+    use_remembered(model, model.config.text_config, warn)
 
 
 def load_both(
@@ -76,7 +76,7 @@ def load_both(
     tqdm_class: type | None = None,
     to_chat: bool = False,
 ) -> tuple[Gemma4, Processor]:
-    """As `load`, with the kernels as they are.
+    """As `load`.
 
     to_chat: what has no chat template is refused before its weights are read.
     """
@@ -91,7 +91,9 @@ def load_both(
             "instruction-tuned model (…-it), or add the original model's "
             "chat_template.jinja to its folder."
         )
-    return _built(folder, config, tensors, dtype), processor
+    model = _built(folder, config, tensors, dtype)
+    recall_kernels(model)
+    return model, processor
 
 
 def load_model(

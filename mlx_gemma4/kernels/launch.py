@@ -2,7 +2,7 @@
 
 `GEMMA4_KERNELS` is `off` (also when unset), `on`, `auto`, or names with commas between
 them. Kernels stay off by default: no gain was measured on an Apple GPU yet. `auto` is
-off too until `settle` says which kernels are faster on this machine (see auto.py).
+off too until `settle` says which kernels are faster on this machine (see choice.py).
 """
 
 import os

@@ -1,11 +1,12 @@
-"""Turns, spreads and refusals of the library's measurements, without any timing."""
+"""Rates and refusals of the library's measurements, without any timing."""
 
 import pytest
 import tiny
 
 from mlx_gemma4.bench import timing as bench
-from mlx_gemma4.bench.timing import Sample, Series, Spread
-from mlx_gemma4.errors import BenchError, PeerError
+from mlx_gemma4.bench.rounds import Spread, spread
+from mlx_gemma4.bench.timing import Sample, Series
+from mlx_gemma4.errors import BenchError
 from mlx_gemma4.kernels import NAMES, enabled
 
 TEXT = tiny.build("untied").config.text_config
@@ -20,29 +21,8 @@ def series(*seconds: float, name: str = "a") -> Series:
 def test_rates_leave_the_warm_up_out() -> None:
     found = series(1.0, 2.0, 5.0)
     assert found.prefill_rates == [10, 10, 10]
-    assert bench.spread(found.decode_rates) == Spread(5.0, 2.0, 10.0)
+    assert spread(found.decode_rates) == Spread(5.0, 2.0, 10.0)
     assert found.peak == 9
-
-
-def test_ratios_pair_the_rounds() -> None:
-    """Twice as fast in each round, though the rounds differ more than that."""
-    assert bench.ratio(series(1, 4, 2), series(2, 8, 4)) == Spread(2.0, 2.0, 2.0)
-
-
-@pytest.mark.parametrize(
-    ("ours", "theirs", "expected"),
-    [
-        ((1, 1.1, 1.2), (1.3, 1.4, 1.5), "faster"),
-        ((1.3, 1.4, 1.5), (1, 1.1, 1.2), "slower"),
-        ((1, 1.1, 1.4), (1.3, 1.4, 1.5), "unclear"),
-        ((1, 1.1, 1.3), (1.3, 1.4, 1.5), "unclear"),
-        ((1, 1.1), (1.3, 1.4), "unclear"),
-    ],
-)
-def test_nothing_is_concluded_from_overlap_or_few_rounds(
-    ours: tuple[float, ...], theirs: tuple[float, ...], expected: str
-) -> None:
-    assert bench.verdict(series(*ours), series(*theirs)) == expected
 
 
 def test_contenders_take_turns_and_change_who_comes_first() -> None:
@@ -57,7 +37,7 @@ def test_contenders_take_turns_and_change_who_comes_first() -> None:
 
     seen: list[tuple[str, int]] = []
     both = {"a": contender("a"), "b": contender("b")}
-    found = bench.take_turns(
+    found = bench.measure(
         both, [1, 2], 9, 2, lambda *step: seen.append(step), pytest.fail
     )
     assert seen == [("b", 0), ("a", 0), ("a", 1), ("b", 1), ("b", 2), ("a", 2)]
@@ -67,41 +47,6 @@ def test_contenders_take_turns_and_change_who_comes_first() -> None:
     assert [(each.name, each.decoded) for each in found] == [("a", 9), ("b", 9)]
     assert [each.warm_up.peak for each in found] == [2, 1]
     assert [s.peak for s in found[1].samples] == [4, 5]
-
-
-def test_what_fails_is_left_out_but_not_the_first_nor_a_peer() -> None:
-    notes: list[str] = []
-
-    def works(prompt: list[int], decode: int) -> Sample:
-        return Sample(1.0, 1.0, 1)
-
-    def turns(**contenders: bench.Contender) -> list[str]:
-        found = bench.take_turns(
-            contenders, [1], 9, 2, lambda *step: None, notes.append
-        )
-        return [f"{each.name} {len(each.samples)}" for each in found]
-
-    def fails(error: Exception, after: int = 0) -> bench.Contender:
-        left = iter(range(after))
-
-        def run(prompt: list[int], decode: int) -> Sample:
-            if next(left, None) is None:
-                raise error
-            return Sample(1.0, 1.0, 1)
-
-        return run
-
-    compiler = fails(RuntimeError("Unable to build metal library"))
-    late = fails(ValueError("Thread group size"), after=2)
-    assert turns(a=works, b=compiler, c=works, d=late) == ["a 2", "c 2"]
-    assert notes == [
-        "b fails here and is left out: Unable to build metal library",
-        "d fails here and is left out: Thread group size",
-    ]
-    with pytest.raises(RuntimeError, match="Unable to build"):
-        turns(a=compiler, b=works)
-    with pytest.raises(PeerError, match="gone"):
-        turns(a=works, b=fails(PeerError("gone")))
 
 
 def test_our_contender_reads_the_prompt_and_ignores_stop_tokens() -> None:

@@ -37,14 +37,24 @@ def moe(counted: dict[str, Any]) -> dict[str, Any]:
 def test_the_kernels_save_launches(
     counted: dict[str, Any], model: str, share: float
 ) -> None:
-    launches = counted[model]["launches"]
+    launches = counted[model]["launches_by_kernel"]
     assert launches["all"] <= share * launches["mlx-lm"]
+
+
+def test_one_object_for_each_shape(counted: dict[str, Any]) -> None:
+    figures = ("launches", "bytes", "host_ms", "prefill_primitives")
+    for each in counted.values():
+        assert all(each[key] > 0 and each["mlx_lm"][key] > 0 for key in figures)
+        assert each["launches"] == each["launches_by_kernel"]["plain"]
+        assert each["mlx_lm"]["launches"] == each["launches_by_kernel"]["mlx-lm"]
+        assert each["bytes"] == each["weight_bytes"] + each["cache_bytes"]
+        assert each["bytes"] == pytest.approx(each["mlx_lm"]["bytes"], rel=0.01)
 
 
 def test_what_each_kernel_replaces(moe: dict[str, Any]) -> None:
     """Of 30 layers each: norms and sums, choosing experts, and running them; of five
     full ones, attention that MLX makes of four."""
-    launches, primitives = moe["launches"], moe["primitives"]
+    launches, primitives = moe["launches_by_kernel"], moe["primitives"]
     removed = {k: launches["plain"] - launches[k] for k in launches}
     assert removed["norms"] == 10 * 30
     assert removed["heads"] == 3 * 30
@@ -67,4 +77,4 @@ def test_bytes_are_those_of_the_published_shape(moe: dict[str, Any]) -> None:
 
 def test_the_table_has_a_row_for_each_model() -> None:
     lines = run("--models", "31B").splitlines()
-    assert sum(line.startswith("31B") for line in lines) == 3
+    assert sum(line.startswith("31B") for line in lines) == 5

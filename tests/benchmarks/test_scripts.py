@@ -50,9 +50,9 @@ def result(folder: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def report(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def comparing(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return importlib.import_module("report")
+    return importlib.import_module("compare")
 
 
 @pytest.mark.slow
@@ -133,25 +133,37 @@ def test_what_is_asked_for_but_absent_is_an_error(tmp_path: Path) -> None:
     assert "does not run" in done.stderr and not done.stdout
 
 
-def test_a_difference_is_reported_with_its_gap(report: ModuleType) -> None:
-    measure = importlib.import_module("measure")
-    spent = measure.Spent(2.0, 1.0)
-    sample = measure.Sample(spent, spent, spent, spent, [1, 2, 3], 10, 20, 512)
+def test_a_difference_is_reported_with_its_gap(comparing: ModuleType) -> None:
+    spent = comparing.Spent(2.0, 1.0)
+    sample = comparing.Sample(spent, spent, spent, spent, [1, 2, 3], 10, 20, 512)
     rounds = [
-        measure.Round({OURS: sample, "mlx-lm": sample}, {"mlx-lm": agreement})
-        for agreement in (measure.Agreement(3), measure.Agreement(1, 1e-5))
+        comparing.Round({OURS: sample, "mlx-lm": sample}, {"mlx-lm": agreement})
+        for agreement in (comparing.Agreement(3), comparing.Agreement(1, 1e-5))
     ]
-    (sentence,) = report.agreement(rounds)
+    (sentence,) = comparing.agreement(rounds)
     assert sentence == (
         "greedy tokens of mlx-lm differ from ours at number 2 of 3, "
         "where two logits of ours are 1e-05 apart"
     )
-    (row,) = (r for r in report.rows(rounds, 8) if r.label == "prefill tok/CPU s")
-    assert str(row.values[OURS]) == "8 [8-8]"
+    (row,) = (r for r in comparing.rows(rounds, 8) if r.label == "prefill tok/CPU s")
+    assert row.values[OURS].text() == "8 [8-8]"
     assert row.ratios["mlx-lm"].median == 1
-    header, line = report.table([row]).splitlines()
+    header, line = comparing.table([row]).splitlines()
     assert header.split() == [OURS, "mlx-lm", "ratio"]
     assert line.endswith("8 [8-8]     8 [8-8]  1.00 [1.00-1.00]")
+
+
+def test_a_package_that_is_missing_is_named_at_once(
+    comparing: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    programs = importlib.import_module("programs")
+    programs.need({"json": "json"})
+    with pytest.raises(SystemExit) as ended:
+        programs.need({"json": "json", "no_such_module": "no-such-package"})
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == (
+        "no_such_module is needed and not installed: pip install no-such-package\n"
+    )
 
 
 def test_towers(folder: Path) -> None:

@@ -97,7 +97,7 @@ def test_every_class_is_listed_and_summed() -> None:
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert rows[2:] == [
         "| mlp | affine, 4 bits, groups of 128 | 2,000,000,000 | 1.06 GB | 4.25 |",
-        "| norm | bf16 | 1,000,000 | 2.0 MB | 16.00 |",
+        "| norm | bf16 | 1,000,000 | 2.00 MB | 16.00 |",
         "| all | | 2,001,000,000 | 1.06 GB | **4.26** |",
     ]
     assert "4.26 bits per weight, 1.06 GB." in text

@@ -2,7 +2,6 @@
 
 import json
 import signal
-import subprocess
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -145,8 +144,7 @@ def test_mlx_lm_that_does_not_run_the_model(
 @pytest.mark.slow
 def test_a_peer_that_ends(demo_folder: Path) -> None:
     peer = Peer(demo_folder, "float32")
-    process: subprocess.Popen[str] = peer._process
-    process.kill()
-    process.wait()
+    peer.process.kill()
+    peer.process.wait()
     with peer, pytest.raises(PeerError, match="does not run this model"):
         peer([5, 6], 2)

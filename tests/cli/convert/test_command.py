@@ -11,7 +11,6 @@ import typer
 from command import Runner, Terminal
 
 from mlx_gemma4.cli.convert.command import convert
-from mlx_gemma4.cli.transfer import Bar, duration
 from mlx_gemma4.convert import check, hub, job, refine
 
 
@@ -172,7 +171,7 @@ def test_errors_as_json(gemma4: Runner) -> None:
 @pytest.mark.slow
 def test_bar_on_a_terminal(terminal: Callable[..., Terminal], source: Path) -> None:
     screen = terminal("convert", str(source), "out", "--yes")
-    screen.wait_for(r"Converting \[")
+    screen.wait_for(r"Converting ━")
     screen.wait_for("bits per weight")
     assert screen.finish() == 0
 
@@ -239,22 +238,3 @@ def test_upload_after_conversion(
     convert(str(source), tmp_path / "out", upload="me/mine", private=True)
     assert uploaded == [(tmp_path / "out", "me/mine", True)]
     assert "https://huggingface.co/me/mine" in capsys.readouterr().out
-
-
-def test_line_of_the_bar() -> None:
-    now = [0.0]
-    bar = Bar("Converting", 8_000_000_000, quiet=True, clock=lambda: now[0])
-    bar.advance(2_000_000_000)
-    line = bar.line(10)
-    assert line == (
-        "Converting [#######---------------------] 2.0 GB of 8.0 GB · 200 MB/s · "
-        "0:30 left"
-    )
-    assert bar.line(0).endswith("8.0 GB")
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "0:00"), (75, "1:15"), (3850, "1:04:10"), (-5, "0:00")]
-)
-def test_duration(seconds: float, text: str) -> None:
-    assert duration(seconds) == text

@@ -1,11 +1,10 @@
-"""txt, srt, vtt and json, cues and the progress bar."""
+"""txt, srt, vtt and json, and cues."""
 
 import json
 import re
 
 import pytest
 
-from mlx_gemma4.cli.progress import bar_line, clock
 from mlx_gemma4.cli.transcribe.transcript import (
     CUE,
     WRITERS,
@@ -125,11 +124,3 @@ def test_two_lines_of_like_length():
 )
 def test_timestamps_carry_over(seconds, told):
     assert timestamp(seconds, ",") == told
-
-
-def test_the_bar_tells_the_time_to_go():
-    assert bar_line("a.wav", 0, 10, 0).endswith("  0%")
-    assert bar_line("a.wav", 5, 20, 30).endswith(" 25%  1:30 to go")
-    assert bar_line("a.wav", 20, 20, 30).endswith("100%")
-    assert bar_line("a.wav", 0, 0, 0).endswith("100%")
-    assert (clock(5), clock(725), clock(3723)) == ("0:05", "12:05", "1:02:03")

@@ -1,14 +1,19 @@
-"""The programs compared, each behind the same three calls.
+"""In the process of one program: it reads a prompt and decodes.
 
 All take raw ids, decode greedily, and are asked through their public functions. What
 they need is imported when they are loaded: a process holds one of them only.
 """
 
+import inspect
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-OURS = "mlx-gemma4"
+from child import Spent, Stopwatch, peak_rss, serve, start_up
+
+WARM_UP = 4  # tokens decoded before anything is timed
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,6 @@ def load_ours(folder: Path, dtype: str) -> Loaded:
     import mlx.core as mx
 
     from mlx_gemma4 import load, stream_generate
-    from mlx_gemma4.generation.loop import PREFILL_STEP
 
     model, processor = load(folder, dtype=getattr(mx, dtype))
 
@@ -47,12 +51,10 @@ def load_ours(folder: Path, dtype: str) -> Loaded:
         assert isinstance(above, float)
         return above
 
-    return Loaded(start, mx.synchronize, PREFILL_STEP, gap)
+    return Loaded(start, mx.synchronize, _default(stream_generate, "prefill_step"), gap)
 
 
 def load_mlx_lm(folder: Path, dtype: str) -> Loaded:
-    import json
-
     import mlx.core as mx
     from mlx_lm import load, stream_generate
     from mlx_lm.generate import generate_step, generation_stream
@@ -66,11 +68,8 @@ def load_mlx_lm(folder: Path, dtype: str) -> Loaded:
         for answer in stream_generate(model, tokenizer, tokens, max_tokens=most):
             yield answer.token
 
-    return Loaded(
-        start,
-        lambda: mx.synchronize(generation_stream),
-        _default(generate_step, "prefill_step_size"),
-    )
+    step = _default(generate_step, "prefill_step_size")
+    return Loaded(start, lambda: mx.synchronize(generation_stream), step)
 
 
 def load_mlx_vlm(folder: Path, dtype: str) -> Loaded:
@@ -89,22 +88,71 @@ def load_mlx_vlm(folder: Path, dtype: str) -> Loaded:
         ):
             yield int(token)
 
-    return Loaded(
-        start,
-        lambda: mx.synchronize(generation_stream),
-        _default(generate_step, "prefill_step_size"),
-    )
+    step = _default(generate_step, "prefill_step_size")
+    return Loaded(start, lambda: mx.synchronize(generation_stream), step)
 
 
 def _default(function: Callable[..., object], parameter: str) -> int:
-    import inspect
-
     return inspect.signature(function).parameters[parameter].default
 
 
-# Name of the package -> its module, and what loads it.
-IMPLEMENTATIONS: dict[str, tuple[str, Callable[[Path, str], Loaded]]] = {
-    OURS: ("mlx_gemma4", load_ours),
-    "mlx-lm": ("mlx_lm", load_mlx_lm),
-    "mlx-vlm": ("mlx_vlm", load_mlx_vlm),
-}
+LOADERS = {"mlx-gemma4": load_ours, "mlx-lm": load_mlx_lm, "mlx-vlm": load_mlx_vlm}
+
+
+class Session:
+    """What the process answers."""
+
+    def __init__(self, loaded: Loaded):
+        self.loaded = loaded
+        self.tokens: list[int] = []
+        self.answer: Iterator[int] = iter(())
+
+    def first(self, prompt: list[int]) -> Spent:
+        """The first answer of the process, a short one."""
+        spent = self.prefill(prompt, WARM_UP + 2)
+        self.decode(WARM_UP)
+        return spent
+
+    def prefill(self, prompt: list[int], most: int) -> Spent:
+        """From the call to the first token. The processor time also holds the step
+        after it, which every program computes ahead."""
+        import mlx.core as mx
+
+        mx.clear_cache()
+        mx.reset_peak_memory()
+        watch = Stopwatch()
+        self.answer = self.loaded.start(prompt, most)
+        self.tokens = [next(self.answer)]
+        wall = watch.read().wall
+        self.loaded.synchronize()
+        return Spent(wall, watch.read().cpu)
+
+    def decode(self, count: int) -> Spent:
+        """`count` more tokens, waiting for the one computed ahead."""
+        watch = Stopwatch()
+        self.tokens += [next(self.answer) for _ in range(count)]
+        self.loaded.synchronize()
+        return watch.read()
+
+    def end(self) -> dict[str, Any]:
+        import mlx.core as mx
+
+        return {
+            "tokens": self.tokens,
+            "mlx_bytes": mx.get_peak_memory(),
+            "rss_bytes": peak_rss(),
+        }
+
+    def gap(self, prompt: list[int], a: int, b: int) -> float:
+        assert self.loaded.gap is not None
+        return self.loaded.gap(prompt, a, b)
+
+
+def run(
+    answer: Callable[[object], None], name: str, folder: str, dtype: str, started: str
+) -> None:
+    """Loads the checkpoint and serves. started: by `time.time()` of the parent."""
+    loaded = LOADERS[name](Path(folder), dtype)
+    loaded.synchronize()
+    answer({"start_up": start_up(float(started)), "step": loaded.prefill_step})
+    serve(Session(loaded), answer)
