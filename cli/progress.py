@@ -12,7 +12,7 @@ from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from mlx_gemma4.sizes import size
+from mlx_gemma4.reading.sizes import size
 
 from .render import ERASE_LINE, Screen, printable
 

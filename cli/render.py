@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TextIO
 
-from mlx_gemma4.sizes import size
+from mlx_gemma4.reading.sizes import size
 
 if TYPE_CHECKING:
     from mlx_gemma4.chat.tools import ToolCall

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_gemma4.checkpoint.companions import RECORD
-from mlx_gemma4.sizes import size
+from mlx_gemma4.reading.sizes import size
 
 CARD = "README.md"
 HUB_PARTS = 2  # of a repository's name

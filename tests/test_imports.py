@@ -12,8 +12,8 @@ from pathlib import Path
 FLOORS = (
     "errors state device reading",
     "config",
-    "kernels layers rope cache media",
-    "text vision audio",
+    "kernels layers rope cache",
+    "text vision audio media",
     "model sampling",
     "checkpoint chat prompt",
     "generation",

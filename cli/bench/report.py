@@ -18,7 +18,7 @@ from mlx_gemma4.bench.traffic import (
     weight_bytes,
 )
 from mlx_gemma4.model import Gemma4
-from mlx_gemma4.sizes import size
+from mlx_gemma4.reading.sizes import size
 
 from ..convert.plans import columns
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from mlx_gemma4.sizes import size
+from mlx_gemma4.reading.sizes import size
 
 from ..errors import UsageError, unread
 from ..progress import Progress, hub_bar

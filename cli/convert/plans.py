@@ -6,7 +6,7 @@ from typing import Any
 
 from mlx_gemma4.convert.output import FLOAT_NAMES, describe
 from mlx_gemma4.convert.plan import Line, Plan
-from mlx_gemma4.sizes import size
+from mlx_gemma4.reading.sizes import size
 
 HEAD = ("class", "tensors", "weights", "packing", "bits", "size")
 

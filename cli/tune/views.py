@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mlx_gemma4.sizes import size
+from mlx_gemma4.reading.sizes import size
 from mlx_gemma4.tune.evaluate import Report
 from mlx_gemma4.tune.examples import Example, passages
 from mlx_gemma4.tune.plan import Plan

@@ -11,7 +11,7 @@ import pytest
 from mlx_gemma4.cli import progress
 from mlx_gemma4.cli.progress import Progress, bar_line, clock, hub_bar, transfer_line
 from mlx_gemma4.cli.render import ERASE_LINE, Screen
-from mlx_gemma4.sizes import size
+from mlx_gemma4.reading.sizes import size
 
 GB = 10**9
 
