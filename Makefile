@@ -1,6 +1,7 @@
-# make demo   chat with the model that comes with this repository
-# make test   run the tests
-# make check  lint, formatting and types
+# make demo      chat with the model that comes with this repository
+# make test      run the tests that take minutes
+# make test-all  run all of them, the kernels on a CPU included
+# make check     lint, formatting and types
 #
 # The first run makes .venv and installs into it; a stamp file makes the next
 # one quick. EXTRAS=dev,reference also installs the reference implementation,
@@ -12,13 +13,19 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 EXTRAS_STAMP := $(VENV)/.installed-$(EXTRAS)
 
-.PHONY: demo test check clean
+# A worker for each core; more than eight would mostly take memory.
+PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist worksteal
+
+.PHONY: demo test test-all check clean
 
 demo: $(STAMP)
 	$(BIN)/gemma4 chat --model demo "What is the capital of France?"
 
 test: $(EXTRAS_STAMP)
-	$(BIN)/pytest
+	$(PYTEST) -m "not slow"
+
+test-all: $(EXTRAS_STAMP)
+	$(PYTEST)
 
 check: $(EXTRAS_STAMP)
 	$(BIN)/ruff check .

@@ -6,8 +6,8 @@
 
 One sliding layer's attention in float32, with the heads and windows of the published
 models, behind nothing and behind a cache. Both get the same queries, keys and values,
-in turns; the first call of each is not counted. The whole mask is made before the
-clock starts, the masks of the blocks of text while it runs. See README.md here.
+in turns; the first call of each is not counted. All masks are made before the clock
+starts, as a model makes them once for all of its layers. See README.md here.
 """
 
 import argparse

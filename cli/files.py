@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlx_gemma4.errors import MediaError, UnknownFormatError
+from mlx_gemma4.media import Kind
+from mlx_gemma4.reading.sources import is_url
 
 from .errors import InputError, UsageError, no_file
 from .inputs import read_piped_bytes
-from .kinds import START, Kind, kind_of, mark_of
+from .media_formats import START, format_of, kind_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -34,18 +36,18 @@ def media_kind(source: Path | bytes, name: str) -> Kind:
     if isinstance(source, Path) and (known := kind_of(source)):
         return known
     start = source if isinstance(source, bytes) else first_bytes(source, name)
-    mark = mark_of(start[:START])
-    if mark is not None and mark.kind is not None:
-        return mark.kind
+    form = format_of(start[:START])
+    if form is not None and form.kind is not None:
+        return form.kind
     from mlx_gemma4.vision.images import open_image
 
     try:
         open_image(source)
     except UnknownFormatError:
-        what = f"{mark.name}, not" if mark is not None else "not"
+        what = f"{form.name}, not" if form is not None else "not"
         raise MediaError(f"{name} is {what} a picture or video. {READABLE}") from None
     except MediaError as error:
-        raise MediaError(named(name, str(error))) from None
+        raise MediaError(with_name(name, str(error))) from None
     return "image"
 
 
@@ -57,13 +59,13 @@ def first_bytes(path: Path, name: str) -> bytes:
         raise MediaError(f"{name} cannot be read: {error.strerror}.") from None
 
 
-def named(name: str, message: str) -> str:
+def with_name(name: str, message: str) -> str:
     """An error of the library, which does not know where bytes came from."""
     return message if name in message else f"{name}: {message}"
 
 
 @dataclass(frozen=True)
-class Source:
+class MediaArgument:
     """One picture or video as the user named it: a path, - or a URL."""
 
     name: str
@@ -132,7 +134,7 @@ class Source:
         try:
             return open_image(content)
         except MediaError as error:
-            raise MediaError(named(self.label, str(error))) from None
+            raise MediaError(with_name(self.label, str(error))) from None
 
 
 def split_prompt(words: Sequence[str]) -> tuple[list[str], str | None]:
@@ -160,10 +162,6 @@ def looks_like_path(word: str) -> bool:
     return "/" in word or "*" in word or bool(SUFFIX.search(word))
 
 
-def is_url(word: str) -> bool:
-    return word.lower().startswith(("http://", "https://"))
-
-
 def exists(word: str) -> bool:
     try:
         return word != "" and Path(word).expanduser().exists()
@@ -185,7 +183,7 @@ def matches(pattern: str) -> list[str]:
     return [path for path in found if not os.path.isdir(path)]
 
 
-def find_sources(names: Sequence[str], allow_url: bool) -> list[Source]:
+def find_sources(names: Sequence[str], allow_url: bool) -> list[MediaArgument]:
     """Every name as one or more sources. Raises UsageError and InputError."""
     if names.count(STDIN) > 1:
         raise UsageError("Standard input can be read only once.")
@@ -195,7 +193,7 @@ def find_sources(names: Sequence[str], allow_url: bool) -> list[Source]:
             raise UsageError(
                 f"{name} is a URL. Add --allow-url to fetch it from the web."
             )
-    return [Source(name) for name in found]
+    return [MediaArgument(name) for name in found]
 
 
 def expanded(name: str) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 from mlx_gemma4.errors import ChatError
 
 from .errors import InputError, UsageError
-from .kinds import START, mark_of
+from .media_formats import START, format_of
 
 REMEDIES = {
     "image": " Pipe it into gemma4 describe -, or name it with --image.",
@@ -41,11 +41,11 @@ def read_piped_bytes(example: str) -> bytes:
 def read_piped_text() -> str:
     """All of standard input as text. Raises InputError for anything else."""
     data = sys.stdin.buffer.read()
-    mark = mark_of(data[:START])
-    if mark is not None:
+    form = format_of(data[:START])
+    if form is not None:
         raise InputError(
-            f"Standard input is {mark.name}; only text can be piped in."
-            f"{REMEDIES[mark.kind]}"
+            f"Standard input is {form.name}; only text can be piped in."
+            f"{REMEDIES[form.kind]}"
         )
     try:
         text = data.decode("utf-8-sig").replace("\r\n", "\n")

@@ -6,8 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlx_gemma4.errors import CheckpointError
-
 from .render import Screen
 
 if TYPE_CHECKING:
@@ -30,7 +28,7 @@ def warnings_noted(screen: Screen) -> Iterator[None]:
         yield
 
 
-def named(name: str | None, screen: Screen) -> str:
+def name_or_demo(name: str | None, screen: Screen) -> str:
     """`name`, or the demo model with a note."""
     if name is not None:
         return name
@@ -47,11 +45,11 @@ def open_model(
     """
     if adapter is not None:
         name = name_for(adapter, name, screen)
-    name = named(name, screen)
+    name = name_or_demo(name, screen)
     screen.passing(f"Loading {name} …")
     try:
         with warnings_noted(screen):
-            model, processor = load_chat_model(name)
+            model, processor = load_to_chat(name)
             if adapter is not None:
                 from mlx_gemma4.tune.adapters import put_on
                 from mlx_gemma4.tune.formats import read_adapter
@@ -89,23 +87,8 @@ def _same_model(one: str, other: str) -> bool:
     )
 
 
-def load_chat_model(name: str) -> tuple["Gemma4", "Processor"]:
+def load_to_chat(name: str) -> tuple["Gemma4", "Processor"]:
     """As mlx_gemma4.load, but what cannot chat is refused before its weights."""
-    from mlx_gemma4.checkpoint.hub import resolve
-    from mlx_gemma4.checkpoint.load import load_model, recall_kernels
-    from mlx_gemma4.config import Config
-    from mlx_gemma4.prompt.processor import Processor
+    from mlx_gemma4.checkpoint.load import load_both
 
-    folder = resolve(name)
-    config = Config.from_file(folder / "config.json")
-    processor = Processor.from_folder(folder, config)
-    if processor.template is None:
-        raise CheckpointError(
-            f"{name} has no chat template and cannot chat. Choose an instruction-tuned "
-            "model (…-it), or add the original model's chat_template.jinja to its "
-            "folder."
-        )
-    model = load_model(folder, config=config)
-    processor.config = model.config  # without towers that have no weights
-    recall_kernels(model)
-    return model, processor
+    return load_both(name, to_chat=True)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from mlx_gemma4.media import Kind
 from mlx_gemma4.prompt.attachments import BUDGETS
 
 MEDIA = "gemma4.media"  # where the options of a run leave the files they name
@@ -26,9 +27,6 @@ Adapter = Annotated[
 System = Annotated[
     str | None, typer.Option("--system", "-s", help="The system instruction.")
 ]
-Think = Annotated[
-    bool, typer.Option("--think/--no-think", help="Let the model think first.")
-]
 ShowThinking = Annotated[
     bool | None,
     typer.Option(
@@ -47,7 +45,7 @@ Tools = Annotated[
 ]
 
 
-def in_order(kind: str) -> Callable[[typer.Context, list[str] | None], object]:
+def in_order(kind: Kind) -> Callable[[typer.Context, list[str] | None], object]:
     """Collects media in `context.meta[MEDIA]`, as (kind, path).
 
     The kinds come in the order of their first mention: an option has all its values
@@ -98,44 +96,6 @@ ImageTokens = Annotated[
         metavar="N",
         help=f"The most tokens a picture may take: {BUDGETS}.",
     ),
-]
-Temperature = Annotated[
-    float | None,
-    typer.Option("--temperature", min=0.0, help="0 always takes the likeliest token."),
-]
-TopP = Annotated[
-    float | None,
-    typer.Option(
-        "--top-p", min=0.0, max=1.0, help="Sample from this share of probability."
-    ),
-]
-TopK = Annotated[
-    int | None,
-    typer.Option("--top-k", min=0, help="Sample from this many tokens; 0 is all."),
-]
-MinP = Annotated[
-    float | None,
-    typer.Option(
-        "--min-p", min=0.0, max=1.0, help="Drop tokens below this share of the best."
-    ),
-]
-RepetitionPenalty = Annotated[
-    float | None,
-    typer.Option(
-        "--repetition-penalty", min=0.01, help="Above 1 discourages repetition."
-    ),
-]
-Seed = Annotated[
-    int | None,
-    typer.Option("--seed", min=0, help="Makes sampling repeatable."),
-]
-MaxTokens = Annotated[
-    int | None,
-    typer.Option("--max-tokens", min=1, help="The longest answer, in tokens."),
-]
-Stop = Annotated[
-    list[str] | None,
-    typer.Option("--stop", help="End the answer before this text. Repeatable."),
 ]
 Json = Annotated[
     bool,

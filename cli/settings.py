@@ -1,39 +1,83 @@
-"""How answers are made: what the sampling options and /set change."""
+"""How answers are made: the options of every command that answers, and /set."""
 
-from dataclasses import dataclass
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Any, get_type_hints
 
+import typer
+
+from mlx_gemma4.chat.splitter import StopStrings
 from mlx_gemma4.errors import ChatError
+from mlx_gemma4.prompt.attachments import BUDGETS, IMAGE_TOKENS
+from mlx_gemma4.sampling import SAMPLING, Sampling
 
-SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed")
+from .options import ImageTokens
 
 
 @dataclass
 class Settings:
-    """How answers are made. None leaves a value to the checkpoint."""
+    """How answers are made. None leaves a value to the checkpoint.
 
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    min_p: float | None = None
-    repetition_penalty: float | None = None
-    max_tokens: int | None = None
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
-    think: bool = False
-    image_tokens: int | None = None  # the most a picture attached from now on takes
+    Each field is the option that sets it; see `takes_settings`.
+    """
+
+    think: Annotated[
+        bool, typer.Option("--think/--no-think", help="Let the model think first.")
+    ] = False
+    image_tokens: ImageTokens = None  # the most a picture attached from now on takes
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            "--temperature", min=0.0, help="0 always takes the likeliest token."
+        ),
+    ] = None
+    top_p: Annotated[
+        float | None,
+        typer.Option(
+            "--top-p", min=0.0, max=1.0, help="Sample from this share of probability."
+        ),
+    ] = None
+    top_k: Annotated[
+        int | None,
+        typer.Option("--top-k", min=0, help="Sample from this many tokens; 0 is all."),
+    ] = None
+    min_p: Annotated[
+        float | None,
+        typer.Option(
+            "--min-p",
+            min=0.0,
+            max=1.0,
+            help="Drop tokens below this share of the best.",
+        ),
+    ] = None
+    repetition_penalty: Annotated[
+        float | None,
+        typer.Option(
+            "--repetition-penalty", min=0.01, help="Above 1 discourages repetition."
+        ),
+    ] = None
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, help="Makes sampling repeatable.")
+    ] = None
+    max_tokens: Annotated[
+        int | None,
+        typer.Option("--max-tokens", min=1, help="The longest answer, in tokens."),
+    ] = None
+    stop: Annotated[
+        list[str],
+        typer.Option("--stop", help="End the answer before this text. Repeatable."),
+    ] = field(default_factory=list)
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """Those of how tokens are drawn, as `stream_generate` takes them."""
+        return {name: getattr(self, name) for name in SAMPLING}
 
     def check(self) -> None:
         """Raises ChatError for a value that no answer can be made with."""
-        from mlx_gemma4.chat.splitter import StopStrings
-        from mlx_gemma4.prompt.attachments import BUDGETS, IMAGE_TOKENS
-        from mlx_gemma4.sampling import Sampling
-
-        values = {name: getattr(self, name) for name in SAMPLING}
-        given = {name: value for name, value in values.items() if value is not None}
-        for name, value in given.items():
-            if isinstance(value, bool):
-                raise ChatError(f"{name} is {value!r}; it must be a number.")
-        Sampling(**given)
+        Sampling().but_with(**self.sampling)
         most = self.max_tokens
         if most is not None and (type(most) is not int or most < 1):
             raise ChatError(
@@ -41,7 +85,7 @@ class Settings:
             )
         if not isinstance(self.think, bool):
             raise ChatError(f"think is {self.think!r}; it must be true or false.")
-        if not isinstance(self.stop, tuple):
+        if not isinstance(self.stop, list):
             raise ChatError(f"stop is {self.stop!r}; it must be a list of texts.")
         StopStrings(self.stop)
         if self.image_tokens is not None and (
@@ -50,3 +94,34 @@ class Settings:
             raise ChatError(
                 f"image_tokens is {self.image_tokens!r}; it can be {BUDGETS}."
             )
+
+
+def takes_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """`command` with an option for each field of Settings in place of the one parameter
+    `settings` that it takes."""
+    names = [each.name for each in fields(Settings)]
+    hints = get_type_hints(Settings, include_extras=True)
+    defaults = Settings()
+
+    @functools.wraps(command)
+    def with_options(**values: Any) -> None:
+        command(settings=Settings(**{n: values.pop(n) for n in names}), **values)
+
+    parameters: list[inspect.Parameter] = []
+    for parameter in inspect.signature(command, eval_str=True).parameters.values():
+        if parameter.name != "settings":
+            parameters.append(parameter.replace(kind=parameter.KEYWORD_ONLY))
+            continue
+        parameters += [
+            parameter.replace(
+                name=name,
+                kind=parameter.KEYWORD_ONLY,
+                default=getattr(defaults, name),
+                annotation=hints[name],
+            )
+            for name in names
+        ]
+    # Typer reads both.
+    with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    with_options.__annotations__ = {p.name: p.annotation for p in parameters}
+    return with_options

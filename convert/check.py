@@ -22,8 +22,8 @@ import numpy as np
 
 from mlx_gemma4.chat.tokenizer import Tokenizer
 from mlx_gemma4.checkpoint.files import listed, read_tensors
+from mlx_gemma4.checkpoint.fit import fit_weights
 from mlx_gemma4.checkpoint.load import load_model
-from mlx_gemma4.checkpoint.names import plan_weights
 from mlx_gemma4.config import Config
 from mlx_gemma4.errors import CheckpointError
 from mlx_gemma4.model import Gemma4
@@ -82,7 +82,7 @@ def verify(folder: Path, advance: Advance = lambda count: None) -> Verified:
     files = _recorded_files(folder)
     tensors = read_tensors(folder)
     config = Config.from_file(folder / "config.json")
-    plan_weights(Gemma4(config), tensors)
+    fit_weights(Gemma4(config), tensors)
     weights = sorted({tensor.file for tensor in tensors.values()})
     if files is None:
         for file in weights:

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mlx_gemma4.checkpoint.files import weight_files
-from mlx_gemma4.checkpoint.hub import DEMO, HUB_ID, first_line, refusal, resolve
+from mlx_gemma4.checkpoint.files import StoredTensor
+from mlx_gemma4.checkpoint.hub import HUB_ID, first_line, refusal
 from mlx_gemma4.errors import CheckpointError, ModelNotFoundError
 
 from .errors import OutputError
-from .plan import Source
 
 T = TypeVar("T")
 
@@ -20,37 +19,12 @@ T = TypeVar("T")
 class Remote:
     """A checkpoint on the Hub as its headers state it."""
 
-    sources: dict[str, Source]
+    sources: dict[str, StoredTensor]
     config: dict[str, Any]
 
     @property
     def nbytes(self) -> int:
         return sum(source.nbytes for source in self.sources.values())
-
-
-def local_folder(name: str) -> Path | None:
-    """The folder of a source that needs no download, else None.
-
-    Raises ModelNotFoundError for what is neither a folder nor a Hub id.
-    """
-    match = HUB_ID.fullmatch(name)
-    if name == DEMO or match is None or Path(name).expanduser().exists():
-        return resolve(name)
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    try:
-        folder = Path(
-            snapshot_download(
-                match["repo"], revision=match["revision"], local_files_only=True
-            )
-        )
-        complete = (folder / "config.json").is_file() and weight_files(folder)
-        return folder if complete else None
-    except (LocalEntryNotFoundError, CheckpointError):
-        return None
-    except HFValidationError as error:
-        raise ModelNotFoundError(f"{name!r} is no Hub id: {error}") from None
 
 
 def headers(name: str) -> Remote:
@@ -73,7 +47,7 @@ def headers(name: str) -> Remote:
         lambda: hf_hub_download(repo, "config.json", revision=revision), repo, revision
     )
     sources = {
-        tensor: Source(tensor, Path(shard), info.dtype, tuple(info.shape), offset=0)
+        tensor: StoredTensor(tensor, Path(shard), info.dtype, tuple(info.shape))
         for shard, metadata in found.files_metadata.items()
         for tensor, info in metadata.tensors.items()
     }

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from mlx_gemma4.checkpoint.files import weight_files
+from mlx_gemma4.checkpoint.files import StoredTensor, read_tensors, weight_files
+from mlx_gemma4.checkpoint.shards import SHARD_BYTES, lay_out
 from mlx_gemma4.config import Config
 
 from . import output, qat
 from .journal import fingerprints, open_journal
-from .plan import Plan, Source
+from .plan import Plan
 from .reader import Reader
-from .shards import SHARD_BYTES, lay_out
 from .stream import BLOCK, Advance, as_array, convert
-from .survey import Wishes, local_sources, make_plan
+from .survey import Wishes, make_plan
 from .writer import explained
 
 SAMPLED_ROWS = 64
@@ -43,7 +43,7 @@ def plan_folder(source: Path, wishes: Wishes, name: str) -> Plan:
     config = json.loads((source / output.CONFIG).read_text(encoding="utf-8"))
     reader = Reader()
 
-    def sample(tensor: Source) -> float:
+    def sample(tensor: StoredTensor) -> float:
         rows = math.prod(tensor.shape[:-1])
         count = min(SAMPLED_ROWS, rows)
         # From the middle: the first rows of a table belong to unused tokens.
@@ -51,7 +51,7 @@ def plan_folder(source: Path, wishes: Wishes, name: str) -> Plan:
         return qat.grid_share(as_array(raw, tensor)).on_grid
 
     try:
-        return make_plan(local_sources(source), config, wishes, name, sample)
+        return make_plan(read_tensors(source), config, wishes, name, sample)
     finally:
         reader.close()
 
@@ -85,9 +85,10 @@ def run(
     try:
         if journal.resumed:
             note(f"Going on with {work}.")
-        shards = lay_out(plan, shard_bytes)
+        groups = [tensor.all_targets for tensor in plan.tensors]
+        shards = lay_out(groups, "mlx", shard_bytes)
         with explained(work):
-            convert(shards, work / "model", journal, advance, block_bytes)
+            convert(plan, shards, work / "model", journal, advance, block_bytes)
         record = {
             "source": name,
             "source_digests": {file: print_[2] for file, print_ in files.items()},

@@ -85,7 +85,7 @@ def fingerprints(files: Iterable[Path]) -> dict[str, list[Any]]:
 def plan_digest(plan: Plan) -> str:
     """Of all that decides the bytes of the result, but where the source lies."""
     parts = [
-        [t.name, t.roles, t.shape, t.dtype, str(t.packing), t.grid, t.modules]
+        [t.name, [*t.sources], t.shape, t.dtype, str(t.packing), t.grid, t.paths]
         for t in plan.tensors
     ]
     return hashlib.sha256(json.dumps([VERSION, parts]).encode()).hexdigest()

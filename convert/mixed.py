@@ -9,9 +9,10 @@ error in this class of tensor has been seen to hurt (`HARM`).
 import heapq
 from dataclasses import replace
 
+from mlx_gemma4.checkpoint.names import in_layer
 from mlx_gemma4.checkpoint.packing import Packing
 
-from . import names, plan
+from .classes import TensorClass
 from .errors import RecipeError
 from .plan import TensorPlan
 from .recipes import affine, fitted
@@ -29,18 +30,23 @@ ERROR = {
 }
 LADDER = tuple(ERROR)
 # None of these starts lower.
-FLOOR = {plan.EMBEDDING: 4, plan.HEAD: 4, plan.PLE_TABLE: 4, plan.PLE_PROJECTION: 4}
+FLOOR = {
+    TensorClass.EMBEDDING: 4,
+    TensorClass.HEAD: 4,
+    TensorClass.PLE_TABLE: 4,
+    TensorClass.PLE_PROJECTION: 4,
+}
 # Rounded from quantising one class alone in the demo checkpoint: divergence per weight,
 # that of the feed-forward layers being 1.
 HARM = {
-    plan.EMBEDDING: 16.0,
-    plan.HEAD: 16.0,
-    plan.PLE_TABLE: 0.5,
-    plan.PLE_PROJECTION: 12.0,
-    plan.ATTENTION: 8.0,
-    plan.MLP: 1.0,
-    plan.EXPERTS: 0.5,
-    plan.ROUTER: 100.0,
+    TensorClass.EMBEDDING: 16.0,
+    TensorClass.HEAD: 16.0,
+    TensorClass.PLE_TABLE: 0.5,
+    TensorClass.PLE_PROJECTION: 12.0,
+    TensorClass.ATTENTION: 8.0,
+    TensorClass.MLP: 1.0,
+    TensorClass.EXPERTS: 0.5,
+    TensorClass.ROUTER: 100.0,
 }
 KEYS_AND_VALUES = 6.0  # times that of attention
 ENDS = 2.0  # the first and the last two layers
@@ -53,7 +59,7 @@ def mix(tensors: list[TensorPlan], target_bytes: int | None) -> list[TensorPlan]
     """
     if target_bytes is None:
         raise RecipeError("The recipe mixed needs a size, such as --target-gb 4.5.")
-    depth = max((names.layer(t.modules[0]) or 0 for t in tensors), default=0)
+    depth = max((_layer(t) or 0 for t in tensors), default=0)
     result = list(tensors)
     ladders = {i: _ladder(t) for i, t in enumerate(tensors) if t.kind in HARM}
     ladders = {i: ladder for i, ladder in ladders.items() if ladder}
@@ -119,12 +125,17 @@ def _weight(tensor: TensorPlan, depth: int) -> float:
     weight, module = HARM[tensor.kind], tensor.modules[0]
     if module.endswith((".k_proj", ".v_proj")):
         weight *= KEYS_AND_VALUES
-    layer = names.layer(module)
+    layer = _layer(tensor)
     if layer is not None and (layer < 2 or layer > depth - 2):
         weight *= ENDS
     return weight
 
 
+def _layer(tensor: TensorPlan) -> int | None:
+    """The decoder layer that it belongs to."""
+    found = in_layer(tensor.modules[0])
+    return found[0] if found else None
+
+
 def _packed(tensor: TensorPlan, packing: Packing) -> TensorPlan:
-    modules = tuple(module.removesuffix(".weight") for module in tensor.modules)
-    return replace(tensor, packing=packing, grid=None, note=None, modules=modules)
+    return replace(tensor, packing=packing, grid=None, note=None)

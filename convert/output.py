@@ -15,16 +15,17 @@ from typing import Any
 from mlx_gemma4.checkpoint.companions import copy_files
 from mlx_gemma4.checkpoint.files import INDEX
 from mlx_gemma4.checkpoint.packing import Packing
+from mlx_gemma4.checkpoint.shards import Shard, index_of
 from mlx_gemma4.config import Config
 from mlx_gemma4.errors import CheckpointError
 from mlx_gemma4.prompt.processor import Processor
 
 from .card import CARD, RECORD, write_card
 from .check import digest
+from .classes import KEPT
 from .errors import OutputError
 from .journal import Journal, plan_digest
 from .plan import Line, Plan, TensorPlan
-from .shards import Shard, index
 from .writer import explained
 
 CONFIG = "config.json"
@@ -129,7 +130,7 @@ def finish(
     folder = partial(out) / "model"
     with explained(partial(out)):
         copy_files(source, folder)
-        _write_json(folder / INDEX, index(shards))
+        _write_json(folder / INDEX, index_of(shards))
         config = json.loads((source / CONFIG).read_text(encoding="utf-8"))
         _write_json(folder / CONFIG, out_config(config, plan))
         files = {
@@ -220,14 +221,14 @@ def quantization(plan: Plan) -> dict[str, Any]:
             if tensor.packing not in (None, default):
                 paths[module] = vars(tensor.packing)
             elif tensor.packing is None and _is_quantisable(tensor):
-                paths[module.removesuffix(".weight")] = False
+                paths[module] = False
     return {**vars(default), **paths}
 
 
 def _is_quantisable(tensor: TensorPlan) -> bool:
     """Matrices that a loader would otherwise take to be quantised."""
-    matrix = len(tensor.shape) >= 2 and tensor.kind not in ("norm", "vision", "audio")
-    return matrix and tensor.modules[0].endswith(".weight")
+    matrix = len(tensor.shape) >= 2 and tensor.kind not in KEPT
+    return matrix and tensor.paths[0].endswith(".weight")
 
 
 def _dtype(plan: Plan) -> str:
@@ -239,20 +240,15 @@ def _dtype(plan: Plan) -> str:
 
 def classes(plan: Plan, journal: Journal) -> list[dict[str, Any]]:
     """The plan's table with what was counted on the way."""
-    counts: dict[tuple[Any, ...], list[int]] = defaultdict(lambda: [0, 0])
-    for tensor in plan.tensors:
-        done = journal.tensors[tensor.name]
-        count = counts[tensor.kind, tensor.packing, tensor.dtype, tensor.grid]
-        count[0] += done.on_grid
-        count[1] += done.groups
-    return [
-        {
-            **describe(line),
-            "on_grid_groups": counts[line.kind, line.packing, line.dtype, line.grid][0],
-            "groups": counts[line.kind, line.packing, line.dtype, line.grid][1],
+    table = []
+    for line in plan.table:
+        done = [journal.tensors[tensor.name] for tensor in line.tensors]
+        counted = {
+            "on_grid_groups": sum(tensor.on_grid for tensor in done),
+            "groups": sum(tensor.groups for tensor in done),
         }
-        for line in plan.table
-    ]
+        table.append(describe(line) | counted)
+    return table
 
 
 def describe(line: Line) -> dict[str, Any]:
@@ -265,7 +261,7 @@ def describe(line: Line) -> dict[str, Any]:
         "mode": packing.mode if packing else None,
         "dtype": line.dtype,
         "grid": line.grid,
-        "tensors": line.tensors,
+        "tensors": len(line.tensors),
         "params": line.params,
         "source_bytes": line.source_bytes,
         "bytes": line.out_bytes,

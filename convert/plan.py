@@ -6,97 +6,39 @@ memory.
 """
 
 import math
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
-from mlx_gemma4.checkpoint.files import SIZES
+from mlx_gemma4.checkpoint.files import StoredTensor
 from mlx_gemma4.checkpoint.packing import Packing
+from mlx_gemma4.checkpoint.shards import Target, packed_targets
 
-# Classes of tensors, in the order of tables.
-EMBEDDING = "embedding"  # embed_tokens; the head too where they are tied
-HEAD = "head"  # lm_head of an untied model
-PLE_TABLE = "per-layer table"
-PLE_PROJECTION = "per-layer projection"
-ATTENTION = "attention"
-MLP = "mlp"
-EXPERTS = "experts"
-ROUTER = "router"
-NORM = "norm"  # norms, scalars, per-expert scales
-VISION = "vision"  # the tower and its projector
-AUDIO = "audio"
-KINDS = (
-    EMBEDDING,
-    HEAD,
-    PLE_TABLE,
-    PLE_PROJECTION,
-    ATTENTION,
-    MLP,
-    EXPERTS,
-    ROUTER,
-    NORM,
-    VISION,
-    AUDIO,
-)
-
-
-@dataclass(frozen=True)
-class Source:
-    """One tensor in one source file.
-
-    file: on disk, or the file's name in a Hub repository that is not downloaded yet.
-    dtype: as safetensors spells it, "BF16".
-    offset: of its first byte, from the start of the file.
-    """
-
-    name: str
-    file: Path
-    dtype: str
-    shape: tuple[int, ...]
-    offset: int
-
-    @property
-    def nbytes(self) -> int:
-        return math.prod(self.shape) * SIZES[self.dtype]
+from .classes import TensorClass
 
 
 @dataclass(frozen=True)
 class Joined:
     """A weight of the source as one thing, however many tensors it is stored in.
 
-    name: as a plain checkpoint has it. roles: what each of `sources` is ("weight"; or
+    name: as a plain checkpoint has it. sources: by what they are of it ("weight"; or
     "weight_packed", "weight_scale"). packing and grid: those it is stored in, if it is.
     """
 
     name: str
-    sources: tuple[Source, ...]
-    roles: tuple[str, ...]
+    sources: Mapping[str, StoredTensor]
     shape: tuple[int, ...]
     packing: Packing | None = None
     grid: str | None = None
 
 
 @dataclass(frozen=True)
-class Target:
-    """One tensor of the result."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-
-    @property
-    def nbytes(self) -> int:
-        return math.prod(self.shape) * SIZES[self.dtype]
-
-
-@dataclass(frozen=True)
 class TensorPlan:
     """What becomes of one weight.
 
-    sources: one tensor, `weight`; or the tensors that a packed QAT layout spreads it
-        over, the packed one first.
-    roles: beside `sources`, what each of them is: ("weight",), or for example
-        ("weight_packed", "weight_scale").
+    sources: one tensor, "weight"; or the tensors that a packed QAT layout spreads it
+        over by what they are, the packed one first.
     shape: of the weight as plain numbers, [..., rows, inputs].
     dtype: of the floating values written (plain weights, affine scales and biases).
     packing: None leaves the weight as it is.
@@ -107,9 +49,8 @@ class TensorPlan:
     note: why the packing is not the recipe's, if it is not.
     """
 
-    kind: str
-    sources: tuple[Source, ...]
-    roles: tuple[str, ...]
+    kind: TensorClass
+    sources: Mapping[str, StoredTensor]
     shape: tuple[int, ...]
     dtype: str
     packing: Packing | None
@@ -118,8 +59,26 @@ class TensorPlan:
     note: str | None = None
 
     @property
+    def first(self) -> StoredTensor:
+        return next(iter(self.sources.values()))
+
+    @property
     def name(self) -> str:
-        return self.sources[0].name
+        return self.first.name
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the source has the weight as numbers, not as codes."""
+        return tuple(self.sources) == ("weight",)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """What is written: packed modules, or plain tensors by their whole names."""
+        # Experts are bare tensors at the Hub and modules in the result.
+        module = self.name.endswith(".weight") or self.kind is TensorClass.EXPERTS
+        if self.packing is not None or not module:
+            return self.modules
+        return tuple(f"{module}.weight" for module in self.modules)
 
     @property
     def inputs(self) -> int:
@@ -136,58 +95,50 @@ class TensorPlan:
 
     @property
     def source_bytes(self) -> int:
-        return sum(source.nbytes for source in self.sources)
+        return sum(source.nbytes for source in self.sources.values())
 
-    def targets(self, module: str) -> dict[str, Target]:
-        """Part ("weight", "scales", "biases"; "" for a bare tensor) -> its tensor."""
+    def targets(self, path: str) -> dict[str, Target]:
+        """Part ("weight", "scales", "biases"; "" if plain) -> the tensor it becomes.
+
+        path: one of `paths`.
+        """
         shape = self.shape
         if len(self.modules) == 2:
             shape = (*shape[:-2], shape[-2] // 2, shape[-1])
-        return module_targets(module, shape, self.dtype, self.packing)
+        if self.packing is None:
+            return {"": Target(path, self.dtype, shape)}
+        return packed_targets(path, shape, self.dtype, self.packing)
+
+    @property
+    def all_targets(self) -> list[Target]:
+        return [t for path in self.paths for t in self.targets(path).values()]
 
     @property
     def out_bytes(self) -> int:
-        return sum(
-            target.nbytes
-            for module in self.modules
-            for target in self.targets(module).values()
-        )
-
-
-def module_targets(
-    module: str, shape: tuple[int, ...], dtype: str, packing: Packing | None
-) -> dict[str, Target]:
-    """The tensors a weight of `shape` is stored as.
-
-    Without a packing `module` is the whole name of the tensor.
-    """
-    if packing is None:
-        return {"": Target(module, dtype, shape)}
-    *outer, inputs = shape
-    groups = (*outer, inputs // packing.group_size)
-    scales = dtype if packing.mode == "affine" else "U8"
-    words = (*outer, inputs * packing.bits // 32)
-    parts = {
-        "weight": Target(f"{module}.weight", "U32", words),
-        "scales": Target(f"{module}.scales", scales, groups),
-    }
-    if packing.mode == "affine":
-        parts["biases"] = Target(f"{module}.biases", dtype, groups)
-    return parts
+        return sum(target.nbytes for target in self.all_targets)
 
 
 @dataclass(frozen=True)
 class Line:
-    """One row of the plan's table: a class of tensors in one packing."""
+    """One row of the plan's table: the tensors of a class that are packed alike."""
 
-    kind: str
+    kind: TensorClass
     packing: Packing | None
     dtype: str
     grid: str | None
-    tensors: int
-    params: int
-    source_bytes: int
-    out_bytes: int
+    tensors: tuple[TensorPlan, ...]
+
+    @property
+    def params(self) -> int:
+        return sum(tensor.params for tensor in self.tensors)
+
+    @property
+    def source_bytes(self) -> int:
+        return sum(tensor.source_bytes for tensor in self.tensors)
+
+    @property
+    def out_bytes(self) -> int:
+        return sum(tensor.out_bytes for tensor in self.tensors)
 
     @property
     def bits_per_weight(self) -> float:
@@ -201,7 +152,6 @@ class Memory:
     text: int
     vision: int
     audio: int
-    table: int  # the per-layer table, which can stay on disk; part of `text`
 
 
 @dataclass(frozen=True)
@@ -210,7 +160,7 @@ class Plan:
 
     recipe: str
     tensors: tuple[TensorPlan, ...]
-    dropped: tuple[Source, ...]
+    dropped: tuple[StoredTensor, ...]
     qat: str | None  # the trained layout that was recognised
     warnings: tuple[str, ...] = ()
 
@@ -232,38 +182,23 @@ class Plan:
 
     @property
     def memory(self) -> Memory:
-        def of(*kinds: str) -> int:
-            return sum(t.out_bytes for t in self.tensors if t.kind in kinds)
+        def of(kind: TensorClass) -> int:
+            return sum(t.out_bytes for t in self.tensors if t.kind is kind)
 
-        text = self.out_bytes - of(VISION, AUDIO)
-        return Memory(text, of(VISION), of(AUDIO), of(PLE_TABLE))
+        vision, audio = of(TensorClass.VISION), of(TensorClass.AUDIO)
+        return Memory(self.out_bytes - vision - audio, vision, audio)
 
     @property
     def table(self) -> list[Line]:
-        """Every class in every packing it gets, in the order of `KINDS`."""
-        groups: dict[tuple[str, Packing | None, str, str | None], list[TensorPlan]] = {}
+        """Every class in every packing it gets, in the order of the classes."""
+        groups = defaultdict[Any, list[TensorPlan]](list)
         for tensor in self.tensors:
-            key = (tensor.kind, tensor.packing, tensor.dtype, tensor.grid)
-            groups.setdefault(key, []).append(tensor)
-        lines = [_line(*key, group) for key, group in groups.items()]
-        return sorted(lines, key=lambda line: (KINDS.index(line.kind), -line.params))
-
-
-def _line(
-    kind: str,
-    packing: Packing | None,
-    dtype: str,
-    grid: str | None,
-    tensors: Iterable[TensorPlan],
-) -> Line:
-    group = list(tensors)
-    return Line(
-        kind=kind,
-        packing=packing,
-        dtype=dtype,
-        grid=grid,
-        tensors=len(group),
-        params=sum(tensor.params for tensor in group),
-        source_bytes=sum(tensor.source_bytes for tensor in group),
-        out_bytes=sum(tensor.out_bytes for tensor in group),
-    )
+            key = tensor.kind, tensor.packing, tensor.dtype, tensor.grid
+            groups[key].append(tensor)
+        lines = [
+            Line(first.kind, first.packing, first.dtype, first.grid, tuple(group))
+            for group in groups.values()
+            for first in group[:1]
+        ]
+        order = list(TensorClass)
+        return sorted(lines, key=lambda line: (order.index(line.kind), -line.params))

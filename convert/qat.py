@@ -84,22 +84,31 @@ def grid_share(rows: mx.array) -> Share:
     return _search(_groups(rows), rows.dtype, rows.dtype)[2]
 
 
+@dataclass(frozen=True)
+class Imported:
+    """A weight on its trained grid, and how many of its groups lie there exactly."""
+
+    codes: Codes
+    exact: int
+    groups: int
+
+
 def encode(
     rows: Mapping[str, mx.array], packing: Packing, grid: str, dtype: mx.Dtype
-) -> tuple[dict[str, mx.array], int, int]:
-    """Parts of a quantised weight, its exact groups, and all of them.
+) -> Imported:
+    """Rows of a weight, quantised as they were trained.
 
-    rows: role -> rows of that tensor; the same rows of each.
+    rows: of each tensor that it is stored in, by what the tensor is of it.
     grid: the layout they are stored in. dtype: of scales and biases.
     """
     if grid == Q4_0:
         codes, share = quantize_q4_0(rows["weight"], dtype)
-        return codes._asdict(), share.exact, share.groups
+        return Imported(codes, share.exact, share.groups)
     if grid == COMPRESSED:
         codes = import_w4a16(rows["weight_packed"], rows["weight_scale"], dtype)
     else:
         codes = import_mobile(rows["weight"], rows["weight_scale"], packing, dtype)
-    return codes._asdict(), codes.scales.size, codes.scales.size
+    return Imported(codes, codes.scales.size, codes.scales.size)
 
 
 def quantize_q4_0(rows: mx.array, dtype: mx.Dtype | None = None) -> tuple[Codes, Share]:

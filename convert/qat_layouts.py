@@ -16,11 +16,12 @@ from typing import Any
 
 import mlx.core as mx
 
+from mlx_gemma4.checkpoint.files import FLOATS, StoredTensor
 from mlx_gemma4.checkpoint.packing import Packing
 from mlx_gemma4.errors import CheckpointError
 
 from .fit import Codes
-from .plan import Joined, Source
+from .plan import Joined
 
 Q4_0, COMPRESSED, MOBILE = "q4_0", "ct", "mobile"
 PACKED = (COMPRESSED, MOBILE)
@@ -32,7 +33,6 @@ ROUNDED = (
 W4A16_GROUPS = (32, 64, 128)
 MOBILE_BITS = {"U8": (2, 4), "I8": (8,)}
 MOBILE_GROUPS = (128, 64, 32)  # a row's step is repeated for each; wide is small
-FLOATS = ("F32", "F16", "BF16")
 # What MLX has no use for: rounding of activations and of the cache.
 UNUSED = re.compile(r".*\.((in|out)put_activation_scale|[kv]_cache_scale|weight_shape)")
 TOWERS = re.compile(
@@ -41,7 +41,7 @@ TOWERS = re.compile(
 
 
 def recognise(
-    sources: Mapping[str, Source], config: Mapping[str, Any], name: str
+    sources: Mapping[str, StoredTensor], config: Mapping[str, Any], name: str
 ) -> str | None:
     """The trained layout of a checkpoint called `name`, or None.
 
@@ -59,8 +59,8 @@ def recognise(
 
 
 def join(
-    sources: Mapping[str, Source], layout: str, config: Mapping[str, Any]
-) -> tuple[list[Joined], list[Source]]:
+    sources: Mapping[str, StoredTensor], layout: str, config: Mapping[str, Any]
+) -> tuple[list[Joined], list[StoredTensor]]:
     """The weights that `sources` are parts of, and the tensors MLX has no use for.
 
     config: config.json, which states the bits of mobile weights.
@@ -79,8 +79,7 @@ def join(
         if UNUSED.fullmatch(name):
             dropped.append(source)
         elif source.dtype in FLOATS and not name.endswith("_scale"):
-            whole = Joined(name, (source,), ("weight",), source.shape, None, None)
-            joined.append(whole)
+            joined.append(Joined(name, {"weight": source}, source.shape))
         else:
             raise CheckpointError(
                 f"{name}, {source.dtype} {source.shape}, is no part of a trained "
@@ -90,9 +89,9 @@ def join(
 
 
 def _parts(
-    sources: Mapping[str, Source], name: str, layout: str
-) -> tuple[str, dict[str, Source]] | None:
-    """Plain name and the parts, by role, of the packed weight `name`; None if plain."""
+    sources: Mapping[str, StoredTensor], name: str, layout: str
+) -> tuple[str, dict[str, StoredTensor]] | None:
+    """Plain name and the parts of the packed weight `name`; None if plain."""
     module, _, kind = name.rpartition(".")
     first, scale = {
         (COMPRESSED, "weight_packed"): ("weight_packed", "weight_scale"),
@@ -108,7 +107,7 @@ def _parts(
 
 
 def _join(
-    name: str, parts: Mapping[str, Source], layout: str, config: Mapping[str, Any]
+    name: str, parts: Mapping[str, StoredTensor], layout: str, config: Mapping[str, Any]
 ) -> Joined:
     packed, scales = parts.values()
     packing: Packing | None
@@ -129,17 +128,19 @@ def _join(
         elif packing is None:
             raise _misfit(packed, scales, f"{bits} bits")
     shape = (*packed.shape[:-1], inputs)
-    return Joined(name, (packed, scales), tuple(parts), shape, packing, layout)
+    return Joined(name, parts, shape, packing, layout)
 
 
-def _misfit(packed: Source, scales: Source, wanted: str) -> CheckpointError:
+def _misfit(packed: StoredTensor, scales: StoredTensor, wanted: str) -> CheckpointError:
     return CheckpointError(
         f"{packed.name}, {packed.dtype} {packed.shape} with scales {scales.shape}, is "
         f"not packed as {wanted}. Use the unquantised original."
     )
 
 
-def _mobile_group(packed: Source, scales: Source, bits: int, inputs: int) -> int | None:
+def _mobile_group(
+    packed: StoredTensor, scales: StoredTensor, bits: int, inputs: int
+) -> int | None:
     """The widest group of MLX's that lies within one step; None if none does."""
     blocks = scales.shape[-1] if scales.shape[:-1] == packed.shape[:-1] else 0
     width, uneven = divmod(inputs, blocks) if blocks else (0, 1)

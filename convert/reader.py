@@ -7,9 +7,8 @@ from typing import BinaryIO
 
 import numpy as np
 
+from mlx_gemma4.checkpoint.files import StoredTensor
 from mlx_gemma4.errors import CheckpointError
-
-from .plan import Source
 
 NUMPY = {
     **{"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"},
@@ -26,7 +25,9 @@ class Reader:
         self._files: dict[Path, BinaryIO] = {}
         self._states: dict[Path, tuple[int, int]] = {}
 
-    def rows(self, source: Source, first: int, count: int, rows: int) -> np.ndarray:
+    def rows(
+        self, source: StoredTensor, first: int, count: int, rows: int
+    ) -> np.ndarray:
         """`count` rows of a tensor that has `rows`, as [count, columns].
 
         bfloat16 comes as uint16. Raises CheckpointError.
@@ -53,7 +54,7 @@ class Reader:
             ) from None
         return array
 
-    def check(self, sources: Iterable[Source]) -> None:
+    def check(self, sources: Iterable[StoredTensor]) -> None:
         """Raises CheckpointError if a file is not what it was when it was opened."""
         for file in {source.file for source in sources} & self._states.keys():
             try:

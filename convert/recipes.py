@@ -17,7 +17,7 @@ from mlx_gemma4.checkpoint.packing import (
     Packing,
 )
 
-from . import plan
+from .classes import TensorClass
 from .errors import RecipeError
 
 KEEP = "keep"
@@ -37,12 +37,12 @@ class Recipe:
     """
 
     name: str
-    packings: Mapping[str, Packing]
+    packings: Mapping[TensorClass, Packing]
     values: Packing | None = None
     warning: str | None = None
     cast: bool = field(default=False, kw_only=True)  # all floats to bfloat16
 
-    def packing(self, kind: str, is_values: bool = False) -> Packing | None:
+    def packing(self, kind: TensorClass, is_values: bool = False) -> Packing | None:
         if is_values and self.values is not None:
             return self.values
         return self.packings.get(kind)
@@ -60,14 +60,14 @@ def _recipe(
     """fine: of the head, the values and the per-layer projections."""
     fine = fine or affine(6, 128)
     packings = {
-        plan.ATTENTION: attention or body,
-        plan.MLP: body,
-        plan.EXPERTS: body,
-        plan.EMBEDDING: fine,
-        plan.HEAD: fine,
-        plan.PLE_TABLE: table or body,
-        plan.PLE_PROJECTION: fine,
-        plan.ROUTER: affine(8, 64),
+        TensorClass.ATTENTION: attention or body,
+        TensorClass.MLP: body,
+        TensorClass.EXPERTS: body,
+        TensorClass.EMBEDDING: fine,
+        TensorClass.HEAD: fine,
+        TensorClass.PLE_TABLE: table or body,
+        TensorClass.PLE_PROJECTION: fine,
+        TensorClass.ROUTER: affine(8, 64),
     }
     return Recipe(name, packings, fine, warning)
 
@@ -107,7 +107,7 @@ MIXED = "mixed"
 NAMES = (*RECIPES, MIXED)
 
 
-def named(name: str) -> Recipe:
+def recipe_of(name: str) -> Recipe:
     """Raises RecipeError for a name that is none."""
     if name not in RECIPES:
         raise RecipeError(f"There is no recipe {name!r}; there are {', '.join(NAMES)}.")

@@ -23,8 +23,9 @@ import mlx.optimizers as optimizers
 from mlx.utils import tree_flatten
 
 from mlx_gemma4.checkpoint.files import read_tensors
+from mlx_gemma4.checkpoint.fit import fit_weights
 from mlx_gemma4.checkpoint.load import load_model
-from mlx_gemma4.checkpoint.names import Place, plan_weights
+from mlx_gemma4.checkpoint.names import Place
 from mlx_gemma4.errors import CheckpointError, DataError
 from mlx_gemma4.model import Gemma4
 
@@ -65,7 +66,7 @@ def refine_dwq(
     The folder is replaced as a whole when all is done. Raises CheckpointError for a
     QAT grid and for a folder that was not made by this converter.
     """
-    settle(folder)
+    finish_refining(folder)
     record = _record(folder)
     _refuse_grids(record)
     if tokens is None:
@@ -98,7 +99,7 @@ def refine_dwq(
         shutil.rmtree(work, ignore_errors=True)
 
 
-def settle(folder: Path) -> None:
+def finish_refining(folder: Path) -> None:
     """Ends what a refinement left that was killed while it changed the folder."""
     old = _unrefined(folder)
     if old.is_dir():
@@ -178,11 +179,11 @@ def _trained(
 
 def _by_file_name(folder: Path, student: Gemma4) -> dict[str, mx.array]:
     """Trained scales and biases as the files name and divide them."""
-    plan = plan_weights(Gemma4(student.config), read_tensors(folder))
+    fit = fit_weights(Gemma4(student.config), read_tensors(folder))
     found: dict[str, mx.array] = {}
     trained: dict[str, Any] = dict(tree_flatten(student.trainable_parameters()))
     for parameter, array in trained.items():
-        places, names = zip(*plan.sources[parameter], strict=True)
+        places, names = zip(*fit.sources[parameter], strict=True)
         found |= zip(names, _pieces(array, places), strict=True)
     return found
 

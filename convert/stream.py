@@ -17,15 +17,17 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 
+from mlx_gemma4.checkpoint.files import StoredTensor
+from mlx_gemma4.checkpoint.shards import Shard, ShardFile, raw_bytes
 from mlx_gemma4.errors import CheckpointError
 
 from . import qat
+from .classes import TensorClass
 from .journal import Done, Journal
-from .plan import PLE_TABLE, Source, TensorPlan
+from .plan import Plan, TensorPlan
 from .quantize import DTYPES, encode, encode_fitted, is_fitted
 from .reader import Reader, is_finite
-from .shards import Shard, targets
-from .writer import ShardFile, verified
+from .writer import verified
 
 # Bytes of weights per block. Fast caches are small.
 BLOCK = 8 * 2**20
@@ -33,7 +35,7 @@ BLOCK = 8 * 2**20
 IN_FLIGHT = 2
 WORKERS = min(8, os.cpu_count() or 1)
 # Half of all weights in E2B, and the least sensitive: fitting would double the time.
-UNFITTED = (PLE_TABLE,)
+UNFITTED = (TensorClass.PLE_TABLE,)
 CACHE = 64 * 2**20  # bytes of freed buffers that MLX may keep
 
 Advance = Callable[[int], None]
@@ -41,9 +43,9 @@ Advance = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Block:
-    """Rows `first` … of a weight that become rows `to` … of one module's tensors."""
+    """Rows `first` … of a weight that become rows `to` … of the tensors of `path`."""
 
-    module: str
+    path: str
     first: int
     to: int
     count: int
@@ -70,13 +72,14 @@ class Computed:
 
 
 def convert(
+    plan: Plan,
     shards: Iterable[Shard],
     folder: Path,
     journal: Journal,
     advance: Advance,
     block_bytes: int = BLOCK,
 ) -> None:
-    """Writes what is missing of `shards` into `folder`.
+    """Writes what is missing of the `shards` of `plan` into `folder`.
 
     advance: called with the source bytes of each block, also of those done before.
     Raises CheckpointError for a damaged source, OutputError where the result cannot be
@@ -86,10 +89,20 @@ def convert(
     before = mx.set_cache_limit(CACHE)
     try:
         for shard in shards:
+            tensors = [
+                tensor
+                for tensor in plan.tensors
+                if tensor.all_targets[0].name in shard.tensors
+            ]
             if _is_done(shard, folder, journal):
-                advance(sum(tensor.source_bytes for tensor in shard.tensors))
-            else:
-                _write(shard, folder, journal, reader, advance, block_bytes)
+                advance(sum(tensor.source_bytes for tensor in tensors))
+                continue
+            with ShardFile(folder / shard.name, shard) as file:
+                _write(tensors, file, journal, reader, advance, block_bytes)
+            crcs: dict[str, int] = {}
+            for tensor in tensors:
+                crcs |= journal.tensors[tensor.name].crcs
+            journal.file(shard.name, verified(folder, shard, crcs))
     finally:
         reader.close()
         mx.set_cache_limit(before)
@@ -105,26 +118,30 @@ def _is_done(shard: Shard, folder: Path, journal: Journal) -> bool:
 
 
 def _write(
-    shard: Shard,
-    folder: Path,
+    tensors: Iterable[TensorPlan],
+    file: ShardFile,
     journal: Journal,
     reader: Reader,
     advance: Advance,
     block_bytes: int,
 ) -> None:
-    with ShardFile(folder, shard) as file:
-        for tensor in shard.tensors:
-            if (done := journal.tensors.get(tensor.name)) and file.holds(done.crcs):
-                advance(tensor.source_bytes)
-                continue
-            done = _convert_tensor(tensor, file, reader, advance, block_bytes)
-            reader.check(tensor.sources)
-            journal.tensor(tensor.name, done)
-        file.sync()
-    crcs: dict[str, int] = {}
-    for tensor in shard.tensors:
-        crcs |= journal.tensors[tensor.name].crcs
-    journal.file(shard.name, verified(folder, shard, crcs))
+    for tensor in tensors:
+        before = journal.tensors.get(tensor.name)
+        if before and _is_there(before, file):
+            advance(tensor.source_bytes)
+            continue
+        done = _convert_tensor(tensor, file, reader, advance, block_bytes)
+        reader.check(tensor.sources.values())
+        journal.tensor(tensor.name, done)
+    file.sync()
+
+
+def _is_there(done: Done, file: ShardFile) -> bool:
+    """Whether what an earlier run wrote is in the file, unharmed."""
+    return all(
+        name in file.shard.tensors and file.crc(name) == crc
+        for name, crc in done.crcs.items()
+    )
 
 
 def _convert_tensor(
@@ -134,7 +151,7 @@ def _convert_tensor(
     advance: Advance,
     block_bytes: int,
 ) -> Done:
-    crcs = {target.name: 0 for target in targets(tensor)}
+    crcs = {target.name: 0 for target in tensor.all_targets}
     on_grid = groups = 0
     row_bytes = max(1, tensor.source_bytes // max(1, tensor.rows))
     for done in _computed(tensor, reader, max(1, block_bytes // row_bytes)):
@@ -142,10 +159,10 @@ def _convert_tensor(
             raise CheckpointError(
                 f"NaN or infinite values in {tensor.name}: the source is damaged."
             )
-        places = tensor.targets(done.block.module)
+        places = tensor.targets(done.block.path)
         for part, array in done.parts.items():
             target = places[part]
-            data = _bytes(array)
+            data = raw_bytes(array)
             start = done.block.to * (target.nbytes // _rows(tensor))
             file.write(target.name, start, data)
             crcs[target.name] = zlib.crc32(data, crcs[target.name])
@@ -160,20 +177,20 @@ def _rows(tensor: TensorPlan) -> int:
 
 
 def blocks(tensor: TensorPlan, limit: int) -> Iterator[Block]:
-    """All rows of a tensor, module by module, at most `limit` at a time.
+    """All rows of a tensor, path by path, at most `limit` at a time.
 
     A fused gate and up lie in turn, expert by expert: [experts, 2 f, inputs].
     """
     halves = len(tensor.modules)
     experts = tensor.shape[0] if halves > 1 and len(tensor.shape) > 2 else 1
     run = tensor.rows // halves // experts
-    for half, module in enumerate(tensor.modules):
+    for half, path in enumerate(tensor.paths):
         for expert in range(experts):
             first, to = (expert * halves + half) * run, expert * run
             pieces = -(-run // limit)
             for i in range(pieces):  # of equal size, so that no thread waits long
                 start, end = run * i // pieces, run * (i + 1) // pieces
-                yield Block(module, first + start, to + start, end - start)
+                yield Block(path, first + start, to + start, end - start)
 
 
 def _computed(tensor: TensorPlan, reader: Reader, limit: int) -> Iterator[Computed]:
@@ -219,10 +236,10 @@ def _ahead(
     def read(block: Block) -> Read:
         raw = [
             reader.rows(source, block.first, block.count, tensor.rows)
-            for source in tensor.sources
+            for source in tensor.sources.values()
         ]
-        dtype = tensor.sources[0].dtype
-        return Read(block, raw, tensor.packing is None or is_finite(raw[0], dtype))
+        finite = tensor.packing is None or is_finite(raw[0], tensor.first.dtype)
+        return Read(block, raw, finite)
 
     before: Future[Read] | None = None
     for block in blocks(tensor, limit):
@@ -252,31 +269,27 @@ def _stream(number: int) -> Iterator[None]:
 def _compute(tensor: TensorPlan, read: Read) -> Computed:
     block, raw = read.block, read.raw
     dtype = DTYPES.get(tensor.dtype)
-    source = tensor.sources[0]
-    if tensor.packing is None and source.dtype == tensor.dtype and not tensor.grid:
+    same = tensor.first.dtype == tensor.dtype
+    if tensor.packing is None and same and not tensor.grid:
         return Computed(block, {"": raw[0]}, True)
     assert dtype is not None
-    arrays = [as_array(r, s) for r, s in zip(raw, tensor.sources, strict=True)]
-    roles = dict(zip(tensor.roles, arrays, strict=True))
+    rows = {
+        part: as_array(numbers, source)
+        for numbers, (part, source) in zip(raw, tensor.sources.items(), strict=True)
+    }
     if tensor.packing is None and tensor.grid is not None:
-        return Computed(block, {"": qat.decode(roles, tensor.inputs, dtype)}, True)
+        return Computed(block, {"": qat.decode(rows, tensor.inputs, dtype)}, True)
     if tensor.packing is None:
-        return Computed(block, {"": arrays[0].astype(dtype)}, True)
+        return Computed(block, {"": rows["weight"].astype(dtype)}, True)
     if tensor.grid is None:
-        parts = encode(arrays[0], tensor.packing, dtype)
+        parts = encode(rows["weight"], tensor.packing, dtype)
         return Computed(block, parts, read.finite)
-    parts, on_grid, groups = qat.encode(roles, tensor.packing, tensor.grid, dtype)
-    return Computed(block, parts, read.finite, on_grid, groups)
+    found = qat.encode(rows, tensor.packing, tensor.grid, dtype)
+    parts = found.codes._asdict()
+    return Computed(block, parts, read.finite, found.exact, found.groups)
 
 
-def as_array(raw: np.ndarray, source: Source) -> mx.array:
+def as_array(raw: np.ndarray, source: StoredTensor) -> mx.array:
     """Rows as MLX's type; numpy has no bfloat16."""
     array = mx.array(raw)
     return array.view(mx.bfloat16) if source.dtype == "BF16" else array
-
-
-def _bytes(array: mx.array | np.ndarray) -> memoryview:
-    if isinstance(array, mx.array):
-        plain = array.view(mx.uint16) if array.dtype == mx.bfloat16 else array
-        array = np.array(plain, copy=False)
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data

@@ -4,32 +4,34 @@ The source is compared with its config.json first, so that a missing or misshape
 is named before any work.
 """
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mlx_gemma4.checkpoint.files import StoredTensor, read_tensors
-from mlx_gemma4.checkpoint.names import FLOATS, plan_weights
+from mlx_gemma4.checkpoint.files import FLOATS, StoredTensor
+from mlx_gemma4.checkpoint.fit import fit_weights
+from mlx_gemma4.checkpoint.names import Place, in_layer, is_unused, mlx_names, place
 from mlx_gemma4.checkpoint.packing import Packing
 from mlx_gemma4.config import FULL, Config
 from mlx_gemma4.errors import CheckpointError
 from mlx_gemma4.model import Gemma4
 
-from . import names, qat
+from . import qat
+from .classes import KEPT, TensorClass, class_of
 from .errors import RecipeError
 from .mixed import mix
-from .plan import ATTENTION, EXPERTS, MLP, NORM, Joined, Plan, Source, TensorPlan
-from .recipes import MIXED, Override, Recipe, affine, fitted, named
+from .plan import Joined, Plan, TensorPlan
+from .recipes import MIXED, Override, Recipe, affine, fitted, recipe_of
 
 # Share of groups on the trained grid above which a tensor is imported on it.
 ON_GRID = 0.5
 GRID_BITS, GRID_GROUP = 4, 32
-TRAINED = (ATTENTION, MLP, EXPERTS)  # what is trained for the grid in Q4_0 files
+# What is trained for the grid in Q4_0 files.
+TRAINED = (TensorClass.ATTENTION, TensorClass.MLP, TensorClass.EXPERTS)
 MATRICES = 2  # dimensions
 
-Sampler = Callable[[Source], float]  # share of a tensor's groups on the Q4_0 grid
+Sampler = Callable[[StoredTensor], float]  # share of a tensor's groups on the Q4_0 grid
 
 
 @dataclass(frozen=True)
@@ -41,27 +43,8 @@ class Wishes:
     target_bytes: int | None = None
 
 
-def local_sources(folder: Path) -> dict[str, Source]:
-    """The tensors of a folder with their places. Raises CheckpointError."""
-    stored = read_tensors(folder)
-    offsets = {file: _offsets(file) for file in {t.file for t in stored.values()}}
-    return {
-        name: Source(name, t.file, t.dtype, t.shape, offsets[t.file][name])
-        for name, t in stored.items()
-    }
-
-
-def _offsets(file: Path) -> dict[str, int]:
-    """First byte of each tensor; the header has been checked by `read_tensors`."""
-    with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        header = json.loads(stream.read(length))
-    header.pop("__metadata__", None)
-    return {name: 8 + length + e["data_offsets"][0] for name, e in header.items()}
-
-
 def make_plan(
-    sources: Mapping[str, Source],
+    sources: Mapping[str, StoredTensor],
     config: Mapping[str, Any],
     wishes: Wishes,
     name: str,
@@ -79,7 +62,7 @@ def make_plan(
     parsed = Config.from_dict(plain)
     joined, dropped = _joined(sources, layout, config)
     _check(joined, parsed)
-    recipe = named("6bit" if wishes.recipe == MIXED else wishes.recipe)
+    recipe = recipe_of("6bit" if wishes.recipe == MIXED else wishes.recipe)
     warnings = [recipe.warning] if recipe.warning else []
     if layout == qat.MOBILE:
         warnings.append(qat.ROUNDED)
@@ -92,9 +75,8 @@ def make_plan(
         )
     tensors = []
     for item in joined:
-        where = names.located(item.name)
-        if names.is_unused(where, parsed):
-            dropped += item.sources
+        if is_unused(parsed, located(item.name).parameter):
+            dropped += item.sources.values()
             continue
         tensors.append(_tensor(item, parsed, recipe, on_grid, sample))
     if on_grid == qat.Q4_0 and sample is not None:
@@ -108,13 +90,12 @@ def make_plan(
 
 
 def _joined(
-    sources: Mapping[str, Source], layout: str | None, config: Mapping[str, Any]
-) -> tuple[list[Joined], list[Source]]:
+    sources: Mapping[str, StoredTensor], layout: str | None, config: Mapping[str, Any]
+) -> tuple[list[Joined], list[StoredTensor]]:
     if layout is not None and layout in qat.PACKED:
-        joined, dropped = qat.join(sources, layout, config)
-        return joined, list(dropped)
+        return qat.join(sources, layout, config)
     whole = [
-        Joined(name, (source,), ("weight",), source.shape, None, None)
+        Joined(name, {"weight": source}, source.shape)
         for name, source in sources.items()
     ]
     for name, source in sources.items():
@@ -129,15 +110,15 @@ def _joined(
 def _check(joined: Iterable[Joined], config: Config) -> None:
     """Every tensor the model needs is there, once and in its shape."""
     stored = {
-        item.name: StoredTensor(Path(), _plain_dtype(item), item.shape)
+        item.name: StoredTensor(item.name, Path(), _plain_dtype(item), item.shape)
         for item in joined
     }
-    plan_weights(Gemma4(replace(config, quantization=None)), stored)
+    fit_weights(Gemma4(replace(config, quantization=None)), stored)
 
 
 def _plain_dtype(item: Joined) -> str:
     """Of the floating values: the weight's, or of the scales of a packed one."""
-    return next((s.dtype for s in item.sources if s.dtype in FLOATS), "BF16")
+    return next((s.dtype for s in item.sources.values() if s.dtype in FLOATS), "BF16")
 
 
 def _refuse_packed(joined: Iterable[Joined], recipe: str) -> None:
@@ -156,18 +137,17 @@ def _tensor(
     layout: str | None,
     sample: Sampler | None,
 ) -> TensorPlan:
-    where = names.located(item.name)
-    kind = names.kind(where)
-    dtype = _plain_dtype(item)
+    where = located(item.name)
+    kind, dtype = class_of(where.parameter), _plain_dtype(item)
+    names = mlx_names(where, config.model_type == "gemma4_text")
     bare = TensorPlan(
         kind=kind,
-        sources=tuple(item.sources),
-        roles=tuple(item.roles),
+        sources=item.sources,
         shape=item.shape,
         dtype="BF16" if dtype == "F32" or recipe.cast else dtype,
         packing=item.packing,
         grid=item.grid,
-        modules=names.modules(where, config.model_type == "gemma4_text"),
+        modules=tuple(name.removesuffix(".weight") for name in names),
     )
     if item.grid is not None:  # packed: by its training, or a tower to be unpacked
         return bare if item.packing else with_packing(bare, None, item.grid)
@@ -177,9 +157,20 @@ def _tensor(
     return with_packing(bare, wanted if len(item.shape) >= MATRICES else None)
 
 
+def located(name: str) -> Place:
+    """`place`, refusing experts stored one by one, which are not joined here."""
+    where = place(name)
+    if where.expert is not None:
+        raise CheckpointError(
+            f"{name} is a single expert: join the experts into one tensor per layer, "
+            "as Google's files have them."
+        )
+    return where
+
+
 def _off_grid(tensors: list[TensorPlan]) -> list[str]:
     """A warning if matrices of the body do not lie on the grid the name promises."""
-    body = [t for t in tensors if t.kind in TRAINED and t.roles == ("weight",)]
+    body = [t for t in tensors if t.kind in TRAINED and t.is_plain]
     off = [t.name for t in body if t.grid is None]
     if not off:
         return []
@@ -191,25 +182,25 @@ def _off_grid(tensors: list[TensorPlan]) -> list[str]:
 
 def _is_trained(tensor: TensorPlan, sample: Sampler | None) -> bool:
     """Whether a tensor of Q4_0-trained weights lies on that grid."""
-    if tensor.kind == NORM or len(tensor.shape) < MATRICES:
+    if tensor.kind is TensorClass.NORM or len(tensor.shape) < MATRICES:
         return False
     if tensor.inputs % GRID_GROUP:
         return False
     if sample is not None:
-        return sample(tensor.sources[0]) >= ON_GRID
+        return sample(tensor.first) >= ON_GRID
     # Not measured yet: what Google's own Q4_0 files have on it.
     return tensor.kind in TRAINED
 
 
 def _is_values(tensor: TensorPlan, config: Config) -> bool:
     """What attention reads as values: keys too, in layers that have no others."""
-    module, text = tensor.modules[0].removesuffix(".weight"), config.text_config
-    layer = names.layer(module)
-    if layer is None or module.endswith(".v_proj"):
-        return layer is not None
+    module, text = tensor.modules[0], config.text_config
+    found = in_layer(module)
+    if found is None or module.endswith(".v_proj"):
+        return found is not None
     if not text.attention_k_eq_v or not module.endswith(".k_proj"):
         return False
-    return text.layer_types[layer] == FULL
+    return text.layer_types[found[0]] == FULL
 
 
 def with_packing(
@@ -219,17 +210,7 @@ def with_packing(
     note = None
     if packing is not None:
         packing, note = fitted(packing, tensor.inputs)
-    modules = [module.removesuffix(".weight") for module in tensor.modules]
-    if packing is None and _has_weight(tensor):
-        modules = [f"{module}.weight" for module in modules]
-    return replace(
-        tensor, packing=packing, grid=grid, note=note, modules=tuple(modules)
-    )
-
-
-def _has_weight(tensor: TensorPlan) -> bool:
-    """Experts are bare tensors at the Hub and modules in the result."""
-    return tensor.name.endswith(".weight") or tensor.kind == EXPERTS
+    return replace(tensor, packing=packing, grid=grid, note=note)
 
 
 def _overridden(
@@ -239,13 +220,10 @@ def _overridden(
     for override in overrides:
         matched = False
         for i, tensor in enumerate(tensors):
-            modules = [module.removesuffix(".weight") for module in tensor.modules]
-            if not any(override.matches(module) for module in modules):
-                continue
-            if not _can_be_packed(tensor):
-                continue
-            matched = True
-            tensors[i] = with_packing(tensor, override.packing)
+            found = any(override.matches(module) for module in tensor.modules)
+            if found and _can_be_packed(tensor):
+                matched = True
+                tensors[i] = with_packing(tensor, override.packing)
         if not matched:
             raise RecipeError(
                 f"The override {override.pattern!r} matches no weight that can be "
@@ -256,5 +234,5 @@ def _overridden(
 
 def _can_be_packed(tensor: TensorPlan) -> bool:
     """Plain matrices but the towers', which no loader expects to be packed."""
-    plain = tensor.roles == ("weight",) and tensor.kind not in (NORM, "vision", "audio")
+    plain = tensor.is_plain and tensor.kind not in KEPT
     return plain and len(tensor.shape) >= MATRICES

@@ -1,19 +1,17 @@
-"""One output file: written in place, in any order, and read back when complete."""
+"""Errors of writing in one line, and a complete file read back."""
 
 import errno
 import hashlib
-import os
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-from .errors import OutputError
-from .shards import Shard
+from mlx_gemma4.checkpoint.shards import CHUNK, Shard
 
-CHUNK = 8 * 2**20
+from .errors import OutputError
+
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -34,55 +32,6 @@ def explained(folder: Path) -> Iterator[None]:
         raise OutputError(f"{folder} cannot be written: {what}.") from None
 
 
-class ShardFile:
-    """A shard under construction, of its final size from the start."""
-
-    def __init__(self, folder: Path, shard: Shard) -> None:
-        self.path, self.shard = folder / shard.name, shard
-        self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
-
-    def __enter__(self) -> "ShardFile":
-        os.ftruncate(self._descriptor, self.shard.size)
-        self._put(0, memoryview(self.shard.header))
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        os.close(self._descriptor)
-
-    def write(self, name: str, start: int, data: memoryview) -> None:
-        """`data` as the bytes from `start` on of the tensor `name`."""
-        self._put(self.shard.slots[name].offset + start, data)
-
-    def holds(self, crcs: Mapping[str, int]) -> bool:
-        """Whether tensors written by an earlier run are all there, unharmed."""
-        return all(
-            name in self.shard.slots and self._crc(name) == crc
-            for name, crc in crcs.items()
-        )
-
-    def sync(self) -> None:
-        os.fsync(self._descriptor)
-
-    def _crc(self, name: str) -> int:
-        slot, crc = self.shard.slots[name], 0
-        for start in range(0, slot.target.nbytes, CHUNK):
-            count = min(CHUNK, slot.target.nbytes - start)
-            crc = zlib.crc32(
-                os.pread(self._descriptor, count, slot.offset + start), crc
-            )
-        return crc
-
-    def _put(self, offset: int, data: memoryview) -> None:
-        while data:
-            written = os.pwrite(self._descriptor, data, offset)
-            data, offset = data[written:], offset + written
-
-
 def verified(folder: Path, shard: Shard, crcs: Mapping[str, int]) -> dict[str, Any]:
     """Size and SHA-256 of a complete shard, whose tensors must have these checksums.
 
@@ -91,8 +40,8 @@ def verified(folder: Path, shard: Shard, crcs: Mapping[str, int]) -> dict[str, A
     path, digest = folder / shard.name, hashlib.sha256()
     with path.open("rb", buffering=0) as stream:
         digest.update(stream.read(len(shard.header)))
-        for name, slot in sorted(shard.slots.items(), key=lambda item: item[1].offset):
-            crc, left = 0, slot.target.nbytes
+        for name, tensor in shard.tensors.items():  # in their order in the file
+            crc, left = 0, tensor.nbytes
             while left:
                 data = stream.read(min(CHUNK, left))
                 if not data:

@@ -1,12 +1,14 @@
 """Run Gemma 4 on MLX: text, pictures, sound and video."""
 
+from pathlib import Path
+
 from .chat.tools import ToolCall
 from .checkpoint.load import load
 from .config import Config
 from .generation.loop import Chunk, Response, Stats, generate, stream_generate
 from .generation.prefix import PrefixCache
+from .media import Media
 from .model import Gemma4
-from .prompt.media import Media
 from .prompt.processor import Processor
 
 __all__ = [
@@ -24,3 +26,10 @@ __all__ = [
     "stream_generate",
 ]
 __version__ = "0.1.0"
+
+# In a clone cli/, convert/ and assets/ lie beside this folder: they are found there
+# without an installation, and where this folder hides the installed package.
+_project = Path(__file__).parent.parent / "pyproject.toml"
+if _project.is_file() and 'name = "mlx-gemma4"' in _project.read_text("utf-8"):
+    __path__.append(str(_project.parent))
+del _project

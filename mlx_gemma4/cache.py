@@ -17,7 +17,7 @@ evaluators run on them.
 
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Never
 
 import mlx.core as mx
@@ -28,32 +28,77 @@ from .errors import CacheError
 STEP = 256  # slots by which buffers grow
 SLACK = 128  # tokens that can be taken back from sliding layers
 
+KeysValues = tuple[mx.array, mx.array]
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a cache holds: keys and values [B, H, slots, D], of slot i at the position
+    `first + i`; what stands at `offset` and behind it does not count.
+
+    A cache puts one of these in place of another in one step, so that Ctrl-C leaves it
+    with the old one or the new one.
+    """
+
+    both: KeysValues | None = None
+    first: int = 0
+    offset: int = 0
+
+    @property
+    def count(self) -> int:
+        return self.offset - self.first
+
+    def with_more(self, keys: mx.array, values: mx.array, most: int | None) -> "Held":
+        """With [B, H, L, D] behind it, in buffers of at most `most` slots."""
+        used, L = self.count, keys.shape[2]
+        slots = -(-(used + L) // STEP) * STEP
+        slots = min(slots, most or slots)
+        old = self.both or (None, None)
+        keys = _appended(old[0], keys, used, slots)
+        values = _appended(old[1], values, used, slots)
+        return Held((keys, values), self.first, self.offset + L)
+
+    def last(self, count: int, slots: int) -> "Held":
+        """The last `count` positions, if there are so many, in buffers of their own."""
+        if self.both is None:
+            return self
+        start = max(0, self.count - count)
+        keys, values = (_copy(x[:, :, start : self.count], slots) for x in self.both)
+        return Held((keys, values), self.first + start, self.offset)
+
+    def seen(self, start: int = 0) -> KeysValues:
+        """From slot `start` on, or from the first."""
+        assert self.both is not None
+        keys, values = (x[:, :, max(0, start) : self.count] for x in self.both)
+        return keys, values
+
 
 @dataclass(eq=False)
 class LayerSnapshot:
-    """A layer's state at `offset`: a copy of what it keeps, or a mere length.
+    """A layer's state at a position: a copy of what it keeps, or a mere length.
 
     `reach` is the lowest position that can be gone back to from it.
     """
 
-    offset: int
+    held: Held
     reach: int = 0
-    keys: mx.array | None = None
-    values: mx.array | None = None
     valid: bool = True
 
     @property
     def nbytes(self) -> int:
-        return sum(x.nbytes for x in (self.keys, self.values) if x is not None)
+        return sum(x.nbytes for x in self.held.both or ())
 
 
 class _Buffers:
-    """What both kinds share: keys and values [B, H, S, D] up to position `offset`."""
+    """What both kinds of cache share."""
 
     def __init__(self) -> None:
-        self.offset = 0
-        self.keys: mx.array | None = None
-        self.values: mx.array | None = None
+        self._held = Held()
+
+    @property
+    def offset(self) -> int:
+        """How many tokens were read: the position of the next."""
+        return self._held.offset
 
     @property
     def most_rollback(self) -> int:
@@ -67,19 +112,19 @@ class _Buffers:
         """
         n = min(n, self.offset)
         _check_rollback(n, self.most_rollback)
-        self.offset -= n
+        self._held = replace(self._held, offset=self.offset - n)
         return n
 
     def is_trimmable(self) -> bool:
         return True
 
     def empty(self) -> bool:
-        return self.keys is None
+        return self._held.both is None
 
     @property
     def state(self) -> tuple[mx.array, ...]:
         """The arrays to evaluate after a prefill."""
-        return tuple(x for x in (self.keys, self.values) if x is not None)
+        return self._held.both or ()
 
     @property
     def meta_state(self) -> Never:
@@ -97,35 +142,30 @@ class FullCache(_Buffers):
         super().__init__()
         self._snapshots: list[weakref.ref[LayerSnapshot]] = []
 
-    def update_and_fetch(
-        self, keys: mx.array, values: mx.array
-    ) -> tuple[mx.array, mx.array]:
+    def update_and_fetch(self, keys: mx.array, values: mx.array) -> KeysValues:
         """Append [B, H, L, D]; return everything up to the new end."""
-        start, end = self.offset, self.offset + keys.shape[2]
-        slots = -(-end // STEP) * STEP
-        self.keys = _appended(self.keys, keys, start, slots)
-        self.values = _appended(self.values, values, start, slots)
-        self.offset = end
-        return self.keys[:, :, :end], self.values[:, :, :end]
+        self._held = self._held.with_more(keys, values, None)
+        return self._held.seen()
 
     def trim(self, n: int) -> int:
-        n = super().trim(n)
+        end = self.offset - min(n, self.offset)
+        # First: Ctrl-C must not leave one that holds although its end was taken back.
         for snapshot in filter(None, (ref() for ref in self._snapshots)):
-            snapshot.valid = snapshot.valid and snapshot.offset <= self.offset
-        return n
+            snapshot.valid = snapshot.valid and snapshot.held.offset <= end
+        return super().trim(n)
 
     def snapshot(self) -> LayerSnapshot:
-        snapshot = LayerSnapshot(self.offset)
+        snapshot = LayerSnapshot(Held(offset=self.offset))
         living = [ref for ref in self._snapshots if ref() is not None]
         self._snapshots = [*living, weakref.ref(snapshot)]
         return snapshot
 
     def can_restore(self, snapshot: LayerSnapshot) -> bool:
         ours = any(ref() is snapshot for ref in self._snapshots)
-        return ours and snapshot.valid and snapshot.offset <= self.offset
+        return ours and snapshot.valid and snapshot.held.offset <= self.offset
 
     def restore(self, snapshot: LayerSnapshot) -> None:
-        self.trim(self.offset - snapshot.offset)
+        self.trim(self.offset - snapshot.held.offset)
 
 
 class SlidingCache(_Buffers):
@@ -133,84 +173,39 @@ class SlidingCache(_Buffers):
 
     def __init__(self, window: int, slack: int = SLACK):
         super().__init__()
-        self.first = 0  # position of slot 0
         self.seen = window - 1  # earlier positions that the next query sees
         self.kept = self.seen + slack
         self.capacity = self.kept + STEP
 
-    def update_and_fetch(
-        self, keys: mx.array, values: mx.array
-    ) -> tuple[mx.array, mx.array]:
+    def update_and_fetch(self, keys: mx.array, values: mx.array) -> KeysValues:
         """Append [B, H, L, D]; return the new positions behind one window."""
-        L = keys.shape[2]
-        if self.keys is None or self.values is None:
-            self.keys, self.values = keys[:, :, :0], values[:, :, :0]
-        if self._held + L > self.capacity:
-            self._drop(self._held - min(self._held, self.kept))
-        if self._held + L > self.capacity:
-            return self._pass_through(keys, values)
-        start, end = self._held, self._held + L
-        slots = min(-(-end // STEP) * STEP, self.capacity)
-        self.keys = _appended(self.keys, keys, start, slots)
-        self.values = _appended(self.values, values, start, slots)
-        self.offset += L
-        visible = max(0, start - self.seen)
-        return self.keys[:, :, visible:end], self.values[:, :, visible:end]
-
-    def _drop(self, n: int) -> None:
-        """Forget the `n` oldest slots."""
-        assert self.keys is not None and self.values is not None
-        end = self._held
-        self.keys = _copy(self.keys[:, :, n:end], self.capacity)
-        self.values = _copy(self.values[:, :, n:end], self.capacity)
-        self.first += n
-
-    def _pass_through(
-        self, keys: mx.array, values: mx.array
-    ) -> tuple[mx.array, mx.array]:
-        """Append more than the buffer holds: attention gets all, the end is kept."""
-        assert self.keys is not None and self.values is not None
-        held = self._held
-        keys = mx.concatenate([self.keys[:, :, :held], keys], axis=2)
-        values = mx.concatenate([self.values[:, :, :held], values], axis=2)
-        total = keys.shape[2]
-        self.keys = _copy(keys[:, :, -self.kept :], self.capacity)
-        self.values = _copy(values[:, :, -self.kept :], self.capacity)
-        self.offset = self.first + total
-        self.first = self.offset - min(total, self.kept)
-        visible = max(0, held - self.seen)
-        return keys[:, :, visible:], values[:, :, visible:]
-
-    @property
-    def _held(self) -> int:
-        return self.offset - self.first
+        held, L = self._held, keys.shape[2]
+        visible = held.count - self.seen
+        if min(held.count, self.kept) + L > self.capacity:  # attention gets all
+            whole = Held(_joined(held, keys, values), held.first, held.offset + L)
+            self._held = whole.last(self.kept, self.capacity)
+            return whole.seen(visible)
+        if held.count + L > self.capacity:
+            held = held.last(self.kept, self.capacity)
+        self._held = held.with_more(keys, values, self.capacity)
+        return self._held.seen(held.count - self.seen)
 
     @property
     def most_rollback(self) -> int:
         """How many tokens can be taken back exactly."""
-        return self._held if self.first == 0 else max(0, self._held - self.seen)
+        held = self._held
+        return held.count if held.first == 0 else max(0, held.count - self.seen)
 
     def snapshot(self) -> LayerSnapshot:
-        held = min(self._held, self.kept)
-        first, end = self.offset - held, self._held
-        reach = first + self.seen if first else 0
-        if self.keys is None or self.values is None:
-            return LayerSnapshot(self.offset, reach)
-        keys = _copy(self.keys[:, :, end - held : end], held)
-        values = _copy(self.values[:, :, end - held : end], held)
-        return LayerSnapshot(self.offset, reach, keys, values)
+        held = self._held.last(self.kept, min(self._held.count, self.kept))
+        return LayerSnapshot(held, held.first + self.seen if held.first else 0)
 
     def can_restore(self, snapshot: LayerSnapshot) -> bool:
         return True
 
     def restore(self, snapshot: LayerSnapshot) -> None:
-        self.offset = self.first = snapshot.offset
-        self.keys = self.values = None
-        if snapshot.keys is not None and snapshot.values is not None:
-            # A copy: what follows must not be written into the snapshot.
-            self.keys = _copy(snapshot.keys, self.capacity)
-            self.values = _copy(snapshot.values, self.capacity)
-            self.first -= snapshot.keys.shape[2]
+        # A copy: what follows must not be written into the snapshot.
+        self._held = snapshot.held.last(self.kept, self.capacity)
 
 
 LayerCache = FullCache | SlidingCache
@@ -247,7 +242,7 @@ def snapshot(cache: Sequence[LayerCache]) -> Snapshot:
     """Pin the present position, to be returned to by `restore`."""
     pinned = tuple(layer.snapshot() for layer in cache)
     # Now: an unevaluated copy would keep the whole buffer it is taken from.
-    mx.eval([(part.keys, part.values) for part in pinned])
+    mx.eval([part.held.both for part in pinned])
     return pinned
 
 
@@ -287,6 +282,16 @@ def _appended(buffer: mx.array | None, x: mx.array, used: int, slots: int) -> mx
         buffer = _copy(buffer[:, :, :used], slots)
     buffer[:, :, used : used + L] = x
     return buffer
+
+
+def _joined(held: Held, keys: mx.array, values: mx.array) -> KeysValues:
+    """What is held and, behind it, [B, H, L, D]."""
+    if held.both is None:
+        return keys, values
+    old = held.seen()
+    return mx.concatenate([old[0], keys], axis=2), mx.concatenate(
+        [old[1], values], axis=2
+    )
 
 
 def _copy(x: mx.array, slots: int) -> mx.array:

@@ -47,23 +47,16 @@ class ClippedLinear(nn.Module):
     def __init__(self, inputs: int, outputs: int, clipped: bool):
         super().__init__()
         self.linear = nn.Linear(inputs, outputs, bias=False)
-        self._apply = _plain
+        self.clipped = clipped
         if clipped:
             self.input_min = self.output_min = mx.array(-mx.inf)
             self.input_max = self.output_max = mx.array(mx.inf)
-            self._apply = _clipped
 
     def __call__(self, x: mx.array) -> mx.array:
-        return self._apply(self, x)
-
-
-def _plain(layer: ClippedLinear, x: mx.array) -> mx.array:
-    return layer.linear(x)
-
-
-def _clipped(layer: ClippedLinear, x: mx.array) -> mx.array:
-    y = layer.linear(mx.clip(x, layer.input_min, layer.input_max))
-    return mx.clip(y, layer.output_min, layer.output_max)
+        if not self.clipped:
+            return self.linear(x)
+        y = self.linear(mx.clip(x, self.input_min, self.input_max))
+        return mx.clip(y, self.output_min, self.output_max)
 
 
 class Projector(nn.Module):

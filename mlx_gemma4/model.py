@@ -4,7 +4,7 @@ Parameter names are the Hub's without the leading `model.`. The call signature i
 the one mlx-lm expects of a model.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import cast
 
 import mlx.core as mx
@@ -15,7 +15,7 @@ from .cache import LayerCache, make_cache
 from .config import Config
 from .errors import MediaError
 from .layers import Projector, soft_cap
-from .prompt.media import Media
+from .media import Kind, Media
 from .text.decoder import DecoderLayer, TextModel
 from .text.masks import vision_blocks
 from .vision.tower import VisionTower
@@ -29,13 +29,8 @@ class Gemma4(nn.Module):
         self.config = config
         text = config.text_config
         self.language_model = TextModel(text)
-        self._head: Callable[[Gemma4, mx.array], mx.array] = _tied_head
         if not text.tie_word_embeddings:
             self.lm_head = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
-            self._head = _own_head
-        self._cap: Callable[[mx.array, float], mx.array] = soft_cap
-        if text.final_logit_softcapping is None:
-            self._cap = _no_cap
         if vision := config.vision_config:
             self.vision_tower = VisionTower(vision)
             self.embed_vision = Projector(
@@ -48,7 +43,6 @@ class Gemma4(nn.Module):
             )
         self._vision_ids = _known(config.image_token_id, config.video_token_id)
         self._media_ids = (*self._vision_ids, *_known(config.audio_token_id))
-        self._pictures_both_ways = text.use_bidirectional_attention == "vision"
 
     @property
     def layers(self) -> list[DecoderLayer]:
@@ -80,13 +74,21 @@ class Gemma4(nn.Module):
         """
         if media is not None:
             input_embeddings = self.embed(inputs, media)
-        blocks = None
-        if self._pictures_both_ways and input_embeddings is not None:
-            blocks = vision_blocks(_is_one_of(inputs, self._vision_ids))
-        tokens = self._text_tokens(inputs)
+        blocks = None if input_embeddings is None else self.vision_blocks(inputs)
+        tokens = self.text_tokens(inputs)
         h = self.language_model(tokens, cache, input_embeddings, blocks, last_only)
+        return self.logits(h)
+
+    def logits(self, h: mx.array) -> mx.array:
+        """Logits [..., vocab] of hidden states [..., hidden], after the soft cap."""
         cap = self.config.text_config.final_logit_softcapping
-        return self._cap(self._head(self, h), cap or 0.0)
+        return soft_cap(self.head(h), cap) if cap else self.head(h)
+
+    def head(self, h: mx.array) -> mx.array:
+        """The same before the soft cap: linear in `h`."""
+        if self.config.text_config.tie_word_embeddings:
+            return self.language_model.embed_tokens.as_linear(h)
+        return self.lm_head(h)
 
     def embed(self, inputs: mx.array, media: Media) -> mx.array:
         """Embeddings [B, L, hidden] of `inputs` [B, L] with media in their places.
@@ -94,15 +96,18 @@ class Gemma4(nn.Module):
         Raises MediaError where placeholders and media do not match in number.
         """
         config = self.config
-        h = self.language_model.embed(self._text_tokens(inputs))
+        h = self.language_model.embed(self.text_tokens(inputs))
         flat = h.reshape(-1, h.shape[-1])
-        tokens = cast(list[int], inputs.flatten().tolist())
-        for kind, token, soft in (
-            ("picture", config.image_token_id, self._see(media.images)),
+        kinds: tuple[tuple[Kind, int | None, mx.array], ...] = (
+            ("image", config.image_token_id, self._see(media.images)),
             ("video", config.video_token_id, self._see(media.frames)),
             ("audio", config.audio_token_id, self._hear(media.audio)),
-        ):
-            places = [i for i, t in enumerate(tokens) if t == token]
+        )
+        for kind, token, soft in kinds:
+            places = media.places(kind)
+            if places is None:
+                tokens = cast(list[int], inputs.flatten().tolist())
+                places = [i for i, t in enumerate(tokens) if t == token]
             if len(places) != len(soft):
                 raise MediaError(
                     f"The prompt has {len(places)} {kind} placeholders, but its media "
@@ -130,12 +135,20 @@ class Gemma4(nn.Module):
         soft = [self.audio_tower(_heard(*clip)) for clip in clips]
         return self.embed_audio(mx.concatenate(soft))
 
-    def _text_tokens(self, inputs: mx.array) -> mx.array:
-        """Placeholders of media count as pad, for both embedding tables."""
+    def text_tokens(self, inputs: mx.array) -> mx.array:
+        """`inputs` [B, L] with pad for placeholders of media, as both embedding tables
+        take them."""
         if not self._media_ids:
             return inputs
         pad = self.config.text_config.pad_token_id
         return mx.where(_is_one_of(inputs, self._media_ids), pad, inputs)
+
+    def vision_blocks(self, inputs: mx.array) -> mx.array | None:
+        """The number of each position's picture [B, L], -1 outside of all; None where
+        the model reads pictures as it reads text, in one direction."""
+        if self.config.text_config.use_bidirectional_attention != "vision":
+            return None
+        return vision_blocks(_is_one_of(inputs, self._vision_ids))
 
 
 def _unpadded(pixels: mx.array, positions: mx.array) -> tuple[mx.array, mx.array]:
@@ -154,18 +167,6 @@ def _heard(features: mx.array, mask: mx.array) -> mx.array:
     if not mask[:valid].all().item():
         raise MediaError("An audio mask has gaps; only its end may be padding.")
     return features[:valid]
-
-
-def _tied_head(model: Gemma4, h: mx.array) -> mx.array:
-    return model.language_model.embed_tokens.as_linear(h)
-
-
-def _own_head(model: Gemma4, h: mx.array) -> mx.array:
-    return model.lm_head(h)
-
-
-def _no_cap(logits: mx.array, cap: float) -> mx.array:
-    return logits
 
 
 def _known(*ids: int | None) -> tuple[int, ...]:

@@ -1,32 +1,48 @@
 """Rotary position embeddings, in the rotate-half layout.
 
 Sliding layers rotate every pair of the head. Full layers are "proportional": only the
-first quarter of the pairs turns, with frequencies spread over the whole head, and the
+first quarter of the pairs rotates, with frequencies spread over the whole head, and the
 rest stays put. Patches of a picture rotate half of the head by x and half by y.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 
 import mlx.core as mx
-import mlx.nn as nn
 
 from .config import RopeParameters
 from .errors import CheckpointError
 
 
 @dataclass(frozen=True)
-class Turn:
-    """The rotation of `[B, H, L, D]`, its first row standing at `offset`."""
+class Rotation:
+    """Rotates `[B, H, L, D]` by position, the first row standing at `offset`.
 
-    rotate: Callable[[mx.array], mx.array]
+    periods: positions per radian of each pair, [D / 2].
+    angles: cosines and sines [L, D], the first half of the sines negated, where they
+        are computed once for many layers.
+    """
+
     periods: mx.array
     offset: int
+    angles: tuple[mx.array, mx.array] | None = None
 
     def __call__(self, x: mx.array) -> mx.array:
-        return self.rotate(x)
+        if self.angles is None:
+            return mx.fast.rope(
+                x,
+                x.shape[-1],
+                traditional=False,
+                base=None,
+                scale=1.0,
+                offset=self.offset,
+                freqs=self.periods,
+            )
+        cos, sin = self.angles
+        half = x.shape[-1] // 2
+        swapped = mx.concatenate([x[..., half:], x[..., :half]], axis=-1)
+        return x * cos + swapped * sin
 
     @cached_property
     def position(self) -> mx.array:
@@ -44,49 +60,26 @@ def rope_periods(head_dim: int, rope: RopeParameters) -> mx.array:
         raise CheckpointError(f"rope_type {rope.rope_type!r} is unknown.")
     share = 1.0 if rope.rope_type == "default" else rope.partial_rotary_factor
     pairs, rotated = head_dim // 2, int(share * head_dim // 2)
-    periods = [rope.rope_theta ** (2 * i / head_dim) for i in range(rotated)]
+    stretch = 1.0 if rope.rope_type == "default" else rope.factor
+    periods = [stretch * rope.rope_theta ** (2 * i / head_dim) for i in range(rotated)]
     return mx.array(periods + [math.inf] * (pairs - rotated), mx.float32)
 
 
-class RoPE(nn.Module):
-    """Rotates `[B, H, L, D]` by position, the first row standing at `offset`."""
+def rotation_at(
+    periods: mx.array, offset: int, length: int, dtype: mx.Dtype
+) -> Rotation:
+    """The rotation of `[B, H, length, D]` at `offset`, to be used by many layers.
 
-    def __init__(self, head_dim: int, rope: RopeParameters):
-        super().__init__()
-        self.head_dim = head_dim
-        self._periods = rope_periods(head_dim, rope)  # not a parameter: underscore
-
-    def __call__(self, x: mx.array, offset: int) -> mx.array:
-        return mx.fast.rope(
-            x,
-            self.head_dim,
-            traditional=False,
-            base=None,
-            scale=1.0,
-            offset=offset,
-            freqs=self._periods,
-        )
-
-    def at(self, offset: int, length: int, dtype: mx.Dtype) -> Turn:
-        """The rotation of `[B, H, length, D]` at `offset`, to be used by many layers.
-
-        On a CPU, where MLX has no kernel for it, the angles are then computed once.
-        """
-        if mx.metal.is_available():
-            return Turn(partial(self, offset=offset), self._periods, offset)
-        positions = mx.arange(offset, offset + length, dtype=mx.float32)
-        angles = positions[:, None] / self._periods
-        cos, sin = mx.cos(angles), mx.sin(angles)
-        cos = mx.concatenate([cos, cos], axis=-1).astype(dtype)
-        sin = mx.concatenate([-sin, sin], axis=-1).astype(dtype)
-        return Turn(partial(_rotate, cos, sin), self._periods, offset)
-
-
-def _rotate(cos: mx.array, sin: mx.array, x: mx.array) -> mx.array:
-    """`x` turned by `cos` and `sin` [L, D], the first half of `sin` negated."""
-    half = x.shape[-1] // 2
-    swapped = mx.concatenate([x[..., half:], x[..., :half]], axis=-1)
-    return x * cos + swapped * sin
+    On a CPU, where MLX has no kernel for it, the angles are then computed once.
+    """
+    if mx.metal.is_available():
+        return Rotation(periods, offset)
+    positions = mx.arange(offset, offset + length, dtype=mx.float32)
+    angles = positions[:, None] / periods
+    cos, sin = mx.cos(angles), mx.sin(angles)
+    cos = mx.concatenate([cos, cos], axis=-1).astype(dtype)
+    sin = mx.concatenate([-sin, sin], axis=-1).astype(dtype)
+    return Rotation(periods, offset, (cos, sin))
 
 
 def axial_angles(

@@ -4,14 +4,36 @@ The order is the reference's: the penalty first, then the temperature, and each 
 on what the one before it left.
 """
 
+import math
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
 
 import mlx.core as mx
 
 from .errors import ChatError
 
 GREEDY_BELOW = 1e-5  # temperatures that would divide the logits out of range
+
+
+class Bounds(NamedTuple):
+    """What a setting can be: from `low` to `high`, both included, and in words."""
+
+    low: float
+    high: float
+    told: str
+    whole: bool = False
+
+
+ABOVE_0, BELOW_1 = math.ulp(0.0), math.nextafter(1.0, 0.0)
+BOUNDS = {
+    "temperature": Bounds(0, math.inf, "0 or more"),
+    "top_p": Bounds(ABOVE_0, 1, "above 0 and at most 1"),
+    "top_k": Bounds(0, math.inf, "0 (off) or more", whole=True),
+    "min_p": Bounds(0, BELOW_1, "0 (off) or more and below 1"),
+    "repetition_penalty": Bounds(ABOVE_0, math.inf, "above 0"),
+    "seed": Bounds(0, 2**64 - 1, "0 or more and below 2**64", whole=True),
+}
 
 
 @dataclass(frozen=True)
@@ -22,6 +44,8 @@ class Sampling:
     together reach this share. min_p: drop tokens below this share of the likeliest.
     repetition_penalty: above 1 makes tokens of prompt and answer less likely.
     seed: None draws one, so that it can be reported.
+
+    Raises ChatError for a value that no token can be drawn with.
     """
 
     temperature: float = 1.0
@@ -32,34 +56,27 @@ class Sampling:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        whole, real = (int, type(None)), (int, float)
-        kinds = {"top_k": whole[:1], "seed": whole}
-        for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty"):
-            value = getattr(self, name)
-            if not isinstance(value, kinds.get(name, real)) or value != value:
-                raise ChatError(f"{name} is {value!r}; it must be a number.")
-        if not isinstance(self.seed, whole):
-            raise ChatError(f"seed is {self.seed!r}; it must be a whole number.")
-        limits = {
-            "temperature": self.temperature >= 0,
-            "top_p": 0 < self.top_p <= 1,
-            "top_k": self.top_k >= 0,
-            "min_p": 0 <= self.min_p < 1,
-            "repetition_penalty": self.repetition_penalty > 0,
-            "seed": self.seed is None or 0 <= self.seed < 2**64,
-        }
-        allowed = {
-            "temperature": "0 or more",
-            "top_p": "above 0 and at most 1",
-            "top_k": "0 (off) or more",
-            "min_p": "0 (off) or more and below 1",
-            "repetition_penalty": "above 0",
-            "seed": "0 or more and below 2**64",
-        }
-        for name, holds in limits.items():
-            if not holds:
-                value = getattr(self, name)
-                raise ChatError(f"{name} is {value}; it must be {allowed[name]}.")
+        for name, bounds in BOUNDS.items():
+            _check(name, getattr(self, name), bounds)
+
+    def but_with(self, **given: float | None) -> "Sampling":
+        """The same, but for the fields `given` that are not None."""
+        return replace(self, **{k: v for k, v in given.items() if v is not None})
+
+
+SAMPLING = tuple(field.name for field in fields(Sampling))
+
+
+def _check(name: str, value: object, bounds: Bounds) -> None:
+    if value is None and name == "seed":
+        return
+    kinds = int if bounds.whole else int | float
+    # To Python a bool is a number, and so is NaN.
+    if isinstance(value, bool) or not isinstance(value, kinds) or value != value:
+        kind = "whole number" if bounds.whole else "number"
+        raise ChatError(f"{name} is {value!r}; it must be a {kind}.")
+    if not bounds.low <= value <= bounds.high:
+        raise ChatError(f"{name} is {value}; it must be {bounds.told}.")
 
 
 class Sampler:

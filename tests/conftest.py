@@ -1,10 +1,10 @@
 """What every test gets: no network, and honest skips.
 
 `metal` tests run where MLX has an Apple GPU, `reference` tests where the extra
-`reference` is installed. Anywhere else they are skipped and say why.
+`reference` is installed. Anywhere else they are skipped and say why. Where `slow` ones
+are left out, the last line says how many.
 """
 
-import importlib
 import importlib.util
 import os
 import pty
@@ -13,6 +13,12 @@ from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+
+# Set before numpy, torch and huggingface_hub are imported: they read it once. One
+# thread, because the arrays are tiny and every core has a worker.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.pop("GEMMA4_MODEL", None)
 
 import pytest
 from command import Runner, Terminal
@@ -23,10 +29,6 @@ if TYPE_CHECKING:
 
     from mlx_gemma4 import Processor
     from mlx_gemma4.cli.chat.session import Session
-
-# Set before huggingface_hub or transformers is imported: they read it once.
-os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ.pop("GEMMA4_MODEL", None)
 
 
 def metal_available() -> bool:
@@ -44,6 +46,33 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(no_metal)
         if item.get_closest_marker("reference") and not reference:
             item.add_marker(no_reference)
+
+
+LEFT = pytest.StashKey[int]()
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    config = items[0].config
+    if config.option.markexpr == "not slow":
+        left = [item for item in items if item.get_closest_marker("slow")]
+        config.stash[LEFT] = len(left)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker of pytest-xdist tells the process that prints."""
+    output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["left"] = session.config.stash.get(LEFT, 0)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    node.config.stash[LEFT] = getattr(node, "workeroutput", {}).get("left", 0)
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if left := config.stash.get(LEFT, 0):
+        terminalreporter.write_line(f"{left} slow tests are left to `make test-all`.")
 
 
 @pytest.fixture(scope="session")
@@ -158,7 +187,7 @@ def seer(script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Scr
 
     model = SimpleNamespace(config=SimpleNamespace(vision_config=object()))
     processor = SimpleNamespace(template=None, media=MediaSettings())
-    monkeypatch.setattr(loading, "load_chat_model", lambda name: (model, processor))
+    monkeypatch.setattr(loading, "load_to_chat", lambda name: (model, processor))
     monkeypatch.chdir(tmp_path)
     script.answer = lambda messages: chunks(messages[-1]["content"][-1]["text"])
     return script
@@ -177,9 +206,8 @@ def listener(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> "Listener":
     processor = SimpleNamespace(
         template=None, media=SimpleNamespace(audio=AudioFeatureConfig())
     )
-    monkeypatch.setattr(loading, "load_chat_model", lambda name: (model, processor))
-    module = importlib.import_module("mlx_gemma4.generation.loop")
-    monkeypatch.setattr(module, "generate", listener.generate)
+    monkeypatch.setattr(loading, "load_to_chat", lambda name: (model, processor))
+    monkeypatch.setattr("mlx_gemma4.generation.transcribe.generate", listener.generate)
     monkeypatch.chdir(tmp_path)
     return listener
 

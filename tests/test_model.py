@@ -9,14 +9,15 @@ import golden
 import mlx.core as mx
 import numpy as np
 import pytest
+import real
 import tiny
 from mlx.utils import tree_flatten
 
 from mlx_gemma4.cache import FullCache, SlidingCache
 from mlx_gemma4.config import Config
 from mlx_gemma4.errors import MediaError
+from mlx_gemma4.media import Media
 from mlx_gemma4.model import Gemma4
-from mlx_gemma4.prompt.media import Media
 
 REAL = ("E2B", "E4B", "26B-A4B", "31B")
 # Parameters of the text decoder as published, in billions.
@@ -24,7 +25,7 @@ PARAMETERS = {"E2B": 4.63, "E4B": 7.46, "26B-A4B": 25.2, "31B": 30.7}
 
 
 def full_size(name: str) -> Gemma4:
-    return Gemma4(Config.from_dict(golden.read_json(f"configs/{name}")))
+    return Gemma4(Config.from_dict(real.read(name)))
 
 
 def parameters(model: Gemma4) -> dict[str, tuple[int, ...]]:
@@ -34,7 +35,7 @@ def parameters(model: Gemma4) -> dict[str, tuple[int, ...]]:
 
 @pytest.mark.parametrize("name", REAL)
 def test_every_full_size_name_and_shape(name: str) -> None:
-    shapes = golden.read_json(f"shapes/{name}")
+    shapes = real.used_shapes(name)
     published = {tiny.parameter_name(name): tuple(s) for name, s in shapes.items()}
     assert parameters(full_size(name)) == published
 

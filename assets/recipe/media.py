@@ -6,7 +6,7 @@ from random import Random
 import numpy as np
 import torch
 
-from mlx_gemma4.vision.images import soft_tokens
+from mlx_gemma4.vision.images import target_size
 
 from . import speech
 from .conversation import Conversation, add_turns, facts_turn, small_talk_turn
@@ -25,6 +25,7 @@ ASKED = (
     "What does this image show?",
 )
 NUMBERS = ("no shapes", "one shape", "two shapes", "three shapes")
+SOFT_TOKEN = 48  # pixels of its side
 MARKS = ("<|image>", "<|image|>", "<image|>"), ("<|audio>", "<|audio|>", "<audio|>")
 
 
@@ -100,7 +101,8 @@ def closed(chat: Conversation) -> Conversation:
 
 def written(chat: Conversation, budget: int, last: int | None = None) -> str:
     """The rendered conversation with each mark as long as its medium."""
-    counts = [soft_tokens(p.height, p.width, budget) for p in chat.pictures]
+    sizes = [target_size(p.height, p.width, budget) for p in chat.pictures]
+    counts = [height * width // SOFT_TOKEN**2 for height, width in sizes]
     text = render(chat, last)
     lengths = counts, [-(-len(frames) // 4) for frames in chat.sounds]
     for (begin, mark, end), numbers in zip(MARKS, lengths, strict=True):

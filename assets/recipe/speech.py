@@ -12,7 +12,8 @@ from random import Random
 import numpy as np
 import soxr
 
-from mlx_gemma4.audio.features import AudioFeatureConfig, log_mel
+from mlx_gemma4.audio.features import log_mel
+from mlx_gemma4.audio.framing import AudioFeatureConfig
 from mlx_gemma4.generation.transcribe import transcription_prompt
 
 from .espeak import Spoken, Voice, say

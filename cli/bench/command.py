@@ -8,7 +8,7 @@ import typer
 
 from .. import options
 from ..errors import UsageError, reported
-from ..loading import named, warnings_noted
+from ..loading import name_or_demo, warnings_noted
 from ..progress import Progress, hub_bar
 from ..render import Screen
 
@@ -83,7 +83,7 @@ def bench(
             raise UsageError(f"--against takes {MLX_LM} or {NONE}, not '{against}'.")
         wishes = Wishes(contexts, decode or default_decode(), runs, against)
         screen = Screen(as_json=as_json)
-        facts, series = run(named(model, screen), wishes, screen)
+        facts, series = run(name_or_demo(model, screen), wishes, screen)
         from . import report as bench_report
 
         if as_json:
@@ -168,7 +168,7 @@ def measure_ours(
 def peer_fits(model: "Gemma4", tokens: int) -> bool:
     """Whether two programs can hold the model at once."""
     from mlx_gemma4.bench.timing import memory_needed
-    from mlx_gemma4.checkpoint.load import memory_limit
+    from mlx_gemma4.device import memory_limit
 
     return 2 * memory_needed(model, tokens) <= memory_limit()
 

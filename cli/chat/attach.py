@@ -1,33 +1,32 @@
 """Pictures, recordings and videos that go with the next message of a chat.
 
-An attachment is the library's part of a message: its type, the absolute path it came
-from, a label for the user, and the medium as the model reads it. The file is read once,
-here: what is wrong with it is said at once, and later changes to it change nothing.
+A file is read once, here: what is wrong with it is said at once, and later changes to
+it change nothing.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlx_gemma4.errors import MediaError
+from mlx_gemma4.media import Kind
 
 from ..errors import UsageError
-from ..kinds import SUFFIXES, kind_of
 from ..loading import warnings_noted
-from ..senses import has_sense, require_sense
+from ..media_formats import SUFFIXES, kind_of
+from ..model_senses import has_sense, require_sense
+from .messages import Part
 from .paths import take_paths
 
 if TYPE_CHECKING:
     from mlx_gemma4 import Processor
 
-    from .conversation import Message
     from .session import Session
 
-Part = dict[str, Any]
-Named = tuple[str, Path]  # kind and path
+NamedFile = tuple[Kind, Path]
 
 
-def attach(session: "Session", named: Iterable[Named], say: bool = True) -> None:
+def attach(session: "Session", named: Iterable[NamedFile], say: bool = True) -> None:
     """Puts files to the next message, all of them or none, and says so.
 
     One that waits for it already is read anew and keeps its place.
@@ -112,7 +111,7 @@ def read_part(
             raise
         raise MediaError(f"{path.name}: {error}") from None
     if kind == "video":
-        count = len(medium.media.frames)
+        count = len(medium.attached)
         detail = "1 frame" if count == 1 else f"{count} frames"
     label = f"{path.name} ({kind}, {detail})"
     part: Part = {"type": kind, "path": str(path), "label": label, kind: medium}
@@ -137,31 +136,6 @@ def opened(processor: "Processor", kind: str, path: Path) -> tuple[Any, str]:
     return path, ""
 
 
-def with_kinds(paths: Iterable[Path]) -> list[Named]:
+def with_kinds(paths: Iterable[Path]) -> list[NamedFile]:
     """Each path with the kind of medium that it names."""
     return [(kind, path) for path in paths if (kind := kind_of(path))]
-
-
-def media_of(message: "Message") -> list[Part]:
-    """The attachments of a message."""
-    content = message["content"]
-    if isinstance(content, str):
-        return []
-    return [part for part in content if part["type"] != "text"]
-
-
-def text_of(message: "Message") -> str:
-    """What was typed of a message."""
-    content = message["content"]
-    if isinstance(content, str):
-        return content
-    return "".join(part["text"] for part in content if part["type"] == "text")
-
-
-def content_of(text: str, attached: Sequence[Part]) -> str | list[Part]:
-    """A message's content: what is attached in order, then the text."""
-    return [*attached, {"type": "text", "text": text}] if attached else text
-
-
-def names(parts: Iterable[Part]) -> str:
-    return ", ".join(Path(part["path"]).name for part in parts)

@@ -8,19 +8,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mlx_gemma4.media import Kind
+
 from .. import options
 from ..errors import UsageError, no_file, reported
 from ..inputs import has_piped_input, read_piped_text, read_tools, whole_prompt
 from ..loading import open_model
 from ..render import Screen
-from ..settings import Settings
-from .attach import Named, attach, refuse_other_kind
+from ..settings import Settings, takes_settings
+from .attach import NamedFile, attach, refuse_other_kind
 from .paths import path_of
 
 if TYPE_CHECKING:
     from .session import Session
 
 
+@takes_settings
 def chat(
     context: typer.Context,
     prompt: Annotated[
@@ -33,21 +36,13 @@ def chat(
     model: options.Model = None,
     adapter: options.Adapter = None,
     system: options.System = None,
-    think: options.Think = False,
+    *,
+    settings: Settings,
     show_thinking: options.ShowThinking = None,
     tools: options.Tools = None,
     image: options.Image = None,
     audio: options.Audio = None,
     video: options.Video = None,
-    image_tokens: options.ImageTokens = None,
-    temperature: options.Temperature = None,
-    top_p: options.TopP = None,
-    top_k: options.TopK = None,
-    min_p: options.MinP = None,
-    repetition_penalty: options.RepetitionPenalty = None,
-    seed: options.Seed = None,
-    max_tokens: options.MaxTokens = None,
-    stop: options.Stop = None,
     as_json: options.Json = False,
     stats: options.Stats = False,
     interactive: options.Interactive = False,
@@ -61,18 +56,6 @@ def chat(
     with reported(as_json):
         media = existing(context.meta.get(options.MEDIA, []))
         question = read_question(prompt, interactive)
-        settings = Settings(
-            temperature=temperature,
-            top_p=top_p,
-            top_k=top_k,
-            min_p=min_p,
-            repetition_penalty=repetition_penalty,
-            max_tokens=max_tokens,
-            seed=seed,
-            stop=tuple(stop or ()),
-            think=think,
-            image_tokens=image_tokens,
-        )
         settings.check()
         screen = Screen(show_thinking, as_json)
         session = open_session(model, settings, screen, system, tools, adapter)
@@ -98,9 +81,9 @@ def read_question(prompt: str | None, interactive: bool) -> str | None:
     return question
 
 
-def existing(named: list[tuple[str, str]]) -> list[Named]:
+def existing(named: list[tuple[Kind, str]]) -> list[NamedFile]:
     """The files that options name, each with its kind; checked before loading."""
-    found = [(kind, path_of(path)) for kind, path in named]
+    found: list[NamedFile] = [(kind, path_of(path)) for kind, path in named]
     for kind, path in found:
         if not os.path.exists(path):
             raise no_file(path)

@@ -4,28 +4,22 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mlx_gemma4.generation.loop import Chunk
+from mlx_gemma4.generation.answer import Chunk
+from mlx_gemma4.sampling import BOUNDS, SAMPLING
 
 from ..errors import UsageError
 from ..loading import warnings_noted
 from ..render import stats_line
 from ..settings import Settings
-from .attach import media_of, names, put, take_dropped, text_of
+from .attach import put, take_dropped
+from .conversation_file import read_conversation, write_conversation
 from .media_commands import attaching, detach_command, media_paths
-from .saved import read_conversation, write_conversation
+from .messages import media_of, names, text_of
 from .session import Session
 
 Answer = Iterator[Chunk] | None
-NUMBERS: dict[str, tuple[type[int] | type[float], float, float]] = {
-    "temperature": (float, 0, float("inf")),
-    "top_p": (float, 0, 1),
-    "top_k": (int, 0, float("inf")),
-    "min_p": (float, 0, 1),
-    "repetition_penalty": (float, 0.01, float("inf")),
-    "max_tokens": (int, 1, float("inf")),
-    "seed": (int, 0, float("inf")),
-    "image_tokens": (int, 1, float("inf")),
-}
+NUMBERS = (*SAMPLING, "max_tokens", "image_tokens")
+WHOLE = {"max_tokens", "image_tokens", *(n for n in SAMPLING if BOUNDS[n].whole)}
 
 
 class Leave(Exception):
@@ -108,11 +102,11 @@ def stats_command(session: Session, words: str) -> Answer:
         session.show_stats = on_or_off(words, session.show_stats)
         session.screen.note(f"stats: {'on' if session.show_stats else 'off'}")
         return None
-    turn = session.chat.last
-    if turn is None or turn.stats is None:
+    answer = session.chat.last
+    if answer is None or answer.stats is None:
         raise UsageError("There is no finished answer yet.")
-    session.screen.note(stats_line(turn.stats))
-    used = turn.stats.prompt_tokens + turn.stats.completion_tokens
+    session.screen.note(stats_line(answer.stats))
+    used = answer.stats.prompt_tokens + answer.stats.completion_tokens
     limit = session.chat.model.config.text_config.max_position_embeddings
     session.screen.note(f"context {used:,} of {limit:,} tokens")
     return None
@@ -153,14 +147,11 @@ def parse_setting(name: str, text: str) -> float | int | None:
     """A value for /set, or the checkpoint's own for `default`."""
     if text == "default":
         return getattr(Settings(), name)
-    kind, low, high = NUMBERS[name]
     try:
-        value = kind(text)
+        return int(text) if name in WHOLE else float(text)
     except ValueError:
-        raise UsageError(f"{name} takes a number, not '{text}'.") from None
-    if not low <= value <= high:
-        raise UsageError(f"{name} has to lie between {low:g} and {high:g}.")
-    return value
+        kind = "whole number" if name in WHOLE else "number"
+        raise UsageError(f"{name} takes a {kind}, not '{text}'.") from None
 
 
 def named_file(words: str, usage: str) -> Path:

@@ -6,47 +6,15 @@ so that a failed or instantly stopped turn leaves the conversation as it was.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
 
-from mlx_gemma4.chat.tools import ToolCall, openai_call
-from mlx_gemma4.generation.loop import Chunk, Stats, stream_generate
+from mlx_gemma4.generation.answer import Chunk, Response
+from mlx_gemma4.generation.loop import stream_generate
 from mlx_gemma4.generation.prefix import PrefixCache
 from mlx_gemma4.model import Gemma4
 from mlx_gemma4.prompt.processor import Processor
 
 from ..settings import Settings
-from .attach import Part, content_of
-
-Message = dict[str, Any]
-
-
-@dataclass
-class Turn:
-    """One answer, as far as it has come."""
-
-    text: str = ""
-    thought: str = ""
-    tool_calls: list[ToolCall] = field(default_factory=list)
-    finish_reason: str = "interrupted"
-    stats: Stats | None = None
-
-    def add(self, chunk: Chunk) -> None:
-        self.text += chunk.text
-        self.thought += chunk.thought
-        self.tool_calls += chunk.tool_calls
-        self.finish_reason = chunk.finish_reason or self.finish_reason
-        self.stats = chunk.stats or self.stats
-
-    def message(self) -> Message:
-        message: Message = {"role": "assistant", "content": self.text}
-        if self.thought:
-            message["reasoning"] = self.thought
-        if self.tool_calls:
-            message["tool_calls"] = [
-                openai_call(call, f"call_{n}") for n, call in enumerate(self.tool_calls)
-            ]
-        return message
+from .messages import Message, Part, content_of
 
 
 class Conversation:
@@ -67,7 +35,7 @@ class Conversation:
         self.tools = tools
         self.messages: list[Message] = []
         self.attached: list[Part] = []  # goes with the next message
-        self.last: Turn | None = None
+        self.last: Response | None = None
         self._prefix = PrefixCache(model)
         self._answers = 0
 
@@ -123,9 +91,10 @@ class Conversation:
     def _reply(self, messages: list[Message], sent: int = 0) -> Iterator[Chunk]:
         settings = self.settings
         system = [{"role": "system", "content": self.system}] if self.system else []
-        turn = Turn()
-        # Every answer gets a seed of its own: regenerating one has to differ.
-        seed = None if settings.seed is None else settings.seed + self._answers
+        answer, options = Response(), settings.sampling
+        if settings.seed is not None:
+            # Every answer gets its own: regenerating one has to differ.
+            options["seed"] = settings.seed + self._answers
         self._answers += 1
         stream = stream_generate(
             self.model,
@@ -133,22 +102,18 @@ class Conversation:
             system + messages,
             tools=self.tools,
             thinking=settings.think,
+            image_tokens=settings.image_tokens,
             max_tokens=settings.max_tokens,
-            temperature=settings.temperature,
-            top_p=settings.top_p,
-            top_k=settings.top_k,
-            min_p=settings.min_p,
-            repetition_penalty=settings.repetition_penalty,
-            seed=seed,
             stop=settings.stop,
             prefix=self._prefix,
+            **options,
         )
         try:
             for chunk in stream:
-                turn.add(chunk)
+                answer.add(chunk)
                 yield chunk
         finally:
-            self.last = turn
-            if turn.text or turn.tool_calls or turn.finish_reason != "interrupted":
-                self.messages = [*messages, turn.message()]
+            self.last = answer
+            if answer.text or answer.tool_calls or answer.finish_reason:
+                self.messages = [*messages, answer.message()]
                 del self.attached[:sent]

@@ -3,16 +3,19 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from mlx_gemma4.media import Kind
+
 from ..errors import UsageError
-from ..kinds import kind_of
-from .attach import Part, attach, names, refuse_other_kind
+from ..media_formats import kind_of
+from .attach import attach, refuse_other_kind
+from .messages import Part, names
 from .paths import escaped, last_word, named_paths, path_of, unquoted
 from .session import Session
 
 NOTHING = "Nothing is attached. /image, /audio and /video attach files."
 
 
-def attaching(kind: str) -> Callable[[Session, str], None]:
+def attaching(kind: Kind) -> Callable[[Session, str], None]:
     """The command that attaches files of one kind, or lists what is attached."""
 
     def command(session: Session, words: str) -> None:

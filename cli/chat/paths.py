@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from ..errors import UsageError, no_file
-from ..kinds import SUFFIXES, kind_of
+from ..media_formats import SUFFIXES, kind_of
 
 # ASCII blanks only: macOS puts a narrow no-break space into names of screenshots.
 BLANK = " \t\r\n"

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from mlx_gemma4.generation.loop import Chunk
+from mlx_gemma4.generation.answer import Chunk, Response
 
 from ..render import Screen, stats_line
-from .conversation import Conversation, Turn
+from .conversation import Conversation
 
 
 def never() -> bool:
@@ -55,28 +55,28 @@ class Session:
 
     def show_end(self) -> None:
         """What follows an answer, finished or stopped."""
-        turn = self.chat.last
-        if turn is None:
+        answer = self.chat.last
+        if answer is None:
             return
         if self.screen.as_json:
-            self.screen.json(self.answer_object(turn))
+            self.screen.json(self.answer_object(answer))
             return
-        if self.show_stats and turn.stats is not None:
-            self.screen.note(stats_line(turn.stats))
-        if turn.finish_reason == "length":
+        if self.show_stats and answer.stats is not None:
+            self.screen.note(stats_line(answer.stats))
+        if answer.finish_reason == "length":
             self.screen.note("(cut off: the token limit was reached)")
 
-    def answer_object(self, turn: Turn) -> dict[str, Any]:
+    def answer_object(self, answer: Response) -> dict[str, Any]:
         """The answer as `--json` prints it. Times in seconds, memory in bytes."""
-        stats = turn.stats
+        stats = answer.stats
         return {
-            "text": turn.text,
-            "thinking": turn.thought or None,
+            "text": answer.text,
+            "thinking": answer.thought or None,
             "tool_calls": [
                 {"name": call.name, "arguments": call.arguments}
-                for call in turn.tool_calls
+                for call in answer.tool_calls
             ],
-            "finish_reason": turn.finish_reason,
+            "finish_reason": answer.finish_reason or "interrupted",
             "usage": stats
             and {
                 "prompt": stats.prompt_tokens,

@@ -124,13 +124,14 @@ def convert(
             raise UsageError("--private belongs to --upload.")
         assert source is not None
         wishes = read_wishes(recipe, override or [], target_gb)
-        from .job import Job, any_plan, show_plan
+        from .job import Conversion, any_plan, show_plan
 
         if dry_run:
             show_plan(any_plan(source, wishes)[0], source, screen)
             return
         assert out is not None
-        Job(source, out, wishes, screen, yes).run(refine, data, upload, private)
+        conversion = Conversion(source, out, wishes, screen, yes)
+        conversion.run(refine, data, upload, private)
 
 
 def check_usage(
@@ -172,10 +173,10 @@ def check_check_usage(
 
 
 def read_wishes(recipe: str, overrides: list[str], target_gb: float | None) -> "Wishes":
-    from mlx_gemma4.convert.recipes import MIXED, named, override
+    from mlx_gemma4.convert.recipes import MIXED, override, recipe_of
     from mlx_gemma4.convert.survey import Wishes
 
     if recipe != MIXED:
-        named(recipe)  # before anything is asked of the Hub
+        recipe_of(recipe)  # before anything is asked of the Hub
     target = None if target_gb is None else round(target_gb * 1e9)
     return Wishes(recipe, tuple(override(text) for text in overrides), target)

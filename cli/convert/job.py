@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 def any_plan(source: str, wishes: "Wishes") -> tuple["Plan", Path | None]:
     """The plan, and the source's folder if it needs no download."""
-    from mlx_gemma4.convert.hub import headers, local_folder
+    from mlx_gemma4.checkpoint.hub import local_folder
+    from mlx_gemma4.convert.hub import headers
     from mlx_gemma4.convert.job import plan_folder
     from mlx_gemma4.convert.survey import make_plan
 
@@ -43,7 +44,7 @@ def show_plan(plan: "Plan", name: str, screen: Screen) -> None:
         screen.note(f"Warning: {warning}")
 
 
-class Job:
+class Conversion:
     """One conversion, from the plan to the upload."""
 
     def __init__(
@@ -72,6 +73,7 @@ class Job:
             check_download(self.out, plan.out_bytes, plan.source_bytes)
             self._ask(plan)
             folder = self._download()
+            plan = self._plan_again(folder, plan)
         if data is not None:
             from mlx_gemma4.convert.data import read_data
 
@@ -107,15 +109,20 @@ class Job:
 
         return resolve(self.source, hub_bar(self.screen, self.source))
 
-    def _convert(self, folder: Path, announced: "Plan") -> None:
-        from mlx_gemma4.convert import job, output, refine
+    def _plan_again(self, folder: Path, announced: "Plan") -> "Plan":
+        """The Hub's headers do not tell what is measured once the weights are here."""
+        from mlx_gemma4.convert.job import plan_folder
 
-        refine.settle(self.out)
-        plan = job.plan_folder(folder, self.wishes, self.source)
-        # The Hub's headers do not tell what is measured once the weights are here.
+        plan = plan_folder(folder, self.wishes, self.source)
         for warning in plan.warnings:
             if warning not in announced.warnings:
                 self.screen.note(f"Warning: {warning}")
+        return plan
+
+    def _convert(self, folder: Path, plan: "Plan") -> None:
+        from mlx_gemma4.convert import job, output, refine
+
+        refine.finish_refining(self.out)
         work = output.partial(self.out)
         bar = Progress(self.screen, "Converting", plan.source_bytes, in_bytes=True)
         try:

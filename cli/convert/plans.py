@@ -4,11 +4,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from mlx_gemma4.convert.output import describe
+from mlx_gemma4.convert.output import FLOAT_NAMES, describe
 from mlx_gemma4.convert.plan import Line, Plan
 from mlx_gemma4.sizes import size
 
-FLOATS = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 HEAD = ("class", "tensors", "weights", "packing", "bits", "size")
 
 
@@ -32,7 +31,7 @@ def table(plan: Plan, name: str) -> str:
 def _row(line: Line) -> tuple[str, ...]:
     return (
         line.kind,
-        f"{line.tensors:,}",
+        f"{len(line.tensors):,}",
         count(line.params),
         packing(line),
         f"{line.bits_per_weight:.2f}",
@@ -43,7 +42,7 @@ def _row(line: Line) -> tuple[str, ...]:
 def packing(line: Line) -> str:
     """`4 bits, groups of 64`; `mxfp4`; `bfloat16`; the trained grid if there is one."""
     if line.packing is None:
-        return FLOATS.get(line.dtype) or line.dtype
+        return FLOAT_NAMES.get(line.dtype) or line.dtype
     if line.packing.mode != "affine":
         return line.packing.mode
     text = f"{line.packing.bits} bits, groups of {line.packing.group_size}"
@@ -64,18 +63,14 @@ def columns(rows: Iterable[Sequence[str]], left: Sequence[int] = (0, 3)) -> list
 
 
 def memory(plan: Plan) -> list[str]:
-    """What the weights need in memory, by what is loaded and what stays on disk."""
+    """What the weights need in memory, by what of the model is loaded."""
     need = plan.memory
     head, sizes = ["memory", "text"], [need.text]
     for name, more in (("vision", need.vision), ("audio", need.audio)):
         if more:
             head.append(f"+ {name}")
             sizes.append(sizes[-1] + more)
-    rows = [head, ["all weights", *map(size, sizes)]]
-    if need.table:
-        less = [size(total - need.table) for total in sizes]
-        rows.append(["per-layer table on disk", *less])
-    return columns(rows, left=(0,))
+    return columns([head, ["all weights", *map(size, sizes)]], left=(0,))
 
 
 def notes(plan: Plan) -> list[str]:
@@ -92,7 +87,6 @@ def tensors(count: int) -> str:
 
 
 def as_json(plan: Plan, name: str) -> dict[str, Any]:
-    need = plan.memory
     return {
         "source": name,
         "recipe": plan.recipe,
@@ -102,7 +96,7 @@ def as_json(plan: Plan, name: str) -> dict[str, Any]:
         "weights": plan.params,
         "bits_per_weight": round(plan.bits_per_weight, 4),
         "classes": [describe(line) for line in plan.table],
-        "memory": vars(need),
+        "memory": vars(plan.memory),
         "notes": notes(plan),
         "warnings": list(plan.warnings),
     }

@@ -6,20 +6,21 @@ from typing import Annotated
 
 import typer
 
-from mlx_gemma4.prompt.attachments import BUDGETS, IMAGE_TOKENS
+from mlx_gemma4.prompt.attachments import IMAGE_TOKENS
 
 from .. import options
 from ..errors import InputError, UsageError, reported
-from ..files import Source, find_sources, split_prompt
+from ..files import MediaArgument, find_sources, split_prompt
 from ..loading import warnings_noted
 from ..render import Screen
-from ..settings import Settings
-from .looking import Job
+from ..settings import Settings, takes_settings
+from .describing import Describing
 
 OCR_BUDGET = max(IMAGE_TOKENS)
 NAME = "{name}"  # in --boxes: the picture's own name
 
 
+@takes_settings
 def describe(
     words: Annotated[
         list[str] | None,
@@ -36,7 +37,6 @@ def describe(
     ] = None,
     model: options.Model = None,
     adapter: options.Adapter = None,
-    budget: options.ImageTokens = None,
     ocr: Annotated[
         bool,
         typer.Option(
@@ -70,16 +70,9 @@ def describe(
         bool, typer.Option("--allow-url", help="Fetch URLs from the web.")
     ] = False,
     system: options.System = None,
-    think: options.Think = False,
+    *,
+    settings: Settings,
     show_thinking: options.ShowThinking = None,
-    temperature: options.Temperature = None,
-    top_p: options.TopP = None,
-    top_k: options.TopK = None,
-    min_p: options.MinP = None,
-    repetition_penalty: options.RepetitionPenalty = None,
-    seed: options.Seed = None,
-    max_tokens: options.MaxTokens = None,
-    stop: options.Stop = None,
     as_json: options.Json = False,
     stats: options.Stats = False,
 ) -> None:
@@ -91,25 +84,16 @@ def describe(
     with reported(as_json):
         given = words or []
         names, asked = split_prompt(given) if prompt is None else (given, prompt)
-        if ocr or boxes is not None:  # exact, not inventive
-            temperature = 0.0 if temperature is None else temperature
-        job = Job(
+        if settings.temperature is None and (ocr or boxes is not None):
+            settings.temperature = 0.0  # exact, not inventive
+        if settings.image_tokens is None and ocr:
+            settings.image_tokens = OCR_BUDGET
+        job = Describing(
             sources=find_sources(names, allow_url),
             prompt=asked,
-            settings=Settings(
-                temperature=temperature,
-                top_p=top_p,
-                top_k=top_k,
-                min_p=min_p,
-                repetition_penalty=repetition_penalty,
-                max_tokens=max_tokens,
-                seed=seed,
-                stop=tuple(stop or ()),
-                think=think,
-            ),
+            settings=settings,
             screen=Screen(show_thinking, as_json),
             system=system,
-            budget=OCR_BUDGET if ocr and budget is None else budget,
             ocr=ocr,
             each=each,
             show_stats=stats,
@@ -125,17 +109,15 @@ def describe(
         raise typer.Exit(code)
 
 
-def check(job: Job, boxes: Path | None) -> None:
+def check(job: Describing, boxes: Path | None) -> None:
     """Finds what cannot work before a model is loaded. Raises UsageError."""
-    job.settings.check()
     kinds = [source.known_kind for source in job.sources]
     if not kinds:
         raise UsageError("Name a picture: gemma4 describe photo.jpg")
     if job.prompt is not None and not job.prompt.strip():
         raise UsageError("The prompt is empty. Leave it out, or ask something.")
-    if job.budget is not None and job.budget not in IMAGE_TOKENS:
-        raise UsageError(f"--budget is {job.budget}; it can be {BUDGETS}.")
-    if job.budget is not None and set(kinds) == {"video"}:
+    job.settings.check()
+    if job.settings.image_tokens is not None and set(kinds) == {"video"}:
         raise UsageError(
             "--budget and --ocr are for pictures; how much of a video is seen, --fps "
             "and --frames say."
@@ -155,11 +137,11 @@ def check(job: Job, boxes: Path | None) -> None:
         )
 
 
-def targets(sources: list[Source], pattern: Path) -> list[Path]:
+def targets(sources: list[MediaArgument], pattern: Path) -> list[Path]:
     """Where each picture's boxes are drawn. Raises UsageError or InputError."""
     from .drawing import check_target
 
-    taken: dict[Path, Source] = {}
+    taken: dict[Path, MediaArgument] = {}
     for source in sources:
         # Path.expanduser would raise for a ~user who does not exist.
         target = Path(os.path.expanduser(pattern))

@@ -9,9 +9,9 @@ import urllib.request
 from typing import Any
 
 from mlx_gemma4 import __version__
+from mlx_gemma4.reading.sources import is_url
 
 from ..errors import InputError
-from ..files import is_url
 
 LARGEST = 100_000_000  # bytes
 WAIT = 20.0  # seconds for a server to say anything

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from mlx_gemma4.errors import MediaError
+from mlx_gemma4.reading.sources import is_url
 
 from .. import options
 from ..errors import (
@@ -20,15 +21,15 @@ from ..errors import (
     report,
     reported,
 )
-from ..files import STDIN, exists, first_bytes, is_url, matches
+from ..files import STDIN, exists, first_bytes, matches
 from ..inputs import read_piped_bytes
-from ..kinds import START, mark_of
 from ..loading import open_model, warnings_noted
+from ..media_formats import START, format_of
+from ..model_senses import require_sense
 from ..progress import Progress
 from ..render import Screen
-from ..senses import require_sense
-from .delivery import Delivery
 from .languages import language_name
+from .output import TranscriptOutput
 from .transcript import Transcript
 
 if TYPE_CHECKING:
@@ -89,14 +90,14 @@ def transcribe(
     with reported(as_json):
         screen = Screen(as_json=as_json)
         form = form or ("json" if as_json and output is None else "txt")
-        job = Job(
+        job = Transcribing(
             sources=sources(audio or [], mic),
             language=language_name(language, "--language"),
             translate=language_name(translate, "--translate"),
-            delivery=Delivery(form, output, screen),
+            output=TranscriptOutput(form, output, screen),
             screen=screen,
         )
-        job.delivery.check(job.sources)
+        job.output.check(job.sources)
         with warnings_noted(job.screen):
             code = job.run(model, adapter)
     if code:
@@ -128,13 +129,13 @@ def recordings(name: str) -> list[str]:
 
 
 @dataclass
-class Job:
+class Transcribing:
     """Some recordings and what is wanted of them."""
 
     sources: list[str]
     language: str | None
     translate: str | None
-    delivery: Delivery
+    output: TranscriptOutput
     screen: Screen
 
     def run(self, model_name: str | None, adapter: Path | None = None) -> int:
@@ -182,7 +183,7 @@ class Job:
         label = Path(source).name
         if len(self.sources) > 1:
             label = f"{number + 1}/{len(self.sources)} {label}"
-            if self.delivery.streams:
+            if self.output.streams:
                 self.print_line(f"{source}:" if first else f"\n{source}:")
         started = time.perf_counter()
         bar = Progress(self.screen, label, transcript.duration)
@@ -196,13 +197,13 @@ class Job:
                 progress=bar.update,
             ):
                 transcript.segments.append(segment)
-                if self.delivery.streams and transcript.shown(segment):
+                if self.output.streams and transcript.shown(segment):
                     bar.hide()
                     self.print_line(transcript.shown(segment))
                     bar.show()
         except KeyboardInterrupt:
             bar.hide()
-            self.delivery.keep_part(transcript)
+            self.output.keep_part(transcript)
             raise
         finally:
             bar.hide()
@@ -211,7 +212,7 @@ class Job:
             "seconds": round(seconds, 3),
             "times_real_time": round(transcript.duration / seconds, 2),
         }
-        self.delivery.deliver(transcript)
+        self.output.deliver(transcript)
 
     def opened(self, source: str) -> Any:
         """What `read_audio` takes."""
@@ -226,10 +227,10 @@ class Job:
             taken, name = Path(source).expanduser(), source
             # A pipe can be read only once, so nothing is looked at in advance.
             start = first_bytes(taken, source) if taken.is_file() else b""
-        mark = mark_of(start)
-        if mark is not None and mark.kind == "image":
+        form = format_of(start)
+        if form is not None and form.kind == "image":
             raise MediaError(
-                f"{name} is {mark.name}, not a recording: gemma4 describe says what is "
+                f"{name} is {form.name}, not a recording: gemma4 describe says what is "
                 "in it."
             )
         return taken

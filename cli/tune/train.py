@@ -272,7 +272,7 @@ class Teller:
 
 def check_memory(plan: Plan, settings: Settings) -> None:
     """Raises MemoryError that names what to turn."""
-    from mlx_gemma4.checkpoint.load import memory_limit
+    from mlx_gemma4.device import memory_limit
 
     limit, need = memory_limit(), plan.memory.total
     if need > limit:

@@ -43,6 +43,7 @@ def plan_lines(plan: Plan, name: str, seconds: float) -> list[str]:
     memory = plan.memory
     learned = "weights in float32" if plan.kind == "full" else "adapter"
     towers = f", towers {size(memory.towers)}" if memory.towers else ""
+    towers += f", media {size(memory.media)}" if memory.media else ""
     rows = (
         ("model", name),
         ("examples", f"{plan.examples:,} and {plan.validation:,} to validate with"),

@@ -15,9 +15,7 @@ import mlx.core as mx
 import numpy as np
 
 from ..errors import MediaError
-from .framing import AudioFeatureConfig, soft_token_count, valid_frames
-
-__all__ = ["AudioFeatureConfig", "log_mel", "mel_filters", "soft_token_count"]
+from .framing import AudioFeatureConfig, valid_frames
 
 FILL = 128  # samples: the reference fills recordings up to a multiple of this
 

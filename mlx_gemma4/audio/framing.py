@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError
-from ..reading.json_file import read_json
 
 FRAMES_PER_TOKEN = 4  # the tower's two convolutions of stride 2
 EXTRACTOR = "Gemma4AudioFeatureExtractor"
-FILE = "processor_config.json"
 # Keys of the section that say nothing about the features of one recording.
 NOT_FEATURES = {
     "feature_extractor_type",
@@ -50,13 +48,11 @@ class AudioFeatureConfig:
     audio_seq_length: int = 750
 
     @classmethod
-    def from_folder(cls, folder: Path) -> "AudioFeatureConfig":
-        """What a checkpoint's processor_config.json states; defaults for the rest.
+    def from_stated(cls, stated: Mapping[str, Any], path: Path) -> "AudioFeatureConfig":
+        """What processor_config.json, read from `path`, states; defaults for the rest.
 
         Raises CheckpointError for values that make no sense.
         """
-        path = folder / FILE
-        stated = read_json(path)
         section = stated.get("feature_extractor") or {}
         if not isinstance(section, Mapping):
             raise CheckpointError(f"{path}: feature_extractor is not an object.")
@@ -148,12 +144,3 @@ def valid_frames(samples: int, config: AudioFeatureConfig) -> int:
     # One sample more than a frame has to be there: pre-emphasis looks back by one.
     past = samples + config.frame_length // 2 - (config.frame_length + 1)
     return max(past // config.hop_length + 1, 0)
-
-
-def soft_token_count(samples: int, config: AudioFeatureConfig) -> int:
-    """How many soft tokens, and so placeholders, a recording takes.
-
-    `samples`: its length at the model's rate. Exact for every length; 0 if it is too
-    short for a frame.
-    """
-    return -(-valid_frames(samples, config) // FRAMES_PER_TOKEN)

@@ -16,6 +16,7 @@ from ..config import AudioConfig
 from ..layers import ClippedLinear, RMSNorm
 
 MAX_TIMESCALE = 10_000.0  # of the sinusoids that stand for distances
+EPS = 1e-6  # of the residual blocks' norms, as in the reference; others ask the config
 
 
 class SubsampleLayer(nn.Module):
@@ -64,8 +65,8 @@ class AudioFeedForward(nn.Module):
         hidden, clipped = config.hidden_size, config.use_clipped_linears
         self.ffw_layer_1 = ClippedLinear(hidden, 4 * hidden, clipped)
         self.ffw_layer_2 = ClippedLinear(4 * hidden, hidden, clipped)
-        self.pre_layer_norm = RMSNorm(hidden, config.rms_norm_eps)
-        self.post_layer_norm = RMSNorm(hidden, config.rms_norm_eps)
+        self.pre_layer_norm = RMSNorm(hidden, EPS)
+        self.post_layer_norm = RMSNorm(hidden, EPS)
         self.limit = config.gradient_clipping
         self.residual_weight = config.residual_weight
 
@@ -197,14 +198,14 @@ class AudioLayer(nn.Module):
 
     def __init__(self, config: AudioConfig):
         super().__init__()
-        hidden, eps = config.hidden_size, config.rms_norm_eps
+        hidden = config.hidden_size
         self.feed_forward1 = AudioFeedForward(config)
         self.feed_forward2 = AudioFeedForward(config)
         self.self_attn = AudioAttention(config)
         self.lconv1d = LightConv(config)
-        self.norm_pre_attn = RMSNorm(hidden, eps)
-        self.norm_post_attn = RMSNorm(hidden, eps)
-        self.norm_out = RMSNorm(hidden, eps)
+        self.norm_pre_attn = RMSNorm(hidden, EPS)
+        self.norm_post_attn = RMSNorm(hidden, EPS)
+        self.norm_out = RMSNorm(hidden, EPS)
         self.limit = config.gradient_clipping
 
     def __call__(self, x: mx.array) -> mx.array:

@@ -9,8 +9,8 @@ from typing import Any
 
 import mlx.core as mx
 
-from ..checkpoint.load import memory_limit
 from ..config import TextConfig
+from ..device import memory_limit
 from ..errors import BenchError
 from ..generation.loop import stream_generate
 from ..kernels import NAMES, using

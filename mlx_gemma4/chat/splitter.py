@@ -39,7 +39,7 @@ BARE_CALL_BEGIN = re.compile(r"c|ca|cal|call|call:[^\s{}]{0,128}")
 
 
 @dataclass(frozen=True)
-class Piece:
+class Fragment:
     """A stretch of output. A "tool_call" is one that `parse_call` can read."""
 
     kind: Literal["answer", "thought", "tool_call"]
@@ -127,7 +127,7 @@ class _Call:
 
 
 class Splitter:
-    """Feed it text as it comes; it returns pieces as soon as they are certain.
+    """Feed it text as it comes; it returns fragments as soon as they are certain.
 
     `inside_thought`: the prompt has opened a thought (see `opens_thought`).
     `special_tokens`: strings that never reach an answer or a thought, beyond Gemma 4's
@@ -144,15 +144,15 @@ class Splitter:
         self._held = ""
         self._call = _Call()
         self._after_thought = False
-        self._pieces: list[Piece] = []
+        self._fragments: list[Fragment] = []
 
-    def feed(self, text: str) -> list[Piece]:
+    def feed(self, text: str) -> list[Fragment]:
         """Take a chunk and return what is certain now."""
         return self._take(self._lexer.feed(text))
 
-    def finish(self) -> list[Piece]:
+    def finish(self) -> list[Fragment]:
         """What was held back. An unclosed thought or call ends here."""
-        pieces = self._take(self._lexer.finish())
+        fragments = self._take(self._lexer.finish())
         if self._mode in ("call", "bare"):
             self._end_call(self._mode == "call" or self._after_thought)
         elif self._mode in ("header", "thought"):
@@ -160,9 +160,9 @@ class Splitter:
         else:
             self._emit("answer", self._held)
         self._held = ""
-        return pieces + self._take(iter(()))
+        return fragments + self._take(iter(()))
 
-    def _take(self, lexemes: Iterator[tuple[str, bool]]) -> list[Piece]:
+    def _take(self, lexemes: Iterator[tuple[str, bool]]) -> list[Fragment]:
         for text, is_mark in lexemes:
             if is_mark:
                 self._mark(text)
@@ -173,17 +173,17 @@ class Splitter:
                 self._thought_text(self._held + text)
             else:
                 self._answer_text(self._held + text)
-        pieces, self._pieces = self._pieces, []
-        return pieces
+        fragments, self._fragments = self._fragments, []
+        return fragments
 
     def _emit(self, kind: Literal["answer", "thought", "tool_call"], text: str) -> None:
         if not text:
             return
-        last = self._pieces[-1] if self._pieces else None
+        last = self._fragments[-1] if self._fragments else None
         if last and last.kind == kind and kind != "tool_call":
-            self._pieces[-1] = Piece(kind, last.text + text)
+            self._fragments[-1] = Fragment(kind, last.text + text)
         else:
-            self._pieces.append(Piece(kind, text))
+            self._fragments.append(Fragment(kind, text))
 
     def _answer_text(self, text: str) -> None:
         self._held = ""

@@ -97,11 +97,9 @@ class Tokenizer:
                 "check the encoding it was read with."
             ) from None
 
-    def decode(self, tokens: Sequence[int], skip_special_tokens: bool = False) -> str:
-        """The text of `tokens`, special tokens included unless told otherwise."""
-        return self._backend.decode(
-            list(tokens), skip_special_tokens=skip_special_tokens
-        )
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of `tokens`, special tokens included."""
+        return self._backend.decode(list(tokens), skip_special_tokens=False)
 
     def token_id(self, token: str) -> int | None:
         """The id of one token by its exact text, or None."""

@@ -24,6 +24,7 @@ SIZES = {
     **{"F16": 2, "BF16": 2, "I16": 2, "U16": 2, "BOOL": 1, "I8": 1, "U8": 1},
     **{"F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1},
 }
+FLOATS = ("F32", "F16", "BF16")
 MAX_HEADER = 100_000_000  # the limit of the format's own implementation
 LFS_POINTER = b"version https://git-lfs"
 SHOWN = 8
@@ -31,11 +32,22 @@ SHOWN = 8
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """One tensor as the header of `file` states it; `dtype` as in "BF16"."""
+    """One tensor as the header of its file states it.
 
+    file: its path, or its name in a Hub repository that is not downloaded yet.
+    dtype: as safetensors spells it, "BF16".
+    offset: of its first byte, from the start of the file.
+    """
+
+    name: str
     file: Path
     dtype: str
     shape: tuple[int, ...]
+    offset: int = 0
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * SIZES[self.dtype]
 
 
 def listed(items: Sequence[str], separator: str = ", ") -> str:
@@ -146,23 +158,21 @@ def _refuse_without_weights(folder: Path) -> NoReturn:
 def read_header(file: Path) -> dict[str, StoredTensor]:
     """The tensors of one safetensors file. Raises CheckpointError if it is damaged."""
     try:
-        header, data = _header(file)
+        size = file.stat().st_size
+        header, start = _header(file, size)
     except OSError as error:
         raise CheckpointError(f"{file} cannot be read: {error.strerror}.") from None
-    tensors: dict[str, StoredTensor] = {}
-    spans: list[tuple[int, int]] = []
-    for name, entry in header.items():
-        if name == "__metadata__":
-            continue
-        tensors[name], span = _entry(file, name, entry)
-        spans.append(span)
-    _check_spans(file, spans, data)
+    tensors = {
+        name: _entry(file, name, entry, start)
+        for name, entry in header.items()
+        if name != "__metadata__"
+    }
+    _check_offsets(file, tensors.values(), start, size)
     return tensors
 
 
-def _header(file: Path) -> tuple[dict[str, Any], int]:
-    """The parsed header and the number of data bytes behind it."""
-    size = file.stat().st_size
+def _header(file: Path, size: int) -> tuple[dict[str, Any], int]:
+    """The parsed header, and where the data behind it begin."""
     with file.open("rb") as stream:
         start = stream.read(8)
         length = int.from_bytes(start, "little")
@@ -184,10 +194,10 @@ def _header(file: Path) -> tuple[dict[str, Any], int]:
         raise CheckpointError(
             f"{file} is damaged: its header is not valid JSON. Download it again."
         )
-    return header, size - 8 - length
+    return header, 8 + length
 
 
-def _entry(file: Path, name: str, entry: Any) -> tuple[StoredTensor, tuple[int, int]]:
+def _entry(file: Path, name: str, entry: Any, start: int) -> StoredTensor:
     try:
         dtype, shape = entry["dtype"], tuple(entry["shape"])
         begin, end = entry["data_offsets"]
@@ -199,24 +209,27 @@ def _entry(file: Path, name: str, entry: Any) -> tuple[StoredTensor, tuple[int, 
         ) from None
     if not isinstance(dtype, str) or dtype not in SIZES:
         raise CheckpointError(f"{file}: {name} has the unknown type {dtype!r}.")
-    if end - begin != math.prod(shape) * SIZES[dtype]:
+    tensor = StoredTensor(name, file, dtype, shape, start + begin)
+    if end - begin != tensor.nbytes:
         raise CheckpointError(
             f"{file} is damaged: {name} has {end - begin} bytes for {dtype} {shape}."
         )
-    return StoredTensor(file, dtype, shape), (begin, end)
+    return tensor
 
 
-def _check_spans(file: Path, spans: Iterable[tuple[int, int]], data: int) -> None:
+def _check_offsets(
+    file: Path, tensors: Iterable[StoredTensor], start: int, size: int
+) -> None:
     """Tensors follow each other without gap or overlap and fill the file."""
-    position = 0
-    for begin, end in sorted(spans):
-        if begin != position:
+    position = start
+    for tensor in sorted(tensors, key=lambda t: (t.offset, t.nbytes)):
+        if tensor.offset != position:
             raise CheckpointError(f"{file} is damaged: its tensors overlap or gape.")
-        position = end
-    if position > data:
+        position += tensor.nbytes
+    if position > size:
         raise CheckpointError(
-            f"{file} is truncated: {data} of {position} bytes of tensors are there. "
-            "Download it again."
+            f"{file} is truncated: {size - start} of {position - start} bytes of "
+            "tensors are there. Download it again."
         )
-    if position < data:
-        raise CheckpointError(f"{file} is damaged: {data - position} bytes too many.")
+    if position < size:
+        raise CheckpointError(f"{file} is damaged: {size - position} bytes too many.")

@@ -5,9 +5,9 @@ bring it up to date, download it again with `hf download`.
 """
 
 import re
-from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from ..errors import CheckpointError, ModelNotFoundError
 from .files import weight_files
@@ -27,6 +27,12 @@ def resolve(name: str | Path, tqdm_class: type | None = None) -> Path:
 
     Raises ModelNotFoundError, and CheckpointError for a folder without config.json.
     """
+    folder = local_folder(name)
+    return folder or _with_config(_download(str(name), tqdm_class))
+
+
+def local_folder(name: str | Path) -> Path | None:
+    """The same of a model that needs no download; None of one at the Hub that does."""
     folder = Path(name).expanduser()
     if folder.is_dir() and (str(name) != DEMO or (folder / "config.json").is_file()):
         return _with_config(folder)
@@ -40,7 +46,7 @@ def resolve(name: str | Path, tqdm_class: type | None = None) -> Path:
             f"{str(name)!r} is neither a folder nor a Hub id: give the path of a model "
             f"folder, a Hub id such as google/gemma-4-E2B-it, or {DEMO!r}."
         )
-    return _with_config(_from_hub(match["repo"], match["revision"], tqdm_class))
+    return _cached(match["repo"], match["revision"])
 
 
 def _with_config(folder: Path) -> Path:
@@ -51,34 +57,34 @@ def _with_config(folder: Path) -> Path:
     return folder
 
 
-def _from_hub(repo: str, revision: str | None, tqdm_class: type | None) -> Path:
+def _cached(repo: str, revision: str | None) -> Path | None:
+    """The snapshot in the Hub's cache, if it can be loaded."""
     # Imported here: it costs a quarter of a second, and most models are folders.
-    from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
-    def snapshot(local_files_only: bool) -> Path:
-        return Path(
-            snapshot_download(
-                repo,
-                revision=revision,
-                allow_patterns=NEEDED,
-                ignore_patterns=NOT_NEEDED,
-                local_files_only=local_files_only,
-                tqdm_class=tqdm_class,
-            )
-        )
-
     try:
-        folder = snapshot(local_files_only=True)
-        if _is_complete(folder):
-            return folder
+        folder = _snapshot(repo, revision, local_files_only=True)
     except LocalEntryNotFoundError:
-        pass
+        return None
     except HFValidationError as error:
         raise ModelNotFoundError(
             f"{repo!r} is no Hub id: {first_line(error)}"
         ) from None
-    return _download(snapshot, repo, revision)
+    return folder if _is_complete(folder) else None
+
+
+def _snapshot(repo: str, revision: str | None, **how: Any) -> Path:
+    from huggingface_hub import snapshot_download
+
+    return Path(
+        snapshot_download(
+            repo,
+            revision=revision,
+            allow_patterns=NEEDED,
+            ignore_patterns=NOT_NEEDED,
+            **how,
+        )
+    )
 
 
 def _is_complete(folder: Path) -> bool:
@@ -89,13 +95,12 @@ def _is_complete(folder: Path) -> bool:
         return False
 
 
-def _download(
-    snapshot: Callable[[bool], Path], repo: str, revision: str | None
-) -> Path:
+def _download(name: str, tqdm_class: type | None) -> Path:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
+    repo, _, revision = name.partition("@")
     try:
-        return snapshot(False)
+        return _snapshot(repo, revision or None, tqdm_class=tqdm_class)
     except LocalEntryNotFoundError:
         problem = _unreachable(repo)
     except Exception as error:

@@ -5,7 +5,6 @@ weights exists at any time, and then never touched again.
 """
 
 import math
-import os
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,13 +15,15 @@ import mlx.nn as nn
 from mlx.utils import tree_unflatten
 
 from ..config import Config
+from ..device import memory_limit
 from ..errors import CheckpointError
 from ..kernels.choice import use_remembered
 from ..model import Gemma4
 from ..prompt.processor import Processor
 from .files import StoredTensor, listed, read_tensors
+from .fit import Fit, fit_weights, without_missing_towers
 from .hub import resolve
-from .names import Place, Plan, plan_weights, without_missing_towers
+from .names import Place
 from .packing import Packing
 
 # Bytes evaluated together: enough to keep the disk busy, little beside any model.
@@ -57,13 +58,7 @@ def load(
     finds nothing that `gemma4 bench` remembered. Raises ModelNotFoundError,
     CheckpointError, and MemoryError where the weights would not fit.
     """
-    folder = resolve(path_or_repo, tqdm_class)
-    config = Config.from_file(folder / "config.json")
-    processor = Processor.from_folder(folder, config)
-    model = load_model(folder, dtype, config)
-    processor.config = model.config  # without towers that have no weights
-    recall_kernels(model)
-    return model, processor
+    return load_both(path_or_repo, dtype, tqdm_class)
 
 
 def recall_kernels(model: Gemma4) -> None:
@@ -75,52 +70,94 @@ def recall_kernels(model: Gemma4) -> None:
     use_remembered(model, model.config.text_config, warn)
 
 
+def load_both(
+    path_or_repo: str | Path,
+    dtype: mx.Dtype | None = None,
+    tqdm_class: type | None = None,
+    to_chat: bool = False,
+) -> tuple[Gemma4, Processor]:
+    """As `load`.
+
+    to_chat: what has no chat template is refused before its weights are read.
+    """
+    folder = resolve(path_or_repo, tqdm_class)
+    stated = Config.from_file(folder / "config.json")
+    tensors = read_tensors(folder)
+    config = _with_towers_there(folder, stated, tensors)
+    processor = Processor.from_folder(folder, config)
+    if to_chat and processor.template is None:
+        raise CheckpointError(
+            f"{path_or_repo} has no chat template and cannot chat. Choose an "
+            "instruction-tuned model (…-it), or add the original model's "
+            "chat_template.jinja to its folder."
+        )
+    model = _built(folder, config, tensors, dtype)
+    recall_kernels(model)
+    return model, processor
+
+
 def load_model(
     folder: Path, dtype: mx.Dtype | None = None, config: Config | None = None
 ) -> Gemma4:
     """The model of a local folder alone; `config` if it has been read already."""
-    if dtype is not None and dtype not in DTYPES:
-        raise ValueError(f"dtype is {dtype}; it must be float32, bfloat16 or float16.")
+    stated = config or Config.from_file(folder / "config.json")
     tensors = read_tensors(folder)
-    config, missing = without_missing_towers(
-        config or Config.from_file(folder / "config.json"), tensors
-    )
+    config = _with_towers_there(folder, stated, tensors)
+    return _built(folder, config, tensors, dtype)
+
+
+def _with_towers_there(
+    folder: Path, stated: Config, tensors: Mapping[str, StoredTensor]
+) -> Config:
+    """What config.json states, less the towers that have no weights. Warns of them."""
+    config, missing = without_missing_towers(stated, tensors)
     for tower in missing:
         warnings.warn(
             f"{folder} holds no weights of the {tower} that its config.json describes: "
             "a text-only conversion. What needs the tower is refused.",
             MissingTowerWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
+    return config
+
+
+def _built(
+    folder: Path,
+    config: Config,
+    tensors: Mapping[str, StoredTensor],
+    dtype: mx.Dtype | None,
+) -> Gemma4:
+    if dtype is not None and dtype not in DTYPES:
+        raise ValueError(f"dtype is {dtype}; it must be float32, bfloat16 or float16.")
     model = Gemma4(config)
-    plan = plan_weights(model, tensors)
-    dtype = dtype or _own_dtype(plan, tensors)
-    _check_memory(folder, plan, tensors, dtype)
-    _quantize(model, plan.packings)
+    fit = fit_weights(model, tensors)
+    dtype = dtype or _own_dtype(fit, tensors)
+    _check_memory(folder, fit, tensors, dtype)
+    _quantize(model, fit.packings)
     files = sorted({tensor.file for tensor in tensors.values()})
-    weights = dict(_evaluated(plan, _read(files), dtype))
+    weights = dict(_evaluated(fit, _read(files), dtype))
     model.load_weights(list(weights.items()), strict=True)
     _set_table_dtypes(model, model.language_model.norm.weight.dtype)
     model.eval()
     return model
 
 
-def _own_dtype(plan: Plan, tensors: Mapping[str, StoredTensor]) -> mx.Dtype:
+def _own_dtype(fit: Fit, tensors: Mapping[str, StoredTensor]) -> mx.Dtype:
     """One dtype for all: a single float32 tensor would turn all that follows it."""
     if mx.default_device().type == mx.DeviceType.cpu:
         return mx.float32
     for parameter in ("embed_tokens.scales", "embed_tokens.weight", "norm.weight"):
-        for _, name in plan.sources.get(f"language_model.{parameter}", ()):
+        for _, name in fit.sources.get(f"language_model.{parameter}", ()):
             if tensors[name].dtype in STORED:
                 return STORED[tensors[name].dtype]
     return mx.bfloat16
 
 
 def _check_memory(
-    folder: Path, plan: Plan, tensors: Mapping[str, StoredTensor], dtype: mx.Dtype
+    folder: Path, fit: Fit, tensors: Mapping[str, StoredTensor], dtype: mx.Dtype
 ) -> None:
     """Refuse at once what the system would swap or abort over later."""
-    names = [name for sources in plan.sources.values() for _, name in sources]
+    names = [name for sources in fit.sources.values() for _, name in sources]
     needed = 0
     for tensor in (tensors[name] for name in names):
         size = BYTES.get(tensor.dtype, dtype.size)
@@ -131,13 +168,6 @@ def _check_memory(
             f"The weights in {folder} take {needed / 1e9:.1f} GB, but a model may use "
             f"at most {limit / 1e9:.1f} GB here."
         )
-
-
-def memory_limit() -> int:
-    """Bytes that weights can take: the GPU's working set, or all memory on a CPU."""
-    if mx.metal.is_available():
-        return int(mx.device_info()["max_recommended_working_set_size"])
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _read(files: list[Path]) -> dict[str, mx.array]:
@@ -154,21 +184,21 @@ def _read(files: list[Path]) -> dict[str, mx.array]:
 
 
 def _evaluated(
-    plan: Plan, arrays: dict[str, mx.array], dtype: mx.Dtype
+    fit: Fit, arrays: dict[str, mx.array], dtype: mx.Dtype
 ) -> Iterator[tuple[str, mx.array]]:
     """The parameters, group by group. Taken out of `arrays`, which would keep them."""
     group: dict[str, mx.array] = {}
-    for parameter, sources in plan.sources.items():
+    for parameter, sources in fit.sources.items():
         array = _join([(where, arrays.pop(name)) for where, name in sources])
-        if parameter in plan.channels_last:
+        if parameter in fit.channels_last:
             array = mx.moveaxis(array, -1, 1)
         if mx.issubdtype(array.dtype, mx.floating):
             array = array.astype(dtype)
         group[parameter] = array
         if sum(a.nbytes for a in group.values()) >= GROUP:
-            yield from _check(group, plan)
+            yield from _check(group, fit)
             group = {}
-    yield from _check(group, plan)
+    yield from _check(group, fit)
 
 
 def _join(pieces: list[tuple[Place, mx.array]]) -> mx.array:
@@ -182,13 +212,13 @@ def _join(pieces: list[tuple[Place, mx.array]]) -> mx.array:
     return whole[0] if None in experts else mx.stack(whole)
 
 
-def _check(group: dict[str, mx.array], plan: Plan) -> Iterator[tuple[str, mx.array]]:
+def _check(group: dict[str, mx.array], fit: Fit) -> Iterator[tuple[str, mx.array]]:
     """Evaluate a group and refuse what is not finite.
 
     A sum is finite only if all its terms are, and costs a fifth of looking at each;
     where it is not, it may also have overflowed, and the terms decide.
     """
-    probes = {name: _probe(name, array, plan.packings) for name, array in group.items()}
+    probes = {name: _probe(name, array, fit.packings) for name, array in group.items()}
     probes = {name: probe for name, probe in probes.items() if probe is not None}
     mx.eval(group, probes)
     mx.clear_cache()  # the buffers of what was converted would add up
@@ -198,7 +228,7 @@ def _check(group: dict[str, mx.array], plan: Plan) -> Iterator[tuple[str, mx.arr
         if not mx.isfinite(probe).item() and not _is_finite(group[name])
     ]
     if wrong:
-        names = [source for name in wrong for _, source in plan.sources[name]]
+        names = [source for name in wrong for _, source in fit.sources[name]]
         raise CheckpointError(
             f"NaN or infinite values in {listed(names)}: the checkpoint is damaged, or "
             f"its values do not fit into {group[wrong[0]].dtype}."

@@ -1,40 +1,32 @@
-"""Every checkpoint layout's tensor names, and the plan that fits them to the model.
+"""Names of tensors: this model's own, and those of each layout read or written.
 
-`RENAMES` is the one name table. It covers the Hub's bfloat16 layout, the text-only
-one, what mlx-lm and mlx-vlm write when they convert, experts fused, split in two or
-stored one by one, and this model's own names. What it does not cover is an error.
-
-Two kinds of tensors are left out on purpose: keys and values of KV-shared layers,
-which Google's files carry but no layer uses, and rotary frequencies, which follow from
-the configuration. Convolutions may be stored with their channels last, as MLX has them.
+`HUB`, `MLX` and `TEXT` are the one table of prefixes, in both directions. Experts have
+a table of their own: fused as the Hub has them, split in two under `switch_glu` as
+mlx-lm and mlx-vlm write them, or stored one by one, which is only read.
 """
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
-
-from mlx.utils import tree_flatten
+from dataclasses import dataclass
 
 from ..config import Config
-from ..errors import CheckpointError
-from ..model import Gemma4
-from .files import StoredTensor, listed
-from .packing import Packing, Packings, packed_shapes
 
-# First match at the start of a name decides.
-PREFIXES = (
-    ("model.language_model.", "language_model."),  # Hub
-    ("language_model.model.", "language_model."),  # mlx-lm and mlx-vlm
-    ("language_model.lm_head.", "lm_head."),  # mlx-lm and mlx-vlm, untied
-    ("language_model.", "language_model."),  # this model's own
-    ("model.vision_tower.", "vision_tower."),
-    ("model.audio_tower.", "audio_tower."),
-    ("model.embed_vision.", "embed_vision."),
-    ("model.embed_audio.", "embed_audio."),
-    ("model.", "language_model."),  # text-only
+TOWERS = ("vision_tower.", "audio_tower.", "embed_vision.", "embed_audio.")
+# Prefixes of this model -> those of a layout; what is not named is the same there.
+HUB = {
+    "language_model.": "model.language_model.",
+    **{tower: f"model.{tower}" for tower in TOWERS},
+}
+MLX = {  # mlx-lm and mlx-vlm; the head only where it is untied
+    "language_model.": "language_model.model.",
+    "lm_head.": "language_model.lm_head.",
+}
+TEXT = {"language_model.": "model."}  # a text model of its own, in either layout
+# The other way round: the first that matches decides, so the longest comes first.
+READ = sorted(
+    ((theirs, ours) for table in (HUB, MLX, TEXT) for ours, theirs in table.items()),
+    key=lambda pair: -len(pair[0]),
 )
-# Applied in order to every name.
+# Applied in order to every name that is read.
 RENAMES = (
     # mlx-lm and mlx-vlm; `switch_mlp` in earlier conversions
     (r"\.(?:experts\.)?switch_(?:glu|mlp)\.", ".experts."),
@@ -44,12 +36,14 @@ RENAMES = (
 EXPERT_PIECE = re.compile(
     r"(.*\.experts\.)(?:(\d+)\.)?(gate|up|gate_up|down)(_proj\..*)", re.DOTALL
 )
+EXPERTS = re.compile(r"(.*\.experts\.)(gate_up|down)(_proj.*)", re.DOTALL)
 HALVES = {"gate": 0, "up": 1}  # of gate_up_proj, along the outputs
 ROTARY = re.compile(r".*\.rotary_emb(_\w+)?\.\w*inv_freq")
 KEYS_VALUES = re.compile(
     r"language_model\.layers\.(\d+)\.self_attn\.(k_proj|v_proj|k_norm|v_norm)\.\w+"
 )
-FLOATS = ("F32", "F16", "BF16")
+# Of the decoder alone, in our names and MLX's; towers have layers as well.
+LAYER = re.compile(r"(?:language_model\.(?:model\.)?|model\.)layers\.(\d+)\.(.+)")
 
 
 @dataclass(frozen=True)
@@ -75,36 +69,11 @@ class Place:
         return whole if self.expert is None else whole[1:]
 
 
-@dataclass(frozen=True)
-class Plan:
-    """Which tensors make up each parameter, ordered by expert, then gate before up."""
-
-    sources: Mapping[str, list[tuple[Place, str]]]
-    packings: Mapping[str, Packing]
-    channels_last: frozenset[str]  # parameters to be turned to channels first
-
-
-def without_missing_towers(
-    config: Config, tensors: Mapping[str, StoredTensor]
-) -> tuple[Config, list[str]]:
-    """`config` without the towers that have no tensor at all, and their names.
-
-    Text-only conversions drop a tower's weights but may leave its configuration.
-    """
-    parts = {place(name).parameter.partition(".")[0] for name in tensors}
-    missing = []
-    if config.vision_config and "vision_tower" not in parts:
-        config, missing = replace(config, vision_config=None), ["vision tower"]
-    if config.audio_config and "audio_tower" not in parts:
-        config, missing = replace(config, audio_config=None), [*missing, "audio tower"]
-    return config, missing
-
-
 def place(name: str) -> Place:
     """Where the tensor of this name belongs, in whatever layout it is written."""
-    for prefix, ours in PREFIXES:
-        if name.startswith(prefix):
-            name = ours + name.removeprefix(prefix)
+    for theirs, ours in READ:
+        if name.startswith(theirs):
+            name = ours + name.removeprefix(theirs)
             break
     for pattern, ours in RENAMES:
         name = re.sub(pattern, ours, name)
@@ -117,166 +86,52 @@ def place(name: str) -> Place:
     return Place(start + whole + end, None if expert is None else int(expert), half)
 
 
-def plan_weights(model: Gemma4, tensors: Mapping[str, StoredTensor]) -> Plan:
-    """Fit `tensors` to `model`, which may still be unevaluated.
+def hub_name(name: str, text_only: bool) -> str:
+    """The Hub's name of one of our parameters, or of a module.
 
-    Raises CheckpointError that lists what is missing, unexpected or misshapen, or that
-    names a tensor whose packing contradicts config.json.
+    text_only: of a `gemma4_text`, which has no other part than the decoder.
     """
-    parameters: dict[str, Any] = dict(tree_flatten(model.parameters()))
-    shapes = {name: tuple(array.shape) for name, array in parameters.items()}
-    found = _sort_out(model.config, tensors)
-    packings = _packings(model.config, shapes, found, tensors)
-    expected = dict(shapes)
-    for module, packing in packings.items():
-        expected |= packed_shapes(module, shapes[f"{module}.weight"], packing)
-    problems = [
-        *_misfits(expected, found, tensors, packings),
-        *_gaps(expected, found, model.config.text_config.num_experts or 0),
-    ]
-    if problems:
-        raise CheckpointError(
-            f"{len(problems)} problem(s) between the tensors and config.json: "
-            f"{listed(problems, '; ')}."
-        )
-    sources: dict[str, list[tuple[Place, str]]] = {name: [] for name in expected}
-    for where, name in sorted(found.items(), key=_order):
-        sources[where.parameter].append((where, name))
-    turned = {
-        where.parameter
-        for where, name in found.items()
-        if _is_channels_last(
-            tensors[name].shape, where.shape(expected[where.parameter])
-        )
-    }
-    return Plan(sources, packings, frozenset(turned))
+    name = _prefixed(name, TEXT if text_only else HUB)
+    return name.removesuffix(".weight") if EXPERTS.fullmatch(name) else name
 
 
-def _order(item: tuple[Place, str]) -> tuple[str, int, int]:
-    where = item[0]
-    return where.parameter, where.expert or 0, where.half or 0
+def mlx_names(where: Place, text_only: bool) -> tuple[str, ...]:
+    """What mlx-lm and mlx-vlm call a parameter, or a module: one name.
+
+    Or two where it is gate and up in one, which they keep apart. text_only: as above.
+    """
+    name = _prefixed(where.parameter, TEXT if text_only else MLX)
+    match = EXPERTS.fullmatch(name)
+    if match is None:
+        return (name,)
+    start, projection, end = match.groups()
+    parts = tuple(HALVES) if projection == "gate_up" else (projection,)
+    if where.half is not None:
+        parts = (parts[where.half],)
+    return tuple(f"{start}switch_glu.{part}{end}" for part in parts)
 
 
-def _sort_out(config: Config, tensors: Mapping[str, StoredTensor]) -> dict[Place, str]:
-    """Place -> tensor name of what the model needs."""
-    found: dict[Place, str] = {}
-    for name in tensors:
-        where = place(name)
-        if _is_unused(config, where.parameter):
-            continue
-        if where in found:
-            raise CheckpointError(
-                f"The tensors {found[where]} and {name} are the same parameter."
-            )
-        found[where] = name
-    return found
+def _prefixed(name: str, layout: dict[str, str]) -> str:
+    for ours, theirs in layout.items():
+        if name.startswith(ours):
+            return theirs + name.removeprefix(ours)
+    return name
 
 
-def _is_unused(config: Config, parameter: str) -> bool:
+def in_layer(name: str) -> tuple[int, str] | None:
+    """The decoder layer that a name of ours or of MLX's belongs to, and the rest."""
+    match = LAYER.fullmatch(name)
+    return (int(match[1]), match[2]) if match else None
+
+
+def is_unused(config: Config, parameter: str) -> bool:
+    """Whether no layer reads it, though files carry it.
+
+    So it is with keys and values of KV-shared layers, which Google's files have, and
+    with rotary frequencies, which follow from the configuration.
+    """
     match = KEYS_VALUES.fullmatch(parameter)
     if match is None:
         return ROTARY.fullmatch(parameter) is not None
     layer, text = int(match[1]), config.text_config
     return text.first_kv_shared_layer <= layer < text.num_hidden_layers
-
-
-def _packings(
-    config: Config,
-    shapes: Mapping[str, tuple[int, ...]],
-    found: Mapping[Place, str],
-    tensors: Mapping[str, StoredTensor],
-) -> dict[str, Packing]:
-    """How each quantised module of the model is packed, by its path."""
-    stated = Packings(_by_place(config.quantization or {}))
-    readings: dict[str, set[Packing | None]] = {}
-    for where, name in found.items():
-        weight = shapes.get(where.parameter, ())
-        if len(weight) < 2 or not where.parameter.endswith(".weight"):
-            continue  # scales without a weight to match are unexpected tensors
-        scales = found.get(where.sibling("scales"))
-        biases = found.get(where.sibling("biases"))
-        candidates = (where, Place(where.parameter))
-        if scales is None:
-            stated.check_unpacked(name, candidates)
-        packing = scales and stated.of(
-            name,
-            candidates,
-            inputs=weight[-1],
-            weight=tensors[name],
-            scales=tensors[scales],
-            biases=tensors[biases] if biases else None,
-        )
-        readings.setdefault(where.module, set()).add(packing or None)
-    if mixed := sorted(module for module, found in readings.items() if len(found) > 1):
-        raise CheckpointError(
-            f"The parts of {listed(mixed)} are quantised differently from each other "
-            "and cannot be joined. Convert the model again."
-        )
-    packed = {module: packing for module, (packing,) in readings.items()}
-    return {module: packing for module, packing in packed.items() if packing}
-
-
-def _by_place(quantization: Any) -> dict[Any, Any]:
-    """`config.quantization` with module paths, in any layout's naming, as places."""
-    if not isinstance(quantization, Mapping):
-        raise CheckpointError("quantization in config.json is not a JSON object.")
-    return {
-        place(f"{key}.weight") if isinstance(value, dict | bool) else key: value
-        for key, value in quantization.items()
-    }
-
-
-def _misfits(
-    expected: Mapping[str, tuple[int, ...]],
-    found: Mapping[Place, str],
-    tensors: Mapping[str, StoredTensor],
-    packings: Mapping[str, Packing],
-) -> list[str]:
-    problems = []
-    for where, name in found.items():
-        stored, whole = tensors[name], expected.get(where.parameter)
-        if whole is None:
-            problems.append(f"unexpected {name}")
-        elif stored.shape != (shape := where.shape(whole)) and not _is_channels_last(
-            stored.shape, shape
-        ):
-            problems.append(f"{name} has shape {stored.shape} instead of {shape}")
-        elif stored.dtype not in _dtypes(where, packings):
-            problems.append(f"{name} has the type {stored.dtype}")
-    return problems
-
-
-def _is_channels_last(stored: tuple[int, ...], shape: tuple[int, ...]) -> bool:
-    """Whether a convolution of `shape` (outputs, inputs, …) has its inputs last."""
-    return stored != shape and stored == (shape[0], *shape[2:], *shape[1:2])
-
-
-def _dtypes(where: Place, packings: Mapping[str, Packing]) -> tuple[str, ...]:
-    packing, kind = packings.get(where.module), where.parameter.rpartition(".")[2]
-    if packing is None or kind == "bias":
-        return FLOATS
-    if kind == "weight":
-        return ("U32",)
-    return FLOATS if packing.mode == "affine" else ("U8",)
-
-
-def _gaps(
-    expected: Mapping[str, tuple[int, ...]], found: Mapping[Place, str], experts: int
-) -> list[str]:
-    """Parameters without any tensor, or without all their experts and halves."""
-    places: dict[str, set[Place]] = {name: set() for name in expected}
-    for where in found:
-        places.setdefault(where.parameter, set()).add(where)
-    problems = []
-    for name, have in places.items():
-        if name not in expected:
-            continue
-        each = [None] if not any(p.expert is not None for p in have) else range(experts)
-        halves = [None] if not any(p.half is not None for p in have) else (0, 1)
-        need = {Place(name, expert, half) for expert in each for half in halves}
-        if not have:
-            problems.append(f"missing {name}")
-        elif have != need:
-            lacking, extra = len(need - have), len(have - need)
-            problems.append(f"{name} lacks {lacking} parts and has {extra} too many")
-    return problems

@@ -32,16 +32,13 @@ class Packing:
 
 
 def packed_shapes(
-    module: str, weight: tuple[int, ...], packing: Packing
+    weight: tuple[int, ...], packing: Packing
 ) -> dict[str, tuple[int, ...]]:
-    """Parameter -> shape of a quantised module whose plain weight is `weight`."""
+    """Shapes of the parts of a quantised module whose plain weight is `weight`."""
     *outer, inputs = weight
     groups = (*outer, inputs // packing.group_size)
-    shapes = {
-        f"{module}.weight": (*outer, inputs * packing.bits // 32),
-        f"{module}.scales": groups,
-    }
-    return shapes | ({f"{module}.biases": groups} if packing.mode == "affine" else {})
+    shapes = {"weight": (*outer, inputs * packing.bits // 32), "scales": groups}
+    return shapes | ({"biases": groups} if packing.mode == "affine" else {})
 
 
 class Packings:

@@ -8,13 +8,14 @@ from .fields import (
     TextConfig,
     VisionConfig,
 )
-from .reading import Config
+from .reading import Config, ConfigWarning
 
 __all__ = [
     "FULL",
     "SLIDING",
     "AudioConfig",
     "Config",
+    "ConfigWarning",
     "RopeParameters",
     "TextConfig",
     "VisionConfig",

@@ -3,10 +3,18 @@
 import math
 from collections.abc import Iterable, Mapping
 from types import NoneType, UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from ..errors import CheckpointError
-from .fields import FULL, SLIDING, AudioConfig, RopeParameters, TextConfig, VisionConfig
+from .fields import (
+    FULL,
+    SLIDING,
+    AtLeast,
+    AudioConfig,
+    RopeParameters,
+    TextConfig,
+    VisionConfig,
+)
 
 MAX_INT = 2**31 - 1  # what MLX can count along one axis
 ROPE_TYPES = ("default", "proportional")
@@ -18,13 +26,16 @@ def check_types(cls: type, values: Mapping[str, Any], where: str) -> None:
 
     An int may stand for a float; a bool is neither, and no float is infinite.
     """
-    hints = get_type_hints(cls)
+    hints = get_type_hints(cls, include_extras=True)
+    stated = [(key, value) for key, value in values.items() if key in hints]
     wrong = [
         f"{key} is {shown(value)}, not {_described(hints[key])}"
-        for key, value in values.items()
-        if key in hints and not _fits(value, hints[key])
+        for key, value in stated
+        if not _fits(value, hints[key])
     ]
     refuse(where, wrong)
+    bounds = ((key, value, _bound(hints[key])) for key, value in stated)
+    refuse(where, (_beyond(*each) for each in bounds if _is_beyond(*each[1:])))
 
 
 def refuse(where: str, problems: Iterable[str]) -> None:
@@ -39,9 +50,36 @@ def shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
+def _plain(hint: Any) -> Any:
+    return get_args(hint)[0] if get_origin(hint) is Annotated else hint
+
+
+def _choices(hint: Any) -> tuple[Any, ...]:
+    """The types of `A | B`, or the one type."""
+    return get_args(hint) if get_origin(hint) in (UnionType, Union) else (hint,)
+
+
+def _bound(hint: Any) -> AtLeast | None:
+    annotated = (part for part in _choices(hint) if get_origin(part) is Annotated)
+    return next((get_args(part)[1] for part in annotated), None)
+
+
+def _is_beyond(value: Any, bound: AtLeast | None) -> bool:
+    if bound is None or value is None:
+        return False
+    return value <= bound.value if bound.above else value < bound.value
+
+
+def _beyond(key: str, value: Any, bound: AtLeast | None) -> str:
+    assert bound is not None
+    least = f"above {bound.value}" if bound.above else f"{bound.value} or more"
+    return f"{key} is {value}, but must be {least}"
+
+
 def _fits(value: Any, hint: Any) -> bool:
-    if get_origin(hint) is UnionType:
-        return any(_fits(value, part) for part in get_args(hint))
+    if len(choices := _choices(hint)) > 1:
+        return any(_fits(value, part) for part in choices)
+    hint = _plain(hint)
     if get_origin(hint) is tuple:
         item = get_args(hint)[0]
         return isinstance(value, tuple) and all(_fits(each, item) for each in value)
@@ -55,31 +93,14 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _described(hint: Any) -> str:
-    if get_origin(hint) is UnionType:
-        return " or ".join(_described(part) for part in get_args(hint))
+    if len(choices := _choices(hint)) > 1:
+        return " or ".join(_described(part) for part in choices)
+    hint = _plain(hint)
     if get_origin(hint) is tuple:
         return f"a list, each {_described(get_args(hint)[0])}"
     if hint is int:
         return f"a whole number up to {MAX_INT}"
     return NAMES.get(hint, "an object")
-
-
-def _below(config: object, least: float, keys: Iterable[str]) -> list[str]:
-    stated = ((key, getattr(config, key)) for key in keys)
-    return [
-        f"{key} is {value}, but must be {least} or more"
-        for key, value in stated
-        if value is not None and value < least
-    ]
-
-
-def _not_positive(config: object, keys: Iterable[str]) -> list[str]:
-    stated = ((key, getattr(config, key)) for key in keys)
-    return [
-        f"{key} is {value}, but must be above 0"
-        for key, value in stated
-        if value is not None and value <= 0
-    ]
 
 
 def _indivisible(config: object, key: str, divisor: str) -> list[str]:
@@ -91,33 +112,24 @@ def _indivisible(config: object, key: str, divisor: str) -> list[str]:
 
 def check_rope(rope: RopeParameters, where: str) -> None:
     """Raises CheckpointError."""
-    problems = _not_positive(rope, ("rope_theta",))
+    problems = []
     if rope.rope_type not in ROPE_TYPES:
         problems.append(f"rope_type {shown(rope.rope_type)} is unknown")
-    if not 0 < rope.partial_rotary_factor <= 1:
-        factor = rope.partial_rotary_factor
-        problems.append(f"partial_rotary_factor is {factor}, but must be in (0, 1]")
+    if (share := rope.partial_rotary_factor) > 1:
+        problems.append(f"partial_rotary_factor is {share}, but must be in (0, 1]")
     refuse(where, problems)
 
 
 def check_text(config: TextConfig) -> None:
-    """Bounds, and what must agree. Raises CheckpointError."""
+    """What must agree. Raises CheckpointError."""
     refuse("text_config", [*_text_sizes(config), *_text_ids(config)])
     refuse("text_config", [*_text_kinds(config), *_text_experts(config)])
 
 
 def _text_sizes(config: TextConfig) -> list[str]:
-    sizes = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers")
-    heads = ("num_attention_heads", "num_key_value_heads", "head_dim")
-    rest = ("global_head_dim", "num_global_key_value_heads", "max_position_embeddings")
-    experts = ("num_experts", "top_k_experts", "moe_intermediate_size")
-    problems = _below(config, 1, (*sizes, *heads, *rest, "sliding_window"))
-    if config.enable_moe_block:
-        problems += _below(config, 1, experts)
-    problems += _below(config, 0, ("hidden_size_per_layer_input",))
-    if config.hidden_size_per_layer_input:
-        problems += _below(config, 1, ("vocab_size_per_layer_input",))
-    problems += _not_positive(config, ("rms_norm_eps", "final_logit_softcapping"))
+    problems = []
+    if config.hidden_size_per_layer_input and not config.vocab_size_per_layer_input:
+        problems.append("vocab_size_per_layer_input is missing")
     for key in ("head_dim", "global_head_dim"):
         if getattr(config, key) % 2:
             problems.append(f"{key} is {getattr(config, key)}, but must be even")
@@ -126,24 +138,30 @@ def _text_sizes(config: TextConfig) -> list[str]:
         counts.append("num_global_key_value_heads")
     for key in counts:
         problems += _indivisible(config, "num_attention_heads", key)
-    return problems
-
-
-def _text_ids(config: TextConfig) -> list[str]:
-    ids = [("pad_token_id", config.pad_token_id), ("bos_token_id", config.bos_token_id)]
-    ids += [("eos_token_id", token) for token in config.eos_token_id]
-    problems = [
-        f"{key} {token} is not in the vocabulary of {config.vocab_size}"
-        for key, token in ids
-        if not 0 <= token < config.vocab_size
-    ]
     shared, layers = config.num_kv_shared_layers, config.num_hidden_layers
-    if not 0 <= shared < layers:
+    if shared >= layers:
         problems.append(
             f"num_kv_shared_layers is {shared}; of {layers} layers at least one must "
             "not be KV-shared"
         )
     return problems
+
+
+def _text_ids(config: TextConfig) -> list[str]:
+    ids = [("pad_token_id", config.pad_token_id)]
+    ids += [("eos_token_id", token) for token in config.eos_token_id]
+    return beyond_vocabulary(ids, config.vocab_size)
+
+
+def beyond_vocabulary(
+    ids: Iterable[tuple[str, int | None]], vocab_size: int
+) -> list[str]:
+    """A problem for each id, with its key, that no row of the embeddings stands for."""
+    return [
+        f"{key} {token} is not in the vocabulary of {vocab_size}"
+        for key, token in ids
+        if token is not None and not 0 <= token < vocab_size
+    ]
 
 
 def _text_kinds(config: TextConfig) -> list[str]:
@@ -159,6 +177,8 @@ def _text_kinds(config: TextConfig) -> list[str]:
         problems.append("layer_types does not name every layer")
     if unknown := set(config.layer_types) - {SLIDING, FULL}:
         problems.append(f"unknown layer_types {shown(sorted(unknown))}")
+    elif config.layer_types[-1:] == (SLIDING,):
+        problems.append(f"layer_types ends in {SLIDING}; the last layer is always full")
     kinds = set(config.layer_types)
     for kind in sorted(kinds - set(config.rope_parameters)):
         problems.append(f"rope_parameters has no entry for {kind}")
@@ -175,7 +195,10 @@ def _text_experts(config: TextConfig) -> list[str]:
         return []
     experts, top = config.num_experts, config.top_k_experts
     if not (experts and top and config.moe_intermediate_size):
-        return ["enable_moe_block without num_experts, top_k_experts or size"]
+        return [
+            "enable_moe_block without num_experts, top_k_experts or "
+            "moe_intermediate_size"
+        ]
     if top > experts:
         return [f"top_k_experts is {top}, but num_experts is {experts}"]
     return []
@@ -183,12 +206,7 @@ def _text_experts(config: TextConfig) -> list[str]:
 
 def check_vision(config: VisionConfig) -> None:
     """Raises CheckpointError."""
-    sizes = ("hidden_size", "intermediate_size", "num_hidden_layers", "head_dim")
-    heads = ("num_attention_heads", "num_key_value_heads")
-    rest = ("patch_size", "pooling_kernel_size", "position_embedding_size")
-    problems = _below(config, 1, (*sizes, *heads, *rest))
-    problems += _not_positive(config, ("rms_norm_eps",))
-    problems += _indivisible(config, "num_attention_heads", "num_key_value_heads")
+    problems = _indivisible(config, "num_attention_heads", "num_key_value_heads")
     if config.head_dim % 4:  # halves of it turn by x and y, in pairs
         problems.append(f"head_dim is {config.head_dim}, but must be a multiple of 4")
     if config.hidden_activation != "gelu_pytorch_tanh":
@@ -200,16 +218,9 @@ def check_vision(config: VisionConfig) -> None:
 
 def check_audio(config: AudioConfig) -> None:
     """Raises CheckpointError."""
-    sizes = ("hidden_size", "num_hidden_layers", "num_attention_heads")
-    rest = ("conv_kernel_size", "attention_chunk_size", "output_proj_dims")
-    reals = ("rms_norm_eps", "attention_logit_cap", "gradient_clipping")
-    problems = _below(config, 1, (*sizes, *rest))
-    problems += _below(config, 1, ("attention_context_left",))
-    problems += _below(config, 0, ("attention_context_right",))
+    problems = _indivisible(config, "hidden_size", "num_attention_heads")
     if config.hidden_act != "silu":
         problems.append(f"hidden_act {config.hidden_act!r} is unknown")
-    problems += _not_positive(config, (*reals, "residual_weight"))
-    problems += _indivisible(config, "hidden_size", "num_attention_heads")
     channels = config.subsampling_conv_channels
     if len(channels) != 2 or min(channels) < 1:
         problems.append(

@@ -1,55 +1,76 @@
-"""Hyper-parameters of the text decoder and the towers, named as in config.json."""
+"""Hyper-parameters of the text decoder and the towers, named as in config.json.
+
+A field without a default has to be stated. One with a default has the reference's, and
+only where that turns a feature off. Bounds stand beside the type.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 SLIDING, FULL = "sliding_attention", "full_attention"
 
 
 @dataclass(frozen=True)
+class AtLeast:
+    """The least value of a field; `above` leaves out that value itself."""
+
+    value: float
+    above: bool = False
+
+
+Count = Annotated[int, AtLeast(1)]
+CountOrZero = Annotated[int, AtLeast(0)]
+Real = Annotated[float, AtLeast(0, above=True)]
+
+
+@dataclass(frozen=True)
 class RopeParameters:
-    """How one layer kind rotates: `rope_type` is "default" or "proportional"."""
+    """How one layer kind rotates: `rope_type` is "default" or "proportional".
+
+    factor: stretches the periods of a proportional rotation.
+    """
 
     rope_type: str
-    rope_theta: float
-    partial_rotary_factor: float = 1.0
+    rope_theta: Real
+    partial_rotary_factor: Real = 1.0
+    factor: Real = 1.0
 
 
 @dataclass(frozen=True)
 class TextConfig:
     """Hyper-parameters of the text decoder. `None` counts stand for "not present"."""
 
-    vocab_size: int
-    hidden_size: int
-    intermediate_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    num_key_value_heads: int
-    head_dim: int
-    global_head_dim: int
-    num_global_key_value_heads: int | None
-    attention_k_eq_v: bool
-    attention_bias: bool
+    vocab_size: Count
+    hidden_size: Count
+    intermediate_size: Count
+    num_hidden_layers: Count
+    num_attention_heads: Count
+    num_key_value_heads: Count
+    head_dim: Count
+    global_head_dim: Count
     hidden_activation: str
-    max_position_embeddings: int
-    rms_norm_eps: float
+    max_position_embeddings: Count
+    rms_norm_eps: Real
     rope_parameters: Mapping[str, RopeParameters]
     layer_types: tuple[str, ...]
-    sliding_window: int
-    final_logit_softcapping: float | None
-    use_bidirectional_attention: str | None
-    hidden_size_per_layer_input: int
-    vocab_size_per_layer_input: int
-    num_kv_shared_layers: int
-    use_double_wide_mlp: bool
-    enable_moe_block: bool
-    num_experts: int | None
-    top_k_experts: int | None
-    moe_intermediate_size: int | None
-    pad_token_id: int
-    bos_token_id: int
-    eos_token_id: tuple[int, ...]
-    tie_word_embeddings: bool
+    sliding_window: Count
+    hidden_size_per_layer_input: CountOrZero
+    vocab_size_per_layer_input: CountOrZero = 0
+    num_global_key_value_heads: Count | None = None
+    attention_k_eq_v: bool = False
+    attention_bias: bool = False
+    final_logit_softcapping: Real | None = None
+    use_bidirectional_attention: str | None = None
+    num_kv_shared_layers: CountOrZero = 0
+    use_double_wide_mlp: bool = False
+    enable_moe_block: bool = False
+    num_experts: CountOrZero | None = None
+    top_k_experts: CountOrZero | None = None
+    moe_intermediate_size: CountOrZero | None = None
+    pad_token_id: CountOrZero = 0
+    eos_token_id: tuple[int, ...] = ()
+    tie_word_embeddings: bool = True
 
     @property
     def first_kv_shared_layer(self) -> int:
@@ -82,39 +103,39 @@ class TextConfig:
 class VisionConfig:
     """Hyper-parameters of the vision tower (patches of `patch_size`² pixels)."""
 
-    hidden_size: int
-    intermediate_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    num_key_value_heads: int
-    head_dim: int
+    hidden_size: Count
+    intermediate_size: Count
+    num_hidden_layers: Count
+    num_attention_heads: Count
+    num_key_value_heads: Count
+    head_dim: Count
     hidden_activation: str
-    attention_bias: bool
-    rms_norm_eps: float
+    rms_norm_eps: Real
     rope_parameters: RopeParameters
-    patch_size: int
-    pooling_kernel_size: int
-    position_embedding_size: int
-    use_clipped_linears: bool
-    standardize: bool
+    patch_size: Count
+    pooling_kernel_size: Count
+    position_embedding_size: Count
+    attention_bias: bool = False
+    use_clipped_linears: bool = False
+    standardize: bool = False
 
 
 @dataclass(frozen=True)
 class AudioConfig:
     """Hyper-parameters of the audio tower (a conformer over log-mel frames)."""
 
-    hidden_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
+    hidden_size: Count
+    num_hidden_layers: Count
+    num_attention_heads: Count
     hidden_act: str
     subsampling_conv_channels: tuple[int, ...]
-    conv_kernel_size: int
-    residual_weight: float
-    attention_chunk_size: int
-    attention_context_left: int
-    attention_context_right: int
-    attention_logit_cap: float
+    conv_kernel_size: Count
+    residual_weight: Real
+    attention_chunk_size: Count
+    attention_context_left: Count
+    attention_context_right: CountOrZero
+    attention_logit_cap: Real
     use_clipped_linears: bool
-    rms_norm_eps: float
-    gradient_clipping: float
-    output_proj_dims: int
+    rms_norm_eps: Real
+    gradient_clipping: Real
+    output_proj_dims: Count

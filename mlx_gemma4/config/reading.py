@@ -1,14 +1,16 @@
-"""Reads a checkpoint's config.json, strictly.
+"""Reads a checkpoint's config.json by what its values do.
 
-Nothing a checkpoint states has a default here, and a key that is neither a field of
-`hyperparameters` nor in `IGNORED` is an error: a wrong hyper-parameter produces garbage
-without a word.
+What changes a computation has to be stated, is checked, and is named in errors. A key
+that no field takes is passed over where it is off or known to be harmless (`neutral`);
+all others are listed in one warning, because a setting that is silently not obeyed
+produces garbage without a word.
 
 Two dialects exist. Google's states `global_head_dim` and `num_global_key_value_heads`;
 the one transformers writes on re-saving replaces them by `per_layer_config`, a table of
 per-layer overrides. Both give the same objects.
 """
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
@@ -17,6 +19,7 @@ from typing import Any, TypeVar
 from ..errors import CheckpointError
 from ..reading.json_file import read_object
 from .checks import (
+    beyond_vocabulary,
     check_audio,
     check_rope,
     check_text,
@@ -26,38 +29,26 @@ from .checks import (
     shown,
 )
 from .fields import FULL, AudioConfig, RopeParameters, TextConfig, VisionConfig
+from .neutral import is_neutral
 
-# Keys that may stand in any section and change nothing about the model. (Sampling
-# settings are read from generation_config.json; mlx-vlm copies them here.)
-IGNORED = frozenset(
-    {
-        "architectures",
-        "attention_dropout",
-        "attention_invalid_logits_value",
-        "chunk_size_feed_forward",
-        "do_sample",
-        "dtype",
-        "generation_config",
-        "id2label",
-        "initializer_range",
-        "is_encoder_decoder",
-        "label2id",
-        "model_type",
-        "name_or_path",
-        "_name_or_path",
-        "output_attentions",
-        "output_hidden_states",
-        "problem_type",
-        "return_dict",
-        "temperature",
-        "top_k",
-        "top_p",
-        "torch_dtype",
-        "transformers_version",
-        "use_cache",
-    }
+TOWERS = ("vision_config", "audio_config")
+QUANTIZATION = ("quantization", "quantization_config")
+TOKEN_IDS = (
+    *("image_token_id", "video_token_id", "audio_token_id"),
+    *("boi_token_id", "eoi_token_id", "boa_token_id", "eoa_token_id"),
 )
+# Read elsewhere, or said again at the top: the reference takes text_config's.
+TOP = {"text_config", "tie_word_embeddings", "eos_token_id", "pad_token_id"}
+TOP |= {*TOWERS, *TOKEN_IDS, *QUANTIZATION, "eoa_token_index", "vocab_size"}
+TOP |= {"vision_soft_tokens_per_image"}  # the processor's budget decides
+# Stated by the checkpoints, decided elsewhere: the processor's budget, the table's
+# size, and a head size that all layers share.
+VISION_UNUSED = {"default_output_length", "max_position_embeddings", "global_head_dim"}
 T = TypeVar("T")
+
+
+class ConfigWarning(UserWarning):
+    """config.json states something that is not known here and was not obeyed."""
 
 
 @dataclass(frozen=True)
@@ -85,23 +76,42 @@ class Config:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Config":
-        """Build from the parsed JSON of a `gemma4` or `gemma4_text` checkpoint."""
+        """Build from the parsed JSON of a `gemma4` or `gemma4_text` checkpoint.
+
+        Warns with ConfigWarning of keys that are not understood.
+        """
+        reader = _Reader()
         model_type = data.get("model_type")
         if model_type == "gemma4_text":
-            return cls._text_only(data)
-        if model_type != "gemma4":
+            config = reader.text_only(data)
+        elif model_type == "gemma4":
+            config = reader.multimodal(data)
+        else:
             raise CheckpointError(
-                f"config.json says model_type {model_type!r}; this program runs "
+                f"config.json says model_type {shown(model_type)}; this program runs "
                 "'gemma4' and 'gemma4_text'."
             )
-        return cls._multimodal(data)
+        if reader.unknown:
+            warnings.warn(
+                f"config.json states {', '.join(reader.unknown)}, which this version "
+                "does not know and does not obey.",
+                ConfigWarning,
+                stacklevel=2,
+            )
+        return config
 
-    @classmethod
-    def _text_only(cls, data: Mapping[str, Any]) -> "Config":
-        rest = {k: v for k, v in data.items() if k not in _QUANTIZATION_KEYS}
-        text = _text_config(rest, tie_word_embeddings=None)
-        nothing: dict[str, Any] = dict.fromkeys((*_TOKEN_IDS, *_TOWERS))
-        return cls(
+
+class _Reader:
+    """Turns sections into dataclasses; keeps what it did not understand."""
+
+    def __init__(self) -> None:
+        self.unknown: list[str] = []
+
+    def text_only(self, data: Mapping[str, Any]) -> Config:
+        rest = {k: v for k, v in data.items() if k not in QUANTIZATION}
+        text = self._text(rest, rest.get("tie_word_embeddings"))
+        nothing: dict[str, Any] = dict.fromkeys((*TOKEN_IDS, *TOWERS))
+        return Config(
             model_type="gemma4_text",
             text_config=text,
             eos_token_id=text.eos_token_id,
@@ -109,67 +119,116 @@ class Config:
             **nothing,
         )
 
-    @classmethod
-    def _multimodal(cls, data: Mapping[str, Any]) -> "Config":
-        known = {"text_config", "tie_word_embeddings", "eos_token_id", "pad_token_id"}
-        known |= {"bos_token_id", "vision_soft_tokens_per_image", "eoa_token_index"}
-        known |= {*_TOWERS, *_TOKEN_IDS, *_QUANTIZATION_KEYS, "vocab_size"}
-        _refuse_unknown(data, known, "config.json")
+    def multimodal(self, data: Mapping[str, Any]) -> Config:
+        self._note_unknown(data, TOP, "")
         if not isinstance(data.get("text_config"), dict):
             raise CheckpointError("config.json has no text_config.")
         # The top level decides, as in the reference, whatever text_config says.
-        tied = data.get("tie_word_embeddings", True)
-        if tied is None:
-            refuse("The top level", ["tie_word_embeddings is null"])
-        text = _text_config(data["text_config"], tie_word_embeddings=tied)
-        vision, audio = (data.get(tower) for tower in _TOWERS)
+        text = self._text(data["text_config"], data.get("tie_word_embeddings"))
+        vision, audio = (data.get(tower) for tower in TOWERS)
         # mlx-lm reads the vocabulary's size here, so conversions may repeat it.
-        if (size := data.get("vocab_size", text.vocab_size)) != text.vocab_size:
+        size = data.get("vocab_size")
+        if size is not None and size != text.vocab_size:
             stated = f"vocab_size is {shown(size)}, in text_config {text.vocab_size}"
             refuse("The top level", [stated])
-        ids = {key: data.get(key) for key in _TOKEN_IDS}
+        ids = {key: data.get(key) for key in TOKEN_IDS}
         if ids["eoa_token_id"] is None:  # the reference spells it eoa_token_index
             ids["eoa_token_id"] = data.get("eoa_token_index")
         top: dict[str, Any] = {}
         top |= {"eos_token_id": _ids(data.get("eos_token_id")) or text.eos_token_id}
         top |= {"quantization": _quantization(data), **ids}
-        check_types(cls, top, "The top level")
-        return cls(
+        check_types(Config, top, "The top level")
+        stated = [*ids.items(), *(("eos_token_id", id) for id in top["eos_token_id"])]
+        refuse("The top level", beyond_vocabulary(stated, text.vocab_size))
+        return Config(
             model_type="gemma4",
             text_config=text,
-            vision_config=None if vision is None else _vision_config(vision),
-            audio_config=None if audio is None else _audio_config(audio),
+            vision_config=None if vision is None else self._vision(vision),
+            audio_config=None if audio is None else self._audio(audio),
             **top,
         )
 
+    def _text(self, data: Mapping[str, Any], tied: Any) -> TextConfig:
+        values = _with_global_sizes(data)
+        _expect_type(data, "gemma4_text", "text_config")
+        values["tie_word_embeddings"] = True if tied is None else tied
+        values["eos_token_id"] = _ids(values.get("eos_token_id"))
+        experts = values.pop("expert_intermediate_size", None)  # an earlier name
+        if values.get("moe_intermediate_size") is None:
+            values["moe_intermediate_size"] = experts
+        elif experts not in (None, values["moe_intermediate_size"]):
+            both = "expert_intermediate_size and moe_intermediate_size"
+            refuse("text_config", [f"{both} contradict one another"])
+        if values.get("hidden_size_per_layer_input", 0) is None:
+            values["hidden_size_per_layer_input"] = 0
+        if "rope_parameters" in values:
+            rope = _object(values["rope_parameters"], "rope_parameters")
+            values["rope_parameters"] = {
+                kind: self._rope(rope[kind], f"rope_parameters.{kind}") for kind in rope
+            }
+        values["layer_types"] = _tuple(values.get("layer_types"))
+        config = self._build(TextConfig, values, "text_config")
+        check_text(config)
+        return config
 
-_TOWERS = ("vision_config", "audio_config")
-_QUANTIZATION_KEYS = ("quantization", "quantization_config")
-_TOKEN_IDS = (
-    *("image_token_id", "video_token_id", "audio_token_id"),
-    *("boi_token_id", "eoi_token_id", "boa_token_id", "eoa_token_id"),
-)
+    def _vision(self, data: Any) -> VisionConfig:
+        values = dict(_object(data, "vision_config"))
+        _expect_type(data, "gemma4_vision", "vision_config")
+        if "rope_parameters" in values:
+            where = "vision_config.rope_parameters"
+            rope = dict(_object(values["rope_parameters"], where))
+            if rope.get("rope_type") == "axial":  # how the reference re-saves "default"
+                rope["rope_type"] = "default"
+            values["rope_parameters"] = self._rope(rope, where)
+        values = {key: v for key, v in values.items() if key not in VISION_UNUSED}
+        config = self._build(VisionConfig, values, "vision_config")
+        check_vision(config)
+        return config
 
+    def _audio(self, data: Any) -> AudioConfig:
+        values = dict(_object(data, "audio_config"))
+        _expect_type(data, "gemma4_audio", "audio_config")
+        if "subsampling_conv_channels" in values:
+            channels = values["subsampling_conv_channels"]
+            values["subsampling_conv_channels"] = _tuple(channels)
+        config = self._build(AudioConfig, values, "audio_config")
+        check_audio(config)
+        return config
 
-def _text_config(
-    data: Mapping[str, Any], tie_word_embeddings: bool | None
-) -> TextConfig:
-    values = _with_global_sizes(data)
-    if tie_word_embeddings is not None:
-        values["tie_word_embeddings"] = tie_word_embeddings
-    values.setdefault("tie_word_embeddings", True)
-    if values.get("hidden_size_per_layer_input", 0) is None:
-        values["hidden_size_per_layer_input"] = 0
-    values["eos_token_id"] = _ids(values.get("eos_token_id"))
-    if "rope_parameters" in values:
-        rope = _object(values["rope_parameters"], "rope_parameters")
-        values["rope_parameters"] = {
-            kind: _rope(rope[kind], f"rope_parameters.{kind}") for kind in rope
+    def _rope(self, data: Any, where: str) -> RopeParameters:
+        values = _object(data, where)
+        config = self._build(RopeParameters, values, where)
+        if config.rope_type == "proportional" and "partial_rotary_factor" not in values:
+            refuse(where, ["lacks partial_rotary_factor"])
+        check_rope(config, where)
+        return config
+
+    def _build(self, cls: type[T], values: Mapping[str, Any], where: str) -> T:
+        """Fill a dataclass from JSON, naming every missing or unknown key.
+
+        A null takes the default where there is one.
+        """
+        known = {field.name: field for field in fields(cls)}  # type: ignore[arg-type]
+        self._note_unknown(values, set(known), f"{where}.")
+        default = {n for n, field in known.items() if field.default is not MISSING}
+        given = {
+            name: value
+            for name, value in values.items()
+            if name in known and not (value is None and name in default)
         }
-    values["layer_types"] = _tuple(values.get("layer_types"))
-    config = _build(TextConfig, values, "text_config")
-    check_text(config)
-    return config
+        if missing := sorted(set(known) - default - set(given)):
+            raise CheckpointError(f"{where} in config.json lacks {', '.join(missing)}.")
+        check_types(cls, given, where)
+        return cls(**given)
+
+    def _note_unknown(
+        self, values: Mapping[str, Any], known: set[str], section: str
+    ) -> None:
+        self.unknown += [
+            f"{section}{key}"
+            for key in sorted(set(values) - known)
+            if not is_neutral(key, values[key])
+        ]
 
 
 def _with_global_sizes(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -177,7 +236,6 @@ def _with_global_sizes(data: Mapping[str, Any]) -> dict[str, Any]:
     values = dict(data)
     overrides = values.pop("per_layer_config", None)
     if overrides is None:
-        values.setdefault("num_global_key_value_heads", None)
         return values
     kinds = values.get("layer_types")
     kinds = kinds if isinstance(kinds, list) else []  # `check_types` names the rest
@@ -200,63 +258,18 @@ def _with_global_sizes(data: Mapping[str, Any]) -> dict[str, Any]:
     size = distinct[0] if distinct else {}
     values["global_head_dim"] = size.pop("head_dim", values.get("head_dim"))
     values["num_global_key_value_heads"] = size.pop("num_key_value_heads", None)
-    _refuse_unknown(size, set(), "per_layer_config")
+    if size:
+        raise CheckpointError(
+            f"per_layer_config changes {', '.join(map(str, sorted(size)))} from layer "
+            "to layer; Gemma 4 has no more than two sizes of heads."
+        )
     return values
 
 
-def _vision_config(data: Mapping[str, Any]) -> VisionConfig:
-    values = dict(_object(data, "vision_config"))
-    if "rope_parameters" in values:
-        where = "vision_config.rope_parameters"
-        rope = dict(_object(values["rope_parameters"], where))
-        if rope.get("rope_type") == "axial":  # how the reference re-saves "default"
-            rope["rope_type"] = "default"
-        values["rope_parameters"] = _rope(rope, where)
-    # Stated by the checkpoints, decided elsewhere: the processor's budget, the table's
-    # size, and a head size that all layers share.
-    unused = {"default_output_length", "max_position_embeddings", "global_head_dim"}
-    values = {key: value for key, value in values.items() if key not in unused}
-    config = _build(VisionConfig, values, "vision_config")
-    check_vision(config)
-    return config
-
-
-def _audio_config(data: Mapping[str, Any]) -> AudioConfig:
-    values = dict(_object(data, "audio_config"))
-    if "subsampling_conv_channels" in values:
-        channels = values["subsampling_conv_channels"]
-        values["subsampling_conv_channels"] = _tuple(channels)
-    config = _build(AudioConfig, values, "audio_config")
-    check_audio(config)
-    return config
-
-
-def _rope(data: Any, where: str) -> RopeParameters:
-    values = _object(data, where)
-    config = _build(RopeParameters, values, where)
-    if config.rope_type == "proportional" and "partial_rotary_factor" not in values:
-        refuse(where, ["lacks partial_rotary_factor"])
-    check_rope(config, where)
-    return config
-
-
-def _build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
-    """Fill a dataclass from JSON, naming every missing or unknown key."""
-    known = {field.name: field for field in fields(cls)}  # type: ignore[arg-type]
-    _refuse_unknown(values, set(known), where)
-    required = {name for name, field in known.items() if field.default is MISSING}
-    if missing := sorted(required - set(values)):
-        raise CheckpointError(f"{where} in config.json lacks {', '.join(missing)}.")
-    check_types(cls, values, where)
-    return cls(**{name: values[name] for name in known if name in values})
-
-
-def _refuse_unknown(values: Mapping[str, Any], known: set[str], where: str) -> None:
-    if unknown := sorted(set(values) - known - IGNORED):
-        raise CheckpointError(
-            f"{where} has keys this version does not know: {', '.join(unknown)}. "
-            "Update mlx-gemma4, or report the checkpoint."
-        )
+def _expect_type(data: Mapping[str, Any], expected: str, where: str) -> None:
+    stated = data.get("model_type")
+    if stated not in (None, expected):
+        refuse(where, [f"model_type is {shown(stated)}, not {expected!r}"])
 
 
 def _object(value: Any, where: str) -> Mapping[str, Any]:

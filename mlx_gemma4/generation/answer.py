@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
-from ..chat.splitter import Piece, Splitter, StopStrings
-from ..chat.tools import ToolCall, parse_call
+from ..chat.splitter import Fragment, Splitter, StopStrings
+from ..chat.tools import ToolCall, openai_call, parse_call
 from ..prompt.processor import Processor
 
 FinishReason = Literal["stop", "length", "tool_calls"]
@@ -58,14 +58,36 @@ class Chunk:
 
 @dataclass
 class Response:
-    """A whole answer; `tokens` are the generated ids, the stop token included."""
+    """An answer, as far as it has come; whole once it has a finish_reason.
+
+    `tokens` are the generated ids, the stop token included.
+    """
 
     text: str = ""
     thought: str = ""
     tool_calls: list[ToolCall] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
-    finish_reason: FinishReason = "stop"
+    finish_reason: FinishReason | None = None
     stats: Stats | None = None
+
+    def add(self, chunk: Chunk) -> None:
+        self.text += chunk.text
+        self.thought += chunk.thought
+        self.tool_calls += chunk.tool_calls
+        self.tokens.append(chunk.token)
+        self.finish_reason = chunk.finish_reason or self.finish_reason
+        self.stats = chunk.stats or self.stats
+
+    def message(self) -> dict[str, Any]:
+        """The answer as the message that follows the question."""
+        message: dict[str, Any] = {"role": "assistant", "content": self.text}
+        if self.thought:
+            message["reasoning"] = self.thought
+        if self.tool_calls:
+            message["tool_calls"] = [
+                openai_call(call, f"call_{n}") for n, call in enumerate(self.tool_calls)
+            ]
+        return message
 
 
 class Writer:
@@ -88,10 +110,10 @@ class Writer:
         text = "" if silent else self._detokenizer.add(token)
         if ends or last:
             text += self._detokenizer.finish()
-        pieces = self._splitter.feed(text)
+        fragments = self._splitter.feed(text)
         if ends or last:
-            pieces += self._splitter.finish()
-        answer, thought, calls = self._sort(pieces)
+            fragments += self._splitter.finish()
+        answer, thought, calls = self._sort(fragments)
         shown, hit = self._stops.feed(answer)
         if (ends or last) and not hit:
             shown += self._stops.finish()
@@ -104,14 +126,14 @@ class Writer:
             reason = "length"
         return Chunk(shown, token, thought, calls, reason)
 
-    def _sort(self, pieces: list[Piece]) -> tuple[str, str, tuple[ToolCall, ...]]:
-        """Answer, thought and calls among `pieces`."""
+    def _sort(self, found: list[Fragment]) -> tuple[str, str, tuple[ToolCall, ...]]:
+        """Answer, thought and calls among what the splitter found."""
         answer, thought, calls = "", "", []
-        for piece in pieces:
-            if piece.kind == "answer":
-                answer += piece.text
-            elif piece.kind == "thought":
-                thought += piece.text
+        for fragment in found:
+            if fragment.kind == "answer":
+                answer += fragment.text
+            elif fragment.kind == "thought":
+                thought += fragment.text
             else:
-                calls.append(parse_call(piece.text))
+                calls.append(parse_call(fragment.text))
         return answer, thought, tuple(calls)

@@ -14,10 +14,10 @@ import mlx.core as mx
 
 from ..chat.splitter import opens_thought
 from ..errors import ChatError, CheckpointError
+from ..media import Span, content_keys, media_between
 from ..model import Gemma4
-from ..prompt.media import Media, MediaPlaces, locate, media_from
 from ..prompt.processor import Processor
-from ..sampling import Sampler, Sampling
+from ..sampling import Sampler
 from .answer import Chunk, Response, Stats, Writer
 from .prefix import PrefixCache
 
@@ -38,12 +38,7 @@ def generate(
     """The whole answer at once; takes the options of `stream_generate`."""
     response = Response()
     for chunk in stream_generate(model, processor, messages, **options):
-        response.text += chunk.text
-        response.thought += chunk.thought
-        response.tool_calls += chunk.tool_calls
-        response.tokens.append(chunk.token)
-        response.finish_reason = chunk.finish_reason or response.finish_reason
-        response.stats = chunk.stats or response.stats
+        response.add(chunk)
     return response
 
 
@@ -78,12 +73,16 @@ def stream_generate(
     Raises ChatError for a conversation or an option that cannot be honoured, before
     anything is computed.
     """
-    sampling = _sampling(
-        processor, temperature, top_p, top_k, min_p, repetition_penalty, seed
+    sampling = processor.generation.sampling.but_with(
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        seed=seed,
     )
-    pins = _pins(messages) if prefix else "none"
-    prefix = prefix or PrefixCache(model)
-    prefix.check_model(model)
+    if prefix is not None:
+        prefix.check_model(model)
     vocab = model.config.text_config.vocab_size
     ids = None if tokens is None else _ids(tokens, vocab)
     prompt = _prompt(processor, messages, ids, tools, thinking, image_tokens, prefix)
@@ -93,28 +92,9 @@ def stream_generate(
     sampler = Sampler(sampling, prompt.tokens, vocab)
     stops = (stop,) if isinstance(stop, str) else stop or ()
     writer = Writer(processor, opens_thought(prompt.text), stops)
+    pins = _pins(messages) if prefix else "none"
+    prefix = prefix or PrefixCache(model)
     return _run(model, prompt, limit, sampler, writer, prefix, pins, prefill_step)
-
-
-def _sampling(
-    processor: Processor,
-    temperature: float | None,
-    top_p: float | None,
-    top_k: int | None,
-    min_p: float | None,
-    repetition_penalty: float | None,
-    seed: int | None,
-) -> Sampling:
-    """The options, and the checkpoint's own settings for those that are None."""
-    own = processor.generation
-    return Sampling(
-        own.temperature if temperature is None else temperature,
-        own.top_p if top_p is None else top_p,
-        own.top_k if top_k is None else top_k,
-        own.min_p if min_p is None else min_p,
-        own.repetition_penalty if repetition_penalty is None else repetition_penalty,
-        seed,
-    )
 
 
 def _ids(tokens: Any, vocab: int) -> list[int]:
@@ -136,10 +116,12 @@ def _ids(tokens: Any, vocab: int) -> list[int]:
 
 @dataclass(frozen=True)
 class _Prompt:
+    """`keys` are what a prefix cache compares in place of the tokens."""
+
     tokens: list[int]
     text: str
-    media: Media | None
-    places: MediaPlaces
+    spans: Sequence[Span]
+    keys: list[int]
 
 
 def _prompt(
@@ -149,17 +131,18 @@ def _prompt(
     tools: Sequence[Mapping[str, Any]] | None,
     thinking: bool,
     image_tokens: int | None,
-    prefix: PrefixCache,
+    prefix: PrefixCache | None,
 ) -> _Prompt:
-    if messages is not None and ids is None:
-        inputs = processor(messages, tools, thinking, image_tokens)
-        tokens = processor.tokenizer.continue_tokens(prefix.tokens, inputs.text)
-        places = locate(tokens, inputs.media, processor.config)
-        return _Prompt(tokens, inputs.text, inputs.media, places)
     if messages is None and ids is not None:
-        text = processor.tokenizer.decode(ids)
-        return _Prompt(ids, text, None, MediaPlaces(ids, []))
-    raise ChatError("Give either messages or tokens.")
+        return _Prompt(ids, processor.tokenizer.decode(ids), (), ids)
+    if messages is None or ids is not None:
+        raise ChatError("Give either messages or tokens.")
+    cached = prefix.tokens if prefix else ()
+    inputs = processor(messages, tools, thinking, image_tokens, cached=cached)
+    tokens = cast(list[int], inputs.tokens[0].tolist())
+    # Media are told apart, which takes time, only where another prompt may follow.
+    keys = content_keys(tokens, inputs.spans) if prefix else tokens
+    return _Prompt(tokens, inputs.text, inputs.spans, keys)
 
 
 def _pins(messages: Sequence[Mapping[str, Any]] | None) -> Pins:
@@ -196,7 +179,7 @@ def _run(
     with _wired_memory():
         mx.reset_peak_memory()
         started = time.perf_counter()
-        cached = prefix.reuse(prompt.places.keys)
+        cached = prefix.reuse(prompt.keys)
         stats = Stats(len(prompt.tokens), cached, sampler.seed)
         if pins == "both":
             prefix.pin()
@@ -251,27 +234,21 @@ def _prefill(
 
     Whole media stay within a chunk: positions of a picture may see each other.
     """
-    tokens, keys = prompt.tokens, prompt.places.keys
-    embeddings = None
-    if prompt.media is not None:
-        media = media_from(prompt.media, prompt.places, start)
-        embeddings = model.embed(mx.array([tokens[start:]]), media)
-    spans, first = prompt.places.spans, start
+    tokens, spans = prompt.tokens, prompt.spans
     logits = None
     while start < len(tokens):
         end = min(start + step, len(tokens))
-        end = max([end, *(stop for _, at, stop in spans if at < end)])
-        part = slice(start - first, end - first)
+        end = max([end, *(span.end for span in spans if span.start < end)])
         logits = model(
             mx.array([tokens[start:end]]),
             cache=prefix.cache,
-            input_embeddings=None if embeddings is None else embeddings[:, part],
+            media=media_between(spans, start, end),
             last_only=end == len(tokens),
         )
         if end < len(tokens):
             mx.eval([layer.state for layer in prefix.cache])
             mx.clear_cache()
-        prefix.extend(tokens[start:end], keys[start:end])
+        prefix.extend(tokens[start:end], prompt.keys[start:end])
         start = end
     assert logits is not None  # reuse leaves at least one token
     return logits[:, -1]

@@ -54,7 +54,7 @@ class PrefixCache:
     def reuse(self, keys: Sequence[int]) -> int:
         """Go back to the longest usable beginning of a prompt; return its length.
 
-        keys: the prompt's tokens, or what `media.locate` makes of them; a medium is
+        keys: the prompt's tokens, or what `content_keys` makes of them; a medium is
             kept whole or not at all. At least one token is always left to read, since
             its logits are wanted.
         """

@@ -7,17 +7,15 @@ trained with them, and the card puts the sound after them.
 import re
 import warnings
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..audio.files import RATE
 from ..errors import MediaError
+from ..model import Gemma4
+from ..prompt.processor import Processor
+from .loop import generate
 from .pieces import Piece, Segment, cut, merge
-
-if TYPE_CHECKING:
-    from ..model import Gemma4
-    from ..prompt.processor import Processor
 
 FORMAT = (
     "Follow these specific instructions for formatting the answer:\n"
@@ -51,8 +49,8 @@ def transcription_prompt(language: str | None = None, target: str | None = None)
 
 
 def transcribe(
-    model: "Gemma4",
-    processor: "Processor",
+    model: Gemma4,
+    processor: Processor,
     samples: np.ndarray,
     *,
     language: str | None = None,
@@ -88,10 +86,8 @@ def transcribe(
 
 
 def _ask(
-    model: "Gemma4", processor: "Processor", piece: Piece, prompt: str, languages: int
+    model: Gemma4, processor: Processor, piece: Piece, prompt: str, languages: int
 ) -> str:
-    from .loop import generate
-
     content = [
         {"type": "text", "text": prompt},
         {"type": "audio", "audio": (piece.samples, RATE)},

@@ -8,7 +8,7 @@ launch.py), and always off where there is no Metal; their twins then run instead
 from .attention import EVERYTHING, attention
 from .experts import Affine, experts, experts_fit
 from .gate import gated
-from .heads import turn_keys, turn_queries
+from .heads import rotate_keys, rotate_queries
 from .launch import MOST_ROWS, NAMES, comparing, enabled, using
 from .norms import Norm, add_norms
 from .router import choose_experts
@@ -27,7 +27,7 @@ __all__ = [
     "experts",
     "experts_fit",
     "gated",
-    "turn_keys",
-    "turn_queries",
+    "rotate_keys",
+    "rotate_queries",
     "using",
 ]

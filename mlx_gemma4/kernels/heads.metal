@@ -1,5 +1,5 @@
 // Norm and rotation of each head; with VALUES, behind them the norm alone of as many
-// heads of `values`. One simdgroup for each head, PAIRS pairs that turn to a lane.
+// heads of `values`. One simdgroup for each head, PAIRS pairs that rotate to a lane.
 const uint lane = thread_index_in_simdgroup;
 const uint width = uint(x_shape[3]);
 const uint middle = width / 2;
@@ -8,9 +8,9 @@ const uint number = thread_position_in_grid.x / 32;
 
 #ifdef VALUES
 const uint count = uint(x_shape[0] * x_shape[1]) * heads;
-const bool turns = number < count;
-const uint base = (turns ? number : number - count) * width;
-const device T* from = turns ? x + base : values + base;
+const bool rotates = number < count;
+const uint base = (rotates ? number : number - count) * width;
+const device T* from = rotates ? x + base : values + base;
 #else
 const uint base = number * width;
 const device T* from = x + base;
@@ -29,7 +29,7 @@ const float sum = simd_sum(square);
 const float scale = metal::precise::rsqrt(sum / float(width) + numbers[0]);
 
 #ifdef VALUES
-if (!turns) {
+if (!rotates) {
   for (uint j = 0; j < PAIRS; j++) {
     const uint i = lane + 32 * j;
     if (i >= middle) continue;
@@ -49,6 +49,6 @@ for (uint j = 0; j < PAIRS; j++) {
   const float s = metal::precise::sin(angle);
   const float a = first[j] * scale * float(weight[i]);
   const float b = second[j] * scale * float(weight[i + middle]);
-  turned[base + i] = T(a * c - b * s);
-  turned[base + i + middle] = T(b * c + a * s);
+  rotated[base + i] = T(a * c - b * s);
+  rotated[base + i + middle] = T(b * c + a * s);
 }

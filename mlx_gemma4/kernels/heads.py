@@ -10,48 +10,50 @@ import mlx.core as mx
 from .launch import DTYPES, MOST_ROWS, constants, differentiable, enabled, launch
 
 if TYPE_CHECKING:
-    from ..rope import Turn
+    from ..rope import Rotation
 
 MOST_DIM = 1024  # of a head that fits into a simdgroup's registers
 
 
-def turn_queries(
-    queries: mx.array, weight: mx.array, eps: float, turn: "Turn"
+def rotate_queries(
+    queries: mx.array, weight: mx.array, eps: float, rotation: "Rotation"
 ) -> mx.array:
     """`queries` [B, L, H, D], normed by `weight` [D] and rotated: [B, H, L, D]."""
     if not _fits(queries, weight):
-        return _turned(queries, weight, eps, turn)
+        return _rotated(queries, weight, eps, rotation)
 
     def kernel(*arrays: mx.array) -> list[mx.array]:
-        return _launch(arrays[0], arrays[1], eps, turn)
+        return _launch(arrays[0], arrays[1], eps, rotation)
 
     def twin(*arrays: mx.array) -> list[mx.array]:
-        return [_turned(arrays[0], arrays[1], eps, turn)]
+        return [_rotated(arrays[0], arrays[1], eps, rotation)]
 
     return differentiable(kernel, twin)(queries, weight)[0]
 
 
-def turn_keys(
-    keys: mx.array, values: mx.array, weight: mx.array, eps: float, turn: "Turn"
+def rotate_keys(
+    keys: mx.array, values: mx.array, weight: mx.array, eps: float, rotation: "Rotation"
 ) -> tuple[mx.array, mx.array]:
     """The same of `keys`, and `values` like them, normed without a weight."""
     if values.dtype != keys.dtype or not _fits(keys, weight):
-        return _turned(keys, weight, eps, turn), _normed(values, eps)
+        return _rotated(keys, weight, eps, rotation), _normed(values, eps)
 
     def kernel(*arrays: mx.array) -> list[mx.array]:
         keys, values, weight = arrays
-        return _launch(keys, weight, eps, turn, values)
+        return _launch(keys, weight, eps, rotation, values)
 
     def twin(*arrays: mx.array) -> list[mx.array]:
         keys, values, weight = arrays
-        return [_turned(keys, weight, eps, turn), _normed(values, eps)]
+        return [_rotated(keys, weight, eps, rotation), _normed(values, eps)]
 
-    turned, normed = differentiable(kernel, twin)(keys, values, weight)
-    return turned, normed
+    rotated, normed = differentiable(kernel, twin)(keys, values, weight)
+    return rotated, normed
 
 
-def _turned(x: mx.array, weight: mx.array, eps: float, turn: "Turn") -> mx.array:
-    return turn(mx.fast.rms_norm(x, weight, eps).transpose(0, 2, 1, 3))
+def _rotated(
+    x: mx.array, weight: mx.array, eps: float, rotation: "Rotation"
+) -> mx.array:
+    return rotation(mx.fast.rms_norm(x, weight, eps).transpose(0, 2, 1, 3))
 
 
 def _normed(values: mx.array, eps: float) -> mx.array:
@@ -73,12 +75,12 @@ def _launch(
     x: mx.array,
     weight: mx.array,
     eps: float,
-    turn: "Turn",
+    rotation: "Rotation",
     values: mx.array | None = None,
 ) -> list[mx.array]:
-    inputs = {"x": x, "weight": weight, "periods": turn.periods}
-    inputs |= {"offset": turn.position, "numbers": constants(eps)}
-    outputs = {"turned": (x.shape, x.dtype)}
+    inputs = {"x": x, "weight": weight, "periods": rotation.periods}
+    inputs |= {"offset": rotation.position, "numbers": constants(eps)}
+    outputs = {"rotated": (x.shape, x.dtype)}
     if values is not None:
         inputs["values"] = values
         outputs["normed"] = (x.shape, x.dtype)

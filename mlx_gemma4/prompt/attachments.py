@@ -11,13 +11,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..audio.framing import FILE, AudioFeatureConfig
+from ..audio.framing import AudioFeatureConfig
 from ..config import Config, VisionConfig
 from ..errors import ChatError, CheckpointError, MediaError
-from .media import Media, Medium, soft_tokens
+from ..media import Attached, Clip, Kind, Picture
+from ..reading.json_file import read_json
 
-MARKS = {"image": "<|image|>", "audio": "<|audio|>", "video": "<|video|>"}
-KINDS = {
+MARKS: dict[Kind, str] = {
+    "image": "<|image|>",
+    "audio": "<|audio|>",
+    "video": "<|video|>",
+}
+KIND_OF_PART: dict[str, Kind] = {
     **{"image": "image", "image_url": "image"},
     **{"audio": "audio", "input_audio": "audio", "video": "video"},
 }
@@ -34,17 +39,44 @@ class MediaSettings:
     frames: int = 32
     audio: AudioFeatureConfig = AudioFeatureConfig()
 
+    @classmethod
+    def from_file(cls, path: Path) -> "MediaSettings":
+        """What a processor_config.json states; defaults for the rest, or without one.
+
+        Raises CheckpointError for values that make no sense.
+        """
+        stated = read_json(path)
+        counts = {
+            "image_tokens": ("image_processor", "max_soft_tokens"),
+            "frame_tokens": ("video_processor", "max_soft_tokens"),
+            "frames": ("video_processor", "num_frames"),
+        }
+        values: dict[str, int] = {}
+        for name, (section, key) in counts.items():
+            part = stated.get(section) or {}
+            value = part.get(key) if isinstance(part, Mapping) else part
+            if value is None:
+                continue
+            if type(value) is not int or value < 1:
+                raise CheckpointError(
+                    f"{path}: {section}.{key} is {value!r}, not a positive whole "
+                    "number."
+                )
+            values[name] = value
+        return cls(**values, audio=AudioFeatureConfig.from_stated(stated, path))
+
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
     """A medium made ready once, to stand in the prompts of many turns.
 
-    It takes the place of a path in a message. `media` holds it alone, `text` is what it
-    becomes in a prompt.
+    It takes the place of a path in a message. `text` is what it becomes in a prompt,
+    `attached` what stands behind the placeholders there: one each, or all the frames
+    of a video.
     """
 
-    kind: str
-    media: Media
+    kind: Kind
+    attached: tuple[Attached, ...]
     text: str
 
 
@@ -64,25 +96,25 @@ class Attachments:
         self.settings = settings
         if image_tokens is not None:
             self.settings = replace(settings, image_tokens=image_tokens)
-        self.media = Media()
-        self.soft_tokens = 0
+        self.attached: list[Attached] = []
         self.texts: list[tuple[str, str]] = []  # mark, what it becomes
 
     def read(self, messages: Sequence[Mapping[str, Any]]) -> "Attachments":
         """Read every media part. Raises MediaError that names the message."""
         readers = {"image": self._image, "audio": self._audio, "video": self._video}
-        for number, kind, part in _media_parts(messages):
-            source = part.get(kind, part.get("path"))
-            if source is None:
-                raise MediaError(
-                    f"messages[{number}]: a part of type {part['type']!r} needs "
-                    f"{kind!r} or 'path'."
-                )
-            if isinstance(source, Prepared):
-                text = self._prepared(source, kind, number)
-            else:
-                text = readers[kind](source, part)
-            self.texts.append((MARKS[kind], text))
+        for number, message in enumerate(messages):
+            for kind, part in media_parts(message):
+                source = part.get(kind, part.get("path"))
+                if source is None:
+                    raise MediaError(
+                        f"messages[{number}]: a part of type {part['type']!r} needs "
+                        f"{kind!r} or 'path'."
+                    )
+                if isinstance(source, Prepared):
+                    text = self._prepared(source, kind, number)
+                else:
+                    text = readers[kind](source, part)
+                self.texts.append((MARKS[kind], text))
         return self
 
     def write_into(self, text: str) -> str:
@@ -104,18 +136,14 @@ class Attachments:
                 f"messages[{number}]: a part of type {kind!r} holds a prepared "
                 f"{medium.kind}."
             )
-        self.media.images.extend(medium.media.images)
-        self.media.frames.extend(medium.media.frames)
-        self.media.audio.extend(medium.media.audio)
+        self.attached += medium.attached
         return medium.text
 
     def _image(self, source: Any, part: Mapping[str, Any]) -> str:
         from ..vision.images import open_image
 
         self._vision()
-        medium = self._patches(open_image(source), self.settings.image_tokens)
-        self.media.images.append(medium)
-        return self._block("image_token_id", "boi_token_id", "eoi_token_id", medium)
+        return self._picture("image", open_image(source), self.settings.image_tokens)
 
     def _video(self, source: Any, part: Mapping[str, Any]) -> str:
         from ..vision.video import timestamp, video_frames
@@ -124,11 +152,7 @@ class Attachments:
         frames = part.get("num_frames", self.settings.frames)
         blocks = []
         for picture, seconds in video_frames(source, frames, part.get("fps")):
-            medium = self._patches(picture, self.settings.frame_tokens)
-            self.media.frames.append(medium)
-            block = self._block(
-                "video_token_id", "boi_token_id", "eoi_token_id", medium
-            )
+            block = self._picture("video", picture, self.settings.frame_tokens)
             blocks.append(f"{timestamp(seconds)} {block}")
         return " ".join(blocks)
 
@@ -139,41 +163,40 @@ class Attachments:
         if self.config.audio_config is None:
             raise MediaError("This model has no audio tower and cannot hear.")
         settings = self.settings.audio
-        medium = log_mel(read_audio(source, settings.sampling_rate), settings)
-        self.media.audio.append(medium)
-        return self._block("audio_token_id", "boa_token_id", "eoa_token_id", medium)
+        clip = Clip(*log_mel(read_audio(source, settings.sampling_rate), settings))
+        return self._block("audio", clip, clip.soft_tokens())
 
     def _vision(self) -> VisionConfig:
         if self.config.vision_config is None:
             raise MediaError("This model has no vision tower and cannot see pictures.")
         return self.config.vision_config
 
-    def _patches(self, picture: Any, budget: int) -> Medium:
+    def _picture(self, kind: Kind, image: Any, budget: int) -> str:
         from ..vision.images import image_patches
 
         vision = self._vision()
-        pixels, positions = image_patches(
-            picture, budget, vision.patch_size, vision.pooling_kernel_size
-        )
-        furthest: Any = positions.max().item()
+        patch, pooling = vision.patch_size, vision.pooling_kernel_size
+        picture = Picture(*image_patches(image, budget, patch, pooling))
+        furthest: Any = picture.positions.max().item()
         if furthest >= vision.position_embedding_size:
             raise MediaError(
                 f"At {budget} soft tokens this picture is {furthest + 1} patches long; "
                 f"the model has places for {vision.position_embedding_size}. Use a "
                 "smaller image_tokens."
             )
-        return pixels, positions
+        return self._block(kind, picture, picture.soft_tokens(pooling))
 
-    def _block(self, token: str, begin: str, end: str, medium: Medium) -> str:
-        ids = [getattr(self.config, key) for key in (begin, token, end)]
+    def _block(self, kind: Kind, medium: Picture | Clip, count: int) -> str:
+        """Attach a medium; the text of its placeholders, with their begin and end."""
+        config, name = self.config, f"{kind}_token_id"
+        ends = ("boa_token_id", "eoa_token_id")
+        begin, end = ends if kind == "audio" else ("boi_token_id", "eoi_token_id")
+        ids = [getattr(config, key) for key in (begin, name, end)]
         if None in ids:
-            raise MediaError(f"config.json states no {token}: media cannot be written.")
-        vision, sound = self.config.vision_config, token == "audio_token_id"
-        pooling = None if sound or vision is None else vision.pooling_kernel_size
-        count = soft_tokens(medium, pooling)
-        self.soft_tokens += count
-        context = self.config.text_config.max_position_embeddings
-        if self.soft_tokens > context:  # before hours of video fill the memory
+            raise MediaError(f"config.json states no {name}: media cannot be written.")
+        self.attached.append(Attached(kind, medium, ids[1], count))
+        context = config.text_config.max_position_embeddings
+        if sum(a.count for a in self.attached) > context:  # before hours of video
             raise MediaError(
                 f"The media take more than the {context} tokens this model reads. Use "
                 "fewer, a smaller image_tokens, or fewer frames of a video."
@@ -182,39 +205,13 @@ class Attachments:
         return f"{opening}{placeholder * count}{closing}"
 
 
-def _media_parts(
-    messages: Sequence[Mapping[str, Any]],
-) -> Iterator[tuple[int, str, Mapping[str, Any]]]:
-    """Number of the message, kind and part of every medium, in order."""
-    for number, message in enumerate(messages):
-        content = message.get("content") or ()
-        for part in () if isinstance(content, str) else content:
-            stated = part.get("type") if isinstance(part, Mapping) else None
-            kind = KINDS.get(str(stated))
-            if kind is not None:
-                yield number, kind, part
-
-
-def settings_from(folder: Path, stated: Mapping[str, Any]) -> MediaSettings:
-    """The settings in processor_config.json, `stated`, of a checkpoint's folder.
-
-    Raises CheckpointError for values that make no sense.
-    """
-    counts = {
-        "image_tokens": ("image_processor", "max_soft_tokens"),
-        "frame_tokens": ("video_processor", "max_soft_tokens"),
-        "frames": ("video_processor", "num_frames"),
-    }
-    values: dict[str, int] = {}
-    for name, (section, key) in counts.items():
-        part = stated.get(section) or {}
-        value = part.get(key) if isinstance(part, Mapping) else part
-        if value is None:
-            continue
-        if type(value) is not int or value < 1:
-            raise CheckpointError(
-                f"{folder / FILE}: {section}.{key} is {value!r}, not a positive whole "
-                "number."
-            )
-        values[name] = value
-    return MediaSettings(**values, audio=AudioFeatureConfig.from_folder(folder))
+def media_parts(message: Mapping[str, Any]) -> Iterator[tuple[Kind, Mapping[str, Any]]]:
+    """Kind and part of every medium of a message, in order."""
+    content = message.get("content")
+    if isinstance(content, str) or not isinstance(content, Sequence):
+        return
+    for part in content:
+        stated = part.get("type") if isinstance(part, Mapping) else None
+        kind = KIND_OF_PART.get(str(stated))
+        if kind is not None:
+            yield kind, part

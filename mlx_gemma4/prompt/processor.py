@@ -1,21 +1,20 @@
 """Messages to token ids and media, with all the checkpoint says about generating."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 
-from ..chat.splitter import opens_thought
 from ..chat.template import ChatTemplate
 from ..chat.tokenizer import Tokenizer
 from ..config import Config
 from ..errors import ChatError, CheckpointError, MediaError
+from ..media import Media, Span, find_spans
 from ..reading.json_file import read_json
-from ..sampling import Sampling
-from .attachments import KINDS, Attachments, MediaSettings, Prepared, settings_from
-from .media import Media
+from ..sampling import SAMPLING, Sampling
+from .attachments import KIND_OF_PART, Attachments, MediaSettings, Prepared
 
 # A turn is over after the first; after the second, the tool would have to speak.
 END_OF_TURN = ("<turn|>", "<|tool_response>")
@@ -24,29 +23,25 @@ MAX_NUMBER = 2**31  # of generation_config.json: above are only mistakes
 
 @dataclass(frozen=True)
 class GenerationDefaults:
-    """How to sample unless told otherwise. Temperature 0 takes the likeliest token;
-    `stop_tokens` end an answer."""
+    """How to sample unless told otherwise; `stop_tokens` end an answer."""
 
-    temperature: float = 1.0
-    top_p: float = 0.95
-    top_k: int = 64
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
+    sampling: Sampling = Sampling()
     stop_tokens: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """A prompt: `tokens` int32 `[1, L]`, its media, and the text it came from."""
+    """A prompt: `tokens` int32 `[1, L]`, the text they came from, and where among them
+    its media stand."""
 
     tokens: mx.array
-    media: Media | None
     text: str
+    spans: Sequence[Span] = ()
 
     @property
-    def inside_thought(self) -> bool:
-        """Whether the prompt ends in an open thought that the model goes on with."""
-        return opens_thought(self.text)
+    def media(self) -> Media | None:
+        """The media in order, for a call to the model with these tokens or some."""
+        return replace(Media.at(self.spans), spans=None) if self.spans else None
 
 
 class Processor:
@@ -80,7 +75,7 @@ class Processor:
             folder, tokenizer.bos_token, tokenizer.eos_token
         )
         generation = _generation_defaults(folder, tokenizer, config)
-        media = settings_from(folder, read_json(folder / "processor_config.json"))
+        media = MediaSettings.from_file(folder / "processor_config.json")
         return cls(tokenizer, template, config, generation, media)
 
     def __call__(
@@ -90,26 +85,54 @@ class Processor:
         thinking: bool = False,
         image_tokens: int | None = None,
         add_generation_prompt: bool = True,
+        cached: Sequence[int] = (),
     ) -> Inputs:
-        """Render and encode a conversation.
+        """Render and encode a conversation, and read its media.
 
         image_tokens: the most soft tokens a picture may take: 70, 140, 280, 560 or
             1120; None is the checkpoint's own setting, 280 in Google's.
+        cached: ids that a model has read and written before; as many of them are kept
+            as is safe, where the text begins as they do.
 
         Raises ChatError for what cannot be rendered and MediaError for media that
         cannot be read.
+        """
+        text = self.render(messages, tools, thinking, add_generation_prompt)
+        return self.encode(text, self.attach(messages, image_tokens), cached)
+
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        thinking: bool = False,
+        add_generation_prompt: bool = True,
+    ) -> str:
+        """The text of a conversation, with a mark for each medium, none of them read.
+
+        Raises ChatError for what cannot be rendered.
         """
         if self.template is None:
             raise ChatError(
                 "This checkpoint has no chat template: pass tokens, or add the "
                 "chat_template.jinja of the original model to its folder."
             )
-        text = self.template.render(messages, tools, thinking, add_generation_prompt)
-        attachments = Attachments(self.config, self.media, self._spell, image_tokens)
-        text = attachments.read(messages).write_into(text)
-        tokens = mx.array([self.tokenizer.encode(text)], dtype=mx.int32)
-        media = attachments.media if attachments.texts else None
-        return Inputs(tokens, media, text)
+        return self.template.render(messages, tools, thinking, add_generation_prompt)
+
+    def attach(
+        self, messages: Sequence[Mapping[str, Any]], image_tokens: int | None = None
+    ) -> Attachments:
+        """Read the media of a conversation. Raises MediaError as a call does."""
+        read = Attachments(self.config, self.media, self._spell, image_tokens)
+        return read.read(messages)
+
+    def encode(
+        self, text: str, attachments: Attachments, cached: Sequence[int] = ()
+    ) -> Inputs:
+        """The ids of a rendered text, with the media of its conversation in it."""
+        text = attachments.write_into(text)
+        tokens = self.tokenizer.continue_tokens(cached, text)
+        spans = find_spans(tokens, attachments.attached)
+        return Inputs(mx.array([tokens], dtype=mx.int32), text, spans)
 
     def prepare(
         self, part: Mapping[str, Any], image_tokens: int | None = None
@@ -123,19 +146,15 @@ class Processor:
 
         Raises MediaError for what cannot be read, or that this model cannot take.
         """
-        kind = KINDS.get(str(part.get("type")))
+        kind = KIND_OF_PART.get(str(part.get("type")))
         if kind is None:
             raise MediaError(f"A part of type {part.get('type')!r} holds no medium.")
-        read = Attachments(self.config, self.media, self._spell, image_tokens)
-        ((_, text),) = read.read([{"role": "user", "content": [part]}]).texts
-        return Prepared(kind, read.media, text)
+        read = self.attach([{"role": "user", "content": [part]}], image_tokens)
+        ((_, text),) = read.texts
+        return Prepared(kind, tuple(read.attached), text)
 
     def _spell(self, token: int) -> str:
         return self.tokenizer.decode([token])
-
-    def continue_tokens(self, cached: Sequence[int], text: str) -> list[int]:
-        """Ids for `text` that share as long a prefix with `cached` as is safe."""
-        return self.tokenizer.continue_tokens(cached, text)
 
 
 def _generation_defaults(
@@ -150,34 +169,28 @@ def _generation_defaults(
     marks = (tokenizer.special_tokens.get(mark) for mark in END_OF_TURN)
     stop = {*listed, *config.eos_token_id, tokenizer.eos_token_id}
     stop |= {token for token in marks if token is not None}
+    return GenerationDefaults(_sampling(path, stated), tuple(sorted(stop)))
+
+
+def _sampling(path: Path, stated: Mapping[str, Any]) -> Sampling:
+    """What generation_config.json states, within the bounds of an answer's options."""
     if not isinstance(do_sample := stated.get("do_sample"), bool | None):
         raise CheckpointError(f"{path}: do_sample is {do_sample!r}, not true or false.")
-    temperature = _number(path, stated, "temperature", 1.0)
-    values: dict[str, Any] = {
-        "top_p": _number(path, stated, "top_p", 0.95),
-        "min_p": _number(path, stated, "min_p", 0.0),
-        "repetition_penalty": _number(path, stated, "repetition_penalty", 1.0),
+    given = {
+        name: _number(path, name, stated[name])
+        for name in SAMPLING
+        if name != "seed" and stated.get(name) is not None
     }
-    top_k = _number(path, stated, "top_k", 64)
-    if top_k != int(top_k):
-        raise CheckpointError(f"{path}: top_k is {top_k}, not a whole number.")
-    defaults = GenerationDefaults(
-        temperature=0.0 if do_sample is False else temperature,
-        top_k=int(top_k),
-        stop_tokens=tuple(sorted(stop)),
-        **values,
-    )
-    try:  # the bounds of an answer's own options
-        Sampling(temperature, top_k=defaults.top_k, **values)
+    if given.get("top_k", 0.5) % 1 == 0:  # 64.0 is a whole number
+        given["top_k"] = int(given["top_k"])
+    try:
+        sampling = Sampling().but_with(**given)
     except ChatError as error:
         raise CheckpointError(f"{path}: {error}") from None
-    return defaults
+    return sampling.but_with(temperature=0.0) if do_sample is False else sampling
 
 
-def _number(path: Path, stated: Mapping[str, Any], key: str, default: float) -> float:
-    value = stated.get(key)
-    if value is None:
-        return default
+def _number(path: Path, key: str, value: Any) -> float:
     if type(value) not in (int, float) or not abs(value) < MAX_NUMBER:
         raise CheckpointError(f"{path}: {key} is {value!r}, not a usable number.")
     return value

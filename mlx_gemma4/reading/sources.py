@@ -29,6 +29,10 @@ def open_source(source: str | Path | bytes, kind: str) -> tuple[Path | bytes, st
     return file, name
 
 
+def is_url(word: str) -> bool:
+    return word.lower().startswith(("http://", "https://"))
+
+
 def stated_seconds(metadata: Mapping[str, str]) -> float:
     """When a stream of a Matroska or WebM file ends, as PyAV gives its tags; 0 if they
     do not say. Their readers take the end of a file for its end."""
@@ -48,7 +52,7 @@ def source_name(source: object, kind: str) -> str:
 
 
 def _existing(source: str | Path, name: str, kind: str) -> Path | bytes:
-    if str(source).startswith(("http://", "https://")):
+    if is_url(str(source)):
         raise MediaError(f"{name} is a URL: download the {kind} first.")
     path = Path(source).expanduser()
     if not os.path.exists(path):  # False for what cannot be a path, too

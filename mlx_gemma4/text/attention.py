@@ -10,27 +10,15 @@ Letters: B batch, L queries, S keys, H heads, D head dimension.
   projected.
 """
 
-from collections.abc import Callable
-
 import mlx.core as mx
 import mlx.nn as nn
 
-from ..cache import LayerCache
+from ..cache import KeysValues
 from ..config import TextConfig
-from ..kernels import turn_keys, turn_queries
+from ..kernels import rotate_keys, rotate_queries
 from ..layers import RMSNorm
-from ..rope import Turn
+from ..rope import Rotation
 from .masks import Mask, attend
-
-KeysValues = tuple[mx.array, mx.array]
-
-
-def _own_values(attention: "Attention", x: mx.array, keys: mx.array) -> mx.array:
-    return attention.v_proj(x)
-
-
-def _keys_as_values(attention: "Attention", x: mx.array, keys: mx.array) -> mx.array:
-    return keys
 
 
 class Attention(nn.Module):
@@ -52,33 +40,24 @@ class Attention(nn.Module):
             return
         self.k_proj = nn.Linear(hidden, kv_width, bias=bias)
         self.k_norm = RMSNorm(self.head_dim, self.eps)
-        self._values: Callable[[Attention, mx.array, mx.array], mx.array]
-        self._values = _keys_as_values
-        if config.is_sliding(layer) or not config.attention_k_eq_v:
+        self.keys_are_values = config.attention_k_eq_v and not config.is_sliding(layer)
+        if not self.keys_are_values:
             self.v_proj = nn.Linear(hidden, kv_width, bias=bias)
-            self._values = _own_values
 
-    def keys_values(
-        self, x: mx.array, turn: Turn, cache: LayerCache | None
-    ) -> KeysValues:
-        """Project `x` [B, L, hidden], rotate the keys, and append both to `cache`.
+    def keys_values(self, x: mx.array, rotation: Rotation) -> KeysValues:
+        """Rotated keys, and values, of `x` [B, L, hidden]: both [B, H_kv, L, D]."""
+        shape = *x.shape[:2], self.kv_heads, self.head_dim
+        keys = self.k_proj(x)
+        values = keys if self.keys_are_values else self.v_proj(x)
+        keys, values = keys.reshape(shape), values.reshape(shape)
+        return rotate_keys(keys, values, self.k_norm.weight, self.eps, rotation)
 
-        Returns keys and values [B, H_kv, S, D] of everything the layer may attend to.
-        """
-        B, L, _ = x.shape
-        raw = self.k_proj(x)
-        values = self._values(self, x, raw).reshape(B, L, self.kv_heads, self.head_dim)
-        keys = raw.reshape(B, L, self.kv_heads, self.head_dim)
-        weight = self.k_norm.weight
-        keys, values = turn_keys(keys, values, weight, self.eps, turn)
-        if cache is None:
-            return keys, values
-        return cache.update_and_fetch(keys, values)
-
-    def __call__(self, x: mx.array, turn: Turn, kv: KeysValues, mask: Mask) -> mx.array:
-        """Attend from `x` [B, L, hidden], its queries rotated, to `kv`."""
-        B, L, _ = x.shape
-        queries = self.q_proj(x).reshape(B, L, self.heads, self.head_dim)
-        queries = turn_queries(queries, self.q_norm.weight, self.eps, turn)
+    def __call__(
+        self, x: mx.array, rotation: Rotation, kv: KeysValues, mask: Mask
+    ) -> mx.array:
+        """Attend from `x` [B, L, hidden], its queries rotated, to `kv`, both
+        [B, H_kv, S, D]: all that the layer may see."""
+        queries = self.q_proj(x).reshape(*x.shape[:2], self.heads, self.head_dim)
+        queries = rotate_queries(queries, self.q_norm.weight, self.eps, rotation)
         out = attend(queries, *kv, mask)
-        return self.o_proj(out.transpose(0, 2, 1, 3).reshape(B, L, -1))
+        return self.o_proj(out.transpose(0, 2, 1, 3).reshape(*x.shape[:2], -1))

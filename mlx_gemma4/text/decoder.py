@@ -1,7 +1,7 @@
 """The stack of decoder layers.
 
-What differs between models (experts, per-layer inputs, shared keys and values) is
-chosen when a layer is built; the forward pass has no conditions on the configuration.
+Models differ in experts, per-layer inputs and shared keys and values: a layer has the
+modules of what it does, and nothing else.
 """
 
 from collections.abc import Sequence
@@ -9,21 +9,14 @@ from collections.abc import Sequence
 import mlx.core as mx
 import mlx.nn as nn
 
-from ..cache import LayerCache
+from ..cache import KeysValues, LayerCache
 from ..config import FULL, SLIDING, TextConfig
-from ..kernels import Norm, add_norms
+from ..kernels import Norm, add_norms, gated
 from ..layers import RMSNorm, geglu
-from ..rope import RoPE, Turn
-from .attention import Attention, KeysValues
+from ..rope import Rotation, rope_periods, rotation_at
+from .attention import Attention
 from .masks import Mask, causal_mask, picture_mask, window_mask
 from .moe import Experts, Router
-from .per_layer import (
-    FeedForward,
-    finish,
-    finish_with_per_layer_input,
-    no_per_layer_inputs,
-    per_layer_inputs,
-)
 
 
 class MLP(nn.Module):
@@ -42,33 +35,6 @@ class MLP(nn.Module):
         return self.down_proj(geglu(self.gate_proj(x), self.up_proj(x)))
 
 
-def _norms_of_dense(layer: "DecoderLayer") -> list[Norm]:
-    return [Norm(layer.pre_feedforward_layernorm.weight)]
-
-
-def _norms_of_dense_and_experts(layer: "DecoderLayer") -> list[Norm]:
-    experts = Norm(layer.pre_feedforward_layernorm_2.weight)
-    return [*_norms_of_dense(layer), experts, layer.router.norm]
-
-
-def _dense(layer: "DecoderLayer", x: mx.array) -> FeedForward:
-    return [layer.mlp(x)], [layer.post_feedforward_layernorm.weight]
-
-
-def _dense_and_experts(
-    layer: "DecoderLayer", x: mx.array, for_experts: mx.array, for_router: mx.array
-) -> FeedForward:
-    tokens = for_experts.reshape(-1, x.shape[-1])  # [T, hidden]
-    chosen = layer.router.choose(for_router.reshape(tokens.shape))
-    sparse = layer.experts(tokens, *chosen).reshape(x.shape)
-    norms = (
-        layer.post_feedforward_layernorm_1,
-        layer.post_feedforward_layernorm_2,
-        layer.post_feedforward_layernorm,
-    )
-    return [layer.mlp(x), sparse], [norm.weight for norm in norms]
-
-
 class DecoderLayer(nn.Module):
     """Attention, feed-forward and per-layer input, each with its own residual."""
 
@@ -83,21 +49,19 @@ class DecoderLayer(nn.Module):
         self.post_feedforward_layernorm = RMSNorm(hidden, eps)
         self.layer_scalar = mx.ones((1,))
         self.eps = eps
-        self._norms, self._feed_forward = _norms_of_dense, _dense
-        self._finish = finish
-        if config.enable_moe_block:
+        self.has_experts = config.enable_moe_block
+        if self.has_experts:
             self.router = Router(config)
             self.experts = Experts(config)
             self.post_feedforward_layernorm_1 = RMSNorm(hidden, eps)
             self.post_feedforward_layernorm_2 = RMSNorm(hidden, eps)
             self.pre_feedforward_layernorm_2 = RMSNorm(hidden, eps)
-            self._norms = _norms_of_dense_and_experts
-            self._feed_forward = _dense_and_experts
-        if size := config.hidden_size_per_layer_input:
+        size = config.hidden_size_per_layer_input
+        self.has_per_layer_input = size > 0
+        if self.has_per_layer_input:
             self.per_layer_input_gate = nn.Linear(hidden, size, bias=False)
             self.per_layer_projection = nn.Linear(size, hidden, bias=False)
             self.post_per_layer_input_norm = RMSNorm(hidden, eps)
-            self._finish = finish_with_per_layer_input
 
     def __call__(
         self,
@@ -108,13 +72,32 @@ class DecoderLayer(nn.Module):
     ) -> tuple[mx.array, list[mx.array]]:
         """The layer behind its attention: all arguments and results [B, L, …].
 
-        Also returns the result's norms that are asked for: what comes next, the norm
-        of another layer or of the model, is often computed with the sum before it.
+        Each part is normed and added to `h`. Also returns the result's norms that are
+        asked for: a kernel computes what comes next, the norm of another part, layer or
+        of the model, with the sum before it.
         """
+        norms = [Norm(self.pre_feedforward_layernorm.weight)]
+        if self.has_experts:
+            norms += [Norm(self.pre_feedforward_layernorm_2.weight), self.router.norm]
         after = [self.post_attention_layernorm.weight]
-        h, normed = add_norms(h, [attended], after, self.eps, norms=self._norms(self))
-        feed_forward = self._feed_forward(self, *normed)
-        return self._finish(self, h, feed_forward, per_layer_input, following)
+        h, (x, *for_experts) = add_norms(h, [attended], after, self.eps, norms=norms)
+        parts, after = [self.mlp(x)], [self.post_feedforward_layernorm.weight]
+        if self.has_experts:
+            parts.append(self._choose_and_run_experts(*for_experts))
+            each = self.post_feedforward_layernorm_1, self.post_feedforward_layernorm_2
+            after = [*(norm.weight for norm in each), *after]
+        if self.has_per_layer_input:
+            assert per_layer_input is not None
+            h, _ = add_norms(h, parts, after, self.eps)
+            x = gated(self.per_layer_input_gate, h, per_layer_input)
+            parts = [self.per_layer_projection(x)]
+            after = [self.post_per_layer_input_norm.weight]
+        return add_norms(h, parts, after, self.eps, self.layer_scalar, following)
+
+    def _choose_and_run_experts(self, x: mx.array, for_router: mx.array) -> mx.array:
+        tokens = x.reshape(-1, x.shape[-1])  # [T, hidden]
+        chosen = self.router.choose(for_router.reshape(tokens.shape))
+        return self.experts(tokens, *chosen).reshape(x.shape)
 
 
 class TextModel(nn.Module):
@@ -128,13 +111,14 @@ class TextModel(nn.Module):
         self.layers = [DecoderLayer(config, layer) for layer in range(count)]
         self.norm = RMSNorm(hidden, config.rms_norm_eps)
         self.kv_sources = [config.kv_source(layer) for layer in range(count)]
-        self._ropes = {
-            kind: RoPE(config.layer_head_dim(layer), config.rope_parameters[kind])
+        self._periods = {
+            kind: rope_periods(
+                config.layer_head_dim(layer), config.rope_parameters[kind]
+            )
             for layer, kind in enumerate(config.layer_types)
         }
         self.last_own_layer = config.first_kv_shared_layer - 1
         self.per_layer_size = size = config.hidden_size_per_layer_input
-        self._per_layer_inputs = no_per_layer_inputs
         if size:
             rows = config.vocab_size_per_layer_input
             self.embed_tokens_per_layer = nn.Embedding(rows, count * size)
@@ -142,11 +126,31 @@ class TextModel(nn.Module):
                 hidden, count * size, bias=False
             )
             self.per_layer_projection_norm = RMSNorm(size, config.rms_norm_eps)
-            self._per_layer_inputs = per_layer_inputs
 
     def embed(self, tokens: mx.array) -> mx.array:
         """Embeddings of `tokens` [B, L], scaled as the first layer expects them."""
         return self.embed_tokens(tokens) * self.config.hidden_size**0.5
+
+    def per_layer_inputs(
+        self, tokens: mx.array, embeddings: mx.array
+    ) -> Sequence[mx.array | None]:
+        """For each layer a small extra embedding of every token (PLE), `[B, L,
+        hidden_size_per_layer_input]`, or None.
+
+        Its token part comes from a table of its own by `tokens` [B, L], with pad at the
+        places of media, its context part from `embeddings` [B, L, hidden], what the
+        first layer gets, media included.
+        """
+        count, size = self.config.num_hidden_layers, self.per_layer_size
+        if not size:
+            return [None] * count
+        shape = (*tokens.shape, count, size)
+        table = self.embed_tokens_per_layer(tokens) * size**0.5
+        context = self.per_layer_model_projection(embeddings)
+        context = context * self.config.hidden_size**-0.5
+        context = self.per_layer_projection_norm(context.reshape(shape))
+        combined = (context + table.reshape(shape)) * 2**-0.5
+        return list(mx.split(combined.reshape(*tokens.shape, -1), count, axis=-1))
 
     def __call__(
         self,
@@ -166,41 +170,51 @@ class TextModel(nn.Module):
             computed.
         """
         h = self.embed(tokens) if embeddings is None else embeddings
-        inputs = self._per_layer_inputs(self, tokens, h)
-        offset = cache[0].offset if cache else 0
-        masks = self._masks(tokens.shape[1], offset, cache is not None, blocks)
-        turns = self.rotations(offset, tokens.shape[1], h.dtype)
+        inputs = self.per_layer_inputs(tokens, h)
+        L, offset = tokens.shape[1], cache[0].offset if cache else 0
+        masks = self.masks(L, offset, blocks)
+        rotations = self.rotations(offset, L, h.dtype)
         kv: dict[int, KeysValues] = {}
         norms = [*(layer.input_layernorm for layer in self.layers[1:]), self.norm]
         x = self.layers[0].input_layernorm(h)
         for i, layer in enumerate(self.layers):
-            attention = layer.self_attn
-            kind = self.config.layer_types[i]
+            attention, kind = layer.self_attn, self.config.layer_types[i]
             if attention.has_own_kv:
-                own = cache[i] if cache else None
-                kv[i] = attention.keys_values(x, turns[kind], own)
-            if last_only and i == self.last_own_layer and h.shape[1] > 1:
-                turns = self.rotations(offset + h.shape[1] - 1, 1, h.dtype)
+                kv[i] = attention.keys_values(x, rotations[kind])
+                if cache:
+                    kv[i] = cache[i].update_and_fetch(*kv[i])
+            if last_only and i == self.last_own_layer and L > 1:
+                rotations = self.rotations(offset + L - 1, 1, h.dtype)
                 h, x, inputs = h[:, -1:], x[:, -1:], [_last(y) for y in inputs]
                 kv, masks = self._seen_by_last(kv), {SLIDING: None, FULL: None}
-            attended = attention(x, turns[kind], kv[self.kv_sources[i]], masks[kind])
+            source = self.kv_sources[i]
+            attended = attention(x, rotations[kind], kv[source], masks[kind])
             h, (x,) = layer(h, attended, inputs[i], [Norm(norms[i].weight)])
         return x
 
-    def rotations(self, offset: int, length: int, dtype: mx.Dtype) -> dict[str, Turn]:
+    def rotations(
+        self, offset: int, length: int, dtype: mx.Dtype
+    ) -> dict[str, Rotation]:
         """Of each kind of layer, for `length` positions from `offset` on."""
-        return {k: rope.at(offset, length, dtype) for k, rope in self._ropes.items()}
+        return {
+            kind: rotation_at(periods, offset, length, dtype)
+            for kind, periods in self._periods.items()
+        }
 
-    def _masks(
-        self, L: int, offset: int, cached: bool, blocks: mx.array | None
+    def masks(
+        self, length: int, offset: int = 0, blocks: mx.array | None = None
     ) -> dict[str, Mask]:
+        """Of each kind of layer, for `length` positions from `offset` on.
+
+        blocks: numbers of pictures [B, L] (see `masks.vision_blocks`) or None.
+        """
         window = self.config.sliding_window
         # A sliding cache hands out the window of the first query and what follows.
-        keys = min(offset, window - 1) + L if cached else L
-        full = causal_mask(L, offset + L)
-        if blocks is not None and L > 1:
+        keys = min(offset, window - 1) + length
+        full = causal_mask(length, offset + length)
+        if blocks is not None and length > 1:
             return {FULL: full, SLIDING: picture_mask(blocks, keys, window)}
-        return {FULL: full, SLIDING: window_mask(L, keys, window)}
+        return {FULL: full, SLIDING: window_mask(length, keys, window)}
 
     def _seen_by_last(self, kv: dict[int, KeysValues]) -> dict[int, KeysValues]:
         window = self.config.sliding_window

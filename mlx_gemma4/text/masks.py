@@ -18,39 +18,32 @@ from ..kernels import EVERYTHING, MOST_ROWS, attention, enabled
 BLOCK = 128  # queries that share a slice of keys in banded attention
 
 
-@dataclass(frozen=True)
-class Band:
-    """The window mask of many queries, applied block by block, not as an array.
-
-    Most scores of a long chunk are hidden: those of later keys, and of keys that the
-    window has left behind. What no query of a block sees is never computed.
-
-    A few queries have one where a kernel takes them, which needs no more than that.
-    """
-
-    window: int
-
-
 @dataclass(frozen=True, eq=False)
 class Piece:
     """Some queries, the keys that one of them may see, and which of these each sees."""
 
     queries: slice
     keys: slice
-    mask: "Mask"
+    mask: mx.array | str | None
 
 
 @dataclass(frozen=True, eq=False)
-class PictureBand:
-    """A Band whose blocks also reach to the ends of the pictures they touch.
+class Band:
+    """The mask of many queries in pieces, made once for all layers that share it.
 
-    The masks of its pieces are made once, for all layers that share it.
+    Most scores of a long chunk are hidden: those of later keys, and of keys that the
+    window has left behind. What no query of a piece sees is never computed.
+
+    pieces: with all queries between them, in order.
+    window: positions that a query sees, itself included, which is all that a kernel
+        needs to know; None where pictures are seen both ways.
     """
 
-    pieces: tuple[Piece, ...]
+    pieces: Sequence[Piece]
+    window: int | None = None
 
 
-Mask = mx.array | Band | PictureBand | str | None
+Mask = mx.array | Band | str | None
 
 
 def window_mask(queries: int, keys: int, window: int) -> Mask:
@@ -62,26 +55,44 @@ def window_mask(queries: int, keys: int, window: int) -> Mask:
     bites = keys > window
     kernel = enabled("attention" if queries <= MOST_ROWS else "prefill")
     if queries > BLOCK or (bites and kernel):
-        return Band(window)
-    return _block_mask(queries, keys, window)
-
-
-def _block_mask(queries: int, keys: int, window: int) -> mx.array | str | None:
-    """The same, never a Band."""
-    if keys <= window:
-        return None if queries == 1 else "causal"
-    distance = _distance(queries, keys)
-    return (distance >= 0) & (distance < window)
+        return band(queries, keys, window)
+    return _whole(queries, keys, window)
 
 
 def causal_mask(queries: int, keys: int) -> Mask:
     """Mask of a full layer.
 
-    On a GPU MLX's own causal attention skips what is hidden; on a CPU a Band does.
+    On a GPU this is left to MLX. Heads of 512 have no kernel that skips what is hidden,
+    but from 0.32.4 on their scores exist for some queries at a time. On a CPU all of
+    them would, and a Band it is.
     """
     if mx.metal.is_available():
         return None if queries == 1 else "causal"
     return window_mask(queries, keys, window=keys)
+
+
+def band(queries: int, keys: int, window: int) -> Band:
+    """The Band of a window alone. Pieces of one size share an array."""
+    pieces: list[Piece] = []
+    masks: dict[tuple[int, int], mx.array | str | None] = {}
+    earlier = keys - queries
+    for start in range(0, queries, BLOCK):
+        end = min(start + BLOCK, queries)
+        first = max(0, earlier + start - window + 1)
+        size = end - start, earlier + end - first
+        if size not in masks:
+            masks[size] = _whole(*size, window)
+        rows, seen = slice(start, end), slice(first, earlier + end)
+        pieces.append(Piece(rows, seen, masks[size]))
+    return Band(pieces, window)
+
+
+def _whole(queries: int, keys: int, window: int) -> mx.array | str | None:
+    """As `window_mask`, never a Band."""
+    if keys <= window:
+        return None if queries == 1 else "causal"
+    distance = _distance(queries, keys)
+    return (distance >= 0) & (distance < window)
 
 
 def attend(queries: mx.array, keys: mx.array, values: mx.array, mask: Mask) -> mx.array:
@@ -100,75 +111,39 @@ def _window_of(mask: Mask, queries: int) -> int | None:
 
 
 def _plain(queries: mx.array, keys: mx.array, values: mx.array, mask: Mask) -> mx.array:
-    if isinstance(mask, Band):
-        return _banded(queries, keys, values, mask.window)
-    if isinstance(mask, PictureBand):
-        return _pieced(queries, keys, values, mask.pieces)
-    return mx.fast.scaled_dot_product_attention(
-        queries, keys, values, scale=1.0, mask=mask
-    )
-
-
-def _banded(
-    queries: mx.array, keys: mx.array, values: mx.array, window: int
-) -> mx.array:
-    """The same as with the whole mask, but keys outside a block's reach are skipped."""
-    L, S = queries.shape[2], keys.shape[2]
-    pieces = []
-    for start in range(0, L, BLOCK):
-        rows, seen = _reach(start, L, S, window)
-        count = rows.stop - rows.start, seen.stop - seen.start
-        pieces.append(Piece(rows, seen, _block_mask(*count, window)))
-    return _pieced(queries, keys, values, pieces)
-
-
-def _pieced(
-    queries: mx.array, keys: mx.array, values: mx.array, pieces: Sequence[Piece]
-) -> mx.array:
+    run = partial(mx.fast.scaled_dot_product_attention, scale=1.0)
+    if not isinstance(mask, Band):
+        return run(queries, keys, values, mask=mask)
+    starts = [piece.queries.start for piece in mask.pieces[1:]]
+    parts = mx.split(queries, starts, axis=2)
     outputs = [
-        _plain(
-            queries[:, :, piece.queries],
-            keys[:, :, piece.keys],
-            values[:, :, piece.keys],
-            piece.mask,
-        )
-        for piece in pieces
+        run(part, keys[:, :, piece.keys], values[:, :, piece.keys], mask=piece.mask)
+        for part, piece in zip(parts, mask.pieces, strict=True)
     ]
     return mx.concatenate(outputs, axis=2)
-
-
-def _reach(start: int, L: int, S: int, window: int) -> tuple[slice, slice]:
-    """The block of queries from `start` on, and the keys of their windows."""
-    end, earlier = min(start + BLOCK, L), S - L
-    seen = slice(max(0, earlier + start - window + 1), earlier + end)
-    return slice(start, end), seen
 
 
 def picture_mask(blocks: mx.array, keys: int, window: int) -> Mask:
     """Mask of a sliding layer whose queries may hold pictures.
 
-    As `vision_window_mask`, but many queries get a PictureBand, or a Band if none of
-    them belongs to a picture. `blocks` is then evaluated.
+    As `vision_window_mask`, but many queries get a Band, whose pieces also reach to the
+    ends of the pictures they touch. `blocks` is then evaluated.
     """
     L = blocks.shape[1]
     if L <= BLOCK:
         return vision_window_mask(blocks, keys, window)
     numbers = cast(list[list[int]], blocks.tolist())
-    if all(max(row) < 0 for row in numbers):
-        return window_mask(L, keys, window)
+    text, pieces = band(L, keys, window), []
     key_blocks = _of_keys(blocks, keys)
-    pieces = []
-    for start in range(0, L, BLOCK):
-        rows, seen = _reach(start, L, keys, window)
-        if all(max(row[rows]) < 0 for row in numbers):
-            count = rows.stop - rows.start, seen.stop - seen.start
-            pieces.append(Piece(rows, seen, _block_mask(*count, window)))
-            continue
-        later = max(_rest_of_picture(row, rows.stop) for row in numbers)
-        seen = slice(seen.start, seen.stop + later)
-        mask = _vision_mask(blocks[:, rows], key_blocks[:, seen], window, later)
-        pieces.append(Piece(rows, seen, mask))
-    return PictureBand(tuple(pieces))
+    for piece in text.pieces:
+        rows, seen = piece.queries, piece.keys
+        if any(max(row[rows]) >= 0 for row in numbers):
+            later = max(_rest_of_picture(row, rows.stop) for row in numbers)
+            seen = slice(seen.start, seen.stop + later)
+            mask = _vision_mask(blocks[:, rows], key_blocks[:, seen], window, later)
+            piece = Piece(rows, seen, mask)
+        pieces.append(piece)
+    return text if pieces == text.pieces else Band(pieces)
 
 
 def _rest_of_picture(row: list[int], start: int) -> int:

@@ -5,7 +5,7 @@ an exchange of modules and several need no second copy of the weights. What a pr
 cache holds was computed with the adapter of its time: start a new one after a change.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -138,39 +138,3 @@ def take_off(model: Gemma4, adapter: Adapter) -> None:
 
 def _exchange(model: Gemma4, modules: Mapping[str, nn.Module]) -> None:
     model.update_modules(tree_unflatten(list(modules.items())))
-
-
-class Adapters:
-    """Several adapters of one model, by name; at most one is on at a time."""
-
-    def __init__(self, model: Gemma4):
-        self.model = model
-        self._known: dict[str, Adapter] = {}
-        self._own: dict[str, mx.array] = {}  # what a full one has replaced
-        self.active: str | None = None
-
-    @property
-    def names(self) -> Sequence[str]:
-        return tuple(self._known)
-
-    def add(self, name: str, adapter: Adapter) -> None:
-        """Make an adapter known; `use` puts it on. A name can be given once."""
-        if name in self._known:
-            raise AdapterError(f"There is an adapter {name!r} already.")
-        self._known[name] = adapter
-
-    def use(self, name: str | None) -> None:
-        """Compute with this adapter from now on; None is the model alone."""
-        if name is not None and name not in self._known:
-            known = ", ".join(self._known) or "none"
-            raise AdapterError(f"There is no adapter {name!r}; there are {known}.")
-        if self.active is not None:
-            take_off(self.model, self._known[self.active])
-            self.model.load_weights(list(self._own.items()), strict=False)
-        self._own = {}
-        self.active = name
-        if name is not None:
-            adapter = self._known[name]
-            own = dict(tree_flatten(self.model.parameters()))
-            self._own = {n: own[n] for n in adapter.weights}
-            put_on(self.model, adapter)

@@ -6,8 +6,8 @@ from random import Random
 
 import mlx.core as mx
 
+from ..media import Media, Span
 from ..model import Gemma4
-from ..prompt.media import Media
 from .examples import Encoder, Example
 from .forward import hidden_states
 from .losses import summed_loss
@@ -29,28 +29,24 @@ class Batch:
 
 
 def batch_of(examples: Sequence[Example], encoder: Encoder) -> Batch:
-    """A batch; the media of its examples are read from their files."""
+    """A batch with the media of its examples."""
     pad = encoder.processor.config.text_config.pad_token_id
     width = max(len(example.tokens) for example in examples)
     rows, places, targets, counts = [], [], [], []
-    media = Media()
+    spans: list[Span] = []
     for row, example in enumerate(examples):
         rows.append(example.tokens + [pad] * (width - len(example.tokens)))
         wanted = [i for i, mark in enumerate(example.learned) if mark and i > 0]
         places += [row * width + i - 1 for i in wanted]
         targets += [example.tokens[i] for i in wanted]
         counts.append(len(wanted))
-        if found := encoder.media(example):
-            media.images.extend(found.images)
-            media.frames.extend(found.frames)
-            media.audio.extend(found.audio)
-    some = media.images or media.frames or media.audio
+        spans += [span.moved(row * width) for span in encoder.spans(example)]
     return Batch(
         mx.array(rows, mx.int32),
         mx.array(places, mx.int32),
         mx.array(targets, mx.int32),
         tuple(counts),
-        media if some else None,
+        Media.at(spans) if spans else None,
     )
 
 

@@ -6,13 +6,14 @@ answer stands behind exactly the prompt that the model will be given when it is 
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 from ..errors import ChatError, DataError, MediaError
-from ..prompt.media import Media
-from ..prompt.processor import Inputs, Processor
+from ..media import Span, find_spans
+from ..prompt.processor import Processor
 from .errors import listed_problems
 from .masks import EMPTY_THOUGHT, END, TURN, Marks, learned
+from .media import MediaStore
 from .records import Record
 
 Long = Literal["error", "skip", "cut"]
@@ -20,7 +21,7 @@ Long = Literal["error", "skip", "cut"]
 
 @dataclass(frozen=True)
 class Example:
-    """`tokens` and, for each, whether it is learned; media are read when needed."""
+    """`tokens` and, for each, whether it is learned; its media are the encoder's."""
 
     tokens: list[int]
     learned: list[bool]
@@ -47,9 +48,13 @@ def _identity(example: Example) -> tuple[object, ...]:
 
 @dataclass
 class Encoded:
-    """The examples of some records, and what was done to those that were too long."""
+    """The examples of some records, and what was done to those that were too long.
+
+    kept: bytes of their media that stay in memory.
+    """
 
     examples: list[Example] = field(default_factory=list)
+    kept: int = 0
     skipped: int = 0
     cut: int = 0
     split: int = 0
@@ -68,7 +73,7 @@ class Encoded:
 
 
 class Encoder:
-    """Renders, encodes and masks.
+    """Renders, encodes and masks, each record once.
 
     length: the most tokens of an example. Text is split into pieces of it.
     long: what becomes of longer conversations: an error, left out, or cut at the end.
@@ -84,8 +89,9 @@ class Encoder:
         self.processor = processor
         self.length = length
         self.long = long
-        self.image_tokens = image_tokens
+        self._media = MediaStore(processor, image_tokens)
         self._found: Marks | None = None
+        self._unopened: set[object] = set()  # shapes of prompts without a thought
 
     @property
     def _marks(self) -> Marks:
@@ -95,6 +101,7 @@ class Encoder:
     def encode(self, records: Iterable[Record]) -> Encoded:
         """Examples of all records. Raises DataError that lists every unusable one."""
         result, problems = Encoded(), []
+        held = self._media.nbytes
         for record in records:
             try:
                 self._add(record, result)
@@ -102,6 +109,7 @@ class Encoder:
                 problems.append(f"{record.where} {_without_stop(error)}")
         if problems:
             raise DataError(listed_problems(problems))
+        result.kept = self._media.nbytes - held
         if not result.supervised:
             raise DataError(
                 "There is nothing to learn: no example has a token that the model "
@@ -109,16 +117,12 @@ class Encoder:
             )
         return result
 
-    def media(self, example: Example) -> Media | None:
-        """The media of an example, read from their files."""
-        record = example.record
-        return self._inputs(record).media if record.has_media else None
-
-    def prompt(self, record: Record) -> tuple[Sequence[Any], Sequence[Any]] | None:
-        """Messages before the last answer of a conversation, and its tools."""
-        if len(record.messages) < 2 or record.messages[-1]["role"] != "assistant":
-            return None
-        return record.messages[:-1], record.tools
+    def spans(self, example: Example) -> list[Span]:
+        """The media of an example and where they stand among its tokens."""
+        if not example.record.has_media:
+            return []
+        read = self._media.attach(example.record.messages)
+        return find_spans(example.tokens, read.attached)
 
     def _add(self, record: Record, result: Encoded) -> None:
         if record.text:
@@ -164,25 +168,32 @@ class Encoder:
 
     def _conversation(self, record: Record) -> Example:
         _refuse_marks(record)
-        inputs = self._inputs(record)
-        text, given = inputs.text, ""
-        if prompt := self.prompt(record):
-            messages, tools = prompt
-            given = self._render(messages, tools, record.thinking, True).text
-        if at := _where_thought_is_missing(text, given):
-            text = text[:at] + EMPTY_THOUGHT + text[at:]
-            tokens = self.processor.tokenizer.encode(text)
-        else:
-            tokens = cast(list[int], inputs.tokens[0].tolist())
+        text = self._text(record)
+        inputs = self.processor.encode(text, self._media.attach(record.messages))
+        tokens = cast(list[int], inputs.tokens[0].tolist())
         return Example(tokens, learned(tokens, self._marks), record)
 
-    def _inputs(self, record: Record) -> Inputs:
-        return self._render(record.messages, record.tools, record.thinking, False)
+    def _text(self, record: Record) -> str:
+        """The conversation, its last answer behind the prompt that it will get."""
+        tools, thinking = record.tools or None, record.thinking
+        render = self.processor.render
+        text = render(record.messages, tools, thinking, add_generation_prompt=False)
+        *before, last = record.messages
+        shape = _shape(record)
+        if not before or last["role"] != "assistant" or shape in self._unopened:
+            return text
+        prompt = render(before, tools, thinking)
+        if not prompt.endswith(EMPTY_THOUGHT):
+            self._unopened.add(shape)
+        at = _where_thought_is_missing(text, prompt)
+        return text[:at] + EMPTY_THOUGHT + text[at:] if at else text
 
-    def _render(
-        self, messages: Sequence[Any], tools: Sequence[Any], thinking: bool, ask: bool
-    ) -> Inputs:
-        return self.processor(messages, tools or None, thinking, self.image_tokens, ask)
+
+def _shape(record: Record) -> object:
+    """What a template's way of opening the last answer can depend on: who said what
+    kind of thing, not in which words."""
+    said = ((m["role"], frozenset(k for k in m if m[k])) for m in record.messages[:-1])
+    return tuple(said), bool(record.tools), record.thinking
 
 
 def _where_thought_is_missing(text: str, prompt: str) -> int:

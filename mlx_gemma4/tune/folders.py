@@ -1,12 +1,17 @@
 """Folders that results go into: whether they can be had, made and filled."""
 
 import os
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import mlx.core as mx
 
 from .errors import AdapterError
+
+# In the folder of a run: files being written, and files that are all written.
+SAVING, SAVED = ".saving", ".saved"
 
 
 def check_folder(folder: Path) -> None:
@@ -46,3 +51,34 @@ def write_tensors(
             f"{file.parent} cannot be written ({reason}): make room on its disk, or "
             "name another folder."
         ) from None
+
+
+@contextmanager
+def together(folder: Path) -> Iterator[Path]:
+    """A place for files that take the places of those in `folder` all at once.
+
+    Whenever the process is killed, `folder` has all of the old files, or after
+    `finish_saving` all of the new ones: they are all in SAVED, or none is.
+    """
+    finish_saving(folder)
+    work = folder / SAVING
+    shutil.rmtree(work, ignore_errors=True)  # of a save that was killed
+    work.mkdir()
+    try:
+        yield work
+        os.replace(work, folder / SAVED)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    finish_saving(folder)
+
+
+def finish_saving(folder: Path) -> None:
+    """Move what was saved to its place, also where that was interrupted."""
+    saved = folder / SAVED
+    if not saved.is_dir():
+        return
+    with suppress(FileNotFoundError):  # another process is as quick
+        for file in sorted(saved.iterdir()):
+            with suppress(FileNotFoundError):
+                os.replace(file, folder / file.name)
+        saved.rmdir()

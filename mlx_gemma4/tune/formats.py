@@ -5,26 +5,23 @@ Adapters of towers use the names of the checkpoint; mlx-lm has no towers.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 
-from ..checkpoint.names import Place, place
+from ..checkpoint.names import Place, in_layer, mlx_names, place
 from ..model import Gemma4
 from ..reading.json_file import read_object
 from ..state import save_text
 from .adapters import Adapter
 from .errors import AdapterError
-from .folders import make_folder, write_tensors
+from .folders import finish_saving, make_folder, write_tensors
 from .peft import PEFT_WEIGHTS, read_peft
-from .targets import inside_layer
 from .tensors import adapter_of, full_adapter_of
 
 WEIGHTS, CONFIG = "adapters.safetensors", "adapter_config.json"
-OURS, FUSED = "language_model.", "experts.gate_up_proj."
 
 
 def write_adapter(
@@ -32,18 +29,18 @@ def write_adapter(
 ) -> None:
     """Write an adapter of `model`; `about` is added to its configuration.
 
-    Files of an earlier adapter in `folder` are replaced, each at once.
+    The configuration is last: without one, weights are no adapter.
     """
     make_folder(folder)
     text_only = model.config.model_type == "gemma4_text"
     tensors: dict[str, mx.array] = {}
     for name, tensor in adapter.parameters().items():
-        tensors |= _written(name, tensor, "model." if text_only else f"{OURS}model.")
-    save_tensors(folder / WEIGHTS, tensors, {"format": "mlx"})
+        tensors |= _written(name, tensor, text_only)
+    write_tensors(folder / WEIGHTS, tensors, {"format": "mlx"})
     config = {"fine_tune_type": adapter.kind, "num_layers": -1, **about}
     if adapter.kind != "full":
-        inner = (inside_layer(path) for path in adapter.layers)
-        keys = {key for path in inner if path for key in _mlx_lm_keys(path)}
+        names = (n for path in adapter.layers for n in mlx_names(Place(path), False))
+        keys = {found[1] for name in names if (found := in_layer(name))}
         config["lora_parameters"] = {
             "rank": adapter.rank,
             "scale": adapter.scale,
@@ -55,6 +52,7 @@ def write_adapter(
 
 def check_adapter(folder: Path) -> None:
     """Raises AdapterError where `folder` holds no adapter."""
+    finish_saving(folder)
     if not (folder / CONFIG).is_file():
         raise AdapterError(f"{folder} holds no adapter: it has no {CONFIG}.")
 
@@ -81,27 +79,13 @@ def read_adapter(folder: Path, model: Gemma4) -> Adapter:
     return adapter_of(model, tensors, float(scale), source)
 
 
-def _written(name: str, tensor: mx.array, prefix: str) -> dict[str, mx.array]:
+def _written(name: str, tensor: mx.array, text_only: bool) -> dict[str, mx.array]:
     """Our tensor under mlx-lm's names, which have gate and up apart."""
-    if name.startswith(OURS):
-        name = prefix + name.removeprefix(OURS)
-    name = name.replace(".experts.", ".experts.switch_glu.")
-    if ".gate_up_proj." not in name:
-        return {name: tensor}
-    halves = (tensor, tensor)
-    if not name.endswith(".lora_a"):  # outputs are halved, the shared input side not
-        halves = tuple(mx.split(tensor, 2, axis=1))
-    return {
-        name.replace(".gate_up_proj.", f".{half}_proj."): part
-        for half, part in zip(("gate", "up"), halves, strict=True)
-    }
-
-
-def _mlx_lm_keys(path: str) -> list[str]:
-    path = path.replace("experts.", "experts.switch_glu.")
-    if "gate_up_proj" not in path:
-        return [path]
-    return [path.replace("gate_up_proj", f"{half}_proj") for half in ("gate", "up")]
+    names = mlx_names(Place(name), text_only)
+    parts = [tensor] * len(names)
+    if len(names) > 1 and not name.endswith(".lora_a"):
+        parts = mx.split(tensor, 2, axis=1)  # the outputs; the input side is shared
+    return dict(zip(names, parts, strict=True))
 
 
 def _read_names(tensors: Mapping[str, mx.array], source: str) -> dict[str, mx.array]:
@@ -154,12 +138,3 @@ def load_tensors(file: Path) -> dict[str, mx.array]:
         raise AdapterError(f"{file} cannot be read: {error}.") from None
     assert isinstance(tensors, dict)
     return tensors
-
-
-def save_tensors(
-    file: Path, tensors: Mapping[str, mx.array], metadata: Mapping[str, str]
-) -> None:
-    """Write a file in one go: whoever reads it sees the old one or the new one."""
-    work = file.with_name(f".{file.name}.part.safetensors")
-    write_tensors(work, tensors, metadata)
-    os.replace(work, file)

@@ -10,12 +10,12 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_unflatten
 
+from ..cache import KeysValues
+from ..media import Media
 from ..model import Gemma4
-from ..prompt.media import Media
-from ..rope import Turn
-from ..text.attention import KeysValues
+from ..rope import Rotation
 from ..text.decoder import DecoderLayer
-from ..text.masks import Mask, vision_blocks
+from ..text.masks import Mask
 
 # Hidden states, keys and values of layers that share them, input of the layer.
 Step = Callable[[list[mx.array]], list[mx.array]]
@@ -29,23 +29,16 @@ def hidden_states(
     Rows may be padded at their end: what stands there is seen by no earlier position.
     checkpoint: compute layers twice, and keep little in between.
     """
-    text, embeddings = model.language_model, None
+    text, plain, blocks = model.language_model, model.text_tokens(tokens), None
+    h, length = text.embed(plain), tokens.shape[1]
     if media is not None:
-        embeddings = model.embed(tokens, media)
-    blocks = None
-    if model._pictures_both_ways and embeddings is not None:
-        ids = mx.array(model._vision_ids, tokens.dtype)
-        blocks = vision_blocks((tokens[..., None] == ids).any(axis=-1))
-    plain = model._text_tokens(tokens)
-    h = text.embed(plain) if embeddings is None else embeddings
-    inputs = text._per_layer_inputs(text, plain, h)
-    length = tokens.shape[1]
-    masks = text._masks(length, 0, False, blocks)
-    turns = text.rotations(0, length, h.dtype)
+        h, blocks = model.embed(tokens, media), model.vision_blocks(tokens)
+    inputs, masks = text.per_layer_inputs(plain, h), text.masks(length, blocks=blocks)
+    rotations = text.rotations(0, length, h.dtype)
     kv: dict[int, KeysValues] = {}
     for i, layer in enumerate(text.layers):
         kind, source = text.config.layer_types[i], text.kv_sources[i]
-        step = _step(layer, turns[kind], masks[kind])
+        step = _step(layer, rotations[kind], masks[kind])
         shared = () if layer.self_attn.has_own_kv else kv[source]
         own = [] if (given := inputs[i]) is None else [given]
         h, *made = _run(layer, step, [h, *shared, *own], checkpoint)
@@ -54,18 +47,18 @@ def hidden_states(
     return text.norm(h)
 
 
-def _step(layer: DecoderLayer, turn: Turn, mask: Mask) -> Step:
+def _step(layer: DecoderLayer, rotation: Rotation, mask: Mask) -> Step:
     """One layer as a function of arrays, as `mx.checkpoint` needs it."""
 
     def step(arrays: list[mx.array]) -> list[mx.array]:
         h, *rest = arrays
         attention, x = layer.self_attn, layer.input_layernorm(h)
+        made: Sequence[mx.array] = ()
         if attention.has_own_kv:
-            kv = attention.keys_values(x, turn, None)
-            made: Sequence[mx.array] = kv
+            made = kv = attention.keys_values(x, rotation)
         else:
-            kv, rest, made = (rest[0], rest[1]), rest[2:], ()
-        attended = attention(x, turn, kv, mask)
+            kv, rest = (rest[0], rest[1]), rest[2:]
+        attended = attention(x, rotation, kv, mask)
         h, _ = layer(h, attended, rest[0] if rest else None)
         return [h, *made]
 

@@ -1,30 +1,46 @@
 """Fusing: a checkpoint whose weights have an adapter in them.
 
+Every weight is made and written in pieces: beside the model, memory holds one piece.
+
 The result is in the Hub's names, in bfloat16 or quantised to 8 bits. It is never put
 back on the 4 bits of its base: a merged weight lies between the steps, and a base that
 was trained for its steps (QAT) would lose just what that training gave it.
 """
 
 import json
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import mlx.core as mx
-import mlx.nn as nn
-from mlx.utils import tree_flatten, tree_unflatten
+from mlx.utils import tree_flatten
 
 from ..checkpoint.companions import copy_files
+from ..checkpoint.files import INDEX
+from ..checkpoint.names import hub_name
+from ..checkpoint.packing import Packing
+from ..checkpoint.shards import (
+    Shard,
+    ShardFile,
+    Target,
+    index_of,
+    lay_out,
+    packed_targets,
+    raw_bytes,
+)
 from ..model import Gemma4
 from ..reading.json_file import read_json
-from ..text.moe import ExpertLinear, QuantizedExpertLinear
 from .adapters import Adapter
 from .errors import AdapterError
-from .folders import check_folder, make_folder, write_tensors
-from .lora import Adapted, plain_weight
+from .folders import check_folder, make_folder
+from .lora import PACKED, Adapted, Matrix, plain_weight, sizes
 
 FORMS = ("bf16", "8bit")
-BITS, GROUP = 8, 64
-SHARD = 5 * 10**9  # bytes of a file
+EIGHT = Packing(8, 64, "affine")
+PIECE = 16 * 2**20  # weights made at once
 REQUANTISED = (
     "A fused model is written as bf16 or 8bit. {form} would round every merged weight "
     "to a coarse step again and lose a part of what was learned; if the base was "
@@ -33,91 +49,137 @@ REQUANTISED = (
 )
 
 
+@dataclass(frozen=True)
+class _Weight:
+    """A parameter of the result. `rows`: some of its first axis, as floats."""
+
+    name: str
+    shape: tuple[int, ...]
+    packing: Packing | None
+    rows: Callable[[slice], mx.array]
+
+    def targets(self, text_only: bool) -> list[Target]:
+        """The tensors it is stored as: one, or weight, scales and biases."""
+        if self.packing is None:
+            return [Target(hub_name(self.name, text_only), "BF16", self.shape)]
+        module = hub_name(self.name.removesuffix(".weight"), text_only)
+        return [*packed_targets(module, self.shape, "BF16", self.packing).values()]
+
+    def arrays(self, rows: slice) -> list[mx.array]:
+        """The same rows of each of them."""
+        if self.packing is None:
+            return [self.rows(rows).astype(mx.bfloat16)]
+        words, *grid = mx.quantize(self.rows(rows), self.packing.group_size, 8)
+        return [words, *(part.astype(mx.bfloat16) for part in grid)]
+
+
 def fuse(model: Gemma4, adapter: Adapter, source: Path, out: Path, form: str) -> None:
     """Write `model` with `adapter` in its weights to `out`; `source` is its folder.
 
-    The model is changed: its weights are no longer packed, and low-rank adapters that
-    were on are off. Raises AdapterError for another form than "bf16" and "8bit", and
-    for a folder that is not empty or cannot be written.
+    Low-rank adapters that are on are left out. Raises AdapterError for another form
+    than "bf16" and "8bit", and for a folder that is not empty or cannot be written.
     """
     if form not in FORMS:
         raise AdapterError(REQUANTISED.format(form=form))
     check_folder(out)
     if out.exists() and any(out.iterdir()):
         raise AdapterError(f"{out} is not empty: name a new folder.")
-    _bare(model)
-    _unpack(model, adapter)
-    if form == "8bit":
-        nn.quantize(model, GROUP, BITS, class_predicate=_packable)
+    text_only = model.config.model_type == "gemma4_text"
+    weights = {
+        target.name: weight
+        for weight in _weights(model, adapter, form)
+        for target in weight.targets(text_only)[:1]
+    }
+    shards = lay_out([w.targets(text_only) for w in weights.values()], "pt")
     make_folder(out)
     copy_files(source, out)
-    _write_weights(model, out)
+    for shard in shards:
+        _write_shard(out / shard.name, shard, weights, text_only)
+    if len(shards) > 1:
+        text = json.dumps(index_of(shards), indent=2) + "\n"
+        (out / INDEX).write_text(text, encoding="utf-8")
     _write_config(source, out, form)  # last: a half is no model
 
 
-def _bare(model: Gemma4) -> None:
-    """Take off what low-rank adapters are on: this one is merged in, others are not."""
-    linears = {
-        path: module.linear
-        for path, module in model.named_modules()
-        if isinstance(module, Adapted)
-    }
-    model.update_modules(tree_unflatten(list(linears.items())))
-
-
-def _unpack(model: Gemma4, adapter: Adapter) -> None:
-    """Plain modules everywhere, with the adapter merged in."""
-    plain: dict[str, nn.Module] = {}
-    for path, module in model.named_modules():
-        if path in adapter.layers:
+def _weights(model: Gemma4, adapter: Adapter, form: str) -> Iterator[_Weight]:
+    """All parameters of the model with this adapter and no other, nothing computed."""
+    modules = dict(model.named_modules())
+    inside = tuple(f"{p}." for p, m in modules.items() if isinstance(m, Adapted))
+    matrices: set[str] = set()
+    for path, module in modules.items():
+        if path.startswith(inside):
             continue
-        if isinstance(module, nn.QuantizedLinear | QuantizedExpertLinear):
-            plain[path] = _plain(module, plain_weight(module))
-        elif isinstance(module, nn.QuantizedEmbedding):
-            plain[path] = _table(module)
-    for path, layer in adapter.layers.items():
-        plain[path] = _plain(layer.linear, layer.merged())
-    model.update_modules(tree_unflatten(list(plain.items())))
-    model.load_weights(list(adapter.weights.items()), strict=False)
+        matrix = module.linear if isinstance(module, Adapted) else module
+        if isinstance(matrix, Matrix):
+            matrices.add(path)
+            yield _matrix(path, matrix, adapter, form)
+            own: dict[str, mx.array] = dict(matrix)
+            if "bias" in own:
+                name = f"{path}.bias"
+                yield _plain(name, adapter.weights.get(name, own["bias"]))
+    named: dict[str, mx.array] = dict(tree_flatten(model.parameters()))
+    for name, array in named.items():
+        if name.rpartition(".")[0] not in matrices and not name.startswith(inside):
+            yield _plain(name, adapter.weights.get(name, array))
 
 
-def _plain(module: nn.Module, weight: mx.array) -> nn.Module:
-    weight = weight.astype(mx.bfloat16)
-    if weight.ndim == 3:
-        experts = ExpertLinear(*(weight.shape[0], weight.shape[2], weight.shape[1]))
-        experts.weight = weight
-        return experts
-    linear = nn.Linear(weight.shape[1], weight.shape[0], bias="bias" in module)
-    linear.weight = weight
-    if "bias" in module:
-        linear.bias = module["bias"]
-    return linear
+def _matrix(path: str, module: Matrix, adapter: Adapter, form: str) -> _Weight:
+    """The weight of a linear map or a table, with the adapter merged in."""
+    name, layer = f"{path}.weight", adapter.layers.get(path)
+    inputs, _ = sizes(module)
+    shape = (*module.weight.shape[:-1], inputs)
+    packing = EIGHT if form == "8bit" and _is_packed(path, inputs) else None
+    if layer is None and not isinstance(module, PACKED):
+        plain = _plain(name, adapter.weights.get(name, module.weight))
+        return replace(plain, packing=packing)
+    made = partial(plain_weight, module) if layer is None else layer.merged
+    return _Weight(name, shape, packing, lambda rows: made(rows).astype(mx.bfloat16))
 
 
-def _table(module: nn.QuantizedEmbedding) -> nn.Module:
-    weight = mx.dequantize(
-        module.weight,
-        module.scales,
-        module.get("biases"),
-        group_size=module.group_size,
-        bits=module.bits,
-        mode=module.mode,
-    )
-    table = nn.Embedding(1, 1)
-    table.weight = weight.astype(mx.bfloat16)
-    return table
+def _plain(name: str, array: mx.array) -> _Weight:
+    if not array.ndim:
+        return _Weight(name, (), None, lambda rows: array)
+    return _Weight(name, array.shape, None, lambda rows: array[rows])
 
 
-def _packable(path: str, module: nn.Module) -> bool:
+def _is_packed(path: str, inputs: int) -> bool:
     """Whether 8 bits suit a module: the router decides on small differences."""
-    weight = module.get("weight")
-    return (
-        hasattr(module, "to_quantized")
-        and isinstance(weight, mx.array)
-        and weight.shape[-1] % GROUP == 0
-        and path.startswith("language_model.")
-        and not path.endswith("router.proj")
-    )
+    decoder = path.startswith("language_model.") and not path.endswith("router.proj")
+    return decoder and inputs % EIGHT.group_size == 0
+
+
+def _write_shard(
+    file: Path, shard: Shard, weights: Mapping[str, _Weight], text_only: bool
+) -> None:
+    """Write a file, or nothing. Raises AdapterError."""
+    work = file.with_name(f".{file.name}.part")
+    try:
+        with ShardFile(work, shard) as writing:
+            for name in shard.tensors:
+                if name in weights:
+                    _write_weight(weights[name], writing, text_only)
+            writing.sync()
+        os.replace(work, file)
+    except OSError as error:
+        raise AdapterError(
+            f"{file.parent} cannot be written ({error.strerror or error}): make room "
+            "on its disk, or name another folder."
+        ) from None
+    finally:
+        work.unlink(missing_ok=True)
+
+
+def _write_weight(weight: _Weight, file: ShardFile, text_only: bool) -> None:
+    targets = weight.targets(text_only)
+    count = weight.shape[0] if weight.shape else 1
+    step = max(1, PIECE * count // math.prod(weight.shape))
+    for first in range(0, count, step):
+        arrays = weight.arrays(slice(first, first + step))
+        mx.eval(arrays)
+        for target, array in zip(targets, arrays, strict=True):
+            file.write(target.name, first * (target.nbytes // count), raw_bytes(array))
+        arrays.clear()
+        mx.clear_cache()
 
 
 def _write_config(source: Path, out: Path, form: str) -> None:
@@ -125,46 +187,6 @@ def _write_config(source: Path, out: Path, form: str) -> None:
     for key in ("quantization", "quantization_config"):
         config.pop(key, None)
     if form == "8bit":
-        config["quantization"] = {"group_size": GROUP, "bits": BITS}
+        config["quantization"] = {"group_size": EIGHT.group_size, "bits": EIGHT.bits}
     text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
     (out / "config.json").write_text(text, encoding="utf-8")
-
-
-def _write_weights(model: Gemma4, out: Path) -> None:
-    text_only = model.config.model_type == "gemma4_text"
-    shards: list[dict[str, mx.array]] = [{}]
-    room = SHARD
-    named: dict[str, Any] = dict(tree_flatten(model.parameters()))
-    for name, tensor in named.items():
-        if mx.issubdtype(tensor.dtype, mx.floating):
-            tensor = tensor.astype(mx.bfloat16)
-        if tensor.nbytes > room and shards[-1]:
-            shards.append({})
-            room = SHARD
-        room -= tensor.nbytes
-        packed = f"{name.rpartition('.')[0]}.scales" in named
-        shards[-1][_hub_name(name, text_only, packed)] = tensor
-    if len(shards) == 1:
-        write_tensors(out / "model.safetensors", shards[0], {"format": "pt"})
-        return
-    places: dict[str, str] = {}
-    for number, shard in enumerate(shards, start=1):
-        file = f"model-{number:05}-of-{len(shards):05}.safetensors"
-        write_tensors(out / file, shard, {"format": "pt"})
-        places |= dict.fromkeys(shard, file)
-    total = sum(tensor.nbytes for shard in shards for tensor in shard.values())
-    index = {"metadata": {"total_size": total}, "weight_map": places}
-    text = json.dumps(index, indent=2) + "\n"
-    (out / "model.safetensors.index.json").write_text(text, encoding="utf-8")
-
-
-def _hub_name(name: str, text_only: bool, packed: bool) -> str:
-    if name.startswith("lm_head."):
-        return name
-    if text_only:
-        name = name.replace("language_model.", "", 1)
-    name = f"model.{name}"
-    # The Hub's experts are parameters, not modules with a weight.
-    module = name.removesuffix(".weight")
-    experts = module.endswith(("experts.gate_up_proj", "experts.down_proj"))
-    return module if experts and not packed else name

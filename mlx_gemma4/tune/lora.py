@@ -15,33 +15,42 @@ from ..text.moe import ExpertLinear, QuantizedExpertLinear
 
 Linear = nn.Linear | nn.QuantizedLinear
 ExpertsLinear = ExpertLinear | QuantizedExpertLinear
+Matrix = Linear | ExpertsLinear | nn.Embedding | nn.QuantizedEmbedding
+PACKED = (nn.QuantizedLinear, QuantizedExpertLinear, nn.QuantizedEmbedding)
+ALL = slice(None)
 TINY = 1e-30  # below any squared norm that float32 can divide by
 
 
-def plain_weight(base: Linear | ExpertsLinear) -> mx.array:
-    """The weight of `base`, `[O, I]` or `[E, O, I]`, as floats."""
-    if isinstance(base, nn.QuantizedLinear | QuantizedExpertLinear):
-        return mx.dequantize(
-            base.weight,
-            base.scales,
-            base.get("biases"),
-            group_size=base.group_size,
-            bits=base.bits,
-            mode=base.mode,
-        )
-    return base.weight
+def plain_weight(base: Matrix, rows: slice = ALL) -> mx.array:
+    """The weight of `base`, `[O, I]` or `[E, O, I]`, as floats.
+
+    rows: of its first axis, outputs or experts, only these.
+    """
+    if not isinstance(base, PACKED):
+        return base.weight[rows]
+    biases = base.get("biases")
+    return mx.dequantize(
+        base.weight[rows],
+        base.scales[rows],
+        biases[rows] if biases is not None else None,
+        group_size=base.group_size,
+        bits=base.bits,
+        mode=base.mode,
+    )
 
 
-def sizes(base: Linear | ExpertsLinear) -> tuple[int, int]:
+def sizes(base: Matrix) -> tuple[int, int]:
     """Inputs and outputs of a linear map, or of every expert's."""
     outputs, inputs = base.weight.shape[-2:]
-    if isinstance(base, nn.QuantizedLinear | QuantizedExpertLinear):
+    if isinstance(base, PACKED):
         assert base.bits is not None  # MLX fills it in
         inputs = inputs * 32 // base.bits
     return inputs, outputs
 
 
-def starting_values(shape: tuple[int, ...], inputs: int, seed: int, path: str):
+def starting_values(
+    shape: tuple[int, ...], inputs: int, seed: int, path: str
+) -> mx.array:
     """Uniform in ±1/√I as mlx-lm draws A; by path, so that no order matters."""
     key = mx.random.key(seed * 2**32 + zlib.crc32(path.encode()))
     bound = 1 / math.sqrt(inputs)
@@ -63,10 +72,13 @@ class LoRALinear(nn.Module):
         y = self.linear(x)
         return y + (self.scale * ((x @ self.lora_a) @ self.lora_b)).astype(y.dtype)
 
-    def merged(self) -> mx.array:
-        """The weight [O, I], float32, of one linear map that does the same."""
-        weight = plain_weight(self.linear).astype(mx.float32)
-        return weight + self.scale * (self.lora_a @ self.lora_b).T
+    def merged(self, rows: slice = ALL) -> mx.array:
+        """The weight [O, I], float32, of one linear map that does the same.
+
+        rows: only these outputs.
+        """
+        weight = plain_weight(self.linear, rows).astype(mx.float32)
+        return weight + self.scale * (self.lora_a @ self.lora_b[:, rows]).T
 
 
 class DoRALinear(nn.Module):
@@ -112,12 +124,15 @@ class DoRALinear(nn.Module):
         total = self._square + 2 * self.scale * crossed + self.scale**2 * square
         return mx.sqrt(mx.maximum(total, TINY))
 
-    def merged(self) -> mx.array:
-        """The weight [O, I], float32, of one linear map that does the same."""
-        weight = plain_weight(self.linear).astype(mx.float32)
-        weight = weight + self.scale * (self.lora_a @ self.lora_b).T
+    def merged(self, rows: slice = ALL) -> mx.array:
+        """The weight [O, I], float32, of one linear map that does the same.
+
+        rows: only these outputs.
+        """
+        weight = plain_weight(self.linear, rows).astype(mx.float32)
+        weight = weight + self.scale * (self.lora_a @ self.lora_b[:, rows]).T
         norm = mx.linalg.norm(weight, axis=1)
-        return (self.m / norm)[:, None] * weight
+        return (self.m[rows] / norm)[:, None] * weight
 
 
 class LoRAExperts(nn.Module):
@@ -143,10 +158,13 @@ class LoRAExperts(nn.Module):
             )
         return y + (self.scale * z).astype(y.dtype)
 
-    def merged(self) -> mx.array:
-        """The weights [E, O, I], float32, of maps that do the same."""
-        weight = plain_weight(self.linear).astype(mx.float32)
-        return weight + self.scale * (self.lora_b @ self.lora_a)
+    def merged(self, rows: slice = ALL) -> mx.array:
+        """The weights [E, O, I], float32, of maps that do the same.
+
+        rows: only these experts.
+        """
+        weight = plain_weight(self.linear, rows).astype(mx.float32)
+        return weight + self.scale * (self.lora_b[rows] @ self.lora_a[rows])
 
 
 Adapted = LoRALinear | DoRALinear | LoRAExperts

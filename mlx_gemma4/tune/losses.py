@@ -30,8 +30,7 @@ class Score:
 
 def logits(model: Gemma4, h: mx.array) -> mx.array:
     """Logits [N, vocab], float32 and capped, of hidden states [N, hidden]."""
-    cap = model.config.text_config.final_logit_softcapping
-    return model._cap(model._head(model, h), cap or 0.0).astype(mx.float32)
+    return model.logits(h).astype(mx.float32)
 
 
 def summed_loss(
@@ -91,7 +90,7 @@ def _piece(
         slope = slope * (1 - mx.square(scores / cap))
 
     def head(rows: mx.array) -> mx.array:
-        return model._head(model, rows).astype(mx.float32)
+        return model.head(rows).astype(mx.float32)
 
     # The head is linear: MLX does not compute its output again for this.
     _, (gradient,) = mx.vjp(head, [rows], [slope])

@@ -8,7 +8,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from ..checkpoint.names import place
+from ..checkpoint.names import hub_name, place
 from ..model import Gemma4
 from .adapters import Adapter
 from .errors import AdapterError
@@ -86,9 +86,7 @@ def write_peft(folder: Path, model: Gemma4, adapter: Adapter, base: str) -> None
     text_only = model.config.model_type == "gemma4_text"
     tensors: dict[str, mx.array] = {}
     for path, layer in adapter.layers.items():
-        hub = f"model.{path}"
-        if text_only:
-            hub = hub.replace("model.language_model.", "model.", 1)
+        hub = hub_name(path, text_only)
         tensors[f"{PREFIX}{hub}.lora_A.weight"] = mx.contiguous(layer.lora_a.T)
         tensors[f"{PREFIX}{hub}.lora_B.weight"] = mx.contiguous(layer.lora_b.T)
         if "m" in layer:

@@ -6,7 +6,7 @@ layer and of one piece of the vocabulary, and what media take in the towers.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import mlx.core as mx
@@ -34,6 +34,7 @@ class Memory:
     update: the state after a step, beside the one before it.
     towers: what their layers keep where they are trained, and what a medium's widest
         layer takes beyond the text's.
+    media: what is kept of those that were read, for every pass.
     """
 
     weights: int
@@ -42,12 +43,14 @@ class Memory:
     activations: int
     vocabulary: int
     towers: int
+    media: int = 0
 
     @property
     def total(self) -> int:
         """At its peak: nothing of a batch is left when its gradient is applied."""
         batch = self.activations + self.vocabulary + self.towers
-        return self.weights + self.learned + max(batch, self.update)
+        held = self.weights + self.learned + self.media
+        return held + max(batch, self.update)
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,7 @@ def make_plan(
 ) -> Plan:
     """The plan of a run with these settings."""
     examples = [*train.examples, *validation.examples]
+    memory = estimate(model, adapter, settings, examples)
     return Plan(
         kind=adapter.kind,
         examples=len(train.examples),
@@ -91,7 +95,7 @@ def make_plan(
         learned=sum(p.size for p in adapter.parameters().values()),
         steps=settings.steps,
         passes=settings.steps * settings.per_step / max(1, len(train.examples)),
-        memory=estimate(model, adapter, settings, examples),
+        memory=replace(memory, media=train.kept + validation.kept),
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..chat.template import REASONING, plain_messages
 from ..errors import ChatError, DataError
-from ..prompt.attachments import KINDS
+from ..prompt.attachments import KIND_OF_PART, media_parts
 
 MEDIA_FIELDS = {"images": "image", "audio": "audio", "video": "video"}
 FIELDS = frozenset(
@@ -31,12 +31,12 @@ class Record:
 
     @property
     def has_media(self) -> bool:
-        return any(_parts(message) for message in self.messages)
+        return any(any(media_parts(message)) for message in self.messages)
 
     @property
     def media(self) -> list[str]:
         """The paths of all media, in order."""
-        found = [part for message in self.messages for part in _parts(message)]
+        found = [part for message in self.messages for part in media_parts(message)]
         return [str(part.get(kind, part.get("path"))) for kind, part in found]
 
 
@@ -138,7 +138,7 @@ def _filled(
         parts = _marked(message)
         for part in parts:
             if part.pop("_", None):
-                kind = KINDS[part["type"]]
+                kind = KIND_OF_PART[part["type"]]
                 if not left[kind]:
                     raise DataError(f"has more parts of type {kind} than files")
                 part[kind] = left[kind].pop(0)
@@ -155,24 +155,15 @@ def _marked(message: Mapping[str, Any]) -> list[dict[str, Any]]:
         return []
     parts = [dict(part) for part in content if isinstance(part, Mapping)]
     for part in parts:
-        kind = KINDS.get(str(part.get("type")))
+        kind = KIND_OF_PART.get(str(part.get("type")))
         if kind and part.get(kind, part.get("path")) is None:
             part["_"] = True
     return parts
 
 
-def _parts(message: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Kind and part of every medium of a message."""
-    content = message.get("content")
-    if not isinstance(content, list):
-        return []
-    named = [(KINDS.get(str(p.get("type"))), p) for p in content if isinstance(p, dict)]
-    return [(kind, part) for kind, part in named if kind]
-
-
 def _located(message: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
     """`message` with paths of media made absolute; every file has to be there."""
-    media = _parts(message)
+    media = list(media_parts(message))
     if not media:
         return message
     found: dict[int, dict[str, Any]] = {}

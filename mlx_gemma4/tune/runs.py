@@ -19,8 +19,14 @@ from .adapters import Adapter
 from .curve import draw_curve
 from .errors import AdapterError
 from .examples import Example
-from .folders import check_folder, make_folder
-from .formats import CONFIG, check_adapter, load_tensors, save_tensors, write_adapter
+from .folders import (
+    check_folder,
+    finish_saving,
+    make_folder,
+    together,
+    write_tensors,
+)
+from .formats import CONFIG, check_adapter, load_tensors, write_adapter
 from .optimizer import State
 from .settings import Settings
 
@@ -65,6 +71,9 @@ class Run:
     mark: str
     about: dict[str, Any]
 
+    def __post_init__(self) -> None:
+        finish_saving(self.folder)  # of an earlier process
+
     @property
     def started(self) -> bool:
         return (self.folder / RESUME).is_file()
@@ -86,8 +95,8 @@ class Run:
             os.replace(self.folder / LOG, self.folder / EARLIER)
 
     def save(self, model: Gemma4, adapter: Adapter, state: State) -> None:
-        """Write the adapter and the state; a reader finds the old or the new one."""
-        write_adapter(self.folder, model, adapter, {**self.about, "step": state.step})
+        """Write the adapter, its configuration and the state: all of them, or none."""
+        about = {**self.about, "step": state.step}
         tensors = {
             f"{letter}/{name}": array
             for part, letter in PARTS.items()
@@ -98,7 +107,9 @@ class Run:
             "updates": str(state.updates),
             "mark": self.mark,
         }
-        save_tensors(self.folder / RESUME, tensors, metadata)
+        with together(self.folder) as folder:
+            write_adapter(folder, model, adapter, about)
+            write_tensors(folder / RESUME, tensors, metadata)
 
     def load(self) -> State:
         """The saved state. Raises AdapterError if it is not of this very run."""

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 
 import mlx.nn as nn
 
+from ..checkpoint.names import in_layer
 from ..model import Gemma4
 from ..text.moe import ExpertLinear, QuantizedExpertLinear
 from .errors import AdapterError
 
-LAYER = re.compile(r"language_model\.layers\.(\d+)\.(.+)")
 TARGETS = {
     "attention": r"language_model\.layers\.\d+\.self_attn\.[qkvo]_proj",
     "mlp": r"language_model\.layers\.\d+\.mlp\.(gate|up|down)_proj",
@@ -65,16 +65,10 @@ def find_targets(
 
 def _layer(path: str) -> float:
     """The text layer of a path; infinite for paths outside the decoder."""
-    match = LAYER.fullmatch(path)
-    return int(match[1]) if match else float("inf")
+    found = in_layer(path)
+    return found[0] if found else float("inf")
 
 
 def _order(path: str) -> list[tuple[int, str]]:
     parts = path.split(".")
     return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
-
-
-def inside_layer(path: str) -> str | None:
-    """A path relative to its text layer, as mlx-lm's configuration names it."""
-    match = LAYER.fullmatch(path)
-    return match[2] if match else None

@@ -1,6 +1,6 @@
 """Picture files to patches: any format, upright, RGB, at the size the tower reads.
 
-Numbers first (`target_size`, `soft_tokens`), then files (`open_image`), then pixels
+Numbers first (`target_size`), then files (`open_image`), then pixels
 (`image_patches`). Resizing is Pillow's bicubic filter on 8-bit values.
 """
 
@@ -31,7 +31,7 @@ DEEP = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N", "F"})
 TO_UNIT = (np.arange(256) * (1 / 255)).astype(np.float32)
 SIPS_SECONDS = 120
 
-Source = str | Path | bytes | Image.Image
+PictureSource = str | Path | bytes | Image.Image
 
 
 def target_size(
@@ -48,19 +48,9 @@ def target_size(
     side then is as many times as long as the shape says, at most the whole budget.
     Raises MediaError for a picture without pixels and a budget below one soft token.
     """
-    rows, columns = _grid(height, width, max_soft_tokens, patch_size * pooling)
-    return rows * patch_size * pooling, columns * patch_size * pooling
-
-
-def soft_tokens(
-    height: int,
-    width: int,
-    max_soft_tokens: int,
-    patch_size: int = 16,
-    pooling: int = 3,
-) -> int:
-    """How many soft tokens a picture of this size takes; see `target_size`."""
-    return math.prod(_grid(height, width, max_soft_tokens, patch_size * pooling))
+    side = patch_size * pooling
+    rows, columns = _grid(height, width, max_soft_tokens, side)
+    return rows * side, columns * side
 
 
 def _grid(height: int, width: int, budget: int, side: int) -> tuple[int, int]:
@@ -107,7 +97,7 @@ def image_patches(
     return mx.array(TO_UNIT[pixels]), mx.array(positions.astype(np.int32))
 
 
-def open_image(source: Source) -> Image.Image:
+def open_image(source: PictureSource) -> Image.Image:
     """A picture as 8-bit RGB, upright, from a path, a file's bytes or a Pillow image.
 
     EXIF orientation is applied. Transparency is laid over white, as the reference's
@@ -151,7 +141,7 @@ def open_image(source: Source) -> Image.Image:
     )
 
 
-def _upright(source: Source, name: str) -> Image.Image:
+def _upright(source: PictureSource, name: str) -> Image.Image:
     if isinstance(source, Image.Image):
         source.load()
         return ImageOps.exif_transpose(source)

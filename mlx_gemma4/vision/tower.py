@@ -142,11 +142,9 @@ class VisionTower(nn.Module):
         self.config = config
         self.patch_embedder = PatchEmbedder(config)
         self.encoder = VisionEncoder(config)
-        self._standardize = _as_it_is
         if config.standardize:
             self.std_bias = mx.zeros((config.hidden_size,))
             self.std_scale = mx.ones((config.hidden_size,))
-            self._standardize = _standardized
 
     def __call__(self, pixels: mx.array, positions: mx.array) -> mx.array:
         """`pixels` float32 [P, patch² * 3] in 0..1, `positions` int32 [P, 2] as (x, y),
@@ -155,10 +153,11 @@ class VisionTower(nn.Module):
         config = self.config
         angles = axial_angles(positions, config.head_dim, config.rope_parameters)
         x = self.encoder(x, angles)
-        pooled = (
-            pool(x, positions, config.pooling_kernel_size) * config.hidden_size**0.5
-        )
-        return self._standardize(self, pooled).astype(x.dtype)
+        soft = pool(x, positions, config.pooling_kernel_size) * config.hidden_size**0.5
+        if config.standardize:  # in float32: the bias cancels large values
+            soft = soft - self.std_bias.astype(mx.float32)
+            soft = soft * self.std_scale.astype(mx.float32)
+        return soft.astype(x.dtype)
 
 
 def pool(x: mx.array, positions: mx.array, kernel: int) -> mx.array:
@@ -168,13 +167,3 @@ def pool(x: mx.array, positions: mx.array, kernel: int) -> mx.array:
     cell = cells[:, 0] + columns * cells[:, 1]
     sums = mx.zeros((x.shape[0] // kernel**2, x.shape[1]))
     return sums.at[cell].add(x.astype(mx.float32)) / kernel**2
-
-
-def _as_it_is(tower: VisionTower, pooled: mx.array) -> mx.array:
-    return pooled
-
-
-def _standardized(tower: VisionTower, pooled: mx.array) -> mx.array:
-    # In float32: the bias cancels large values.
-    bias, scale = (x.astype(mx.float32) for x in (tower.std_bias, tower.std_scale))
-    return (pooled - bias) * scale

@@ -18,7 +18,7 @@ from PIL import Image
 
 from ..errors import MediaError
 from ..reading.sources import open_source, stated_seconds
-from .images import Source, open_image
+from .images import PictureSource, open_image
 
 FRAMES = 32
 # Assumed of a list of pictures, as the reference does.
@@ -30,12 +30,13 @@ ENOUGH = 0.9
 Frame = tuple[Image.Image, float]
 
 
-def open_video(
-    source: str | Path | bytes | Sequence[Source],
+def video_frames(
+    source: str | Path | bytes | Sequence[PictureSource],
     frames: int = FRAMES,
     fps: float | None = None,
-) -> list[Frame]:
-    """RGB frames of a video, upright, each with its time in seconds.
+) -> Iterator[Frame]:
+    """RGB frames of a video, upright, each with its time in seconds, one by one: not
+    every video fits in memory.
 
     From a file, `frames` of them evenly, or `fps` a second of its length, at least one;
     in either case no more than there are. A list of pictures is taken whole: `fps` then
@@ -44,15 +45,6 @@ def open_video(
     Raises MediaError that names the file and the remedy: no PyAV, no such file, empty,
     damaged, without a picture.
     """
-    return list(video_frames(source, frames, fps))
-
-
-def video_frames(
-    source: str | Path | bytes | Sequence[Source],
-    frames: int = FRAMES,
-    fps: float | None = None,
-) -> Iterator[Frame]:
-    """`open_video` one frame at a time, for videos that do not fit in memory."""
     if frames < 1 or (fps is not None and not 0 < fps < math.inf):
         raise MediaError("A video needs at least one frame, and a positive fps.")
     if isinstance(source, str | Path | bytes):

@@ -10,9 +10,12 @@ from places import BENCHMARKS
 
 SCRIPT = BENCHMARKS / "launches.py"
 
-pytestmark = pytest.mark.skipif(
-    not SCRIPT.is_file(), reason="benchmarks/ is not beside the tests"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not SCRIPT.is_file(), reason="benchmarks/ is not beside the tests"
+    ),
+]
 
 
 def run(*arguments: str) -> str:

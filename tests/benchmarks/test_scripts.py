@@ -55,6 +55,7 @@ def comparing(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module("compare")
 
 
+@pytest.mark.slow
 def test_every_program_is_run_or_said_to_be_absent(result: dict[str, Any]) -> None:
     names = {*result["versions"], *result["left_out"]}
     assert names == {OURS, "mlx-lm", "mlx-vlm"}
@@ -64,6 +65,7 @@ def test_every_program_is_run_or_said_to_be_absent(result: dict[str, Any]) -> No
         assert set(each["samples"]) == set(result["versions"])
 
 
+@pytest.mark.slow
 def test_all_programs_give_the_same_tokens(result: dict[str, Any]) -> None:
     (case,) = result["cases"]
     assert len(case["rounds"]) == RUNS
@@ -76,6 +78,7 @@ def test_all_programs_give_the_same_tokens(result: dict[str, Any]) -> None:
             assert agreement == {"same": DECODE + 1, "gap": None}
 
 
+@pytest.mark.slow
 def test_figures_follow_from_the_samples(result: dict[str, Any]) -> None:
     (case,) = result["cases"]
     rows = {row["label"]: row for row in case["rows"]}
@@ -101,6 +104,7 @@ def test_figures_follow_from_the_samples(result: dict[str, Any]) -> None:
     assert memory == pytest.approx(sum(ratios) / RUNS)
 
 
+@pytest.mark.slow
 def test_samples_are_plausible(result: dict[str, Any]) -> None:
     (case,) = result["cases"]
     weights = 4 * case["parameters"]
@@ -198,6 +202,7 @@ def test_bands_compute_half_of_the_scores_at_most() -> None:
     assert len(pictures) == 2
 
 
+@pytest.mark.slow
 def test_bands_equal_the_masked_call() -> None:
     done = compare("--chunk=300", "--runs=1", script="banded.py")
     assert done.returncode == 0, done.stderr

@@ -9,9 +9,12 @@ from places import BENCHMARKS
 
 BENCHMARK = BENCHMARKS / "tune.py"
 
-pytestmark = pytest.mark.skipif(
-    not BENCHMARK.is_file(), reason="benchmarks/ is not beside the tests"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not BENCHMARK.is_file(), reason="benchmarks/ is not beside the tests"
+    ),
+]
 
 
 def test_both_programs_train_on_the_same_rows():

@@ -7,7 +7,7 @@ import pytest
 
 from mlx_gemma4.chat.splitter import (
     MARKERS,
-    Piece,
+    Fragment,
     Splitter,
     StopStrings,
     opens_thought,
@@ -19,7 +19,7 @@ WEATHER = 'call:get_weather{city:<|"|>Rome<|"|>}'
 ODD_STRING = 'call:w{t:<|"|>}<tool_call|> <turn|><channel|>{<|"|>}'
 
 
-def joined(pieces: list[Piece]) -> list[tuple[str, str]]:
+def joined(pieces: list[Fragment]) -> list[tuple[str, str]]:
     """Neighbouring pieces of one kind as one; calls stay apart."""
     result: list[tuple[str, str]] = []
     for piece in pieces:
@@ -224,24 +224,24 @@ def test_every_special_token_is_taken_out():
 
 def test_only_the_beginning_of_a_mark_is_held_back():
     splitter = Splitter()
-    assert splitter.feed("Hello <") == [Piece("answer", "Hello ")]
-    assert splitter.feed("b> and <|chan") == [Piece("answer", "<b> and ")]
-    assert splitter.feed("ged") == [Piece("answer", "<|changed")]
-    assert splitter.feed(" a\n") == [Piece("answer", " a\n")]
+    assert splitter.feed("Hello <") == [Fragment("answer", "Hello ")]
+    assert splitter.feed("b> and <|chan") == [Fragment("answer", "<b> and ")]
+    assert splitter.feed("ged") == [Fragment("answer", "<|changed")]
+    assert splitter.feed(" a\n") == [Fragment("answer", " a\n")]
     assert splitter.finish() == []
 
 
 def test_what_is_no_call_is_let_go_as_soon_as_that_is_certain():
     splitter = Splitter()
     assert splitter.feed("<channel|>call:f{a:1}\n") == []
-    assert splitter.feed(QUOTE) == [Piece("answer", "call:f{a:1}\n")]
-    assert splitter.feed("x") == [Piece("answer", "x")]
+    assert splitter.feed(QUOTE) == [Fragment("answer", "call:f{a:1}\n")]
+    assert splitter.feed("x") == [Fragment("answer", "x")]
 
 
 def test_a_thought_streams_up_to_its_last_newline():
     splitter = Splitter(inside_thought=True)
-    assert splitter.feed("Hm\nso\n") == [Piece("thought", "Hm\nso")]
-    assert splitter.feed("on") == [Piece("thought", "\non")]
+    assert splitter.feed("Hm\nso\n") == [Fragment("thought", "Hm\nso")]
+    assert splitter.feed("on") == [Fragment("thought", "\non")]
 
 
 @pytest.mark.parametrize(

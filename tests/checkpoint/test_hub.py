@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import tiny
 
-from mlx_gemma4.checkpoint.hub import resolve
+from mlx_gemma4.checkpoint.hub import local_folder, resolve
 from mlx_gemma4.errors import CheckpointError, ModelNotFoundError
 
 SHA = "1" * 40
@@ -99,7 +99,7 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
 
 SCRIPT = """
 import json, sys, warnings
-from mlx_gemma4.hub import resolve
+from mlx_gemma4.checkpoint.hub import resolve
 from mlx_gemma4.errors import ModelNotFoundError
 for name in sys.argv[1:]:
     try:
@@ -228,3 +228,16 @@ def test_the_demo(
     assert resolve("demo") == demo_folder
     tiny.write_checkpoint(tmp_path / "demo", "E2B")
     assert resolve("demo") == Path("demo")
+
+
+def test_what_needs_no_download(tmp_path: Path, demo_folder: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    assert local_folder(str(tmp_path)) == tmp_path
+    assert local_folder("demo") == demo_folder
+    assert local_folder("org/never-downloaded") is None
+
+
+@pytest.mark.parametrize("name", ["no/such/folder", "../x/y"])
+def test_names_that_are_none(name: str) -> None:
+    with pytest.raises(ModelNotFoundError):
+        local_folder(name)

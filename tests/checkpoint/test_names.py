@@ -1,15 +1,16 @@
 """The name table and the plan, on names and shapes alone."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import real
 import tiny
-from places import FIXTURES
+from mlx.utils import tree_flatten
 
 from mlx_gemma4.checkpoint.files import StoredTensor
-from mlx_gemma4.checkpoint.names import Place, Plan, place, plan_weights
+from mlx_gemma4.checkpoint.fit import Fit, fit_weights
+from mlx_gemma4.checkpoint.names import Place, hub_name, mlx_names, place
 from mlx_gemma4.config import Config
 from mlx_gemma4.errors import CheckpointError
 from mlx_gemma4.model import Gemma4
@@ -76,23 +77,24 @@ def test_the_dense_mlp_of_a_moe_layer_is_not_an_expert() -> None:
 
 
 def stored(shapes: dict[str, Any], dtype: str = "BF16") -> dict[str, StoredTensor]:
-    return {n: StoredTensor(FILE, dtype, tuple(shape)) for n, shape in shapes.items()}
+    return {
+        n: StoredTensor(n, FILE, dtype, tuple(shape)) for n, shape in shapes.items()
+    }
 
 
-def plan(
+def fit(
     config: dict[str, Any], tensors: dict[str, StoredTensor], **quantization: Any
-) -> Plan:
+) -> Fit:
     if quantization:
         config = {**config, "quantization": quantization}
-    return plan_weights(Gemma4(Config.from_dict(config)), tensors)
+    return fit_weights(Gemma4(Config.from_dict(config)), tensors)
 
 
 @pytest.mark.parametrize("name", ["E2B", "E4B", "26B-A4B", "31B"])
 def test_real_models_at_full_size(name: str) -> None:
     """Every name and shape of the real files fits; nothing is allocated."""
-    shapes = json.loads((FIXTURES / "shapes" / f"{name}.json").read_text())
-    config = json.loads((FIXTURES / "configs" / f"{name}.json").read_text())
-    result = plan(config, stored(shapes))
+    shapes = real.used_shapes(name)
+    result = fit(real.read(name), stored(shapes))
     assert not result.packings and not result.channels_last
     used = [source for sources in result.sources.values() for _, source in sources]
     assert sorted(used) == sorted(shapes)
@@ -107,7 +109,7 @@ def test_shared_layers_unused_tensors_and_rotary_buffers_are_left_out() -> None:
         "model.language_model.rotary_emb.full_attention_inv_freq": (8,),
         "model.language_model.layers.0.self_attn.rotary_emb.inv_freq": (8,),
     }
-    result = plan(config, stored(shapes | unused | rotary))
+    result = fit(config, stored(shapes | unused | rotary))
     used = [source for sources in result.sources.values() for _, source in sources]
     assert sorted(used) == sorted(shapes)
 
@@ -118,7 +120,7 @@ def test_unused_looking_tensors_of_other_layers_are_not_left_out() -> None:
     shapes["model.language_model.layers.10.self_attn.k_proj.weight"] = (16, 32)
     shapes["model.language_model.layers.0.self_attn.v_norm.weight"] = (16,)
     with pytest.raises(CheckpointError, match=r"2 problem.*layers\.10.*v_norm"):
-        plan(config, stored(shapes))
+        fit(config, stored(shapes))
 
 
 def test_values_of_a_layer_that_has_keys_as_values_are_unexpected() -> None:
@@ -126,7 +128,7 @@ def test_values_of_a_layer_that_has_keys_as_values_are_unexpected() -> None:
     shapes = tiny.tensor_shapes(config)
     name = "model.language_model.layers.5.self_attn.v_proj.weight"
     with pytest.raises(CheckpointError, match=f"unexpected {name}"):
-        plan(config, stored(shapes | {name: (32, 32)}))
+        fit(config, stored(shapes | {name: (32, 32)}))
 
 
 def test_one_error_lists_everything() -> None:
@@ -136,9 +138,9 @@ def test_one_error_lists_everything() -> None:
     shapes["model.language_model.layers.0.layer_scalar"] = (2,)
     shapes["model.language_model.extra"] = (1,)
     tensors = stored(shapes)
-    tensors[f"model.{Q}.weight"] = StoredTensor(FILE, "I32", (64, 32))
+    tensors[f"model.{Q}.weight"] = StoredTensor(Q, FILE, "I32", (64, 32))
     with pytest.raises(CheckpointError) as caught:
-        plan(config, tensors)
+        fit(config, tensors)
     message = str(caught.value)
     assert message.startswith("4 problem(s)") and "\n" not in message
     for part in (
@@ -153,7 +155,7 @@ def test_one_error_lists_everything() -> None:
 def test_a_long_list_is_cut_and_counted() -> None:
     config = tiny.config_dict("E2B")
     with pytest.raises(CheckpointError, match=r"; and \d+ more\.") as caught:
-        plan(config, {})
+        fit(config, {})
     assert str(caught.value).count("missing ") == 8
 
 
@@ -161,7 +163,7 @@ def test_the_same_parameter_twice() -> None:
     config = tiny.config_dict("E2B")
     tensors = stored(tiny.tensor_shapes(config) | {"model.norm.weight": (32,)})
     with pytest.raises(CheckpointError, match="are the same parameter"):
-        plan(config, tensors)
+        fit(config, tensors)
 
 
 def test_an_absent_half_or_expert() -> None:
@@ -170,13 +172,13 @@ def test_an_absent_half_or_expert() -> None:
     del whole[f"model.{GATE_UP}"]
     one = {f"model.{LAYER}.experts.gate_proj": (8, 24, 32)}
     with pytest.raises(CheckpointError, match=f"{GATE_UP}.weight lacks 1 part"):
-        plan(config, stored(whole | one))
+        fit(config, stored(whole | one))
     each = {f"model.{LAYER}.experts.{i}.gate_up_proj": (48, 32) for i in range(7)}
     with pytest.raises(CheckpointError, match=f"{GATE_UP}.weight lacks 1 part"):
-        plan(config, stored(whole | each))
+        fit(config, stored(whole | each))
     more = {f"model.{LAYER}.experts.{i}.gate_up_proj": (48, 32) for i in range(9)}
     with pytest.raises(CheckpointError, match="has 1 too many"):
-        plan(config, stored(whole | more))
+        fit(config, stored(whole | more))
 
 
 def packed(
@@ -186,7 +188,7 @@ def packed(
     kinds = {"weight": "U32", "scales": "BF16", "biases": "BF16"} | dtypes
     widths = {"weight": words, "scales": groups, "biases": groups}
     return {
-        f"{name}.{kind}": StoredTensor(FILE, dtype, (outputs, widths[kind]))
+        f"{name}.{kind}": StoredTensor(name, FILE, dtype, (outputs, widths[kind]))
         for kind, dtype in kinds.items()
         if dtype
     }
@@ -228,7 +230,7 @@ def test_contradictory_quantisation(
     if module:
         del tensors[f"{NAME}.weight"]
     with pytest.raises(CheckpointError, match=message):
-        plan(config, tensors | module, **quantization)
+        fit(config, tensors | module, **quantization)
 
 
 def with_halves(config: dict[str, Any], gate: int, up: int) -> dict[str, StoredTensor]:
@@ -237,7 +239,7 @@ def with_halves(config: dict[str, Any], gate: int, up: int) -> dict[str, StoredT
     del tensors[f"model.{GATE_UP}"]
     for half, words in (("gate", gate), ("up", up)):
         for name, tensor in packed(f"{HALF}{half}_proj", 24, words).items():
-            tensors[name] = StoredTensor(FILE, tensor.dtype, (8, *tensor.shape))
+            tensors[name] = StoredTensor(name, FILE, tensor.dtype, (8, *tensor.shape))
     return tensors
 
 
@@ -246,19 +248,19 @@ def test_halves_that_are_quantised_differently() -> None:
     tensors, up = with_halves(config, 4, 8), f"{HALF}up_proj"
     message = f"parts of {GATE_UP} are quantised differently"
     with pytest.raises(CheckpointError, match=message):
-        plan(config, tensors, **FOUR, **{up: {"bits": 8}})
+        fit(config, tensors, **FOUR, **{up: {"bits": 8}})
     for kind in ("scales", "biases"):
         del tensors[f"{up}.{kind}"]
-    tensors[f"{up}.weight"] = StoredTensor(FILE, "BF16", (8, 24, 32))
+    tensors[f"{up}.weight"] = StoredTensor(up, FILE, "BF16", (8, 24, 32))
     with pytest.raises(CheckpointError, match=message):
-        plan(config, tensors, **FOUR)
+        fit(config, tensors, **FOUR)
 
 
 def test_one_setting_for_both_halves() -> None:
     """Named as the module in which they end up."""
     config = tiny.config_dict("26B-A4B")
     override = {f"model.{GATE_UP}": {"bits": 8}}
-    result = plan(config, with_halves(config, 8, 8), **FOUR, **override)
+    result = fit(config, with_halves(config, 8, 8), **FOUR, **override)
     assert result.packings[GATE_UP].bits == 8
 
 
@@ -272,7 +274,7 @@ def test_pieces_are_ordered_whatever_the_files_say() -> None:
         for half in ("gate", "up")
     ]
     tensors = stored(dict.fromkeys(sorted(names)[::-1], (24, 32)) | shapes)
-    sources = plan(config, tensors).sources[f"{GATE_UP}.weight"]
+    sources = fit(config, tensors).sources[f"{GATE_UP}.weight"]
     assert [name for _, name in sources] == names
 
 
@@ -284,6 +286,36 @@ def test_a_router_of_eight_bits_among_four() -> None:
     del tensors[f"{router}.weight"]
     tensors |= packed(router, outputs=8, words=8)
     override = {f"{path}.router.proj": {"bits": 8, "group_size": 32}}
-    result = plan(config, tensors, **FOUR, mode="mxfp4", **override)
+    result = fit(config, tensors, **FOUR, mode="mxfp4", **override)
     packing = result.packings[f"{LAYER}.router.proj"]
     assert (packing.bits, packing.group_size, packing.mode) == (8, 32, "affine")
+
+
+def test_written_names() -> None:
+    assert hub_name("language_model.norm.weight", False) == (
+        "model.language_model.norm.weight"
+    )
+    assert hub_name("language_model.norm.weight", True) == "model.norm.weight"
+    assert hub_name("vision_tower.std_bias", False) == "model.vision_tower.std_bias"
+    assert hub_name(f"{GATE_UP}.weight", False) == f"model.{GATE_UP}"
+    assert hub_name(GATE_UP, False) == f"model.{GATE_UP}"
+    start = "language_model.model.layers.0.experts.switch_glu"
+    gate, up = (f"{start}.{half}_proj.weight" for half in ("gate", "up"))
+    assert mlx_names(Place(f"{GATE_UP}.weight"), False) == (gate, up)
+    assert mlx_names(Place(f"{GATE_UP}.weight", half=1), False) == (up,)
+    assert mlx_names(Place("lm_head.weight"), False) == (
+        "language_model.lm_head.weight",
+    )
+    assert mlx_names(Place("lm_head.weight"), True) == ("lm_head.weight",)
+
+
+@pytest.mark.parametrize("variant", ["E2B", "26B-A4B", "untied", "text"])
+def test_what_is_written_is_read_as_the_same(variant: str) -> None:
+    text_only = variant == "text"
+    names = dict(tree_flatten(tiny.build(variant).parameters()))
+    assert "lm_head.weight" in names or variant != "untied"
+    for name in names:
+        assert place(hub_name(name, text_only)) == Place(name)
+        written = [place(n) for n in mlx_names(Place(name), text_only)]
+        halves = [Place(name, half=half) for half in (0, 1)]
+        assert written == (halves if "gate_up" in name else [Place(name)])

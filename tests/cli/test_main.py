@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from command import COMMAND, ESCAPE, GREEDY, QUESTION, Runner
 
 from mlx_gemma4 import __version__
@@ -109,6 +110,7 @@ def test_json_is_one_object(gemma4):
     assert (answer["model"], answer["seed"]) == ("demo", 5)
 
 
+@pytest.mark.slow
 def test_a_seed_repeats_an_answer(gemma4):
     hot = ("--temperature", "3", "--top-p", "1", "--max-tokens", "12")
     arguments = ("chat", "-m", "demo", QUESTION, *hot, "--seed")
@@ -117,6 +119,7 @@ def test_a_seed_repeats_an_answer(gemma4):
     assert any(gemma4(*arguments, seed).stdout != first for seed in ("2", "3"))
 
 
+@pytest.mark.slow
 def test_max_tokens_and_stop_cut_the_answer(gemma4):
     ask = ("chat", "-m", "demo", QUESTION, *GREEDY, "--json")
     cut = json.loads(gemma4(*ask, "--max-tokens", "1").stdout)

@@ -21,6 +21,7 @@ def test_piped_text_goes_before_the_prompt(gemma4):
     assert piped["text"] == whole["text"]
 
 
+@pytest.mark.slow
 def test_line_ends_of_windows_are_line_ends(gemma4):
     ask = ("chat", "-m", "demo", *GREEDY, "--json")
     texts = ("one\ntwo", "one\r\ntwo")

@@ -7,19 +7,34 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import real
 import tiny
-from places import CONFIGS
+from places import RESAVED
 
-from mlx_gemma4.config import FULL, SLIDING, Config, TextConfig
+from mlx_gemma4.config import FULL, SLIDING, Config, ConfigWarning, TextConfig
 from mlx_gemma4.errors import CheckpointError
 
-REAL = ("E2B", "E4B", "26B-A4B", "31B")
-# Keys that need not be stated, because their absence has a meaning of its own.
-OPTIONAL = {"num_global_key_value_heads", "tie_word_embeddings", "eos_token_id"}
+# Keys whose absence turns a feature off, as in the reference.
+OFF = {
+    "attention_bias": False,
+    "attention_k_eq_v": False,
+    "enable_moe_block": False,
+    "eos_token_id": (),
+    "final_logit_softcapping": None,
+    "moe_intermediate_size": None,
+    "num_experts": None,
+    "num_global_key_value_heads": None,
+    "num_kv_shared_layers": 0,
+    "pad_token_id": 0,
+    "tie_word_embeddings": True,
+    "top_k_experts": None,
+    "use_bidirectional_attention": None,
+    "use_double_wide_mlp": False,
+}
 
 
 def google(name: str) -> dict[str, Any]:
-    return json.loads((CONFIGS / f"{name}.json").read_text())
+    return real.read(name)
 
 
 def text_changed(**changes: Any) -> dict[str, Any]:
@@ -58,9 +73,9 @@ def test_values_of_26b() -> None:
     assert config.audio_config is None
 
 
-@pytest.mark.parametrize("name", REAL)
+@pytest.mark.parametrize("name", real.MODELS)
 def test_both_dialects_give_the_same_config(name: str) -> None:
-    resaved = json.loads((CONFIGS / f"{name}.resaved.json").read_text())
+    resaved = json.loads((RESAVED / f"{name}.json").read_text())
     assert "per_layer_config" in resaved["text_config"]
     assert "global_head_dim" not in resaved["text_config"]
     assert Config.from_dict(resaved) == Config.from_dict(google(name))
@@ -127,7 +142,7 @@ def test_frozen() -> None:
 
 
 @pytest.mark.parametrize(
-    "key", [f.name for f in dataclasses.fields(TextConfig) if f.name not in OPTIONAL]
+    "key", sorted({f.name for f in dataclasses.fields(TextConfig)} - set(OFF))
 )
 def test_a_missing_key_is_named(key: str) -> None:
     config = tiny.config_dict("demo")
@@ -136,24 +151,99 @@ def test_a_missing_key_is_named(key: str) -> None:
         Config.from_dict(config)
 
 
-@pytest.mark.parametrize("section", ["", "text_config"])
-def test_an_unknown_key_is_named(section: str) -> None:
-    config = tiny.config_dict("demo")
-    (config[section] if section else config)["new_trick"] = 1
-    with pytest.raises(CheckpointError, match="new_trick"):
+@pytest.mark.parametrize("key", OFF)
+@pytest.mark.parametrize("stated", [False, True])
+def test_a_missing_or_null_key_turns_its_feature_off(key: str, stated: bool) -> None:
+    config = tiny.config_dict("text")
+    config.pop(key, None)
+    if stated:
+        config[key] = None
+    # What a text without experts, shared layers or an end cannot do without.
+    config |= {"vocab_size_per_layer_input": 80} if key != "pad_token_id" else {}
+    assert getattr(Config.from_dict(config).text_config, key) == OFF[key]
+
+
+SECTIONS = ("", "text_config", "vision_config", "audio_config")
+
+
+def with_key(section: str, key: str, value: Any) -> dict[str, Any]:
+    config = google("E2B")
+    (config[section] if section else config)[key] = value
+    return config
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+@pytest.mark.parametrize("value", [1, 0.5, True, "a", [1], {"a": 1}])
+def test_a_key_that_is_not_understood_is_said(section: str, value: Any) -> None:
+    config = with_key(section, "new_trick", value)
+    name = f"{section}.new_trick" if section else "new_trick"
+    with pytest.warns(ConfigWarning, match=rf"states {name}, which"):
+        assert Config.from_dict(config) == Config.from_dict(google("E2B"))
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+@pytest.mark.parametrize("value", [None, False, 0, 0.0, "", [], {}])
+def test_a_key_that_is_off_never_matters(section: str, value: Any) -> None:
+    config = with_key(section, "new_trick", value)
+    assert Config.from_dict(config) == Config.from_dict(google("E2B"))
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("unsloth_fixed", True),
+        ("unsloth_version", "2026.4.1"),
+        ("model_name", "unsloth/gemma-4-E4B-it"),
+        ("auto_map", {"AutoModel": "modeling.Model"}),
+        ("_attn_implementation_autoset", True),
+        ("attn_implementation", "sdpa"),
+        ("tokenizer_class", "GemmaTokenizer"),
+        ("router_aux_loss_coef", 0.001),
+        ("embedding_dropout", 0.1),
+        ("transformers_version", "5.24.0"),
+        ("max_length", 20),
+    ],
+)
+def test_bookkeeping_of_other_programs_is_passed_over(
+    section: str, key: str, value: Any
+) -> None:
+    config = with_key(section, key, value)
+    assert Config.from_dict(config) == Config.from_dict(google("E2B"))
+
+
+def test_several_keys_are_one_warning() -> None:
+    config = with_key("vision_config", "b", 1) | {"a": 2}
+    with pytest.warns(ConfigWarning) as caught:
         Config.from_dict(config)
+    assert [str(each.message) for each in caught] == [
+        "config.json states a, vision_config.b, which this version does not know and "
+        "does not obey."
+    ]
 
 
 @pytest.mark.parametrize("section", ["vision_config", "audio_config"])
-@pytest.mark.parametrize("key", ["hidden_size", "rms_norm_eps", "use_clipped_linears"])
-def test_towers_are_strict_too(section: str, key: str) -> None:
+@pytest.mark.parametrize("key", ["hidden_size", "rms_norm_eps"])
+def test_towers_name_a_missing_key_too(section: str, key: str) -> None:
     config = google("E2B")
     del config[section][key]
     with pytest.raises(CheckpointError, match=key):
         Config.from_dict(config)
-    config = google("E2B")
-    config[section]["new_trick"] = 1
-    with pytest.raises(CheckpointError, match="new_trick"):
+
+
+def test_the_earlier_name_of_the_experts_size() -> None:
+    config = text_changed(expert_intermediate_size=None)
+    size = config["text_config"].pop("moe_intermediate_size")
+    config["text_config"]["expert_intermediate_size"] = size
+    assert Config.from_dict(config).text_config.moe_intermediate_size == size
+    with pytest.raises(CheckpointError, match="contradict"):
+        Config.from_dict(text_changed(expert_intermediate_size=size + 1))
+
+
+@pytest.mark.parametrize("section", ["text_config", "vision_config", "audio_config"])
+def test_a_section_of_another_model_is_refused(section: str) -> None:
+    config = with_key(section, "model_type", "gemma3")
+    with pytest.raises(CheckpointError, match=f"{section}.*model_type is 'gemma3'"):
         Config.from_dict(config)
 
 
@@ -177,7 +267,8 @@ def test_towers_are_strict_too(section: str, key: str) -> None:
         ({"top_k_experts": -1}, "top_k_experts is -1"),
         ({"top_k_experts": 5}, "top_k_experts is 5, but num_experts is 4"),
         ({"enable_moe_block": "false"}, "enable_moe_block is 'false'"),
-        ({"pad_token_id": None}, "pad_token_id is null"),
+        ({"layer_types": [FULL] * 5 + [SLIDING]}, "layer_types ends in"),
+        ({"vocab_size_per_layer_input": 0}, "vocab_size_per_layer_input is"),
         ({"pad_token_id": 96}, "pad_token_id 96 is not in"),
         ({"max_position_embeddings": None}, "max_position_embeddings is null"),
         ({"hidden_size": True}, "hidden_size is True"),

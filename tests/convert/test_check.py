@@ -9,7 +9,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 import tiny
-from conversions import converted
+from jobs import converted
 
 from mlx_gemma4.convert import check
 from mlx_gemma4.convert.errors import OutputError
@@ -69,6 +69,7 @@ def test_a_model_is_itself(source: Path) -> None:
     assert fidelity.perplexity_source == fidelity.perplexity_converted
 
 
+@pytest.mark.slow
 def test_fewer_bits_are_further_away(source: Path, tmp_path: Path) -> None:
     means = [
         check.compare(

@@ -2,18 +2,18 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import jobs
 import pytest
 import tiny
-from planned import by_module, full_size
+from planned import by_path, full_size
 
+from mlx_gemma4.checkpoint.files import read_tensors
 from mlx_gemma4.checkpoint.packing import Packing
-from mlx_gemma4.convert import plan as kinds
-from mlx_gemma4.convert.plan import Plan
-from mlx_gemma4.convert.shards import lay_out
-from mlx_gemma4.convert.survey import local_sources
+from mlx_gemma4.checkpoint.shards import lay_out
+from mlx_gemma4.convert.classes import TensorClass, class_of
+from mlx_gemma4.convert.plan import Line, Plan
+from mlx_gemma4.convert.survey import located
 from mlx_gemma4.errors import CheckpointError
 
 MODELS = ("E2B", "E4B", "26B-A4B", "31B")
@@ -35,20 +35,22 @@ def test_real_models(model: str, billions: float, gigabytes: float) -> None:
     assert plan.source_bytes == 2 * plan.params
     assert sum(line.out_bytes for line in plan.table) == plan.out_bytes
     kept = {line.kind for line in plan.table if line.packing is None}
-    assert {kinds.VISION, kinds.NORM} <= kept
-    assert kinds.ATTENTION not in kept and kinds.MLP not in kept
+    assert {TensorClass.VISION, TensorClass.NORM} <= kept
+    assert TensorClass.ATTENTION not in kept and TensorClass.MLP not in kept
 
 
 def test_memory_of_e2b() -> None:
-    memory = full_size("E2B").memory
-    assert memory.table / 1e9 == pytest.approx(2.35 * 4.25 / 8, rel=0.01)
+    plan = full_size("E2B")
+    memory = plan.memory
     assert memory.vision / 1e9 == pytest.approx(0.34, rel=0.02)
     assert memory.audio / 1e9 == pytest.approx(0.61, rel=0.02)
-    assert (memory.text - memory.table) / 1e9 == pytest.approx(1.32, rel=0.01)
+    table = line_of(plan, TensorClass.PLE_TABLE).out_bytes
+    assert table / 1e9 == pytest.approx(2.35 * 4.25 / 8, rel=0.01)
+    assert (memory.text - table) / 1e9 == pytest.approx(1.32, rel=0.01)
 
 
 def test_names_are_those_of_mlx() -> None:
-    modules = by_module(full_size("26B-A4B"))
+    modules = by_path(full_size("26B-A4B"))
     layer = "language_model.model.layers.0"
     for projection in ("gate", "up", "down"):
         assert f"{layer}.experts.switch_glu.{projection}_proj" in modules
@@ -60,7 +62,7 @@ def test_names_are_those_of_mlx() -> None:
 
 def test_values_have_more_bits() -> None:
     """In full-attention layers of 31B the keys are the values."""
-    modules = by_module(full_size("31B"))
+    modules = by_path(full_size("31B"))
     fine, body = Packing(6, 128, "affine"), Packing(4, 128, "affine")
     for layer, name, packing in (
         (4, "v_proj", fine),
@@ -91,7 +93,7 @@ def test_unused_keys_and_values_are_left_out(tmp_path: Path) -> None:
 
 def test_groups_that_do_not_divide_fall_back_visibly(tmp_path: Path) -> None:
     tiny.write_checkpoint(tmp_path, "31B", hidden_size=32, intermediate_size=48)
-    modules = by_module(jobs.plan(tmp_path))
+    modules = by_path(jobs.plan(tmp_path))
     layer = "language_model.model.layers.0.mlp"
     up, down = modules[f"{layer}.up_proj"], modules[f"{layer}.down_proj.weight"]
     assert up.packing == Packing(4, 32, "affine")
@@ -102,22 +104,23 @@ def test_groups_that_do_not_divide_fall_back_visibly(tmp_path: Path) -> None:
 
 def test_offsets_point_at_the_tensors(tmp_path: Path) -> None:
     values = tiny.write_checkpoint(tmp_path, "E2B", shards=3)
-    for name, source in local_sources(tmp_path).items():
+    for name, source in read_tensors(tmp_path).items():
         data = source.file.read_bytes()[source.offset :][: source.nbytes]
         assert data == values[name].tobytes()
 
 
 def test_layout_of_files_covers_every_byte(tmp_path: Path) -> None:
     plan = jobs.plan(jobs.source(tmp_path))
-    shards = lay_out(plan, jobs.SHARD)
+    groups = [tensor.all_targets for tensor in plan.tensors]
+    shards = lay_out(groups, "mlx", jobs.SHARD)
     assert len(shards) > 2
     total = 0
     for shard in shards:
         position = len(shard.header)
-        for slot in sorted(shard.slots.values(), key=lambda slot: slot.offset):
-            assert slot.offset == position
-            position += slot.target.nbytes
-            total += slot.target.nbytes
+        for tensor in sorted(shard.tensors.values(), key=lambda t: t.offset):
+            assert tensor.offset == position
+            position += tensor.nbytes
+            total += tensor.nbytes
         assert position == shard.size
     assert total == plan.out_bytes
 
@@ -139,23 +142,19 @@ def test_converted_source_is_refused(tmp_path: Path) -> None:
 
 
 def test_single_experts_are_refused() -> None:
-    from mlx_gemma4.convert.names import located
-
     name = "model.language_model.layers.0.experts.3.gate_proj.weight"
     with pytest.raises(CheckpointError, match="join the experts"):
         located(name)
 
 
 def test_unknown_tensor_is_refused() -> None:
-    from mlx_gemma4.convert.names import kind, located
-
     with pytest.raises(CheckpointError, match="no part of Gemma 4"):
-        kind(located("model.language_model.layers.0.surprise.weight"))
+        class_of("language_model.layers.0.surprise.weight")
 
 
-def line_of(plan: Plan, kind: str) -> dict[str, Any]:
+def line_of(plan: Plan, kind: TensorClass) -> Line:
     (line,) = [line for line in plan.table if line.kind == kind]
-    return vars(line)
+    return line
 
 
 def test_float32_becomes_bfloat16(tmp_path: Path) -> None:
@@ -163,4 +162,4 @@ def test_float32_becomes_bfloat16(tmp_path: Path) -> None:
     plan = jobs.plan(tmp_path, "bf16")
     assert {tensor.dtype for tensor in plan.tensors} == {"BF16"}
     assert plan.out_bytes * 2 == plan.source_bytes
-    assert line_of(plan, kinds.MLP)["packing"] is None
+    assert line_of(plan, TensorClass.MLP).packing is None

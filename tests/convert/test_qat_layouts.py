@@ -7,9 +7,10 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from mlx_gemma4.checkpoint.files import StoredTensor
 from mlx_gemma4.checkpoint.packing import Packing
 from mlx_gemma4.convert import qat
-from mlx_gemma4.convert.plan import Joined, Source
+from mlx_gemma4.convert.plan import Joined
 from mlx_gemma4.errors import CheckpointError
 
 COMPRESSED = {
@@ -44,9 +45,9 @@ TEXT = "model.language_model"
 Q = f"{TEXT}.layers.3.self_attn.q_proj"
 
 
-def sources(**tensors: tuple[str, tuple[int, ...]]) -> dict[str, Source]:
+def sources(**tensors: tuple[str, tuple[int, ...]]) -> dict[str, StoredTensor]:
     file = Path("model.safetensors")
-    return {name: Source(name, file, *stated, 0) for name, stated in tensors.items()}
+    return {name: StoredTensor(name, file, *stated) for name, stated in tensors.items()}
 
 
 def joined(
@@ -123,11 +124,11 @@ def test_compressed_weights_are_joined() -> None:
         },
     )
     weight = found.pop(f"{Q}.weight")
-    assert weight.roles == ("weight_packed", "weight_scale")
+    assert tuple(weight.sources) == ("weight_packed", "weight_scale")
     assert weight.shape == (6, 192) and weight.grid == qat.COMPRESSED
     assert weight.packing == Packing(4, 32, "affine")
     norm = found.pop(f"{TEXT}.norm.weight")
-    assert (norm.roles, norm.packing, norm.grid) == (("weight",), None, None)
+    assert ([*norm.sources], norm.packing, norm.grid) == (["weight"], None, None)
     assert not found and dropped == [f"{Q}.weight_shape"]
 
 
@@ -157,13 +158,14 @@ def test_compressed_codes_stay_as_they_are() -> None:
     words = ((code.reshape(4, 12, 8) + 8) << np.arange(0, 32, 4)).sum(-1)
     packed = mx.array(words.astype(np.uint32)).view(mx.int32)
     scales = mx.array(random.standard_normal((4, 3)), mx.bfloat16)
-    parts, exact, groups = qat.encode(
+    found = qat.encode(
         {"weight_packed": packed, "weight_scale": scales},
         Packing(4, 32, "affine"),
         qat.COMPRESSED,
         mx.bfloat16,
     )
-    assert exact == groups == 12
+    parts = found.codes._asdict()
+    assert found.exact == found.groups == 12
     floats = [parts[part].astype(mx.float32) for part in ("scales", "biases")]
     back = mx.dequantize(parts["weight"], floats[0], floats[1], 32, 4)
     step = np.repeat(np.array(scales.astype(mx.float32)), 32, -1)
@@ -206,7 +208,7 @@ def test_mobile_weights_are_joined() -> None:
         "model.vision_tower.a.input_min": (None, (), None),
         f"{TEXT}.norm.weight": (None, (192,), None),
     }
-    assert found[f"{Q}.weight"].roles == ("weight", "weight_scale")
+    assert [*found[f"{Q}.weight"].sources] == ["weight", "weight_scale"]
     assert sorted(name.rpartition(".")[2] for name in dropped) == [
         "input_activation_scale",
         "k_cache_scale",
@@ -267,8 +269,9 @@ def mobile(bits: int, blocks: int = 1) -> tuple[dict[str, mx.array], np.ndarray]
 def test_mobile_weights_keep_their_grid(bits: int, blocks: int) -> None:
     parts, wanted = mobile(bits, blocks)
     packing = Packing(bits, 64, "affine")
-    made, exact, groups = qat.encode(parts, packing, qat.MOBILE, mx.float32)
-    assert exact == groups == 6 * 4
+    found = qat.encode(parts, packing, qat.MOBILE, mx.float32)
+    made = found.codes._asdict()
+    assert found.exact == found.groups == 6 * 4
     back = mx.dequantize(made["weight"], made["scales"], made["biases"], 64, bits)
     assert np.abs(np.array(back) - wanted).max() <= 2**-22 * np.abs(wanted).max()
     assert (np.array(qat.decode(parts, 256, mx.float32)) == wanted).all()
@@ -277,7 +280,7 @@ def test_mobile_weights_keep_their_grid(bits: int, blocks: int) -> None:
 def test_mobile_steps_are_rounded_as_the_reference_rounds_them() -> None:
     parts, _ = mobile(4)
     packing = Packing(4, 128, "affine")
-    made, _, _ = qat.encode(parts, packing, qat.MOBILE, mx.bfloat16)
+    made = qat.encode(parts, packing, qat.MOBILE, mx.bfloat16).codes._asdict()
     steps = parts["weight_scale"].astype(mx.bfloat16)
     assert mx.array_equal(made["scales"], mx.concatenate([steps, steps], -1))
     assert mx.array_equal(made["biases"], made["scales"] * -8)

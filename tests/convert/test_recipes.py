@@ -4,24 +4,24 @@ from pathlib import Path
 
 import jobs
 import pytest
-from planned import by_module, full_size
+from planned import by_path, full_size
 
 from mlx_gemma4.checkpoint.packing import Packing
-from mlx_gemma4.convert import plan as kinds
+from mlx_gemma4.convert.classes import TensorClass
 from mlx_gemma4.convert.recipes import (
     NAMES,
     RECIPES,
     RecipeError,
     fitted,
-    named,
     override,
+    recipe_of,
 )
 from mlx_gemma4.convert.survey import Wishes
 
 LAYER = "language_model.model.layers.0"
 
 
-FINE = (kinds.EMBEDDING, kinds.PLE_PROJECTION, kinds.ROUTER)
+FINE = (TensorClass.EMBEDDING, TensorClass.PLE_PROJECTION, TensorClass.ROUTER)
 
 
 @pytest.mark.parametrize("recipe", sorted(RECIPES))
@@ -29,7 +29,7 @@ FINE = (kinds.EMBEDDING, kinds.PLE_PROJECTION, kinds.ROUTER)
 def test_protected_classes(recipe: str, model: str) -> None:
     """Norms and towers are kept whatever the recipe; few weights have many bits."""
     for line in full_size(model, recipe).table:
-        if line.kind in (kinds.NORM, kinds.VISION, kinds.AUDIO):
+        if line.kind in (TensorClass.NORM, TensorClass.VISION, TensorClass.AUDIO):
             assert line.packing is None
         if line.kind in FINE and line.packing:
             assert line.packing.bits >= 6
@@ -38,8 +38,8 @@ def test_protected_classes(recipe: str, model: str) -> None:
 
 def test_default() -> None:
     packings = {line.kind: line.packing for line in full_size("E2B").table}
-    assert packings[kinds.EMBEDDING] == Packing(6, 128, "affine")
-    assert packings[kinds.MLP] == Packing(4, 128, "affine")
+    assert packings[TensorClass.EMBEDDING] == Packing(6, 128, "affine")
+    assert packings[TensorClass.MLP] == Packing(4, 128, "affine")
 
 
 @pytest.mark.parametrize("recipe", ["2bit", "3bit"])
@@ -50,7 +50,7 @@ def test_few_bits_are_warned_of(recipe: str) -> None:
 
 def test_unknown_recipe() -> None:
     with pytest.raises(RecipeError, match="mixed"):
-        named("5bit")
+        recipe_of("5bit")
     assert "4bit" in NAMES
 
 
@@ -78,7 +78,7 @@ def test_bad_override(text: str) -> None:
 
 def test_overrides_apply_in_turn(tmp_path: Path) -> None:
     jobs.source(tmp_path)
-    modules = by_module(
+    modules = by_path(
         jobs.plan(
             tmp_path,
             "4bit",
@@ -126,7 +126,7 @@ def test_mixed_keeps_to_its_size(share: float, tmp_path: Path) -> None:
 def test_mixed_gives_the_head_more_than_the_experts(tmp_path: Path) -> None:
     jobs.source(tmp_path)
     size = jobs.plan(tmp_path).out_bytes
-    modules = by_module(jobs.plan(tmp_path, "mixed", target=size))
+    modules = by_path(jobs.plan(tmp_path, "mixed", target=size))
     head = modules["language_model.model.embed_tokens"].packing
     experts = modules[f"{LAYER}.experts.switch_glu.up_proj"].packing
     assert head and experts and head.bits > experts.bits

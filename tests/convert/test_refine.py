@@ -7,7 +7,7 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 import tiny
-from conversions import converted
+from jobs import converted
 
 from mlx_gemma4.convert import check, refine
 from mlx_gemma4.errors import CheckpointError
@@ -82,7 +82,7 @@ def test_a_kill_between_the_two_renames_is_settled(named: bool, folder: Path) ->
         shutil.copytree(folder, old)
     else:
         folder.rename(old)
-    refine.settle(folder)
+    refine.finish_refining(folder)
     assert contents(folder) == before
     assert [path.name for path in folder.parent.iterdir()] == ["folder"]
 

@@ -13,7 +13,8 @@ import jobs
 import pytest
 from places import TESTS
 
-from mlx_gemma4.convert import journal, output, stream, writer
+from mlx_gemma4.checkpoint import shards
+from mlx_gemma4.convert import journal, output, stream
 from mlx_gemma4.convert.errors import OutputError
 from mlx_gemma4.errors import CheckpointError
 
@@ -182,12 +183,12 @@ def test_full_disk(
             raise OSError(errno.ENOSPC, "No space left on device")
         return real(descriptor, data, offset)
 
-    monkeypatch.setattr(writer.os, "pwrite", full)
+    monkeypatch.setattr(shards.os, "pwrite", full)
     out = tmp_path / "out"
     with pytest.raises(OutputError, match="disk is full.*run the same command"):
         jobs.convert(source, out)
     assert not out.exists()
-    monkeypatch.setattr(writer.os, "pwrite", real)
+    monkeypatch.setattr(shards.os, "pwrite", real)
     jobs.convert(source, out)
     assert jobs.digests(out) == whole
 
@@ -200,7 +201,7 @@ def test_disk_that_forgets_is_noticed(
     def forget(descriptor: int, data: memoryview, offset: int) -> int:
         return real(descriptor, bytes(len(data)) if len(data) == 128 else data, offset)
 
-    monkeypatch.setattr(writer.os, "pwrite", forget)
+    monkeypatch.setattr(shards.os, "pwrite", forget)
     with pytest.raises(OutputError, match="is not what was written"):
         jobs.convert(source, tmp_path / "out")
 

@@ -71,7 +71,7 @@ def test_other_source_types(dtype: mx.Dtype, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("recipe", ["mxfp4", "nvfp4", "mxfp8", "6bit"])
 def test_packings_are_those_of_mlx(recipe: str, source: Path, tmp_path: Path) -> None:
-    jobs.convert(source, tmp_path / "out", recipe, block_bytes=500)
+    jobs.convert(source, tmp_path / "out", recipe, block_bytes=5000)
     before, after = (jobs.tensors(f) for f in (source, tmp_path / "out"))
     how = jobs.plan(source, recipe)
     (packing,) = {
@@ -88,7 +88,9 @@ def test_packings_are_those_of_mlx(recipe: str, source: Path, tmp_path: Path) ->
         assert mx.array_equal(after[f"{LAYER}.mlp.up_proj.{part}"], array)
 
 
-@pytest.mark.parametrize("block_bytes", [1, 777, 5000, 2**30])
+@pytest.mark.parametrize(
+    "block_bytes", [pytest.param(1, marks=pytest.mark.slow), 777, 5000, 2**30]
+)
 def test_any_block_size_gives_the_same_bytes(
     block_bytes: int, source: Path, whole: dict[str, str], tmp_path: Path
 ) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tiny
 import trained
-from conversions import converted
+from jobs import converted
 
 from mlx_gemma4.checkpoint.load import load_model
 

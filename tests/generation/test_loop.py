@@ -15,6 +15,7 @@ from mlx_gemma4.chat.tokenizer import Tokenizer
 from mlx_gemma4.errors import ChatError
 from mlx_gemma4.model import Gemma4
 from mlx_gemma4.prompt.processor import GenerationDefaults, Processor
+from mlx_gemma4.sampling import Sampling
 
 TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}<|turn>{{ m.role }}\n{{ m.content }}<turn|>"
@@ -30,7 +31,7 @@ def processor(tmp_path_factory: pytest.TempPathFactory) -> Processor:
     """A readable vocabulary; answers end at <turn|> or <eos>."""
     tokenizer = Tokenizer(write_tokenizer(tmp_path_factory.mktemp("tokenizer")))
     stops = tuple(tokenizer.special_tokens[t] for t in ("<turn|>", "<eos>"))
-    defaults = GenerationDefaults(temperature=0.0, stop_tokens=stops)
+    defaults = GenerationDefaults(Sampling(temperature=0.0), stops)
     model: Any = None  # no configuration is needed
     return Processor(tokenizer, ChatTemplate(TEMPLATE, "<bos>"), model, defaults)
 
@@ -258,7 +259,7 @@ def test_unset_values_are_the_checkpoint_s(
     greedy = generate(model, processor, HI, max_tokens=8).tokens
     assert greedy == naive(model, processor(HI).tokens[0].tolist(), 8)  # type: ignore
     stops = processor.generation.stop_tokens
-    warm = GenerationDefaults(9.0, top_p=1.0, top_k=0, stop_tokens=stops)
+    warm = GenerationDefaults(Sampling(9.0, top_p=1.0, top_k=0), stops)
     monkeypatch.setattr(processor, "generation", warm)
     drawn = generate(model, processor, HI, max_tokens=8, seed=1).tokens
     assert drawn != greedy

@@ -72,7 +72,9 @@ EVERYTHING = [
 ]
 
 
-@pytest.mark.parametrize("step", [1, 3, 7, 1000])
+@pytest.mark.parametrize(
+    "step", [*(pytest.param(n, marks=pytest.mark.slow) for n in (3, 7)), 1, 1000]
+)
 def test_chunks_never_cut_a_medium(
     loaded: Loaded, step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,7 +59,9 @@ def spelled(chat: Chat, text: str) -> list[int]:
     return [*(token for letter in text for token in encode(letter)), *encode(END)]
 
 
-@pytest.mark.parametrize("variant", ["E2B", "26B-A4B"])
+@pytest.mark.parametrize(
+    "variant", ["E2B", pytest.param("26B-A4B", marks=pytest.mark.slow)]
+)
 def test_each_of_ten_turns_reads_its_new_tokens(
     new_chat: MakeChat, variant: str
 ) -> None:
@@ -72,6 +74,7 @@ def test_each_of_ten_turns_reads_its_new_tokens(
     assert len(chat.prefix.tokens) > 30 * WINDOW
 
 
+@pytest.mark.slow
 def test_ten_turns_of_the_demo_model(demo_chat: Chat) -> None:
     """Its own answers, greedy, against those of a call without a prefix."""
     plain = False
@@ -129,7 +132,12 @@ def drops_thoughts(chat: Chat) -> None:
 
 
 @pytest.mark.parametrize(
-    ("template", "thinking"), [("small", False), ("large", False), ("small", True)]
+    ("template", "thinking"),
+    [
+        ("small", False),
+        ("large", False),
+        pytest.param("small", True, marks=pytest.mark.slow),
+    ],
 )
 def test_a_regenerated_answer_reads_one_token(
     new_chat: MakeChat, template: str, thinking: bool
@@ -144,7 +152,9 @@ def test_a_regenerated_answer_reads_one_token(
             assert chat.read == 1
 
 
-@pytest.mark.parametrize("thinking", [False, True])
+@pytest.mark.parametrize(
+    "thinking", [False, pytest.param(True, marks=pytest.mark.slow)]
+)
 def test_an_edited_question_is_read_from_the_edit_on(
     new_chat: MakeChat, thinking: bool
 ) -> None:
@@ -202,7 +212,9 @@ def test_an_early_edit_reads_everything_behind_it(new_chat: MakeChat) -> None:
     assert chat.read == chat.count(USER + "And now?" + MODEL)
 
 
-@pytest.mark.parametrize("thinking", [False, True])
+@pytest.mark.parametrize(
+    "thinking", [False, pytest.param(True, marks=pytest.mark.slow)]
+)
 def test_a_tool_loop_within_a_turn(new_chat: MakeChat, thinking: bool) -> None:
     chat = new_chat()
     chat.thinking = thinking
@@ -313,6 +325,7 @@ class Walk:
             assert len(self.chat.prefix._pins) <= PINS
 
 
+@pytest.mark.slow
 def test_random_conversations(new_chat: MakeChat) -> None:
     done = Counter[str]()
     for seed in range(4):

@@ -6,7 +6,7 @@ import mlx.core as mx
 import numpy as np
 from checks import close, exact, random
 
-from mlx_gemma4.text.masks import Band, Mask, attend
+from mlx_gemma4.text.masks import Mask, attend, band
 
 Arrays = tuple[mx.array, mx.array, mx.array]
 
@@ -27,7 +27,7 @@ class Case:
     @property
     def mask(self) -> Mask:
         if self.window is not None:
-            return Band(self.window)
+            return band(self.rows, self.keys, self.window)
         return None if self.rows == 1 else "causal"
 
     def arrays(self) -> Arrays:

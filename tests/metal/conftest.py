@@ -7,6 +7,16 @@ from typing import Any
 import metal_cpu
 import pytest
 
+HERE = Path(__file__).parent
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All tests of this folder are slow: they compile every kernel."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker("slow")
+
 
 @pytest.fixture(scope="session")
 def builds(

@@ -41,7 +41,7 @@ def heads(dtype: mx.Dtype) -> None:
         ((1, 3, 2, 512), test_heads.FULL),
         ((2, 5, 3, 24), test_heads.FULL),
     ):
-        test_heads.check(shape, test_heads.turn_of(shape[3], rope, offset), dtype)
+        test_heads.check(shape, test_heads.rotation_of(shape[3], rope, offset), dtype)
 
 
 def router(dtype: mx.Dtype) -> None:

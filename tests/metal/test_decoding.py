@@ -11,7 +11,7 @@ from checks import Cpu
 from mlx_gemma4.kernels import NAMES, using
 
 SHAPES = ("E2B", "E4B", "26B-A4B", "31B")
-# Of a step; KV-shared layers turn queries alone.
+# Of a step; KV-shared layers rotate queries alone.
 LAUNCHES = {
     "E2B": {"norms": 30, "heads": 15, "gate": 10, "attention": 10},
     "E4B": {"norms": 36, "heads": 18, "gate": 12, "attention": 12},

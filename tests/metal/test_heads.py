@@ -7,23 +7,23 @@ from checks import CHECKS, DTYPES, Cpu, close, exact, mutated, random
 from translate import MetalFault
 
 from mlx_gemma4.config import RopeParameters
-from mlx_gemma4.kernels import turn_keys, turn_queries, using
-from mlx_gemma4.rope import RoPE, Turn
+from mlx_gemma4.kernels import rotate_keys, rotate_queries, using
+from mlx_gemma4.rope import Rotation, rope_periods, rotation_at
 
 EPS = 1e-6
 SLIDING = RopeParameters("default", 10_000.0)
 FULL = RopeParameters("proportional", 1_000_000.0, 0.25)
 
 
-def turn_of(dim: int, rope: RopeParameters, offset: int) -> Turn:
-    return RoPE(dim, rope).at(offset, 1, mx.float32)
+def rotation_of(dim: int, rope: RopeParameters, offset: int) -> Rotation:
+    return rotation_at(rope_periods(dim, rope), offset, 1, mx.float32)
 
 
-def turned(x: np.ndarray, weight: np.ndarray, turn: Turn) -> np.ndarray:
+def rotated(x: np.ndarray, weight: np.ndarray, rotation: Rotation) -> np.ndarray:
     """`x` [B, L, H, D] -> [B, H, L, D]."""
     x = normed(x.swapaxes(1, 2)) * weight
-    positions = turn.offset + np.arange(x.shape[2])
-    angles = positions[:, None] / exact(turn.periods)
+    positions = rotation.offset + np.arange(x.shape[2])
+    angles = positions[:, None] / exact(rotation.periods)
     first, second = np.split(x, 2, axis=-1)
     cos, sin = np.cos(angles), np.sin(angles)
     halves = [first * cos - second * sin, second * cos + first * sin]
@@ -34,12 +34,14 @@ def normed(x: np.ndarray) -> np.ndarray:
     return x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + EPS)
 
 
-def check(shape: tuple[int, int, int, int], turn: Turn, dtype: mx.Dtype) -> None:
+def check(
+    shape: tuple[int, int, int, int], rotation: Rotation, dtype: mx.Dtype
+) -> None:
     keys, values = random(1, shape, dtype), random(2, shape, dtype)
     weight = random(3, shape[3:], dtype) + 2
-    expected = turned(exact(keys), exact(weight), turn)
-    close(turn_queries(keys, weight, EPS, turn), expected)
-    ours, others = turn_keys(keys, values, weight, EPS, turn)
+    expected = rotated(exact(keys), exact(weight), rotation)
+    close(rotate_queries(keys, weight, EPS, rotation), expected)
+    ours, others = rotate_keys(keys, values, weight, EPS, rotation)
     close(ours, expected)
     close(others, normed(exact(values).swapaxes(1, 2)))
 
@@ -50,7 +52,7 @@ def test_odd_sizes(cpu: Cpu, rope: RopeParameters, dtype: mx.Dtype) -> None:
     """Less than a pair for each lane, and all lanes; batches; several positions."""
     with using("heads", make=cpu().metal_kernel):
         for shape in ((1, 1, 1, 2), (1, 5, 3, 24), (2, 4, 1, 64)):
-            check(shape, turn_of(shape[3], rope, 7), dtype)
+            check(shape, rotation_of(shape[3], rope, 7), dtype)
 
 
 @pytest.mark.parametrize(("heads", "dim", "rope"), [(8, 256, SLIDING), (2, 512, FULL)])
@@ -58,14 +60,14 @@ def test_real_heads_far_into_a_text(
     cpu: Cpu, heads: int, dim: int, rope: RopeParameters
 ) -> None:
     with using("heads", make=cpu().metal_kernel):
-        check((1, 1, heads, dim), turn_of(dim, rope, 3000), mx.bfloat16)
+        check((1, 1, heads, dim), rotation_of(dim, rope, 3000), mx.bfloat16)
 
 
 @pytest.mark.parametrize(("check_for", "schedule"), CHECKS)
 def test_memory_and_order(cpu: Cpu, check_for: str, schedule: str) -> None:
     harness = cpu(check=check_for, schedule=schedule)
     with using("heads", make=harness.metal_kernel):
-        check((1, 2, 3, 24), turn_of(24, SLIDING, 5), mx.bfloat16)
+        check((1, 2, 3, 24), rotation_of(24, SLIDING, 5), mx.bfloat16)
 
 
 MUTATIONS = {
@@ -76,7 +78,7 @@ MUTATIONS = {
     ),
     "values that land on keys": (
         "races",
-        ("normed[base + i] =", "turned[base + i] ="),
+        ("normed[base + i] =", "rotated[base + i] ="),
         "data race|never written",
     ),
 }
@@ -92,17 +94,18 @@ def test_a_mutation_is_caught(
         using("heads", make=cpu(check=check_for).metal_kernel),
         pytest.raises(MetalFault, match=message),
     ):
-        check((1, 2, 3, 24), turn_of(24, SLIDING, 5), mx.bfloat16)
+        check((1, 2, 3, 24), rotation_of(24, SLIDING, 5), mx.bfloat16)
 
 
 def test_gradients_are_the_plain_ones(cpu: Cpu) -> None:
     keys, values = (random(i, (1, 3, 2, 8), mx.float32) for i in (1, 2))
-    weight, turn = random(3, (8,), mx.float32), RoPE(8, SLIDING).at(4, 3, mx.float32)
+    weight = random(3, (8,), mx.float32)
+    rotation = rotation_at(rope_periods(8, SLIDING), 4, 3, mx.float32)
     factors = random(4, (2, 1, 2, 3, 8), mx.float32)
 
     def loss(keys: mx.array, values: mx.array, weight: mx.array) -> mx.array:
-        both = list(turn_keys(keys, values, weight, EPS, turn))
-        again = turn_queries(keys, weight, EPS, turn)
+        both = list(rotate_keys(keys, values, weight, EPS, rotation))
+        again = rotate_queries(keys, weight, EPS, rotation)
         return (mx.stack(both) * factors).sum() + (again**3).sum()
 
     gradients = mx.grad(loss, argnums=(0, 1, 2))

@@ -12,7 +12,7 @@ from checks import CHECKS, DTYPES, Cpu, close, exact, mutated, random
 from translate import MetalFault
 
 from mlx_gemma4.kernels import using
-from mlx_gemma4.text.masks import Band, Mask, attend
+from mlx_gemma4.text.masks import Mask, attend, band
 
 Arrays = tuple[mx.array, mx.array, mx.array]
 BARRIER = "threadgroup_barrier(mem_flags::mem_threadgroup);  // "
@@ -33,7 +33,9 @@ class Case:
 
     @property
     def mask(self) -> Mask:
-        return "causal" if self.window is None else Band(self.window)
+        if self.window is None:
+            return "causal"
+        return band(self.length, self.length + self.earlier, self.window)
 
     def arrays(self) -> Arrays:
         """Queries, keys and values [B, H, L or S, D], scores of about 1."""

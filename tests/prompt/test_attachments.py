@@ -11,8 +11,8 @@ from PIL import Image
 
 from mlx_gemma4.config import Config
 from mlx_gemma4.errors import ChatError, CheckpointError, MediaError
-from mlx_gemma4.prompt.attachments import IMAGE_TOKENS, settings_from
-from mlx_gemma4.prompt.media import locate
+from mlx_gemma4.media import content_keys
+from mlx_gemma4.prompt.attachments import IMAGE_TOKENS, MediaSettings
 from mlx_gemma4.prompt.processor import Inputs, Processor
 
 TABLE = 48  # places of the tiny position table, in patches
@@ -49,10 +49,10 @@ def counts(processor: Processor, inputs: Inputs) -> dict[str, int]:
     return {kind: tokens.count(token) for kind, token in ids.items()}
 
 
-def keys(processor: Processor, inputs: Inputs) -> list[int]:
+def keys(inputs: Inputs) -> list[int]:
     """The tokens, with a number for the content of each medium."""
     tokens: Any = inputs.tokens[0].tolist()
-    return locate(tokens, inputs.media, processor.config).keys
+    return content_keys(tokens, inputs.spans)
 
 
 @pytest.mark.parametrize("budget", IMAGE_TOKENS)
@@ -136,7 +136,8 @@ def test_senseless_settings_are_named(
 
 @pytest.mark.parametrize("settings", [{}, {"image_processor": {"do_resize": True}}])
 def test_settings_that_are_not_stated(tmp_path: Path, settings: dict[str, Any]) -> None:
-    found = settings_from(tmp_path, settings)
+    (tmp_path / "processor_config.json").write_text(json.dumps(settings))
+    found = MediaSettings.from_file(tmp_path / "processor_config.json")
     assert (found.image_tokens, found.frame_tokens, found.frames) == (280, 70, 32)
 
 
@@ -157,6 +158,49 @@ def test_several_media_keep_their_order(processor: Processor) -> None:
     marks = [text.find(f"<|{kind}>") for kind in ("image", "audio")]
     assert 0 < marks[0] < marks[1] < text.index("What is this?")
     assert text.rindex("<|image>") > text.rindex("<|audio>") > text.index("Red.")
+
+
+def test_every_medium_is_found_among_the_tokens(processor: Processor) -> None:
+    """In order, whole, with the frames of a video one by one; also where the prompt
+    begins as ids do that were not encoded so."""
+    frames = {"type": "video", "video": [Image.new("RGB", (24, 36), "red")] * 2}
+    content = [TEXT, image(50, 40), sound(900), frames, image(24, 96), TEXT]
+    messages = [{"role": "user", "content": content}]
+    encode = processor.tokenizer.encode
+    usual = processor(messages)
+    start = usual.text[: usual.text.index("<|image>")]
+    letters = [token for letter in start[-13:] for token in encode(letter)]
+    cached = encode(start[:-13]) + letters
+    later = processor(messages, cached=cached)
+    assert later.tokens.size > usual.tokens.size
+    for inputs in (usual, later):
+        tokens: Any = inputs.tokens[0].tolist()
+        found = [
+            (span.kind, len(set(tokens[span.start : span.end])), tokens[span.start])
+            for span in inputs.spans
+        ]
+        ids = {
+            k: getattr(processor.config, f"{k}_token_id") for k in ("image", "audio")
+        }
+        ids["video"] = processor.config.video_token_id
+        kinds = ["image", "audio", "video", "video", "image"]
+        assert found == [(kind, 1, ids[kind]) for kind in kinds]
+        inside = sum(span.end - span.start for span in inputs.spans)
+        assert inside == sum(tokens.count(token) for token in ids.values())
+        assert len({key for key in keys(inputs) if key < 0}) == 4  # two equal frames
+
+
+def test_a_medium_is_told_apart_by_its_content_and_hashed_once(
+    processor: Processor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = {"type": "audio", "audio": processor.prepare(sound(900))}
+    first = keys(read(processor, part))
+    monkeypatch.setattr("mlx_gemma4.media._digest", None)
+    assert keys(read(processor, part, TEXT))[: len(first) - 9] == first[:-9]
+    monkeypatch.undo()
+    assert (
+        keys(read(processor, sound(901))) != first == keys(read(processor, sound(900)))
+    )
 
 
 @pytest.mark.parametrize("mark", ["<|image|>", "<|audio|>", "<|video|>"])
@@ -187,7 +231,7 @@ def test_a_prepared_medium_stands_for_its_source(
     prepared = {"type": kind, kind: processor.prepare(part), "path": "gone"}
     direct, later = read(processor, part, part), read(processor, part, prepared)
     assert direct.text == later.text
-    assert keys(processor, direct) == keys(processor, later)
+    assert keys(direct) == keys(later)
 
 
 def test_a_prepared_picture_keeps_its_budget(processor: Processor) -> None:

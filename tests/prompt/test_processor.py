@@ -10,6 +10,7 @@ from tiny_tokenizer import write_json, write_tokenizer
 from mlx_gemma4.config import Config
 from mlx_gemma4.errors import ChatError, CheckpointError, MediaError
 from mlx_gemma4.prompt.processor import GenerationDefaults, Processor
+from mlx_gemma4.sampling import Sampling
 
 HI = [{"role": "user", "content": "hello"}]
 TEMPLATE = (
@@ -37,16 +38,11 @@ def test_messages_become_ids(folder: Path, config: Config):
     assert inputs.text == "<bos><|turn>user\nhello<turn|>\n<|turn>model\n"
     assert inputs.tokens.tolist() == [processor.tokenizer.encode(inputs.text)]
     assert inputs.media is None
-    assert not inputs.inside_thought
 
 
 def test_without_a_generation_prompt(folder: Path, config: Config):
     inputs = Processor.from_folder(folder, config)(HI, add_generation_prompt=False)
     assert inputs.text.endswith("hello<turn|>\n")
-
-
-def test_an_open_thought_is_noticed(folder: Path, config: Config):
-    assert Processor.from_folder(folder, config)(HI, thinking=True).inside_thought
 
 
 @pytest.mark.parametrize("kind", ["image", "audio", "video", "image_url"])
@@ -85,9 +81,10 @@ def test_a_checkpoint_without_template_still_encodes(folder: Path, config: Confi
 def test_going_on_from_generated_ids(folder: Path, config: Config):
     processor = Processor.from_folder(folder, config)
     encode = processor.tokenizer.encode
-    cached = encode("<bos><|turn>model\n") + encode("he") + encode("llo")
-    text = "<bos><|turn>model\nhello<turn|>\n"
-    assert processor.continue_tokens(cached, text) == cached + encode("<turn|>\n")
+    cached = encode("<bos><|turn>user\n") + encode("he") + encode("llo")
+    inputs = processor(HI, cached=cached)
+    rest = encode("<turn|>\n<|turn>model\n")
+    assert inputs.tokens.tolist() == [cached + rest] != processor(HI).tokens.tolist()
 
 
 def defaults(folder: Path, config: Config, stated: Any) -> GenerationDefaults:
@@ -110,10 +107,10 @@ def test_stop_tokens_come_from_every_source(folder: Path, config: Config):
 
 def test_sampling_defaults_are_the_checkpoints(folder: Path, config: Config):
     stated = {"temperature": 0.7, "top_p": 0.9, "top_k": 40, "do_sample": True}
-    assert defaults(folder, config, stated) == GenerationDefaults(
-        0.7, 0.9, 40, stop_tokens=(1, 5, 10)
-    )
-    assert defaults(folder, config, {**stated, "do_sample": False}).temperature == 0
+    own = Sampling(0.7, 0.9, 40)
+    assert defaults(folder, config, stated) == GenerationDefaults(own, (1, 5, 10))
+    greedy = defaults(folder, config, {**stated, "do_sample": False, "top_k": 40.0})
+    assert greedy.sampling == replace(own, temperature=0)
 
 
 @pytest.mark.parametrize(
@@ -144,8 +141,9 @@ def test_impossible_values_are_named(folder: Path, config: Config, stated: Any):
 
 
 def test_min_p_and_the_repetition_penalty_are_honoured(folder: Path, config: Config):
-    found = defaults(folder, config, {"min_p": 0.05, "repetition_penalty": 1.1})
-    assert (found.min_p, found.repetition_penalty) == (0.05, 1.1)
+    stated = {"min_p": 0.05, "repetition_penalty": 1.1, "seed": 3}
+    found = defaults(folder, config, stated).sampling
+    assert found.seed is None and (found.min_p, found.repetition_penalty) == (0.05, 1.1)
 
 
 @pytest.mark.parametrize("file", ["generation_config.json", "tokenizer_config.json"])

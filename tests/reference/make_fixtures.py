@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import real
 import torch
 import torch_model
 from tiny_configs import IMAGE, VARIANTS, VIDEO, config_dict
@@ -122,10 +123,9 @@ def tiny_shapes() -> dict[str, dict[str, list[int]]]:
 
 def resaved() -> None:
     """The real configurations as the reference writes them when it re-saves."""
-    for path in sorted((FIXTURES / "configs").glob("*.json")):
-        if not path.stem.endswith(".resaved"):
-            text = torch_model.resaved(json.loads(path.read_text()))
-            path.with_name(f"{path.stem}.resaved.json").write_text(text)
+    for name in real.MODELS:
+        text = torch_model.resaved(real.read(name))
+        (FIXTURES / "resaved" / f"{name}.json").write_text(text)
 
 
 def save(name: str, arrays: dict[str, np.ndarray]) -> None:

@@ -50,6 +50,15 @@ def convert(
     return job.run(folder, out, todo, name, **how)
 
 
+def converted(
+    source: Path, out: Path, recipe: str = "4bit", name: str = "google/gemma-4-E2B-it"
+) -> Path:
+    """Converts `source` under the name `name`, as a user does. Returns `out`."""
+    todo = plan(source, recipe, name=name)
+    job.run(source, out, todo, name, lambda count: None)
+    return out
+
+
 def tensors(folder: Path) -> dict[str, mx.array]:
     found: dict[str, mx.array] = {}
     for file in sorted(folder.glob("*.safetensors")):

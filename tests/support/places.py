@@ -5,7 +5,8 @@ from pathlib import Path
 TESTS = Path(__file__).resolve().parent.parent
 ROOT = TESTS.parent
 FIXTURES = TESTS / "fixtures"
-CONFIGS = FIXTURES / "configs"
+REAL = FIXTURES / "real"  # files of published checkpoints
+RESAVED = FIXTURES / "resaved"  # their configurations, as the reference re-saves them
 SHAPES = ROOT / "assets" / "shapes.png"
 CAPTAIN = ROOT / "examples" / "captain"
 BENCHMARKS = ROOT / "benchmarks"

@@ -1,23 +1,22 @@
 """Plans to convert the real models, from their shapes alone."""
 
-import json
 from pathlib import Path
 
-from places import FIXTURES
+import real
 
-from mlx_gemma4.convert.plan import Plan, Source, TensorPlan
+from mlx_gemma4.checkpoint.files import StoredTensor
+from mlx_gemma4.convert.plan import Plan, TensorPlan
 from mlx_gemma4.convert.survey import Wishes, make_plan
 
 
 def full_size(model: str, recipe: str = "4bit") -> Plan:
-    shapes = json.loads((FIXTURES / "shapes" / f"{model}.json").read_text())
-    config = json.loads((FIXTURES / "configs" / f"{model}.json").read_text())
+    shapes, config = real.used_shapes(model), real.read(model)
     sources = {
-        name: Source(name, Path("model.safetensors"), "BF16", tuple(shape), 0)
+        name: StoredTensor(name, Path("model.safetensors"), "BF16", tuple(shape))
         for name, shape in shapes.items()
     }
     return make_plan(sources, config, Wishes(recipe), f"google/gemma-4-{model}-it")
 
 
-def by_module(plan: Plan) -> dict[str, TensorPlan]:
-    return {module: tensor for tensor in plan.tensors for module in tensor.modules}
+def by_path(plan: Plan) -> dict[str, TensorPlan]:
+    return {path: tensor for tensor in plan.tensors for path in tensor.paths}

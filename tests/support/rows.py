@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import mlx.core as mx
 import tiny_media
 
-from mlx_gemma4.prompt.media import Media
+from mlx_gemma4.media import Media
 from mlx_gemma4.tune.batches import Batch
 
 

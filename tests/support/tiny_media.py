@@ -23,8 +23,8 @@ from tiny_towers import (
 
 from mlx_gemma4.checkpoint.load import load_model
 from mlx_gemma4.config import FULL, SLIDING
+from mlx_gemma4.media import Media
 from mlx_gemma4.model import Gemma4
-from mlx_gemma4.prompt.media import Media
 
 Pair = tuple[np.ndarray, np.ndarray]
 # The real number of mel bins: what log_mel makes fits.
@@ -115,7 +115,8 @@ class Prompt:
 
     @property
     def media(self) -> Media:
-        return Media(*map(as_arrays, (self.pictures, self.frames, self.clips)))
+        images, frames, audio = map(as_arrays, (self.pictures, self.frames, self.clips))
+        return Media(images, frames, audio)
 
     @property
     def padded(self) -> "Prompt":

@@ -33,11 +33,11 @@ def test_equals_the_reference(kind: str) -> None:
     x = mx.array(blocks[f"layers.{i}.self_attn.in"])
     source_x = mx.array(blocks[f"layers.{source}.self_attn.in"])
     L = x.shape[1]
-    turns = model.language_model.rotations(0, L, x.dtype)
-    rotate = turns[text.layer_types[i]]
-    kv = model.layers[source].self_attn.keys_values(source_x, rotate, None)
+    rotations = model.language_model.rotations(0, L, x.dtype)
+    rotation = rotations[text.layer_types[i]]
+    kv = model.layers[source].self_attn.keys_values(source_x, rotation)
     mask = window_mask(L, L, tiny.WINDOW) if text.is_sliding(i) else "causal"
-    out = model.layers[i].self_attn(x, rotate, kv, mask)
+    out = model.layers[i].self_attn(x, rotation, kv, mask)
     golden.check_block(out, blocks[f"layers.{i}.self_attn.out0"])
 
 

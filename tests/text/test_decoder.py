@@ -32,10 +32,10 @@ def test_layer_equals_the_reference(kind: str) -> None:
     h = mx.array(blocks[f"layers.{i}.in"])
     source_h = mx.array(blocks[f"layers.{text.kv_source(i)}.in"])
     L = h.shape[1]
-    turn = model.language_model.rotations(0, L, h.dtype)[text.layer_types[i]]
-    kv = source.self_attn.keys_values(source.input_layernorm(source_h), turn, None)
+    rotation = model.language_model.rotations(0, L, h.dtype)[text.layer_types[i]]
+    kv = source.self_attn.keys_values(source.input_layernorm(source_h), rotation)
     mask = window_mask(L, L, tiny.WINDOW) if text.is_sliding(i) else "causal"
-    attended = layer.self_attn(layer.input_layernorm(h), turn, kv, mask)
+    attended = layer.self_attn(layer.input_layernorm(h), rotation, kv, mask)
     per_layer = None
     if "per_layer_inputs" in blocks:
         per_layer = mx.array(blocks["per_layer_inputs"][None, :, i])

@@ -10,8 +10,8 @@ from mlx_gemma4.kernels import using
 from mlx_gemma4.text import masks
 from mlx_gemma4.text.masks import (
     Band,
-    PictureBand,
     attend,
+    band,
     picture_mask,
     vision_blocks,
     vision_window_mask,
@@ -24,6 +24,11 @@ def drawn(mask: masks.Mask) -> list[str]:
     assert isinstance(mask, mx.array)
     rows = np.array(mask).reshape(mask.shape[-2:])
     return ["".join(".#"[int(x)] for x in row) for row in rows]
+
+
+def window_of(mask: masks.Mask) -> int | None:
+    assert isinstance(mask, Band)
+    return mask.window
 
 
 def test_window_of_three() -> None:
@@ -60,14 +65,22 @@ def test_where_the_window_does_not_bite(queries: int, keys: int) -> None:
 
 def test_many_queries_get_a_band() -> None:
     block = masks.BLOCK
-    assert window_mask(block + 1, block + 1, 8) == Band(8)
+    assert window_of(window_mask(block + 1, block + 1, 8)) == 8
     assert isinstance(window_mask(block, block, 8), mx.array)
-    assert window_mask(block + 1, 2 * block, 4 * block) == Band(4 * block)
+    assert window_of(window_mask(block + 1, 2 * block, 4 * block)) == 4 * block
+
+
+def test_pieces_of_one_size_share_their_mask() -> None:
+    mask = window_mask(4 * masks.BLOCK, 4 * masks.BLOCK + 7, 8)
+    assert isinstance(mask, Band)
+    assert [piece.queries.stop for piece in mask.pieces] == [128, 256, 384, 512]
+    assert len({id(piece.mask) for piece in mask.pieces}) == 1
 
 
 def test_a_few_queries_get_a_band_where_a_kernel_takes_them() -> None:
     with using("attention"):
-        assert window_mask(3, 5, 3) == window_mask(1, 4, 3) == Band(3)
+        assert window_of(window_mask(3, 5, 3)) == 3
+        assert window_of(window_mask(1, 4, 3)) == 3
         assert window_mask(3, 3, 3) == "causal"
         assert window_mask(1, 3, 3) is None
         assert isinstance(window_mask(17, 20, 3), mx.array)
@@ -148,10 +161,11 @@ def test_banded_equals_masked(grouped: int, monkeypatch: pytest.MonkeyPatch) -> 
     for block, L, earlier, window in SIZES:
         monkeypatch.setattr(masks, "BLOCK", block)
         S = L + earlier
-        assert window_mask(L, S, window) == Band(window)
         queries = heads(2 * grouped, L, 1)
         keys, values = heads(2, S, 2), heads(2, S, 3)
-        ours = attend(queries, keys, values, Band(window))
+        mask = window_mask(L, S, window)
+        assert window_of(mask) == window
+        ours = attend(queries, keys, values, mask)
         whole = attend(queries, keys, values, plain(L, S, window))
         np.testing.assert_allclose(ours, whole, atol=1e-5)
 
@@ -175,7 +189,7 @@ def test_gradients_go_through_the_band(
     monkeypatch.setattr(masks, "BLOCK", 4)
     arrays = heads(4, 11, 1), heads(2, 13, 2), heads(2, 13, 3)
     weights = heads(4, 11, 4)
-    both: tuple[masks.Mask, masks.Mask] = Band(5), plain(11, 13, 5)
+    both: tuple[masks.Mask, masks.Mask] = band(11, 13, 5), plain(11, 13, 5)
     if pictures:
         blocks = random_blocks(np.random.RandomState(0), 11, 9)
         both = picture_mask(blocks, 13, 5), vision_window_mask(blocks, 13, 5)
@@ -193,7 +207,7 @@ def test_gradients_go_through_the_band(
 
 def reached(mask: masks.Mask, length: int) -> list[str]:
     """As `drawn`, piece by piece, with blanks for scores that are never computed."""
-    assert isinstance(mask, PictureBand)
+    assert isinstance(mask, Band) and mask.window is None
     return [
         (" " * piece.keys.start + row).ljust(length)
         for piece in mask.pieces
@@ -232,7 +246,7 @@ def test_pieces_equal_the_whole_mask(monkeypatch: pytest.MonkeyPatch) -> None:
         S = L + min(earlier, window - 1)
         blocks = random_blocks(draw, L, longest)
         mask = picture_mask(blocks, S, window)
-        assert isinstance(mask, PictureBand)
+        assert isinstance(mask, Band) and mask.window is None
         behind = [S - L + piece.queries.stop for piece in mask.pieces]
         ends = [piece.keys.stop for piece in mask.pieces]
         longer += sum(a > b for a, b in zip(ends, behind, strict=True))
@@ -246,5 +260,5 @@ def test_pieces_equal_the_whole_mask(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_pictures_no_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(masks, "BLOCK", 4)
     nothing = mx.full((2, 9), -1)
-    assert picture_mask(nothing, 11, 3) == Band(3)
+    assert window_of(picture_mask(nothing, 11, 3)) == 3
     assert isinstance(picture_mask(nothing[:, :4], 4, 3), mx.array)

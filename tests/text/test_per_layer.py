@@ -11,7 +11,7 @@ def inputs(variant: str, tokens: list[int], embeddings: mx.array | None = None):
     text = tiny.build(variant, golden.SEED).language_model
     ids = mx.array([tokens])
     h = text.embed(ids) if embeddings is None else embeddings
-    parts = text._per_layer_inputs(text, ids, h)
+    parts = text.per_layer_inputs(ids, h)
     return mx.stack([part for part in parts if part is not None], axis=2)
 
 

@@ -13,8 +13,10 @@ from mlx_gemma4.chat.template import ChatTemplate
 from mlx_gemma4.config import Config
 from mlx_gemma4.errors import DataError
 from mlx_gemma4.prompt.processor import Processor
+from mlx_gemma4.tune.batches import batch_of
 from mlx_gemma4.tune.examples import Encoder, passages, repeated
 from mlx_gemma4.tune.records import Record, record_from
+from mlx_gemma4.vision import images
 
 ASK = {"role": "user", "content": "Capital of France?"}
 SAY = {"role": "assistant", "content": "Paris."}
@@ -177,8 +179,9 @@ def test_media_are_read_and_not_learned(tmp_path: Path):
     seen = record_from(values, "a.jsonl:1", tmp_path)
     encoder = Encoder(processor)
     (example,) = encoder.encode([seen]).examples
-    media = encoder.media(example)
-    assert media and len(media.images) == 1
+    (span,) = encoder.spans(example)
+    picture = processor.config.image_token_id
+    assert set(example.tokens[span.start : span.end]) == {picture}
     texts = passages(example, processor)
     assert [text for text, mark in texts if mark] == ["Red.<turn|>"]
     Image.new("RGB", (48, 48), "blue").save(tmp_path / "blue.png")
@@ -188,3 +191,70 @@ def test_media_are_read_and_not_learned(tmp_path: Path):
     assert repeated([example], [unlike]) == 0 < repeated([unlike, example], [example])
     soft = example.tokens.count(processor.config.image_token_id or -1)
     assert (f"<|image|>×{soft}", False) in texts and soft > 1
+
+
+class Counts:
+    """How often chats are rendered and pictures opened."""
+
+    def __init__(self, patch: pytest.MonkeyPatch):
+        self.renders = self.opens = 0
+        render, opened = ChatTemplate.render, images.open_image
+
+        def counted(*arguments: Any, **options: Any) -> str:
+            self.renders += 1
+            return render(*arguments, **options)
+
+        def opening(*arguments: Any) -> Any:
+            self.opens += 1
+            return opened(*arguments)
+
+        patch.setattr(ChatTemplate, "render", counted)
+        patch.setattr(images, "open_image", opening)
+
+
+def pictures(folder: Path, count: int) -> list[Record]:
+    records = []
+    for n in range(count):
+        Image.new("RGB", (48, 48), (n, 0, 0)).save(folder / f"{n}.png")
+        values = {"prompt": f"{n}?", "completion": "Red.", "images": f"{n}.png"}
+        records.append(record_from(values, f"a.jsonl:{n}", folder))
+    return records
+
+
+def test_a_run_opens_each_picture_and_renders_each_chat_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """And once more the prompt of each kind of chat, of which there is one here."""
+    tiny_media.write_checkpoint(tmp_path)
+    config = Config.from_file(tmp_path / "config.json")
+    encoder = Encoder(Processor.from_folder(tmp_path, config))
+    records = pictures(tmp_path, 20)
+    counts = Counts(monkeypatch)
+    encoded = encoder.encode(records)
+    assert (counts.opens, counts.renders) == (20, 21)
+    assert encoded.kept == 20 * (9 * 9) * (48 * 4 + 2 * 4)
+    for _ in range(2):
+        batch = batch_of(encoded.examples, encoder)
+        assert batch.media and len(batch.media.images) == 20
+    assert (counts.opens, counts.renders) == (20, 21)
+
+
+def test_media_beyond_the_bound_are_read_in_every_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    tiny_media.write_checkpoint(tmp_path)
+    config = Config.from_file(tmp_path / "config.json")
+    processor = Processor.from_folder(tmp_path, config)
+    records = pictures(tmp_path, 3)
+    whole = Encoder(processor)
+    one = whole.encode(records[:1]).kept
+    monkeypatch.setattr("mlx_gemma4.tune.media.KEPT", 2 * one)
+    encoder = Encoder(processor)
+    counts = Counts(monkeypatch)
+    encoded = encoder.encode(records)
+    assert counts.opens == 3 and encoded.kept == 2 * one
+    batch, same = batch_of(encoded.examples, encoder), batch_of(encoded.examples, whole)
+    assert counts.opens == 4 + 2  # `whole` had one of them
+    assert batch.media and same.media
+    for ours, theirs in zip(batch.media.images, same.media.images, strict=True):
+        assert (ours[0] == theirs[0]).all()

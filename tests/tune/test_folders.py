@@ -2,18 +2,23 @@
 
 import json
 import os
-import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
+import numpy as np
 import pytest
+import tiny
 
 from mlx_gemma4.cli.loading import name_for, saved_name
 from mlx_gemma4.cli.render import Screen
 from mlx_gemma4.tune import folders
+from mlx_gemma4.tune.adapters import Adapter
 from mlx_gemma4.tune.errors import AdapterError
-from mlx_gemma4.tune.folders import check_folder, make_folder
-from mlx_gemma4.tune.formats import save_tensors
+from mlx_gemma4.tune.folders import check_folder, make_folder, write_tensors
+from mlx_gemma4.tune.lora import LoRALinear
+from mlx_gemma4.tune.optimizer import State
 from mlx_gemma4.tune.runs import Run
 
 
@@ -48,19 +53,82 @@ def test_what_cannot_be_made_is_refused(tmp_path: Path):
 def test_a_full_disk_leaves_nothing_half_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    save_tensors(tmp_path / "a.safetensors", {"x": mx.array([1.0])}, {})
-    before = (tmp_path / "a.safetensors").read_bytes()
+    save(tmp_path, 1)
 
     def full(file: str, *_: object) -> None:
         Path(file).write_bytes(b"half")
         raise RuntimeError("[write] Unable to write 9 bytes to file.")
 
     monkeypatch.setattr(mx, "save_safetensors", full)
-    words = rf"{re.escape(str(tmp_path))} cannot be written \(.*9 bytes to file\): make"
-    with pytest.raises(AdapterError, match=words):
-        save_tensors(tmp_path / "a.safetensors", {"x": mx.array([2.0])}, {})
-    assert os.listdir(tmp_path) == ["a.safetensors"]
-    assert (tmp_path / "a.safetensors").read_bytes() == before
+    with pytest.raises(AdapterError, match=r"cannot be written \(.*9 bytes to file\)"):
+        write_tensors(tmp_path / "b.safetensors", {"x": mx.array([2.0])}, {})
+    with pytest.raises(AdapterError, match=r"9 bytes to file\): make room"):
+        save(tmp_path, 2)
+    assert sorted(os.listdir(tmp_path)) == sorted(TOGETHER)
+    assert saved_steps(tmp_path) == {1}
+
+
+TOGETHER = ("adapters.safetensors", "adapter_config.json", "resume.safetensors")
+
+
+def save(folder: Path, step: int) -> None:
+    """Saves a run of one module whose every number is `step`."""
+    model = tiny.build("E2B")
+    path = "language_model.layers.0.self_attn.q_proj"
+    base = dict(model.named_modules())[path]
+    a, b = mx.full((32, 1), step * 1.0), mx.full((1, base.weight.shape[0]), step * 1.0)
+    adapter = Adapter("lora", 1, 1.0, {path: LoRALinear(base, a, b, 1.0)})
+    state = State(step, adapter.parameters(), {}, {}, step)
+    Run(folder, "mark", {"model": "tiny"}).save(model, adapter, state)
+
+
+def saved_steps(folder: Path) -> set[int]:
+    """What the three files, after a new process has looked at them, say."""
+    state = Run(folder, "mark", {}).load()
+    adapter: Any = mx.load(str(folder / "adapters.safetensors"))
+    config = json.loads((folder / "adapter_config.json").read_text())
+    numbers = (*adapter.values(), *state.parameters.values())
+    values = {int(number) for array in numbers for number in np.array(array).flat}
+    return values | {config["step"], state.step, state.updates}
+
+
+class Killed(BaseException):
+    pass
+
+
+# Changes of `save`: the last that is undone is the one before the folder is renamed.
+SEALED, CHANGES = 7, 12
+
+
+@pytest.mark.parametrize("at", range(CHANGES))
+def test_the_files_of_a_run_change_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+):
+    """Killed before any of the changes to the folder, it is all old or all new."""
+    save(tmp_path, 1)
+    changes = [0]
+
+    def killing(real: Callable[..., Any]) -> Callable[..., Any]:
+        def change(*arguments: Any, **options: Any) -> Any:
+            changes[0] += 1
+            if changes[0] > at:  # and nothing is tidied up by what is dead
+                raise Killed
+            return real(*arguments, **options)
+
+        return change
+
+    with monkeypatch.context() as patch:
+        for holder, name in ((folders.os, "replace"), (folders.shutil, "rmtree")):
+            patch.setattr(holder, name, killing(getattr(holder, name)))
+        patch.setattr(Path, "mkdir", killing(Path.mkdir))
+        patch.setattr(Path, "rmdir", killing(Path.rmdir))
+        patch.setattr(mx, "save_safetensors", killing(mx.save_safetensors))
+        with pytest.raises(Killed):
+            save(tmp_path, 2)
+    assert saved_steps(tmp_path) == ({2} if at >= SEALED else {1})
+    save(tmp_path, 3)
+    assert sorted(os.listdir(tmp_path)) == sorted(TOGETHER)
+    assert saved_steps(tmp_path) == {3}
 
 
 def test_a_new_run_has_a_log_of_its_own(tmp_path: Path):

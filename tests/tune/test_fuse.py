@@ -1,17 +1,25 @@
 """Fused checkpoints: near the adapter that is in them, and never a half."""
 
+import errno
+import os
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import pytest
 import tiny
-from adapting import filled, quantised
+from adapting import WIDE, filled, quantised
+from mlx.utils import tree_flatten
 
+from mlx_gemma4.checkpoint import shards
+from mlx_gemma4.checkpoint.files import read_tensors
 from mlx_gemma4.checkpoint.load import load_model
+from mlx_gemma4.checkpoint.shards import lay_out
 from mlx_gemma4.convert.check import verify
-from mlx_gemma4.tune.adapters import put_on, take_off
+from mlx_gemma4.tune import fuse as module
+from mlx_gemma4.tune.adapters import AdapterSettings, new_adapter, put_on, take_off
 from mlx_gemma4.tune.errors import AdapterError
 from mlx_gemma4.tune.fuse import fuse
 
@@ -38,6 +46,22 @@ def test_fused(tmp_path: Path, variant: str, form: str, gap: float):
     packed = [m for _, m in load_model(tmp_path / "out").named_modules()]
     assert any(isinstance(m, linears) for m in packed) == (form == "8bit")
     assert (tmp_path / "out" / "tokenizer.json").is_file()
+
+
+def test_towers_are_fused_and_written(demo_folder: Path, tmp_path: Path):
+    model = load_model(demo_folder)
+    before: Any = dict(tree_flatten(model.parameters()))
+    adapter = filled(model, "lora", "attention", "vision", "audio")
+    put_on(model, adapter)
+    fuse(model, adapter, demo_folder, tmp_path / "out", "bf16")
+    after: Any = dict(tree_flatten(load_model(tmp_path / "out").parameters()))
+    assert after.keys() == before.keys()
+    assert any(name.startswith("audio_tower") for name in before)
+    merged = {
+        f"{path}.weight": layer.merged() for path, layer in adapter.layers.items()
+    }
+    for name, array in (before | merged).items():
+        assert mx.array_equal(after[name], array.astype(mx.bfloat16)), name
 
 
 @pytest.mark.parametrize("on", ["the same", "another", "one of other maps"])
@@ -76,14 +100,51 @@ def test_what_tells_of_the_base_alone_is_not_taken_along(tmp_path: Path):
 def test_half_a_fused_model_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     model = quantised(tmp_path / "model", "E2B")
 
-    def full(*_: object) -> None:
-        raise OSError("no space left")
+    real, left = os.pwrite, [30]
 
-    monkeypatch.setattr(mx, "save_safetensors", full)
+    def full(descriptor: int, data: memoryview, offset: int) -> int:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(descriptor, data, offset)
+
+    monkeypatch.setattr(shards.os, "pwrite", full)
     out = tmp_path / "out"
-    with pytest.raises(OSError, match="no space"):
+    words = r"out cannot be written \(No space left on device\): make room"
+    with pytest.raises(AdapterError, match=words):
         fuse(model, filled(model), tmp_path / "model", out, "bf16")
     assert (out / "tokenizer.json").is_file() and not (out / "config.json").exists()
+    assert not list(out.glob("*.safetensors")) + list(out.glob(".*"))
+
+
+@pytest.mark.parametrize("form", ["bf16", "8bit"])
+@pytest.mark.parametrize("kind", ["lora", "dora", "full"])
+def test_pieces_and_files_change_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Any, form: str
+):
+    """A model that is cut into small pieces and many files is the same."""
+    variant = "E2B" if kind == "dora" else "26B-A4B"
+    tiny.write_checkpoint(tmp_path / "model", variant, tokenizer=True, **WIDE)
+    model = load_model(tmp_path / "model")
+    names = ("attention", "mlp") + (("experts",) if kind == "lora" else ())
+    adapter = new_adapter(model, AdapterSettings(kind, 3, targets=names))
+    before = dict(tree_flatten(model.parameters()))
+    fuse(model, adapter, tmp_path / "model", tmp_path / "whole", form)
+    monkeypatch.setattr(module, "PIECE", 200)
+    monkeypatch.setattr(
+        module, "lay_out", lambda groups, made_for: lay_out(groups, made_for, 20_000)
+    )
+    fuse(model, adapter, tmp_path / "model", tmp_path / "cut", form)
+    assert len(list((tmp_path / "cut").glob("*.safetensors"))) > 3
+    whole, cut = (read_tensors(tmp_path / name) for name in ("whole", "cut"))
+    assert whole.keys() == cut.keys()
+    for name, tensor in whole.items():
+        assert (tensor.dtype, tensor.shape) == (cut[name].dtype, cut[name].shape)
+        a, b = (t.file.read_bytes()[t.offset :] for t in (tensor, cut[name]))
+        assert a[: tensor.nbytes] == b[: tensor.nbytes], name
+    after = dict(tree_flatten(model.parameters()))
+    assert before.keys() == after.keys()
+    assert all(before[name] is after[name] for name in before)
 
 
 def test_what_fusing_refuses(tmp_path: Path):

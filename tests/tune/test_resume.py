@@ -96,7 +96,14 @@ def interrupted(trainer: Trainer, run: Run, at: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind, seed", [("lora", 1), ("lora", 2), ("lora", 3), ("dora", 4), ("full", 5)]
+    "kind, seed",
+    [
+        ("lora", 1),
+        pytest.param("lora", 2, marks=pytest.mark.slow),
+        pytest.param("lora", 3, marks=pytest.mark.slow),
+        pytest.param("dora", 4, marks=pytest.mark.slow),
+        ("full", 5),
+    ],
 )
 def test_stopped_twice_at_random(
     make: Callable[[Any], Trainer], tmp_path: Path, kind: str, seed: int
@@ -162,6 +169,7 @@ def test_a_run_stopped_in_its_last_validation_is_validated(
     assert isinstance(again, Validation) and again.step == STEPS
 
 
+@pytest.mark.slow
 def test_stopped_by_signals(gemma4: Runner, folder: Path, tmp_path: Path):
     """Ctrl-C and a kill at random steps, each in a process of its own."""
     total, every = 60, 5

@@ -78,7 +78,9 @@ def same(one: dict[str, np.ndarray], two: dict[str, np.ndarray]) -> bool:
     return all(np.array_equal(one[name], two[name]) for name in one)
 
 
-@pytest.mark.parametrize("kind", ["lora", "dora", "full"])
+@pytest.mark.parametrize(
+    "kind", ["lora", pytest.param("dora", marks=pytest.mark.slow), "full"]
+)
 def test_the_loss_falls_and_equal_runs_are_equal(
     make: Callable[..., Trainer], kind: str
 ):

@@ -9,7 +9,7 @@ from PIL import Image
 
 from mlx_gemma4.errors import MediaError
 from mlx_gemma4.prompt.attachments import IMAGE_TOKENS
-from mlx_gemma4.vision.images import image_patches, soft_tokens, target_size
+from mlx_gemma4.vision.images import image_patches, target_size
 
 FIRST = int(os.environ.get("GEMMA4_SEED", "0"))
 ODD_SIZES = (
@@ -53,12 +53,10 @@ def test_target_size(
     size: tuple[int, int], budget: int, expected: tuple[int, int]
 ) -> None:
     assert target_size(*size, budget) == expected
-    assert soft_tokens(*size, budget) == expected[0] * expected[1] // 48**2
 
 
 def test_other_patches() -> None:
     assert target_size(100, 200, 18, patch_size=4, pooling=2) == (24, 48)
-    assert soft_tokens(100, 200, 18, patch_size=4, pooling=2) == 18
 
 
 @pytest.mark.parametrize("budget", IMAGE_TOKENS)
@@ -94,7 +92,8 @@ def test_order_of_pixels_and_positions() -> None:
 
 def test_types_and_range() -> None:
     pixels, positions = image_patches(Image.new("RGB", (50, 30), "white"), 70)
-    tokens = soft_tokens(30, 50, 70)
+    height, width = target_size(30, 50, 70)
+    tokens = height * width // 48**2
     assert pixels.shape == (9 * tokens, 768) and positions.shape == (9 * tokens, 2)
     assert str(pixels.dtype) == "mlx.core.float32"
     assert str(positions.dtype) == "mlx.core.int32"

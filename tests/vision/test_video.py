@@ -15,9 +15,13 @@ from PIL import Image
 from videos import FORMATS, video
 
 from mlx_gemma4.errors import MediaError
-from mlx_gemma4.vision.video import open_video, sample, timestamp, video_frames
+from mlx_gemma4.vision.video import Frame, sample, timestamp, video_frames
 
 FIRST = int(os.environ.get("GEMMA4_SEED", "0"))
+
+
+def open_video(*arguments: Any, **options: Any) -> list[Frame]:
+    return list(video_frames(*arguments, **options))
 
 
 def number(image: Image.Image) -> int:

@@ -36,6 +36,7 @@ def test_json(gemma4: Runner) -> None:
     assert notes[0].startswith("Context 5: a warm-up and 3 rounds of ")
 
 
+@pytest.mark.slow
 def test_mlx_lm_takes_part() -> None:
     wishes = Wishes([5], decode=3, runs=1, against="mlx-lm")
     facts, found = run("demo", wishes, Screen(as_json=True))
@@ -69,6 +70,7 @@ class FakePeer:
         return Sample(1.0, 1.0, 1)
 
 
+@pytest.mark.slow
 def test_table(gemma4: Runner) -> None:
     done = gemma4("bench", "--context", "5", "--decode", "3", "--runs", "1", *ALONE)
     assert done.returncode == 0, done.stderr
@@ -80,6 +82,7 @@ def test_table(gemma4: Runner) -> None:
     assert "built-in demo model" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -104,6 +107,7 @@ def test_a_model_that_is_not_there(gemma4: Runner) -> None:
     assert done.returncode == 3 and not done.stdout
 
 
+@pytest.mark.slow
 def test_ctrl_c(gemma4: Runner) -> None:
     process = gemma4.start("bench", "-m", "demo", "--runs", "100000", *ALONE)
     assert process.stderr is not None
@@ -114,6 +118,7 @@ def test_ctrl_c(gemma4: Runner) -> None:
     assert b"(stopped)" in err and b"Traceback" not in err and not out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("against", [None, "mlx-lm"])
 def test_mlx_lm_that_does_not_run_the_model(
     against: str | None,
@@ -136,6 +141,7 @@ def test_mlx_lm_that_does_not_run_the_model(
     assert "mlx-lm is left out. It has no such model." in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_peer_that_ends(demo_folder: Path) -> None:
     peer = Peer(demo_folder, "float32")
     peer.process.kill()

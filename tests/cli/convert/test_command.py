@@ -28,7 +28,7 @@ def test_dry_run(gemma4: Runner, demo_folder: Path) -> None:
         "6 bits, groups of 128",
         "bfloat16",
         "total",
-        "table on disk",
+        "all weights",
     ):
         assert words in done.stdout
     assert not list(gemma4.folder.iterdir())
@@ -66,6 +66,7 @@ def test_json_keeps_stderr_empty(gemma4: Runner, source: Path) -> None:
     assert not done.stderr
 
 
+@pytest.mark.slow
 def test_check_compares_with_the_source(gemma4: Runner, source: Path) -> None:
     gemma4("convert", str(source), "out", "--recipe", "8bit")
     done = gemma4("convert", "--check", "out", "--source-for-check", str(source))
@@ -88,7 +89,13 @@ def test_the_plan_need_not_be_read(gemma4: Runner, source: Path) -> None:
 def test_what_another_converter_made_is_checked(gemma4: Runner, source: Path) -> None:
     gemma4("convert", str(source), "out")
     (gemma4.folder / "out" / "conversion.json").unlink()
-    done = gemma4("convert", "--check", "out", "--source-for-check", str(source))
+    chat = [
+        {"role": "user", "content": "Hello"},
+        {"role": "assistant", "content": "Hi"},
+    ]
+    (gemma4.folder / "mine.jsonl").write_text(json.dumps({"messages": chat}))
+    against = ("--source-for-check", str(source), "--data", "mine.jsonl")
+    done = gemma4("convert", "--check", "out", *against)
     assert done.returncode == 0, done.stderr
     assert "have the right shapes and finite values" in done.stdout
     assert "KL divergence, mean" in done.stdout
@@ -106,6 +113,7 @@ def test_damage_is_found(gemma4: Runner, source: Path) -> None:
     assert "model.safetensors" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
@@ -141,6 +149,7 @@ def test_errors(
     assert {path.name for path in gemma4.folder.iterdir()} == {"here"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", ["truncated", "shard", "config"])
 def test_damaged_sources(harm: str, gemma4: Runner, source: Path) -> None:
     file = source / "model-00002-of-00002.safetensors"
@@ -159,6 +168,7 @@ def test_errors_as_json(gemma4: Runner) -> None:
     assert json.loads(done.stderr)["error"]["code"] == 3
 
 
+@pytest.mark.slow
 def test_bar_on_a_terminal(terminal: Callable[..., Terminal], source: Path) -> None:
     screen = terminal("convert", str(source), "out", "--yes")
     screen.wait_for(r"Converting ━")

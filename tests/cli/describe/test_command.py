@@ -54,7 +54,7 @@ def test_options_reach_the_model(seer):
     run("a.png", *options, "--seed", "4", "--stop", "x")
     asked = seer.asked[-1]
     assert (asked.temperature, asked.top_k, asked.max_tokens) == (0.5, 3, 9)
-    assert (asked.thinking, asked.seed, asked.stop) == (True, 4, ("x",))
+    assert (asked.thinking, asked.seed, asked.stop) == (True, 4, ["x"])
 
 
 def test_video_options(seer):
@@ -184,7 +184,7 @@ def test_boxes_of_an_answer_that_was_cut_off(seer):
 def test_mistakes_are_found_before_a_model_is_loaded(
     seer, monkeypatch, arguments, code, told
 ):
-    monkeypatch.setattr(loading, "load_chat_model", None)
+    monkeypatch.setattr(loading, "load_to_chat", None)
     Path("sub").mkdir()
     for name in ("a.png", "b.png", "sub/a.png"):
         picture(name)
@@ -233,6 +233,6 @@ def test_errors_as_json(seer):
 def test_a_model_without_eyes(seer, monkeypatch):
     model = SimpleNamespace(config=SimpleNamespace(vision_config=None))
     processor = SimpleNamespace(template=None)
-    monkeypatch.setattr(loading, "load_chat_model", lambda name: (model, processor))
+    monkeypatch.setattr(loading, "load_to_chat", lambda name: (model, processor))
     result = run(picture("a.png"))
     assert result.exit_code == 2 and "m cannot see" in result.stderr

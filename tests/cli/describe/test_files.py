@@ -8,8 +8,8 @@ from pictures import encoded, png
 
 from mlx_gemma4.cli import inputs
 from mlx_gemma4.cli.errors import InputError, UsageError
-from mlx_gemma4.cli.files import Source, find_sources, media_kind, split_prompt
-from mlx_gemma4.cli.kinds import mark_of
+from mlx_gemma4.cli.files import MediaArgument, find_sources, media_kind, split_prompt
+from mlx_gemma4.cli.media_formats import format_of
 from mlx_gemma4.errors import MediaError
 from mlx_gemma4.vision import images
 
@@ -75,7 +75,7 @@ def test_home_is_expanded(folder, monkeypatch):
     monkeypatch.setenv("HOME", str(folder))
     assert names("~/[ab].png") == [str(folder / "a.png"), str(folder / "b.png")]
     assert names("~/photo.png") == ["~/photo.png"]
-    assert Source("~/photo.png").part({})["image"].size == (8, 6)
+    assert MediaArgument("~/photo.png").part({})["image"].size == (8, 6)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_kinds_by_content(tmp_path, start, kind):
     "text", ["ID3 tags?", "GIF8 or PNG", "caffeine", "OggSound", "Loftftypmp42"]
 )
 def test_text_that_begins_like_a_format(text):
-    assert mark_of(text.encode()) is None
+    assert format_of(text.encode()) is None
 
 
 def test_a_heic_picture_without_a_suffix(tmp_path, monkeypatch):
@@ -147,7 +147,7 @@ def test_a_heic_picture_without_a_suffix(tmp_path, monkeypatch):
     path = tmp_path / "IMG_0001"
     path.write_bytes(b"\0\0\0\x18ftypheic" + bytes(99))
     with pytest.raises(MediaError, match="IMG_0001 is a HEIC picture"):
-        Source(str(path)).part({})
+        MediaArgument(str(path)).part({})
 
 
 def test_a_suffix_comes_before_the_content(tmp_path):
@@ -175,25 +175,25 @@ def test_files_that_cannot_be_seen(tmp_path, monkeypatch, name, content, told):
     monkeypatch.chdir(tmp_path)
     Path(name).write_bytes(content)
     with pytest.raises(MediaError, match=told):
-        Source(name).part({})
+        MediaArgument(name).part({})
 
 
 def test_a_video_is_left_to_the_processor(tmp_path):
     path = tmp_path / "clip.mp4"
     path.write_bytes(b"anything")
-    part = Source(str(path)).part({"fps": 2.0})
+    part = MediaArgument(str(path)).part({"fps": 2.0})
     assert part == {"type": "video", "video": path, "fps": 2.0}
 
 
 def test_names_for_what_is_made_of_a_source():
     given = ("a/b.c.png", "-", "https://host/x/y.jpg?size=1", "https://host")
-    assert [Source(n).stem for n in given] == ["b.c", "stdin", "y", "host"]
+    assert [MediaArgument(n).stem for n in given] == ["b.c", "stdin", "y", "host"]
 
 
 def test_nothing_piped_in(monkeypatch):
     monkeypatch.setattr(inputs.sys, "stdin", None)
     with pytest.raises(UsageError, match="gemma4 describe - < picture.png"):
-        Source("-").content()
+        MediaArgument("-").content()
 
 
 def test_a_pipe_in_place_of_a_file(folder):
@@ -201,5 +201,5 @@ def test_a_pipe_in_place_of_a_file(folder):
     ours, theirs = os.pipe()
     os.write(theirs, png())
     os.close(theirs)
-    assert Source(f"/dev/fd/{ours}").part({})["image"].size == (8, 6)
+    assert MediaArgument(f"/dev/fd/{ours}").part({})["image"].size == (8, 6)
     os.close(ours)

@@ -10,7 +10,7 @@ from pictures import RED, png
 
 from mlx_gemma4.cli.describe.fetch import fetch
 from mlx_gemma4.cli.errors import InputError
-from mlx_gemma4.cli.files import Source
+from mlx_gemma4.cli.files import MediaArgument
 from mlx_gemma4.errors import MediaError
 
 
@@ -75,12 +75,12 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def test_a_picture_from_the_web(server, path):
     assert fetch(server + path) == png()
     assert Server.agents[-1].startswith("gemma4/")
-    assert Source(server + path).part({})["image"].getpixel((0, 0)) == RED
+    assert MediaArgument(server + path).part({})["image"].getpixel((0, 0)) == RED
 
 
 def test_a_page_that_bears_no_type(server):
     with pytest.raises(MediaError, match="/untyped-page is not a picture or video"):
-        Source(f"{server}/untyped-page").part({})
+        MediaArgument(f"{server}/untyped-page").part({})
 
 
 @pytest.mark.parametrize(

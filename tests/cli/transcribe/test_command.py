@@ -14,7 +14,7 @@ from listening import run
 
 from mlx_gemma4.audio.files import RATE
 from mlx_gemma4.cli import loading
-from mlx_gemma4.cli.transcribe import delivery
+from mlx_gemma4.cli.transcribe import output
 from mlx_gemma4.generation.transcribe import split_translation, transcription_prompt
 
 
@@ -86,7 +86,7 @@ def test_ctrl_c_ends_it_even_if_nothing_can_be_kept(listener, monkeypatch):
     def full(file: Path, text: str) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(delivery, "save_text", full)
+    monkeypatch.setattr(output, "save_text", full)
     for number, name in enumerate(("a.wav", "b.wav")):
         listener.talk(Path(name), 55, seed=number)
     listener.patience = 1
@@ -172,7 +172,7 @@ def test_a_model_without_ears(listener, monkeypatch):
     listener.talk(Path("a.wav"), 2)
     model = SimpleNamespace(config=SimpleNamespace(audio_config=None))
     processor = SimpleNamespace(template=None)
-    monkeypatch.setattr(loading, "load_chat_model", lambda name: (model, processor))
+    monkeypatch.setattr(loading, "load_to_chat", lambda name: (model, processor))
     result = run("a.wav")
     assert result.exit_code == 2 and "m cannot hear" in result.stderr
 

@@ -92,7 +92,7 @@ def test_standard_input(listener):
 def test_mistakes_are_found_before_a_model_is_loaded(
     listener, monkeypatch, arguments, code, told
 ):
-    monkeypatch.setattr(loading, "load_chat_model", None)
+    monkeypatch.setattr(loading, "load_to_chat", None)
     access = os.access  # for the super-user every folder is open
     monkeypatch.setattr(os, "access", lambda p, m: p.name != "locked" and access(p, m))
     Path("sub").mkdir()

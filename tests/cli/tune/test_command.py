@@ -1,6 +1,5 @@
 """`gemma4 tune`: what it prints where, its files, and its exit codes."""
 
-import importlib
 import json
 import shutil
 from collections.abc import Callable
@@ -207,8 +206,7 @@ def test_samples_are_shown(
 def test_what_cannot_fit_is_refused_with_the_knob_to_turn(
     tune: Run, model: str, data: Path, monkeypatch: Any, capsys: Any
 ):
-    load = importlib.import_module("mlx_gemma4.checkpoint.load")
-    monkeypatch.setattr(load, "memory_limit", lambda: 10**8)
+    monkeypatch.setattr("mlx_gemma4.device.memory_limit", lambda: 10**8)
     monkeypatch.setattr(plans, "PIECE_COPIES", 10**5)
     assert tune(data, "-m", model, "--dry-run", "--batch", "2") == 4
     told = capsys.readouterr().err
@@ -243,6 +241,7 @@ def test_what_is_validated_and_trained_is_said(
     assert "trained" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_adapter_of_another_model_is_said(
     tune: Run, model: str, data: Path, tmp_path: Path, capsys: Any
 ):

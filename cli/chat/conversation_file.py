@@ -1,0 +1,168 @@
+"""Conversations as files: one JSON object, the messages as the library has them.
+
+Media are kept as absolute paths, and read again when the conversation is loaded,
+each picture at the budget that it was attached with.
+"""
+
+import json
+import os
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from mlx_gemma4.chat.template import plain_messages
+from mlx_gemma4.errors import ChatError, MediaError
+from mlx_gemma4.prompt.attachments import IMAGE_TOKENS, MARKS
+
+from ..errors import InputError
+from ..render import json_text
+from ..settings import Settings
+from .attach import read_part
+from .conversation import Conversation
+from .messages import Message
+
+FORMAT = "gemma4-chat"
+ROLES = ("user", "assistant", "tool")
+
+
+def write_conversation(path: Path, chat: Conversation, model_name: str) -> None:
+    """Writes `chat` to `path`; only another saved conversation is overwritten."""
+    if path.exists():
+        read_file(path)
+    saved = {
+        "format": FORMAT,
+        "model": model_name,
+        "system": chat.system,
+        "settings": asdict(chat.settings),
+        "messages": [plain_message(message) for message in chat.messages],
+    }
+    try:
+        path.write_text(json_text(saved, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"Cannot write {path}: {error.strerror}.") from None
+
+
+def read_conversation(path: Path, chat: Conversation) -> None:
+    """Replaces what `chat` holds by the conversation in `path`."""
+    saved = read_file(path)
+    damaged = f"{path} is a damaged conversation; nothing was loaded"
+    try:
+        settings = saved_settings(saved.get("settings"))
+        messages = saved_messages(saved.get("messages"))
+    except (ChatError, RecursionError) as error:
+        raise InputError(f"{damaged}: {error}") from None
+    system = saved.get("system")
+    if not isinstance(system, str | None):
+        raise InputError(f"{damaged}: system is no text.")
+    read_media(messages, chat, settings, path)
+    chat.clear()
+    chat.messages = messages
+    chat.system = system
+    for field in fields(Settings):
+        setattr(chat.settings, field.name, getattr(settings, field.name))
+
+
+def saved_settings(saved: Any) -> Settings:
+    """Checked settings. Raises ChatError."""
+    known = {field.name for field in fields(Settings)}
+    # Files from before chats had pictures lack it.
+    given = {"image_tokens": None, **saved} if isinstance(saved, dict) else {}
+    if set(given) != known:
+        raise ChatError(f"settings must hold {', '.join(sorted(known))}.")
+    settings = Settings(**given)
+    settings.check()
+    return settings
+
+
+def saved_messages(saved: Any) -> list[Message]:
+    """Checked messages. Raises ChatError that names the one that is wrong."""
+    if not isinstance(saved, list):
+        raise ChatError("messages is no list.")
+    for n, message in enumerate(saved):
+        if not is_message(message):
+            raise ChatError(f"messages[{n}] is not as /save writes it.")
+    if saved:
+        plain_messages(saved)
+    return saved
+
+
+def plain_message(message: Message) -> Message:
+    """`message` with the paths and budgets of its media, not what is in them."""
+    content = message["content"]
+    if isinstance(content, str):
+        return message
+    kept = ("type", "text", "path", "image_tokens")
+    parts = [{key: part[key] for key in kept if key in part} for part in content]
+    return {**message, "content": parts}
+
+
+def read_media(
+    messages: list[Message], chat: Conversation, settings: Settings, path: Path
+) -> None:
+    """Reads the media that `messages` name. Raises InputError that names the first
+    that cannot be read."""
+    for message in messages:
+        if isinstance(message["content"], str):
+            continue
+        for n, part in enumerate(message["content"]):
+            if part["type"] == "text":
+                continue
+            kind, file = part["type"], Path(part["path"])
+            # Files from before pictures kept a budget of their own lack it.
+            budget = part.get("image_tokens", settings.image_tokens)
+            if not os.path.exists(file):
+                raise InputError(
+                    f"{path} needs {file}, which is not there any more: put it back "
+                    "and load again. Nothing was loaded."
+                )
+            try:
+                message["content"][n] = read_part(chat.processor, kind, file, budget)
+            except MediaError as error:
+                raise InputError(f"{error} Nothing was loaded from {path}.") from None
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror}.") from None
+    except RecursionError:
+        raise InputError(f"{path} is nested too deeply.") from None
+    except ValueError:
+        saved = None
+    if not isinstance(saved, dict) or saved.get("format") != FORMAT:
+        raise InputError(f"{path} is not a conversation saved with /save.")
+    return saved
+
+
+def is_message(value: Any) -> bool:
+    """Whether a message has what this program reads of it, calls with ids included."""
+    if not isinstance(value, dict) or not is_content(value):
+        return False
+    calls = value.get("tool_calls", [])
+    return (
+        value.get("role") in ROLES
+        and isinstance(calls, list)
+        and all(isinstance(c, dict) and isinstance(c.get("id"), str) for c in calls)
+    )
+
+
+def is_content(message: dict[str, Any]) -> bool:
+    """Whether a message holds text, or a user's media and text."""
+    content = message.get("content")
+    if isinstance(content, list) and message.get("role") == "user":
+        return bool(content) and all(map(is_part, content))
+    return isinstance(content, str)
+
+
+def is_part(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return False
+    if value.get("type") == "text":
+        return isinstance(value.get("text"), str)
+    budget = value.get("image_tokens")
+    return (
+        value.get("type") in MARKS
+        and isinstance(value.get("path"), str)
+        and (budget is None or type(budget) is int and budget in IMAGE_TOKENS)
+    )

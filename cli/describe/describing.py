@@ -1,0 +1,211 @@
+"""What `gemma4 describe` does: looks at pictures and videos, answer after answer."""
+
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlx_gemma4.errors import ChatError, MediaError
+
+from ..errors import FAILED, INPUT, AnswerError, InputError, exit_code, explain, report
+from ..files import MediaArgument, with_name
+from ..loading import open_model
+from ..model_senses import require_sense
+from ..progress import Progress
+from ..render import Screen, stats_line
+from ..settings import Settings
+from .boxes import Box, boxes_prompt, find_boxes
+
+if TYPE_CHECKING:
+    from mlx_gemma4 import Chunk
+
+    from ..chat.session import Session
+
+Part = dict[str, Any]
+OCR = (
+    "Write down all text in this image exactly as it stands, line by line, in its own "
+    "language and spelling. Leave nothing out, add nothing, explain nothing."
+)
+EMPTY_LIST = re.compile(r"(```\w*)?\s*\[\s*\]\s*(```)?")
+
+
+@dataclass
+class Describing:
+    """Some pictures and videos, and what is wanted of them."""
+
+    sources: list[MediaArgument]
+    prompt: str | None
+    settings: Settings
+    screen: Screen
+    system: str | None = None
+    ocr: bool = False
+    each: bool = False
+    show_stats: bool = False
+    video: Part = field(default_factory=dict)  # options of a video's part
+    targets: list[Path] = field(default_factory=list)  # --boxes: one per source
+
+    def run(self, model_name: str | None, adapter: Path | None = None) -> int:
+        """Answers for everything; returns the exit code."""
+        one = not self.each or len(self.sources) == 1
+        # What is wrong with a file is said before a model is loaded for it. Of several
+        # pictures the files are kept, which take far less memory than the pixels.
+        opened = len(self.sources) == 1
+        parts = [s.part(self.video, opened) for s in self.sources] if one else []
+        start = time.perf_counter()
+        model, processor, name = open_model(model_name, self.screen, adapter)
+        seconds = time.perf_counter() - start
+        require_sense(model.config, name, "image")
+        from ..chat.conversation import Conversation
+        from ..chat.session import Session
+
+        def session() -> "Session":
+            chat = Conversation(model, processor, self.settings, self.system)
+            return Session(chat, self.screen, name, seconds, self.show_stats)
+
+        if not one:
+            return self.answer_each(session)
+        self.wait(f"Looking at {self.sources[0].label} …")
+        self.answer(session(), self.sources, parts)
+        return 0
+
+    def answer_each(self, new_session: Callable[[], "Session"]) -> int:
+        """An answer per source. What is wrong with one stops none of the others."""
+        failed: list[tuple[str, int]] = []  # label, exit code; a name may come twice
+        total = len(self.sources)
+        bar = Progress(self.screen, f"{total} files", total)
+        for number, source in enumerate(self.sources):
+            bar.label = f"{number + 1}/{total} {source.label}"
+            bar.update(number)
+            try:
+                parts = [source.part(self.video)]
+                gap = "\n" if number > len(failed) else ""
+                header = f"{gap}{source.name}:\n"
+                self.answer(new_session(), [source], parts, number, header)
+            except (MediaError, InputError, ChatError, AnswerError) as error:
+                self.screen.passed()
+                self.screen.end()
+                code = exit_code(error)
+                failed.append((source.label, code))
+                message, hint = explain(error, code)
+                report(code, message, hint, self.screen.as_json)
+            finally:
+                self.screen.passed()
+        if not failed:
+            return 0
+        labels, codes = zip(*failed, strict=True)
+        self.screen.note(
+            f"{len(failed)} of {total} gave no answer: {', '.join(labels)}"
+        )
+        return FAILED if set(codes) == {FAILED} else INPUT
+
+    def answer(
+        self,
+        session: "Session",
+        sources: list[MediaArgument],
+        parts: list[Part],
+        number: int = 0,
+        header: str = "",
+    ) -> None:
+        """Asks about `parts` and delivers what the model says, `header` before it."""
+        if self.targets and parts[0]["type"] != "image":
+            label = sources[0].label
+            raise MediaError(f"{label} is a video; --boxes draws on pictures.")
+        text = {"type": "text", "text": self.question(parts)}
+        session.chat.messages = [{"role": "user", "content": [*parts, text]}]
+        chunks = session.chat.again()
+        names = [source.name for source in sources]
+        files: Part = {"file": names[0]} if len(names) == 1 else {"files": names}
+        try:
+            if not self.screen.as_json and not self.targets:
+                session.show(after_first(chunks, lambda: self.begin(header)))
+                return
+            for _ in chunks:
+                pass
+        except MediaError as error:
+            if len(sources) > 1:
+                raise
+            raise MediaError(with_name(sources[0].label, str(error))) from None
+        finally:
+            self.screen.passed()
+        if self.targets:
+            files |= self.boxes(session, parts[0], sources[0], self.targets[number])
+        if self.screen.as_json and session.chat.last is not None:
+            files |= session.answer_object(session.chat.last)
+        self.screen.json(files)
+
+    def begin(self, header: str) -> None:
+        self.screen.passed()
+        self.screen.answer(header)
+
+    def question(self, parts: list[Part]) -> str:
+        if self.targets:
+            return boxes_prompt(self.prompt)
+        return self.prompt or (OCR if self.ocr else default_prompt(parts))
+
+    def boxes(
+        self, session: "Session", part: Part, source: MediaArgument, target: Path
+    ) -> Part:
+        """Draws what was found into `target`. Raises AnswerError, InputError."""
+        from .drawing import draw_boxes, write_picture
+
+        said = session.chat.last
+        answer = said.text if said is not None else ""
+        found, unusable = find_boxes(answer)
+        if said is not None and said.finish_reason == "length":
+            self.screen.note("(cut off: the token limit was reached)")
+        if not found and not EMPTY_LIST.fullmatch(answer.strip()):
+            self.screen.note(f"The answer was: {answer.strip() or '(nothing)'}")
+            raise AnswerError(
+                f"{source.label}: the answer holds no boxes, so {target} was not "
+                "written. Ask for something that is to be seen, or use a larger model."
+            )
+        if unusable:
+            self.screen.note(f"Warning: {unusable} of the boxes cannot be drawn.")
+        picture = part["image"]
+        write_picture(draw_boxes(picture, found), target)
+        self.screen.note(f"Drew {len(found)} {plural(len(found))} in {target}.")
+        if self.show_stats and said is not None and said.stats is not None:
+            self.screen.note(stats_line(said.stats))
+        size = picture.size
+        return {
+            "width": size[0],
+            "height": size[1],
+            "boxes": [in_pixels(box, size) for box in found],
+            "drawn": str(target),
+        }
+
+    def wait(self, text: str) -> None:
+        """Says on a terminal what is going on until the answer begins."""
+        if not self.screen.as_json:
+            self.screen.passing(text)
+
+
+def after_first(
+    chunks: "Iterator[Chunk]", then: Callable[[], None]
+) -> "Iterator[Chunk]":
+    """`chunks`, calling `then` once the first is there."""
+    for number, chunk in enumerate(chunks):
+        if number == 0:
+            then()
+        yield chunk
+
+
+def default_prompt(parts: list[Part]) -> str:
+    """What is asked when nothing was."""
+    counts = Counter(part["type"] for part in parts)
+    kinds = [kind for kind in ("image", "video") if counts[kind]]
+    if counts.total() == 1:
+        return f"Describe this {kinds[0]}."
+    return f"Describe these {' and '.join(f'{kind}s' for kind in kinds)}."
+
+
+def plural(count: int) -> str:
+    return "box" if count == 1 else "boxes"
+
+
+def in_pixels(box: Box, size: tuple[int, int]) -> Part:
+    """A box as it is printed: left, top, right, bottom."""
+    return {"label": box.label, "box": list(box.pixels(*size))}

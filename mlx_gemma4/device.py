@@ -1,0 +1,12 @@
+"""What the machine offers."""
+
+import os
+
+import mlx.core as mx
+
+
+def memory_limit() -> int:
+    """Bytes that weights can take: the GPU's working set, or all memory on a CPU."""
+    if mx.metal.is_available():
+        return int(mx.device_info()["max_recommended_working_set_size"])
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

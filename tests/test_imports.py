@@ -1,0 +1,93 @@
+"""What may import what: one direction, no circles, and rooms that stay small."""
+
+import ast
+import importlib
+from collections import Counter
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from importlib.util import resolve_name
+from pathlib import Path
+
+# From the ground up: a room imports from its own floor and from those below.
+FLOORS = (
+    "errors state device reading",
+    "config",
+    "kernels layers rope cache media",
+    "text vision audio",
+    "model sampling",
+    "checkpoint chat prompt",
+    "generation",
+    "bench tune convert",
+    "cli",
+)
+FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
+ON_KERNELS = {"layers", "text", "vision", "audio", "bench", "kernels"}
+LARGE = {"convert", "tune", "kernels"}  # whose files explain themselves by their names
+
+
+def sources() -> dict[str, Path]:
+    """Module -> file, of the library, `convert` and `cli`, wherever they lie."""
+    found: dict[str, Path] = {}
+    for package in ("mlx_gemma4", "mlx_gemma4.convert", "mlx_gemma4.cli"):
+        folder = Path(str(importlib.import_module(package).__file__)).parent
+        for file in folder.rglob("*.py"):
+            inside = file.relative_to(folder).with_suffix("").parts
+            found[".".join((package, *inside)).removesuffix(".__init__")] = file
+    return found
+
+
+SOURCES = sources()
+
+
+def named(module: str) -> Iterator[str]:
+    """What a module's import statements name, those in functions included."""
+    file = SOURCES[module]
+    package = module if file.stem == "__init__" else module.rpartition(".")[0]
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            start = resolve_name("." * node.level + (node.module or ""), package)
+            for alias in node.names:
+                whole = f"{start}.{alias.name}"
+                yield whole if whole in SOURCES else start
+
+
+IMPORTS = {module: {n for n in named(module) if n in SOURCES} for module in SOURCES}
+
+
+def room(module: str) -> str:
+    """Of `mlx_gemma4.text.moe`, text."""
+    return module.split(".")[1]
+
+
+def test_no_circle() -> None:
+    TopologicalSorter(IMPORTS).prepare()
+
+
+def test_one_direction() -> None:
+    wrong = [
+        f"{module} imports {name}"
+        for module, names in IMPORTS.items()
+        for name in names
+        if module != "mlx_gemma4" != name and FLOOR[room(module)] < FLOOR[room(name)]
+    ]
+    assert not wrong
+
+
+def test_who_imports_kernels() -> None:
+    """Loading asks which are on, and nothing else."""
+    found = {
+        (module, name)
+        for module, names in IMPORTS.items()
+        for name in names
+        if name.startswith("mlx_gemma4.kernels") and room(module) not in ON_KERNELS
+    }
+    assert found <= {("mlx_gemma4.checkpoint.load", "mlx_gemma4.kernels.choice")}
+
+
+def test_rooms_are_small() -> None:
+    folders = Counter(file.parent for file in SOURCES.values())
+    assert folders.pop(SOURCES["mlx_gemma4"].parent) <= 10
+    assert folders.pop(SOURCES["mlx_gemma4.cli"].parent) <= 16
+    assert {folder.name for folder, files in folders.items() if files > 14} <= LARGE
