@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-CONFIGS = Path(__file__).resolve().parent.parent / "tests/fixtures/configs"
+REAL = Path(__file__).resolve().parent.parent / "tests/fixtures/real/google"
 SPECIAL = ("<pad>", "<eos>", "<bos>", "<unk>", "<|image|>", "<|audio|>", "<|video|>")
 EOS = 1
 FIRST_WORD = len(SPECIAL) + 256  # after the special tokens and the bytes
@@ -75,7 +75,8 @@ KINDS = {
 
 def published(model: str) -> dict[str, Any]:
     """The text decoder's part of a published config.json."""
-    config = json.loads((CONFIGS / f"{model}.json").read_text())
+    file = REAL / f"gemma-4-{model}-it" / "config.json"
+    config = json.loads(file.read_text())
     return config.get("text_config", config)
 
 

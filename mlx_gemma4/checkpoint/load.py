@@ -65,7 +65,7 @@ def recall_kernels(model: Gemma4) -> None:
     """Where GEMMA4_KERNELS=auto, use the kernels that were faster with `model`."""
 
     def warn(text: str) -> None:
-        warnings.warn(text, KernelsWarning, stacklevel=5)
+        warnings.warn(text, KernelsWarning, stacklevel=6)
 
     use_remembered(model, model.config.text_config, warn)
 

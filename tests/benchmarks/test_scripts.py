@@ -134,11 +134,12 @@ def test_what_is_asked_for_but_absent_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_difference_is_reported_with_its_gap(comparing: ModuleType) -> None:
-    spent = comparing.Spent(2.0, 1.0)
-    sample = comparing.Sample(spent, spent, spent, spent, [1, 2, 3], 10, 20, 512)
+    race = importlib.import_module("race")
+    spent = race.Spent(2.0, 1.0)
+    sample = race.Sample(spent, spent, spent, spent, [1, 2, 3], 10, 20, 512)
     rounds = [
-        comparing.Round({OURS: sample, "mlx-lm": sample}, {"mlx-lm": agreement})
-        for agreement in (comparing.Agreement(3), comparing.Agreement(1, 1e-5))
+        race.Round({OURS: sample, "mlx-lm": sample}, {"mlx-lm": agreement})
+        for agreement in (race.Agreement(3), race.Agreement(1, 1e-5))
     ]
     (sentence,) = comparing.agreement(rounds)
     assert sentence == (
