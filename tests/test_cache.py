@@ -17,7 +17,7 @@ from mlx_gemma4.model import Gemma4
 
 SEQUENCES = 500
 VARIANTS = ("E2B", "E4B", "26B-A4B", "31B", "demo")
-SMALL: dict[str, Any] = {"vocab_size": 64, "hidden_size": 16, "intermediate_size": 16}
+SMALL: dict[str, Any] = {"vocab_size": 96, "hidden_size": 16, "intermediate_size": 16}
 
 
 def small(variant: str) -> Gemma4:

@@ -70,7 +70,7 @@ def test_a_wrong_command_says_what_is_wrong(session, script, capsys, line, said)
 def test_stats_show_speed_and_context(session, capsys):
     converse(session, Lines("one two", "/stats"))
     assert capsys.readouterr().err.splitlines() == [
-        "4 tok · 6.0 tok/s · ttft 0.25 s · prefill 48 tok/s (8 cached) · peak 1.5 GB",
+        "4 tok · 6.0 tok/s · ttft 0.25 s · prefill 48 tok/s (8 cached) · peak 1.50 GB",
         "context 24 of 4,096 tokens",
     ]
 
