@@ -126,5 +126,5 @@ def test_on_a_terminal(model, gemma4, terminal):
         picture(str(gemma4.folder / name))
     opened = terminal("describe", *names, "--each", "-m", str(model), *GREEDY)
     assert opened.finish() == 0
-    shown = re.search(r"2/2 2\.png ━{12}─{12}  50%", opened.text)
+    shown = re.search(r"2/2 2\.png ━{14}╺━{13} +50%", opened.text)
     assert shown and "1.png:" in opened.text
