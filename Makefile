@@ -22,7 +22,7 @@ demo: $(STAMP)
 	$(BIN)/gemma4 chat --model demo "What is the capital of France?"
 
 test: $(EXTRAS_STAMP)
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not reference"
 
 test-all: $(EXTRAS_STAMP)
 	$(PYTEST)

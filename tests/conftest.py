@@ -1,8 +1,8 @@
 """What every test gets: no network, and honest skips.
 
 `metal` tests run where MLX has an Apple GPU, `reference` tests where the extra
-`reference` is installed. Anywhere else they are skipped and say why. Where `slow` ones
-are left out, the last line says how many.
+`reference` is installed. Anywhere else they are skipped and say why. Where slow ones
+and live comparisons are left out, a line at the end says how many.
 """
 
 import importlib.util
@@ -49,13 +49,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 LEFT = pytest.StashKey[int]()
+QUICK = "not slow and not reference"  # what `make test` asks for
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:
     config = items[0].config
-    if config.option.markexpr == "not slow":
-        left = [item for item in items if item.get_closest_marker("slow")]
-        config.stash[LEFT] = len(left)
+    if config.option.markexpr == QUICK:
+        config.stash[LEFT] = len(items)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -72,7 +72,9 @@ def pytest_testnodedown(node: Any) -> None:
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     if left := config.stash.get(LEFT, 0):
-        terminalreporter.write_line(f"{left} slow tests are left to `make test-all`.")
+        terminalreporter.write_line(
+            f"{left} slow tests and live comparisons are left to `make test-all`."
+        )
 
 
 @pytest.fixture(scope="session")

@@ -117,6 +117,7 @@ class Walk:
         self.append()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "variant",
     [pytest.param(v, marks=[pytest.mark.slow] * (v != "31B")) for v in VARIANTS],
@@ -140,6 +141,7 @@ def test_random_sequences(variant: str, monkeypatch: pytest.MonkeyPatch) -> None
         assert done[what] > runs // 20, done
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("first", [10, 300, 700])
 def test_real_buffer_sizes(variant: str, first: int) -> None:

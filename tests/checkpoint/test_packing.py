@@ -42,6 +42,7 @@ PACKINGS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "how", PACKINGS, ids=lambda how: "-".join(map(str, how.values()))
 )

@@ -41,6 +41,7 @@ def predicted(folder: Path) -> list[np.ndarray]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [3, 64])
 def test_fidelity_is_what_its_definition_says(
     source: Path, folder: Path, rows: int, monkeypatch: pytest.MonkeyPatch

@@ -76,6 +76,7 @@ def test_bf16_changes_nothing(variant: str, tmp_path: Path) -> None:
     assert np.array_equal(tiny.logits(before, TOKENS), tiny.logits(after, TOKENS))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # mlx-lm imports transformers: not ours
 @pytest.mark.parametrize("recipe", ["4bit", "8bit", "bf16"])
 @pytest.mark.parametrize("variant", ["demo", "E2B", "26B-A4B", "31B", "untied", "text"])

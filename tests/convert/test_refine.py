@@ -38,6 +38,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_refinement_brings_held_out_text_closer(
     source: Path, folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

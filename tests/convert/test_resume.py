@@ -219,6 +219,7 @@ jobs.convert(*folders, advance=slow, block_bytes=3000)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lines", [3, 120, 250])
 def test_killed_process(
     lines: int, source: Path, whole: dict[str, str], tmp_path: Path

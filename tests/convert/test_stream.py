@@ -88,6 +88,7 @@ def test_packings_are_those_of_mlx(recipe: str, source: Path, tmp_path: Path) ->
         assert mx.array_equal(after[f"{LAYER}.mlp.up_proj.{part}"], array)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "block_bytes", [pytest.param(1, marks=pytest.mark.slow), 777, 5000, 2**30]
 )

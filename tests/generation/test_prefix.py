@@ -212,6 +212,7 @@ def test_an_early_edit_reads_everything_behind_it(new_chat: MakeChat) -> None:
     assert chat.read == chat.count(USER + "And now?" + MODEL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "thinking", [False, pytest.param(True, marks=pytest.mark.slow)]
 )
@@ -238,6 +239,7 @@ def test_a_tool_loop_within_a_turn(new_chat: MakeChat, thinking: bool) -> None:
         assert chat.read == 1
 
 
+@pytest.mark.slow
 def test_an_interrupted_answer_stays(new_chat: MakeChat) -> None:
     chat = new_chat()
     for question in QUESTIONS[:3]:

@@ -117,6 +117,7 @@ def test_half_a_fused_model_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert not list(out.glob("*.safetensors")) + list(out.glob(".*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["bf16", "8bit"])
 @pytest.mark.parametrize("kind", ["lora", "dora", "full"])
 def test_pieces_and_files_change_nothing(

@@ -95,6 +95,7 @@ def interrupted(trainer: Trainer, run: Run, at: int) -> None:
     run.save(trainer.model, trainer.adapter, trainer.state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind, seed",
     [

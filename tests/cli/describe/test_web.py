@@ -83,6 +83,7 @@ def test_a_page_that_bears_no_type(server):
         MediaArgument(f"{server}/untyped-page").part({})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "told"),
     [

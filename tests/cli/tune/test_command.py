@@ -275,6 +275,7 @@ def test_usage(tune: Run, model: str, data: Path, tmp_path: Path, capsys: Any):
     assert "nothing to adapt as 'experts'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_as_a_process(gemma4: Runner, model: str, data: Path, tmp_path: Path):
     """Through the entry point, with nobody to read the plan; chat loads the adapter."""
     listed = gemma4("tune", "--help").stdout
