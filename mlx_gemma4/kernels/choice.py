@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, cast
 
@@ -48,6 +47,8 @@ class Conditions:
 
 def _version(package: str) -> str:
     """Empty in a checkout that is not installed."""
+    from importlib.metadata import PackageNotFoundError, version  # costs 30 ms
+
     try:
         return version(package)
     except PackageNotFoundError:
