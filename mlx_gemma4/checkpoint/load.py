@@ -8,11 +8,8 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import mlx.core as mx
-import mlx.nn as nn
-from mlx.utils import tree_unflatten
 
 from ..config import Config
 from ..device import memory_limit
@@ -25,6 +22,7 @@ from .fit import Fit, fit_weights, without_missing_towers
 from .hub import resolve
 from .names import Place
 from .packing import Packing
+from .quantized import quantize, set_table_dtypes
 
 # Bytes evaluated together: enough to keep the disk busy, little beside any model.
 GROUP = 64 * 2**20
@@ -133,11 +131,11 @@ def _built(
     fit = fit_weights(model, tensors)
     dtype = dtype or _own_dtype(fit, tensors)
     _check_memory(folder, fit, tensors, dtype)
-    _quantize(model, fit.packings)
+    quantize(model, fit.packings)
     files = sorted({tensor.file for tensor in tensors.values()})
     weights = dict(_evaluated(fit, _read(files), dtype))
     model.load_weights(list(weights.items()), strict=True)
-    _set_table_dtypes(model, model.language_model.norm.weight.dtype)
+    set_table_dtypes(model, model.language_model.norm.weight.dtype)
     model.eval()
     return model
 
@@ -254,50 +252,3 @@ def _is_finite(array: mx.array) -> bool:
     if not mx.issubdtype(array.dtype, mx.floating):
         return False  # the probe of one-byte scales is exact
     return bool(mx.isfinite(array).all().item())
-
-
-def _quantize(model: Gemma4, packings: Mapping[str, Packing]) -> None:
-    """Replace modules by quantised ones. Nothing is evaluated, so nothing is packed."""
-
-    def settings(path: str, module: nn.Module) -> dict[str, Any] | bool:
-        packing = packings.get(path)
-        return vars(packing) if packing else False
-
-    nn.quantize(model, class_predicate=settings)
-    tables = {
-        path: _FloatTable(
-            module.num_embeddings,
-            module.dims,
-            module.group_size,
-            module.bits,
-            module.mode,
-        )
-        for path, module in model.named_modules()
-        if isinstance(module, nn.QuantizedEmbedding) and module.mode != "affine"
-    }
-    model.update_modules(tree_unflatten(list(tables.items())))
-
-
-class _FloatTable(nn.QuantizedEmbedding):
-    """An embedding whose packing has no floating scale to take the result's type from.
-
-    MLX's own gives bfloat16, whatever the rest of the model is.
-    """
-
-    dtype = mx.float32
-
-    def __call__(self, x: mx.array) -> mx.array:
-        return mx.dequantize(
-            self.weight[x],
-            self.scales[x],
-            group_size=self.group_size,
-            bits=self.bits,
-            mode=self.mode,
-            dtype=self.dtype,
-        )
-
-
-def _set_table_dtypes(model: Gemma4, dtype: mx.Dtype) -> None:
-    for _, module in model.named_modules():
-        if isinstance(module, _FloatTable):
-            module.dtype = dtype

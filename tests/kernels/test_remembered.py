@@ -1,6 +1,7 @@
 """`GEMMA4_KERNELS=auto`: what is recalled, under which conditions, and what is said."""
 
 import json
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import mlx.core as mx
@@ -9,7 +10,7 @@ import tiny
 from command import Runner
 
 from mlx_gemma4.checkpoint.load import KernelsWarning, load
-from mlx_gemma4.kernels import NAMES, choice, enabled, launch, using
+from mlx_gemma4.kernels import NAMES, enabled, launch, using
 from mlx_gemma4.kernels.choice import Conditions, memory_file, remember, use_remembered
 from mlx_gemma4.model import Gemma4
 
@@ -160,7 +161,7 @@ def test_another_shape_packing_chip_or_version_is_not_known(
         machine.remember(other, SECOND)
         assert machine.use(other) == [SECOND]
     assert len(answers()) == 3
-    monkeypatch.setattr(choice, "version", lambda package: "9")
+    monkeypatch.setattr("importlib.metadata.version", lambda package: "9")
     assert machine.use(model) == []
     machine.remember(model, FIRST)
     versions = [entry["place"]["mlx_gemma4"] for entry in answers()]
@@ -181,9 +182,9 @@ def test_a_checkout_that_is_not_installed(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def absent(package: str) -> str:
-        raise choice.PackageNotFoundError(package)
+        raise PackageNotFoundError(package)
 
-    monkeypatch.setattr(choice, "version", absent)
+    monkeypatch.setattr("importlib.metadata.version", absent)
     model = tiny.build("untied")
     machine.remember(model, FIRST)
     assert machine.use(model) == [FIRST]
