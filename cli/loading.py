@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .progress import downloading
 from .render import Screen
 
 if TYPE_CHECKING:
@@ -37,19 +38,23 @@ def name_or_demo(name: str | None, screen: Screen) -> str:
 
 
 def open_model(
-    name: str | None, screen: Screen, adapter: Path | None = None
+    name: str | None,
+    screen: Screen,
+    adapter: Path | None = None,
+    kernels: bool = True,
 ) -> tuple["Gemma4", "Processor", str]:
     """Model, processor and name, with an adapter on.
 
     `name` None means the model that the adapter was made for, or the demo model.
+    `kernels` recalls those that were faster in answering.
     """
     if adapter is not None:
         name = name_for(adapter, name, screen)
     name = name_or_demo(name, screen)
     screen.passing(f"Loading {name} …")
     try:
-        with warnings_noted(screen):
-            model, processor = load_to_chat(name)
+        with warnings_noted(screen), downloading(screen, name) as bar:
+            model, processor = load_to_chat(name, bar, kernels)
             if adapter is not None:
                 from mlx_gemma4.tune.adapters import put_on
                 from mlx_gemma4.tune.formats import read_adapter
@@ -87,8 +92,13 @@ def _same_model(one: str, other: str) -> bool:
     )
 
 
-def load_to_chat(name: str) -> tuple["Gemma4", "Processor"]:
+def load_to_chat(
+    name: str, bar: type | None = None, kernels: bool = True
+) -> tuple["Gemma4", "Processor"]:
     """As mlx_gemma4.load, but what cannot chat is refused before its weights."""
-    from mlx_gemma4.checkpoint.load import load_both
+    from mlx_gemma4.checkpoint.load import load_both, recall_kernels
 
-    return load_both(name, to_chat=True)
+    model, processor = load_both(name, tqdm_class=bar, to_chat=True)
+    if kernels:
+        recall_kernels(model)
+    return model, processor

@@ -6,7 +6,8 @@ line now and then. rich is imported once a bar is drawn: it costs 40 ms.
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -151,6 +152,17 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+@contextmanager
+def downloading(screen: Screen, name: str) -> Iterator[type | None]:
+    """`hub_bar`, gone again however the download ends."""
+    bar: Any = hub_bar(screen, name)
+    try:
+        yield bar
+    finally:
+        if bar is not None:
+            bar.end()
+
+
 def hub_bar(screen: Screen, name: str) -> type | None:
     """The bar of a download of model `name`, as huggingface_hub takes one.
 
@@ -161,6 +173,7 @@ def hub_bar(screen: Screen, name: str) -> type | None:
     from tqdm import tqdm
 
     shown: list[Progress] = []  # once there is something to show
+    ended: list[bool] = []  # threads may still report after that
     lock = Lock()  # files come in threads
 
     class HubBar(tqdm):
@@ -175,7 +188,7 @@ def hub_bar(screen: Screen, name: str) -> type | None:
         def update(self, n: float | None = 1) -> bool | None:
             with lock:
                 self.n += n or 0
-                if self.unit == "B" and self.total:
+                if self.unit == "B" and self.total and not ended:
                     if not shown:
                         shown.append(Progress(screen, "Downloading", self.total, True))
                     (bar,) = shown
@@ -184,6 +197,13 @@ def hub_bar(screen: Screen, name: str) -> type | None:
             return None
 
         def close(self) -> None:
+            if shown:
+                shown[0].hide()
+
+        @staticmethod
+        def end() -> None:
+            with lock:
+                ended.append(True)
             if shown:
                 shown[0].hide()
 

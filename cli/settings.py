@@ -91,9 +91,8 @@ class Settings:
         if self.image_tokens is not None and (
             type(self.image_tokens) is not int or self.image_tokens not in IMAGE_TOKENS
         ):
-            raise ChatError(
-                f"image_tokens is {self.image_tokens!r}; it can be {BUDGETS}."
-            )
+            budget = f"--budget (image_tokens) is {self.image_tokens!r}"
+            raise ChatError(f"{budget}; it can be {BUDGETS}.")
 
 
 def takes_settings(command: Callable[..., None]) -> Callable[..., None]:

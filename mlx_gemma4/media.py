@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple, cast
 import mlx.core as mx
 
 from .audio.framing import FRAMES_PER_TOKEN
+from .errors import MediaError
 
 Kind = Literal["image", "audio", "video"]
 
@@ -72,12 +73,22 @@ class Span:
 
 
 def find_spans(tokens: Sequence[int], attached: Iterable[Attached]) -> list[Span]:
-    """Where the media of a prompt stand among its tokens, one behind the other."""
+    """Where the media of a prompt stand among its tokens, one behind the other.
+
+    Raises MediaError where the tokens do not hold as many placeholders as a medium has
+    soft tokens: its file has changed since they were written.
+    """
     spans: list[Span] = []
     end = 0
     for each in attached:
-        start = tokens.index(each.token, end)
+        places = (i for i in range(end, len(tokens)) if tokens[i] == each.token)
+        start = next(places, len(tokens))
         end = start + each.count
+        if list(tokens[start:end]) != [each.token] * each.count:
+            raise MediaError(
+                f"The prompt does not hold the {each.count} placeholders that its "
+                f"{each.kind} needs: did the file change in between?"
+            )
         spans.append(Span(each.kind, start, end, each.medium))
     return spans
 

@@ -189,7 +189,7 @@ def seer(script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Scr
 
     model = SimpleNamespace(config=SimpleNamespace(vision_config=object()))
     processor = SimpleNamespace(template=None, media=MediaSettings())
-    monkeypatch.setattr(loading, "load_to_chat", lambda name: (model, processor))
+    monkeypatch.setattr(loading, "load_to_chat", lambda *_: (model, processor))
     monkeypatch.chdir(tmp_path)
     script.answer = lambda messages: chunks(messages[-1]["content"][-1]["text"])
     return script
@@ -208,7 +208,7 @@ def listener(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> "Listener":
     processor = SimpleNamespace(
         template=None, media=SimpleNamespace(audio=AudioFeatureConfig())
     )
-    monkeypatch.setattr(loading, "load_to_chat", lambda name: (model, processor))
+    monkeypatch.setattr(loading, "load_to_chat", lambda *_: (model, processor))
     monkeypatch.setattr("mlx_gemma4.generation.transcribe.generate", listener.generate)
     monkeypatch.chdir(tmp_path)
     return listener

@@ -17,7 +17,16 @@ from tiny_media import MODELS, Prompt, prompt
 
 from mlx_gemma4.checkpoint.load import load_model
 from mlx_gemma4.errors import MediaError
-from mlx_gemma4.media import Clip, Kind, Media, Picture, Span, media_between
+from mlx_gemma4.media import (
+    Attached,
+    Clip,
+    Kind,
+    Media,
+    Picture,
+    Span,
+    find_spans,
+    media_between,
+)
 from mlx_gemma4.model import Gemma4
 
 FIRST = int(os.environ.get("GEMMA4_SEED", "0"))
@@ -163,3 +172,11 @@ def test_a_place_of_the_wrong_size_is_refused(tmp_path: Path) -> None:
     media = Media.at([replace(first, end=first.end - 1), *rest])
     with pytest.raises(MediaError, match="placeholders, but its media give"):
         model.embed(mx.array([made.tokens]), media)
+
+
+@pytest.mark.parametrize("tokens", [[1, 9, 9, 2, 3, 4], [1, 2, 3], [1, 9, 9, 9]])
+def test_placeholders_that_are_too_few_are_an_error(tokens: list[int]) -> None:
+    """A file that has changed since its prompt was written would overwrite text."""
+    picture = Picture(mx.zeros((36, 12)), mx.zeros((36, 2), mx.int32))
+    with pytest.raises(MediaError, match="4 placeholders that its image needs"):
+        find_spans(tokens, [Attached("image", picture, 9, 4)])

@@ -9,7 +9,7 @@ import typer
 from .. import options
 from ..errors import UsageError, reported
 from ..loading import name_or_demo, warnings_noted
-from ..progress import Progress, hub_bar
+from ..progress import Progress, downloading
 from ..render import Screen
 
 if TYPE_CHECKING:
@@ -115,7 +115,8 @@ def run(
     from mlx_gemma4.checkpoint.hub import resolve
     from mlx_gemma4.config import Config
 
-    folder = resolve(name, hub_bar(screen, name))
+    with downloading(screen, name) as bar:
+        folder = resolve(name, bar)
     config = Config.from_file(folder / "config.json")
     check(config, wishes)
     facts, series, later = measure_ours(name, folder, config, wishes, screen)

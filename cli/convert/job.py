@@ -9,7 +9,7 @@ import typer
 from mlx_gemma4.reading.sizes import size
 
 from ..errors import UsageError, unread
-from ..progress import Progress, hub_bar
+from ..progress import Progress, downloading
 from ..render import Screen
 
 if TYPE_CHECKING:
@@ -107,7 +107,8 @@ class Conversion:
     def _download(self) -> Path:
         from mlx_gemma4.checkpoint.hub import resolve
 
-        return resolve(self.source, hub_bar(self.screen, self.source))
+        with downloading(self.screen, self.source) as bar:
+            return resolve(self.source, bar)
 
     def _plan_again(self, folder: Path, announced: "Plan") -> "Plan":
         """The Hub's headers do not tell what is measured once the weights are here."""

@@ -29,7 +29,7 @@ def evaluate_adapter(
     records = read_records(data)
     if adapter is not None:
         name = name_for(adapter, name, screen)
-    model, processor, name = open_model(name, screen)
+    model, processor, name = open_model(name, screen, kernels=False)
     loaded = read_adapter(adapter, model) if adapter is not None else None
     encoder = Encoder(processor, *reading)
     found = encoder.encode(records)
@@ -54,7 +54,7 @@ def evaluate_adapter(
 def fuse_adapter(
     adapter: Path, out: Path, name: str | None, form: str, screen: Screen
 ) -> None:
-    model, _, name = open_model(name_for(adapter, name, screen), screen)
+    model, _, name = open_model(name_for(adapter, name, screen), screen, kernels=False)
     loaded = read_adapter(adapter, model)
     fuse(model, loaded, resolve(name), out.expanduser(), form)
     tell(out, f"{name} with {adapter} as {form}", screen)
@@ -67,7 +67,7 @@ def export_adapter(
     check_folder(out)
     if (out / CONFIG).exists():
         raise AdapterError(f"{out} holds an adapter already: name another folder.")
-    model, _, name = open_model(name_for(adapter, name, screen), screen)
+    model, _, name = open_model(name_for(adapter, name, screen), screen, kernels=False)
     loaded = read_adapter(adapter, model)
     if form == "peft":
         write_peft(out, model, loaded, saved_name(name))

@@ -60,7 +60,7 @@ def train_adapter(wishes: Wishes, screen: Screen) -> None:
     name = wishes.model
     if name is None and wishes.resume and wishes.out is not None:
         name = base_model(wishes.out)
-    model, processor, name = open_model(name, screen)
+    model, processor, name = open_model(name, screen, kernels=False)
     Job(wishes, data, model, processor, name, screen).run()
 
 

@@ -56,7 +56,9 @@ def load(
     finds nothing that `gemma4 bench` remembered. Raises ModelNotFoundError,
     CheckpointError, and MemoryError where the weights would not fit.
     """
-    return load_both(path_or_repo, dtype, tqdm_class)
+    model, processor = load_both(path_or_repo, dtype, tqdm_class)
+    recall_kernels(model)
+    return model, processor
 
 
 def recall_kernels(model: Gemma4) -> None:
@@ -74,7 +76,7 @@ def load_both(
     tqdm_class: type | None = None,
     to_chat: bool = False,
 ) -> tuple[Gemma4, Processor]:
-    """As `load`.
+    """As `load`, with the kernels as they are: off, unless all or some are asked for.
 
     to_chat: what has no chat template is refused before its weights are read.
     """
@@ -89,9 +91,7 @@ def load_both(
             "instruction-tuned model (…-it), or add the original model's "
             "chat_template.jinja to its folder."
         )
-    model = _built(folder, config, tensors, dtype)
-    recall_kernels(model)
-    return model, processor
+    return _built(folder, config, tensors, dtype), processor
 
 
 def load_model(

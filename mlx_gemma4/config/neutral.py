@@ -41,6 +41,8 @@ HARMLESS = frozenset(
         "use_cache",
     }
 )
+# Other models compute with these; Gemma 4 does not, and what states them is none.
+UNSUPPORTED = frozenset({"attn_logit_softcapping", "rope_scaling"})
 HARMLESS_STARTS = ("_attn_implementation", "_name_or_path", "unsloth_")
 HARMLESS_ENDS = ("_dropout", "_loss_coef")
 

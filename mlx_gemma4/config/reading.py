@@ -12,7 +12,7 @@ per-layer overrides. Both give the same objects.
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, Field, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,7 +29,7 @@ from .checks import (
     shown,
 )
 from .fields import FULL, AudioConfig, RopeParameters, TextConfig, VisionConfig
-from .neutral import is_neutral
+from .neutral import UNSUPPORTED, is_neutral
 
 TOWERS = ("vision_config", "audio_config")
 QUANTIZATION = ("quantization", "quantization_config")
@@ -159,7 +159,8 @@ class _Reader:
         elif experts not in (None, values["moe_intermediate_size"]):
             both = "expert_intermediate_size and moe_intermediate_size"
             refuse("text_config", [f"{both} contradict one another"])
-        if values.get("hidden_size_per_layer_input", 0) is None:
+        width = values.get("hidden_size_per_layer_input", 0)
+        if width is None or width is False:
             values["hidden_size_per_layer_input"] = 0
         if "rope_parameters" in values:
             rope = _object(values["rope_parameters"], "rope_parameters")
@@ -206,7 +207,8 @@ class _Reader:
     def _build(self, cls: type[T], values: Mapping[str, Any], where: str) -> T:
         """Fill a dataclass from JSON, naming every missing or unknown key.
 
-        A null takes the default where there is one.
+        A null takes the default where there is one, and so does what is empty or false
+        where the default is null.
         """
         known = {field.name: field for field in fields(cls)}  # type: ignore[arg-type]
         self._note_unknown(values, set(known), f"{where}.")
@@ -214,7 +216,7 @@ class _Reader:
         given = {
             name: value
             for name, value in values.items()
-            if name in known and not (value is None and name in default)
+            if name in known and not (name in default and _is_off(value, known[name]))
         }
         if missing := sorted(set(known) - default - set(given)):
             raise CheckpointError(f"{where} in config.json lacks {', '.join(missing)}.")
@@ -224,11 +226,14 @@ class _Reader:
     def _note_unknown(
         self, values: Mapping[str, Any], known: set[str], section: str
     ) -> None:
-        self.unknown += [
-            f"{section}{key}"
-            for key in sorted(set(values) - known)
-            if not is_neutral(key, values[key])
+        stated = [
+            k for k in sorted(set(values) - known) if not is_neutral(k, values[k])
         ]
+        refuse(
+            section.rstrip(".") or "The top level",
+            (f"{key} is not supported" for key in stated if key in UNSUPPORTED),
+        )
+        self.unknown += [f"{section}{key}" for key in stated]
 
 
 def _with_global_sizes(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -270,6 +275,11 @@ def _expect_type(data: Mapping[str, Any], expected: str, where: str) -> None:
     stated = data.get("model_type")
     if stated not in (None, expected):
         refuse(where, [f"model_type is {shown(stated)}, not {expected!r}"])
+
+
+def _is_off(value: Any, field: Field[Any]) -> bool:
+    empty = value is False or value in ("", [], {})
+    return value is None or (field.default is None and empty)
 
 
 def _object(value: Any, where: str) -> Mapping[str, Any]:

@@ -108,7 +108,7 @@ def remember(here: Conditions, names: Sequence[str], note: Note) -> None:
     except OSError as error:
         note(f"Which kernels are faster is not remembered: {error}.")
     found = f"faster here: {', '.join(names)}" if names else "no kernel is faster here"
-    note(f"GEMMA4_KERNELS=auto: {found}.")
+    note(f"Remembered for GEMMA4_KERNELS=auto: {found}.")
 
 
 def memory_file() -> Path:

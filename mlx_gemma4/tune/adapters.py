@@ -1,7 +1,7 @@
-"""Adapters of a model: made, put on, changed for another and taken off.
+"""Adapters of a model: made, put on and taken off.
 
 An adapter holds its own layers round the model's linear maps, so that putting it on is
-an exchange of modules and several need no second copy of the weights. What a prefix
+an exchange of modules and needs no second copy of the weights. What a prefix
 cache holds was computed with the adapter of its time: start a new one after a change.
 """
 

@@ -47,9 +47,10 @@ def write_tensors(
     except RuntimeError as error:
         file.unlink(missing_ok=True)
         reason = str(error).rstrip(".")
+        folder = file.parent.parent if file.parent.name == SAVING else file.parent
         raise AdapterError(
-            f"{file.parent} cannot be written ({reason}): make room on its disk, or "
-            "name another folder."
+            f"{folder} cannot be written ({reason}): make room on its disk, or name "
+            "another folder."
         ) from None
 
 
@@ -60,10 +61,11 @@ def together(folder: Path) -> Iterator[Path]:
     Whenever the process is killed, `folder` has all of the old files, or after
     `finish_saving` all of the new ones: they are all in SAVED, or none is.
     """
+    make_folder(folder)
     finish_saving(folder)
     work = folder / SAVING
     shutil.rmtree(work, ignore_errors=True)  # of a save that was killed
-    work.mkdir()
+    make_folder(work)
     try:
         yield work
         os.replace(work, folder / SAVED)
@@ -73,12 +75,22 @@ def together(folder: Path) -> Iterator[Path]:
 
 
 def finish_saving(folder: Path) -> None:
-    """Move what was saved to its place, also where that was interrupted."""
+    """Move what was saved to its place, also where that was interrupted.
+
+    Raises AdapterError where the folder cannot be written.
+    """
     saved = folder / SAVED
     if not saved.is_dir():
         return
-    with suppress(FileNotFoundError):  # another process is as quick
+    try:
         for file in sorted(saved.iterdir()):
-            with suppress(FileNotFoundError):
+            with suppress(FileNotFoundError):  # another process is as quick
                 os.replace(file, folder / file.name)
         saved.rmdir()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise AdapterError(
+            f"{folder} holds a save that was interrupted and cannot be ended there "
+            f"({error.strerror}): make the folder writable."
+        ) from None

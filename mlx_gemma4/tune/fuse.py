@@ -10,6 +10,7 @@ was trained for its steps (QAT) would lose just what that training gave it.
 import json
 import math
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -92,13 +93,17 @@ def fuse(model: Gemma4, adapter: Adapter, source: Path, out: Path, form: str) ->
     }
     shards = lay_out([w.targets(text_only) for w in weights.values()], "pt")
     make_folder(out)
-    copy_files(source, out)
-    for shard in shards:
-        _write_shard(out / shard.name, shard, weights, text_only)
-    if len(shards) > 1:
-        text = json.dumps(index_of(shards), indent=2) + "\n"
-        (out / INDEX).write_text(text, encoding="utf-8")
-    _write_config(source, out, form)  # last: a half is no model
+    try:
+        copy_files(source, out)
+        for shard in shards:
+            _write_shard(out / shard.name, shard, weights, text_only)
+        if len(shards) > 1:
+            text = json.dumps(index_of(shards), indent=2) + "\n"
+            (out / INDEX).write_text(text, encoding="utf-8")
+        _write_config(source, out, form)  # last: a half is no model
+    except BaseException:  # Ctrl-C too: the same command can be typed again
+        shutil.rmtree(out, ignore_errors=True)
+        raise
 
 
 def _weights(model: Gemma4, adapter: Adapter, form: str) -> Iterator[_Weight]:

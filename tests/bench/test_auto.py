@@ -90,7 +90,9 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
 
 def test_a_benchmark_remembers_what_is_faster(machine: Machine) -> None:
     assert machine.learn() == (FIRST,)
-    assert machine.notes == [f"GEMMA4_KERNELS=auto: faster here: {FIRST}."]
+    assert machine.notes == [
+        f"Remembered for GEMMA4_KERNELS=auto: faster here: {FIRST}."
+    ]
 
 
 def test_too_few_rounds_change_nothing(machine: Machine) -> None:

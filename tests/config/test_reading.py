@@ -212,6 +212,20 @@ def test_bookkeeping_of_other_programs_is_passed_over(
     assert Config.from_dict(config) == Config.from_dict(google("E2B"))
 
 
+@pytest.mark.parametrize("key", ["attn_logit_softcapping", "rope_scaling"])
+def test_what_other_models_compute_is_refused(key: str) -> None:
+    config = with_key("text_config", key, {"factor": 2.0})
+    with pytest.raises(CheckpointError, match=f"text_config.*{key} is not supported"):
+        Config.from_dict(config)
+
+
+@pytest.mark.parametrize("value", [False, "", [], {}])
+def test_what_is_empty_turns_a_feature_off(value: Any) -> None:
+    for key in ("use_bidirectional_attention", "moe_intermediate_size"):
+        config = with_key("text_config", key, value)
+        assert Config.from_dict(config) == Config.from_dict(google("E2B"))
+
+
 def test_several_keys_are_one_warning() -> None:
     config = with_key("vision_config", "b", 1) | {"a": 2}
     with pytest.warns(ConfigWarning) as caught:

@@ -51,11 +51,15 @@ def test_what_is_remembered_is_used(machine: Machine) -> None:
     model = tiny.build("untied")
     assert not any(enabled(name) for name in NAMES)
     machine.remember(model, SECOND)
-    assert machine.notes == [f"GEMMA4_KERNELS=auto: faster here: {SECOND}."]
+    assert machine.notes == [
+        f"Remembered for GEMMA4_KERNELS=auto: faster here: {SECOND}."
+    ]
     assert machine.use(model) == [SECOND] and not machine.notes
     assert [path.name for path in memory_file().parent.iterdir()] == ["kernels.json"]
     machine.remember(model)
-    assert machine.notes == ["GEMMA4_KERNELS=auto: no kernel is faster here."]
+    assert machine.notes == [
+        "Remembered for GEMMA4_KERNELS=auto: no kernel is faster here."
+    ]
     assert machine.use(model) == [] and not machine.notes
 
 

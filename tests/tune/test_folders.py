@@ -97,7 +97,7 @@ class Killed(BaseException):
 
 
 # Changes of `save`: the last that is undone is the one before the folder is renamed.
-SEALED, CHANGES = 7, 12
+SEALED, CHANGES = 8, 13
 
 
 @pytest.mark.parametrize("at", range(CHANGES))

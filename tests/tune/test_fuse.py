@@ -113,8 +113,7 @@ def test_half_a_fused_model_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     words = r"out cannot be written \(No space left on device\): make room"
     with pytest.raises(AdapterError, match=words):
         fuse(model, filled(model), tmp_path / "model", out, "bf16")
-    assert (out / "tokenizer.json").is_file() and not (out / "config.json").exists()
-    assert not list(out.glob("*.safetensors")) + list(out.glob(".*"))
+    assert not out.exists()  # the same command can be typed again
 
 
 @pytest.mark.slow

@@ -233,6 +233,6 @@ def test_errors_as_json(seer):
 def test_a_model_without_eyes(seer, monkeypatch):
     model = SimpleNamespace(config=SimpleNamespace(vision_config=None))
     processor = SimpleNamespace(template=None)
-    monkeypatch.setattr(loading, "load_to_chat", lambda name: (model, processor))
+    monkeypatch.setattr(loading, "load_to_chat", lambda *_: (model, processor))
     result = run(picture("a.png"))
     assert result.exit_code == 2 and "m cannot see" in result.stderr

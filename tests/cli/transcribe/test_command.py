@@ -171,7 +171,7 @@ def test_a_model_without_ears(listener, monkeypatch):
     listener.talk(Path("a.wav"), 2)
     model = SimpleNamespace(config=SimpleNamespace(audio_config=None))
     processor = SimpleNamespace(template=None)
-    monkeypatch.setattr(loading, "load_to_chat", lambda name: (model, processor))
+    monkeypatch.setattr(loading, "load_to_chat", lambda *_: (model, processor))
     result = run("a.wav")
     assert result.exit_code == 2 and "m cannot hear" in result.stderr
 
