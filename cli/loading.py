@@ -17,11 +17,14 @@ DEMO = "demo"
 
 @contextmanager
 def warnings_noted(screen: Screen) -> Iterator[None]:
-    """The library's warnings become notes on stderr, at once."""
+    """The library's warnings become notes on stderr, at once, each text once."""
+    said: set[str] = set()
 
     def note(message: Warning | str, *_: object, **__: object) -> None:
-        screen.passed()
-        screen.note(f"Warning: {message}")
+        if (text := str(message)) not in said:
+            said.add(text)
+            screen.passed()
+            screen.note(f"Warning: {text}")
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)

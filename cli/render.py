@@ -6,6 +6,7 @@ when NO_COLOR is set or TERM is dumb.
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TextIO
@@ -132,9 +133,15 @@ class Screen:
         return self._passing and not self.as_json
 
     def passing(self, text: str) -> None:
-        """A line on stderr that `passed` takes away again; only on a terminal."""
+        """A line on stderr that `passed` takes away again; only on a terminal.
+
+        It is cut to one row: what went on in a second one would stay.
+        """
         if self._passing:
-            print(f"{DIM}{printable(text)}{RESET}", end="", file=sys.stderr, flush=True)
+            room = shutil.get_terminal_size().columns - 1
+            row = printable(text)
+            row = row if len(row) <= room else row[: room - 1] + "…"
+            print(f"{DIM}{row}{RESET}", end="", file=sys.stderr, flush=True)
 
     def passed(self) -> None:
         if self._passing:

@@ -8,6 +8,7 @@ import typer
 
 from .. import options
 from ..errors import UsageError, reported
+from ..loading import warnings_noted
 from ..render import Screen
 
 if TYPE_CHECKING:
@@ -107,8 +108,8 @@ def convert(
     The plan is printed first. A conversion that was stopped goes on where it was when
     the same command is run again.
     """
-    with reported(as_json):
-        screen = Screen(as_json=as_json)
+    screen = Screen(as_json=as_json)
+    with reported(as_json), warnings_noted(screen):
         if check is not None:
             given = (source, out, override, target_gb, dry_run, upload, private)
             given += (refine,)

@@ -15,6 +15,8 @@ from typing import Any
 
 import mlx.core as mx
 
+from ..errors import ChatError
+
 NAMES = ("norms", "heads", "router", "experts", "gate", "attention", "prefill")
 AUTO = "auto"
 DTYPES = (mx.float32, mx.float16, mx.bfloat16)
@@ -40,14 +42,14 @@ _settled: list[Switch] = []  # what `auto` stands for, once that is known
 
 
 def parse(setting: str) -> frozenset[str]:
-    """The names in a value of GEMMA4_KERNELS. Raises ValueError for unknown ones."""
+    """The names in a value of GEMMA4_KERNELS. Raises ChatError for unknown ones."""
     if setting.strip() in ("", "off", AUTO):
         return frozenset()
     if setting.strip() == "on":
         return frozenset(NAMES)
     names = frozenset(name.strip() for name in setting.split(","))
     if unknown := sorted(names - set(NAMES)):
-        raise ValueError(
+        raise ChatError(
             f"GEMMA4_KERNELS: no kernel is called {unknown[0]!r}. "
             f"Use off, on, auto, or some of: {', '.join(NAMES)}."
         )

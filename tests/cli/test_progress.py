@@ -9,7 +9,14 @@ from collections.abc import Callable
 import pytest
 
 from mlx_gemma4.cli import progress
-from mlx_gemma4.cli.progress import Progress, bar_line, clock, hub_bar, transfer_line
+from mlx_gemma4.cli.progress import (
+    Progress,
+    bar_line,
+    clock,
+    downloading,
+    hub_bar,
+    transfer_line,
+)
 from mlx_gemma4.cli.render import ERASE_LINE, Screen
 from mlx_gemma4.reading.sizes import size
 
@@ -169,3 +176,25 @@ def test_clock(seconds: float, text: str) -> None:
 )
 def test_sizes(count: int, text: str) -> None:
     assert size(count) == text
+
+
+def test_a_passing_line_is_cut_to_one_row(
+    opened: Callable[..., Stderr], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stderr = opened()
+    monkeypatch.setenv("COLUMNS", "20")
+    Screen().passing("Loading a folder with a long name …")
+    assert stderr.lines() == ["Loading a folder w…"]
+
+
+def test_a_download_that_fails_leaves_no_bar(opened: Callable[..., Stderr]) -> None:
+    stderr = opened()
+    with pytest.raises(OSError), downloading(Screen(), "org/name") as bar:
+        assert bar is not None
+        made = bar(total=8, unit="B")
+        made.update(4)
+        raise OSError
+    shown = stderr.getvalue()
+    assert "Downloading" in shown and shown.endswith(ERASE_LINE)
+    made.update(2)
+    assert stderr.getvalue() == shown

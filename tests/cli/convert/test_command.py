@@ -34,6 +34,16 @@ def test_dry_run(gemma4: Runner, demo_folder: Path) -> None:
     assert not list(gemma4.folder.iterdir())
 
 
+def test_an_unknown_key_is_one_line(gemma4: Runner, source: Path) -> None:
+    path = source / "config.json"
+    config = json.loads(path.read_text())
+    config["text_config"]["new_trick"] = 1
+    path.write_text(json.dumps(config))
+    done = gemma4("convert", str(source), "--dry-run")
+    assert done.returncode == 0 and done.stderr.count("text_config.new_trick") == 1
+    assert done.stderr.startswith("Warning: config.json states")
+
+
 def test_dry_run_as_json(gemma4: Runner) -> None:
     done = gemma4("convert", "demo", "--dry-run", "--json", "--recipe", "8bit")
     plan = json.loads(done.stdout)["plan"]
