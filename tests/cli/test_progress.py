@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -189,12 +190,13 @@ def test_a_passing_line_is_cut_to_one_row(
 
 def test_a_download_that_fails_leaves_no_bar(opened: Callable[..., Stderr]) -> None:
     stderr = opened()
+    made: list[Any] = []
     with pytest.raises(OSError), downloading(Screen(), "org/name") as bar:
         assert bar is not None
-        made = bar(total=8, unit="B")
-        made.update(4)
+        made.append(bar(total=8, unit="B"))
+        made[0].update(4)
         raise OSError
     shown = stderr.getvalue()
     assert "Downloading" in shown and shown.endswith(ERASE_LINE)
-    made.update(2)
+    made[0].update(2)
     assert stderr.getvalue() == shown
