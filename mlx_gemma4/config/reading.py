@@ -159,8 +159,7 @@ class _Reader:
         elif experts not in (None, values["moe_intermediate_size"]):
             both = "expert_intermediate_size and moe_intermediate_size"
             refuse("text_config", [f"{both} contradict one another"])
-        width = values.get("hidden_size_per_layer_input", 0)
-        if width is None or width is False:
+        if values.get("hidden_size_per_layer_input", 0) is None:
             values["hidden_size_per_layer_input"] = 0
         if "rope_parameters" in values:
             rope = _object(values["rope_parameters"], "rope_parameters")
