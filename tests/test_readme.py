@@ -54,6 +54,7 @@ def run(gemma4: Runner, command: str) -> str:
     return out.decode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "printed"),
     [each for each in shown() if each[1] and each not in of_captain()],

@@ -75,7 +75,7 @@ def test_files_go_with_the_first_message_of_a_conversation(model, here):
         (("--image", "gone.png"), 5, "There is no file "),
         (("--audio", "a.png"), 2, "a.png is no recording: attach it with --image."),
         (("--image", "."), 5, "is a folder"),
-        (("--image-tokens", "71"), 2, "image_tokens is 71; it can be 70"),
+        (("--image-tokens", "71"), 2, "--budget (image_tokens) is 71; it can be 70"),
     ],
 )
 def test_what_cannot_be_attached(model, options, code, said):

@@ -69,6 +69,7 @@ def test_other_source_types(dtype: mx.Dtype, tmp_path: Path) -> None:
     assert mx.array_equal(after[f"{LAYER}.input_layernorm.weight"], norm)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["mxfp4", "nvfp4", "mxfp8", "6bit"])
 def test_packings_are_those_of_mlx(recipe: str, source: Path, tmp_path: Path) -> None:
     jobs.convert(source, tmp_path / "out", recipe, block_bytes=5000)

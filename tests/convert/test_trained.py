@@ -38,6 +38,7 @@ def plain_weights(folder: Path) -> dict[str, mx.array]:
     return weights
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("layout", "variant"),
     [("q4_0", "E2B"), ("q4_0", "26B-A4B"), ("q4_0", "31B"), ("ct", "E2B")]

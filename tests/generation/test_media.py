@@ -72,6 +72,7 @@ EVERYTHING = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "step", [*(pytest.param(n, marks=pytest.mark.slow) for n in (3, 7)), 1, 1000]
 )

@@ -78,6 +78,7 @@ def same(one: dict[str, np.ndarray], two: dict[str, np.ndarray]) -> bool:
     return all(np.array_equal(one[name], two[name]) for name in one)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind", ["lora", pytest.param("dora", marks=pytest.mark.slow), "full"]
 )
