@@ -118,14 +118,9 @@ class TensorPlan:
         return sum(target.nbytes for target in self.all_targets)
 
 
-@dataclass(frozen=True)
-class Line:
-    """One row of the plan's table: the tensors of a class that are packed alike."""
+class _Sums:
+    """What some tensors are together."""
 
-    kind: TensorClass
-    packing: Packing | None
-    dtype: str
-    grid: str | None
     tensors: tuple[TensorPlan, ...]
 
     @property
@@ -143,6 +138,17 @@ class Line:
     @property
     def bits_per_weight(self) -> float:
         return 8 * self.out_bytes / self.params
+
+
+@dataclass(frozen=True)
+class Line(_Sums):
+    """One row of the plan's table: the tensors of a class that are packed alike."""
+
+    kind: TensorClass
+    packing: Packing | None
+    dtype: str
+    grid: str | None
+    tensors: tuple[TensorPlan, ...]
 
 
 @dataclass(frozen=True)
@@ -155,7 +161,7 @@ class Memory:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(_Sums):
     """The whole conversion. `dropped` are source tensors that no model reads."""
 
     recipe: str
@@ -163,22 +169,6 @@ class Plan:
     dropped: tuple[StoredTensor, ...]
     qat: str | None  # the trained layout that was recognised
     warnings: tuple[str, ...] = ()
-
-    @property
-    def source_bytes(self) -> int:
-        return sum(tensor.source_bytes for tensor in self.tensors)
-
-    @property
-    def out_bytes(self) -> int:
-        return sum(tensor.out_bytes for tensor in self.tensors)
-
-    @property
-    def params(self) -> int:
-        return sum(tensor.params for tensor in self.tensors)
-
-    @property
-    def bits_per_weight(self) -> float:
-        return 8 * self.out_bytes / self.params
 
     @property
     def memory(self) -> Memory:

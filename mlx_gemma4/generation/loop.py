@@ -13,6 +13,7 @@ from typing import Any, Literal, cast
 import mlx.core as mx
 
 from ..chat.splitter import opens_thought
+from ..device import memory_limit
 from ..errors import ChatError, CheckpointError
 from ..media import Span, content_keys, media_between
 from ..model import Gemma4
@@ -209,8 +210,7 @@ def _wired_memory() -> Iterator[None]:
     if not mx.metal.is_available():
         yield
         return
-    limit = int(mx.device_info()["max_recommended_working_set_size"])
-    before = mx.set_wired_limit(limit)
+    before = mx.set_wired_limit(memory_limit())
     try:
         yield
     finally:
