@@ -7,6 +7,7 @@ weights exists at any time, and then never touched again.
 import math
 import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import mlx.core as mx
@@ -81,9 +82,7 @@ def load_both(
     to_chat: what has no chat template is refused before its weights are read.
     """
     folder = resolve(path_or_repo, tqdm_class)
-    stated = Config.from_file(folder / "config.json")
-    tensors = read_tensors(folder)
-    config = _with_towers_there(folder, stated, tensors)
+    config, tensors = read_headers(folder)
     processor = Processor.from_folder(folder, config)
     if to_chat and processor.template is None:
         raise CheckpointError(
@@ -91,23 +90,27 @@ def load_both(
             "instruction-tuned model (…-it), or add the original model's "
             "chat_template.jinja to its folder."
         )
-    return _built(folder, config, tensors, dtype), processor
+    return _filled(folder, plan_load(config, tensors), dtype), processor
 
 
 def load_model(
     folder: Path, dtype: mx.Dtype | None = None, config: Config | None = None
 ) -> Gemma4:
     """The model of a local folder alone; `config` if it has been read already."""
+    return _filled(folder, plan_load(*read_headers(folder, config)), dtype)
+
+
+def read_headers(
+    folder: Path, config: Config | None = None
+) -> tuple[Config, dict[str, StoredTensor]]:
+    """What config.json states, less the towers that have no weights, and all tensors.
+
+    config: what config.json states, if it has been read already.
+
+    Warns with MissingTowerWarning. Raises CheckpointError.
+    """
     stated = config or Config.from_file(folder / "config.json")
     tensors = read_tensors(folder)
-    config = _with_towers_there(folder, stated, tensors)
-    return _built(folder, config, tensors, dtype)
-
-
-def _with_towers_there(
-    folder: Path, stated: Config, tensors: Mapping[str, StoredTensor]
-) -> Config:
-    """What config.json states, less the towers that have no weights. Warns of them."""
     config, missing = without_missing_towers(stated, tensors)
     for tower in missing:
         warnings.warn(
@@ -116,19 +119,31 @@ def _with_towers_there(
             MissingTowerWarning,
             stacklevel=3,
         )
-    return config
+    return config, tensors
 
 
-def _built(
-    folder: Path,
-    config: Config,
-    tensors: Mapping[str, StoredTensor],
-    dtype: mx.Dtype | None,
-) -> Gemma4:
+@dataclass(frozen=True)
+class LoadPlan:
+    """A model of which nothing is evaluated, and the tensors that will fill it."""
+
+    model: Gemma4
+    tensors: Mapping[str, StoredTensor]
+    fit: Fit
+
+
+def plan_load(config: Config, tensors: Mapping[str, StoredTensor]) -> LoadPlan:
+    """Fit `tensors` to the model of `config`, from their headers alone.
+
+    Raises CheckpointError where the model would not load.
+    """
+    model = Gemma4(config)
+    return LoadPlan(model, tensors, fit_weights(model, tensors))
+
+
+def _filled(folder: Path, plan: LoadPlan, dtype: mx.Dtype | None) -> Gemma4:
     if dtype is not None and dtype not in DTYPES:
         raise ValueError(f"dtype is {dtype}; it must be float32, bfloat16 or float16.")
-    model = Gemma4(config)
-    fit = fit_weights(model, tensors)
+    model, tensors, fit = plan.model, plan.tensors, plan.fit
     dtype = dtype or _own_dtype(fit, tensors)
     _check_memory(folder, fit, tensors, dtype)
     quantize(model, fit.packings)
