@@ -166,15 +166,31 @@ def _own_dtype(fit: Fit, tensors: Mapping[str, StoredTensor]) -> mx.Dtype:
     return mx.bfloat16
 
 
+@dataclass(frozen=True)
+class Footprint:
+    """The dtype that weights are loaded in, and the bytes that they take then."""
+
+    dtype: mx.Dtype
+    nbytes: int
+
+
+def footprint(plan: LoadPlan) -> Footprint:
+    """What `load` makes of `plan` where no dtype is asked for."""
+    dtype = _own_dtype(plan.fit, plan.tensors)
+    return Footprint(dtype, _bytes(plan.fit, plan.tensors, dtype))
+
+
+def _bytes(fit: Fit, tensors: Mapping[str, StoredTensor], dtype: mx.Dtype) -> int:
+    names = [name for sources in fit.sources.values() for _, name in sources]
+    stored = [tensors[name] for name in names]
+    return sum(BYTES.get(t.dtype, dtype.size) * math.prod(t.shape) for t in stored)
+
+
 def _check_memory(
     folder: Path, fit: Fit, tensors: Mapping[str, StoredTensor], dtype: mx.Dtype
 ) -> None:
     """Refuse at once what the system would swap or abort over later."""
-    names = [name for sources in fit.sources.values() for _, name in sources]
-    needed = 0
-    for tensor in (tensors[name] for name in names):
-        size = BYTES.get(tensor.dtype, dtype.size)
-        needed += size * math.prod(tensor.shape)
+    needed = _bytes(fit, tensors, dtype)
     limit = memory_limit()
     if needed > limit:
         raise MemoryError(
