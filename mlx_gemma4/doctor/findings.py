@@ -34,14 +34,15 @@ class Finding:
 
 
 class Findings:
-    """Collects findings in order, each sentence once."""
+    """Collects findings in order, none of them twice."""
 
     def __init__(self) -> None:
         self.all: list[Finding] = []
 
     def add(self, about: str, level: Level, text: str) -> None:
-        if text not in [finding.text for finding in self.all]:
-            self.all.append(Finding(about, level, text))
+        finding = Finding(about, level, text)
+        if finding not in self.all:
+            self.all.append(finding)
 
     def ok(self, about: str, text: str) -> None:
         self.add(about, Level.OK, text)
@@ -68,8 +69,13 @@ class Findings:
             except Exception as error:
                 result = None
                 kind = "" if isinstance(error, KNOWN) else f"{type(error).__name__}: "
-                self.problem(about, f"{kind}{error}" or type(error).__name__)
+                self._add_new(about, Level.PROBLEM, f"{kind}{error}")
         for each in caught:
             if issubclass(each.category, UserWarning):
-                self.warn(about, str(each.message))
+                self._add_new(about, Level.WARNING, str(each.message))
         return result
+
+    def _add_new(self, about: str, level: Level, text: str) -> None:
+        """What was said of another part already is the same fault, met again."""
+        if text not in [finding.text for finding in self.all]:
+            self.add(about, level, text)

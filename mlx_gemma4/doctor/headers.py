@@ -108,8 +108,8 @@ def _plan(found: Examined, config: Config, name: str) -> None:
 def _read_text_files(found: Examined) -> None:
     folder, say, config = found.folder, found.findings, found.config
     if config is not None:
-        read = say.attempt("tokenizer", partial(Processor.from_folder, folder, config))
-        found.processor = read
+        read = partial(Processor.from_folder, folder, config)
+        found.processor = say.attempt("processor", read)
     if found.processor is None or config is None:
         _read_one_by_one(folder, say)
         return

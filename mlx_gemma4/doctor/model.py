@@ -140,13 +140,21 @@ def _adapter(name: str, folder: Path) -> ModelReport:
 
 
 def _check_memory(memory: Memory, say: Findings) -> None:
-    text = f"{size(memory.weights)} of weights, {size(memory.limit)} for a model here"
+    weights, limit = size(memory.weights), size(memory.limit)
     if not memory.fits:
-        say.warn("memory", f"{text}: it is refused. Choose a smaller model.")
+        say.warn(
+            "memory",
+            f"The weights take {weights}, but a model may use at most {limit} here: "
+            "choose a smaller or more strongly quantised one.",
+        )
     elif memory.weights + memory.full_context > memory.limit:
-        say.warn("memory", f"{text}: the full context does not fit beside them.")
+        say.warn(
+            "memory",
+            f"The weights take {weights} of {limit}: a full context does not fit "
+            f"beside them, which takes {size(memory.full_context)} more.",
+        )
     else:
-        say.ok("memory", f"{text}.")
+        say.ok("memory", f"The weights take {weights} of {limit}.")
 
 
 def _run(report: ModelReport, folder: Path, progress: Callable[[str], None]) -> None:
