@@ -69,13 +69,8 @@ class Findings:
             except Exception as error:
                 result = None
                 kind = "" if isinstance(error, KNOWN) else f"{type(error).__name__}: "
-                self._add_new(about, Level.PROBLEM, f"{kind}{error}")
+                self.problem(about, f"{kind}{error}")
         for each in caught:
             if issubclass(each.category, UserWarning):
-                self._add_new(about, Level.WARNING, str(each.message))
+                self.warn(about, str(each.message))
         return result
-
-    def _add_new(self, about: str, level: Level, text: str) -> None:
-        """What was said of another part already is the same fault, met again."""
-        if text not in [finding.text for finding in self.all]:
-            self.add(about, level, text)

@@ -107,18 +107,21 @@ def _plan(found: Examined, config: Config, name: str) -> None:
 
 def _read_text_files(found: Examined) -> None:
     folder, say, config = found.folder, found.findings, found.config
+    tried = Findings()
     if config is not None:
         read = partial(Processor.from_folder, folder, config)
-        found.processor = say.attempt("processor", read)
-    if found.processor is None or config is None:
-        _read_one_by_one(folder, say)
+        found.processor = tried.attempt("processor", read)
+    if found.processor is None and _read_one_by_one(folder, say):
         return
-    _check_ids(found.processor.tokenizer, config, say)
-    check_template(found.processor, config, say)
+    say.all += tried.all
+    if found.processor is not None and config is not None:
+        _check_ids(found.processor.tokenizer, config, say)
+        check_template(found.processor, config, say)
 
 
-def _read_one_by_one(folder: Path, say: Findings) -> None:
-    """What the first fault of a folder hides."""
+def _read_one_by_one(folder: Path, say: Findings) -> bool:
+    """Looks for what the first fault hides; whether any was found."""
+    before = say.count(Level.PROBLEM)
     tokenizer = say.attempt("tokenizer", partial(Tokenizer, folder))
     marks = ("<bos>", "<eos>")
     if tokenizer is not None:
@@ -127,6 +130,7 @@ def _read_one_by_one(folder: Path, say: Findings) -> None:
     file = folder / "processor_config.json"
     say.attempt("processor", partial(MediaSettings.from_file, file))
     say.attempt("generation", partial(read_json, folder / "generation_config.json"))
+    return say.count(Level.PROBLEM) > before
 
 
 def _check_ids(tokenizer: Tokenizer, config: Config, say: Findings) -> None:

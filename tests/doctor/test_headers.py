@@ -93,6 +93,7 @@ def test_a_whole_model(model: Path) -> None:
     assert 4 * total < stored < 4 * total + 100_000  # float32, and a header
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "about", "words"),
     [
@@ -100,18 +101,23 @@ def test_a_whole_model(model: Path) -> None:
         (write("config.json", "{"), "config", "not valid JSON"),
         (rewrite("config.json", model_type="llama"), "config", "'llama'"),
         (rewrite("config.json", text_config=...), "config", "no text_config"),
-        (rewrite("config.json", image_token_id=22), "tokenizer", "image_token_id is 22"),
+        (
+            rewrite("config.json", image_token_id=22),
+            "tokenizer",
+            "image_token_id is 22",
+        ),
         (rewrite("config.json", eoa_token_id=20), "tokenizer", "eoa_token_id is 20"),
         (remove("model.safetensors"), "weights", "has no weights"),
         (write("model.safetensors", "abc"), "weights", "truncated"),
         (cut, "weights", "truncated"),
         (without_a_tensor, "tensors", "missing language_model.norm.weight"),
-        (remove("tokenizer.json"), "processor", "tokenizer.json is missing"),
-        (write("tokenizer.json", "{}"), "processor", "not a usable tokenizer"),
-        (write("chat_template.jinja", "{% if %}"), "processor", "not valid Jinja"),
+        (remove("tokenizer.json"), "tokenizer", "tokenizer.json is missing"),
+        (write("tokenizer.json", "{}"), "tokenizer", "not a usable tokenizer"),
+        (write("chat_template.jinja", "{% if %}"), "template", "not valid Jinja"),
         (write("chat_template.jinja", "{{ bos_token }}hello"), "template", "nothing"),
         (write("processor_config.json", "3"), "processor", "no JSON object"),
-        (write("generation_config.json", "x"), "processor", "not valid JSON"),
+        (write("generation_config.json", "x"), "generation", "not valid JSON"),
+        (rewrite("generation_config.json", top_p=7), "processor", "top_p"),
     ],
 )
 def test_a_fault_is_named(change: Change, about: str, words: str, model: Path) -> None:
@@ -161,6 +167,7 @@ def test_every_damaged_shard_is_named(model: Path) -> None:
     assert "00001-of" in problems[0] and "00003-of" in problems[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "about", "words"),
     [
