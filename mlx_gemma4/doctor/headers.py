@@ -27,7 +27,7 @@ SPELLED = {
     **{"boa_token_id": "<|audio>", "eoa_token_id": "<audio|>"},
 }
 # Ways of packing that `gemma4 convert` reads, and loading does not.
-CONVERTIBLE = {"compressed-tensors": "w4a16-ct", "gemma": "mobile-transformers"}
+CONVERTIBLE = {("compressed-tensors", "pack-quantized"), ("gemma", None)}
 
 
 @dataclass
@@ -43,9 +43,8 @@ class Examined:
 
     @property
     def loads(self) -> bool:
-        """Whether it would load and do what its files promise."""
-        whole = self.plan is not None and self.processor is not None
-        return whole and not self.findings.count(Level.PROBLEM)
+        """Whether nothing stops it from being loaded, as far as headers tell."""
+        return self.plan is not None and self.processor is not None
 
 
 def examine(folder: Path, name: str, say: Findings) -> Examined:
@@ -89,11 +88,12 @@ def _read_weights(found: Examined) -> None:
 def _plan(found: Examined, config: Config, name: str) -> None:
     say = found.findings
     stated = config.quantization or {}
-    if layout := CONVERTIBLE.get(str(stated.get("quant_method"))):
+    method = stated.get("quant_method")
+    if (method, stated.get("format") if method != "gemma" else None) in CONVERTIBLE:
         say.problem(
             "tensors",
-            f"The weights are packed as {stated['quant_method']} ({layout}), which "
-            f"does not load as it is: convert them with `gemma4 convert {name} OUT`.",
+            f"The weights are packed by {method!r}, as Google's QAT checkpoints are, "
+            f"and do not load so: convert them with `gemma4 convert {name} OUT`.",
         )
         return
     read = say.attempt("tensors", partial(read_headers, found.folder, config))
@@ -114,9 +114,9 @@ def _read_text_files(found: Examined) -> None:
     if found.processor is None and _read_one_by_one(folder, say):
         return
     say.all += tried.all
-    if found.processor is not None and config is not None:
-        _check_ids(found.processor.tokenizer, config, say)
-        check_template(found.processor, config, say)
+    if (processor := found.processor) is not None and config is not None:
+        say.attempt("tokenizer", partial(_check_ids, processor.tokenizer, config, say))
+        say.attempt("template", partial(check_template, processor, config, say))
 
 
 def _read_one_by_one(folder: Path, say: Findings) -> bool:

@@ -33,8 +33,7 @@ class Kind(StrEnum):
 class ModelReport:
     """What `name` is, and how its checks came out.
 
-    loads: whether its files are whole and right. fits: whether the memory is enough
-    here. ran: whether it was loaded and run.
+    loads: whether it was loaded, or could be, as far as headers tell.
     """
 
     name: str
@@ -51,11 +50,12 @@ class ModelReport:
 
     @property
     def fits(self) -> bool | None:
+        """Whether the memory here is enough; None where that is not known."""
         return None if self.memory is None else self.memory.fits
 
     @property
     def works(self) -> bool:
-        """As far as it was tried."""
+        """Whether it loads and has no problem, as far as that was tried."""
         return self.loads and not self.findings.count(Level.PROBLEM)
 
 

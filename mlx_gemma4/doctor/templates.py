@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..config import Config
-from ..errors import ChatError
+from ..errors import ChatError, CheckpointError
 from ..media import Kind
 from ..prompt.attachments import MARKS
 from ..prompt.processor import Processor
@@ -86,7 +86,7 @@ def _keeps(processor: Processor, findings: Findings, what: str) -> bool:
 def _thinks(processor: Processor, findings: Findings) -> bool:
     try:
         thinking = processor.render(ASK, thinking=True)
-    except ChatError as error:
+    except (ChatError, CheckpointError) as error:
         findings.warn(ABOUT, str(error))
         return False
     if thinking == processor.render(ASK):
@@ -112,7 +112,7 @@ def _holds(
 ) -> bool:
     try:
         text = processor.render(messages, tools)
-    except ChatError as error:
+    except (ChatError, CheckpointError) as error:
         findings.warn(ABOUT, f"It takes no {what}: {error}")
         return False
     if word not in text:

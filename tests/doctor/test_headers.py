@@ -14,7 +14,7 @@ from mlx_gemma4.doctor.findings import Level
 from mlx_gemma4.doctor.model import Kind, ModelReport, report_on
 from mlx_gemma4.errors import ModelNotFoundError
 
-Change = Callable[[Path], None]
+Change = Callable[[Path], object]
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def rewrite(name: str, **changes: Any) -> Change:
 
 
 def write(name: str, content: str) -> Change:
-    return lambda folder: (folder / name).write_text(content) and None
+    return lambda folder: (folder / name).write_text(content)
 
 
 def remove(name: str) -> Change:
@@ -114,7 +114,6 @@ def test_a_whole_model(model: Path) -> None:
         (remove("tokenizer.json"), "tokenizer", "tokenizer.json is missing"),
         (write("tokenizer.json", "{}"), "tokenizer", "not a usable tokenizer"),
         (write("chat_template.jinja", "{% if %}"), "template", "not valid Jinja"),
-        (write("chat_template.jinja", "{{ bos_token }}hello"), "template", "nothing"),
         (write("processor_config.json", "3"), "processor", "no JSON object"),
         (write("generation_config.json", "x"), "generation", "not valid JSON"),
         (rewrite("generation_config.json", top_p=7), "processor", "top_p"),
@@ -127,6 +126,28 @@ def test_a_fault_is_named(change: Change, about: str, words: str, model: Path) -
     problems = said(report, Level.PROBLEM)
     assert any(words in text for text in problems[about]), problems
     assert len(sum(problems.values(), [])) == 1, problems
+
+
+@pytest.mark.parametrize(
+    ("change", "about", "words"),
+    [
+        (
+            rewrite("config.json", image_token_id=22),
+            "tokenizer",
+            "image_token_id is 22",
+        ),
+        (rewrite("config.json", eoa_token_id=20), "tokenizer", "eoa_token_id is 20"),
+        (write("chat_template.jinja", "{{ bos_token }}hello"), "template", "nothing"),
+    ],
+)
+def test_a_model_that_loads_and_is_broken(
+    change: Change, about: str, words: str, model: Path
+) -> None:
+    change(model)
+    report = headers(model)
+    assert report.loads and not report.works
+    (text,) = said(report, Level.PROBLEM)[about]
+    assert words in text
 
 
 def test_one_fault_hides_no_other(model: Path) -> None:
@@ -197,7 +218,8 @@ def test_what_is_no_fault_is_a_warning(
 
 def test_a_packed_model_is_to_be_converted(model: Path) -> None:
     for method in ("compressed-tensors", "gemma"):
-        rewrite("config.json", quantization_config={"quant_method": method})(model)
+        how = {"quant_method": method, "format": "pack-quantized"}
+        rewrite("config.json", quantization_config=how)(model)
         report = headers(model)
         (text,) = said(report, Level.PROBLEM)["tensors"]
         assert method in text and f"gemma4 convert {model} " in text
