@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
-from ..errors import reported
+from ..errors import UsageError, reported
 from ..render import Screen
 
 Model = Annotated[
     str | None,
     typer.Argument(
-        metavar="[MODEL]",
+        metavar="MODEL",
         help="A folder, a Hub id (owner/name) that has been downloaded, or demo.",
         show_default=False,
     ),
@@ -37,6 +37,8 @@ def doctor(
     the model would load. Home folders are written as ~; no token is ever printed.
     """
     with reported(as_json):
+        if headers and model is None:
+            raise UsageError("--headers needs a MODEL, whose files it checks.")
         code = run(model, headers, Screen(as_json=as_json))
     if code:
         raise typer.Exit(code)

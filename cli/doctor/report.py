@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from mlx_gemma4.doctor.findings import Finding, Findings
@@ -89,7 +90,7 @@ def _machine(machine: Machine) -> Rows:
     yield "system", machine.system
     cores = f", {machine.cores} cores" if machine.cores else ""
     yield "chip", f"{machine.chip or UNKNOWN} ({machine.arch}{cores})"
-    yield "metal", "yes" if machine.metal else "no: models run on the CPU"
+    yield "metal", "yes" if machine.metal else f"no: MLX uses the {machine.device}"
     yield "memory", _size(machine.memory)
     if machine.metal:
         yield "working set", f"{_size(machine.working_set)}, recommended by MLX"
@@ -119,7 +120,7 @@ def _findings(findings: Sequence[Finding]) -> Rows:
 
 def _model(model: ModelReport) -> Rows:
     yield "name", model.name
-    if model.folder is not None and str(model.folder) != model.name:
+    if model.folder is not None and model.folder != Path(model.name).expanduser():
         yield "folder", str(model.folder)
     if model.revision:
         yield "revision", model.revision

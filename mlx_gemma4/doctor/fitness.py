@@ -52,9 +52,9 @@ def _check_processor(machine: Machine, say: Findings) -> None:
     elif sys.platform == "darwin" and not machine.metal:
         say.problem("metal", f"MLX finds no Metal here: {GPU}. Reinstall mlx.")
     elif machine.metal:
-        say.ok("metal", "MLX uses the GPU.")
+        say.ok("metal", f"MLX uses the {machine.device}.")
     else:
-        say.ok("metal", "There is no Metal here: models run on the CPU.")
+        say.ok("metal", f"There is no Metal here; MLX uses the {machine.device}.")
 
 
 def _check_system(say: Findings) -> None:

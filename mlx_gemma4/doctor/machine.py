@@ -65,6 +65,7 @@ class Machine:
     chip: str | None
     cores: int | None
     metal: bool
+    device: str
     memory: int | None
     working_set: int | None
     wired_limit: int | None
@@ -92,6 +93,7 @@ class Machine:
             chip=_chip(),
             cores=os.cpu_count(),
             metal=metal,
+            device="GPU" if mx.default_device().type == mx.gpu else "CPU",
             memory=_memory(),
             working_set=int(working) if metal and working else None,
             wired_limit=_wired_limit(),

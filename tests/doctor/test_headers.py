@@ -101,12 +101,6 @@ def test_a_whole_model(model: Path) -> None:
         (write("config.json", "{"), "config", "not valid JSON"),
         (rewrite("config.json", model_type="llama"), "config", "'llama'"),
         (rewrite("config.json", text_config=...), "config", "no text_config"),
-        (
-            rewrite("config.json", image_token_id=22),
-            "tokenizer",
-            "image_token_id is 22",
-        ),
-        (rewrite("config.json", eoa_token_id=20), "tokenizer", "eoa_token_id is 20"),
         (remove("model.safetensors"), "weights", "has no weights"),
         (write("model.safetensors", "abc"), "weights", "truncated"),
         (cut, "weights", "truncated"),

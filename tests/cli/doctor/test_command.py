@@ -178,6 +178,12 @@ def test_what_is_neither_folder_nor_hub_id(gemma4: Runner) -> None:
     assert error["code"] == 3 and "neither a folder nor a Hub id" in error["message"]
 
 
+def test_headers_of_no_model(gemma4: Runner) -> None:
+    done = gemma4("doctor", "--headers")
+    assert done.returncode == 2 and not done.stdout
+    assert "--headers needs a MODEL" in done.stderr
+
+
 def test_an_adapter(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 8}')
     report = found(capsys, str(tmp_path))
