@@ -80,10 +80,13 @@ def report_on(
     report.files = files_in(folder, report.findings)
     found = examine(folder, name, report.findings)
     report.loads = found.loads
-    report.summary = summary_of(found)
+    say = report.findings
+    report.summary = say.attempt("summary", partial(summary_of, found))
     if found.config is not None and found.plan is not None:
-        report.memory = memory_of(found.config, found.plan)
-        _check_memory(report.memory, report.findings)
+        count = partial(memory_of, found.config, found.plan)
+        report.memory = say.attempt("memory", count)
+    if report.memory is not None:
+        _check_memory(report.memory, say)
     if report.loads and report.fits and not headers_only:
         _run(report, folder, progress)
     return report

@@ -171,10 +171,8 @@ def _states(model: Gemma4, inputs: Inputs) -> tuple[mx.array, mx.array]:
     assert inputs.media is not None
     embeddings = model.embed(inputs.tokens, inputs.media)
     soft = [embeddings[0, span.start : span.end] for span in inputs.spans]
-    tokens, blocks = (
-        model.text_tokens(inputs.tokens),
-        model.vision_blocks(inputs.tokens),
-    )
+    tokens = model.text_tokens(inputs.tokens)
+    blocks = model.vision_blocks(inputs.tokens)
     h = model.language_model(tokens, None, embeddings, blocks, last_only=True)
     states = mx.concatenate(soft).astype(mx.float32), h[0, -1].astype(mx.float32)
     mx.eval(states)
