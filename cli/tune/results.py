@@ -3,13 +3,14 @@
 from pathlib import Path
 
 from mlx_gemma4.checkpoint.hub import resolve
+from mlx_gemma4.tune.adapter_files import CONFIG
 from mlx_gemma4.tune.adapters import put_on
 from mlx_gemma4.tune.errors import AdapterError
 from mlx_gemma4.tune.evaluate import evaluate
 from mlx_gemma4.tune.examples import Encoder, Long
 from mlx_gemma4.tune.files import read_records
 from mlx_gemma4.tune.folders import check_folder
-from mlx_gemma4.tune.formats import CONFIG, read_adapter, write_adapter
+from mlx_gemma4.tune.formats import read_adapter, write_adapter
 from mlx_gemma4.tune.fuse import fuse
 from mlx_gemma4.tune.peft import write_peft
 
