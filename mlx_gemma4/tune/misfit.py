@@ -89,7 +89,7 @@ def _misshapen(
     own = (base.weight.shape[0], outputs, inputs) if experts else (outputs, inputs)
     if found != own:
         return Misfit(
-            f"{names['lora_a']} adapts a weight {found}, this model's is {own}"
+            f"{names['lora_a']} adapts a weight of {found}, this model's is {own}"
         )
     if "m" in values and values["m"].shape != (outputs,):
         shape = values["m"].shape
