@@ -5,7 +5,6 @@ rank and alpha alone, and call A and B what others call lora_a and lora_b.
 """
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +16,8 @@ from ..checkpoint.names import Place, in_layer, mlx_names
 from ..config.checks import shown
 from ..model import Gemma4
 from .adapter_files import CONFIG
-from .errors import AdapterError, AdapterWarning
-from .stated import Stated, our_place, unwrapped
+from .errors import AdapterError
+from .stated import Stated, our_place
 
 LEAVES = {"A": "lora_a", "B": "lora_b"}  # of mlx-vlm's earlier adapters
 KINDS = (None, "lora", "dora", "full")
@@ -70,12 +69,11 @@ class MlxConfig:
         found = in_layer(where.parameter)
         if found is None:
             return True
-        module = unwrapped(name).rpartition(".")[0]
-        if self.keys is not None and module in self.keys:
-            return True
-        inside = {in_layer(theirs) for theirs in mlx_names(where, False)}
-        ends = {end.rpartition(".")[0] for _, end in filter(None, inside)}
-        return found[0] >= self.first and (self.keys is None or bool(ends & self.keys))
+        if self.keys is None:
+            return found[0] >= self.first
+        modules = [n.rpartition(".")[0] for n in (name, *mlx_names(where, False))]
+        keys = {k for k in self.keys for m in modules if f".{m}".endswith(f".{k}")}
+        return found[0] >= self.first and bool(keys) or any(map(in_layer, keys))
 
 
 def read_mlx(
@@ -83,21 +81,15 @@ def read_mlx(
 ) -> tuple[Stated, bool]:
     """What an MLX adapter states, and whether it is whole parameters.
 
-    data: its configuration. Raises AdapterError; warns of tensors that mlx-lm would not
-    load either.
+    data: its configuration. Raises AdapterError, also where the two contradict one
+    another, as mlx-lm does.
     """
     config = MlxConfig.from_dict(data, model.config.text_config.num_hidden_layers)
     found, left_out = _placed(config, tensors, source)
-    if not found:
-        raise AdapterError(
-            f"{source}: num_layers or keys leave out {listed(left_out)}."
-        )
     if left_out:
-        warnings.warn(
-            f"{CONFIG} leaves out {listed(left_out)} (num_layers, "
-            "lora_parameters.keys): they have no effect.",
-            AdapterWarning,
-            stacklevel=2,
+        raise AdapterError(
+            f"{CONFIG} leaves out {listed(left_out)}, which {source} has: its "
+            "num_layers or lora_parameters.keys is wrong."
         )
     _check_kind(config, found, source)
     arrays = {place: tensors[name] for place, name in found.items()}

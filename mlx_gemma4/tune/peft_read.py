@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -68,8 +69,10 @@ def read_peft(
     would not load either.
     """
     config = PeftConfig.from_dict(data)
-    reader = _Reader(model, data, config, tensors)
-    for module in _modules(tensors, source):
+    modules = _modules(tensors, source)
+    wrappers = Counter(module.key for module in modules)
+    reader = _Reader(model, data, config, tensors, wrappers)
+    for module in modules:
         if EXPERTS.fullmatch(module.key):
             reader.experts(module)
         else:
@@ -98,8 +101,10 @@ class _Reader:
         data: Mapping[str, Any],
         config: PeftConfig,
         tensors: Mapping[str, mx.array],
+        wrappers: Mapping[str, int],
     ) -> None:
         self.data, self.config, self.tensors = data, config, tensors
+        self.wrappers = wrappers  # how many each module has
         self.modules = dict(model.named_modules())
         self.found: dict[str, mx.array] = {}
         self.names: dict[str, str] = {}
@@ -108,11 +113,16 @@ class _Reader:
 
     def linear(self, module: _Module) -> None:
         keys = module.keys()
+        first = module.names[min(module.names)]
         if not self.config.adapts(keys):
+            if self.config.targets.names is None:
+                raise AdapterError(
+                    f"The PEFT adapter's target_modules is missing, though {first} "
+                    "adapts one: add what it was trained on."
+                )
             self.left_out += module.names.values()
             return
         where = our_place(f"{module.key}.weight")
-        first = module.names[min(module.names)]
         if where.expert is not None or where.half is not None or module.inside:
             raise AdapterError(f"{first} adapts a part of a module, which is unknown.")
         self._check_magnitude(module)
@@ -206,10 +216,12 @@ class _Reader:
             if self.config.adapts_parameter(module.keys(f".{name}"))
         }
         ends = {end: name for name, end in wrapped(stated).items()}
-        if (found := ends.get(".base_layer" * module.inside)) is None:
+        found = ends.get(".base_layer" * module.inside)
+        if found is None or len(stated) != self.wrappers[module.key]:
             raise AdapterError(
-                f"{module.names[min(module.names)]} adapts a parameter of experts that "
-                "the PEFT adapter's target_parameters does not name."
+                f"{module.names[min(module.names)]} adapts a parameter of experts; the "
+                f"PEFT adapter's target_parameters names {len(stated)}, its file has "
+                f"{self.wrappers[module.key]}."
             )
         return found
 

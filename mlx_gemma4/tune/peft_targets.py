@@ -47,11 +47,6 @@ class ModuleTargets:
 def module_targets(data: Mapping[str, Any]) -> ModuleTargets:
     """Of a parsed adapter_config.json. Raises AdapterError that names the key."""
     names = _names_or_pattern(data, "target_modules")
-    if names is None and data.get("target_parameters") is None:
-        raise AdapterError(
-            "The PEFT adapter's target_modules is missing: add the modules that it was "
-            "trained on."
-        )
     layers, pattern = (data.get(k) for k in ("layers_to_transform", "layers_pattern"))
     if type(layers) is int:
         layers = [layers]

@@ -260,7 +260,7 @@ PEFT_DAMAGE: dict[str, tuple[Change, str]] = {
     ),
     "experts": (
         put(PEFT_A, lambda t: t, new=f"{START}model.layers.1.experts.lora_A.weight"),
-        r"experts.lora_A.weight adapts .* target_parameters does not name",
+        r"experts.lora_A.weight adapts .* target_parameters names 0, its file has 1",
     ),
     "nested": (
         put(PEFT_A, lambda t: t, new=PEFT_A.replace("lora_A", "base_layer.lora_A")),

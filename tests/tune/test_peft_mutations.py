@@ -134,6 +134,9 @@ def test_a_changed_file(
         assert INVENTED in str(told[0].message)
         del stated[key]  # PEFT has its own way with these
         path.write_text(json.dumps(stated))
+    off = value is None or value is False or value in ("", [], {})
+    if off and np.abs(found - LOGITS[case]).max() <= golden.BAR:
+        return  # as if the key was not there
     expected = peft_logits(models[case], folder)
     if expected is None:
         expected = LOGITS[case]
