@@ -21,6 +21,7 @@ from places import FIXTURES
 from mlx_gemma4.tune.adapters import put_on
 from mlx_gemma4.tune.errors import AdapterError, AdapterWarning
 from mlx_gemma4.tune.formats import read_adapter
+from mlx_gemma4.tune.peft import write_peft
 
 pytestmark = [pytest.mark.reference, pytest.mark.slow]
 pytest.importorskip("peft")
@@ -103,6 +104,15 @@ def peft_logits(model: Any, folder: Path) -> np.ndarray | None:
             return torch_model.logits(adapted.eval(), TOKENS)
     except Exception:
         return None
+
+
+@pytest.mark.parametrize("case", VARIANTS)
+def test_peft_loads_what_we_write(case: str, tmp_path: Path, models: dict[str, Any]):
+    model = tiny.build(VARIANTS[case], golden.SEED)
+    write_peft(tmp_path, model, read_adapter(FOLDER / case, model), "base")
+    found = peft_logits(models[case], tmp_path)
+    assert found is not None
+    golden.check_logits(found, LOGITS[case])
 
 
 @pytest.mark.parametrize(
