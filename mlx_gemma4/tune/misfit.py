@@ -43,7 +43,7 @@ def misfit(
         return Misfit(f"{first} has no {other} beside it", another=False)
     if "m" in values and isinstance(base, EXPERTS):
         return Misfit(f"{names['m']} makes DoRA of experts, which there is not", False)
-    return _misshapen(base, values, names)
+    return _no_pair(base, values, names) or _misshapen(base, values, names)
 
 
 def _no_linear(
@@ -66,31 +66,36 @@ def _no_linear(
     return Misfit(f"{name} adapts {path}, which {what} this model")
 
 
+def _no_pair(
+    base: Matrix, values: Mapping[str, mx.array], names: Mapping[str, str]
+) -> Misfit | None:
+    """A and B that cannot be multiplied, whatever they adapt."""
+    a, b = values["lora_a"], values["lora_b"]
+    experts = isinstance(base, EXPERTS)
+    for leaf in ("lora_a", "lora_b"):
+        if values[leaf].ndim != (3 if experts else 2):
+            return Misfit(f"{names[leaf]} has {values[leaf].ndim} dimensions", False)
+    of_a = (a.shape[0], a.shape[1]) if experts else (1, a.shape[1])
+    of_b = (b.shape[0], b.shape[2]) if experts else (1, b.shape[0])
+    if of_a != of_b:
+        return Misfit(f"{names['lora_a']} and {names['lora_b']} are no pair", False)
+    if not of_a[1]:
+        return Misfit(f"{names['lora_a']} has rank 0", another=False)
+    return None
+
+
 def _misshapen(
     base: Matrix, values: Mapping[str, mx.array], names: Mapping[str, str]
 ) -> Misfit | None:
     """Letters of the shapes as in `lora`."""
     a, b = values["lora_a"], values["lora_b"]
     inputs, outputs = sizes(base)
-    experts = isinstance(base, EXPERTS)
-    for leaf in ("lora_a", "lora_b"):
-        if values[leaf].ndim != (3 if experts else 2):
-            return Misfit(f"{names[leaf]} has {values[leaf].ndim} dimensions", False)
-    if experts:
-        counts, ranks = (a.shape[0], b.shape[0]), (a.shape[1], b.shape[2])
-        found = (counts[0], b.shape[1], a.shape[2])
-    else:
-        counts, ranks = (1, 1), (a.shape[1], b.shape[0])
-        found = (b.shape[1], a.shape[0])
-    if ranks[0] != ranks[1] or counts[0] != counts[1]:
-        return Misfit(f"{names['lora_a']} and {names['lora_b']} are no pair", False)
-    if not ranks[0]:
-        return Misfit(f"{names['lora_a']} has rank 0", another=False)
-    own = (base.weight.shape[0], outputs, inputs) if experts else (outputs, inputs)
+    own, found = (outputs, inputs), (b.shape[1], a.shape[0])
+    if isinstance(base, EXPERTS):
+        own, found = (base.weight.shape[0], *own), (*b.shape[:2], a.shape[2])
     if found != own:
-        return Misfit(
-            f"{names['lora_a']} adapts a weight of {found}, this model's is {own}"
-        )
+        text = f"{names['lora_a']} adapts a weight of {found}, this model's is {own}"
+        return Misfit(text)
     if "m" in values and values["m"].shape != (outputs,):
         shape = values["m"].shape
         return Misfit(f"{names['m']} has the shape {shape}, not {(outputs,)}", False)

@@ -15,7 +15,7 @@ from .adapters import Adapter
 from .errors import AdapterError
 from .folders import make_folder, write_tensors
 from .lora import Adapted, LoRAExperts
-from .peft_experts import LAYOUT, Columns, wrapped, write_experts
+from .peft_experts import wrapped, write_experts
 from .peft_read import PREFIX
 
 
@@ -83,7 +83,6 @@ def _config(adapter: Adapter, base: str, text_only: bool) -> dict[str, Any]:
     }
     if parameters:
         config["target_parameters"] = [names[path] for path in parameters]
-        config[LAYOUT] = str(Columns.BY_RANK)
     return config
 
 

@@ -59,7 +59,7 @@ class PeftConfig:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "PeftConfig":
         """Of the parsed file. Raises AdapterError that names the key; warns."""
-        _check_kind(data)
+        _refuse_otherwise(data)
         parameters = names_of(data, "target_parameters")
         if parameters and data.get("fan_in_fan_out"):
             raise refused("fan_in_fan_out", data["fan_in_fan_out"])
@@ -109,7 +109,7 @@ def refused(key: str, value: Any, why: str = "which is not supported") -> Adapte
     return AdapterError(f"The PEFT adapter's {key} is {shown(value)}, {why}.")
 
 
-def _check_kind(data: Mapping[str, Any]) -> None:
+def _refuse_otherwise(data: Mapping[str, Any]) -> None:
     kind = data.get("peft_type")
     if kind != "LORA":
         raise refused("peft_type", kind, "which is not supported; LORA is")

@@ -80,8 +80,9 @@ def read_peft(
     reader.check(source)
     scale = next((s for s in reader.scales.values() if s), 0.0)
     for path, own in reader.scales.items():
-        if own != scale and f"{path}.lora_b" in reader.found:
-            reader.found[f"{path}.lora_b"] *= own / scale
+        b = reader.found.get(f"{path}.lora_b")
+        if own != scale and b is not None:
+            reader.found[f"{path}.lora_b"] = b.astype(mx.float32) * (own / scale)
     base = data.get("base_model_name_or_path")
     return Stated(
         source,

@@ -9,6 +9,7 @@ import json
 import random
 import shutil
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,11 @@ from mlx_gemma4.tune.errors import AdapterError, AdapterWarning
 from mlx_gemma4.tune.formats import read_adapter
 from mlx_gemma4.tune.peft import write_peft
 
-pytestmark = [pytest.mark.reference, pytest.mark.slow]
-pytest.importorskip("peft")
+pytestmark = [
+    pytest.mark.reference,
+    pytest.mark.slow,
+    pytest.mark.skipif(find_spec("peft") is None, reason="needs the extra: peft"),
+]
 
 FOLDER = FIXTURES / "adapters"
 VARIANTS = {"linear": "E2B", "dora": "E4B", "experts": "26B-A4B"}
