@@ -18,7 +18,7 @@ Kind = Literal["lora", "dora", "full"]
 DataPath = Annotated[
     Path,
     typer.Argument(
-        help="A .jsonl or .csv file, or a folder with train.jsonl or text files."
+        help="A .jsonl, .json or .csv file, or a folder with one named train or text."
     ),
 ]
 Out = Annotated[
@@ -86,7 +86,7 @@ Share = Annotated[
         "--validation",
         min=0.0,
         max=0.9,
-        help="Share kept back to validate with, where there is no valid.jsonl.",
+        help="Share kept back to validate with, where there is no validation set.",
     ),
 ]
 Checkpoint = Annotated[

@@ -1,11 +1,9 @@
-"""Files of examples: mlx-lm's jsonl, CSV of two columns, or a folder of text.
+"""Files of examples: jsonl, a JSON list, CSV, or a folder of them or of text.
 
 Every line that cannot be used is found, and all are reported at once: whoever repairs
 a file wants to do it once.
 """
 
-import csv
-import io
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -14,22 +12,15 @@ from random import Random
 from typing import Any
 
 from ..errors import DataError
+from ..reading.sources import MOST
 from ..reading.text_file import numbered_lines, read_text
 from .errors import listed_problems
-from .records import FIELDS, Record, record_from
+from .fields import check_strings, unread_fields
+from .folder_forms import TEXT_SUFFIXES, Part, check_text_folder, split_of
+from .records import Record, check_length, record_from
+from .tables import read_rows
 
-TEXT_SUFFIXES = (".txt", ".md")
-# First rows of a CSV that are a heading; any other is an example.
-HEADINGS = frozenset(
-    {
-        ("prompt", "completion"),
-        ("prompt", "response"),
-        ("question", "answer"),
-        ("input", "output"),
-        ("instruction", "response"),
-        ("user", "assistant"),
-    }
-)
+LONGEST_LINE = 2**26  # characters: of media in it, for the most part
 
 
 @dataclass
@@ -44,9 +35,10 @@ class Data:
 def read_data(path: Path, share: float = 0.0, seed: int = 0) -> Data:
     """The examples of a file or folder, and those kept back to validate with.
 
-    path: a .jsonl or .csv file; a folder with train.jsonl (valid.jsonl then is the
-        validation set); or a folder of .txt and .md files.
-    share: of the examples kept back where there is no valid.jsonl; at least one of
+    path: a .jsonl, .json or .csv file; a folder with one named train (that named valid
+        then is the validation set), or with the metadata of Hugging Face's folders of
+        media; or a folder of .txt and .md files.
+    share: of the examples kept back where there is no validation set; at least one of
         them if it is above 0. Which, `seed` decides.
 
     Raises DataError that lists every unusable line.
@@ -54,12 +46,10 @@ def read_data(path: Path, share: float = 0.0, seed: int = 0) -> Data:
     data = Data()
     reader = _Reader(data.ignored)
     path = path.expanduser()
-    if (train := path / "train.jsonl").is_file():
-        data.train = reader.read(train)
-        if (valid := path / "valid.jsonl").is_file():
-            data.validation = reader.read(valid)
-    else:
-        data.train = reader.read(path)
+    train = split_of(path, Part.TRAIN)
+    data.train = reader.read(train or path)
+    if train and (valid := split_of(path, Part.VALIDATION)):
+        data.validation = reader.read(valid)
     reader.check(path)
     if share and not data.validation:
         _hold_back(data, share, seed)
@@ -67,23 +57,21 @@ def read_data(path: Path, share: float = 0.0, seed: int = 0) -> Data:
 
 
 def read_records(path: Path) -> list[Record]:
-    """All examples of one file or folder of text; a folder's test.jsonl if it has one,
-    or else its valid.jsonl.
+    """All examples of one file or folder of text; a folder's test set if it has one,
+    or else its validation set.
 
     Raises DataError that lists every unusable line, and for a folder that has only
-    train.jsonl: what was trained on measures nothing.
+    a training set: what was trained on measures nothing.
     """
     path = path.expanduser()
-    names = ("test.jsonl", "valid.jsonl")
-    inside = (path / name for name in names if (path / name).is_file())
-    file = next(inside, path)
-    if file == path and (path / "train.jsonl").is_file():
+    file = split_of(path, Part.TEST) or split_of(path, Part.VALIDATION)
+    if file is None and split_of(path, Part.TRAIN):
         raise DataError(
-            f"{path} holds neither {' nor '.join(names)}: put the examples to measure "
-            "by there, or name a file."
+            f"{path} holds neither test.jsonl nor valid.jsonl: put the examples to "
+            "measure by there, or name a file."
         )
     reader = _Reader(set())
-    records = reader.read(file)
+    records = reader.read(file or path)
     reader.check(path)
     return records
 
@@ -116,6 +104,7 @@ class _Reader:
             raise DataError(f"There is no file or folder {path}.")
         kinds: dict[str, Callable[[Path], Iterator[Record]]] = {
             ".jsonl": self._jsonl,
+            ".json": self._json,
             ".csv": self._csv,
             **dict.fromkeys(TEXT_SUFFIXES, self._text),
         }
@@ -130,6 +119,8 @@ class _Reader:
             raise DataError(f"{path}: {listed_problems(self.problems)}")
 
     def _content(self, path: Path) -> str:
+        if path.stat().st_size > MOST:
+            raise DataError(f"{path} is larger than {MOST:,} bytes: split it.")
         text = read_text(path)
         if not text.strip():
             raise DataError(f"{path} is empty.")
@@ -138,60 +129,74 @@ class _Reader:
     def _jsonl(self, path: Path) -> Iterator[Record]:
         for number, line in numbered_lines(self._content(path)):
             where = f"{path.name}:{number}"
-            try:
-                values = json.loads(line)
-                if isinstance(values, dict):
-                    self.ignored |= values.keys() - FIELDS
-                yield record_from(values, where, path.parent)
-            except json.JSONDecodeError as error:
-                self._bad(where, f"is no JSON ({error.msg} at column {error.colno})")
-            except (DataError, RecursionError) as error:
-                self._bad(where, str(error))
+            if len(line) > LONGEST_LINE:
+                self._bad(where, f"has more than {LONGEST_LINE:,} characters: split it")
+                continue
+            values = self._parsed(line, where)
+            if values is not None:
+                yield from self._record(values, where, path.parent)
+
+    def _json(self, path: Path) -> Iterator[Record]:
+        values = self._parsed(self._content(path), path.name)
+        if values is not None and not isinstance(values, list):
+            self._bad(path.name, "is no list of examples: name .jsonl what has lines")
+            return
+        for number, each in enumerate(values or ()):
+            yield from self._record(each, f"{path.name}[{number}]", path.parent)
+
+    def _parsed(self, text: str, where: str) -> Any:
+        """The value of some JSON; None, and a problem more, where it is none."""
+        try:
+            if (value := json.loads(text)) is None:
+                self._bad(where, "is no JSON object")
+            return value
+        except json.JSONDecodeError as error:
+            self._bad(where, f"is no JSON ({error.msg} at column {error.colno})")
+        except RecursionError:
+            self._bad(where, "is nested too deeply")
+        except ValueError as error:  # a number of thousands of digits
+            self._bad(where, f"is no JSON that can be read ({error})")
+        return None
+
+    def _record(self, values: Any, where: str, folder: Path) -> Iterator[Record]:
+        try:
+            record = record_from(values, where, folder)
+            self.ignored |= unread_fields(values)
+            yield record
+        except (DataError, RecursionError) as error:
+            self._bad(where, str(error))
 
     def _csv(self, path: Path) -> Iterator[Record]:
-        # Not splitlines: U+2028 in a cell ends no row.
-        file = io.StringIO(self._content(path), newline="")
-        rows = csv.reader(file, strict=True)
-        first = True
-        while (row := self._next_row(rows, path)) is not None:
-            if not any(cell.strip() for cell in row):
-                continue
-            heading = first and tuple(cell.strip().lower() for cell in row) in HEADINGS
-            first = False
-            if heading:
-                continue
-            where = f"{path.name}:{rows.line_num}"
-            if len(row) != 2:
-                self._bad(where, f"has {len(row)} columns instead of two")
-                continue
-            values = {"prompt": row[0], "completion": row[1]}
-            try:
-                yield record_from(values, where, path.parent)
-            except DataError as error:
-                self._bad(where, str(error))
-
-    def _next_row(self, rows: Any, path: Path) -> list[str] | None:
         try:
-            return next(rows, None)
-        except csv.Error as error:
-            self._bad(f"{path.name}:{rows.line_num}", f"is no CSV ({error})")
-            return None
+            for row in read_rows(self._content(path)):
+                where = f"{path.name}:{row.line}"
+                if row.problem:
+                    self._bad(where, row.problem)
+                else:
+                    yield from self._record(row.values, where, path.parent)
+        except DataError as error:  # of its heading
+            raise DataError(f"{path} {error}.") from None
 
     def _text(self, path: Path) -> Iterator[Record]:
-        yield Record(path.name, text=self._content(path))
+        yield self._text_record(path, path.name)
 
     def _folder(self, path: Path) -> Iterator[Record]:
-        files = sorted(f for f in path.rglob("*") if f.suffix.lower() in TEXT_SUFFIXES)
-        if not files:
-            raise DataError(
-                f"{path} holds neither train.jsonl nor any .txt or .md file."
-            )
+        files = check_text_folder(path)
         for file in files:
             name = str(file.relative_to(path))
             try:
-                yield Record(name, text=self._content(file))
+                yield self._text_record(file, name)
             except DataError as error:
                 self._bad(name, str(error).removeprefix(f"{file} ").rstrip("."))
+
+    def _text_record(self, path: Path, where: str) -> Record:
+        text = self._content(path)
+        try:
+            check_length(len(text))
+            check_strings({"text": text})
+        except DataError as error:
+            raise DataError(f"{path} {error}.") from None
+        return Record(where, text=text)
 
     def _bad(self, where: str, reason: str) -> None:
         self.problems.append(f"{where} {reason}")

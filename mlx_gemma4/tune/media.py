@@ -1,6 +1,7 @@
 """The media of a run: read once, and kept for every pass as far as they fit."""
 
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from typing import Any
 
 from ..media import Kind
@@ -31,7 +32,7 @@ class MediaStore:
         return self.processor.attach(ready, self.image_tokens)
 
     def _ready(self, kind: Kind, part: Mapping[str, Any]) -> dict[str, Any]:
-        key = repr(sorted(part.items()))  # file and options
+        key = _key(part)
         medium = self._kept.get(key)
         if medium is None:
             medium = self.processor.prepare(part, self.image_tokens)
@@ -41,3 +42,9 @@ class MediaStore:
                 self._kept[key] = medium
                 self.nbytes += size
         return {"type": kind, kind: medium}
+
+
+def _key(part: Mapping[str, Any]) -> str:
+    """File and options of a part; contents by their digest."""
+    short = {k: sha256(v).digest() if type(v) is bytes else v for k, v in part.items()}
+    return repr(sorted(short.items()))

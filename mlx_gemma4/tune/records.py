@@ -1,9 +1,10 @@
 """One example as people write it: a conversation, a question and its answer, or text.
 
-The fields are mlx-lm's (`messages` with `tools`, `prompt` and `completion`, `text`)
-and besides `images`, `audio`, `video` and `thinking`.
+`talks` reads the forms of a conversation, `sources` and `placing` its media, and
+`fields` says what may be dropped.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,13 @@ from typing import Any
 
 from ..chat.template import REASONING, plain_messages
 from ..errors import ChatError, DataError
-from ..prompt.attachments import KIND_OF_PART, media_parts
+from ..prompt.attachments import media_parts
+from .fields import MEDIA_FIELDS, check_strings, is_file_name, kind_of, unread_fields
+from .placing import Found, media_of, with_media
+from .sources import Source, sources_of
+from .talks import form_of, messages_of
 
-MEDIA_FIELDS = {"images": "image", "audio": "audio", "video": "video"}
-FIELDS = frozenset(
-    ("messages", "tools", "prompt", "completion", "text", "thinking", *MEDIA_FIELDS)
-)
+MOST = 10_000_000  # characters of an example: a tokenizer takes 200 bytes for each
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,10 @@ class Record:
         return any(any(media_parts(message)) for message in self.messages)
 
     @property
-    def media(self) -> list[str]:
-        """The paths of all media, in order."""
+    def media(self) -> list[Source]:
+        """All media, in order: the paths of files, or their contents."""
         found = [part for message in self.messages for part in media_parts(message)]
-        return [str(part.get(kind, part.get("path"))) for kind, part in found]
+        return [part.get(kind, part.get("path")) for kind, part in found]
 
 
 def record_from(values: Any, where: str, folder: Path) -> Record:
@@ -47,137 +49,80 @@ def record_from(values: Any, where: str, folder: Path) -> Record:
     """
     if not isinstance(values, Mapping):
         raise DataError("is no JSON object")
-    kinds = [k for k in ("messages", "prompt", "text") if values.get(k) is not None]
-    if len(kinds) != 1:
-        raise DataError(
-            "needs one of messages, prompt with completion, or text; it has "
-            f"{' and '.join(kinds) or 'none'}"
-        )
-    if kinds == ["text"]:
+    check_strings(values)
+    unread_fields(values)
+    form = form_of(values)
+    if form == "text":
         return _text_record(values, where)
-    messages = _messages(values)
-    found = {kind: _paths(values, field) for field, kind in MEDIA_FIELDS.items()}
-    messages = _with_media(messages, found)
-    messages = [_located(message, folder) for message in messages]
+    messages = messages_of(values, form)
+    messages = with_media(messages, _media(values, folder), folder)
+    check_length(sum(_length(message) for message in messages))
     try:
         plain = plain_messages(messages)
     except ChatError as error:
         raise DataError(str(error).rstrip(".")) from None
-    tools = values.get("tools") or ()
-    if not isinstance(tools, list | tuple):
-        raise DataError("tools must be a list")
     thinking = _thinking(values.get("thinking"), plain)
-    return Record(where, tuple(messages), tools=tuple(tools), thinking=thinking)
+    return Record(where, tuple(messages), tools=_tools(values), thinking=thinking)
+
+
+def check_length(characters: int) -> None:
+    """Raises DataError for what would take all memory before it is found too long."""
+    if characters > MOST:
+        raise DataError(
+            f"has {characters:,} characters, more than {MOST:,}: split it into several"
+        )
 
 
 def _text_record(values: Mapping[str, Any], where: str) -> Record:
     text = values["text"]
     if not isinstance(text, str) or not text:
         raise DataError("text must be text, and not empty")
-    extra = [name for name in (*MEDIA_FIELDS, "tools", "thinking") if values.get(name)]
-    if extra:
-        raise DataError(f"text takes no {extra[0]}: write it as messages")
+    fields = [name for name in values if name in MEDIA_FIELDS or is_file_name(name)]
+    fields += ["tools", "thinking", "system", "system_prompt", "history"]
+    if extra := [name for name in fields if values.get(name)]:
+        raise DataError(
+            f"text takes no {extra[0]}: write it as messages, or what is asked as "
+            "prompt and the text as completion"
+        )
+    check_length(len(text))
     return Record(where, text=text)
 
 
-def _messages(values: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    if (messages := values.get("messages")) is not None:
-        if not isinstance(messages, list) or not all(
-            isinstance(message, Mapping) for message in messages
-        ):
-            raise DataError("messages must be a list of {'role': …, 'content': …}")
-        return messages
-    prompt, completion = values["prompt"], values.get("completion")
-    if not isinstance(prompt, str) or not isinstance(completion, str):
-        raise DataError("prompt and completion must both be text")
-    if not completion.strip():
-        raise DataError("completion is empty: there is nothing to learn")
-    return [
-        {"role": "user", "content": prompt},
-        {"role": "assistant", "content": completion},
-    ]
+def _media(values: Mapping[str, Any], folder: Path) -> Found:
+    """The media that an example names in fields of its own."""
+    found = media_of(values, "", folder)
+    for field in values:
+        if not is_file_name(field) or not values[field]:
+            continue
+        if any(found.values()):
+            raise DataError(f"has {field} beside another field of media")
+        names = values[field] if isinstance(values[field], list) else [values[field]]
+        for name in names:
+            kind = kind_of(name) if isinstance(name, str) else None
+            if kind is None:
+                raise DataError(f"{field} is {name!r}: its ending names no medium")
+            found[kind] += sources_of(name, field, folder)
+    return found
 
 
-def _paths(values: Mapping[str, Any], field: str) -> list[str]:
-    """The media of a field, which may be one path or a list of them."""
-    stated = values.get(field) or []
-    paths = [stated] if isinstance(stated, str) else stated
-    if not isinstance(paths, list) or not all(isinstance(p, str) for p in paths):
-        raise DataError(f"{field} must be a path or a list of paths")
-    return paths
+def _length(message: Mapping[str, Any]) -> int:
+    content = message.get("content") or ""
+    parts = [content] if isinstance(content, str) else content
+    texts = [p if isinstance(p, str) else p.get("text") or "" for p in parts]
+    return sum(map(len, texts))
 
 
-def _with_media(
-    messages: Sequence[Mapping[str, Any]], found: Mapping[str, list[str]]
-) -> list[Mapping[str, Any]]:
-    """The media go where parts without a source wait for them, or first of all.
-
-    Gemma reads media best before the text that is about them.
-    """
-    if not any(found.values()):
-        return list(messages)
-    waiting = sum("_" in part for m in messages for part in _marked(m))
-    if waiting:
-        return _filled(messages, {kind: list(paths) for kind, paths in found.items()})
-    parts = [{"type": kind, kind: path} for kind in found for path in found[kind]]
-    for number, message in enumerate(messages):
-        if message.get("role") == "user":
-            content = message.get("content") or []
-            if isinstance(content, str):
-                content = [{"type": "text", "text": content}]
-            first = {**message, "content": [*parts, *content]}
-            return [*messages[:number], first, *messages[number + 1 :]]
-    raise DataError("has media, but no user message to put them in")
-
-
-def _filled(
-    messages: Sequence[Mapping[str, Any]], left: dict[str, list[str]]
-) -> list[Mapping[str, Any]]:
-    result: list[Mapping[str, Any]] = []
-    for message in messages:
-        parts = _marked(message)
-        for part in parts:
-            if part.pop("_", None):
-                kind = KIND_OF_PART[part["type"]]
-                if not left[kind]:
-                    raise DataError(f"has more parts of type {kind} than files")
-                part[kind] = left[kind].pop(0)
-        result.append({**message, "content": parts} if parts else message)
-    if extra := [kind for kind, paths in left.items() if paths]:
-        raise DataError(f"has more {extra[0]} files than parts that show them")
-    return result
-
-
-def _marked(message: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Copies of a message's parts, with a "_" in media parts without a source."""
-    content = message.get("content")
-    if not isinstance(content, list):
-        return []
-    parts = [dict(part) for part in content if isinstance(part, Mapping)]
-    for part in parts:
-        kind = KIND_OF_PART.get(str(part.get("type")))
-        if kind and part.get(kind, part.get("path")) is None:
-            part["_"] = True
-    return parts
-
-
-def _located(message: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
-    """`message` with paths of media made absolute; every file has to be there."""
-    media = list(media_parts(message))
-    if not media:
-        return message
-    found: dict[int, dict[str, Any]] = {}
-    for kind, part in media:
-        source = part.get(kind, part.get("path"))
-        if not isinstance(source, str):
-            raise DataError(f"a part of type {part['type']!r} names no file")
-        path = (folder / Path(source).expanduser()).absolute()
-        if not path.is_file():
-            raise DataError(f"there is no file {source}")
-        rest = {key: value for key, value in part.items() if key not in (kind, "path")}
-        found[id(part)] = {**rest, kind: str(path)}
-    content = [found.get(id(part), part) for part in message["content"]]
-    return {**message, "content": content}
+def _tools(values: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    """The tools, which many tables hold as the text of their JSON."""
+    tools = values.get("tools") or ()
+    if isinstance(tools, str):
+        try:
+            tools = json.loads(tools)
+        except ValueError:
+            raise DataError("tools is no JSON") from None
+    if not isinstance(tools, list | tuple):
+        raise DataError("tools must be a list")
+    return tuple(tools)
 
 
 def _thinking(stated: Any, messages: Sequence[Mapping[str, Any]]) -> bool:

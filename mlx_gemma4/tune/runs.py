@@ -30,6 +30,7 @@ from .folders import (
 from .formats import write_adapter
 from .optimizer import State
 from .settings import Settings
+from .sources import Source
 
 RESUME, LOG, CURVE = "resume.safetensors", "log.jsonl", "loss.png"
 EARLIER = "log.old.jsonl"  # of a run that ended before it saved anything
@@ -43,25 +44,27 @@ def fingerprint(
 
     Media count by the content of their files, wherever those lie.
     """
-    contents: dict[str, str] = {}
+    contents: dict[Source, str] = {}
     digest = hashlib.sha256(json.dumps(settings.as_dict(), sort_keys=True).encode())
     digest.update(repr(model).encode())
     for example in examples:
         digest.update(repr((example.tokens, example.learned)).encode())
-        for path in example.record.media:
-            if path not in contents:
-                contents[path] = content_of(path)
-            digest.update(contents[path].encode())
+        for medium in example.record.media:
+            if medium not in contents:
+                contents[medium] = content_of(medium)
+            digest.update(contents[medium].encode())
     return digest.hexdigest()
 
 
-def content_of(path: str) -> str:
+def content_of(medium: Source) -> str:
     """A digest of a file. Raises DataError where it cannot be read."""
+    if isinstance(medium, bytes):
+        return hashlib.sha256(medium).hexdigest()
     try:
-        with open(path, "rb") as file:
+        with open(medium, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
+        raise DataError(f"{medium} cannot be read: {error.strerror}.") from None
 
 
 @dataclass

@@ -89,7 +89,7 @@ def test_a_separator_of_lines_ends_no_row_of_a_csv(tmp_path: Path):
 
 def test_bad_rows_of_a_csv(tmp_path: Path):
     file = tmp_path / "a.csv"
-    file.write_text("a,b\none\n1,2,3\nc,d\ne,\n")
+    file.write_text("a?,b\none\n1,2,3\nc,d\ne,\n")
     with pytest.raises(DataError) as caught:
         read_data(file)
     lines = [line.split()[0] for line in str(caught.value).splitlines()[1:]]

@@ -1,8 +1,10 @@
 """`gemma4 tune`: what it prints where, its files, and its exit codes."""
 
+import base64
 import json
 import shutil
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +185,35 @@ def test_the_mask_is_shown(tune: Run, model: str, data: Path, capsys: Any):
     assert tune(data, "-m", model, "--validation", "0", "--show-mask", "2") == 0
     shown = capsys.readouterr().out
     assert shown.count("⟦Paris.<turn|>⟧") == 2 and "data.jsonl:1: 3 of" in shown
+
+
+def test_the_mask_shows_that_a_picture_is_in(
+    tune: Run, tmp_path: Path, monkeypatch: Any, capsys: Any
+):
+    shutil.copy(str(resources.files("mlx_gemma4.assets") / "shapes.png"), tmp_path)
+    said = {"prompt": "What?", "completion": "A square."}
+    turns = [{"from": "human", "value": "<image>\nWhat?"}]
+    turns.append({"from": "gpt", "value": "A square."})
+    coded = base64.b64encode((tmp_path / "shapes.png").read_bytes()).decode()
+    file = tmp_path / "data.jsonl"
+    rows = [
+        {**said, "file_name": "shapes.png"},
+        {"id": 1, "image": "shapes.png", "conversations": turns},
+        {**said, "image": {"bytes": coded, "path": None}},
+    ]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    options = ("-m", "demo", "--validation", "0", "--show-mask", "3")
+    assert tune(file, *options) == 0
+    shown = capsys.readouterr().out.split("data.jsonl:")[1:]
+    views = [text.partition("\n")[2].strip() for text in shown]
+    assert views[0].count("<|image|>×") == 1 and len(set(views)) == 1
+    coded = base64.b64encode(b"no picture at all").decode()
+    file.write_text(json.dumps({**said, "image": {"bytes": coded}}))
+    assert tune(file, *options) == 5
+    assert "data.jsonl:1 " in capsys.readouterr().err
+    file.write_text(json.dumps({**said, "picture": "shapes.png"}))
+    assert tune(file, *options) == 5
+    assert "names shapes.png in picture, which is not" in capsys.readouterr().err
 
 
 def test_a_plan_alone(tune: Run, model: str, data: Path, tmp_path: Path, capsys: Any):

@@ -1,0 +1,137 @@
+"""Which fields of an example are read, and which may not be passed over.
+
+Others are dropped with a note: an id, a licence, a topic. What decides the result is
+an error instead: nothing is learned without the picture that it speaks about.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ..errors import DataError
+from ..media import Kind
+
+MEDIA_FIELDS: dict[str, Kind] = {
+    **{"image": "image", "images": "image"},
+    **{"audio": "audio", "audios": "audio"},
+    **{"video": "video", "videos": "video"},
+}
+QUESTIONS = ("prompt", "instruction", "question", "query", "user", "input")
+ANSWERS = ("completion", "response", "output", "answer", "assistant")
+TALKS = ("messages", "conversations", "texts")
+SYSTEMS = ("system", "system_prompt")
+FIELDS = frozenset(
+    (*TALKS, *QUESTIONS, *ANSWERS, *SYSTEMS, *MEDIA_FIELDS, "text", "history")
+    + ("tools", "thinking")
+)
+SUFFIXES: dict[Kind, str] = {
+    "image": "jpg jpeg jpe png apng webp gif bmp tif tiff heic heif avif",
+    "audio": "wav flac ogg oga opus mp3 m4a aac aif aiff caf wma amr",
+    "video": "mp4 mov m4v mkv webm avi mpg mpeg wmv flv ogv 3gp",
+}
+KIND_OF_SUFFIX: dict[str, Kind] = {
+    f".{end}": kind for kind, ends in SUFFIXES.items() for end in ends.split()
+}
+PREFERENCE = (
+    "preferences between answers are not learned here; write the good one as completion"
+)
+# Fields that mean something elsewhere, which would be lost without a word.
+REFUSED = {
+    **dict.fromkeys(("chosen", "rejected"), PREFERENCE),
+    **dict.fromkeys(("rejected_response", "rejected_messages"), PREFERENCE),
+    "kto_tag": "keep the examples that are good, and drop the field",
+    "label": "keep the examples that are good, and drop the field",
+    "completions": "write one completion",
+    "functions": "write tools",
+    "context": "put it into the prompt",
+}
+# The same in a message.
+REFUSED_INSIDE = {
+    "function_call": "write tool_calls",
+    **dict.fromkeys(
+        ("weight", "train", "training", "loss"),
+        "every answer of a conversation is learned; end it before this one, or drop it",
+    ),
+    "train_detail": "every answer is learned whole",
+}
+LONGEST_NAME = 1024  # characters of a string that may be the name of a file
+
+
+def is_file_name(field: str) -> bool:
+    """Whether a field names files of any kind, as in Hugging Face's imagefolder."""
+    return field.endswith(("file_name", "file_names"))
+
+
+def kind_of(name: str) -> Kind | None:
+    """What kind of medium a file is by its name."""
+    return KIND_OF_SUFFIX.get(os.path.splitext(name.partition("?")[0])[1].lower())
+
+
+def unread_fields(values: Mapping[str, Any]) -> set[str]:
+    """Fields that have a value, but no meaning here.
+
+    Raises DataError for one that must not be dropped.
+    """
+    unread = set()
+    for name, value in values.items():
+        if name in FIELDS or is_file_name(name) or value in (None, "", [], {}):
+            continue
+        if name in REFUSED and (name != "label" or isinstance(value, bool)):
+            raise DataError(f"has {name}, which is not read: {REFUSED[name]}")
+        _refuse_media(name, value)
+        unread.add(name)
+    return unread
+
+
+def check_inside(message: Mapping[str, Any], where: str, known: set[str]) -> None:
+    """Raises DataError for what a message or a part states in vain."""
+    for name, value in message.items():
+        if name in known or value is None:
+            continue
+        learned = name in ("weight", "train", "training", "loss") and bool(value)
+        if name in REFUSED_INSIDE and not learned:
+            raise DataError(f"has {where}.{name}: {REFUSED_INSIDE[name]}")
+        _refuse_media(f"{where}.{name}", value)
+
+
+def _refuse_media(name: str, value: Any) -> None:
+    for text in _strings(value):
+        if text.startswith("data:") or (
+            len(text) <= LONGEST_NAME and kind_of(text.strip())
+        ):
+            shown = text if len(text) <= 60 else f"{text[:60]}…"
+            raise DataError(
+                f"names {shown} in {name}, which is not read: call the field images, "
+                "audio or video, or remove it if nothing is missed without it"
+            )
+    if isinstance(value, Mapping) and value.get("bytes") is not None:
+        raise DataError(
+            f"has a file in {name}, which is not read: call the field images, audio "
+            "or video, or remove it if nothing is missed without it"
+        )
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from _strings(each)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _strings(each)
+
+
+BROKEN = re.compile("[\0\ud800-\udfff]")
+
+
+def check_strings(values: Mapping[str, Any]) -> None:
+    """Raises DataError for text that no tokenizer takes."""
+    for name, value in values.items():
+        for text in _strings(value):
+            if found := BROKEN.search(text):
+                what = "a NUL character" if found[0] == "\0" else "half a character"
+                raise DataError(
+                    f"has {what} ({found[0]!r}) in {name}: write the text anew as UTF-8"
+                )

@@ -1,0 +1,155 @@
+"""The conversation of an example, whichever way it is written down.
+
+messages as OpenAI and transformers have them; ShareGPT's and LLaVA's conversations;
+the pairs of Alpaca and of many tables; the texts of The Cauldron.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import DataError
+from .fields import ANSWERS, MEDIA_FIELDS, QUESTIONS, SYSTEMS, TALKS, is_file_name
+
+Message = Mapping[str, Any]
+ROLE_OF_SPEAKER = {
+    **dict.fromkeys(("human", "user"), "user"),
+    **dict.fromkeys(
+        ("gpt", "assistant", "model", "chatgpt", "bard", "bing"), "assistant"
+    ),
+    "system": "system",
+}
+FORMS = "messages, prompt with completion, or text"
+
+
+def form_of(values: Mapping[str, Any]) -> str:
+    """The one field that says what kind of example this is. Raises DataError."""
+    forms = (*TALKS, *QUESTIONS[:-1], "text")
+    stated = [name for name in forms if values.get(name) is not None]
+    if not stated and values.get("input") is not None:
+        stated = ["input"]  # beside an instruction it is a part of the question
+    if len(stated) == 1:
+        return stated[0]
+    if not stated and any(
+        values.get(name)
+        for name in values
+        if name in MEDIA_FIELDS or is_file_name(name)
+    ):
+        raise DataError(
+            "has a medium, but no question about it: add prompt and completion"
+        )
+    has = " and ".join(stated) or "none"
+    if not stated and values:
+        has = f"none, but {', '.join(map(str, list(values)[:8]))}"
+    raise DataError(f"needs one of {FORMS}; it has {has}")
+
+
+def messages_of(values: Mapping[str, Any], form: str) -> list[Message]:
+    """The messages of an example that is no plain text, system message included.
+
+    Raises DataError that says what is wrong.
+    """
+    if form == "messages":
+        messages = _stated(values[form])
+    elif form == "conversations":
+        messages = _spoken(values[form])
+    elif form == "texts":
+        messages = _pairs(values[form], "texts")
+    else:
+        messages = [*_history(values), *_pair(values, form)]
+    if values.get("history") and form not in QUESTIONS:
+        raise DataError(f"has history beside {form}: write all turns in {form}")
+    return [*_system(values, messages), *messages]
+
+
+def _stated(messages: Any) -> list[Message]:
+    if not isinstance(messages, list) or not all(
+        isinstance(message, Mapping) for message in messages
+    ):
+        raise DataError("messages must be a list of {'role': …, 'content': …}")
+    return messages
+
+
+def _spoken(turns: Any) -> list[Message]:
+    """ShareGPT's turns; some data sets write messages under the same name."""
+    if not isinstance(turns, list) or not all(isinstance(t, Mapping) for t in turns):
+        raise DataError("conversations must be a list of {'from': …, 'value': …}")
+    messages = []
+    for number, turn in enumerate(turns):
+        if "role" in turn:
+            messages.append(turn)
+            continue
+        role = ROLE_OF_SPEAKER.get(str(turn.get("from")))
+        if role is None:
+            raise DataError(
+                f"conversations[{number}] is from {turn.get('from')!r}; human, gpt and "
+                "system are read. Write messages where tools are called"
+            )
+        rest = {k: v for k, v in turn.items() if k not in ("from", "value")}
+        messages.append({"role": role, "content": turn.get("value"), **rest})
+    return messages
+
+
+def _pairs(turns: Any, field: str) -> list[Message]:
+    if not isinstance(turns, list) or not turns:
+        raise DataError(f"{field} must be a list of {{'user': …, 'assistant': …}}")
+    messages: list[Message] = []
+    for number, turn in enumerate(turns):
+        pair = turn
+        if isinstance(turn, Mapping):
+            pair = [turn.get("user"), turn.get("assistant")]
+        if not isinstance(pair, list) or not _are_texts(pair) or len(pair) != 2:
+            raise DataError(f"{field}[{number}] is no question with its answer")
+        messages += _asked(*pair)
+    return messages
+
+
+def _history(values: Mapping[str, Any]) -> list[Message]:
+    return _pairs(values["history"], "history") if values.get("history") else []
+
+
+def _pair(values: Mapping[str, Any], question: str) -> list[Message]:
+    """A question and its answer. Raises DataError where one is missing or empty."""
+    answers = [name for name in ANSWERS if values.get(name) is not None]
+    if len(answers) > 1:
+        raise DataError(f"has {' and '.join(answers)}: give one answer")
+    asked, said = values[question], values[answers[0]] if answers else None
+    if isinstance(asked, list) or isinstance(said, list):
+        return _joined_lists(asked, said)
+    name = answers[0] if answers else "completion"
+    if not _are_texts([asked, said]):
+        raise DataError(f"{question} and {name} must both be text")
+    if not said.strip():
+        raise DataError(f"{name} is empty: there is nothing to learn")
+    more = values.get("input") if question != "input" else None
+    if more and not isinstance(more, str):
+        raise DataError("input must be text")
+    return _asked(f"{asked}\n{more}" if more else asked, said)
+
+
+def _joined_lists(asked: Any, said: Any) -> list[Message]:
+    """TRL's prompt and completion, which may be messages."""
+    before = _asked(asked, "")[:1] if isinstance(asked, str) else _stated(asked)
+    after = _asked("", said)[1:] if isinstance(said, str) else _stated(said)
+    return [*before, *after]
+
+
+def _system(values: Mapping[str, Any], messages: list[Message]) -> list[Message]:
+    stated = [values[name] for name in SYSTEMS if values.get(name)]
+    if not stated:
+        return []
+    if len(stated) > 1 or not isinstance(stated[0], str):
+        raise DataError("system must be one text")
+    if messages and messages[0].get("role") in ("system", "developer"):
+        raise DataError("has a system message in two places")
+    return [{"role": "system", "content": stated[0]}]
+
+
+def _asked(question: str, answer: str) -> list[Message]:
+    return [
+        {"role": "user", "content": question},
+        {"role": "assistant", "content": answer},
+    ]
+
+
+def _are_texts(values: list[Any]) -> bool:
+    return all(isinstance(value, str) for value in values)
