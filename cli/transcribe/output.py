@@ -4,9 +4,10 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mlx_gemma4.errors import DiskFullError
 from mlx_gemma4.state import save_text
 
-from ..errors import InputError, UsageError, unread
+from ..errors import InputError, UsageError, unread, unwritable
 from ..files import STDIN
 from ..progress import clock
 from ..render import Screen
@@ -94,14 +95,14 @@ class TranscriptOutput:
         try:
             self.write(transcript, target)
             self.screen.note(f"Wrote {part} to {target}.")
-        except InputError as error:
+        except (InputError, DiskFullError) as error:
             self.screen.note(str(error))
 
     def write(self, transcript: Transcript, target: Path) -> None:
         try:
             save_text(target, WRITERS[self.form](transcript))
         except OSError as error:
-            raise InputError(f"Cannot write {target}: {error.strerror}.") from None
+            raise unwritable(target, error) from None
 
     def print(self, transcript: Transcript) -> None:
         if self.screen.as_json or self.form == "json":
