@@ -7,6 +7,7 @@ the pipe early (`gemma4 chat … | head -1`) is no error.
 
 import os
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -86,6 +87,22 @@ def batch_code(codes: Sequence[int], total: int) -> int:
     if not codes:
         return 0
     return codes[0] if len(codes) == total and len(set(codes)) == 1 else INPUT
+
+
+def concerns_all(error: Exception) -> bool:
+    """Whether what went wrong with one of several files would with the others."""
+    kinds = (typer.Exit, BrokenPipeError, UsageError, errors.DiskFullError)
+    model = (errors.ModelNotFoundError, errors.CheckpointError)
+    full = isinstance(error, OSError) and error.errno in FULL
+    return full or isinstance(error, kinds + model)
+
+
+def report_file(error: Exception, as_json: bool) -> int:
+    """Says on stderr why one of several files failed; returns its exit code."""
+    if os.environ.get("GEMMA4_DEBUG"):
+        traceback.print_exc()
+    code = exit_code(error)
+    return report(code, *explain(error, code), as_json)
 
 
 def explain(error: BaseException, code: int) -> tuple[str, str | None]:

@@ -78,8 +78,8 @@ def describe(
 ) -> None:
     """Say what is in pictures and videos, or answer a question about them.
 
-    Only answers are printed to stdout. With --each a file that cannot be read is
-    reported, the others are still described, and the exit code is 5.
+    Only answers are printed to stdout. With --each a file that is missing or cannot be
+    read is reported, the others are still described, and the exit code is 5.
     """
     with reported(as_json):
         given = words or []
@@ -89,7 +89,7 @@ def describe(
         if settings.image_tokens is None and ocr:
             settings.image_tokens = OCR_BUDGET
         job = Describing(
-            sources=find_sources(names, allow_url),
+            sources=find_sources(names, allow_url, go_on=each),
             prompt=asked,
             settings=settings,
             screen=Screen(show_thinking, as_json),

@@ -74,9 +74,9 @@ class TranscriptOutput:
                 self.print(transcript)
 
     def keep_part(self, transcript: Transcript) -> None:
-        """What was heard until Ctrl-C, under a name that is not that of the whole.
+        """What was heard until Ctrl-C or a fault, under a name that is not the whole's.
 
-        Raises nothing: where it cannot be written, Ctrl-C still ends the command.
+        Raises nothing: where it cannot be written, what stopped it is still told.
         """
         if self.streams or not transcript.segments:
             return
