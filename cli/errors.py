@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import typer
 
@@ -48,6 +49,12 @@ class UsageError(ValueError):
 def no_file(path: object, hint: str = "") -> InputError:
     """The error for a file that was named and is not there."""
     return InputError(f"There is no file {path}.{hint}")
+
+
+def refuse_existing(path: Path) -> None:
+    """Raises UsageError for an output file that would be replaced."""
+    if os.path.exists(path):  # Path.exists would raise for a name that is too long
+        raise UsageError(f"{path} exists; add --overwrite to replace it.")
 
 
 def unwritable(path: object, error: Exception) -> Exception:

@@ -75,6 +75,7 @@ def transcribe(
             help="Write one file per recording here, not to standard output.",
         ),
     ] = None,
+    overwrite: options.Overwrite = False,
     mic: Annotated[
         bool,
         typer.Option("--mic", help="Record from the microphone (extra `mic`)."),
@@ -93,7 +94,7 @@ def transcribe(
             sources=sources(audio or [], mic),
             language=language_name(language, "--language"),
             translate=language_name(translate, "--translate"),
-            output=TranscriptOutput(form, output, screen),
+            output=TranscriptOutput(form, output, screen, overwrite),
             screen=screen,
         )
         job.output.check(job.sources)

@@ -7,7 +7,7 @@ from pathlib import Path
 from mlx_gemma4.errors import DiskFullError
 from mlx_gemma4.state import save_text
 
-from ..errors import InputError, UsageError, unread, unwritable
+from ..errors import InputError, UsageError, refuse_existing, unread, unwritable
 from ..files import STDIN
 from ..progress import clock
 from ..render import Screen
@@ -16,11 +16,13 @@ from .transcript import WRITERS, Transcript
 
 @dataclass
 class TranscriptOutput:
-    """form: one of WRITERS. output: the folder for files; None for stdout."""
+    """form: one of WRITERS. output: the folder for files; None for stdout.
+    overwrite: replace files that are there."""
 
     form: str
     output: Path | None
     screen: Screen
+    overwrite: bool = False
     targets: dict[str, Path] = field(default_factory=dict)
 
     @property
@@ -49,6 +51,8 @@ class TranscriptOutput:
                     raise UsageError(
                         f"{other} and {source} would both be written to {target}."
                     )
+            if not self.overwrite:
+                refuse_existing(target)
             self.targets[source] = target
         try:
             self.output.mkdir(parents=True, exist_ok=True)
