@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..errors import MediaError
+from .containers import refuse_playlist
 
 # Brands of HEIF pictures, at bytes 8 to 12 of the file, after "ftyp".
 HEIF = frozenset(
@@ -20,12 +21,14 @@ def open_source(source: str | Path | bytes, kind: str) -> tuple[Path | bytes, st
     kind: "picture", "recording" or "video". A pipe, such as a shell's <(command), is
     read here: that can be done only once.
 
-    Raises MediaError for a URL, and for what is missing, a folder, unreadable or empty.
+    Raises MediaError for a URL, and for what is missing, a folder, unreadable, empty or
+    a playlist.
     """
     name = source_name(source, kind)
     file = source if isinstance(source, bytes) else _existing(source, name, kind)
     if not (len(file) if isinstance(file, bytes) else file.stat().st_size):
         raise MediaError(f"{name} is empty: get the file again.")
+    refuse_playlist(file, name, kind)
     return file, name
 
 

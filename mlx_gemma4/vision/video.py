@@ -17,6 +17,7 @@ from typing import Any
 from PIL import Image
 
 from ..errors import MediaError
+from ..reading.containers import ONLY_MEDIA
 from ..reading.sources import open_source, stated_seconds
 from .images import PictureSource, open_image
 
@@ -97,10 +98,9 @@ def _pyav() -> Any:
 
 
 def _opened(av: Any, file: Path | bytes) -> Any:
-    # Absolute, so that a name is never taken for a protocol such as `concat:`. Nor may
-    # a playlist in a video's place make it open what it names elsewhere.
+    # Absolute, so that a name is never taken for a protocol such as `concat:`.
     opened = BytesIO(file) if isinstance(file, bytes) else str(file.absolute())
-    return av.open(opened, options={"protocol_whitelist": "file"})
+    return av.open(opened, options=ONLY_MEDIA)
 
 
 def _stream(av: Any, container: Any, name: str) -> Any:
