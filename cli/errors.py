@@ -122,7 +122,7 @@ def explain(error: BaseException, code: int) -> tuple[str, str | None]:
         return f"nothing more can be written: {error.strerror}.", None
     if code == MEMORY:
         return f"not enough memory: {error}".rstrip(": "), MEMORY_HINT
-    plain = AnswerError | OutputError | Diverged
+    plain = AnswerError | OutputError | errors.BusyError | Diverged
     if code == FAILED and not isinstance(error, plain):
         hint = "Set GEMMA4_DEBUG=1 to see where."
         return f"{type(error).__name__}: {error}", hint

@@ -53,7 +53,7 @@ def open_model(
     `kernels` recalls those that were faster in answering.
     """
     if adapter is not None:
-        name = name_for(adapter, name, screen)
+        name = name_for(adapter, name)
     name = name_or_demo(name, screen)
     screen.passing(f"Loading {name} …")
     try:
@@ -62,7 +62,7 @@ def open_model(
             if adapter is not None:
                 from mlx_gemma4.tune.adapters import put_on
 
-                put_on(model, open_adapter(adapter, model, screen))
+                put_on(model, open_adapter(adapter, model, name, screen))
     finally:
         screen.passed()
     if processor.template is not None and processor.template.stale:
@@ -70,22 +70,43 @@ def open_model(
     return model, processor, name
 
 
-def open_adapter(folder: Path, model: "Gemma4", screen: Screen) -> "Adapter":
-    """The adapter in a folder, with a note of what in it has no effect."""
+def open_adapter(folder: Path, model: "Gemma4", name: str, screen: Screen) -> "Adapter":
+    """The adapter in a folder for `model`, whose name is `name`.
+
+    Notes say of what was made for other weights, and what in it has no effect.
+    """
     from mlx_gemma4.tune.formats import read_adapter
 
+    check_base(folder, name, screen)
     with warnings_noted(screen):
         return read_adapter(folder, model)
 
 
-def name_for(adapter: Path, name: str | None, screen: Screen) -> str | None:
-    """`name`, or the model that an adapter was made for; a note where they differ."""
+def name_for(adapter: Path, name: str | None) -> str | None:
+    """`name`, or the model that an adapter was made for."""
     from mlx_gemma4.tune.runs import base_model
 
-    made_for = base_model(adapter)
-    if name and made_for and not _same_model(name, made_for):
-        screen.note(f"Warning: {adapter} was made for {made_for}, not {name}.")
+    made_for = base_model(adapter)  # says as well whether it is an adapter
     return name or made_for
+
+
+def check_base(adapter: Path, name: str, screen: Screen) -> None:
+    """Notes that an adapter was made for another model than `name`: by the content of
+    its weights, or by its name where the adapter states no more."""
+    from mlx_gemma4.checkpoint.hub import resolve
+    from mlx_gemma4.checkpoint.identity import weights_digest
+    from mlx_gemma4.tune.runs import base_model, base_weights
+
+    made_for, weights = base_model(adapter), base_weights(adapter)
+    same = made_for is None or _same_model(name, made_for)
+    if weights is not None and weights == weights_digest(resolve(name)):
+        return
+    if not same:
+        screen.note(f"Warning: {adapter} was made for {made_for}, not {name}.")
+    elif weights is not None:
+        screen.note(
+            f"Warning: {adapter} was made for other weights than {name} has now."
+        )
 
 
 def saved_name(name: str) -> str:

@@ -4,7 +4,6 @@ One JSON object per line: first what is converted from what, then each tensor an
 file as it is done. A line cut short by a crash is dropped, and its tensor done again.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from mlx_gemma4.errors import CheckpointError
+from mlx_gemma4.state import hold
 
 from .errors import OutputError
 from .plan import Plan
@@ -96,8 +96,8 @@ def open_journal(
 ) -> Journal:
     """The journal of `folder`, new or with what an earlier run did.
 
-    Raises OutputError if another process holds it or its settings were others, and
-    CheckpointError if a source file has changed since.
+    Raises BusyError if another process holds it, OutputError if its settings were
+    others, and CheckpointError if a source file has changed since.
     """
     path = folder / NAME
     begun = {"version": VERSION, "plan": plan_digest(plan), "sources": dict(files)}
@@ -105,13 +105,7 @@ def open_journal(
     # A power failure may leave anything at the end.
     stream = os.fdopen(descriptor, "r+", encoding="utf-8", errors="replace")
     try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        stream.close()
-        raise OutputError(
-            f"{folder} is being written by another process: wait for it to end."
-        ) from None
-    try:
+        hold(descriptor, folder)
         journal = _continued(path, stream, begun, name)
     except BaseException:
         stream.close()

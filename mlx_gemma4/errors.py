@@ -29,6 +29,10 @@ class DiskFullError(OSError):
     """What was to be written does not fit on its disk."""
 
 
+class BusyError(OSError):
+    """A folder that another process is writing."""
+
+
 class CacheError(ValueError):
     """A rollback or restore that could not be exact, and was therefore refused."""
 

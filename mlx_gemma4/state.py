@@ -1,12 +1,13 @@
 """What is kept between runs: in which folder, and never half written."""
 
 import errno
+import fcntl
 import os
 import re
 from contextlib import suppress
 from pathlib import Path
 
-from .errors import DiskFullError
+from .errors import BusyError, DiskFullError
 
 # Quotas are full disks, too; and so is a file as large as its system allows.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -59,6 +60,20 @@ def save_bytes(file: Path, data: bytes, mode: int | None = None) -> None:
 def disk_full(file: Path) -> str:
     """How it is said that there was no room to write a file."""
     return f"The disk is full: {file} was not written. Make room and try again."
+
+
+def hold(descriptor: int, folder: Path) -> None:
+    """Keep other processes from holding an open file or folder, until it is closed or
+    this process ends. `folder` names it. Raises BusyError where another has it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise BusyError(
+            f"{folder} is being written by another process: wait for it to end."
+        ) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP):  # file systems without
+            raise
 
 
 def sync(path: Path) -> None:

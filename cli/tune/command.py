@@ -252,13 +252,15 @@ def fuse(
     out: Annotated[Path, typer.Argument(help="The folder to make.")],
     model: options.Model = None,
     form: Annotated[str, typer.Option("--to", help="bf16 or 8bit.")] = "bf16",
+    overwrite: options.Overwrite = False,
     as_json: options.Json = False,
 ) -> None:
     """Write a checkpoint with the adapter in its weights."""
     with reported(as_json):
         from .results import fuse_adapter
 
-        fuse_adapter(adapter, out, model, form, Screen(as_json=as_json))
+        screen = Screen(as_json=as_json)
+        fuse_adapter(adapter, out, model, form, screen, overwrite)
 
 
 @app.command()
@@ -269,10 +271,12 @@ def export(
     form: Annotated[
         Literal["peft", "mlx"], typer.Option("--to", help="peft, or mlx for mlx-lm.")
     ] = "peft",
+    overwrite: options.Overwrite = False,
     as_json: options.Json = False,
 ) -> None:
     """Write an adapter in PEFT's format, or one of PEFT in mlx-lm's."""
     with reported(as_json):
         from .results import export_adapter
 
-        export_adapter(adapter, out, model, form, Screen(as_json=as_json))
+        screen = Screen(as_json=as_json)
+        export_adapter(adapter, out, model, form, screen, overwrite)

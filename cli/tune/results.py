@@ -1,19 +1,28 @@
 """What is done with a finished adapter: measured, fused, or written for others."""
 
+from contextlib import closing
 from pathlib import Path
 
 from mlx_gemma4.checkpoint.hub import resolve
-from mlx_gemma4.tune.adapter_files import CONFIG
+from mlx_gemma4.checkpoint.identity import weights_digest
+from mlx_gemma4.tune.adapter_files import CONFIG, PEFT_WEIGHTS, WEIGHTS
 from mlx_gemma4.tune.adapters import put_on
-from mlx_gemma4.tune.errors import AdapterError
 from mlx_gemma4.tune.evaluate import evaluate
 from mlx_gemma4.tune.examples import Encoder, Long
 from mlx_gemma4.tune.files import read_records
-from mlx_gemma4.tune.folders import check_folder
+from mlx_gemma4.tune.folders import (
+    Hold,
+    check_folder,
+    finish_saving,
+    make_folder,
+    together,
+)
 from mlx_gemma4.tune.formats import write_adapter
 from mlx_gemma4.tune.fuse import fuse
 from mlx_gemma4.tune.peft import write_peft
+from mlx_gemma4.tune.runs import BASE, RESUME
 
+from ..errors import UsageError, refuse_existing
 from ..loading import name_for, open_adapter, open_model, saved_name
 from ..render import Screen
 from .views import report_lines
@@ -29,9 +38,9 @@ def evaluate_adapter(
     """The model alone, then with the adapter, on the same examples."""
     records = read_records(data)
     if adapter is not None:
-        name = name_for(adapter, name, screen)
+        name = name_for(adapter, name)
     model, processor, name = open_model(name, screen, kernels=False)
-    loaded = None if adapter is None else open_adapter(adapter, model, screen)
+    loaded = None if adapter is None else open_adapter(adapter, model, name, screen)
     encoder = Encoder(processor, *reading)
     found = encoder.encode(records)
     if found.skipped or found.cut:
@@ -53,27 +62,55 @@ def evaluate_adapter(
 
 
 def fuse_adapter(
-    adapter: Path, out: Path, name: str | None, form: str, screen: Screen
+    adapter: Path,
+    out: Path,
+    name: str | None,
+    form: str,
+    screen: Screen,
+    overwrite: bool = False,
 ) -> None:
-    model, _, name = open_model(name_for(adapter, name, screen), screen, kernels=False)
-    loaded = open_adapter(adapter, model, screen)
-    fuse(model, loaded, resolve(name), out.expanduser(), form)
+    out = out.expanduser()
+    if not overwrite and out.is_dir() and any(out.iterdir()):
+        refuse_existing(out)
+    model, _, name = open_model(name_for(adapter, name), screen, kernels=False)
+    loaded = open_adapter(adapter, model, name, screen)
+    fuse(model, loaded, resolve(name), out, form, overwrite)
     tell(out, f"{name} with {adapter} as {form}", screen)
 
 
 def export_adapter(
-    adapter: Path, out: Path, name: str | None, form: str, screen: Screen
+    adapter: Path,
+    out: Path,
+    name: str | None,
+    form: str,
+    screen: Screen,
+    overwrite: bool = False,
 ) -> None:
     out = out.expanduser()
     check_folder(out)
-    if (out / CONFIG).exists():
-        raise AdapterError(f"{out} holds an adapter already: name another folder.")
-    model, _, name = open_model(name_for(adapter, name, screen), screen, kernels=False)
-    loaded = open_adapter(adapter, model, screen)
-    if form == "peft":
-        write_peft(out, model, loaded, saved_name(name))
-    else:
-        write_adapter(out, model, loaded, {"model": saved_name(name)})
+    if out.is_dir() and adapter.expanduser().is_dir() and out.samefile(adapter):
+        raise UsageError(f"{out} is the adapter itself: name another folder.")
+    finish_saving(out)
+    if (out / RESUME).exists():
+        raise UsageError(f"{out} holds a run of its own: name another folder.")
+    files = [out / each for each in (WEIGHTS, PEFT_WEIGHTS, CONFIG)]
+    if not overwrite:
+        for file in files:
+            refuse_existing(file)
+    model, _, name = open_model(name_for(adapter, name), screen, kernels=False)
+    loaded = open_adapter(adapter, model, name, screen)
+    make_folder(out)
+    with closing(Hold(out)) as hold:
+        hold.take()
+        with together(out) as work:
+            if form == "peft":
+                write_peft(work, model, loaded, saved_name(name))
+            else:
+                weights = weights_digest(resolve(name))
+                about = {"model": saved_name(name), BASE: weights}
+                write_adapter(work, model, loaded, about)
+        other = WEIGHTS if form == "peft" else PEFT_WEIGHTS
+        (out / other).unlink(missing_ok=True)  # of what was replaced
     tell(out, f"{adapter} for {'PEFT' if form == 'peft' else 'mlx-lm'}", screen)
 
 

@@ -2,14 +2,18 @@
 
 import math
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlx_gemma4.checkpoint.hub import resolve
+from mlx_gemma4.checkpoint.identity import weights_digest
 from mlx_gemma4.tune.adapters import AdapterSettings, new_adapter
 from mlx_gemma4.tune.errors import AdapterError, Diverged
 from mlx_gemma4.tune.examples import Encoded, Encoder, Long, repeated
 from mlx_gemma4.tune.files import Data, read_data
+from mlx_gemma4.tune.folders import Hold
 from mlx_gemma4.tune.plan import Plan, knobs, make_plan
 from mlx_gemma4.tune.runs import Run, base_model, fingerprint
 from mlx_gemma4.tune.samples import samples
@@ -51,9 +55,17 @@ class Wishes:
 
 
 def train_adapter(wishes: Wishes, screen: Screen) -> None:
+    """Holds the folder that the run goes into."""
+    if wishes.dry_run or wishes.show_mask or wishes.out is None:
+        _train_adapter(wishes, None, screen)
+        return
+    with closing(Hold(wishes.out.expanduser())) as hold:
+        check_folder(wishes, hold)
+        _train_adapter(wishes, hold, screen)
+
+
+def _train_adapter(wishes: Wishes, hold: Hold | None, screen: Screen) -> None:
     """Reads the examples first, so that a bad line costs no loading of a model."""
-    if not (wishes.dry_run or wishes.show_mask):
-        check_folder(wishes)
     data = read_data(wishes.data, wishes.validation, wishes.training["seed"])
     if data.ignored:
         screen.note(f"Fields without a meaning: {', '.join(sorted(data.ignored))}.")
@@ -61,13 +73,13 @@ def train_adapter(wishes: Wishes, screen: Screen) -> None:
     if name is None and wishes.resume and wishes.out is not None:
         name = base_model(wishes.out)
     model, processor, name = open_model(name, screen, kernels=False)
-    Job(wishes, data, model, processor, name, screen).run()
+    Job(wishes, hold, data, model, processor, name, screen).run()
 
 
-def check_folder(wishes: Wishes) -> None:
+def check_folder(wishes: Wishes, hold: Hold) -> None:
     """Finds at once what would stop a run after its plan."""
-    assert wishes.out is not None
-    run = Run(wishes.out.expanduser(), "", {})
+    hold.take()
+    run = Run(hold.folder, "", {})
     if not wishes.resume:
         run.check_free()  # made when training begins: bad data leaves no folder
     elif not run.started:
@@ -80,13 +92,15 @@ class Job:
     def __init__(
         self,
         wishes: Wishes,
+        hold: Hold | None,
         data: Data,
         model: "Gemma4",
         processor: "Processor",
         name: str,
         screen: Screen,
     ) -> None:
-        self.wishes, self.data, self.screen = wishes, data, screen
+        self.wishes, self.hold = wishes, hold
+        self.data, self.screen = data, screen
         self.model, self.processor, self.name = model, processor, name
         self.encoder = Encoder(
             processor, wishes.length, wishes.long, wishes.image_tokens
@@ -153,15 +167,16 @@ class Job:
         assert self.wishes.out is not None
         out = self.wishes.out.expanduser()
         base = saved_name(self.name)
-        mark = fingerprint(trainer.settings, trainer.train, base)
-        run = Run(out, mark, {"model": base})
+        mark = fingerprint(trainer.settings, trainer.train)
+        weights = weights_digest(resolve(self.name))
+        run = Run(out, mark, {"model": base}, weights)
         if self.wishes.resume:
             trainer.resume(run.load())
             again = trainer.done and trainer.validation and self.wishes.rhythm.validate
             run.forget_after(trainer.state.step, bool(again))
             self.screen.note(f"Going on after step {trainer.state.step}.")
         else:
-            run.begin()
+            run.begin(self.hold)
         teller = Teller(self.screen, trainer)
         try:
             for event in trainer.run(self.wishes.rhythm):

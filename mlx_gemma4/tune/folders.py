@@ -8,10 +8,13 @@ from pathlib import Path
 
 import mlx.core as mx
 
+from ..errors import DiskFullError
+from ..state import FULL, disk_full, hold, sync
 from .errors import AdapterError
 
 # In the folder of a run: files being written, and files that are all written.
 SAVING, SAVED = ".saving", ".saved"
+MARGIN = 2**20  # bytes that a disk may call free and yet not give
 
 
 def check_folder(folder: Path) -> None:
@@ -32,7 +35,34 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
+        if error.errno in FULL:
+            raise DiskFullError(disk_full(folder)) from None
         raise AdapterError(f"{folder} cannot be made: {error.strerror}.") from None
+
+
+class Hold:
+    """Keeps other processes out of `folder`, from `take` until it is closed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._descriptor: int | None = None
+
+    def take(self) -> None:
+        """Raises BusyError where another process has it. No folder, nothing to hold."""
+        if self._descriptor is not None or not self.folder.is_dir():
+            return
+        descriptor = os.open(self.folder, os.O_RDONLY)
+        try:
+            hold(descriptor, self.folder)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._descriptor = descriptor
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+        self._descriptor = None
 
 
 def write_tensors(
@@ -40,7 +70,8 @@ def write_tensors(
 ) -> None:
     """Write a safetensors file, or nothing: what a full disk took is removed again.
 
-    Raises AdapterError that names the folder; MLX says only how many bytes it had.
+    Raises DiskFullError or AdapterError that names the folder; MLX says only how many
+    bytes it had.
     """
     try:
         mx.save_safetensors(str(file), dict(tensors), dict(metadata))
@@ -48,6 +79,9 @@ def write_tensors(
         file.unlink(missing_ok=True)
         reason = str(error).rstrip(".")
         folder = file.parent.parent if file.parent.name == SAVING else file.parent
+        size = sum(tensor.nbytes for tensor in tensors.values())
+        if shutil.disk_usage(file.parent).free <= size + MARGIN:
+            raise DiskFullError(disk_full(folder / file.name)) from None
         raise AdapterError(
             f"{folder} cannot be written ({reason}): make room on its disk, or name "
             "another folder."
@@ -68,6 +102,9 @@ def together(folder: Path) -> Iterator[Path]:
     make_folder(work)
     try:
         yield work
+        for file in work.iterdir():  # the name must not come before the contents
+            sync(file)
+        sync(work)
         os.replace(work, folder / SAVED)
     finally:
         shutil.rmtree(work, ignore_errors=True)

@@ -9,8 +9,6 @@ was trained for its steps (QAT) would lose just what that training gave it.
 
 import json
 import math
-import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -36,8 +34,8 @@ from ..model import Gemma4
 from ..reading.json_file import read_json
 from .adapters import Adapter
 from .errors import AdapterError
-from .folders import check_folder, make_folder
 from .lora import PACKED, Adapted, Matrix, plain_weight, sizes
+from .replacing import replacing
 
 FORMS = ("bf16", "8bit")
 EIGHT = Packing(8, 64, "affine")
@@ -74,17 +72,22 @@ class _Weight:
         return [words, *(part.astype(mx.bfloat16) for part in grid)]
 
 
-def fuse(model: Gemma4, adapter: Adapter, source: Path, out: Path, form: str) -> None:
+def fuse(
+    model: Gemma4,
+    adapter: Adapter,
+    source: Path,
+    out: Path,
+    form: str,
+    overwrite: bool = False,
+) -> None:
     """Write `model` with `adapter` in its weights to `out`; `source` is its folder.
 
-    Low-rank adapters that are on are left out. Raises AdapterError for another form
-    than "bf16" and "8bit", and for a folder that is not empty or cannot be written.
+    Low-rank adapters that are on are left out. overwrite: replace a model in `out`.
+    Raises AdapterError for another form than "bf16" and "8bit", and for a folder that
+    is not empty or cannot be written; BusyError and DiskFullError.
     """
     if form not in FORMS:
         raise AdapterError(REQUANTISED.format(form=form))
-    check_folder(out)
-    if out.exists() and any(out.iterdir()):
-        raise AdapterError(f"{out} is not empty: name a new folder.")
     text_only = model.config.model_type == "gemma4_text"
     weights = {
         target.name: weight
@@ -92,18 +95,14 @@ def fuse(model: Gemma4, adapter: Adapter, source: Path, out: Path, form: str) ->
         for target in weight.targets(text_only)[:1]
     }
     shards = lay_out([w.targets(text_only) for w in weights.values()], "pt")
-    make_folder(out)
-    try:
-        copy_files(source, out)
+    with replacing(out, source, overwrite) as work:
+        copy_files(source, work)
         for shard in shards:
-            _write_shard(out / shard.name, shard, weights, text_only)
+            _write_shard(work / shard.name, shard, weights, text_only)
         if len(shards) > 1:
             text = json.dumps(index_of(shards), indent=2) + "\n"
-            (out / INDEX).write_text(text, encoding="utf-8")
-        _write_config(source, out, form)  # last: a half is no model
-    except BaseException:  # Ctrl-C too: the same command can be typed again
-        shutil.rmtree(out, ignore_errors=True)
-        raise
+            (work / INDEX).write_text(text, encoding="utf-8")
+        _write_config(source, work, form)
 
 
 def _weights(model: Gemma4, adapter: Adapter, form: str) -> Iterator[_Weight]:
@@ -156,22 +155,10 @@ def _is_packed(path: str, inputs: int) -> bool:
 def _write_shard(
     file: Path, shard: Shard, weights: Mapping[str, _Weight], text_only: bool
 ) -> None:
-    """Write a file, or nothing. Raises AdapterError."""
-    work = file.with_name(f".{file.name}.part")
-    try:
-        with ShardFile(work, shard) as writing:
-            for name in shard.tensors:
-                if name in weights:
-                    _write_weight(weights[name], writing, text_only)
-            writing.sync()
-        os.replace(work, file)
-    except OSError as error:
-        raise AdapterError(
-            f"{file.parent} cannot be written ({error.strerror or error}): make room "
-            "on its disk, or name another folder."
-        ) from None
-    finally:
-        work.unlink(missing_ok=True)
+    with ShardFile(file, shard) as writing:
+        for name in shard.tensors:
+            if name in weights:
+                _write_weight(weights[name], writing, text_only)
 
 
 def _write_weight(weight: _Weight, file: ShardFile, text_only: bool) -> None:

@@ -11,16 +11,17 @@ from typing import Any
 
 import mlx.core as mx
 
-from ..errors import DataError
+from ..errors import DataError, DiskFullError
 from ..model import Gemma4
 from ..reading.json_file import read_object
-from ..state import save_text
+from ..state import FULL, disk_full, save_text
 from .adapter_files import CONFIG, check_adapter, load_tensors
 from .adapters import Adapter
 from .curve import draw_curve
 from .errors import AdapterError
 from .examples import Example
 from .folders import (
+    Hold,
     check_folder,
     finish_saving,
     make_folder,
@@ -34,19 +35,17 @@ from .sources import Source
 
 RESUME, LOG, CURVE = "resume.safetensors", "log.jsonl", "loss.png"
 EARLIER = "log.old.jsonl"  # of a run that ended before it saved anything
+BASE = "model_weights"  # in an adapter's configuration, and in the state of its run
 PARTS = {"parameters": "p", "first": "m", "second": "v"}
 
 
-def fingerprint(
-    settings: Settings, examples: Sequence[Example], model: str = ""
-) -> str:
-    """A digest of what decides what a run computes; `model` is the name of its base.
+def fingerprint(settings: Settings, examples: Sequence[Example]) -> str:
+    """A digest of what decides what a run computes, beside the weights of its base.
 
     Media count by the content of their files, wherever those lie.
     """
     contents: dict[Source, str] = {}
     digest = hashlib.sha256(json.dumps(settings.as_dict(), sort_keys=True).encode())
-    digest.update(repr(model).encode())
     for example in examples:
         digest.update(repr((example.tokens, example.learned)).encode())
         for medium in example.record.media:
@@ -69,11 +68,15 @@ def content_of(medium: Source) -> str:
 
 @dataclass
 class Run:
-    """A run in `folder`; `about` goes into the adapter's configuration."""
+    """A run in `folder`; `about` goes into the adapter's configuration.
+
+    weights: a digest of those of its base, by which an adapter and a run know it.
+    """
 
     folder: Path
     mark: str
     about: dict[str, Any]
+    weights: str = ""
 
     def __post_init__(self) -> None:
         finish_saving(self.folder)  # of an earlier process
@@ -91,16 +94,22 @@ class Run:
                 "name another folder."
             )
 
-    def begin(self) -> None:
-        """Make the folder, with a log of its own. Raises AdapterError as check_free."""
+    def begin(self, hold: Hold | None = None) -> None:
+        """Make the folder, with a log of its own, and hold it.
+
+        Raises AdapterError as check_free, and BusyError where another run has it.
+        """
         self.check_free()
         make_folder(self.folder)
+        if hold is not None:
+            hold.take()
+            self.check_free()  # another may have come and gone
         if (self.folder / LOG).exists():
             os.replace(self.folder / LOG, self.folder / EARLIER)
 
     def save(self, model: Gemma4, adapter: Adapter, state: State) -> None:
         """Write the adapter, its configuration and the state: all of them, or none."""
-        about = {**self.about, "step": state.step}
+        about = {**self.about, BASE: self.weights, "step": state.step}
         tensors = {
             f"{letter}/{name}": array
             for part, letter in PARTS.items()
@@ -110,6 +119,7 @@ class Run:
             "step": str(state.step),
             "updates": str(state.updates),
             "mark": self.mark,
+            BASE: self.weights,
         }
         with together(self.folder) as folder:
             write_adapter(folder, model, adapter, about)
@@ -124,10 +134,16 @@ class Run:
         mx.eval(tensors)  # before the file is written anew
         found: Any = mx.load(str(file), format="safetensors", return_metadata=True)
         stated: dict[str, str] = found[1]
+        if stated.get(BASE, self.weights) != self.weights:
+            raise AdapterError(
+                f"{self.folder} is of a run with another model: "
+                f"{self.about.get('model')} has other weights than it was started "
+                "with. Name its model, or a new folder."
+            )
         if stated.get("mark") != self.mark:
             raise AdapterError(
-                f"{self.folder} is of a run with another model, other data or settings."
-                " Repeat the options it was started with, or name a new folder."
+                f"{self.folder} is of a run with other data or settings. Repeat the "
+                "options it was started with, or name a new folder."
             )
         parts = {
             part: {
@@ -142,8 +158,14 @@ class Run:
     def log(self, values: dict[str, Any]) -> None:
         """Add a line to log.jsonl. What is no number is null, as JSON has no NaN."""
         values = {k: None if _no_number(v) else v for k, v in values.items()}
-        with (self.folder / LOG).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
+        file = self.folder / LOG
+        try:
+            with file.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(values) + "\n")
+        except OSError as error:
+            if error.errno in FULL:
+                raise DiskFullError(disk_full(file)) from None
+            raise
 
     def lines(self) -> Iterator[dict[str, Any]]:
         """All whole lines; a run that was killed may have left half of its last."""
@@ -183,6 +205,12 @@ class Run:
 
 def _no_number(value: Any) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
+
+
+def base_weights(folder: Path) -> str | None:
+    """The digest of the weights that an adapter was made for, if it states one."""
+    stated = read_object(folder.expanduser() / CONFIG).get(BASE)
+    return stated if isinstance(stated, str) and stated else None
 
 
 def base_model(folder: Path) -> str | None:

@@ -12,7 +12,6 @@ import pytest
 import tiny
 
 from mlx_gemma4.cli.loading import name_for, saved_name
-from mlx_gemma4.cli.render import Screen
 from mlx_gemma4.tune import folders
 from mlx_gemma4.tune.adapters import Adapter
 from mlx_gemma4.tune.errors import AdapterError
@@ -177,4 +176,4 @@ def test_a_folder_of_a_model_is_named_in_full(
 @pytest.mark.parametrize("name", [None, "demo"])
 def test_no_adapter_is_said_before_a_model_is_loaded(tmp_path: Path, name: str | None):
     with pytest.raises(AdapterError, match=r"holds no adapter: it has no adapter_conf"):
-        name_for(tmp_path, name, Screen(as_json=True))
+        name_for(tmp_path, name)

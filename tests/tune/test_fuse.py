@@ -1,7 +1,9 @@
 """Fused checkpoints: near the adapter that is in them, and never a half."""
 
 import errno
+import json
 import os
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,11 @@ from mlx_gemma4.checkpoint.files import read_tensors
 from mlx_gemma4.checkpoint.load import load_model
 from mlx_gemma4.checkpoint.shards import lay_out
 from mlx_gemma4.convert.check import verify
+from mlx_gemma4.errors import BusyError, DiskFullError
 from mlx_gemma4.tune import fuse as module
 from mlx_gemma4.tune.adapters import AdapterSettings, new_adapter, put_on, take_off
 from mlx_gemma4.tune.errors import AdapterError
+from mlx_gemma4.tune.folders import Hold
 from mlx_gemma4.tune.fuse import fuse
 
 TOKENS = tiny.random_tokens(20, 3)
@@ -110,10 +114,56 @@ def test_half_a_fused_model_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(shards.os, "pwrite", full)
     out = tmp_path / "out"
-    words = r"out cannot be written \(No space left on device\): make room"
-    with pytest.raises(AdapterError, match=words):
+    with pytest.raises(DiskFullError, match=r"The disk is full: .*out was not written"):
         fuse(model, filled(model), tmp_path / "model", out, "bf16")
-    assert not out.exists()  # the same command can be typed again
+    assert os.listdir(tmp_path) == ["model"]  # the same command can be typed again
+
+
+def test_a_model_is_replaced_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    source, out = tmp_path / "model", tmp_path / "out"
+    model = quantised(source, "E2B")
+    fuse(model, filled(model), source, out, "bf16")
+    (out / "model-00002-of-00002.safetensors").write_bytes(b"of another")
+    with monkeypatch.context() as patch:
+        patch.setattr(shards.os, "pwrite", lambda *_: 1 // 0)
+        with pytest.raises(ZeroDivisionError):
+            fuse(model, filled(model), source, out, "8bit", overwrite=True)
+    assert "quantization" not in json.loads((out / "config.json").read_text())
+    os.replace(out, tmp_path / ".out.gemma4-replaced")  # killed between two renames
+    (tmp_path / ".out.gemma4-fusing").mkdir()
+    (tmp_path / ".out.gemma4-fusing" / "half").write_text("")
+    with pytest.raises(AdapterError, match="is not empty"):
+        fuse(model, filled(model), source, out, "8bit")
+    assert len(list(out.iterdir())) > 2
+    fuse(model, filled(model), source, out, "8bit", overwrite=True)
+    assert load_model(out) and sorted(os.listdir(tmp_path)) == ["model", "out"]
+    assert len(list(out.glob("*.safetensors"))) == 1
+
+
+def test_what_is_no_model_is_not_replaced(tmp_path: Path):
+    model = quantised(tmp_path / "model", "E2B")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    for out, words in (("mine", "no model: name another"), ("model", "model itself")):
+        with pytest.raises(AdapterError, match=words):
+            fuse(
+                *(model, filled(model), tmp_path / "model", tmp_path / out, "bf16"),
+                overwrite=True,
+            )
+    assert (tmp_path / "mine" / "notes.txt").read_text() == "mine"
+
+
+def test_one_process_at_a_time_fuses_into_a_folder(tmp_path: Path):
+    model = quantised(tmp_path / "model", "E2B")
+    work = tmp_path / ".out.gemma4-fusing"
+    work.mkdir()
+    with closing(Hold(work)) as hold:
+        hold.take()
+        with pytest.raises(BusyError, match="is being written by another process"):
+            fuse(model, filled(model), tmp_path / "model", tmp_path / "out", "bf16")
+    assert work.is_dir()
 
 
 @pytest.mark.slow

@@ -4,8 +4,10 @@ import base64
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from importlib import resources
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlx.core as mx
@@ -23,7 +25,7 @@ from mlx_gemma4.cli.tune.command import app
 from mlx_gemma4.cli.tune.results import evaluate_adapter, export_adapter, fuse_adapter
 from mlx_gemma4.tune import plan as plans
 from mlx_gemma4.tune import trainer
-from mlx_gemma4.tune.errors import AdapterError
+from mlx_gemma4.tune.folders import Hold
 
 Run = Callable[..., int]
 TINY = ("--rank", "2", "--batch", "2", "--accumulate", "1", "--lr", "0.01")
@@ -85,8 +87,6 @@ def test_trains_evaluates_fuses_and_exports(
 
     export_adapter(out, tmp_path / "peft", None, "peft", screen)
     export_adapter(tmp_path / "peft", tmp_path / "back", model, "mlx", screen)
-    with pytest.raises(AdapterError, match="holds an adapter already"):
-        export_adapter(out, tmp_path / "peft", None, "peft", screen)
     fuse_adapter(out, tmp_path / "fused", None, "bf16", screen)
     tokens = tiny.random_tokens(12, 1)
     named = [("back", model), ("fused", None), ("out", None)]
@@ -151,8 +151,109 @@ def test_ctrl_c_while_the_end_is_saved_loses_nothing(
     assert tune(*options, "-o", out, "--resume") == 0
     copy = tmp_path / "copy"
     shutil.copytree(model, copy)
+    assert tune(*options, "-m", copy, "-o", out, "--resume") == 0
+    make_other(copy)
     assert tune(*options, "-m", copy, "-o", out, "--resume") == 3
-    assert "another model" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "another model: " in told and f"{copy} has other weights" in told
+
+
+def make_other(model: Path) -> None:
+    """Another model under the name of one."""
+    file = model / "model.safetensors"
+    tensors: Any = mx.load(str(file))
+    mx.save_safetensors(str(file), {n: t * 1.5 for n, t in tensors.items()})
+
+
+def test_two_runs_cannot_share_a_folder(
+    tune: Run, model: str, data: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
+):
+    """Neither one that is there, nor one that both would make."""
+    out = tmp_path / "out"
+    options = (data, "-m", model, "-o", out, "--steps", "1", *TINY)
+    out.mkdir()
+    words = f"{out} is being written by another process: wait for it to end."
+    with closing(Hold(out)) as hold:
+        hold.take()
+        assert tune(*options) == 1
+        assert words in capsys.readouterr().err
+        real = tune_train.Hold.take
+        calls: list[bool] = []
+
+        def late(self: Any) -> None:
+            calls.append(self.folder.is_dir())
+            if len(calls) > 1:
+                real(self)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(tune_train.Hold, "take", late)
+            assert tune(*options) == 1
+        assert len(calls) == 2 and words in capsys.readouterr().err
+        assert list(out.iterdir()) == []
+    assert tune(*options) == 0
+
+
+@pytest.mark.slow
+def test_nothing_of_the_users_is_replaced(
+    tune: Run, model: str, data: Path, tmp_path: Path, capsys: Any
+):
+    out, there = tmp_path / "out", tmp_path / "there"
+    assert tune(data, "-m", model, "-o", out, "--steps", "1", *TINY) == 0
+    there.mkdir()
+    mine = there / "adapter_model.safetensors"
+    for form in ("peft", "mlx"):
+        mine.write_text("mine")
+        (there / "notes.txt").write_text("mine")
+        assert tune("export", out, there, "--to", form) == 2
+        assert f"{mine} exists; add --overwrite to replace" in capsys.readouterr().err
+        assert mine.read_text() == "mine"
+        assert tune("export", out, there, "--to", form, "--overwrite") == 0
+        assert mine.is_file() == (form == "peft")  # the other's would be read
+        assert tune("eval", data, "-m", model, "--adapter", there) == 0
+        assert (there / "notes.txt").read_text() == "mine"
+    assert tune("export", out, out, "--overwrite") == 2
+    assert "is the adapter itself" in capsys.readouterr().err
+    assert tune("export", there, out, "-m", model, "--overwrite") == 2
+    assert "holds a run of its own" in capsys.readouterr().err
+    assert tune("fuse", out, there) == 2
+    assert f"{there} exists; add --overwrite" in capsys.readouterr().err
+    assert tune("fuse", out, there, "--overwrite") == 3
+    assert "no model: name another folder" in capsys.readouterr().err
+    for more in ((), ("--overwrite",)):
+        assert tune("fuse", out, tmp_path / "fused", *more) == 0
+
+
+@pytest.mark.slow
+def test_an_adapter_knows_its_base_by_content(
+    tune: Run, model: str, data: Path, tmp_path: Path, capsys: Any
+):
+    base, out = tmp_path / "base", tmp_path / "out"
+    shutil.copytree(model, base)
+    assert tune(data, "-m", base, "-o", out, "--steps", "1", *TINY) == 0
+    capsys.readouterr()
+    assert tune("eval", data, "-m", model, "--adapter", out) == 0
+    assert "was made for" not in capsys.readouterr().err  # moved, and the same
+    make_other(base)
+    assert tune("eval", data, "--adapter", out) == 0
+    told = capsys.readouterr().err
+    words = f"Warning: {out} was made for other weights than {base.resolve()} has now."
+    assert words in told
+    assert tune("eval", data, "-m", "demo", "--adapter", out) == 3
+    assert f"was made for {base.resolve()}, not demo" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_exit_code_4(
+    tune: Run, model: str, data: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
+):
+    def full(*_: object) -> None:
+        raise RuntimeError("[write] Unable to write 9 bytes to file.")
+
+    monkeypatch.setattr(mx, "save_safetensors", full)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    out = tmp_path / "out"
+    assert tune(data, "-m", model, "-o", out, "--steps", "1", *TINY) == 4
+    told = capsys.readouterr().err
+    assert f"The disk is full: {out / 'adapters.safetensors'} was not written" in told
 
 
 def test_what_diverges_keeps_its_last_usable_step(
@@ -280,6 +381,7 @@ def test_an_adapter_of_another_model_is_said(
     out, copy = tmp_path / "out", tmp_path / "copy"
     assert tune(data, "-m", model, "-o", out, "--steps", "1", *TINY) == 0
     shutil.copytree(model, copy)
+    make_other(copy)
     words = f"Warning: {out} was made for {Path(model).resolve()}, not {copy}."
     for command in (
         ("eval", data, "--adapter", out),
