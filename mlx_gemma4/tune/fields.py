@@ -7,6 +7,7 @@ an error instead: nothing is learned without the picture that it speaks about.
 import os
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
@@ -55,6 +56,11 @@ REFUSED_INSIDE = {
     ),
     "train_detail": "every answer is learned whole",
 }
+NOT_READ = (
+    "which is not read: call the field images, audio or video, or remove it if nothing "
+    "is missed without it"
+)
+PATH = re.compile(r"[^\s:]*[./][^\s:]*")  # what may be one; a stat for each is dear
 LONGEST_NAME = 1024  # characters of a string that may be the name of a file
 
 
@@ -68,23 +74,28 @@ def kind_of(name: str) -> Kind | None:
     return KIND_OF_SUFFIX.get(os.path.splitext(name.partition("?")[0])[1].lower())
 
 
-def unread_fields(values: Mapping[str, Any]) -> set[str]:
+def unread_fields(values: Mapping[str, Any], folder: Path) -> set[str]:
     """Fields that have a value, but no meaning here.
 
-    Raises DataError for one that must not be dropped.
+    Raises DataError for one that must not be dropped: that means something elsewhere,
+    or names a medium or a file of `folder` that no other field names.
     """
     unread = set()
     for name, value in values.items():
         if name in FIELDS or is_file_name(name) or value in (None, "", [], {}):
             continue
-        if name in REFUSED and (name != "label" or isinstance(value, bool)):
+        if name in REFUSED and (name != "label" or _is_truth(value)):
             raise DataError(f"has {name}, which is not read: {REFUSED[name]}")
-        _refuse_media(name, value)
         unread.add(name)
+    read = {name: value for name, value in values.items() if name not in unread}
+    for name in unread:
+        _refuse_media(name, values[name], folder, read)
     return unread
 
 
-def check_inside(message: Mapping[str, Any], where: str, known: set[str]) -> None:
+def check_inside(
+    message: Mapping[str, Any], where: str, known: set[str], folder: Path
+) -> None:
     """Raises DataError for what a message or a part states in vain."""
     for name, value in message.items():
         if name in known or value is None:
@@ -92,24 +103,39 @@ def check_inside(message: Mapping[str, Any], where: str, known: set[str]) -> Non
         learned = name in ("weight", "train", "training", "loss") and bool(value)
         if name in REFUSED_INSIDE and not learned:
             raise DataError(f"has {where}.{name}: {REFUSED_INSIDE[name]}")
-        _refuse_media(f"{where}.{name}", value)
+        _refuse_media(f"{where}.{name}", value, folder, message.get("content"))
 
 
-def _refuse_media(name: str, value: Any) -> None:
+def _refuse_media(name: str, value: Any, folder: Path, read: Any) -> None:
+    """Raises DataError where `value` holds a medium that what is `read` does not."""
     for text in _strings(value):
-        if text.startswith("data:") or (
-            len(text) <= LONGEST_NAME and kind_of(text.strip())
-        ):
+        if _names_file(text, folder) and not _is_named(text, read):
             shown = text if len(text) <= 60 else f"{text[:60]}…"
-            raise DataError(
-                f"names {shown} in {name}, which is not read: call the field images, "
-                "audio or video, or remove it if nothing is missed without it"
-            )
+            raise DataError(f"names {shown} in {name}, {NOT_READ}")
     if isinstance(value, Mapping) and value.get("bytes") is not None:
-        raise DataError(
-            f"has a file in {name}, which is not read: call the field images, audio "
-            "or video, or remove it if nothing is missed without it"
-        )
+        raise DataError(f"has a file in {name}, {NOT_READ}")
+
+
+def _names_file(text: str, folder: Path) -> bool:
+    if text.startswith("data:"):
+        return True
+    if len(text) > LONGEST_NAME:
+        return False
+    path_like = PATH.fullmatch(text) and os.path.isfile(folder / text)
+    return bool(path_like) or kind_of(text.strip()) is not None
+
+
+def _is_named(text: str, read: Any) -> bool:
+    """Whether a file of this name is read: sets often give the name twice."""
+    return any(
+        len(other) <= LONGEST_NAME and os.path.basename(other) == os.path.basename(text)
+        for other in _strings(read)
+    )
+
+
+def _is_truth(value: Any) -> bool:
+    """Whether this is a yes or no; in a CSV, that is a word."""
+    return isinstance(value, bool) or str(value).lower() in ("true", "false")
 
 
 def _strings(value: Any) -> Iterator[str]:

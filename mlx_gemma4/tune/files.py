@@ -15,7 +15,7 @@ from ..errors import DataError
 from ..reading.sources import MOST
 from ..reading.text_file import numbered_lines, read_text
 from .errors import listed_problems
-from .fields import check_strings, unread_fields
+from .fields import check_strings
 from .folder_forms import TEXT_SUFFIXES, Part, check_text_folder, split_of
 from .records import Record, check_length, record_from
 from .tables import read_rows
@@ -161,7 +161,7 @@ class _Reader:
     def _record(self, values: Any, where: str, folder: Path) -> Iterator[Record]:
         try:
             record = record_from(values, where, folder)
-            self.ignored |= unread_fields(values)
+            self.ignored |= record.unread
             yield record
         except (DataError, RecursionError) as error:
             self._bad(where, str(error))

@@ -37,6 +37,7 @@ KIND_OF_TYPE: dict[str, Kind] = {
 STILL = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".heic")
 SOURCES = ("path", "url", "bytes", "base64", "data", "source")
 OPTIONS = {"num_frames", "fps", "text", "type", "detail", "format", "index"}
+TEXT_KEYS = {"type", "text"}
 KNOWN = {
     *("role", "content", "name", "tool_calls", "tool_call_id", "tool_responses", "id"),
     *MEDIA_FIELDS,
@@ -64,7 +65,7 @@ def with_media(
 def _located(message: Message, number: int, folder: Path) -> Message:
     """`message` with the media of its parts found, and a "_" in those without any."""
     where = f"messages[{number}]"
-    check_inside(message, where, KNOWN)
+    check_inside(message, where, KNOWN, folder)
     content = message.get("content")
     if not isinstance(content, list):
         return message
@@ -73,7 +74,7 @@ def _located(message: Message, number: int, folder: Path) -> Message:
         kind = KIND_OF_TYPE.get(str(part.get("type"))) if _is_map(part) else None
         if kind is None:
             if _is_map(part):
-                check_inside(part, f"{where}.content[{i}]", {"type", "text"})
+                check_inside(part, f"{where}.content[{i}]", TEXT_KEYS, folder)
             parts.append(part)
         else:
             parts.append(_part(part, kind, f"{where}.content[{i}]", folder))
@@ -85,7 +86,7 @@ def _part(
 ) -> dict[str, Any]:
     names = (kind, f"{kind}_url", f"input_{kind}", *SOURCES)
     stated = [n for n in names if part.get(n) is not None]
-    check_inside(part, where, OPTIONS | set(names))
+    check_inside(part, where, OPTIONS | set(names), folder)
     if len(stated) > 1:
         raise DataError(f"{where} has {' and '.join(stated)}: give one")
     options = {k: part[k] for k in ("num_frames", "fps") if k in part}

@@ -23,13 +23,17 @@ MOST = 10_000_000  # characters of an example: a tokenizer takes 200 bytes for e
 
 @dataclass(frozen=True)
 class Record:
-    """One example. `where` names its file and line; either `messages` or `text`."""
+    """One example. `where` names its file and line; either `messages` or `text`.
+
+    unread: its fields without a meaning here.
+    """
 
     where: str
     messages: tuple[Mapping[str, Any], ...] = ()
     text: str = ""
     tools: tuple[Mapping[str, Any], ...] = ()
     thinking: bool = False
+    unread: frozenset[str] = frozenset()
 
     @property
     def has_media(self) -> bool:
@@ -50,10 +54,10 @@ def record_from(values: Any, where: str, folder: Path) -> Record:
     if not isinstance(values, Mapping):
         raise DataError("is no JSON object")
     check_strings(values)
-    unread_fields(values)
+    unread = frozenset(unread_fields(values, folder))
     form = form_of(values)
     if form == "text":
-        return _text_record(values, where)
+        return Record(where, text=_text(values), unread=unread)
     messages = messages_of(values, form)
     messages = with_media(messages, _media(values, folder), folder)
     check_length(sum(_length(message) for message in messages))
@@ -62,7 +66,13 @@ def record_from(values: Any, where: str, folder: Path) -> Record:
     except ChatError as error:
         raise DataError(str(error).rstrip(".")) from None
     thinking = _thinking(values.get("thinking"), plain)
-    return Record(where, tuple(messages), tools=_tools(values), thinking=thinking)
+    return Record(
+        where,
+        tuple(messages),
+        tools=_tools(values),
+        thinking=thinking,
+        unread=unread,
+    )
 
 
 def check_length(characters: int) -> None:
@@ -73,7 +83,7 @@ def check_length(characters: int) -> None:
         )
 
 
-def _text_record(values: Mapping[str, Any], where: str) -> Record:
+def _text(values: Mapping[str, Any]) -> str:
     text = values["text"]
     if not isinstance(text, str) or not text:
         raise DataError("text must be text, and not empty")
@@ -85,7 +95,7 @@ def _text_record(values: Mapping[str, Any], where: str) -> Record:
             "prompt and the text as completion"
         )
     check_length(len(text))
-    return Record(where, text=text)
+    return text
 
 
 def _media(values: Mapping[str, Any], folder: Path) -> Found:

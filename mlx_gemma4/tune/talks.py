@@ -129,6 +129,11 @@ def _pair(values: Mapping[str, Any], question: str) -> list[Message]:
 def _joined_lists(asked: Any, said: Any) -> list[Message]:
     """TRL's prompt and completion, which may be messages."""
     before = _asked(asked, "")[:1] if isinstance(asked, str) else _stated(asked)
+    if any(message.get("role") == "assistant" for message in before):
+        raise DataError(
+            "prompt holds an answer, which would be learned as well: write all turns "
+            "as messages"
+        )
     after = _asked("", said)[1:] if isinstance(said, str) else _stated(said)
     return [*before, *after]
 

@@ -20,7 +20,7 @@ SAY = {"role": "assistant", "content": "A cat."}
 
 @pytest.fixture(autouse=True)
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("a.png", "b.png", "c.wav", "d.mp4"):
+    for name in ("a.png", "b.png", "c.wav", "c.raw", "d.mp4"):
         (tmp_path / name).write_bytes(b"?")
     monkeypatch.chdir(tmp_path)
 
@@ -222,6 +222,10 @@ NO_FILE = "without a file for it: name it in"
         ({**SAID, "prompt": "See <image_1>", "image": "a.png"}, "of another model"),
         ({"prompt": "a", "chosen": "b", "rejected": "c"}, "preferences"),
         ({**SAID, "label": False}, "has label, which is not read"),
+        ({**SAID, "label": "True"}, "has label, which is not read"),
+        ({**SAID, "image": "a.png", "mask": "b.png"}, "names b.png in mask"),
+        ({**SAID, "clip": "c.raw"}, "names c.raw in clip"),
+        ({"prompt": [ASK, SAY], "completion": "x"}, "prompt holds an answer"),
         ({"instruction": "a", "context": "b", "response": "c"}, "into the prompt"),
         ({"messages": [ASK, {**SAY, "weight": 0}]}, r"has messages\[1\]\.weight"),
         ({"messages": [ASK, SAY], "functions": [{}]}, "write tools"),
@@ -241,9 +245,11 @@ def test_what_cannot_be_learned_whole_is_refused(values: dict[str, Any], words: 
 
 
 def test_a_note_is_enough_for_what_has_no_part_in_it():
-    rows = {**SAID, "id": 7, "label": "cats", "source": "wiki", "tags": [], "x": None}
-    Path("a.jsonl").write_text(json.dumps(rows))
+    rows = {**SAID, "id": 7, "label": "cats", "source": "no.such", "tags": []}
+    Path("a.jsonl").write_text(json.dumps({**rows, "x": None}))
     assert read_data(Path("a.jsonl")).ignored == {"id", "label", "source"}
+    twice = {**SAID, "image": {"path": "a.png"}, "id": "set/a.png"}
+    assert shown(read(twice)) == PICTURED
 
 
 def test_a_json_list(tmp_path: Path):
