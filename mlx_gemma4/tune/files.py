@@ -154,8 +154,8 @@ class _Reader:
             self._bad(where, f"is no JSON ({error.msg} at column {error.colno})")
         except RecursionError:
             self._bad(where, "is nested too deeply")
-        except ValueError as error:  # a number of thousands of digits
-            self._bad(where, f"is no JSON that can be read ({error})")
+        except ValueError:
+            self._bad(where, "has a number of thousands of digits")
         return None
 
     def _record(self, values: Any, where: str, folder: Path) -> Iterator[Record]:

@@ -148,11 +148,11 @@ def _placed(messages: Sequence[Message], found: Found) -> list[Message]:
 
 
 def _at_marks(messages: Sequence[Message], found: Found) -> list[Message]:
-    left = {kind: list(media) for kind, media in found.items()}
-    kinds = dict(KIND_OF_MARK)
+    left: Found = {kind: list(media) for kind, media in found.items()}
+    kinds: dict[str, Kind] = dict(KIND_OF_MARK)
     marks = [mark for m in messages if _is_asked(m) for mark in _marks(m)]
     if {kinds[mark] for mark in marks} == {"image"} and not left["image"]:
-        kinds = dict.fromkeys(kinds, "video")  # LLaVA marks videos with <image> too
+        kinds = {mark: "video" for mark in kinds}  # LLaVA marks videos so, too
     for kind, media in left.items():
         count = sum(kinds[mark] == kind for mark in marks)
         if count != len(media):
@@ -175,7 +175,7 @@ def _split(
 ) -> list[Mapping[str, Any]]:
     """A part of text as texts and the media at its marks, taken from `left`."""
     text = part.get("text")
-    if not _counted(text):
+    if not isinstance(text, str) or not _counted(text):
         return [part]
     result: list[Mapping[str, Any]] = []
     position = 0
@@ -235,9 +235,9 @@ def _marks(message: Message) -> list[str]:
     return [mark for text in _texts(message) for mark in _counted(text)]
 
 
-def _counted(text: Any) -> list[str]:
+def _counted(text: str) -> list[str]:
     """The marks in a text; none where one has an end tag, and is markup."""
-    marks: list[str] = MARK.findall(text) if isinstance(text, str) else []
+    marks: list[str] = MARK.findall(text)
     return [] if any(f"</{mark[1:]}" in text for mark in marks) else marks
 
 

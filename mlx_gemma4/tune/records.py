@@ -60,11 +60,11 @@ def record_from(values: Any, where: str, folder: Path) -> Record:
         return Record(where, text=_text(values), unread=unread)
     messages = messages_of(values, form)
     messages = with_media(messages, _media(values, folder), folder)
-    check_length(sum(_length(message) for message in messages))
     try:
         plain = plain_messages(messages)
     except ChatError as error:
         raise DataError(str(error).rstrip(".")) from None
+    check_length(sum(_length(message) for message in plain))
     thinking = _thinking(values.get("thinking"), plain)
     return Record(
         where,
@@ -117,9 +117,10 @@ def _media(values: Mapping[str, Any], folder: Path) -> Found:
 
 def _length(message: Mapping[str, Any]) -> int:
     content = message.get("content") or ""
-    parts = [content] if isinstance(content, str) else content
-    texts = [p if isinstance(p, str) else p.get("text") or "" for p in parts]
-    return sum(map(len, texts))
+    if isinstance(content, str):
+        return len(content)
+    parts = [p for p in content if isinstance(p, Mapping)]
+    return sum(len(str(part.get("text") or "")) for part in parts)
 
 
 def _tools(values: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:

@@ -94,12 +94,12 @@ def _pairs(turns: Any, field: str) -> list[Message]:
         raise DataError(f"{field} must be a list of {{'user': …, 'assistant': …}}")
     messages: list[Message] = []
     for number, turn in enumerate(turns):
-        pair = turn
         if isinstance(turn, Mapping):
-            pair = [turn.get("user"), turn.get("assistant")]
-        if not isinstance(pair, list) or not _are_texts(pair) or len(pair) != 2:
+            turn = [turn.get("user"), turn.get("assistant")]
+        texts = [t for t in turn if isinstance(t, str)] if type(turn) is list else []
+        if len(texts) != 2 or len(turn) != 2:
             raise DataError(f"{field}[{number}] is no question with its answer")
-        messages += _asked(*pair)
+        messages += _asked(*texts)
     return messages
 
 
@@ -116,7 +116,7 @@ def _pair(values: Mapping[str, Any], question: str) -> list[Message]:
     if isinstance(asked, list) or isinstance(said, list):
         return _joined_lists(asked, said)
     name = answers[0] if answers else "completion"
-    if not _are_texts([asked, said]):
+    if not isinstance(asked, str) or not isinstance(said, str):
         raise DataError(f"{question} and {name} must both be text")
     if not said.strip():
         raise DataError(f"{name} is empty: there is nothing to learn")
@@ -154,7 +154,3 @@ def _asked(question: str, answer: str) -> list[Message]:
         {"role": "user", "content": question},
         {"role": "assistant", "content": answer},
     ]
-
-
-def _are_texts(values: list[Any]) -> bool:
-    return all(isinstance(value, str) for value in values)

@@ -205,6 +205,9 @@ NO_FILE = "without a file for it: name it in"
         ({**SAID, "image": "a.png", "images": ["b.png"]}, "beside another field"),
         ({**SAID, "image": {"bytes": "§"}}, "image holds no file"),
         ({**SAID, "image": 5}, "image must be a path"),
+        ({"messages": [{**ASK, "content": [5]}, SAY]}, r"content\[0\] must be"),
+        ({"messages": [{**ASK, "content": {}}, SAY]}, "content is a dict"),
+        ({**SAID, "history": [["a"]]}, "no question with its answer"),
         ({**SAID, "image": [None]}, r"image\[0\] must be a path"),
         ({**SAID, "audio": {"array": [0.0], "path": None}}, "array of samples"),
         ({**SAID, "file_name": "notes.txt"}, "ending names no medium"),
@@ -267,7 +270,7 @@ def test_a_json_list(tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('{"n": ' + "1" * 5000 + "}", "is no JSON that can be read"),
+        ('{"n": ' + "1" * 5000 + "}", "a number of thousands of digits"),
         ("[" * 100_000, "nested too deeply"),
         ('{"prompt": "a\0", "completion": "b"}', "is no JSON"),
         ("null", "is no JSON object"),
