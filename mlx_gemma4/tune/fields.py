@@ -18,14 +18,13 @@ MEDIA_FIELDS: dict[str, Kind] = {
     **{"audio": "audio", "audios": "audio"},
     **{"video": "video", "videos": "video"},
 }
+FILE_NAMES = ("file_name", "file_names")
 QUESTIONS = ("prompt", "instruction", "question", "query", "user", "input")
 ANSWERS = ("completion", "response", "output", "answer", "assistant")
 TALKS = ("messages", "conversations", "texts")
 SYSTEMS = ("system", "system_prompt")
-FIELDS = frozenset(
-    (*TALKS, *QUESTIONS, *ANSWERS, *SYSTEMS, *MEDIA_FIELDS, "text", "history")
-    + ("tools", "thinking")
-)
+BESIDE = (*SYSTEMS, *MEDIA_FIELDS, "tools", "thinking", "history")
+FIELDS = frozenset((*TALKS, *QUESTIONS, *ANSWERS, *BESIDE, "text"))
 SUFFIXES: dict[Kind, str] = {
     "image": "jpg jpeg jpe png apng webp gif bmp tif tiff heic heif avif",
     "audio": "wav flac ogg oga opus mp3 m4a aac aif aiff caf wma amr",
@@ -45,7 +44,6 @@ REFUSED = {
     "label": "keep the examples that are good, and drop the field",
     "completions": "write one completion",
     "functions": "write tools",
-    "context": "put it into the prompt",
 }
 # The same in a message.
 REFUSED_INSIDE = {
@@ -56,6 +54,7 @@ REFUSED_INSIDE = {
     ),
     "train_detail": "every answer is learned whole",
 }
+NOTHING: tuple[Any, ...] = (None, "", [], {})
 NOT_READ = (
     "which is not read: call the field images, audio or video, or remove it if nothing "
     "is missed without it"
@@ -66,7 +65,7 @@ LONGEST_NAME = 1024  # characters of a string that may be the name of a file
 
 def is_file_name(field: str) -> bool:
     """Whether a field names files of any kind, as in Hugging Face's imagefolder."""
-    return field.endswith(("file_name", "file_names"))
+    return field in FILE_NAMES or field.endswith(tuple(f"_{n}" for n in FILE_NAMES))
 
 
 def kind_of(name: str) -> Kind | None:
@@ -74,19 +73,31 @@ def kind_of(name: str) -> Kind | None:
     return KIND_OF_SUFFIX.get(os.path.splitext(name.partition("?")[0])[1].lower())
 
 
-def unread_fields(values: Mapping[str, Any], folder: Path) -> set[str]:
-    """Fields that have a value, but no meaning here.
-
-    Raises DataError for one that must not be dropped: that means something elsewhere,
-    or names a medium or a file of `folder` that no other field names.
-    """
-    unread = set()
+def check_fields(values: Mapping[str, Any]) -> None:
+    """Raises DataError for a field that means something elsewhere, and not here."""
     for name, value in values.items():
-        if name in FIELDS or is_file_name(name) or value in (None, "", [], {}):
+        if name not in REFUSED or value in NOTHING:
             continue
-        if name in REFUSED and (name != "label" or _is_truth(value)):
+        if name != "label" or _is_truth(value):
             raise DataError(f"has {name}, which is not read: {REFUSED[name]}")
-        unread.add(name)
+
+
+def unread_fields(values: Mapping[str, Any], form: str, folder: Path) -> set[str]:
+    """Fields that have a value, but no meaning in an example of this form.
+
+    Raises DataError for one that must not be dropped: a part of the question, or what
+    names a medium or a file of `folder` that no other field names.
+    """
+    known = {form, *BESIDE}
+    if form in QUESTIONS:
+        known |= {*ANSWERS, "input"}
+    unread = {
+        name
+        for name, value in values.items()
+        if not (name in known or is_file_name(name) or value in NOTHING)
+    }
+    if "context" in unread and form in QUESTIONS:
+        raise DataError("has context, which is not read: put it into the prompt")
     read = {name: value for name, value in values.items() if name not in unread}
     for name in unread:
         _refuse_media(name, values[name], folder, read)

@@ -28,15 +28,17 @@ MARK = re.compile("|".join(map(re.escape, KIND_OF_MARK)))
 # Those of other models: to leave them in a text is to learn it without the medium.
 FOREIGN = re.compile(
     r"<\|?(?:image|audio|video)[ _-]?\d+\|?>|<\|(?:image|video)_pad\|>"
-    r"|<\|vision_start\|>|<image_soft_token>|<audio_soft_token>|<\|AUDIO\|>|<\|audio_bos\|>|\[IMG\]"
+    r"|<\|vision_start\|>|<image_soft_token>|<audio_soft_token>|<\|AUDIO\|>"
+    r"|<\|audio_bos\|>|\[IMG\]"
 )
 KIND_OF_TYPE: dict[str, Kind] = {
     **KIND_OF_PART,
     **{"audio_url": "audio", "video_url": "video"},
 }
+VIDEO: Kind = "video"
 STILL = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".heic")
 SOURCES = ("path", "url", "bytes", "base64", "data", "source")
-OPTIONS = {"num_frames", "fps", "text", "type", "detail", "format", "index"}
+OPTIONS = {"num_frames", "fps", "type", "detail", "format", "index"}
 TEXT_KEYS = {"type", "text"}
 KNOWN = {
     *("role", "content", "name", "tool_calls", "tool_call_id", "tool_responses", "id"),
@@ -89,6 +91,8 @@ def _part(
     check_inside(part, where, OPTIONS | set(names), folder)
     if len(stated) > 1:
         raise DataError(f"{where} has {' and '.join(stated)}: give one")
+    if part.get("text"):
+        raise DataError(f"{where} has a text as well: give it a part of its own")
     options = {k: part[k] for k in ("num_frames", "fps") if k in part}
     if not stated:
         return {"type": kind, "_": True, **options}
@@ -152,7 +156,7 @@ def _at_marks(messages: Sequence[Message], found: Found) -> list[Message]:
     kinds: dict[str, Kind] = dict(KIND_OF_MARK)
     marks = [mark for m in messages if _is_asked(m) for mark in _marks(m)]
     if {kinds[mark] for mark in marks} == {"image"} and not left["image"]:
-        kinds = {mark: "video" for mark in kinds}  # LLaVA marks videos so, too
+        kinds = dict.fromkeys(kinds, VIDEO)  # LLaVA marks videos with <image> too
     for kind, media in left.items():
         count = sum(kinds[mark] == kind for mark in marks)
         if count != len(media):
@@ -175,7 +179,7 @@ def _split(
 ) -> list[Mapping[str, Any]]:
     """A part of text as texts and the media at its marks, taken from `left`."""
     text = part.get("text")
-    if not isinstance(text, str) or not _counted(text):
+    if not isinstance(text, str) or not marks_of(text):
         return [part]
     result: list[Mapping[str, Any]] = []
     position = 0
@@ -214,7 +218,7 @@ def _refuse_marks(message: Message, number: int, has_media: bool) -> None:
                 f"has {found[0]} in messages[{number}], a mark of another model: "
                 "write <image>, <audio> or <video>, and name the file"
             )
-        if (marks := _counted(text)) and (_is_asked(message) or has_media):
+        if (marks := marks_of(text)) and (_is_asked(message) or has_media):
             kind = KIND_OF_MARK[marks[0]]
             raise DataError(
                 f"has the mark {marks[0]} in messages[{number}] without a file for it: "
@@ -232,10 +236,10 @@ def _has_media(message: Message) -> bool:
 
 
 def _marks(message: Message) -> list[str]:
-    return [mark for text in _texts(message) for mark in _counted(text)]
+    return [mark for text in _texts(message) for mark in marks_of(text)]
 
 
-def _counted(text: str) -> list[str]:
+def marks_of(text: str) -> list[str]:
     """The marks in a text; none where one has an end tag, and is markup."""
     marks: list[str] = MARK.findall(text)
     return [] if any(f"</{mark[1:]}" in text for mark in marks) else marks

@@ -13,8 +13,15 @@ from typing import Any
 from ..chat.template import REASONING, plain_messages
 from ..errors import ChatError, DataError
 from ..prompt.attachments import media_parts
-from .fields import MEDIA_FIELDS, check_strings, is_file_name, kind_of, unread_fields
-from .placing import Found, media_of, with_media
+from .fields import (
+    MEDIA_FIELDS,
+    check_fields,
+    check_strings,
+    is_file_name,
+    kind_of,
+    unread_fields,
+)
+from .placing import Found, marks_of, media_of, with_media
 from .sources import Source, sources_of
 from .talks import form_of, messages_of
 
@@ -54,8 +61,9 @@ def record_from(values: Any, where: str, folder: Path) -> Record:
     if not isinstance(values, Mapping):
         raise DataError("is no JSON object")
     check_strings(values)
-    unread = frozenset(unread_fields(values, folder))
+    check_fields(values)
     form = form_of(values)
+    unread = frozenset(unread_fields(values, form, folder))
     if form == "text":
         return Record(where, text=_text(values), unread=unread)
     messages = messages_of(values, form)
@@ -94,6 +102,8 @@ def _text(values: Mapping[str, Any]) -> str:
             f"text takes no {extra[0]}: write it as messages, or what is asked as "
             "prompt and the text as completion"
         )
+    if marks := marks_of(text):
+        raise DataError(f"has the mark {marks[0]}, and text has no media: use messages")
     check_length(len(text))
     return text
 

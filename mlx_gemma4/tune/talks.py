@@ -113,16 +113,18 @@ def _pair(values: Mapping[str, Any], question: str) -> list[Message]:
     if len(answers) > 1:
         raise DataError(f"has {' and '.join(answers)}: give one answer")
     asked, said = values[question], values[answers[0]] if answers else None
+    more = values.get("input") if question != "input" else None
+    if more and not isinstance(more, str):
+        raise DataError("input must be text")
     if isinstance(asked, list) or isinstance(said, list):
+        if more:
+            raise DataError(f"has input beside messages in {question}: write it there")
         return _joined_lists(asked, said)
     name = answers[0] if answers else "completion"
     if not isinstance(asked, str) or not isinstance(said, str):
         raise DataError(f"{question} and {name} must both be text")
     if not said.strip():
         raise DataError(f"{name} is empty: there is nothing to learn")
-    more = values.get("input") if question != "input" else None
-    if more and not isinstance(more, str):
-        raise DataError("input must be text")
     return _asked(f"{asked}\n{more}" if more else asked, said)
 
 

@@ -236,6 +236,13 @@ NO_FILE = "without a file for it: name it in"
         ({"conversations": "x"}, "must be a list"),
         ({"instruction": "a", "output": "b", "answer": "c"}, "give one answer"),
         ({"messages": [{"role": "system", "content": "a"}, ASK], "system": "b"}, "two"),
+        ({"text": "<image>\nA cat."}, "text has no media: use messages"),
+        ({"messages": [ASK, SAY], "output": ["a.png"]}, r"names a\.png in output"),
+        (
+            {"messages": [{**ASK, "content": [{"type": "image", "text": "x"}]}]},
+            "has a text as well",
+        ),
+        ({"prompt": [ASK], "completion": "x", "input": "y"}, "has input beside"),
         ({"dialog": [], "id": 1}, "it has none, but dialog, id"),
         ({"prompt": "a\ud83d", "completion": "b"}, "half a character"),
         ({"prompt": "a\0", "completion": "b"}, "NUL character"),
@@ -249,8 +256,11 @@ def test_what_cannot_be_learned_whole_is_refused(values: dict[str, Any], words: 
 
 def test_a_note_is_enough_for_what_has_no_part_in_it():
     rows = {**SAID, "id": 7, "label": "cats", "source": "no.such", "tags": []}
-    Path("a.jsonl").write_text(json.dumps({**rows, "x": None}))
-    assert read_data(Path("a.jsonl")).ignored == {"id", "label", "source"}
+    talk = {"messages": [ASK, SAY], "answer": "A cat.", "profile_name": "me"}
+    lines = [json.dumps(row) for row in ({**rows, "x": None}, talk)]
+    Path("a.jsonl").write_text("\n".join(lines))
+    ignored = {"id", "label", "source", "answer", "profile_name"}
+    assert read_data(Path("a.jsonl")).ignored == ignored
     twice = {**SAID, "image": {"path": "a.png"}, "id": "set/a.png"}
     assert shown(read(twice)) == PICTURED
 
