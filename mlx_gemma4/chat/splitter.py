@@ -14,7 +14,7 @@ the channel and the calls. Where a model breaks the format:
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,11 +23,12 @@ from .lexer import Lexer
 from .tools import QUOTE, parse_call
 
 CHANNEL, CHANNEL_END = "<|channel>", "<channel|>"
+TURNS = "<|turn>", "<turn|>"
 CALL, CALL_END, RESPONSE = "<|tool_call>", "<tool_call|>", "<|tool_response>"
 MARKERS = frozenset(
     {
         *("<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "<|think|>", QUOTE),
-        *("<|turn>", "<turn|>", CHANNEL, CHANNEL_END),
+        *(*TURNS, CHANNEL, CHANNEL_END),
         *("<|tool>", "<tool|>", CALL, CALL_END, RESPONSE, "<tool_response|>"),
         *("<|image>", "<|image|>", "<image|>", "<|video|>"),
         *("<|audio>", "<|audio|>", "<audio|>"),
@@ -46,10 +47,11 @@ class Fragment:
     text: str
 
 
-def opens_thought(prompt: str) -> bool:
-    """Whether `prompt` ends inside a thought, which the model will go on with."""
-    marks = re.findall(r"<\|channel>|<channel\|>|<\|turn>|<turn\|>", prompt)
-    return bool(marks) and marks[-1] == CHANNEL
+def opens_thought(prompt: Sequence[int], special_tokens: Mapping[str, int]) -> bool:
+    """Whether a prompt's ids end inside a thought, which the model will go on with."""
+    marks = [special_tokens.get(mark) for mark in (CHANNEL, CHANNEL_END, *TURNS)]
+    last = next((token for token in reversed(prompt) if token in marks), None)
+    return last is not None and last == marks[0]
 
 
 class StopStrings:

@@ -6,13 +6,14 @@ of them the model sees again.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from ..errors import ChatError, CheckpointError
 from ..reading.json_file import read_json
+from .rendered import Rendered, own_parts
 from .tools import plain_json, plain_tools
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -37,11 +38,18 @@ STALE = (
 class ChatTemplate:
     """A checkpoint's Jinja template.
 
+    special_tokens: those of the tokenizer; a message that holds one only quotes it.
     `stale` is a sentence for the user where the template is a known outdated one,
     else None. Raises CheckpointError if the template is not valid Jinja.
     """
 
-    def __init__(self, source: str, bos_token: str, eos_token: str = ""):
+    def __init__(
+        self,
+        source: str,
+        bos_token: str,
+        eos_token: str = "",
+        special_tokens: Iterable[str] = (),
+    ):
         from jinja2 import TemplateSyntaxError, nodes
 
         from .sandbox import Sandbox
@@ -49,6 +57,7 @@ class ChatTemplate:
         digest = sha256(source.encode("utf-8", "surrogatepass")).hexdigest()
         self.stale = STALE if digest in STALE_TEMPLATES else None
         self._tokens = {"bos_token": bos_token, "eos_token": eos_token}
+        self._special_tokens = tuple(special_tokens)
         environment = Sandbox()
         try:
             tree = environment.parse(source)
@@ -62,11 +71,17 @@ class ChatTemplate:
 
     @classmethod
     def from_folder(
-        cls, folder: Path, bos_token: str, eos_token: str = ""
+        cls,
+        folder: Path,
+        bos_token: str,
+        eos_token: str = "",
+        special_tokens: Iterable[str] = (),
     ) -> "ChatTemplate | None":
         """The template of a checkpoint folder, or None where there is none."""
         source = _read_template(folder)
-        return None if source is None else cls(source, bos_token, eos_token)
+        if source is None:
+            return None
+        return cls(source, bos_token, eos_token, special_tokens)
 
     @property
     def knows_thinking(self) -> bool:
@@ -79,34 +94,50 @@ class ChatTemplate:
         tools: Sequence[Mapping[str, Any]] | None = None,
         thinking: bool = False,
         add_generation_prompt: bool = True,
-    ) -> str:
+        control_tokens: bool = False,
+    ) -> Rendered:
         """The prompt text, special tokens spelled out.
 
-        Media parts become the template's placeholders. Raises ChatError for messages
-        or tools that are not well formed, or that the template refuses or ignores.
+        Media parts become the template's placeholders.
+
+        control_tokens: special tokens that stand in messages and tools are taken for
+            ones, as if the template had written them.
+
+        Raises ChatError for messages or tools that are not well formed, or that the
+        template refuses or ignores.
         """
-        from jinja2 import TemplateError
-
-        from .sandbox import bounded_range
-
         if thinking and not self.knows_thinking:
             raise ChatError(
                 "This checkpoint's chat template has no thinking; ask without it."
             )
         if tools and "tools" not in self._names:
             raise ChatError("This checkpoint's chat template takes no tools.")
-        values = {
+        said = {
             "messages": plain_messages(messages),
             "tools": plain_tools(tools) if tools else None,
+        }
+        values = {
             "documents": None,
             "add_generation_prompt": add_generation_prompt,
             "enable_thinking": thinking,
-            "range": bounded_range(),
             **self._tokens,
         }
+
+        def render(said: Mapping[str, Any]) -> str:
+            return self._render({**values, **said})
+
+        if control_tokens:
+            return Rendered((render(said),))
+        return own_parts(render, said, self._special_tokens)
+
+    def _render(self, values: Mapping[str, Any]) -> str:
+        from jinja2 import TemplateError
+
+        from .sandbox import bounded_range
+
         refusals = (TemplateError, ArithmeticError, LookupError, RecursionError)
         try:
-            return self._template.render(values)
+            return self._template.render(values, range=bounded_range())
         except (*refusals, TypeError, ValueError, AttributeError) as error:
             raise ChatError(
                 f"The chat template refused the conversation: {_describe(error)}."

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ChatError, CheckpointError
 from ..reading.json_file import read_json
+from .rendered import Rendered
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
@@ -118,33 +119,50 @@ class Tokenizer:
     def detokenizer(self) -> Detokenizer:
         return Detokenizer(self)
 
-    def continue_tokens(self, cached: Sequence[int], text: str) -> list[int]:
-        """Ids for all of `text` that keep as many of the `cached` ids as is safe.
-
-        What a model wrote is rarely split the way `encode` would split it. A prefix of
-        `cached` may stay where it decodes to a prefix of `text` that a special token
-        follows, because no token spans that place. The result decodes to `text`, and
-        shares no less with `cached` than `encode(text)` does.
-        """
-        kept, end = self._longest_cut(cached, text)
-        tokens = [*cached[:kept], *self.encode(text[end:])]
-        if kept and self.decode(tokens) != text.replace(SPACE, " "):
-            return self.encode(text)
+    def encode_rendered(self, rendered: Rendered, start: int = 0) -> list[int]:
+        """Ids of a prompt from character `start` on. Special tokens that it only quotes
+        become the ids of their letters."""
+        tokens: list[int] = []
+        for part in rendered.parts:
+            tokens += self.encode(part[max(0, start) :])
+            start -= len(part)
         return tokens
 
-    def _longest_cut(self, cached: Sequence[int], text: str) -> tuple[int, int]:
-        """The longest safe prefix of `cached`, as (tokens, characters of `text`)."""
+    def continue_tokens(self, cached: Sequence[int], rendered: Rendered) -> list[int]:
+        """Ids for all of a prompt that keep as many of the `cached` ids as is safe.
+
+        What a model wrote is rarely split the way encoding would split it. A prefix of
+        `cached` may stay where it decodes to a prefix of the prompt that a special
+        token follows, because no token spans that place. The result decodes to the
+        prompt, has the same special tokens, and shares no less with `cached` than
+        `encode_rendered` does.
+        """
+        kept, end = self._longest_cut(cached, rendered)
+        tokens = [*cached[:kept], *self.encode_rendered(rendered, end)]
+        if kept and self.decode(tokens) != rendered.text.replace(SPACE, " "):
+            return self.encode_rendered(rendered)
+        return tokens
+
+    def _longest_cut(
+        self, cached: Sequence[int], rendered: Rendered
+    ) -> tuple[int, int]:
+        """The longest safe prefix of `cached`, as (tokens, characters of the text)."""
         best, end = (0, 0), 0
-        plain = text.replace(SPACE, " ")  # as decoding gives it back
+        text = rendered.text.replace(SPACE, " ")  # as decoding gives it back
+        special = dict(rendered.find(self._special))
+        names = {token: name for name, token in self.special_tokens.items()}
         detokenizer = self.detokenizer()
         for count, token in enumerate(cached, start=1):
             added = detokenizer.add(token)
-            if not plain.startswith(added, end):
+            start, end = end, end + len(added)
+            found = {at: special[at] for at in range(start, end) if at in special}
+            name = names.get(token)
+            wanted = {} if name is None else {end - len(name): name}
+            if not text.startswith(added, start) or found != wanted:
                 break
-            end += len(added)
             pending = detokenizer.pending()
             cut = end + len(pending)
-            if self._special.match(text, cut) and plain.startswith(pending, end):
+            if cut in special and text.startswith(pending, end):
                 best = (count, cut)
         return best
 

@@ -52,6 +52,7 @@ def stream_generate(
     tools: Sequence[Mapping[str, Any]] | None = None,
     thinking: bool = False,
     image_tokens: int | None = None,
+    control_tokens: bool = False,
     max_tokens: int | None = None,
     temperature: float | None = None,
     top_p: float | None = None,
@@ -66,6 +67,8 @@ def stream_generate(
     """Answer `messages`, or go on from raw `tokens`: one chunk per generated token.
 
     image_tokens: the most soft tokens per picture; None takes the checkpoint's own.
+    control_tokens: special tokens that stand in messages and tools are taken for ones;
+        otherwise they are words like any others.
     max_tokens: None goes on to the end of the model's context.
     temperature, top_p, top_k: None takes the checkpoint's own setting.
     stop: strings that end the answer and are not part of it.
@@ -86,13 +89,23 @@ def stream_generate(
         prefix.check_model(model)
     vocab = model.config.text_config.vocab_size
     ids = None if tokens is None else _ids(tokens, vocab)
-    prompt = _prompt(processor, messages, ids, tools, thinking, image_tokens, prefix)
+    prompt = _prompt(
+        processor,
+        messages,
+        ids,
+        tools,
+        thinking,
+        image_tokens,
+        control_tokens,
+        prefix,
+    )
     limit = _token_limit(model, len(prompt.tokens), max_tokens)
     if prefill_step < 1:
         raise ChatError(f"prefill_step is {prefill_step}; it must be 1 or more.")
     sampler = Sampler(sampling, prompt.tokens, vocab)
+    special_tokens = processor.tokenizer.special_tokens
     stops = (stop,) if isinstance(stop, str) else stop or ()
-    writer = Writer(processor, opens_thought(prompt.text), stops)
+    writer = Writer(processor, opens_thought(prompt.tokens, special_tokens), stops)
     pins = _pins(messages) if prefix else "none"
     prefix = prefix or PrefixCache(model)
     return _run(model, prompt, limit, sampler, writer, prefix, pins, prefill_step)
@@ -120,7 +133,6 @@ class _Prompt:
     """`keys` are what a prefix cache compares in place of the tokens."""
 
     tokens: list[int]
-    text: str
     spans: Sequence[Span]
     keys: list[int]
 
@@ -132,18 +144,26 @@ def _prompt(
     tools: Sequence[Mapping[str, Any]] | None,
     thinking: bool,
     image_tokens: int | None,
+    control_tokens: bool,
     prefix: PrefixCache | None,
 ) -> _Prompt:
     if messages is None and ids is not None:
-        return _Prompt(ids, processor.tokenizer.decode(ids), (), ids)
+        return _Prompt(ids, (), ids)
     if messages is None or ids is not None:
         raise ChatError("Give either messages or tokens.")
     cached = prefix.tokens if prefix else ()
-    inputs = processor(messages, tools, thinking, image_tokens, cached=cached)
+    inputs = processor(
+        messages,
+        tools,
+        thinking,
+        image_tokens,
+        cached=cached,
+        control_tokens=control_tokens,
+    )
     tokens = cast(list[int], inputs.tokens[0].tolist())
     # Media are told apart, which takes time, only where another prompt may follow.
     keys = content_keys(tokens, inputs.spans) if prefix else tokens
-    return _Prompt(tokens, inputs.text, inputs.spans, keys)
+    return _Prompt(tokens, inputs.spans, keys)
 
 
 def _pins(messages: Sequence[Mapping[str, Any]] | None) -> Pins:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..audio.framing import AudioFeatureConfig
+from ..chat.rendered import Rendered
 from ..config import Config, VisionConfig
 from ..errors import ChatError, CheckpointError, MediaError
 from ..media import Attached, Clip, Kind, Picture
@@ -117,18 +118,18 @@ class Attachments:
                 self.texts.append((MARKS[kind], text))
         return self
 
-    def write_into(self, text: str) -> str:
-        """`text` with every mark written out, in order."""
-        marks = "|".join(map(re.escape, MARKS.values()))
-        found = re.findall(marks, text)
+    def write_into(self, rendered: Rendered) -> Rendered:
+        """A prompt with every mark of the template's written out, in order."""
+        marks = re.compile("|".join(map(re.escape, MARKS.values())))
+        found = [mark for _, mark in rendered.find(marks)]
         if found != [mark for mark, _ in self.texts]:
             raise ChatError(
                 f"The prompt has {len(found)} marks of media, but the messages hold "
-                f"{len(self.texts)} media; a mark like {MARKS['image']} cannot be part "
-                "of a text."
+                f"{len(self.texts)} media. The chat template does not suit these "
+                "messages, or control tokens are allowed and one stands in a text."
             )
-        replacements = iter([text for _, text in self.texts])
-        return re.sub(marks, lambda _: next(replacements), text)
+        texts = iter([text for _, text in self.texts])
+        return rendered.sub(marks, lambda: next(texts))
 
     def _prepared(self, medium: Prepared, kind: str, number: int) -> str:
         if medium.kind != kind:

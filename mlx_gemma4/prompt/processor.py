@@ -7,6 +7,7 @@ from typing import Any
 
 import mlx.core as mx
 
+from ..chat.rendered import Rendered
 from ..chat.template import ChatTemplate
 from ..chat.tokenizer import Tokenizer
 from ..config import Config
@@ -72,7 +73,10 @@ class Processor:
         """
         tokenizer = Tokenizer(folder)
         template = ChatTemplate.from_folder(
-            folder, tokenizer.bos_token, tokenizer.eos_token
+            folder,
+            tokenizer.bos_token,
+            tokenizer.eos_token,
+            tokenizer.special_tokens,
         )
         generation = _generation_defaults(folder, tokenizer, config)
         media = MediaSettings.from_file(folder / "processor_config.json")
@@ -86,6 +90,7 @@ class Processor:
         image_tokens: int | None = None,
         add_generation_prompt: bool = True,
         cached: Sequence[int] = (),
+        control_tokens: bool = False,
     ) -> Inputs:
         """Render and encode a conversation, and read its media.
 
@@ -93,12 +98,16 @@ class Processor:
             1120; None is the checkpoint's own setting, 280 in Google's.
         cached: ids that a model has read and written before; as many of them are kept
             as is safe, where the text begins as they do.
+        control_tokens: special tokens that stand in messages and tools are taken for
+            ones; otherwise they are words like any others.
 
         Raises ChatError for what cannot be rendered and MediaError for media that
         cannot be read.
         """
-        text = self.render(messages, tools, thinking, add_generation_prompt)
-        return self.encode(text, self.attach(messages, image_tokens), cached)
+        rendered = self.render(
+            messages, tools, thinking, add_generation_prompt, control_tokens
+        )
+        return self.encode(rendered, self.attach(messages, image_tokens), cached)
 
     def render(
         self,
@@ -106,7 +115,8 @@ class Processor:
         tools: Sequence[Mapping[str, Any]] | None = None,
         thinking: bool = False,
         add_generation_prompt: bool = True,
-    ) -> str:
+        control_tokens: bool = False,
+    ) -> Rendered:
         """The text of a conversation, with a mark for each medium, none of them read.
 
         Raises ChatError for what cannot be rendered.
@@ -116,7 +126,9 @@ class Processor:
                 "This checkpoint has no chat template: pass tokens, or add the "
                 "chat_template.jinja of the original model to its folder."
             )
-        return self.template.render(messages, tools, thinking, add_generation_prompt)
+        return self.template.render(
+            messages, tools, thinking, add_generation_prompt, control_tokens
+        )
 
     def attach(
         self, messages: Sequence[Mapping[str, Any]], image_tokens: int | None = None
@@ -126,13 +138,13 @@ class Processor:
         return read.read(messages)
 
     def encode(
-        self, text: str, attachments: Attachments, cached: Sequence[int] = ()
+        self, rendered: Rendered, attachments: Attachments, cached: Sequence[int] = ()
     ) -> Inputs:
         """The ids of a rendered text, with the media of its conversation in it."""
-        text = attachments.write_into(text)
-        tokens = self.tokenizer.continue_tokens(cached, text)
+        rendered = attachments.write_into(rendered)
+        tokens = self.tokenizer.continue_tokens(cached, rendered)
         spans = find_spans(tokens, attachments.attached)
-        return Inputs(mx.array([tokens], dtype=mx.int32), text, spans)
+        return Inputs(mx.array([tokens], dtype=mx.int32), rendered.text, spans)
 
     def prepare(
         self, part: Mapping[str, Any], image_tokens: int | None = None

@@ -1,5 +1,6 @@
 """Thought, calls and answer, whatever way the marks fall across chunks."""
 
+import re
 from itertools import combinations
 from random import Random
 
@@ -256,7 +257,11 @@ def test_a_thought_streams_up_to_its_last_newline():
     ],
 )
 def test_whether_a_prompt_ends_in_a_thought(prompt: str, expected: bool):
-    assert opens_thought(prompt) is expected
+    marks = ["<|channel>", "<channel|>", "<|turn>", "<turn|>"]
+    special = {mark: number for number, mark in enumerate(marks)}
+    pieces = re.split("(" + "|".join(map(re.escape, marks)) + ")", prompt)
+    ids = [special.get(piece, 9) for piece in pieces]
+    assert opens_thought(ids, special) is expected
 
 
 def stopped(stops: list[str], *chunks: str) -> tuple[str, bool]:

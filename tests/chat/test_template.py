@@ -31,14 +31,14 @@ def test_a_conversation_by_hand(demo: ChatTemplate):
         {"role": "assistant", "content": "Hello"},
         {"role": "user", "content": "Bye"},
     ]
-    assert demo.render(messages) == (
+    assert demo.render(messages).text == (
         "<bos><|turn>system\nBe brief.<turn|>\n<|turn>user\nHi<turn|>\n"
         "<|turn>model\nHello<turn|>\n<|turn>user\nBye<turn|>\n<|turn>model\n"
     )
 
 
 def test_thinking_is_switched_on_in_the_system_turn(demo: ChatTemplate):
-    text = demo.render(HI, thinking=True)
+    text = demo.render(HI, thinking=True).text
     assert text.startswith("<bos><|turn>system\n<|think|>\n<turn|>\n<|turn>user")
 
 
@@ -49,7 +49,7 @@ def test_a_call_its_answer_and_the_thought_before_it(demo: ChatTemplate):
         {"role": "assistant", "reasoning_content": "Hm", "tool_calls": [call]},
         {"role": "tool", "tool_call_id": "1", "content": "done"},
     ]
-    assert demo.render(messages).endswith(
+    assert demo.render(messages).text.endswith(
         "<|turn>model\n<|channel>thought\nHm\n<channel|>"
         '<|tool_call>call:f{a:[1,<|"|>x<|"|>]}<tool_call|>'
         '<|tool_response>response:f{value:<|"|>done<|"|>}<tool_response|>'
@@ -85,7 +85,10 @@ def test_rendering_equals_the_reference(name: str, demo_folder: Path):
             bos_token="<bos>",
             eos_token="<eos>",
         )
-        assert template.render(messages, **options) == expected[0], (messages, options)
+        assert template.render(messages, **options).text == expected[0], (
+            messages,
+            options,
+        )
 
 
 @pytest.mark.parametrize("size", ["small", "large"])
@@ -107,7 +110,7 @@ def test_where_the_template_is_found(tmp_path: Path):
     def rendered() -> str:
         template = ChatTemplate.from_folder(tmp_path, "<bos>")
         assert template is not None
-        return template.render(HI)
+        return template.render(HI).text
 
     assert ChatTemplate.from_folder(tmp_path, "<bos>") is None
     config = tmp_path / "tokenizer_config.json"

@@ -135,7 +135,7 @@ def test_parsing_is_the_inverse_of_rendering(demo_folder: Path, source: str):
             {"role": "user", "content": "go"},
             {"role": "assistant", "tool_calls": [openai_call(call, "1")]},
         ]
-        rendered = template.render(messages, add_generation_prompt=False)
+        rendered = template.render(messages, add_generation_prompt=False).text
         splitter = Splitter()
         pieces = splitter.feed(rendered.partition("model\n")[2]) + splitter.finish()
         assert [piece.kind for piece in pieces] == ["tool_call"]

@@ -204,10 +204,16 @@ def test_a_medium_is_told_apart_by_its_content_and_hashed_once(
 
 
 @pytest.mark.parametrize("mark", ["<|image|>", "<|audio|>", "<|video|>"])
-def test_a_mark_in_a_text_is_refused(processor: Processor, mark: str) -> None:
+def test_a_mark_in_a_text_is_text(processor: Processor, mark: str) -> None:
+    see = {"type": "text", "text": f"see {mark}"}
     for parts in ((), (image(24, 24),)):
-        with pytest.raises(ChatError, match="cannot be part of a text"):
-            read(processor, *parts, {"type": "text", "text": f"see {mark}"})
+        plain, quoting = read(processor, *parts), read(processor, *parts, see)
+        assert counts(processor, quoting) == counts(processor, plain)
+        assert f"see {mark}" in quoting.text
+        with pytest.raises(
+            ChatError, match="control tokens are allowed and one stands"
+        ):
+            read(processor, *parts, see, control_tokens=True)
 
 
 def test_a_size_that_is_not_in_the_list(processor: Processor) -> None:

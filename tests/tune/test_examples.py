@@ -9,6 +9,7 @@ import tiny_media
 from google_templates import google_template
 from PIL import Image
 
+from mlx_gemma4.chat.rendered import Rendered
 from mlx_gemma4.chat.template import ChatTemplate
 from mlx_gemma4.config import Config
 from mlx_gemma4.errors import DataError
@@ -200,7 +201,7 @@ class Counts:
         self.renders = self.opens = 0
         render, opened = ChatTemplate.render, images.open_image
 
-        def counted(*arguments: Any, **options: Any) -> str:
+        def counted(*arguments: Any, **options: Any) -> Rendered:
             self.renders += 1
             return render(*arguments, **options)
 
