@@ -50,19 +50,9 @@ TOOL = {
         "required": ["p@"],
     },
 }
-FRAGMENTS = [
-    "<|tu",
-    "rn>",
-    "<",
-    "|",
-    ">",
-    "<|turn>",
-    "<turn|>",
-    "<|image|>",
-    " a",
-    "\n",
-]
-FRAGMENTS += ["<bos>", "<|channel>", "<channel|>", '<|"|>', "<|tool_call>", "thought\n"]
+FRAGMENTS = """<|tu rn> < | > <|turn> <turn|> <|image|> a <bos> <|channel> <channel|>
+<|"|> <|tool_call> thought""".split()
+FRAGMENTS += ["\n", " "]
 
 
 @pytest.fixture(scope="module")
