@@ -142,8 +142,11 @@ def _told(schema: Schema, options: list[Schema]) -> Schema:
 
 
 def _take_null(schema: Schema) -> None:
-    """A type that may be null becomes the type, and nullable."""
+    """A list of a type and null becomes the type, and nullable, where templates would
+    write nothing but the types of it."""
     kinds = schema.get("type")
+    if not schema.keys() & {"enum", "properties", "items"}:
+        return
     if isinstance(kinds, list) and "null" in kinds and len(kinds) > 1:
         kinds = [kind for kind in kinds if kind != "null"]
         schema |= {"type": kinds[0] if len(kinds) == 1 else kinds, "nullable": True}

@@ -27,6 +27,7 @@ def said(schema: dict[str, Any], **root: Any) -> dict[str, Any]:
         {"type": "string", "description": "A city.", "enum": ["a", "b"]},
         {"type": "integer", "nullable": True},
         {"type": ["string", "integer"]},
+        {"type": ["string", "null"]},
         {"type": "array", "items": {"type": "integer", "enum": [1, 2], "minimum": 0}},
         {
             "type": "object",
@@ -44,7 +45,10 @@ def test_what_can_be_said_stays_as_it_is(schema: dict[str, Any]):
 @pytest.mark.parametrize(
     ("schema", "expected"),
     [
-        ({"type": ["string", "null"]}, {"type": "string", "nullable": True}),
+        (
+            {"type": ["string", "null"], "enum": ["a"]},
+            {"type": "string", "nullable": True, "enum": ["a"]},
+        ),
         (
             {"anyOf": [{"type": "integer"}, {"type": "null"}], "description": "N."},
             {"type": "integer", "nullable": True, "description": "N."},
