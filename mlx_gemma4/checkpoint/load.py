@@ -19,8 +19,10 @@ from ..kernels.choice import use_remembered
 from ..model import Gemma4
 from ..prompt.processor import Processor
 from .copies import check_copies
+from .counts import check_counts
 from .files import StoredTensor, listed, read_tensors
 from .fit import Fit, fit_weights, without_missing_towers
+from .foreign import refuse_foreign
 from .hub import resolve
 from .names import Place
 from .packing import Packing
@@ -137,6 +139,8 @@ def plan_load(config: Config, tensors: Mapping[str, StoredTensor]) -> LoadPlan:
 
     Raises CheckpointError where the model would not load.
     """
+    refuse_foreign(config, tensors)
+    check_counts(config, tensors)
     model = Gemma4(config)
     return LoadPlan(model, tensors, fit_weights(model, tensors))
 
