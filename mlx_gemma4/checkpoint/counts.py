@@ -1,17 +1,18 @@
-"""Counts and widths in config.json against the tensors, before a model is built.
+"""What config.json describes against what is stored, before a model is built.
 
-Building a model of 100,000 layers takes minutes and gigabytes, and a width that is
-wrong by a factor fails in ways that name neither number. Here the headers are asked
-first: which layers have tensors, and how long a few of them are.
+A tower that a conversion has dropped is left out. Counts and widths are compared with
+the headers: building a model of 100,000 layers takes minutes and gigabytes, and a width
+that is wrong by a factor fails in ways that name neither number.
 """
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from ..config import Config, TextConfig
 from ..errors import CheckpointError
-from .files import FLOATS, StoredTensor
+from .files import FLOATS, StoredTensor, listed
 from .names import Place, place
 
 DECODER = "language_model.layers"
@@ -24,6 +25,71 @@ STACKS = {  # of layers -> the section that counts them
 EXPERTS = ".experts."
 REMEDY = "The files are not of one model: download them again."
 LAYER = re.compile(rf"({'|'.join(map(re.escape, STACKS))})\.(\d+)\..*", re.DOTALL)
+# Section -> the tower, and what turns its results into embeddings.
+TOWERS = {
+    "vision_config": ("vision_tower", "embed_vision"),
+    "audio_config": ("audio_tower", "embed_audio"),
+}
+
+
+@dataclass(frozen=True)
+class MissingTower:
+    """A tower without all its parts. `left_out`: its tensors that are there."""
+
+    name: str  # "vision"
+    part: str  # the first that has no tensor, "vision_tower"
+    left_out: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """What is missing, and what is left out for it, without a full stop."""
+        if not self.left_out:
+            return f"no weights of the {self.name} tower"
+        return (
+            f"no weights of {self.part}, and the {self.name} tower is left out with "
+            f"what there is of it ({listed(self.left_out)})"
+        )
+
+
+@dataclass(frozen=True)
+class Sensed:
+    """A checkpoint without the towers that it has not the weights of."""
+
+    config: Config
+    tensors: dict[str, StoredTensor]
+    missing: tuple[MissingTower, ...]
+
+
+def without_missing_towers(
+    config: Config, tensors: Mapping[str, StoredTensor]
+) -> Sensed:
+    """`config` and `tensors` less the towers of which a part has no tensor at all.
+
+    Text-only conversions drop a tower's weights but may leave its configuration, and
+    some forget its projection.
+    """
+    parts: dict[str, list[str]] = {}
+    for name in tensors:
+        parts.setdefault(place(name).parameter.partition(".")[0], []).append(name)
+    missing = []
+    for section, tower in TOWERS.items():
+        absent = [part for part in tower if part not in parts]
+        if getattr(config, section) is None or not absent:
+            continue
+        rest = [name for part in tower for name in parts.get(part, ())]
+        kind = section.removesuffix("_config")
+        missing.append(MissingTower(kind, absent[0], tuple(rest)))
+        config = replace(config, **{section: None})
+    out = {name for tower in missing for name in tower.left_out}
+    left = {name: tensor for name, tensor in tensors.items() if name not in out}
+    return Sensed(config, left, tuple(missing))
+
+
+def elsewhere(folder: Path, tower: MissingTower) -> list[str]:
+    """Weight files in folders of `folder` that are named after the tower."""
+    files = folder.glob("*/*.safetensors")
+    return sorted(
+        str(file.relative_to(folder)) for file in files if tower.name in file.name
+    )
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ channels last, as MLX has them.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from mlx.utils import tree_flatten
@@ -32,22 +32,6 @@ class Fit:
     packings: Mapping[str, Packing]
     channels_last: frozenset[str]
     copies: Sequence[Copy] = ()
-
-
-def without_missing_towers(
-    config: Config, tensors: Mapping[str, StoredTensor]
-) -> tuple[Config, list[str]]:
-    """`config` without the towers that have no tensor at all, and their names.
-
-    Text-only conversions drop a tower's weights but may leave its configuration.
-    """
-    parts = {place(name).parameter.partition(".")[0] for name in tensors}
-    missing = []
-    if config.vision_config and "vision_tower" not in parts:
-        config, missing = replace(config, vision_config=None), ["vision tower"]
-    if config.audio_config and "audio_tower" not in parts:
-        config, missing = replace(config, audio_config=None), [*missing, "audio tower"]
-    return config, missing
 
 
 def fit_weights(model: Gemma4, tensors: Mapping[str, StoredTensor]) -> Fit:

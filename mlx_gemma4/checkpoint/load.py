@@ -19,9 +19,9 @@ from ..kernels.choice import use_remembered
 from ..model import Gemma4
 from ..prompt.processor import Processor
 from .copies import check_copies
-from .counts import check_counts
+from .counts import check_counts, elsewhere, without_missing_towers
 from .files import StoredTensor, listed, read_tensors
-from .fit import Fit, fit_weights, without_missing_towers
+from .fit import Fit, fit_weights
 from .foreign import refuse_foreign
 from .hub import resolve
 from .names import Place
@@ -113,16 +113,17 @@ def read_headers(
     Warns with MissingTowerWarning. Raises CheckpointError.
     """
     stated = config or Config.from_file(folder / "config.json")
-    tensors = read_tensors(folder)
-    config, missing = without_missing_towers(stated, tensors)
-    for tower in missing:
+    found = without_missing_towers(stated, read_tensors(folder))
+    for tower in found.missing:
+        text = f"{folder} holds {tower}, which its config.json describes"
+        if files := elsewhere(folder, tower):
+            text += f": {listed(files)} may have them, but is not read"
         warnings.warn(
-            f"{folder} holds no weights of the {tower} that its config.json describes: "
-            "a text-only conversion. What needs the tower is refused.",
+            f"{text}. The model loads without it, and what needs it is refused.",
             MissingTowerWarning,
             stacklevel=3,
         )
-    return config, tensors
+    return found.config, found.tensors
 
 
 @dataclass(frozen=True)

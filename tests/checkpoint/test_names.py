@@ -201,7 +201,11 @@ FOUR = {"bits": 4, "group_size": 32}
 @pytest.mark.parametrize(
     ("module", "quantization", "message"),
     [
-        (packed(NAME, words=7), FOUR, r"no way MLX knows.*says bits 4, group_size 32\."),
+        (
+            packed(NAME, words=7),
+            FOUR,
+            r"no way MLX.*says bits 4, group_size 32\.",
+        ),
         (packed(NAME, words=7), {}, "no way MLX knows.*says nothing of it"),
         (packed(NAME, words=7), {**FOUR, NAME: {"bits": 7}}, r"says bits 7\."),
         (packed(NAME, words=3, groups=2), FOUR, "in no way MLX knows"),
