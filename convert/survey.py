@@ -70,9 +70,7 @@ def make_plan(
     recipe = recipe_of("6bit" if wishes.recipe == MIXED else wishes.recipe)
     warnings = [recipe.warning] if recipe.warning else []
     warnings += [
-        f"The source holds {tower}, which its config.json describes: the result has "
-        "none."
-        for tower in found.missing
+        f"In the source {tower}. The result has none." for tower in found.missing
     ]
     if layout == qat.MOBILE:
         warnings.append(qat.ROUNDED)
