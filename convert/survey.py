@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mlx_gemma4.checkpoint.copies import tied_copies
 from mlx_gemma4.checkpoint.files import FLOATS, StoredTensor
 from mlx_gemma4.checkpoint.fit import fit_weights
 from mlx_gemma4.checkpoint.names import Place, in_layer, is_unused, mlx_names, place
@@ -62,6 +63,8 @@ def make_plan(
     parsed = Config.from_dict(plain)
     joined, dropped = _joined(sources, layout, config)
     _check(joined, parsed)
+    copies = tied_copies(parsed, sources)
+    repeated = {copy.tensor.name for copy in copies}
     recipe = recipe_of("6bit" if wishes.recipe == MIXED else wishes.recipe)
     warnings = [recipe.warning] if recipe.warning else []
     if layout == qat.MOBILE:
@@ -75,7 +78,8 @@ def make_plan(
         )
     tensors = []
     for item in joined:
-        if is_unused(parsed, located(item.name).parameter):
+        unused = is_unused(parsed, located(item.name).parameter)
+        if unused or item.name in repeated:
             dropped += item.sources.values()
             continue
         tensors.append(_tensor(item, parsed, recipe, on_grid, sample))
@@ -86,7 +90,14 @@ def make_plan(
     elif wishes.target_bytes is not None:
         raise RecipeError("--target-gb belongs to --recipe mixed.")
     tensors = _overridden(tensors, wishes.overrides)
-    return Plan(wishes.recipe, tuple(tensors), tuple(dropped), layout, tuple(warnings))
+    return Plan(
+        wishes.recipe,
+        tuple(tensors),
+        tuple(dropped),
+        layout,
+        tuple(warnings),
+        tuple(copies),
+    )
 
 
 def _joined(

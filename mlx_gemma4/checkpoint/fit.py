@@ -5,7 +5,7 @@ out on purpose are tensors that no layer uses. Convolutions may be stored with t
 channels last, as MLX has them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from mlx.utils import tree_flatten
 from ..config import Config
 from ..errors import CheckpointError
 from ..model import Gemma4
+from .copies import Copy, tied_copies
 from .files import FLOATS, StoredTensor, listed
 from .names import Place, is_unused, place
 from .packing import Packing, Packings, packed_shapes
@@ -21,11 +22,16 @@ from .packing import Packing, Packings, packed_shapes
 
 @dataclass(frozen=True)
 class Fit:
-    """Which tensors make up each parameter, ordered by expert, then gate before up."""
+    """Which tensors make up each parameter, ordered by expert, then gate before up.
+
+    channels_last: parameters to be turned to channels first.
+    copies: a tied head's tensors, which nothing uses. They are not compared yet.
+    """
 
     sources: Mapping[str, list[tuple[Place, str]]]
     packings: Mapping[str, Packing]
-    channels_last: frozenset[str]  # parameters to be turned to channels first
+    channels_last: frozenset[str]
+    copies: Sequence[Copy] = ()
 
 
 def without_missing_towers(
@@ -52,7 +58,10 @@ def fit_weights(model: Gemma4, tensors: Mapping[str, StoredTensor]) -> Fit:
     """
     parameters: dict[str, Any] = dict(tree_flatten(model.parameters()))
     shapes = {name: tuple(array.shape) for name, array in parameters.items()}
-    found = _sort_out(model.config, tensors)
+    copies = tied_copies(model.config, tensors)
+    repeated = {copy.tensor.name for copy in copies}
+    used = {name: t for name, t in tensors.items() if name not in repeated}
+    found = _sort_out(model.config, used)
     packings = _packings(model.config, shapes, found, tensors)
     expected = dict(shapes)
     for module, packing in packings.items():
@@ -77,7 +86,7 @@ def fit_weights(model: Gemma4, tensors: Mapping[str, StoredTensor]) -> Fit:
             tensors[name].shape, where.shape(expected[where.parameter])
         )
     }
-    return Fit(sources, packings, frozenset(turned))
+    return Fit(sources, packings, frozenset(turned), copies)
 
 
 def _order(item: tuple[Place, str]) -> tuple[str, int, int]:

@@ -18,6 +18,7 @@ from ..errors import CheckpointError
 from ..kernels.choice import use_remembered
 from ..model import Gemma4
 from ..prompt.processor import Processor
+from .copies import check_copies
 from .files import StoredTensor, listed, read_tensors
 from .fit import Fit, fit_weights, without_missing_towers
 from .hub import resolve
@@ -146,6 +147,7 @@ def _filled(folder: Path, plan: LoadPlan, dtype: mx.Dtype | None) -> Gemma4:
     model, tensors, fit = plan.model, plan.tensors, plan.fit
     dtype = dtype or _own_dtype(fit, tensors)
     _check_memory(folder, fit, tensors, dtype)
+    check_copies(fit.copies)
     quantize(model, fit.packings)
     files = sorted({tensor.file for tensor in tensors.values()})
     weights = dict(_evaluated(fit, _read(files), dtype))

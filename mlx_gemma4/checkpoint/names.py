@@ -28,6 +28,7 @@ READ = sorted(
 )
 # Applied in order to every name that is read.
 RENAMES = (
+    (r"^language_model\.lm_head\.", "lm_head."),
     # mlx-lm and mlx-vlm; `switch_mlp` in earlier conversions
     (r"\.(?:experts\.)?switch_(?:glu|mlp)\.", ".experts."),
     # The Hub's experts are parameters, not modules with a weight.
