@@ -9,6 +9,7 @@ from pathlib import Path
 
 import mlx.core as mx
 
+from mlx_gemma4.checkpoint.copies import check_copies
 from mlx_gemma4.checkpoint.files import StoredTensor, read_tensors, weight_files
 from mlx_gemma4.checkpoint.shards import SHARD_BYTES, lay_out
 from mlx_gemma4.config import Config
@@ -78,6 +79,7 @@ def run(
         return Result(plan, out, (), complete_before=True)
     output.check_out(out)
     output.check_space(out, plan.out_bytes)
+    check_copies(plan.copies)
     work = output.partial(out)
     with explained(work):
         (work / "model").mkdir(parents=True, exist_ok=True)
