@@ -56,6 +56,18 @@ def test_every_answer_of_a_conversation(demo: Processor):
     assert shown(demo, turns) == ["Paris.<turn|>", "It is Paris.<turn|>"]
 
 
+def test_an_answer_of_the_role_model(demo: Processor):
+    """As an assistant's, the thought that opens it and what is asked for included."""
+    said = {**SAY, "reasoning": "Hm"}
+    pair = [
+        record(messages=[ASK, {**said, "role": role}])
+        for role in ("assistant", "model")
+    ]
+    one, two = Encoder(demo).encode(pair).examples
+    assert (one.tokens, one.learned) == (two.tokens, two.learned)
+    assert two.record.thinking and two.record.messages[1]["role"] == "assistant"
+
+
 def test_a_prompt_and_its_completion(demo: Processor):
     pair = record(prompt="Capital of France?", completion="Paris.")
     (example,) = Encoder(demo).encode([pair]).examples
