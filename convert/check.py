@@ -208,7 +208,7 @@ def _shared_vocabulary(source: Path, converted: Path) -> int:
 def encoded(folder: Path, texts: Iterable[str]) -> list[list[int]]:
     """Token ids of each text, with the token that begins a text."""
     tokenizer = Tokenizer(folder)
-    return [[tokenizer.bos_token_id, *tokenizer.encode(text)] for text in texts]
+    return [tokenizer.encode_document(text) for text in texts]
 
 
 def _spool(

@@ -78,7 +78,9 @@ def saved_messages(saved: Any) -> list[Message]:
     """Checked messages. Raises ChatError that names the one that is wrong."""
     if not isinstance(saved, list):
         raise ChatError("messages is no list.")
-    messages = [with_known_role(m) if isinstance(m, dict) else m for m in saved]
+    messages: list[Any] = [
+        with_known_role(m) if isinstance(m, dict) else m for m in saved
+    ]
     for n, message in enumerate(messages):
         if not is_message(message):
             raise ChatError(f"messages[{n}] is not as /save writes it.")

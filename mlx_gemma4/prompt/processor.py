@@ -113,8 +113,9 @@ class Processor:
         """
         if self.template is None:
             raise ChatError(
-                "This checkpoint has no chat template: pass tokens, or add the "
-                "chat_template.jinja of the original model to its folder."
+                "This checkpoint has no chat template: pass tokens, which "
+                "tokenizer.encode_text makes of a text, or add the chat_template.jinja "
+                "of the original model to its folder."
             )
         return self.template.render(messages, tools, thinking, add_generation_prompt)
 

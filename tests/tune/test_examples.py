@@ -154,6 +154,12 @@ def test_text_is_learned_whole_and_split_where_it_is_long(demo: Processor):
     assert sum((e.tokens[1:] for e in pieces.examples), []) == [*ids, eos]
 
 
+def test_text_that_was_rendered_before_keeps_its_one_bos(demo: Processor):
+    plain, rendered = (record(text=f"{bos}Paris.") for bos in ("", "<bos>"))
+    one, two = Encoder(demo).encode([plain, rendered]).examples
+    assert (one.tokens, one.learned) == (two.tokens, two.learned)
+
+
 def test_long_conversations(demo: Processor):
     short, long = record(messages=[ASK, SAY]), record(messages=[ASK, SAY] * 4)
     room = len(Encoder(demo).encode([short]).examples[0].tokens)
