@@ -126,6 +126,11 @@ class Tokenizer:
         """The id of one token by its exact text, or None."""
         return self._backend.token_to_id(token)
 
+    def tokens_from(self, first: int) -> dict[str, int]:
+        """All tokens whose id is `first` or more, with their ids."""
+        vocabulary = self._backend.get_vocab(with_added_tokens=True)
+        return {token: i for token, i in vocabulary.items() if i >= first}
+
     def piece(self, token: int) -> str | int | None:
         """The text of one token, a byte token's value, or None for an unknown id."""
         if token not in self._pieces:
