@@ -49,6 +49,11 @@ def with_piece(data: dict[str, Any], last: int) -> None:
     data["model"]["vocab"]["new"] = last
 
 
+def with_moved(data: dict[str, Any], last: int) -> None:
+    """No more tokens than there were, but one of them far away."""
+    data["model"]["vocab"]["a"] = last
+
+
 def with_added(data: dict[str, Any], last: int) -> None:
     """Tokens are numbered on behind the vocabulary."""
     flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
@@ -66,8 +71,9 @@ def processor(folder: Path, make: Any, last: int, config: Config) -> Processor:
     return Processor.from_folder(folder, config)
 
 
-CASES = [  # a hundred
+CASES = [  # a hundred and more
     *((with_piece, table, by) for table in TABLES for by in BEYOND),
+    *((with_moved, table, by) for table in TABLES for by in FEW),
     *((with_added, table, by) for table in TABLES for by in FEW),
 ]
 
@@ -84,7 +90,7 @@ def test_a_token_beyond_a_table(tmp_path: Path, make: Any, table: str, by: int):
 
 
 @pytest.mark.parametrize("table", TABLES)
-@pytest.mark.parametrize("make", [with_piece, with_added])
+@pytest.mark.parametrize("make", [with_piece, with_moved, with_added])
 def test_the_last_row_and_spare_rows_are_fine(tmp_path: Path, make: Any, table: str):
     for last in (ROWS - 1, ROWS - 2):
         found = processor(tmp_path, make, last, config_of(table)).tokenizer
