@@ -167,9 +167,9 @@ def compare(
     dtype: both models compute in; None is each one's own.
     advance: called with the number of positions that a model has read.
 
-    Raises CheckpointError where the two do not share a vocabulary, or where it has no
-    place for a token of the text, OutputError where
-    the source's predictions find no room: a megabyte per token, for a while.
+    Raises CheckpointError where the two do not share a vocabulary or it has no place
+    for a token of the text, OutputError where the source's predictions find no room: a
+    megabyte per token, for a while.
     """
     config = _shared_vocabulary(source, converted)
     if tokens is None:

@@ -46,13 +46,15 @@ def check_vocabulary(folder: Path, tokenizer: Tokenizer, config: Config) -> None
     ]
     if problems:
         raise CheckpointError(f"{'; '.join(problems)}. {REMEDY}")
-    for kind in _perceived(config):
-        if wrong := "; ".join(_contradictions(kind, tokenizer, config)):
-            warnings.warn(
-                f"{folder}: {wrong}. Prompts with {kind} parts are refused. {REMEDY}",
-                MarksWarning,
-                stacklevel=4,
-            )
+    wrong = {k: [*_contradictions(k, tokenizer, config)] for k in _perceived(config)}
+    if kinds := [kind for kind, found in wrong.items() if found]:
+        said = dict.fromkeys(each for found in wrong.values() for each in found)
+        warnings.warn(
+            f"{folder}: {'; '.join(said)}. Prompts with parts of type "
+            f"{' or '.join(kinds)} are refused. {REMEDY}",
+            MarksWarning,
+            stacklevel=4,
+        )
 
 
 def check_tokens(tokens: Iterable[Sequence[int]], config: Config) -> None:
@@ -85,10 +87,7 @@ def _stated_without_row(folder: Path, config: Config) -> Iterator[str]:
     file = folder / "config.json"
     yield from _beyond(f"{file}: eos_token_id", config.eos_token_id, config)
     top = read_json(file)
-    for section in (
-        top,
-        top.get("text_config"),
-    ):  # which token it is, tokenizer.json says
+    for section in (top, top.get("text_config")):  # bos is not read, but stated
         bos = section.get("bos_token_id") if isinstance(section, dict) else None
         yield from _beyond(f"{file}: bos_token_id", bos, config)
     for kind in _perceived(config):
@@ -105,7 +104,7 @@ def _beyond(what: str, stated: Any, config: Config) -> Iterator[str]:
 
 def _rows(token: int, config: Config) -> str:
     text = config.text_config
-    if token >= text.vocab_size:
+    if not 0 <= token < text.vocab_size:
         return f"but the embeddings have {text.vocab_size} rows (vocab_size)"
     rows = text.vocab_size_per_layer_input
     return f"but the per-layer embeddings have {rows} rows (vocab_size_per_layer_input)"
