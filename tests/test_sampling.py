@@ -208,5 +208,5 @@ def test_what_could_not_be_read_back_is_never_drawn(settings, penalty):
     logits = mx.where(mx.arange(8) < 6, 0.0, 50.0)[None]
     sampling = Sampling(**settings, repetition_penalty=penalty, seed=1)
     sampler = Sampler(sampling, [0, 7], rows=6)
-    tokens = [sampler(logits).tolist() for _ in range(20)]
-    assert all(token in range(6) for ((token,),) in tokens)
+    tokens = mx.concatenate([sampler(logits) for _ in range(20)])
+    assert np.array(tokens).max() < 6
