@@ -13,6 +13,7 @@ from mlx_gemma4.checkpoint.copies import check_copies
 from mlx_gemma4.checkpoint.files import StoredTensor, read_tensors, weight_files
 from mlx_gemma4.checkpoint.shards import SHARD_BYTES, lay_out
 from mlx_gemma4.config import Config
+from mlx_gemma4.prompt.vocabulary import check_folder
 
 from . import output, qat
 from .journal import fingerprints, open_journal
@@ -39,8 +40,11 @@ class Result:
 
 
 def plan_folder(source: Path, wishes: Wishes, name: str) -> Plan:
-    """The plan of a folder; samples of QAT weights are measured."""
-    Config.from_file(source / output.CONFIG)
+    """The plan of a folder; samples of QAT weights are measured.
+
+    Raises CheckpointError, also where the tokenizer is that of another model.
+    """
+    check_folder(source, Config.from_file(source / output.CONFIG))
     config = json.loads((source / output.CONFIG).read_text(encoding="utf-8"))
     reader = Reader()
 

@@ -24,8 +24,10 @@ from mlx.utils import tree_flatten
 
 from mlx_gemma4.checkpoint.load import load_model, plan_load, read_headers
 from mlx_gemma4.checkpoint.names import Place
+from mlx_gemma4.config import Config
 from mlx_gemma4.errors import CheckpointError, DataError
 from mlx_gemma4.model import Gemma4
+from mlx_gemma4.prompt.vocabulary import check_tokens
 
 from .card import RECORD, write_card
 from .check import Fidelity, compare, digest, encoded
@@ -74,6 +76,7 @@ def refine_dwq(
         for sequence in tokens
         for start in range(0, len(sequence) - 1, LENGTH)
     ]
+    check_tokens(pieces, Config.from_file(source / "config.json"))
     valid = pieces[::HELD_OUT]
     train = [piece for i, piece in enumerate(pieces) if i % HELD_OUT]
     if min(len(valid), len(train)) < batch_size:

@@ -70,6 +70,17 @@ class Config:
     eoa_token_id: int | None
     quantization: Mapping[str, Any] | None
 
+    @property
+    def placeholders(self) -> tuple[int, ...]:
+        """Ids that stand for media; pad is looked up in the tables in place of them."""
+        ids = (self.image_token_id, self.video_token_id, self.audio_token_id)
+        return tuple(token for token in ids if token is not None)
+
+    def has_row(self, token: int) -> bool:
+        """Whether the tables have what is looked up for an id: behind their end lies
+        whatever else is in memory."""
+        return 0 <= token < self.text_config.token_rows or token in self.placeholders
+
     @classmethod
     def from_file(cls, path: Path) -> "Config":
         """Read a config.json. Raises CheckpointError when it cannot be used."""
