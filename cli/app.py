@@ -14,6 +14,7 @@ from .bench.command import bench
 from .chat.command import chat
 from .convert.command import convert
 from .describe.command import describe
+from .doctor.command import doctor
 from .errors import reported
 from .transcribe.command import transcribe
 from .tune.command import app as tune
@@ -24,6 +25,7 @@ app.command()(chat)
 app.command()(bench)
 app.command()(convert)
 app.command()(describe)
+app.command()(doctor)
 app.command()(transcribe)
 app.add_typer(tune, name="tune")
 

@@ -27,12 +27,11 @@ def read_data(path: Path, model: Path) -> list[list[int]]:
     if path.suffix == ".jsonl":
         documents = _json_lines(path, text, model, tokenizer)
     else:
-        documents = [tokenizer.encode(text)]
-    start = tokenizer.bos_token_id
+        documents = [tokenizer.encode_document(text)]
     found = [
-        [start, *document[at : at + LONGEST]]
-        for document in documents
-        for at in range(0, len(document), LONGEST)
+        [start, *body[at : at + LONGEST]]
+        for start, *body in documents
+        for at in range(0, len(body), LONGEST)
     ]
     if not found:
         raise DataError(f"{path} has no text.")
@@ -51,10 +50,7 @@ def _json_lines(
             rendered = _rendered(json.loads(line), template)
         except (ValueError, RecursionError) as error:
             raise DataError(f"{path}, line {number}: {error}") from None
-        tokens = tokenizer.encode_rendered(rendered)
-        if tokens[:1] == [tokenizer.bos_token_id]:
-            tokens = tokens[1:]
-        documents.append(tokens)
+        documents.append(tokenizer.encode_document(rendered))
     return documents
 
 

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import mlx.core as mx
 
+from mlx_gemma4.checkpoint.copies import check_copies
 from mlx_gemma4.checkpoint.files import StoredTensor, read_tensors, weight_files
 from mlx_gemma4.checkpoint.shards import SHARD_BYTES, lay_out
 from mlx_gemma4.config import Config
+from mlx_gemma4.prompt.vocabulary import check_folder
 
 from . import output, qat
 from .journal import fingerprints, open_journal
@@ -38,8 +40,11 @@ class Result:
 
 
 def plan_folder(source: Path, wishes: Wishes, name: str) -> Plan:
-    """The plan of a folder; samples of QAT weights are measured."""
-    Config.from_file(source / output.CONFIG)
+    """The plan of a folder; samples of QAT weights are measured.
+
+    Raises CheckpointError, also where the tokenizer is that of another model.
+    """
+    check_folder(source, Config.from_file(source / output.CONFIG))
     config = json.loads((source / output.CONFIG).read_text(encoding="utf-8"))
     reader = Reader()
 
@@ -78,6 +83,7 @@ def run(
         return Result(plan, out, (), complete_before=True)
     output.check_out(out)
     output.check_space(out, plan.out_bytes)
+    check_copies(plan.copies)
     work = output.partial(out)
     with explained(work):
         (work / "model").mkdir(parents=True, exist_ok=True)

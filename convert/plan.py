@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mlx_gemma4.checkpoint.copies import Copy
 from mlx_gemma4.checkpoint.files import StoredTensor
 from mlx_gemma4.checkpoint.packing import Packing
 from mlx_gemma4.checkpoint.shards import Target, packed_targets
@@ -162,13 +163,17 @@ class Memory:
 
 @dataclass(frozen=True)
 class Plan(_Sums):
-    """The whole conversion. `dropped` are source tensors that no model reads."""
+    """The whole conversion. `dropped` are source tensors that no model reads.
+
+    copies: those among them that must repeat others, to be compared before the work.
+    """
 
     recipe: str
     tensors: tuple[TensorPlan, ...]
     dropped: tuple[StoredTensor, ...]
     qat: str | None  # the trained layout that was recognised
     warnings: tuple[str, ...] = ()
+    copies: tuple[Copy, ...] = ()
 
     @property
     def memory(self) -> Memory:

@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mlx_gemma4.checkpoint.copies import tied_copies
+from mlx_gemma4.checkpoint.counts import without_missing_towers
 from mlx_gemma4.checkpoint.files import FLOATS, StoredTensor
-from mlx_gemma4.checkpoint.fit import fit_weights
+from mlx_gemma4.checkpoint.load import plan_load
 from mlx_gemma4.checkpoint.names import Place, in_layer, is_unused, mlx_names, place
 from mlx_gemma4.checkpoint.packing import Packing
 from mlx_gemma4.config import FULL, Config
 from mlx_gemma4.errors import CheckpointError
-from mlx_gemma4.model import Gemma4
 
 from . import qat
 from .classes import KEPT, TensorClass, class_of
@@ -59,11 +60,18 @@ def make_plan(
     """
     layout = qat.recognise(sources, dict(config), name)
     plain = {k: v for k, v in config.items() if k not in ("quantization_config",)}
-    parsed = Config.from_dict(plain)
-    joined, dropped = _joined(sources, layout, config)
+    found = without_missing_towers(Config.from_dict(plain), sources)
+    parsed = found.config
+    joined, dropped = _joined(found.tensors, layout, config)
+    dropped += [t for name, t in sources.items() if name not in found.tensors]
     _check(joined, parsed)
+    copies = tied_copies(parsed, sources)
+    repeated = {copy.tensor.name for copy in copies}
     recipe = recipe_of("6bit" if wishes.recipe == MIXED else wishes.recipe)
     warnings = [recipe.warning] if recipe.warning else []
+    warnings += [
+        f"In the source {tower}. The result has none." for tower in found.missing
+    ]
     if layout == qat.MOBILE:
         warnings.append(qat.ROUNDED)
     on_grid = layout if layout and wishes.recipe == "4bit" else None
@@ -75,7 +83,8 @@ def make_plan(
         )
     tensors = []
     for item in joined:
-        if is_unused(parsed, located(item.name).parameter):
+        unused = is_unused(parsed, located(item.name).parameter)
+        if unused or item.name in repeated:
             dropped += item.sources.values()
             continue
         tensors.append(_tensor(item, parsed, recipe, on_grid, sample))
@@ -86,7 +95,14 @@ def make_plan(
     elif wishes.target_bytes is not None:
         raise RecipeError("--target-gb belongs to --recipe mixed.")
     tensors = _overridden(tensors, wishes.overrides)
-    return Plan(wishes.recipe, tuple(tensors), tuple(dropped), layout, tuple(warnings))
+    return Plan(
+        wishes.recipe,
+        tuple(tensors),
+        tuple(dropped),
+        layout,
+        tuple(warnings),
+        tuple(copies),
+    )
 
 
 def _joined(
@@ -113,7 +129,7 @@ def _check(joined: Iterable[Joined], config: Config) -> None:
         item.name: StoredTensor(item.name, Path(), _plain_dtype(item), item.shape)
         for item in joined
     }
-    fit_weights(Gemma4(replace(config, quantization=None)), stored)
+    plan_load(replace(config, quantization=None), stored)
 
 
 def _plain_dtype(item: Joined) -> str:

@@ -80,21 +80,26 @@ def _check(name: str, value: object, bounds: Bounds) -> None:
 
 
 class Sampler:
-    """Draws one token after another; lazy, so that decoding can run ahead."""
+    """Draws one token after another; lazy, so that decoding can run ahead.
 
-    def __init__(self, sampling: Sampling, prompt: list[int], vocab_size: int):
-        self.sampling = sampling
+    rows: how many ids the model can read. A head may have more than these; what could
+        not be read back is never drawn.
+    """
+
+    def __init__(self, sampling: Sampling, prompt: list[int], rows: int):
+        self.sampling, self.rows = sampling, rows
         seed = sampling.seed
         self.seed = secrets.randbits(32) if seed is None else seed
         self._key = mx.random.key(self.seed)
         self._seen: mx.array | None = None
         if sampling.repetition_penalty != 1.0:
-            self._seen = mx.zeros((1, vocab_size), mx.bool_)
-            self._seen[:, mx.array(sorted(set(prompt)))] = True
+            self._seen = mx.zeros((1, rows), mx.bool_)
+            seen = sorted(token for token in set(prompt) if token < rows)
+            self._seen[:, mx.array(seen, mx.int32)] = True
 
     def __call__(self, logits: mx.array) -> mx.array:
         """`logits` [1, vocab] -> the drawn token, int `[1, 1]`."""
-        logits = logits.astype(mx.float32)
+        logits = logits[:, : self.rows].astype(mx.float32)
         if self._seen is not None:
             logits = _penalise(logits, self._seen, self.sampling.repetition_penalty)
         if self.sampling.temperature < GREEDY_BELOW:

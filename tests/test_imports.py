@@ -17,11 +17,11 @@ FLOORS = (
     "model sampling",
     "checkpoint chat prompt",
     "generation",
-    "bench tune convert",
+    "bench doctor tune convert",
     "cli",
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
-ON_KERNELS = {"layers", "text", "vision", "audio", "bench", "kernels"}
+ON_KERNELS = {"layers", "text", "vision", "audio", "bench", "doctor", "kernels"}
 LARGE = {"convert", "tune", "kernels"}  # whose files explain themselves by their names
 
 

@@ -199,3 +199,14 @@ def shares(scores: np.ndarray, prompt: list[int], options: dict[str, Any]) -> An
             found[token] = rows[-1][choice]
             choice += 1
     return found
+
+
+@pytest.mark.parametrize("settings", [{"temperature": 0.0}, {"top_k": 0, "top_p": 1.0}])
+@pytest.mark.parametrize("penalty", [1.0, 1.2])
+def test_what_could_not_be_read_back_is_never_drawn(settings, penalty):
+    """A head may have more rows than the model can read, and a prompt placeholders."""
+    logits = mx.where(mx.arange(8) < 6, 0.0, 50.0)[None]
+    sampling = Sampling(**settings, repetition_penalty=penalty, seed=1)
+    sampler = Sampler(sampling, [0, 7], rows=6)
+    tokens = mx.concatenate([sampler(logits) for _ in range(20)])
+    assert np.array(tokens).max() < 6

@@ -77,8 +77,13 @@ def notes(plan: Plan) -> list[str]:
     """Packings that are not the recipe's, and what nobody reads."""
     found = Counter(f"{t.kind}: {t.note}" for t in plan.tensors if t.note)
     lines = [f"Note: {note} ({tensors(n)})." for note, n in found.items()]
-    if plan.dropped:
-        lines.append(f"Left out: {tensors(len(plan.dropped))} that no layer reads.")
+    unread = len(plan.dropped) - len(plan.copies)
+    if unread:
+        lines.append(f"Left out: {tensors(unread)} that no layer reads.")
+    lines += [
+        f"Left out: by type and shape, {copy}; values are compared at the start."
+        for copy in plan.copies
+    ]
     return lines
 
 

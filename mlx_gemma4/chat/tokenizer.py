@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ChatError, CheckpointError
 from ..reading.json_file import read_json
+from ..reading.pointers import START, refuse_pointer
 from .rendered import Rendered
 
 if TYPE_CHECKING:
@@ -90,8 +91,30 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text`; special tokens in it become their ids, nothing is added."""
+        return self._ids(text, add_special_tokens=False)
+
+    def encode_text(self, text: str) -> list[int]:
+        """Ids to go on from a text that no template wrote, as the reference has them.
+
+        The tokenizer.json of base models begins a text with <bos>, that of models that
+        chat leaves it to the template. A text that has its <bos> gets no second one.
+        """
+        has_bos = text.startswith(self.bos_token)
+        return self._ids(text, add_special_tokens=not has_bos)
+
+    def encode_document(self, text: str | Rendered) -> list[int]:
+        """Ids of a text to learn from or to measure with, behind one <bos>.
+
+        Every Gemma was trained to read text behind it, whatever its tokenizer adds.
+        """
+        rendered = Rendered((text,)) if isinstance(text, str) else text
+        tokens = self.encode_rendered(rendered)
+        has_bos = tokens[:1] == [self.bos_token_id]
+        return tokens if has_bos else [self.bos_token_id, *tokens]
+
+    def _ids(self, text: str, add_special_tokens: bool) -> list[int]:
         try:
-            return self._backend.encode(text, add_special_tokens=False).ids
+            return self._backend.encode(text, add_special_tokens=add_special_tokens).ids
         except TypeError:
             raise ChatError(
                 "The text holds half of a surrogate pair and is no valid Unicode; "
@@ -105,6 +128,15 @@ class Tokenizer:
     def token_id(self, token: str) -> int | None:
         """The id of one token by its exact text, or None."""
         return self._backend.token_to_id(token)
+
+    def tokens_from(self, first: int) -> dict[str, int]:
+        """All tokens whose id is `first` or more, with their ids."""
+        count = self._backend.get_vocab_size(with_added_tokens=True)
+        below = list(map(self._backend.id_to_token, range(first)))
+        if len(below) - below.count(None) == count:
+            return {}  # in half of the time that all tokens with their ids take
+        vocabulary = self._backend.get_vocab(with_added_tokens=True)
+        return {token: i for token, i in vocabulary.items() if i >= first}
 
     def piece(self, token: int) -> str | int | None:
         """The text of one token, a byte token's value, or None for an unknown id."""
@@ -174,6 +206,8 @@ def _load(path: Path) -> "Backend":
         raise CheckpointError(
             f"{path} is missing. Download the checkpoint again with tokenizer.json."
         )
+    with path.open("rb") as stream:
+        refuse_pointer(path, stream.read(len(START)))
     try:
         backend = Backend.from_file(str(path))
     except Exception as error:  # the package raises nothing more specific

@@ -18,8 +18,11 @@ from ..errors import CheckpointError
 from ..kernels.choice import use_remembered
 from ..model import Gemma4
 from ..prompt.processor import Processor
+from .copies import check_copies
+from .counts import check_counts, elsewhere, without_missing_towers
 from .files import StoredTensor, listed, read_tensors
-from .fit import Fit, fit_weights, without_missing_towers
+from .fit import Fit, fit_weights
+from .foreign import refuse_foreign
 from .hub import resolve
 from .names import Place
 from .packing import Packing
@@ -110,16 +113,17 @@ def read_headers(
     Warns with MissingTowerWarning. Raises CheckpointError.
     """
     stated = config or Config.from_file(folder / "config.json")
-    tensors = read_tensors(folder)
-    config, missing = without_missing_towers(stated, tensors)
-    for tower in missing:
+    found = without_missing_towers(stated, read_tensors(folder))
+    for tower in found.missing:
+        text = f"{folder}: {tower}"
+        if files := elsewhere(folder, tower):
+            text += f"; {listed(files)} may have them, but is not read"
         warnings.warn(
-            f"{folder} holds no weights of the {tower} that its config.json describes: "
-            "a text-only conversion. What needs the tower is refused.",
+            f"{text}. The model loads without it, and what needs it is refused.",
             MissingTowerWarning,
             stacklevel=3,
         )
-    return config, tensors
+    return found.config, found.tensors
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,14 @@ def plan_load(config: Config, tensors: Mapping[str, StoredTensor]) -> LoadPlan:
 
     Raises CheckpointError where the model would not load.
     """
-    model = Gemma4(config)
+    refuse_foreign(config, tensors)
+    check_counts(config, tensors)
+    try:
+        model = Gemma4(config)
+    except OverflowError as error:
+        raise CheckpointError(
+            f"config.json states sizes that no model can have: {error}"
+        ) from None
     return LoadPlan(model, tensors, fit_weights(model, tensors))
 
 
@@ -146,6 +157,7 @@ def _filled(folder: Path, plan: LoadPlan, dtype: mx.Dtype | None) -> Gemma4:
     model, tensors, fit = plan.model, plan.tensors, plan.fit
     dtype = dtype or _own_dtype(fit, tensors)
     _check_memory(folder, fit, tensors, dtype)
+    check_copies(fit.copies)
     quantize(model, fit.packings)
     files = sorted({tensor.file for tensor in tensors.values()})
     weights = dict(_evaluated(fit, _read(files), dtype))
@@ -166,15 +178,31 @@ def _own_dtype(fit: Fit, tensors: Mapping[str, StoredTensor]) -> mx.Dtype:
     return mx.bfloat16
 
 
+@dataclass(frozen=True)
+class Footprint:
+    """The dtype that weights are loaded in, and the bytes that they take then."""
+
+    dtype: mx.Dtype
+    nbytes: int
+
+
+def footprint(plan: LoadPlan) -> Footprint:
+    """What `load` makes of `plan` where no dtype is asked for."""
+    dtype = _own_dtype(plan.fit, plan.tensors)
+    return Footprint(dtype, _bytes(plan.fit, plan.tensors, dtype))
+
+
+def _bytes(fit: Fit, tensors: Mapping[str, StoredTensor], dtype: mx.Dtype) -> int:
+    names = [name for sources in fit.sources.values() for _, name in sources]
+    stored = [tensors[name] for name in names]
+    return sum(BYTES.get(t.dtype, dtype.size) * math.prod(t.shape) for t in stored)
+
+
 def _check_memory(
     folder: Path, fit: Fit, tensors: Mapping[str, StoredTensor], dtype: mx.Dtype
 ) -> None:
     """Refuse at once what the system would swap or abort over later."""
-    names = [name for sources in fit.sources.values() for _, name in sources]
-    needed = 0
-    for tensor in (tensors[name] for name in names):
-        size = BYTES.get(tensor.dtype, dtype.size)
-        needed += size * math.prod(tensor.shape)
+    needed = _bytes(fit, tensors, dtype)
     limit = memory_limit()
     if needed > limit:
         raise MemoryError(

@@ -148,9 +148,15 @@ def _text_sizes(config: TextConfig) -> list[str]:
 
 
 def _text_ids(config: TextConfig) -> list[str]:
-    ids = [("pad_token_id", config.pad_token_id)]
+    pad, rows = config.pad_token_id, config.token_rows
+    ids = [("pad_token_id", pad)]
     ids += [("eos_token_id", token) for token in config.eos_token_id]
-    return beyond_vocabulary(ids, config.vocab_size)
+    problems = beyond_vocabulary(ids, config.vocab_size)
+    if not problems and pad >= rows:
+        problems.append(
+            f"pad_token_id {pad} has no row where vocab_size_per_layer_input is {rows}"
+        )
+    return problems
 
 
 def beyond_vocabulary(

@@ -13,6 +13,7 @@ from typing import Any, Literal, cast
 import mlx.core as mx
 
 from ..chat.splitter import opens_thought
+from ..config import Config
 from ..device import memory_limit
 from ..errors import ChatError, CheckpointError
 from ..media import Span, content_keys, media_between
@@ -87,8 +88,7 @@ def stream_generate(
     )
     if prefix is not None:
         prefix.check_model(model)
-    vocab = model.config.text_config.vocab_size
-    ids = None if tokens is None else _ids(tokens, vocab)
+    ids = None if tokens is None else _ids(tokens, model.config)
     prompt = _prompt(
         processor,
         messages,
@@ -99,10 +99,12 @@ def stream_generate(
         control_tokens,
         prefix,
     )
+    _check_rows(prompt.tokens, model.config)
     limit = _token_limit(model, len(prompt.tokens), max_tokens)
     if prefill_step < 1:
         raise ChatError(f"prefill_step is {prefill_step}; it must be 1 or more.")
-    sampler = Sampler(sampling, prompt.tokens, vocab)
+    rows = model.config.text_config.token_rows
+    sampler = Sampler(sampling, prompt.tokens, rows)
     special_tokens = processor.tokenizer.special_tokens
     stops = (stop,) if isinstance(stop, str) else stop or ()
     writer = Writer(processor, opens_thought(prompt.tokens, special_tokens), stops)
@@ -111,7 +113,7 @@ def stream_generate(
     return _run(model, prompt, limit, sampler, writer, prefix, pins, prefill_step)
 
 
-def _ids(tokens: Any, vocab: int) -> list[int]:
+def _ids(tokens: Any, config: Config) -> list[int]:
     """Ids of a list, or of an array `[L]` or `[1, L]`."""
     ids = tokens.tolist() if hasattr(tokens, "tolist") else list(tokens)
     if len(ids) == 1 and isinstance(ids[0], list):
@@ -121,11 +123,19 @@ def _ids(tokens: Any, vocab: int) -> list[int]:
     for token in ids:
         if not isinstance(token, int):
             raise ChatError(f"tokens holds {token!r}, which is no id.")
-        if not 0 <= token < vocab:
-            raise ChatError(
-                f"Token {token} is not in this model's vocabulary (0 to {vocab - 1})."
-            )
+    _check_rows(ids, config)
     return ids
+
+
+def _check_rows(tokens: Sequence[int], config: Config) -> None:
+    """Whoever made `tokens`: the model reads nothing that its tables do not hold."""
+    rows = config.text_config.token_rows
+    if 0 <= min(tokens) and max(tokens) < rows:
+        return
+    if lost := [token for token in tokens if not config.has_row(token)]:
+        raise ChatError(
+            f"Token {lost[0]} is not in this model's vocabulary (0 to {rows - 1})."
+        )
 
 
 @dataclass(frozen=True)

@@ -116,6 +116,11 @@ def memory_file() -> Path:
     return state_folder() / "kernels.json"
 
 
+def remembered() -> int:
+    """For how many chips and models an answer is kept."""
+    return len(_entries(lambda text: None))
+
+
 def _entries(note: Note) -> list[dict[str, Any]]:
     """All answers that are kept; none, with a note, if the file is damaged."""
     file = memory_file()

@@ -23,6 +23,25 @@ MARKS: dict[Kind, str] = {
     "audio": "<|audio|>",
     "video": "<|video|>",
 }
+# What stands in a prompt for a picture, a frame or a recording: begin, placeholder and
+# end, by the keys that config.json has for their ids.
+WRITTEN: dict[Kind, dict[str, str]] = {
+    "image": {
+        "boi_token_id": "<|image>",
+        "image_token_id": MARKS["image"],
+        "eoi_token_id": "<image|>",
+    },
+    "audio": {
+        "boa_token_id": "<|audio>",
+        "audio_token_id": MARKS["audio"],
+        "eoa_token_id": "<audio|>",
+    },
+    "video": {
+        "boi_token_id": "<|image>",
+        "video_token_id": MARKS["video"],
+        "eoi_token_id": "<image|>",
+    },
+}
 KIND_OF_PART: dict[str, Kind] = {
     **{"image": "image", "image_url": "image"},
     **{"audio": "audio", "input_audio": "audio", "video": "video"},
@@ -189,21 +208,31 @@ class Attachments:
 
     def _block(self, kind: Kind, medium: Picture | Clip, count: int) -> str:
         """Attach a medium; the text of its placeholders, with their begin and end."""
-        config, name = self.config, f"{kind}_token_id"
-        ends = ("boa_token_id", "eoa_token_id")
-        begin, end = ends if kind == "audio" else ("boi_token_id", "eoi_token_id")
-        ids = [getattr(config, key) for key in (begin, name, end)]
-        if None in ids:
-            raise MediaError(f"config.json states no {name}: media cannot be written.")
-        self.attached.append(Attached(kind, medium, ids[1], count))
+        config = self.config
+        opening, placeholder, closing = (
+            self._mark(key, mark) for key, mark in WRITTEN[kind].items()
+        )
+        token = getattr(config, f"{kind}_token_id")
+        self.attached.append(Attached(kind, medium, token, count))
         context = config.text_config.max_position_embeddings
         if sum(a.count for a in self.attached) > context:  # before hours of video
             raise MediaError(
                 f"The media take more than the {context} tokens this model reads. Use "
                 "fewer, a smaller image_tokens, or fewer frames of a video."
             )
-        opening, placeholder, closing = map(self.spell, ids)
         return f"{opening}{placeholder * count}{closing}"
+
+    def _mark(self, key: str, mark: str) -> str:
+        """`mark`, if its id in config.json is the tokenizer's."""
+        stated = getattr(self.config, key)
+        if stated is None:
+            raise MediaError(f"config.json states no {key}: media cannot be written.")
+        if (found := self.spell(stated)) != mark:
+            raise CheckpointError(
+                f"{key} in config.json is {stated}, which is {found!r} in "
+                f"tokenizer.json and not {mark!r}: take both from one checkpoint."
+            )
+        return mark
 
 
 def media_parts(message: Mapping[str, Any]) -> Iterator[tuple[Kind, Mapping[str, Any]]]:

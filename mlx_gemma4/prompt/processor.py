@@ -16,6 +16,7 @@ from ..media import Media, Span, find_spans
 from ..reading.json_file import read_json
 from ..sampling import SAMPLING, Sampling
 from .attachments import KIND_OF_PART, Attachments, MediaSettings, Prepared
+from .vocabulary import check_vocabulary
 
 # A turn is over after the first; after the second, the tool would have to speak.
 END_OF_TURN = ("<turn|>", "<|tool_response>")
@@ -72,6 +73,7 @@ class Processor:
         Raises CheckpointError that names the file and the remedy.
         """
         tokenizer = Tokenizer(folder)
+        check_vocabulary(folder, tokenizer, config)
         template = ChatTemplate.from_folder(
             folder,
             tokenizer.bos_token,
@@ -123,8 +125,9 @@ class Processor:
         """
         if self.template is None:
             raise ChatError(
-                "This checkpoint has no chat template: pass tokens, or add the "
-                "chat_template.jinja of the original model to its folder."
+                "This checkpoint has no chat template: pass tokens, which "
+                "tokenizer.encode_text makes of a text, or add the chat_template.jinja "
+                "of the original model to its folder."
             )
         return self.template.render(
             messages, tools, thinking, add_generation_prompt, control_tokens

@@ -152,7 +152,7 @@ class Encoder:
     def _pieces(self, record: Record) -> list[Example]:
         """A text in pieces, each behind a begin-of-sequence token."""
         tokenizer = self.processor.tokenizer
-        body = tokenizer.encode(record.text)
+        start, *body = tokenizer.encode_document(record.text)
         media = _media_names(self.processor)
         if mark := next((media[token] for token in body if token in media), None):
             raise DataError(f"has the mark {mark}, and text has no media: use messages")
@@ -161,9 +161,7 @@ class Encoder:
         room = self.length - 1
         pieces = [body[i : i + room] for i in range(0, len(body), room)]
         return [
-            Example(
-                [tokenizer.bos_token_id, *piece], [False] + [True] * len(piece), record
-            )
+            Example([start, *piece], [False] + [True] * len(piece), record)
             for piece in pieces
         ]
 

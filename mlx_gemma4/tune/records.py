@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..chat.template import REASONING, plain_messages
+from ..chat.messages import REASONING, plain_messages, with_known_role
 from ..errors import ChatError, DataError
 from ..prompt.attachments import KIND_OF_PART, media_parts
 
@@ -86,7 +86,7 @@ def _messages(values: Mapping[str, Any]) -> list[Mapping[str, Any]]:
             isinstance(message, Mapping) for message in messages
         ):
             raise DataError("messages must be a list of {'role': …, 'content': …}")
-        return messages
+        return [with_known_role(message) for message in messages]
     prompt, completion = values["prompt"], values.get("completion")
     if not isinstance(prompt, str) or not isinstance(completion, str):
         raise DataError("prompt and completion must both be text")

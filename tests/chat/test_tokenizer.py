@@ -4,7 +4,13 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from tiny_tokenizer import tokenizer_json, write_json, write_tokenizer
+from tiny_tokenizer import (
+    CHATS,
+    IS_BASE,
+    tokenizer_json,
+    write_json,
+    write_tokenizer,
+)
 
 from mlx_gemma4.chat.rendered import Rendered
 from mlx_gemma4.chat.tokenizer import Tokenizer
@@ -40,6 +46,52 @@ def test_special_tokens_in_text_become_single_ids(tokenizer: Tokenizer):
 def test_encode_adds_nothing(tokenizer: Tokenizer):
     assert tokenizer.encode("") == []
     assert tokenizer.encode("hello") == ids(tokenizer, "hello")
+
+
+def with_processor(folder: Path, added: object, **config: object) -> Tokenizer:
+    """A tokenizer with this post_processor, and this besides in its configuration."""
+    write_json(folder / "tokenizer.json", {**tokenizer_json(), "post_processor": added})
+    named = {"bos_token": "<bos>", "eos_token": "<eos>"}
+    write_json(folder / "tokenizer_config.json", {**named, **config})
+    return Tokenizer(folder)
+
+
+def test_a_raw_text_begins_with_bos_in_base_models(tmp_path: Path):
+    for added, expected in ((IS_BASE, "<bos>hello"), (CHATS, "hello"), (None, "hello")):
+        tokenizer = with_processor(tmp_path, added)
+        assert tokenizer.decode(tokenizer.encode_text("hello")) == expected
+        assert tokenizer.decode(tokenizer.encode("hello")) == "hello"
+
+
+def test_no_text_gets_a_second_bos(tmp_path: Path):
+    for added in (IS_BASE, CHATS, None):
+        tokenizer = with_processor(tmp_path, added)
+        for encode in (tokenizer.encode_text, tokenizer.encode_document):
+            assert encode("<bos>hello") == tokenizer.encode("<bos>hello")
+        assert tokenizer.encode_document("hello") == tokenizer.encode("<bos>hello")
+        assert tokenizer.encode_document("") == [tokenizer.bos_token_id]
+
+
+@pytest.mark.reference
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # the reference's imports are not ours
+@pytest.mark.parametrize("stated", [{}, {"add_bos_token": True}])
+@pytest.mark.parametrize("kind", ["GemmaTokenizer", "PreTrainedTokenizerFast"])
+def test_raw_text_is_encoded_as_by_the_reference(
+    tmp_path: Path, kind: str, stated: dict[str, bool]
+):
+    """tokenizer.json decides, whatever tokenizer_config.json says."""
+    from transformers import AutoTokenizer
+
+    for number, added in enumerate((IS_BASE, CHATS, None)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        ours = with_processor(folder, added, tokenizer_class=kind, **stated)
+        reference = AutoTokenizer.from_pretrained(folder)
+        for text in ("", " ", "hello", "hello w.\n", "<|turn>user", " <bos>", "a<bos>"):
+            assert ours.encode_text(text) == reference.encode(text), (added, text)
+            plain = reference.encode(text, add_special_tokens=False)
+            assert ours.encode(text) == plain
 
 
 def test_decode_keeps_special_tokens(tokenizer: Tokenizer):

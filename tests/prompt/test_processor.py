@@ -8,6 +8,7 @@ import pytest
 from tiny_tokenizer import write_json, write_tokenizer
 
 from mlx_gemma4.config import Config
+from mlx_gemma4.config.reading import TOKEN_IDS
 from mlx_gemma4.errors import ChatError, CheckpointError, MediaError
 from mlx_gemma4.prompt.processor import GenerationDefaults, Processor
 from mlx_gemma4.sampling import Sampling
@@ -23,7 +24,9 @@ TEMPLATE = (
 
 @pytest.fixture
 def config(demo_folder: Path) -> Config:
-    return replace(Config.from_file(demo_folder / "config.json"), eos_token_id=(1,))
+    """The demo's, but for the ids of media: the tiny tokenizer has few of the marks."""
+    config = Config.from_file(demo_folder / "config.json")
+    return replace(config, eos_token_id=(1,), **dict.fromkeys(TOKEN_IDS))
 
 
 @pytest.fixture

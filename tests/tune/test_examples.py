@@ -57,6 +57,18 @@ def test_every_answer_of_a_conversation(demo: Processor):
     assert shown(demo, turns) == ["Paris.<turn|>", "It is Paris.<turn|>"]
 
 
+def test_an_answer_of_the_role_model(demo: Processor):
+    """As an assistant's, the thought that opens it and what is asked for included."""
+    said = {**SAY, "reasoning": "Hm"}
+    pair = [
+        record(messages=[ASK, {**said, "role": role}])
+        for role in ("assistant", "model")
+    ]
+    one, two = Encoder(demo).encode(pair).examples
+    assert (one.tokens, one.learned) == (two.tokens, two.learned)
+    assert two.record.thinking and two.record.messages[1]["role"] == "assistant"
+
+
 def test_a_prompt_and_its_completion(demo: Processor):
     pair = record(prompt="Capital of France?", completion="Paris.")
     (example,) = Encoder(demo).encode([pair]).examples
@@ -141,6 +153,12 @@ def test_text_is_learned_whole_and_split_where_it_is_long(demo: Processor):
     assert pieces.split == 1
     assert [e.tokens[0] for e in pieces.examples] == [bos] * len(pieces.examples)
     assert sum((e.tokens[1:] for e in pieces.examples), []) == [*ids, eos]
+
+
+def test_text_that_was_rendered_before_keeps_its_one_bos(demo: Processor):
+    plain, rendered = (record(text=f"{bos}Paris.") for bos in ("", "<bos>"))
+    one, two = Encoder(demo).encode([plain, rendered]).examples
+    assert (one.tokens, one.learned) == (two.tokens, two.learned)
 
 
 def test_long_conversations(demo: Processor):

@@ -1,0 +1,79 @@
+"""`gemma4 doctor`: this machine and a model, for oneself and for bug reports."""
+
+import shutil
+from typing import Annotated
+
+import typer
+
+from ..errors import UsageError, reported
+from ..render import Screen
+
+Model = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="MODEL",
+        help="A folder, a Hub id (owner/name) that has been downloaded, or demo.",
+        show_default=False,
+    ),
+]
+Headers = Annotated[
+    bool,
+    typer.Option(
+        "--headers", help="Check a model's files without reading its weights."
+    ),
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object; notes and errors too.")
+]
+
+
+def doctor(
+    model: Model = None, headers: Headers = False, as_json: Json = False
+) -> None:
+    """Examine this machine and a model, to paste into a bug report.
+
+    A model's files are checked strictly, then it is loaded and shown pictures and
+    sounds, to see that they reach it. Nothing is downloaded. The exit code is 0 only if
+    the model would load. Home folders are written as ~; no token is ever printed.
+    """
+    with reported(as_json):
+        if headers and model is None:
+            raise UsageError("--headers needs a MODEL, whose files it checks.")
+        code = run(model, headers, Screen(as_json=as_json))
+    if code:
+        raise typer.Exit(code)
+
+
+def run(name: str | None, headers_only: bool, screen: Screen) -> int:
+    """Prints the report; returns the exit code."""
+    from mlx_gemma4.doctor.fitness import check_machine
+    from mlx_gemma4.doctor.machine import Machine
+    from mlx_gemma4.doctor.model import report_on
+
+    from . import report
+    from .outcome import exit_code, verdict
+    from .private import Private
+
+    def progress(text: str) -> None:
+        screen.passed()
+        screen.passing(text)
+
+    try:
+        model = None if name is None else report_on(name, headers_only, progress)
+    finally:
+        screen.passed()
+    machine = Machine.here()
+    checks = check_machine(machine)
+    said, code = verdict(checks, model), exit_code(checks, model, headers_only)
+    private = Private()
+    if screen.as_json:
+        found = report.as_json(machine, checks, model)
+        screen.json(private.value({**found, "verdict": said, "exit_code": code}))
+        return code
+    sections = report.machine_sections(machine, checks)
+    if model is not None:
+        sections += report.model_sections(model)
+    clean = [report.Section(each.title, private.rows(each.rows)) for each in sections]
+    lines = report.laid_out(clean, shutil.get_terminal_size().columns)
+    print("\n".join([*lines, f"verdict: {said}"]))
+    return code

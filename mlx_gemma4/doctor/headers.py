@@ -1,0 +1,151 @@
+"""The strict check of a model's folder, from all but the weights themselves.
+
+What loading would refuse first hides what it would refuse next; here each part is
+checked for itself, as far as it can be without the others.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from ..chat.template import ChatTemplate
+from ..chat.tokenizer import Tokenizer
+from ..checkpoint.files import StoredTensor, read_header, read_tensors, weight_files
+from ..checkpoint.load import LoadPlan, plan_load, read_headers
+from ..config import Config
+from ..prompt.attachments import MARKS, MediaSettings
+from ..prompt.processor import Processor
+from ..reading.json_file import read_json
+from ..reading.sizes import size
+from .findings import Findings, Level
+from .templates import check_template
+
+# How the tokenizer spells the ids that config.json states.
+SPELLED = {
+    **{f"{kind}_token_id": mark for kind, mark in MARKS.items()},
+    **{"boi_token_id": "<|image>", "eoi_token_id": "<image|>"},
+    **{"boa_token_id": "<|audio>", "eoa_token_id": "<audio|>"},
+}
+# Ways of packing that `gemma4 convert` reads, and loading does not.
+CONVERTIBLE = {("compressed-tensors", "pack-quantized"), ("gemma", None)}
+
+
+@dataclass
+class Examined:
+    """What a folder holds, as far as it could be read."""
+
+    folder: Path
+    findings: Findings
+    config: Config | None = None
+    tensors: dict[str, StoredTensor] | None = None
+    plan: LoadPlan | None = None
+    processor: Processor | None = None
+
+    @property
+    def loads(self) -> bool:
+        """Whether nothing stops it from being loaded, as far as headers tell."""
+        return self.plan is not None and self.processor is not None
+
+
+def examine(folder: Path, name: str, say: Findings) -> Examined:
+    """Checks a model's folder; `name` is what the user calls it."""
+    found = Examined(folder, say)
+    _read_config(found)
+    _read_weights(found)
+    if found.config is not None and found.tensors is not None:
+        _plan(found, found.config, name)
+    _read_text_files(found)
+    return found
+
+
+def _read_config(found: Examined) -> None:
+    file, say = found.folder / "config.json", found.findings
+    if not file.is_file():
+        say.problem("config", f"{file} is missing: no model's folder, or incomplete.")
+        return
+    found.config = say.attempt("config", partial(Config.from_file, file))
+    if found.config is not None:
+        say.ok("config", "config.json is read.")
+
+
+def _read_weights(found: Examined) -> None:
+    folder, say = found.folder, found.findings
+    found.tensors = say.attempt("weights", partial(read_tensors, folder))
+    if found.tensors is not None:
+        files = {tensor.file for tensor in found.tensors.values()}
+        total = sum(tensor.nbytes for tensor in found.tensors.values())
+        say.ok(
+            "weights",
+            f"{_count(len(found.tensors), 'tensor')} in {_count(len(files), 'file')}, "
+            f"{size(total)}.",
+        )
+        return
+    # One damaged file is named by now; the others may be so too.
+    for file in say.attempt("weights", partial(weight_files, folder)) or ():
+        say.attempt("weights", partial(read_header, file))
+
+
+def _plan(found: Examined, config: Config, name: str) -> None:
+    say = found.findings
+    stated = config.quantization or {}
+    method = stated.get("quant_method")
+    if (method, stated.get("format") if method != "gemma" else None) in CONVERTIBLE:
+        say.problem(
+            "tensors",
+            f"The weights are packed by {method!r}, as Google's QAT checkpoints are, "
+            f"and do not load so: convert them with `gemma4 convert {name} OUT`.",
+        )
+        return
+    read = say.attempt("tensors", partial(read_headers, found.folder, config))
+    if read is None:
+        return
+    found.config, tensors = read
+    found.plan = say.attempt("tensors", partial(plan_load, found.config, tensors))
+    if found.plan is not None:
+        say.ok("tensors", "Names, shapes and packing fit config.json.")
+
+
+def _read_text_files(found: Examined) -> None:
+    folder, say, config = found.folder, found.findings, found.config
+    tried = Findings()
+    if config is not None:
+        read = partial(Processor.from_folder, folder, config)
+        found.processor = tried.attempt("processor", read)
+    if found.processor is None and _read_one_by_one(folder, say):
+        return
+    say.all += tried.all
+    if (processor := found.processor) is not None and config is not None:
+        say.attempt("tokenizer", partial(_check_ids, processor.tokenizer, config, say))
+        say.attempt("template", partial(check_template, processor, config, say))
+
+
+def _read_one_by_one(folder: Path, say: Findings) -> bool:
+    """Looks for what the first fault hides; whether any was found."""
+    before = say.count(Level.PROBLEM)
+    tokenizer = say.attempt("tokenizer", partial(Tokenizer, folder))
+    marks = ("<bos>", "<eos>")
+    if tokenizer is not None:
+        marks = tokenizer.bos_token, tokenizer.eos_token
+    say.attempt("template", partial(ChatTemplate.from_folder, folder, *marks))
+    file = folder / "processor_config.json"
+    say.attempt("processor", partial(MediaSettings.from_file, file))
+    say.attempt("generation", partial(read_json, folder / "generation_config.json"))
+    return say.count(Level.PROBLEM) > before
+
+
+def _check_ids(tokenizer: Tokenizer, config: Config, say: Findings) -> None:
+    """Placeholders of one kind under another's id would be read as the other kind."""
+    wrong = []
+    for key, text in SPELLED.items():
+        stated, own = getattr(config, key), tokenizer.token_id(text)
+        if stated is not None and own is not None and stated != own:
+            wrong.append(f"{key} is {stated}, but {text} is {own} in tokenizer.json")
+    for text in wrong:
+        say.problem("tokenizer", f"{text}: one of the two files is another model's.")
+    if not wrong:
+        count = len(tokenizer.special_tokens)
+        say.ok("tokenizer", f"It is read, with {_count(count, 'special token')}.")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" + ("" if number == 1 else "s")

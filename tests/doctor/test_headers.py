@@ -1,0 +1,267 @@
+"""Folders with faults of many kinds: each is named, and none hides another."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import pytest
+import tiny_media
+
+from mlx_gemma4.doctor.findings import Level
+from mlx_gemma4.doctor.model import Kind, ModelReport, report_on
+from mlx_gemma4.errors import ModelNotFoundError
+
+Change = Callable[[Path], object]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("doctor") / "whole"
+    tiny_media.write_checkpoint(folder)
+    return folder
+
+
+@pytest.fixture
+def model(whole: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(whole, tmp_path / "model")
+
+
+def said(report: ModelReport, level: Level) -> dict[str, list[str]]:
+    """About -> sentences."""
+    found: dict[str, list[str]] = {}
+    for finding in report.findings.all:
+        if finding.level is level:
+            found.setdefault(finding.about, []).append(finding.text)
+    return found
+
+
+def headers(folder: Path) -> ModelReport:
+    return report_on(str(folder), headers_only=True)
+
+
+def rewrite(name: str, **changes: Any) -> Change:
+    """Sets keys of a JSON file; `...` takes one out."""
+
+    def change(folder: Path) -> None:
+        data = json.loads((folder / name).read_text()) | changes
+        kept = {key: value for key, value in data.items() if value is not ...}
+        (folder / name).write_text(json.dumps(kept))
+
+    return change
+
+
+def write(name: str, content: str) -> Change:
+    return lambda folder: (folder / name).write_text(content)
+
+
+def remove(name: str) -> Change:
+    return lambda folder: (folder / name).unlink()
+
+
+def without_a_tensor(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    weights = mx.load(str(file))
+    assert isinstance(weights, dict)
+    weights.pop("model.language_model.norm.weight")
+    mx.eval(weights)
+    mx.save_safetensors(str(file), weights)
+
+
+def cut(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-10])
+
+
+def test_a_whole_model(model: Path) -> None:
+    report = headers(model)
+    assert report.loads and report.works and report.fits and report.run is None
+    assert not said(report, Level.PROBLEM) and not said(report, Level.WARNING)
+    (template,) = said(report, Level.OK)["template"]
+    for word in ("question", "system turn", "tool", "thinking", "image", "audio"):
+        assert word in template
+    assert report.summary is not None and report.summary.parameters is not None
+    assert set(report.summary.parameters) == {"text", "vision", "audio"}
+    assert report.summary.senses == ("text", "image", "video", "audio")
+    stored = sum(
+        file.nbytes or 0 for file in report.files if file.name.endswith(".safetensors")
+    )
+    total = sum(report.summary.parameters.values())
+    assert report.memory is not None and report.memory.weights == 4 * total
+    assert 4 * total < stored < 4 * total + 100_000  # float32, and a header
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "about", "words"),
+    [
+        (remove("config.json"), "config", "is missing"),
+        (write("config.json", "{"), "config", "not valid JSON"),
+        (rewrite("config.json", model_type="llama"), "config", "'llama'"),
+        (rewrite("config.json", text_config=...), "config", "no text_config"),
+        (remove("model.safetensors"), "weights", "has no weights"),
+        (write("model.safetensors", "abc"), "weights", "truncated"),
+        (cut, "weights", "truncated"),
+        (without_a_tensor, "tensors", "missing language_model.norm.weight"),
+        (remove("tokenizer.json"), "tokenizer", "tokenizer.json is missing"),
+        (write("tokenizer.json", "{}"), "tokenizer", "not a usable tokenizer"),
+        (write("chat_template.jinja", "{% if %}"), "template", "not valid Jinja"),
+        (write("processor_config.json", "3"), "processor", "no JSON object"),
+        (write("generation_config.json", "x"), "generation", "not valid JSON"),
+        (rewrite("generation_config.json", top_p=7), "processor", "top_p"),
+    ],
+)
+def test_a_fault_is_named(change: Change, about: str, words: str, model: Path) -> None:
+    change(model)
+    report = headers(model)
+    assert not report.loads
+    problems = said(report, Level.PROBLEM)
+    assert any(words in text for text in problems[about]), problems
+    assert len(sum(problems.values(), [])) == 1, problems
+
+
+@pytest.mark.parametrize(
+    ("change", "about", "words"),
+    [
+        (
+            rewrite("config.json", image_token_id=22),
+            "tokenizer",
+            "image_token_id is 22",
+        ),
+        (rewrite("config.json", eoa_token_id=20), "tokenizer", "eoa_token_id is 20"),
+        (write("chat_template.jinja", "{{ bos_token }}hello"), "template", "nothing"),
+    ],
+)
+def test_a_model_that_loads_and_is_broken(
+    change: Change, about: str, words: str, model: Path
+) -> None:
+    change(model)
+    report = headers(model)
+    assert report.loads and not report.works
+    (text,) = said(report, Level.PROBLEM)[about]
+    assert words in text
+
+
+def test_one_fault_hides_no_other(model: Path) -> None:
+    for change in (
+        write("config.json", "{"),
+        write("tokenizer.json", "[]"),
+        write("chat_template.jinja", "{% if %}"),
+        write("processor_config.json", "3"),
+        write("generation_config.json", "x"),
+        cut,
+    ):
+        change(model)
+    problems = said(headers(model), Level.PROBLEM)
+    assert set(problems) == {
+        *("config", "weights", "tokenizer", "template", "processor", "generation")
+    }
+
+
+def test_every_damaged_shard_is_named(model: Path) -> None:
+    weights = mx.load(str(model / "model.safetensors"))
+    assert isinstance(weights, dict)
+    names = sorted(weights)
+    places = {}
+    for i in range(3):
+        file = f"model-{i + 1:05}-of-00003.safetensors"
+        part = {name: weights[name] for name in names[i::3]}
+        mx.save_safetensors(str(model / file), part)
+        places |= dict.fromkeys(part, file)
+    (model / "model.safetensors").unlink()
+    index = model / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": places}))
+    assert headers(model).loads
+    for number in (1, 3):
+        file = model / f"model-{number:05}-of-00003.safetensors"
+        file.write_bytes(file.read_bytes()[:-1])
+    problems = said(headers(model), Level.PROBLEM)["weights"]
+    assert len(problems) == 2
+    assert "00001-of" in problems[0] and "00003-of" in problems[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "about", "words"),
+    [
+        (rewrite("config.json", brand_new=7), "config", "brand_new"),
+        (remove("chat_template.jinja"), "template", "no chat template"),
+        (
+            write("chat_template.jinja", "{{bos_token}}{{messages[-1].content}}"),
+            "template",
+            "takes no tool",
+        ),
+        (
+            write("chat_template.jinja", "{{messages}}{{tools}}{{enable_thinking}}"),
+            "template",
+            "A prompt has 0 <bos>",
+        ),
+    ],
+)
+def test_what_is_no_fault_is_a_warning(
+    change: Change, about: str, words: str, model: Path
+) -> None:
+    change(model)
+    report = headers(model)
+    assert report.loads
+    warnings = said(report, Level.WARNING)
+    assert any(words in text for text in warnings[about]), warnings
+
+
+def test_a_packed_model_is_to_be_converted(model: Path) -> None:
+    for method in ("compressed-tensors", "gemma"):
+        how = {"quant_method": method, "format": "pack-quantized"}
+        rewrite("config.json", quantization_config=how)(model)
+        report = headers(model)
+        (text,) = said(report, Level.PROBLEM)["tensors"]
+        assert method in text and f"gemma4 convert {model} " in text
+        assert not report.loads
+
+
+@pytest.mark.parametrize(
+    ("config", "weights", "words"),
+    [
+        (
+            {"peft_type": "LORA", "r": 8, "base_model_name_or_path": "google/x"},
+            "adapter_model.safetensors",
+            {"format": "PEFT", "kind": "LORA", "rank": 8, "made_for": "google/x"},
+        ),
+        (
+            {"fine_tune_type": "lora", "lora_parameters": {"rank": 4}, "model": "demo"},
+            "adapters.safetensors",
+            {"format": "MLX", "kind": "lora", "rank": 4, "made_for": "demo"},
+        ),
+    ],
+)
+def test_an_adapter_is_called_one(
+    config: dict[str, Any], weights: str, words: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    report = headers(tmp_path)
+    assert report.kind is Kind.ADAPTER and not report.loads
+    assert "adapter_model.safetensors" in str(said(report, Level.PROBLEM))
+    mx.save_safetensors(str(tmp_path / weights), {"a.lora_a": mx.zeros((2, 3))})
+    report = headers(tmp_path)
+    assert report.adapter == {**words, "tensors": 1}
+    (text,) = said(report, Level.PROBLEM)["adapter"]
+    assert f"gemma4 chat --adapter {tmp_path}" in text
+
+
+def test_what_is_no_model_at_all(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("hello")
+    report = headers(tmp_path)
+    assert {"config", "weights"} <= set(said(report, Level.PROBLEM))
+    assert [file.name for file in report.files] == ["notes.txt"]
+    with pytest.raises(ModelNotFoundError):
+        report_on(str(tmp_path / "nowhere"), headers_only=True)
+
+
+def test_a_model_that_is_too_large(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlx_gemma4.doctor.summary.memory_limit", lambda: 1_000_000)
+    report = report_on(str(model), headers_only=False)
+    assert report.loads and not report.fits and report.run is None
+    assert "1.00 MB here" in said(report, Level.WARNING)["memory"][0]
