@@ -15,6 +15,7 @@ from ..errors import DataError
 from ..model import Gemma4
 from ..reading.json_file import read_object
 from ..state import save_text
+from .adapter_files import CONFIG, check_adapter, load_tensors
 from .adapters import Adapter
 from .curve import draw_curve
 from .errors import AdapterError
@@ -26,7 +27,7 @@ from .folders import (
     together,
     write_tensors,
 )
-from .formats import CONFIG, check_adapter, load_tensors, write_adapter
+from .formats import write_adapter
 from .optimizer import State
 from .settings import Settings
 

@@ -265,6 +265,46 @@ def test_an_adapter_of_another_model_is_said(
     assert "not demo" in told and "was made for another model" in told
 
 
+def test_what_of_an_adapter_has_no_effect_is_said(
+    tune: Run, model: str, data: Path, tmp_path: Path, capsys: Any
+):
+    """Its layer 3 takes keys and values from another."""
+    out = tmp_path / "out"
+    assert tune(data, "-m", model, "-o", out, "--steps", "1", *TINY) == 0
+    file = out / "adapters.safetensors"
+    tensors: Any = mx.load(str(file))
+    mx.eval(tensors)
+    own = {n: t for n, t in tensors.items() if "layers.1.self_attn.k_proj" in n}
+    unused = {n.replace("layers.1", "layers.3"): t for n, t in own.items()}
+    assert len(unused) == 2 and not unused.keys() & tensors.keys()
+    mx.save_safetensors(str(file), tensors | unused)
+    words = "adapts k_proj of KV-shared layers (3)"
+    for command, folder in (("fuse", "fused"), ("export", "peft")):
+        capsys.readouterr()
+        assert tune(command, out, tmp_path / folder) == 0
+        assert capsys.readouterr().err.count(words) == 1, command
+    kept: Any = mx.load(str(tmp_path / "peft" / "adapter_model.safetensors"))
+    assert len(kept) == len(tensors)
+
+
+def test_numbers_that_are_none_are_refused_before_anything_is_written(
+    tune: Run, model: str, data: Path, tmp_path: Path, capsys: Any
+):
+    out, new = tmp_path / "out", tmp_path / "new"
+    assert tune(data, "-m", model, "-o", out, "--steps", "1", *TINY) == 0
+    file = out / "adapters.safetensors"
+    tensors: Any = mx.load(str(file))
+    name = min(tensors)
+    tensors[name] = tensors[name] * float("nan")
+    mx.eval(tensors)
+    mx.save_safetensors(str(file), tensors)
+    for command in (("fuse", out, new), ("export", out, new)):
+        capsys.readouterr()
+        assert tune(*command) == 3
+        assert f"no finite numbers: {name}" in capsys.readouterr().err
+        assert not new.exists()
+
+
 def test_usage(tune: Run, model: str, data: Path, tmp_path: Path, capsys: Any):
     assert tune(data, "-m", model) == 2
     assert "Name the folder" in capsys.readouterr().err
