@@ -1,11 +1,13 @@
-"""From logits to a token: repetition penalty, temperature, top-k, top-p, min-p.
+"""From logits to a token: repetition penalty, suppressed tokens, temperature, top-k,
+top-p, min-p.
 
-The order is the reference's: the penalty first, then the temperature, and each filter
-on what the one before it left.
+The order is the reference's: the penalty first, then what is never drawn is taken out,
+then the temperature, and each filter on what the one before it left.
 """
 
 import math
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
@@ -80,23 +82,35 @@ def _check(name: str, value: object, bounds: Bounds) -> None:
 
 
 class Sampler:
-    """Draws one token after another; lazy, so that decoding can run ahead."""
+    """Draws one token after another; lazy, so that decoding can run ahead.
 
-    def __init__(self, sampling: Sampling, prompt: list[int], vocab_size: int):
+    `suppressed` ids are never drawn.
+    """
+
+    def __init__(
+        self,
+        sampling: Sampling,
+        prompt: list[int],
+        vocab_size: int,
+        suppressed: Iterable[int] = (),
+    ):
         self.sampling = sampling
+        never = sorted(set(suppressed))
+        self._suppressed = _marked(never, vocab_size) if never else None
         seed = sampling.seed
         self.seed = secrets.randbits(32) if seed is None else seed
         self._key = mx.random.key(self.seed)
         self._seen: mx.array | None = None
         if sampling.repetition_penalty != 1.0:
-            self._seen = mx.zeros((1, vocab_size), mx.bool_)
-            self._seen[:, mx.array(sorted(set(prompt)))] = True
+            self._seen = _marked(sorted(set(prompt)), vocab_size)
 
     def __call__(self, logits: mx.array) -> mx.array:
         """`logits` [1, vocab] -> the drawn token, int `[1, 1]`."""
         logits = logits.astype(mx.float32)
         if self._seen is not None:
             logits = _penalise(logits, self._seen, self.sampling.repetition_penalty)
+        if self._suppressed is not None:
+            logits = mx.where(self._suppressed, -mx.inf, logits)
         if self.sampling.temperature < GREEDY_BELOW:
             token = mx.argmax(logits, axis=-1, keepdims=True)
         else:
@@ -129,6 +143,14 @@ def filter_sorted(logits: mx.array, sampling: Sampling) -> mx.array:
     keep = keep & (shares >= sampling.min_p * shares[:, :1])
     keep = keep | (mx.arange(logits.shape[-1]) == 0)  # the likeliest always stays
     return mx.where(keep, logits, -mx.inf)
+
+
+def _marked(tokens: list[int], vocab_size: int) -> mx.array:
+    """Bool `[1, vocab]`, true for `tokens`."""
+    marks = mx.zeros((1, vocab_size), mx.bool_)
+    if tokens:
+        marks[:, mx.array(tokens)] = True
+    return marks
 
 
 def _penalise(logits: mx.array, seen: mx.array, penalty: float) -> mx.array:

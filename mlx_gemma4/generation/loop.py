@@ -90,7 +90,8 @@ def stream_generate(
     limit = _token_limit(model, len(prompt.tokens), max_tokens)
     if prefill_step < 1:
         raise ChatError(f"prefill_step is {prefill_step}; it must be 1 or more.")
-    sampler = Sampler(sampling, prompt.tokens, vocab)
+    never = processor.generation.suppress_tokens
+    sampler = Sampler(sampling, prompt.tokens, vocab, never)
     stops = (stop,) if isinstance(stop, str) else stop or ()
     writer = Writer(processor, opens_thought(prompt.text), stops)
     pins = _pins(messages) if prefix else "none"
