@@ -56,7 +56,7 @@ class AudioFeatureConfig:
         hop = _samples(section, "hop_length", rate, HOP_MS)
         doubled = section.flag("fft_overdrive", False)
         fft = 2 ** ((frame - 1).bit_length() + doubled)
-        told = f", but a frame of {frame} samples needs {fft}"
+        told = f", but frames of {frame} samples, fft_overdrive {doubled}, need {fft}"
         section.must_be("fft_length", fft, otherwise=told)
         low = section.number("min_frequency", cls.min_frequency, least=0)
         high = section.number("max_frequency", cls.max_frequency)
@@ -119,7 +119,7 @@ def _samples(section: Section, key: str, rate: int, usual: float) -> int:
         wrong = stated if stated in section.values else "sampling_rate"
         section.refuse(wrong, ", which gives frames without samples")
     # The reference saves the samples and, on loading, goes by the milliseconds alone.
-    told = f", but {stated} {milliseconds:g} at {rate} Hz makes it {samples}"
+    told = f", but {stated} {milliseconds:g} at sampling_rate {rate} makes it {samples}"
     section.must_be(key, samples, otherwise=told)
     return samples
 

@@ -128,7 +128,7 @@ def _stop_tokens(
 
 
 def _suppressed(section: Section, vocabulary: int) -> tuple[int, ...]:
-    tokens = section.ids("suppress_tokens", vocabulary)
+    tokens = section.ids("suppress_tokens", vocabulary, single=False)
     if len(set(tokens)) == vocabulary:
         section.refuse("suppress_tokens", ": no token would be left")
     return tokens

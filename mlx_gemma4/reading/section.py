@@ -100,14 +100,14 @@ class Section:
             self.refuse(key, f": {len(value)} values for {count}")
         return tuple(value)
 
-    def ids(self, key: str, vocabulary: int) -> tuple[int, ...]:
-        """Token ids: a list, one alone, or none."""
+    def ids(self, key: str, vocabulary: int, single: bool = True) -> tuple[int, ...]:
+        """A list of token ids, or none; one alone if `single`."""
         value = self.get(key)
-        listed = value if isinstance(value, list) else [value]
-        if is_off(value) and type(value) is not int:
+        listed = [value] if single and type(value) is int else value
+        if is_off(listed) and type(listed) is not int:
             return ()
-        if not all(type(token) is int for token in listed):
-            self.refuse(key, ", which is no token id")
+        if type(listed) is not list or not all(type(each) is int for each in listed):
+            self.refuse(key, ", not a list of token ids")
         beyond = [token for token in listed if not 0 <= token < vocabulary]
         if beyond:
             told = f": {beyond[0]} is not in the vocabulary (0 to {vocabulary - 1})"
