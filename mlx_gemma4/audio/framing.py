@@ -68,9 +68,7 @@ class AudioFeatureConfig:
         bins = section.whole("feature_size", cls.feature_size)
         told = f", but the features have {bins} bins"
         section.must_be("num_mel_filters", bins, otherwise=told)  # mlx-vlm's name
-        spread = section.numbers("per_bin_stddev", bins)
-        if spread is not None and 0 in spread:
-            section.refuse("per_bin_stddev", "; nothing can be divided by 0")
+        spread = section.numbers("per_bin_stddev", bins, divisors=True)
         flavor = section.flag("preemphasis_htk_flavor", cls.preemphasis_htk_flavor)
         return cls(
             sampling_rate=rate,
@@ -117,7 +115,7 @@ def _samples(section: Section, key: str, rate: int, usual: float) -> int:
     samples = round(rate * milliseconds / 1000)
     if samples < 1:
         wrong = stated if stated in section.values else "sampling_rate"
-        section.refuse(wrong, ", which gives frames without samples")
+        section.refuse(wrong, f": no sample long at sampling_rate {rate}")
     # The reference saves the samples and, on loading, goes by the milliseconds alone.
     told = f", but {stated} {milliseconds:g} at sampling_rate {rate} makes it {samples}"
     section.must_be(key, samples, otherwise=told)

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 from ..errors import CheckpointError
 
 MOST = 2**31  # above are only mistakes
+SMALLEST = 1e-30  # to divide by: float32 takes less for 0
 
 
 def shown(value: Any) -> str:
@@ -89,15 +90,24 @@ class Section:
             self.refuse(key, f"; it must be {least:g} to {most:g}")
         return value
 
-    def numbers(self, key: str, count: int) -> tuple[float, ...] | None:
-        """So many numbers; None where there are none."""
+    def numbers(
+        self, key: str, count: int, single: bool = False, divisors: bool = False
+    ) -> tuple[float, ...] | None:
+        """So many numbers, or one for all if `single`; None where there are none.
+
+        divisors: none of them may be too small to divide by.
+        """
         value = self.get(key)
         if is_off(value) and type(value) not in (int, float):
             return None
+        if single and not isinstance(value, list):
+            value = [value] * count
         if not isinstance(value, list) or not all(map(_is_number, value)):
             self.refuse(key, ", not a list of usable numbers")
         if len(value) != count:
             self.refuse(key, f": {len(value)} values for {count}")
+        if divisors and any(abs(each) < SMALLEST for each in value):
+            self.refuse(key, "; nothing can be divided by 0")
         return tuple(value)
 
     def ids(self, key: str, vocabulary: int, single: bool = True) -> tuple[int, ...]:

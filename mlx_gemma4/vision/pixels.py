@@ -44,9 +44,7 @@ class PixelConfig:
             section.refuse("do_convert_rgb", ": other colours than RGB, unsupported")
         factor = section.number("rescale_factor", cls.rescale_factor, above=0)
         mean = _colour(section, "image_mean", cls.image_mean)
-        std = _colour(section, "image_std", cls.image_std)
-        if 0 in std:
-            section.refuse("image_std", "; nothing can be divided by 0")
+        std = _colour(section, "image_std", cls.image_std, divisors=True)
         if not section.flag("do_normalize", normalized):
             mean, std = cls.image_mean, cls.image_std
         return cls(
@@ -57,10 +55,9 @@ class PixelConfig:
         )
 
 
-def _colour(section: Section, key: str, default: Colour) -> Colour:
+def _colour(
+    section: Section, key: str, default: Colour, divisors: bool = False
+) -> Colour:
     """One number for each colour, or one for all."""
-    if type(section.values.get(key)) in (int, float):
-        value = section.number(key, 0.0)
-        return value, value, value
-    values = section.numbers(key, 3)
+    values = section.numbers(key, 3, single=True, divisors=divisors)
     return default if values is None else (values[0], values[1], values[2])

@@ -200,7 +200,10 @@ def test_a_changed_file(path: tuple[str, ...], value: Any, tmp_path: Path) -> No
         assert f" states {'.'.join(path)}, " in line
         assert settings == MediaSettings()
         return
-    if value in ("", [], {}) or value is False and path[-1].startswith("per_bin"):
+    lists = path[-1].startswith(("per_bin", "image_mean", "image_std"))
+    # Empty, or of no effect, and yet read by the reference.
+    size = path[-1] == "size" and type(value) is not int
+    if value in ("", [], {}) or (value is False and lists) or size:
         stated = changed(path, None)
     try:
         compare(stated, settings)
