@@ -24,12 +24,7 @@ UNSTATED = Sampling(temperature=1.0, top_p=1.0, top_k=50)
 SAMPLED = ("temperature", "top_p", "top_k", "min_p")
 # Bookkeeping, speed, and what works only together with something that is said itself.
 HARMLESS = {
-    *(
-        "_from_model_config",
-        "_commit_hash",
-        "transformers_version",
-        "generation_config",
-    ),
+    *("_from_model_config", "_commit_hash", "transformers_version"),
     *("bos_token_id", "pad_token_id", "decoder_start_token_id"),
     *("use_cache", "cache_config", "max_cache_len", "prefill_chunk_size"),
     *("compile_config", "disable_compile", "low_memory", "return_dict_in_generate"),
@@ -51,7 +46,7 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "forced_bos_token_id": (),
     "forced_eos_token_id": (),
     "guidance_scale": (1,),
-    "max_length": (20,),  # the reference's default, which it takes for none
+    "max_length": (20,),  # older versions write their default
     "max_new_tokens": (),
     "max_time": (),
     "num_beams": (1,),
@@ -100,10 +95,9 @@ class GenerationDefaults:
 
 def _sampling(section: Section) -> Sampling:
     """Within the bounds of an answer's options."""
-    keys = ("do_sample", *SAMPLED)
-    says = any(section.values.get(key) is not None for key in keys)
-    base = UNSTATED if says else Sampling()
     section.must_be("do_sample", True, False, otherwise=", not true or false")
+    says = any(section.values.get(key) is not None for key in SAMPLED)
+    base = UNSTATED if says or section.values.get("do_sample") else Sampling()
     given = {key: section.number(key, getattr(base, key)) for key in SAMPLED}
     given["repetition_penalty"] = section.number("repetition_penalty", 1.0)
     if given["top_k"] % 1 == 0:  # 64.0 is a whole number, and -1 is vLLM's "off"

@@ -98,13 +98,15 @@ def image_patches(
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling(config.resample))
     rows, columns = height // patch_size, width // patch_size
-    stored, pixels = np.asarray(image), np.empty((height, width, 3), np.float32)
-    for channel, table in enumerate(_values(config)):
-        pixels[..., channel] = table[stored[..., channel]]
-    pixels = pixels.reshape(rows, patch_size, columns, patch_size, 3)
+    pixels = np.asarray(image).reshape(rows, patch_size, columns, patch_size, 3)
     pixels = pixels.swapaxes(1, 2).reshape(rows * columns, -1)
+    red, *others = _values(config)
+    values = red[pixels]
+    for colour, table in enumerate(others, start=1):
+        if not np.array_equal(table, red):
+            values[:, colour::3] = table[pixels[:, colour::3]]
     positions = np.stack(np.divmod(np.arange(rows * columns), columns)[::-1], axis=-1)
-    return mx.array(pixels), mx.array(positions.astype(np.int32))
+    return mx.array(values), mx.array(positions.astype(np.int32))
 
 
 @cache

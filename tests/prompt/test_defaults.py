@@ -98,6 +98,7 @@ def test_top_k_may_exceed_the_vocabulary(defaults: Any) -> None:
 def test_what_a_file_that_samples_leaves_out_is_the_reference_s(defaults: Any) -> None:
     assert defaults(do_sample=True).sampling == Sampling(1.0, 1.0, 50)
     assert defaults(temperature=0.5).sampling == Sampling(0.5, 1.0, 50)
+    assert defaults(do_sample=False).sampling == Sampling(0.0)
     assert defaults(repetition_penalty=1.5).sampling == Sampling(repetition_penalty=1.5)
 
 
