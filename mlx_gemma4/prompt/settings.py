@@ -74,7 +74,7 @@ class _Files:
             for section in self._opened:
                 if section.path == path:
                     return section
-            if path.is_file():
+            if path.exists() or path.is_symlink():
                 section = self._open(path, "", read_json(path))
                 section.pass_over(*_known())  # of all media: they share such a file
                 return section

@@ -44,6 +44,16 @@ WRONG: tuple[Any, ...] = (
     *(None, True, False, 0, 1, 2, 3, -1, 0.5, 1e-3, "x", [], {}, [1], {"a": 1}),
     *(float("nan"), float("inf"), 10**40, [[5]], [7, 95], [96], [-1], 64.0, 500),
 )
+# What would change the answer; all of it has to be said.
+EFFECTIVE: list[tuple[str, Any]] = [
+    *(("typical_p", 0.5), ("typical_p", 0.2), ("epsilon_cutoff", 0.02), ("top_h", 0.4)),
+    *(("eta_cutoff", 0.02), ("no_repeat_ngram_size", 1), ("bad_words_ids", [[5]])),
+    *(("begin_suppress_tokens", [3]), ("min_length", 50), ("min_new_tokens", 5)),
+    *(("sequence_bias", [[[5], 9.0]]), ("forced_bos_token_id", 0), ("num_beams", 3)),
+    *(("forced_eos_token_id", 1), ("guidance_scale", 2.0), ("max_new_tokens", 5)),
+    ("exponential_decay_length_penalty", [1, 2.0]),
+    ("watermarking_config", {"greenlist_ratio": 0.25, "bias": 2.0}),
+]
 TOKENIZER: Any = SimpleNamespace(special_tokens={}, eos_token_id=1)
 
 
@@ -56,7 +66,7 @@ def mutations() -> list[tuple[str, Any]]:
         value = BASE.get(key)
         close = [value * 2, value + 2, value / 2] if type(value) is float else []
         found.append((key, draw.choice([*WRONG, *close, *close])))
-    return found
+    return [*found, *EFFECTIVE]
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +115,7 @@ def test_a_changed_file(key: str, value: Any, tmp_path: Path, config: Config) ->
         (line,) = [str(each.message) for each in said]
         assert key not in OBEYED and f" states {key}, " in line
         return
+    assert (key, value) not in EFFECTIVE
     stops = stated["eos_token_id"]
     assert is_off(stops) or {*np.atleast_1d(stops)} <= {*found.stop_tokens}
     draw = np.random.RandomState(SEED)

@@ -48,6 +48,7 @@ def reference_shares(
     config = GenerationConfig.from_dict(stated)
     usual = GenerationConfig._get_default_generation_params()
     config.update(**usual, defaults_only=True, allow_custom_entries=True)
+    config._eos_token_tensor = torch.tensor([1])
     mixin: Any = GenerationMixin()
     mixin.config = SimpleNamespace(is_encoder_decoder=False)
     processors = mixin._get_logits_processor(config, len(prompt))
