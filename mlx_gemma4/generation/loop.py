@@ -92,7 +92,8 @@ def stream_generate(
     if prefill_step < 1:
         raise ChatError(f"prefill_step is {prefill_step}; it must be 1 or more.")
     rows = model.config.text_config.token_rows
-    sampler = Sampler(sampling, prompt.tokens, rows)
+    never = processor.generation.suppress_tokens
+    sampler = Sampler(sampling, prompt.tokens, rows, never)
     stops = (stop,) if isinstance(stop, str) else stop or ()
     writer = Writer(processor, opens_thought(prompt.text), stops)
     pins = _pins(messages) if prefix else "none"
