@@ -56,7 +56,7 @@ def joined(
     """Joined weights by name, and the names of what was dropped."""
     config = {"quantization_config": quantization}
     found, dropped = qat.join(sources(**tensors), layout, config)
-    return {item.name: item for item in found}, [source.name for source in dropped]
+    return {item.name: item for item in found}, [item.source.name for item in dropped]
 
 
 @pytest.mark.parametrize(
