@@ -71,7 +71,7 @@ def run(
     """Carries out `plan` for the folder `source`; goes on where an earlier run stopped.
 
     name: of the source, for the record. note: told that a run is continued.
-    Raises CheckpointError and OutputError.
+    Raises CheckpointError, TakenError and OutputError.
     """
     files = fingerprints(weight_files(source))
     if output.is_result(out, plan, files):
