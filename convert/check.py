@@ -21,9 +21,9 @@ import mlx.core as mx
 import numpy as np
 
 from mlx_gemma4.chat.tokenizer import Tokenizer
-from mlx_gemma4.checkpoint.files import listed, read_tensors
-from mlx_gemma4.checkpoint.fit import fit_weights
-from mlx_gemma4.checkpoint.load import load_model
+from mlx_gemma4.checkpoint.copies import check_copies
+from mlx_gemma4.checkpoint.files import listed
+from mlx_gemma4.checkpoint.load import load_model, plan_load, read_headers
 from mlx_gemma4.config import Config
 from mlx_gemma4.errors import CheckpointError
 from mlx_gemma4.model import Gemma4
@@ -80,9 +80,9 @@ def verify(folder: Path, advance: Advance = lambda count: None) -> Verified:
     Raises CheckpointError that names what is wrong.
     """
     files = _recorded_files(folder)
-    tensors = read_tensors(folder)
-    config = Config.from_file(folder / "config.json")
-    fit_weights(Gemma4(config), tensors)
+    plan = plan_load(*read_headers(folder))
+    check_copies(plan.fit.copies)
+    tensors = plan.tensors
     weights = sorted({tensor.file for tensor in tensors.values()})
     if files is None:
         for file in weights:

@@ -18,13 +18,14 @@ def without_bounds(
     sources: Iterable[str], config: Mapping[str, Any]
 ) -> tuple[str, ...]:
     """Sections of `config` that clip, though no tensor of their tower is a bound."""
-    bounds = [place(name).parameter for name in sources if name.endswith(BOUNDS)]
-    return tuple(
-        section
-        for section, tower in SECTIONS.items()
-        if (config.get(section) or {}).get(KEY)
-        and not any(bound.startswith(tower) for bound in bounds)
-    )
+    parameters = [place(name).parameter for name in sources]
+    found = []
+    for section, tower in SECTIONS.items():
+        held = [name for name in parameters if name.startswith(tower)]
+        clips = (config.get(section) or {}).get(KEY)
+        if clips and held and not any(name.endswith(BOUNDS) for name in held):
+            found.append(section)
+    return tuple(found)
 
 
 def with_unclipped(

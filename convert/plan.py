@@ -43,6 +43,7 @@ class Reason(StrEnum):
     SHAPES = "shapes of packed weights"
     UNREAD = "that no layer reads"
     TIED = "of a tied head"
+    TOWER = "of a tower that has lost others"
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from mlx_gemma4.checkpoint.copies import Copy, copy_of
+from mlx_gemma4.checkpoint.counts import without_missing_towers
 from mlx_gemma4.checkpoint.files import FLOATS, StoredTensor
-from mlx_gemma4.checkpoint.fit import fit_weights
+from mlx_gemma4.checkpoint.load import plan_load
 from mlx_gemma4.checkpoint.names import Place, in_layer, is_unused, mlx_names, place
 from mlx_gemma4.checkpoint.packing import Packing
 from mlx_gemma4.config import FULL, Config
 from mlx_gemma4.errors import CheckpointError
-from mlx_gemma4.model import Gemma4
 
 from . import qat
 from .classes import KEPT, TensorClass, class_of
@@ -61,14 +61,25 @@ def make_plan(
     Raises CheckpointError and RecipeError.
     """
     layout = qat.recognise(sources, dict(config), name)
-    joined, dropped = _joined(sources, layout, config)
     unclipped = without_bounds(sources, config) if layout in qat.PACKED else ()
-    parsed = _parsed(config, unclipped)
+    found = without_missing_towers(_parsed(config, unclipped), sources)
+    parsed = found.config
+    joined, dropped = _joined(found.tensors, layout, config)
     _check(joined, parsed)
+    dropped += [
+        Dropped(sources[name], Reason.TOWER)
+        for tower in found.missing
+        for name in tower.left_out
+    ]
     copies = _copies(joined, parsed)
     repeated = {copy.tensor.name for copy in copies}
     recipe = recipe_of("6bit" if wishes.recipe == MIXED else wishes.recipe)
     warnings = [recipe.warning] if recipe.warning else []
+    warnings += [
+        f"The source holds {tower}, which its config.json describes: the result has "
+        "none."
+        for tower in found.missing
+    ]
     if layout in qat.PACKED:
         warnings += _unknown(config)
     if layout == qat.MOBILE:
@@ -162,7 +173,7 @@ def _check(joined: Iterable[Joined], config: Config) -> None:
         item.name: StoredTensor(item.name, Path(), _plain_dtype(item), item.shape)
         for item in joined
     }
-    fit_weights(Gemma4(replace(config, quantization=None)), stored)
+    plan_load(replace(config, quantization=None), stored)
 
 
 def _plain_dtype(item: Joined) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ChatError, CheckpointError
 from ..reading.json_file import read_json
+from ..reading.pointers import START, refuse_pointer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
@@ -156,6 +157,8 @@ def _load(path: Path) -> "Backend":
         raise CheckpointError(
             f"{path} is missing. Download the checkpoint again with tokenizer.json."
         )
+    with path.open("rb") as stream:
+        refuse_pointer(path, stream.read(len(START)))
     try:
         backend = Backend.from_file(str(path))
     except Exception as error:  # the package raises nothing more specific

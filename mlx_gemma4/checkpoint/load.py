@@ -19,8 +19,10 @@ from ..kernels.choice import use_remembered
 from ..model import Gemma4
 from ..prompt.processor import Processor
 from .copies import check_copies
+from .counts import check_counts, elsewhere, without_missing_towers
 from .files import StoredTensor, listed, read_tensors
-from .fit import Fit, fit_weights, without_missing_towers
+from .fit import Fit, fit_weights
+from .foreign import refuse_foreign
 from .hub import resolve
 from .names import Place
 from .packing import Packing
@@ -111,16 +113,17 @@ def read_headers(
     Warns with MissingTowerWarning. Raises CheckpointError.
     """
     stated = config or Config.from_file(folder / "config.json")
-    tensors = read_tensors(folder)
-    config, missing = without_missing_towers(stated, tensors)
-    for tower in missing:
+    found = without_missing_towers(stated, read_tensors(folder))
+    for tower in found.missing:
+        text = f"{folder} holds {tower}, which its config.json describes"
+        if files := elsewhere(folder, tower):
+            text += f": {listed(files)} may have them, but is not read"
         warnings.warn(
-            f"{folder} holds no weights of the {tower} that its config.json describes: "
-            "a text-only conversion. What needs the tower is refused.",
+            f"{text}. The model loads without it, and what needs it is refused.",
             MissingTowerWarning,
             stacklevel=3,
         )
-    return config, tensors
+    return found.config, found.tensors
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,8 @@ def plan_load(config: Config, tensors: Mapping[str, StoredTensor]) -> LoadPlan:
 
     Raises CheckpointError where the model would not load.
     """
+    refuse_foreign(config, tensors)
+    check_counts(config, tensors)
     model = Gemma4(config)
     return LoadPlan(model, tensors, fit_weights(model, tensors))
 

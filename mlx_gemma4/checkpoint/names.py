@@ -7,6 +7,7 @@ mlx-lm and mlx-vlm write them, or stored one by one, which is only read.
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ..config import Config
 
@@ -26,6 +27,13 @@ READ = sorted(
     ((theirs, ours) for table in (HUB, MLX, TEXT) for ours, theirs in table.items()),
     key=lambda pair: -len(pair[0]),
 )
+# What training puts around a model or a part of it, and a careless save leaves there:
+# torch.compile, DataParallel, FSDP, activation checkpointing; and PEFT around a whole.
+WRAPPER = re.compile(
+    r"(?:(?<=\.)|^)"
+    r"(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|module)\."
+)
+PEFT = re.compile(r"^(?:base_model\.model\.)+")
 # Applied in order to every name that is read.
 RENAMES = (
     (r"^language_model\.lm_head\.", "lm_head."),
@@ -70,8 +78,10 @@ class Place:
         return whole if self.expert is None else whole[1:]
 
 
+@lru_cache(2**14)  # of one checkpoint; each name is asked for several times
 def place(name: str) -> Place:
     """Where the tensor of this name belongs, in whatever layout it is written."""
+    name = PEFT.sub("", WRAPPER.sub("", name))
     for theirs, ours in READ:
         if name.startswith(theirs):
             name = ours + name.removeprefix(theirs)

@@ -33,6 +33,8 @@ from .neutral import UNSUPPORTED, is_neutral
 
 TOWERS = ("vision_config", "audio_config")
 QUANTIZATION = ("quantization", "quantization_config")
+MLX = "mlx"  # as quant_method: what MLX itself packed
+PACKING = {"bits", "group_size", "mode", "quant_method"}
 TOKEN_IDS = (
     *("image_token_id", "video_token_id", "audio_token_id"),
     *("boi_token_id", "eoi_token_id", "boa_token_id", "eoa_token_id"),
@@ -115,7 +117,7 @@ class _Reader:
             model_type="gemma4_text",
             text_config=text,
             eos_token_id=text.eos_token_id,
-            quantization=_quantization(data),
+            quantization=self._mlx_quantization(data),
             **nothing,
         )
 
@@ -136,7 +138,7 @@ class _Reader:
             ids["eoa_token_id"] = data.get("eoa_token_index")
         top: dict[str, Any] = {}
         top |= {"eos_token_id": _ids(data.get("eos_token_id")) or text.eos_token_id}
-        top |= {"quantization": _quantization(data), **ids}
+        top |= {"quantization": self._mlx_quantization(data), **ids}
         check_types(Config, top, "The top level")
         stated = [*ids.items(), *(("eos_token_id", id) for id in top["eos_token_id"])]
         refuse("The top level", beyond_vocabulary(stated, text.vocab_size))
@@ -147,6 +149,14 @@ class _Reader:
             audio_config=None if audio is None else self._audio(audio),
             **top,
         )
+
+    def _mlx_quantization(self, data: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """What MLX's converters state; other programs' is only passed on."""
+        stated = _quantization(data)
+        if stated and stated.get("quant_method", MLX) == MLX:
+            known = {key for key, value in stated.items() if _is_module(key, value)}
+            self._note_unknown(stated, known | PACKING, "quantization.")
+        return stated
 
     def _text(self, data: Mapping[str, Any], tied: Any) -> TextConfig:
         values = _with_global_sizes(data)
@@ -299,4 +309,13 @@ def _ids(value: Any) -> Any:
 
 
 def _quantization(data: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    return data.get("quantization") or data.get("quantization_config")
+    for key in QUANTIZATION:
+        if data.get(key):
+            return _object(data[key], key)
+    return None
+
+
+def _is_module(key: str, value: Any) -> bool:
+    """Whether a key of `quantization` is a module's path with settings of its own."""
+    named = "." in key or key.endswith(("lm_head", "embed_tokens"))
+    return named and isinstance(value, Mapping | bool)

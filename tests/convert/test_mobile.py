@@ -96,8 +96,8 @@ def test_a_mobile_table_is_what_the_reference_reads(blocks: int) -> None:
     table.embedding_quantized.data = torch.from_numpy(np.array(parts["weight"]))
     table.embedding_scale.data = torch.from_numpy(np.array(parts["weight_scale"]))
     made = qat.encode(parts, Packing(4, 64, "affine"), qat.MOBILE, mx.bfloat16).codes
-    floats = [array.astype(mx.float32) for array in made[1:]]
-    found = mx.dequantize(made.weight, *floats, 64, 4).astype(mx.bfloat16)
+    scales, biases = (array.astype(mx.float32) for array in made[1:])
+    found = mx.dequantize(made.weight, scales, biases, 64, 4).astype(mx.bfloat16)
     wanted = table.weight.detach().float().numpy()
     assert (np.array(found.astype(mx.float32)) == wanted).all()
 
