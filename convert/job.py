@@ -22,7 +22,7 @@ from .stream import BLOCK, Advance, as_array, convert
 from .survey import Wishes, make_plan
 from .writer import explained
 
-SAMPLED_ROWS = 64
+SAMPLED = 2**17  # weights of a tensor: thousands of groups
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def plan_folder(source: Path, wishes: Wishes, name: str) -> Plan:
 
     def sample(tensor: StoredTensor) -> float:
         rows = math.prod(tensor.shape[:-1])
-        count = min(SAMPLED_ROWS, rows)
+        count = min(rows, max(1, SAMPLED // tensor.shape[-1]))
         # From the middle: the first rows of a table belong to unused tokens.
         raw = reader.rows(tensor, (rows - count) // 2, count, rows)
         return qat.grid_share(as_array(raw, tensor)).on_grid

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mlx_gemma4.convert.output import FLOAT_NAMES, describe
-from mlx_gemma4.convert.plan import Line, Plan
+from mlx_gemma4.convert.plan import Line, Plan, Reason
 from mlx_gemma4.reading.sizes import size
 
 HEAD = ("class", "tensors", "weights", "packing", "bits", "size")
@@ -100,7 +100,8 @@ def left_out(plan: Plan) -> str:
     if len(kinds) == 1:
         (reason,) = kinds
         return f"{total}{', ' if reason.startswith('scales') else ' '}{reason}"
-    return f"{total}: " + ", ".join(f"{n:,} {reason}" for reason, n in kinds.items())
+    parts = (f"{kinds[reason]:,} {reason}" for reason in Reason if kinds[reason])
+    return f"{total}: {', '.join(parts)}"
 
 
 def tensors(count: int) -> str:
