@@ -7,9 +7,8 @@ result that says so computes the same, and loads everywhere.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mlx_gemma4.checkpoint.names import place
+from mlx_gemma4.checkpoint.names import BOUNDS, place
 
-BOUNDS = (".input_min", ".input_max", ".output_min", ".output_max")
 SECTIONS = {"vision_config": "vision_tower.", "audio_config": "audio_tower."}
 KEY = "use_clipped_linears"
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -10,12 +11,13 @@ import tiny
 import tiny_media
 import tiny_towers
 import trained
-from jobs import converted
+from jobs import converted, tensors
 
 from mlx_gemma4.checkpoint.files import read_tensors
 from mlx_gemma4.checkpoint.load import load_model
 from mlx_gemma4.checkpoint.names import place
 from mlx_gemma4.convert import check
+from mlx_gemma4.errors import CheckpointError
 from mlx_gemma4.model import Gemma4
 
 NAMES = {
@@ -73,10 +75,10 @@ def test_every_weight_is_the_trained_one(
 
 def _trained_modules(plain: Path, layout: str) -> set[str]:
     """Modules of the decoder that the layout packs."""
-    tensors = read_tensors(plain)
+    stored = read_tensors(plain)
     return {
         place(name).module
-        for name, tensor in tensors.items()
+        for name, tensor in stored.items()
         if trained.PACKED[layout].fullmatch(name)
         and (layout == "q4_0" or len(tensor.shape) == 2)
         and tensor.shape[-1] % 32 == 0
@@ -110,6 +112,57 @@ def _seen_and_heard(model: Gemma4) -> list[mx.array]:
         model.vision_tower(mx.array(pixels), mx.array(positions)),
         model.audio_tower(mx.array(sound)),
     ]
+
+
+def change(folder: Path, **keys: Any) -> dict[str, mx.array]:
+    """Changes keys of config.json; returns the tensors, to be changed and saved."""
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | keys))
+    found = tensors(folder)
+    mx.eval(found)
+    return found
+
+
+@pytest.mark.parametrize("layout", ["ct", "mobile"])
+def test_a_tied_head_is_left_out_if_it_repeats_the_embedding(
+    layout: str, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    trained.write(tmp_path / "plain", source, layout)
+    stored = change(source, tie_word_embeddings=True)
+    folder = converted(source, tmp_path / "out")
+    assert not [name for name in tensors(folder) if "lm_head" in name]
+    load_model(folder)
+    part = "lm_head.weight" + ("_scale" if layout == "mobile" else "")
+    stored[part] = stored[part] * 2
+    mx.save_safetensors(str(source / "model.safetensors"), stored)
+    with pytest.raises(CheckpointError, match=rf"{part} .*embed_tokens.*values differ"):
+        converted(source, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+    stored[part] = mx.zeros((4, 32))
+    mx.save_safetensors(str(source / "model.safetensors"), stored)
+    with pytest.raises(CheckpointError, match="lm_head"):
+        converted(source, tmp_path / "other")
+
+
+def test_bounds_without_end_clip_nothing(tmp_path: Path) -> None:
+    """What the reference writes where a file had no bounds."""
+    plain, source = tmp_path / "plain", tmp_path / "source"
+    trained.write(plain, source, "mobile")
+    stored = change(source)
+    for name in [name for name in stored if name.endswith(".linear.weight")]:
+        module = name.removesuffix(".linear.weight")
+        for end in ("input", "output"):
+            stored[f"{module}.{end}_min"] = mx.array(-mx.inf, mx.bfloat16)
+            stored[f"{module}.{end}_max"] = mx.array(mx.inf, mx.bfloat16)
+    mx.save_safetensors(str(source / "model.safetensors"), stored)
+    folder = converted(source, tmp_path / "out")
+    check.verify(folder)
+    config = json.loads((folder / "config.json").read_text())
+    assert config["vision_config"]["use_clipped_linears"]
+    models = [load_model(where, mx.float32) for where in (plain, folder)]
+    for one, other in zip(*map(_seen_and_heard, models), strict=True):
+        assert mx.array_equal(one, other)
 
 
 def test_a_grid_that_is_only_claimed_is_not_used(tmp_path: Path) -> None:
