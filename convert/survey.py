@@ -76,9 +76,7 @@ def make_plan(
     recipe = recipe_of("6bit" if wishes.recipe == MIXED else wishes.recipe)
     warnings = [recipe.warning] if recipe.warning else []
     warnings += [
-        f"The source holds {tower}, which its config.json describes: the result has "
-        "none."
-        for tower in found.missing
+        f"In the source {tower}. The result has none." for tower in found.missing
     ]
     if layout in qat.PACKED:
         warnings += _unknown(config)

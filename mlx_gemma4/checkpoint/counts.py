@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..config import Config, TextConfig
 from ..errors import CheckpointError
-from .files import FLOATS, StoredTensor, listed
+from .files import FLOATS, StoredTensor
 from .names import Place, place
 
 DECODER = "language_model.layers"
@@ -24,7 +24,7 @@ STACKS = {  # of layers -> the section that counts them
 }
 EXPERTS = ".experts."
 REMEDY = "The files are not of one model: download them again."
-LAYER = re.compile(rf"({'|'.join(map(re.escape, STACKS))})\.(\d+)\..*", re.DOTALL)
+LAYER = re.compile(rf"({'|'.join(map(re.escape, STACKS))})\.(\d{{1,9}})\..*", re.DOTALL)
 # Section -> the tower, and what turns its results into embeddings.
 TOWERS = {
     "vision_config": ("vision_tower", "embed_vision"),
@@ -42,17 +42,18 @@ class MissingTower:
 
     def __str__(self) -> str:
         """What is missing, and what is left out for it, without a full stop."""
+        tower = f"the {self.name} tower that config.json describes"
         if not self.left_out:
-            return f"no weights of the {self.name} tower"
+            return f"there are no weights of {tower}"
         return (
-            f"no weights of {self.part}, and the {self.name} tower is left out with "
-            f"what there is of it ({listed(self.left_out)})"
+            f"there are no weights of {self.part}, so {tower} is left out, and with it "
+            f"{len(self.left_out)} tensors such as {self.left_out[0]}"
         )
 
 
 @dataclass(frozen=True)
-class Sensed:
-    """A checkpoint without the towers that it has not the weights of."""
+class Present:
+    """A checkpoint less the towers that it lacks the weights of."""
 
     config: Config
     tensors: dict[str, StoredTensor]
@@ -61,7 +62,7 @@ class Sensed:
 
 def without_missing_towers(
     config: Config, tensors: Mapping[str, StoredTensor]
-) -> Sensed:
+) -> Present:
     """`config` and `tensors` less the towers of which a part has no tensor at all.
 
     Text-only conversions drop a tower's weights but may leave its configuration, and
@@ -81,7 +82,7 @@ def without_missing_towers(
         config = replace(config, **{section: None})
     out = {name for tower in missing for name in tower.left_out}
     left = {name: tensor for name, tensor in tensors.items() if name not in out}
-    return Sensed(config, left, tuple(missing))
+    return Present(config, left, tuple(missing))
 
 
 def elsewhere(folder: Path, tower: MissingTower) -> list[str]:
@@ -117,7 +118,7 @@ def check_counts(config: Config, tensors: Mapping[str, StoredTensor]) -> None:
             continue
         if width.axis < len(shape) and shape[width.axis] != width.stated:
             raise CheckpointError(
-                f"{width.key} in config.json makes {width.stated}, but {name} has "
+                f"{width.key} in config.json gives {width.stated}, but {name} has "
                 f"{shape[width.axis]}: shape {shape}. {REMEDY}"
             )
 

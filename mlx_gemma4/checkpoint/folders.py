@@ -21,7 +21,7 @@ UNFINISHED = (
     *("*.part", "*.partial", "*.aria2", "*.crdownload", "*.download"),
 )
 ADAPTER = re.compile(r".*adapters?(_model)?\.safetensors")
-SHARD = re.compile(r"(.+)-(\d+)-of-(\d+)\.safetensors")
+SHARD = re.compile(r"(.+)-(\d{1,5})-of-(\d{1,5})\.safetensors")
 SPARE = "consolidated"  # the same weights once more, in their makers' own naming
 
 
@@ -99,7 +99,7 @@ def _without_index(folder: Path) -> list[str]:
     sets = defaultdict[tuple[str, int], list[str]](list)
     for name in _found(folder, "*.safetensors"):
         shard = SHARD.fullmatch(name)
-        if not ADAPTER.fullmatch(name):
+        if not (ADAPTER.fullmatch(name) or name.startswith(".")):
             sets[(shard[1], int(shard[3])) if shard else (name, 0)].append(name)
     # What loads a model by its usual name passes over the rest.
     usual = {key: names for key, names in sets.items() if key[0].startswith("model")}
@@ -119,11 +119,10 @@ def _without_index(folder: Path) -> list[str]:
 def _all_shards(stem: str, count: int, names: list[str]) -> list[str]:
     """The names of a numbered set, whether there or not; numbers start at 1 or 0."""
     numbers = {int(match[2]): n for n in names if (match := SHARD.fullmatch(n))}
-    start = min(0 in numbers, 1 - (count in numbers))
-    width = len(str(count)) if count > 99_999 else 5
+    first = 0 if 0 in numbers and count not in numbers else 1
     return [
-        numbers.get(i, f"{stem}-{i:0{width}d}-of-{count:0{width}d}.safetensors")
-        for i in range(1 - start, count + 1 - start)
+        numbers.get(i, f"{stem}-{i:05d}-of-{count:05d}.safetensors")
+        for i in range(first, first + count)
     ]
 
 

@@ -115,9 +115,9 @@ def read_headers(
     stated = config or Config.from_file(folder / "config.json")
     found = without_missing_towers(stated, read_tensors(folder))
     for tower in found.missing:
-        text = f"{folder} holds {tower}, which its config.json describes"
+        text = f"{folder}: {tower}"
         if files := elsewhere(folder, tower):
-            text += f": {listed(files)} may have them, but is not read"
+            text += f"; {listed(files)} may have them, but is not read"
         warnings.warn(
             f"{text}. The model loads without it, and what needs it is refused.",
             MissingTowerWarning,
@@ -142,7 +142,12 @@ def plan_load(config: Config, tensors: Mapping[str, StoredTensor]) -> LoadPlan:
     """
     refuse_foreign(config, tensors)
     check_counts(config, tensors)
-    model = Gemma4(config)
+    try:
+        model = Gemma4(config)
+    except OverflowError as error:
+        raise CheckpointError(
+            f"config.json states sizes that no model can have: {error}"
+        ) from None
     return LoadPlan(model, tensors, fit_weights(model, tensors))
 
 

@@ -40,10 +40,10 @@ RENAMES = (
     # mlx-lm and mlx-vlm; `switch_mlp` in earlier conversions
     (r"\.(?:experts\.)?switch_(?:glu|mlp)\.", ".experts."),
     # The Hub's experts are parameters, not modules with a weight.
-    (r"(\.experts\.(?:\d+\.)?(?:gate|up|gate_up|down)_proj)$", r"\1.weight"),
+    (r"(\.experts\.(?:\d{1,9}\.)?(?:gate|up|gate_up|down)_proj)$", r"\1.weight"),
 )
 EXPERT_PIECE = re.compile(
-    r"(.*\.experts\.)(?:(\d+)\.)?(gate|up|gate_up|down)(_proj\..*)", re.DOTALL
+    r"(.*\.experts\.)(?:(\d{1,9})\.)?(gate|up|gate_up|down)(_proj\..*)", re.DOTALL
 )
 EXPERTS = re.compile(r"(.*\.experts\.)(gate_up|down)(_proj.*)", re.DOTALL)
 # What a tower clips to; without end where it clips nothing.
@@ -51,10 +51,10 @@ BOUNDS = (".input_min", ".input_max", ".output_min", ".output_max")
 HALVES = {"gate": 0, "up": 1}  # of gate_up_proj, along the outputs
 ROTARY = re.compile(r".*\.rotary_emb(_\w+)?\.\w*inv_freq")
 KEYS_VALUES = re.compile(
-    r"language_model\.layers\.(\d+)\.self_attn\.(k_proj|v_proj|k_norm|v_norm)\.\w+"
+    r"language_model\.layers\.(\d{1,9})\.self_attn\.(k_proj|v_proj|k_norm|v_norm)\.\w+"
 )
 # Of the decoder alone, in our names and MLX's; towers have layers as well.
-LAYER = re.compile(r"(?:language_model\.(?:model\.)?|model\.)layers\.(\d+)\.(.+)")
+LAYER = re.compile(r"(?:language_model\.(?:model\.)?|model\.)layers\.(\d{1,9})\.(.+)")
 
 
 @dataclass(frozen=True)

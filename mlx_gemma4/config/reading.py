@@ -30,11 +30,10 @@ from .checks import (
 )
 from .fields import FULL, AudioConfig, RopeParameters, TextConfig, VisionConfig
 from .neutral import UNSUPPORTED, is_neutral
+from .quantization import KEYS as QUANTIZATION
+from .quantization import known_settings, quantization_in
 
 TOWERS = ("vision_config", "audio_config")
-QUANTIZATION = ("quantization", "quantization_config")
-MLX = "mlx"  # as quant_method: what MLX itself packed
-PACKING = {"bits", "group_size", "mode", "quant_method"}
 TOKEN_IDS = (
     *("image_token_id", "video_token_id", "audio_token_id"),
     *("boi_token_id", "eoi_token_id", "boa_token_id", "eoa_token_id"),
@@ -117,7 +116,7 @@ class _Reader:
             model_type="gemma4_text",
             text_config=text,
             eos_token_id=text.eos_token_id,
-            quantization=self._mlx_quantization(data),
+            quantization=self._quantization(data),
             **nothing,
         )
 
@@ -138,7 +137,7 @@ class _Reader:
             ids["eoa_token_id"] = data.get("eoa_token_index")
         top: dict[str, Any] = {}
         top |= {"eos_token_id": _ids(data.get("eos_token_id")) or text.eos_token_id}
-        top |= {"quantization": self._mlx_quantization(data), **ids}
+        top |= {"quantization": self._quantization(data), **ids}
         check_types(Config, top, "The top level")
         stated = [*ids.items(), *(("eos_token_id", id) for id in top["eos_token_id"])]
         refuse("The top level", beyond_vocabulary(stated, text.vocab_size))
@@ -150,12 +149,10 @@ class _Reader:
             **top,
         )
 
-    def _mlx_quantization(self, data: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        """What MLX's converters state; other programs' is only passed on."""
-        stated = _quantization(data)
-        if stated and stated.get("quant_method", MLX) == MLX:
-            known = {key for key, value in stated.items() if _is_module(key, value)}
-            self._note_unknown(stated, known | PACKING, "quantization.")
+    def _quantization(self, data: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        stated = quantization_in(data)
+        if stated is not None:
+            self._note_unknown(stated, known_settings(stated), "quantization.")
         return stated
 
     def _text(self, data: Mapping[str, Any], tied: Any) -> TextConfig:
@@ -306,16 +303,3 @@ def _ids(value: Any) -> Any:
     if value is None:
         return ()
     return (value,) if type(value) is int else _tuple(value)
-
-
-def _quantization(data: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    for key in QUANTIZATION:
-        if data.get(key):
-            return _object(data[key], key)
-    return None
-
-
-def _is_module(key: str, value: Any) -> bool:
-    """Whether a key of `quantization` is a module's path with settings of its own."""
-    named = "." in key or key.endswith(("lm_head", "embed_tokens"))
-    return named and isinstance(value, Mapping | bool)

@@ -74,6 +74,8 @@ def test_one_file_of_another_name(name: str, tmp_path: Path) -> None:
         ([SINGLE, "adapter_model.safetensors", "adapters.safetensors"], [SINGLE]),
         ([SINGLE, "optiq_vision.safetensors"], [SINGLE]),
         ([shard(1, 1), "other.safetensors"], [shard(1, 1)]),
+        ([f"._{SINGLE}", SINGLE], [SINGLE]),
+        (["._weights.safetensors", "weights.safetensors"], ["weights.safetensors"]),
         (["weights.safetensors", "consolidated.safetensors"], ["weights.safetensors"]),
     ],
 )

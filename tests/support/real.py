@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import pytest
 from places import DEMO, REAL
 
 MODELS = {
@@ -157,10 +156,10 @@ def write_tokenizer(folder: Path) -> None:
     (folder / "tokenizer.json").write_text(json.dumps(data))
 
 
-def google_tokenizer() -> bytes:
-    """Google's tokenizer.json, which is not part of this repository."""
+def google_tokenizer() -> bytes | None:
+    """Google's tokenizer.json, if GEMMA4_TOKENIZER names one, which may be packed."""
     file = Path(os.environ.get("GEMMA4_TOKENIZER", ""))
     if not file.is_file():
-        pytest.skip("needs Google's tokenizer: set GEMMA4_TOKENIZER to its file")
+        return None
     data = file.read_bytes()
     return lzma.decompress(data) if file.suffix == ".xz" else data
