@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from mlx_gemma4.checkpoint.hub import resolve
+from mlx_gemma4.errors import TakenError
 from mlx_gemma4.tune.adapter_files import CONFIG
 from mlx_gemma4.tune.adapters import put_on
-from mlx_gemma4.tune.errors import AdapterError
 from mlx_gemma4.tune.evaluate import evaluate
 from mlx_gemma4.tune.examples import Encoder, Long
 from mlx_gemma4.tune.files import read_records
@@ -67,7 +67,7 @@ def export_adapter(
     out = out.expanduser()
     check_folder(out)
     if (out / CONFIG).exists():
-        raise AdapterError(f"{out} holds an adapter already: name another folder.")
+        raise TakenError(f"{out} holds an adapter already: name another folder.")
     model, _, name = open_model(name_for(adapter, name, screen), screen, kernels=False)
     loaded = open_adapter(adapter, model, screen)
     if form == "peft":

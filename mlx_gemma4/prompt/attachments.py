@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..config import Config, VisionConfig
-from ..errors import ChatError, MediaError
+from ..errors import ChatError, CheckpointError, MediaError
 from ..media import Attached, Clip, Kind, Picture
 from ..vision.pixels import PixelConfig
 from .settings import BUDGETS, IMAGE_TOKENS, MediaSettings

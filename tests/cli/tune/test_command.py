@@ -19,9 +19,9 @@ from mlx_gemma4.cli.render import Screen
 from mlx_gemma4.cli.tune import train as tune_train
 from mlx_gemma4.cli.tune.command import app
 from mlx_gemma4.cli.tune.results import evaluate_adapter, export_adapter, fuse_adapter
+from mlx_gemma4.errors import TakenError
 from mlx_gemma4.tune import plan as plans
 from mlx_gemma4.tune import trainer
-from mlx_gemma4.tune.errors import AdapterError
 
 Run = Callable[..., int]
 TINY = ("--rank", "2", "--batch", "2", "--accumulate", "1", "--lr", "0.01")
@@ -83,7 +83,7 @@ def test_trains_evaluates_fuses_and_exports(
 
     export_adapter(out, tmp_path / "peft", None, "peft", screen)
     export_adapter(tmp_path / "peft", tmp_path / "back", model, "mlx", screen)
-    with pytest.raises(AdapterError, match="holds an adapter already"):
+    with pytest.raises(TakenError, match="holds an adapter already"):
         export_adapter(out, tmp_path / "peft", None, "peft", screen)
     fuse_adapter(out, tmp_path / "fused", None, "bf16", screen)
     tokens = tiny.random_tokens(12, 1)
@@ -308,7 +308,7 @@ def test_numbers_that_are_none_are_refused_before_anything_is_written(
 def test_usage(tune: Run, model: str, data: Path, tmp_path: Path, capsys: Any):
     assert tune(data, "-m", model) == 2
     assert "Name the folder" in capsys.readouterr().err
-    assert tune(data, "-m", model, "-o", data) == 3
+    assert tune(data, "-m", model, "-o", data) == 2
     assert "is a file: name a folder" in capsys.readouterr().err
     options = ("-m", model, "--dry-run", "--target", "experts")
     assert tune(data, *options) == 3
