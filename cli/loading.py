@@ -11,6 +11,7 @@ from .render import Screen
 
 if TYPE_CHECKING:
     from mlx_gemma4 import Gemma4, Processor
+    from mlx_gemma4.tune.adapters import Adapter
 
 DEMO = "demo"
 
@@ -60,14 +61,21 @@ def open_model(
             model, processor = load_to_chat(name, bar, kernels)
             if adapter is not None:
                 from mlx_gemma4.tune.adapters import put_on
-                from mlx_gemma4.tune.formats import read_adapter
 
-                put_on(model, read_adapter(adapter, model))
+                put_on(model, open_adapter(adapter, model, screen))
     finally:
         screen.passed()
     if processor.template is not None and processor.template.stale:
         screen.note(f"Warning: {processor.template.stale}")
     return model, processor, name
+
+
+def open_adapter(folder: Path, model: "Gemma4", screen: Screen) -> "Adapter":
+    """The adapter in a folder, with a note of what in it has no effect."""
+    from mlx_gemma4.tune.formats import read_adapter
+
+    with warnings_noted(screen):
+        return read_adapter(folder, model)
 
 
 def name_for(adapter: Path, name: str | None, screen: Screen) -> str | None:

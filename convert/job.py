@@ -23,7 +23,7 @@ from .stream import BLOCK, Advance, as_array, convert
 from .survey import Wishes, make_plan
 from .writer import explained
 
-SAMPLED_ROWS = 64
+SAMPLED = 2**17  # weights of a tensor: thousands of groups
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def plan_folder(source: Path, wishes: Wishes, name: str) -> Plan:
 
     def sample(tensor: StoredTensor) -> float:
         rows = math.prod(tensor.shape[:-1])
-        count = min(SAMPLED_ROWS, rows)
+        count = min(rows, max(1, SAMPLED // tensor.shape[-1]))
         # From the middle: the first rows of a table belong to unused tokens.
         raw = reader.rows(tensor, (rows - count) // 2, count, rows)
         return qat.grid_share(as_array(raw, tensor)).on_grid
@@ -75,7 +75,7 @@ def run(
     """Carries out `plan` for the folder `source`; goes on where an earlier run stopped.
 
     name: of the source, for the record. note: told that a run is continued.
-    Raises CheckpointError and OutputError.
+    Raises CheckpointError, TakenError and OutputError.
     """
     files = fingerprints(weight_files(source))
     if output.is_result(out, plan, files):

@@ -25,6 +25,10 @@ class DataError(ValueError):
     """Examples or text of the user's own that cannot be used."""
 
 
+class TakenError(ValueError):
+    """A folder to make that is there already with something in it, or is a file."""
+
+
 class CacheError(ValueError):
     """A rollback or restore that could not be exact, and was therefore refused."""
 

@@ -3,17 +3,18 @@
 from pathlib import Path
 
 from mlx_gemma4.checkpoint.hub import resolve
+from mlx_gemma4.errors import TakenError
+from mlx_gemma4.tune.adapter_files import CONFIG
 from mlx_gemma4.tune.adapters import put_on
-from mlx_gemma4.tune.errors import AdapterError
 from mlx_gemma4.tune.evaluate import evaluate
 from mlx_gemma4.tune.examples import Encoder, Long
 from mlx_gemma4.tune.files import read_records
 from mlx_gemma4.tune.folders import check_folder
-from mlx_gemma4.tune.formats import CONFIG, read_adapter, write_adapter
+from mlx_gemma4.tune.formats import write_adapter
 from mlx_gemma4.tune.fuse import fuse
 from mlx_gemma4.tune.peft import write_peft
 
-from ..loading import name_for, open_model, saved_name
+from ..loading import name_for, open_adapter, open_model, saved_name
 from ..render import Screen
 from .views import report_lines
 
@@ -30,7 +31,7 @@ def evaluate_adapter(
     if adapter is not None:
         name = name_for(adapter, name, screen)
     model, processor, name = open_model(name, screen, kernels=False)
-    loaded = read_adapter(adapter, model) if adapter is not None else None
+    loaded = None if adapter is None else open_adapter(adapter, model, screen)
     encoder = Encoder(processor, *reading)
     found = encoder.encode(records)
     if found.skipped or found.cut:
@@ -55,7 +56,7 @@ def fuse_adapter(
     adapter: Path, out: Path, name: str | None, form: str, screen: Screen
 ) -> None:
     model, _, name = open_model(name_for(adapter, name, screen), screen, kernels=False)
-    loaded = read_adapter(adapter, model)
+    loaded = open_adapter(adapter, model, screen)
     fuse(model, loaded, resolve(name), out.expanduser(), form)
     tell(out, f"{name} with {adapter} as {form}", screen)
 
@@ -66,9 +67,9 @@ def export_adapter(
     out = out.expanduser()
     check_folder(out)
     if (out / CONFIG).exists():
-        raise AdapterError(f"{out} holds an adapter already: name another folder.")
+        raise TakenError(f"{out} holds an adapter already: name another folder.")
     model, _, name = open_model(name_for(adapter, name, screen), screen, kernels=False)
-    loaded = read_adapter(adapter, model)
+    loaded = open_adapter(adapter, model, screen)
     if form == "peft":
         write_peft(out, model, loaded, saved_name(name))
     else:

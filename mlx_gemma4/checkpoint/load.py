@@ -24,7 +24,7 @@ from .files import StoredTensor, listed, read_tensors
 from .fit import Fit, fit_weights
 from .foreign import refuse_foreign
 from .hub import resolve
-from .names import Place
+from .names import BOUNDS, Place
 from .packing import Packing
 from .quantized import quantize, set_table_dtypes
 
@@ -266,7 +266,7 @@ def _check(group: dict[str, mx.array], fit: Fit) -> Iterator[tuple[str, mx.array
     wrong = [
         name
         for name, probe in probes.items()
-        if not mx.isfinite(probe).item() and not _is_finite(group[name])
+        if not mx.isfinite(probe).item() and not _is_finite(name, group[name])
     ]
     if wrong:
         names = [source for name in wrong for _, source in fit.sources[name]]
@@ -291,7 +291,9 @@ def _probe(
     return mx.where(((array & nan) == nan).any(), mx.nan, 0.0)
 
 
-def _is_finite(array: mx.array) -> bool:
+def _is_finite(name: str, array: mx.array) -> bool:
     if not mx.issubdtype(array.dtype, mx.floating):
         return False  # the probe of one-byte scales is exact
+    if name.endswith(BOUNDS):
+        return not mx.isnan(array).any().item()
     return bool(mx.isfinite(array).all().item())

@@ -46,6 +46,8 @@ EXPERT_PIECE = re.compile(
     r"(.*\.experts\.)(?:(\d{1,9})\.)?(gate|up|gate_up|down)(_proj\..*)", re.DOTALL
 )
 EXPERTS = re.compile(r"(.*\.experts\.)(gate_up|down)(_proj.*)", re.DOTALL)
+# What a tower clips to; without end where it clips nothing.
+BOUNDS = (".input_min", ".input_max", ".output_min", ".output_max")
 HALVES = {"gate": 0, "up": 1}  # of gate_up_proj, along the outputs
 ROTARY = re.compile(r".*\.rotary_emb(_\w+)?\.\w*inv_freq")
 KEYS_VALUES = re.compile(

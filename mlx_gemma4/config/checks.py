@@ -6,6 +6,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from ..errors import CheckpointError
+from ..reading.section import shown
 from .fields import (
     FULL,
     SLIDING,
@@ -42,12 +43,6 @@ def refuse(where: str, problems: Iterable[str]) -> None:
     """Raise CheckpointError if there is any problem."""
     if text := "; ".join(problems):
         raise CheckpointError(f"{where} in config.json: {text}.")
-
-
-def shown(value: Any) -> str:
-    """A value for an error message, cut to a readable length."""
-    text = "null" if value is None else repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _plain(hint: Any) -> Any:

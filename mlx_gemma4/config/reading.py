@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from ..errors import CheckpointError
 from ..reading.json_file import read_object
+from ..reading.section import shown
 from .checks import (
     beyond_vocabulary,
     check_audio,
@@ -26,7 +27,6 @@ from .checks import (
     check_types,
     check_vision,
     refuse,
-    shown,
 )
 from .fields import FULL, AudioConfig, RopeParameters, TextConfig, VisionConfig
 from .neutral import UNSUPPORTED, is_neutral
@@ -49,7 +49,7 @@ T = TypeVar("T")
 
 
 class ConfigWarning(UserWarning):
-    """config.json states something that is not known here and was not obeyed."""
+    """A file of a checkpoint states something that was not obeyed."""
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,8 @@ def stream_generate(
     if prefill_step < 1:
         raise ChatError(f"prefill_step is {prefill_step}; it must be 1 or more.")
     rows = model.config.text_config.token_rows
-    sampler = Sampler(sampling, prompt.tokens, rows)
+    never = processor.generation.suppress_tokens
+    sampler = Sampler(sampling, prompt.tokens, rows, never)
     special_tokens = processor.tokenizer.special_tokens
     stops = (stop,) if isinstance(stop, str) else stop or ()
     writer = Writer(processor, opens_thought(prompt.tokens, special_tokens), stops)

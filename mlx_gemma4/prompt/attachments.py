@@ -8,15 +8,14 @@ The readers are imported where a medium needs them: text alone must start quickl
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from ..audio.framing import AudioFeatureConfig
 from ..chat.rendered import Rendered
 from ..config import Config, VisionConfig
 from ..errors import ChatError, CheckpointError, MediaError
 from ..media import Attached, Clip, Kind, Picture
-from ..reading.json_file import read_json
+from ..vision.pixels import PixelConfig
+from .settings import BUDGETS, IMAGE_TOKENS, MediaSettings
 
 MARKS: dict[Kind, str] = {
     "image": "<|image|>",
@@ -46,44 +45,6 @@ KIND_OF_PART: dict[str, Kind] = {
     **{"image": "image", "image_url": "image"},
     **{"audio": "audio", "input_audio": "audio", "video": "video"},
 }
-IMAGE_TOKENS = (70, 140, 280, 560, 1120)  # budgets the vision tower was trained for
-BUDGETS = f"{', '.join(map(str, IMAGE_TOKENS[:-1]))} or {IMAGE_TOKENS[-1]}"
-
-
-@dataclass(frozen=True)
-class MediaSettings:
-    """What a checkpoint's processor_config.json says about media."""
-
-    image_tokens: int = 280
-    frame_tokens: int = 70
-    frames: int = 32
-    audio: AudioFeatureConfig = AudioFeatureConfig()
-
-    @classmethod
-    def from_file(cls, path: Path) -> "MediaSettings":
-        """What a processor_config.json states; defaults for the rest, or without one.
-
-        Raises CheckpointError for values that make no sense.
-        """
-        stated = read_json(path)
-        counts = {
-            "image_tokens": ("image_processor", "max_soft_tokens"),
-            "frame_tokens": ("video_processor", "max_soft_tokens"),
-            "frames": ("video_processor", "num_frames"),
-        }
-        values: dict[str, int] = {}
-        for name, (section, key) in counts.items():
-            part = stated.get(section) or {}
-            value = part.get(key) if isinstance(part, Mapping) else part
-            if value is None:
-                continue
-            if type(value) is not int or value < 1:
-                raise CheckpointError(
-                    f"{path}: {section}.{key} is {value!r}, not a positive whole "
-                    "number."
-                )
-            values[name] = value
-        return cls(**values, audio=AudioFeatureConfig.from_stated(stated, path))
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,16 +124,22 @@ class Attachments:
         from ..vision.images import open_image
 
         self._vision()
-        return self._picture("image", open_image(source), self.settings.image_tokens)
+        settings = self.settings
+        return self._picture(
+            "image", open_image(source), settings.image_tokens, settings.image_pixels
+        )
 
     def _video(self, source: Any, part: Mapping[str, Any]) -> str:
         from ..vision.video import timestamp, video_frames
 
         self._vision()
-        frames = part.get("num_frames", self.settings.frames)
+        settings = self.settings
+        frames = part.get("num_frames", settings.frames)
         blocks = []
         for picture, seconds in video_frames(source, frames, part.get("fps")):
-            block = self._picture("video", picture, self.settings.frame_tokens)
+            block = self._picture(
+                "video", picture, settings.frame_tokens, settings.frame_pixels
+            )
             blocks.append(f"{timestamp(seconds)} {block}")
         return " ".join(blocks)
 
@@ -191,12 +158,12 @@ class Attachments:
             raise MediaError("This model has no vision tower and cannot see pictures.")
         return self.config.vision_config
 
-    def _picture(self, kind: Kind, image: Any, budget: int) -> str:
+    def _picture(self, kind: Kind, image: Any, budget: int, pixels: PixelConfig) -> str:
         from ..vision.images import image_patches
 
         vision = self._vision()
         patch, pooling = vision.patch_size, vision.pooling_kernel_size
-        picture = Picture(*image_patches(image, budget, patch, pooling))
+        picture = Picture(*image_patches(image, budget, patch, pooling, pixels))
         furthest: Any = picture.positions.max().item()
         if furthest >= vision.position_embedding_size:
             raise MediaError(

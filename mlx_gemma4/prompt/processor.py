@@ -11,24 +11,12 @@ from ..chat.rendered import Rendered
 from ..chat.template import ChatTemplate
 from ..chat.tokenizer import Tokenizer
 from ..config import Config
-from ..errors import ChatError, CheckpointError, MediaError
+from ..errors import ChatError, MediaError
 from ..media import Media, Span, find_spans
-from ..reading.json_file import read_json
-from ..sampling import SAMPLING, Sampling
-from .attachments import KIND_OF_PART, Attachments, MediaSettings, Prepared
+from .attachments import KIND_OF_PART, Attachments, Prepared
+from .defaults import GenerationDefaults
+from .settings import MediaSettings
 from .vocabulary import check_vocabulary
-
-# A turn is over after the first; after the second, the tool would have to speak.
-END_OF_TURN = ("<turn|>", "<|tool_response>")
-MAX_NUMBER = 2**31  # of generation_config.json: above are only mistakes
-
-
-@dataclass(frozen=True)
-class GenerationDefaults:
-    """How to sample unless told otherwise; `stop_tokens` end an answer."""
-
-    sampling: Sampling = Sampling()
-    stop_tokens: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,9 +56,11 @@ class Processor:
 
     @classmethod
     def from_folder(cls, folder: Path, config: Config) -> "Processor":
-        """Read tokenizer, chat template and generation_config.json of a checkpoint.
+        """Read a checkpoint's tokenizer, chat template, generation_config.json and
+        processor_config.json.
 
-        Raises CheckpointError that names the file and the remedy.
+        Raises CheckpointError that names the file and the remedy; warns with
+        ConfigWarning of what the last two state and is not obeyed.
         """
         tokenizer = Tokenizer(folder)
         check_vocabulary(folder, tokenizer, config)
@@ -80,8 +70,9 @@ class Processor:
             tokenizer.eos_token,
             tokenizer.special_tokens,
         )
-        generation = _generation_defaults(folder, tokenizer, config)
-        media = MediaSettings.from_file(folder / "processor_config.json")
+        path = folder / "generation_config.json"
+        generation = GenerationDefaults.from_file(path, config, tokenizer)
+        media = MediaSettings.from_file(folder / "processor_config.json", config)
         return cls(tokenizer, template, config, generation, media)
 
     def __call__(
@@ -170,42 +161,3 @@ class Processor:
 
     def _spell(self, token: int) -> str:
         return self.tokenizer.decode([token])
-
-
-def _generation_defaults(
-    folder: Path, tokenizer: Tokenizer, config: Config
-) -> GenerationDefaults:
-    path = folder / "generation_config.json"
-    stated = read_json(path)
-    eos = stated.get("eos_token_id")
-    listed = [] if eos is None else eos if isinstance(eos, list) else [eos]
-    if not all(type(token) is int and token >= 0 for token in listed):
-        raise CheckpointError(f"{path}: eos_token_id is {eos!r}, not a token id.")
-    marks = (tokenizer.special_tokens.get(mark) for mark in END_OF_TURN)
-    stop = {*listed, *config.eos_token_id, tokenizer.eos_token_id}
-    stop |= {token for token in marks if token is not None}
-    return GenerationDefaults(_sampling(path, stated), tuple(sorted(stop)))
-
-
-def _sampling(path: Path, stated: Mapping[str, Any]) -> Sampling:
-    """What generation_config.json states, within the bounds of an answer's options."""
-    if not isinstance(do_sample := stated.get("do_sample"), bool | None):
-        raise CheckpointError(f"{path}: do_sample is {do_sample!r}, not true or false.")
-    given = {
-        name: _number(path, name, stated[name])
-        for name in SAMPLING
-        if name != "seed" and stated.get(name) is not None
-    }
-    if given.get("top_k", 0.5) % 1 == 0:  # 64.0 is a whole number
-        given["top_k"] = int(given["top_k"])
-    try:
-        sampling = Sampling().but_with(**given)
-    except ChatError as error:
-        raise CheckpointError(f"{path}: {error}") from None
-    return sampling.but_with(temperature=0.0) if do_sample is False else sampling
-
-
-def _number(path: Path, key: str, value: Any) -> float:
-    if type(value) not in (int, float) or not abs(value) < MAX_NUMBER:
-        raise CheckpointError(f"{path}: {key} is {value!r}, not a usable number.")
-    return value

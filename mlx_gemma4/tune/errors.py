@@ -9,6 +9,10 @@ class AdapterError(CheckpointError):
     """An adapter that is missing, damaged, or made for another model."""
 
 
+class AdapterWarning(UserWarning):
+    """An adapter states or holds something that has no effect on this model."""
+
+
 class Diverged(RuntimeError):
     """Training has stopped because the loss or its gradient is no longer a number."""
 

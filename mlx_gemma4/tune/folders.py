@@ -8,6 +8,7 @@ from pathlib import Path
 
 import mlx.core as mx
 
+from ..errors import TakenError
 from .errors import AdapterError
 
 # In the folder of a run: files being written, and files that are all written.
@@ -15,19 +16,19 @@ SAVING, SAVED = ".saving", ".saved"
 
 
 def check_folder(folder: Path) -> None:
-    """Raises AdapterError where `folder` is a file, or could be neither made nor
-    written: before hours of work, not after."""
+    """Raises TakenError where `folder` is a file, and AdapterError where it could be
+    neither made nor written: before hours of work, not after."""
     place = folder
     while not os.path.lexists(place) and place != place.parent:
         place = place.parent
     if not place.is_dir():
-        raise AdapterError(f"{place} is a file: name a folder.")
+        raise TakenError(f"{place} is a file: name a folder.")
     if not os.access(place, os.W_OK | os.X_OK):
         raise AdapterError(f"{place} cannot be written: name another folder.")
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it. Raises AdapterError where it cannot be."""
+    """Make a folder and those above it. Raises as `check_folder` does."""
     check_folder(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)

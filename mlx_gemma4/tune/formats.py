@@ -11,17 +11,16 @@ from typing import Any
 
 import mlx.core as mx
 
-from ..checkpoint.names import Place, in_layer, mlx_names, place
+from ..checkpoint.names import Place, in_layer, mlx_names
 from ..model import Gemma4
 from ..reading.json_file import read_object
 from ..state import save_text
+from .adapter_files import CONFIG, PEFT_WEIGHTS, WEIGHTS, check_adapter, load_floats
 from .adapters import Adapter
-from .errors import AdapterError
-from .folders import finish_saving, make_folder, write_tensors
-from .peft import PEFT_WEIGHTS, read_peft
+from .folders import make_folder, write_tensors
+from .mlx_read import read_mlx
+from .peft_read import read_peft
 from .tensors import adapter_of, full_adapter_of
-
-WEIGHTS, CONFIG = "adapters.safetensors", "adapter_config.json"
 
 
 def write_adapter(
@@ -50,33 +49,30 @@ def write_adapter(
     save_text(folder / CONFIG, json.dumps(config, indent=2) + "\n")
 
 
-def check_adapter(folder: Path) -> None:
-    """Raises AdapterError where `folder` holds no adapter."""
-    finish_saving(folder)
-    if not (folder / CONFIG).is_file():
-        raise AdapterError(f"{folder} holds no adapter: it has no {CONFIG}.")
-
-
 def read_adapter(folder: Path, model: Gemma4) -> Adapter:
-    """The adapter in a folder, in mlx-lm's or PEFT's format, made for `model`.
+    """The adapter in a folder, in mlx-lm's, mlx-vlm's or PEFT's format, for `model`.
 
-    Raises AdapterError that says what is missing or does not fit.
+    Raises AdapterError that says what is missing or does not fit; warns with
+    AdapterWarning of what has no effect.
     """
     folder = folder.expanduser()
     check_adapter(folder)
     config = read_object(folder / CONFIG)
-    if (folder / PEFT_WEIGHTS).is_file():
-        tensors, scale = read_peft(config, load_tensors(folder / PEFT_WEIGHTS))
-        return adapter_of(model, tensors, scale, str(folder))
-    source = str(folder / WEIGHTS)
-    tensors = _read_names(load_tensors(folder / WEIGHTS), source)
-    if config.get("fine_tune_type") == "full":
-        return full_adapter_of(model, tensors, source)
-    parameters = config.get("lora_parameters")
-    scale = parameters.get("scale") if isinstance(parameters, dict) else None
-    if not isinstance(scale, int | float):
-        raise AdapterError(f"{folder / CONFIG} states no lora_parameters.scale.")
-    return adapter_of(model, tensors, float(scale), source)
+    if _is_peft(folder, config):
+        tensors = load_floats(folder / PEFT_WEIGHTS)
+        return adapter_of(model, read_peft(model, config, tensors, str(folder)))
+    file = folder / WEIGHTS
+    stated, full = read_mlx(model, config, load_floats(file), str(file))
+    return full_adapter_of(model, stated) if full else adapter_of(model, stated)
+
+
+def _is_peft(folder: Path, config: Mapping[str, Any]) -> bool:
+    """By its configuration; where that says nothing, by its file."""
+    if config.get("peft_type") is not None:
+        return True
+    ours = ("fine_tune_type", "lora_parameters", "rank")
+    known = any(config.get(key) is not None for key in ours)
+    return not known and (folder / PEFT_WEIGHTS).is_file()
 
 
 def _written(name: str, tensor: mx.array, text_only: bool) -> dict[str, mx.array]:
@@ -86,55 +82,3 @@ def _written(name: str, tensor: mx.array, text_only: bool) -> dict[str, mx.array
     if len(names) > 1 and not name.endswith(".lora_a"):
         parts = mx.split(tensor, 2, axis=1)  # the outputs; the input side is shared
     return dict(zip(names, parts, strict=True))
-
-
-def _read_names(tensors: Mapping[str, mx.array], source: str) -> dict[str, mx.array]:
-    """Tensors by our names, gate and up joined."""
-    found: dict[Place, mx.array] = {}
-    for name, tensor in tensors.items():
-        where = place(name)
-        if where.expert is not None:
-            raise AdapterError(f"{source}: {name} adapts one expert of many.")
-        found[where] = tensor
-    whole = {p.parameter: t for p, t in found.items() if p.half is None}
-    modules = {p.module for p in found if p.half is not None}
-    for module in modules:
-        whole |= _joined(module, found, source)
-    return whole
-
-
-def _joined(
-    module: str, found: Mapping[Place, mx.array], source: str
-) -> dict[str, mx.array]:
-    """Gate and up as one map. Two different input sides stand beside each other."""
-    leaves = {p.parameter.rpartition(".")[2] for p in found if p.module == module}
-    places = {
-        leaf: [Place(f"{module}.{leaf}", None, half) for half in (0, 1)]
-        for leaf in leaves
-    }
-    if any(half not in found for halves in places.values() for half in halves):
-        raise AdapterError(f"{source}: {module} is adapted by halves.")
-    parts = {leaf: [found[half] for half in two] for leaf, two in places.items()}
-    if "weight" in parts:
-        return {f"{module}.weight": mx.concatenate(parts["weight"], axis=1)}
-    (a0, a1), (b0, b1) = parts["lora_a"], parts["lora_b"]
-    if mx.array_equal(a0, a1).item():
-        a, b = a0, mx.concatenate([b0, b1], axis=1)
-    else:
-        a = mx.concatenate([a0, a1], axis=1)
-        top = mx.concatenate([b0, mx.zeros((*b0.shape[:2], a1.shape[1]))], axis=2)
-        low = mx.concatenate([mx.zeros((*b1.shape[:2], a0.shape[1])), b1], axis=2)
-        b = mx.concatenate([top, low], axis=1)
-    return {f"{module}.lora_a": a, f"{module}.lora_b": b}
-
-
-def load_tensors(file: Path) -> dict[str, mx.array]:
-    """The tensors of a safetensors file. Raises AdapterError."""
-    if not file.is_file():
-        raise AdapterError(f"{file} is missing: this is no finished adapter.")
-    try:
-        tensors = mx.load(str(file), format="safetensors")
-    except RuntimeError as error:
-        raise AdapterError(f"{file} cannot be read: {error}.") from None
-    assert isinstance(tensors, dict)
-    return tensors

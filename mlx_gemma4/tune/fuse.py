@@ -32,6 +32,7 @@ from ..checkpoint.shards import (
     packed_targets,
     raw_bytes,
 )
+from ..errors import TakenError
 from ..model import Gemma4
 from ..reading.json_file import read_json
 from .adapters import Adapter
@@ -78,13 +79,14 @@ def fuse(model: Gemma4, adapter: Adapter, source: Path, out: Path, form: str) ->
     """Write `model` with `adapter` in its weights to `out`; `source` is its folder.
 
     Low-rank adapters that are on are left out. Raises AdapterError for another form
-    than "bf16" and "8bit", and for a folder that is not empty or cannot be written.
+    than "bf16" and "8bit", and for a folder that cannot be written; TakenError for one
+    that is not empty.
     """
     if form not in FORMS:
         raise AdapterError(REQUANTISED.format(form=form))
     check_folder(out)
     if out.exists() and any(out.iterdir()):
-        raise AdapterError(f"{out} is not empty: name a new folder.")
+        raise TakenError(f"{out} is not empty: name a new folder.")
     text_only = model.config.model_type == "gemma4_text"
     weights = {
         target.name: weight

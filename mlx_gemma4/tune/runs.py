@@ -11,10 +11,11 @@ from typing import Any
 
 import mlx.core as mx
 
-from ..errors import DataError
+from ..errors import DataError, TakenError
 from ..model import Gemma4
 from ..reading.json_file import read_object
 from ..state import save_text
+from .adapter_files import CONFIG, check_adapter, load_tensors
 from .adapters import Adapter
 from .curve import draw_curve
 from .errors import AdapterError
@@ -26,7 +27,7 @@ from .folders import (
     together,
     write_tensors,
 )
-from .formats import CONFIG, check_adapter, load_tensors, write_adapter
+from .formats import write_adapter
 from .optimizer import State
 from .settings import Settings
 
@@ -79,16 +80,17 @@ class Run:
         return (self.folder / RESUME).is_file()
 
     def check_free(self) -> None:
-        """Raises AdapterError where another run's adapter lies, or no folder can be."""
+        """Raises TakenError where another run's adapter lies, AdapterError where no
+        folder can be."""
         check_folder(self.folder)
         if (self.folder / CONFIG).exists() or self.started:
-            raise AdapterError(
+            raise TakenError(
                 f"{self.folder} holds an adapter already: go on with it (--resume), or "
                 "name another folder."
             )
 
     def begin(self) -> None:
-        """Make the folder, with a log of its own. Raises AdapterError as check_free."""
+        """Make the folder, with a log of its own. Raises as check_free."""
         self.check_free()
         make_folder(self.folder)
         if (self.folder / LOG).exists():

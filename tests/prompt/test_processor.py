@@ -133,7 +133,7 @@ def test_sampling_defaults_are_the_checkpoints(folder: Path, config: Config):
         {"repetition_penalty": 0},
         {"do_sample": "false"},
         {"top_p": True},
-        {"top_k": -1},
+        {"top_k": -2},
         {"eos_token_id": "1"},
         {"eos_token_id": [1, None]},
         {"eos_token_id": -1},
@@ -146,7 +146,7 @@ def test_impossible_values_are_named(folder: Path, config: Config, stated: Any):
 
 
 def test_min_p_and_the_repetition_penalty_are_honoured(folder: Path, config: Config):
-    stated = {"min_p": 0.05, "repetition_penalty": 1.1, "seed": 3}
+    stated = {"min_p": 0.05, "repetition_penalty": 1.1}
     found = defaults(folder, config, stated).sampling
     assert found.seed is None and (found.min_p, found.repetition_penalty) == (0.05, 1.1)
 

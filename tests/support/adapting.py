@@ -1,6 +1,8 @@
 """Adapters that change something, and quantised tiny checkpoints to put them on."""
 
 import json
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from mlx_gemma4.model import Gemma4
 from mlx_gemma4.tune.adapters import Adapter, AdapterSettings, new_adapter
 from mlx_gemma4.tune.lora import DoRALinear
 
+Tensors = dict[str, mx.array]
+WEIGHTS = ("adapter_model.safetensors", "adapters.safetensors")
 WIDE: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 96}
 
 
@@ -55,3 +59,20 @@ def quantised(folder: Path, variant: str) -> Gemma4:
     config["quantization"] = {"group_size": 32, "bits": 4}
     (folder / "config.json").write_text(json.dumps(config))
     return load_model(folder)
+
+
+def change_folder(
+    source: Path,
+    folder: Path,
+    stated: Mapping[str, Any],
+    change: Callable[[Tensors], Tensors] = dict,
+) -> Path:
+    """A copy of an adapter with other keys in its configuration and other tensors."""
+    shutil.copytree(source, folder, dirs_exist_ok=True)
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | dict(stated)))
+    for file in (folder / name for name in WEIGHTS if (folder / name).exists()):
+        tensors: Any = mx.load(str(file))
+        mx.eval(tensors)
+        mx.save_safetensors(str(file), change(tensors))
+    return folder

@@ -18,6 +18,7 @@ from mlx_gemma4.checkpoint.files import read_tensors
 from mlx_gemma4.checkpoint.load import load_model
 from mlx_gemma4.checkpoint.shards import lay_out
 from mlx_gemma4.convert.check import verify
+from mlx_gemma4.errors import TakenError
 from mlx_gemma4.tune import fuse as module
 from mlx_gemma4.tune.adapters import AdapterSettings, new_adapter, put_on, take_off
 from mlx_gemma4.tune.errors import AdapterError
@@ -153,5 +154,5 @@ def test_what_fusing_refuses(tmp_path: Path):
         fuse(model, filled(model), tmp_path, tmp_path / "out", "4bit")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "a").write_text("")
-    with pytest.raises(AdapterError, match="is not empty"):
+    with pytest.raises(TakenError, match="is not empty"):
         fuse(model, filled(model), tmp_path, tmp_path / "full", "bf16")

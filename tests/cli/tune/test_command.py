@@ -19,9 +19,9 @@ from mlx_gemma4.cli.render import Screen
 from mlx_gemma4.cli.tune import train as tune_train
 from mlx_gemma4.cli.tune.command import app
 from mlx_gemma4.cli.tune.results import evaluate_adapter, export_adapter, fuse_adapter
+from mlx_gemma4.errors import TakenError
 from mlx_gemma4.tune import plan as plans
 from mlx_gemma4.tune import trainer
-from mlx_gemma4.tune.errors import AdapterError
 
 Run = Callable[..., int]
 TINY = ("--rank", "2", "--batch", "2", "--accumulate", "1", "--lr", "0.01")
@@ -83,7 +83,7 @@ def test_trains_evaluates_fuses_and_exports(
 
     export_adapter(out, tmp_path / "peft", None, "peft", screen)
     export_adapter(tmp_path / "peft", tmp_path / "back", model, "mlx", screen)
-    with pytest.raises(AdapterError, match="holds an adapter already"):
+    with pytest.raises(TakenError, match="holds an adapter already"):
         export_adapter(out, tmp_path / "peft", None, "peft", screen)
     fuse_adapter(out, tmp_path / "fused", None, "bf16", screen)
     tokens = tiny.random_tokens(12, 1)
@@ -265,10 +265,50 @@ def test_an_adapter_of_another_model_is_said(
     assert "not demo" in told and "was made for another model" in told
 
 
+def test_what_of_an_adapter_has_no_effect_is_said(
+    tune: Run, model: str, data: Path, tmp_path: Path, capsys: Any
+):
+    """Its layer 3 takes keys and values from another."""
+    out = tmp_path / "out"
+    assert tune(data, "-m", model, "-o", out, "--steps", "1", *TINY) == 0
+    file = out / "adapters.safetensors"
+    tensors: Any = mx.load(str(file))
+    mx.eval(tensors)
+    own = {n: t for n, t in tensors.items() if "layers.1.self_attn.k_proj" in n}
+    unused = {n.replace("layers.1", "layers.3"): t for n, t in own.items()}
+    assert len(unused) == 2 and not unused.keys() & tensors.keys()
+    mx.save_safetensors(str(file), tensors | unused)
+    words = "adapts k_proj of KV-shared layers (3)"
+    for command, folder in (("fuse", "fused"), ("export", "peft")):
+        capsys.readouterr()
+        assert tune(command, out, tmp_path / folder) == 0
+        assert capsys.readouterr().err.count(words) == 1, command
+    kept: Any = mx.load(str(tmp_path / "peft" / "adapter_model.safetensors"))
+    assert len(kept) == len(tensors)
+
+
+def test_numbers_that_are_none_are_refused_before_anything_is_written(
+    tune: Run, model: str, data: Path, tmp_path: Path, capsys: Any
+):
+    out, new = tmp_path / "out", tmp_path / "new"
+    assert tune(data, "-m", model, "-o", out, "--steps", "1", *TINY) == 0
+    file = out / "adapters.safetensors"
+    tensors: Any = mx.load(str(file))
+    name = min(tensors)
+    tensors[name] = tensors[name] * float("nan")
+    mx.eval(tensors)
+    mx.save_safetensors(str(file), tensors)
+    for command in (("fuse", out, new), ("export", out, new)):
+        capsys.readouterr()
+        assert tune(*command) == 3
+        assert f"no finite numbers: {name}" in capsys.readouterr().err
+        assert not new.exists()
+
+
 def test_usage(tune: Run, model: str, data: Path, tmp_path: Path, capsys: Any):
     assert tune(data, "-m", model) == 2
     assert "Name the folder" in capsys.readouterr().err
-    assert tune(data, "-m", model, "-o", data) == 3
+    assert tune(data, "-m", model, "-o", data) == 2
     assert "is a file: name a folder" in capsys.readouterr().err
     options = ("-m", model, "--dry-run", "--target", "experts")
     assert tune(data, *options) == 3
