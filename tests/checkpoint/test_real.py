@@ -11,6 +11,7 @@ from typing import Any
 import mlx.core as mx
 import pytest
 import real
+from google_tokenizer import google_tokenizer
 from places import REAL
 
 from mlx_gemma4.checkpoint.load import load_both, plan_load, read_headers
@@ -123,7 +124,7 @@ def test_so_it_does_with_every_checkpoint(
     """With Google's tokenizer, where it is there."""
     folder = published.folder(tmp_path)
     real.write_tokenizer(folder)
-    if (tokenizer := real.google_tokenizer()) is not None:
+    if (tokenizer := google_tokenizer()) is not None:
         (folder / "tokenizer.json").write_bytes(tokenizer)
     refused_for_memory(folder, published, monkeypatch)
 

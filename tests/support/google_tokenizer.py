@@ -16,17 +16,22 @@ NAMES = {
 }
 
 
-def unpack(folder: Path) -> Path:
-    """Put the files of a tokenizer into `folder`; skips where there is none."""
+def google_tokenizer() -> bytes | None:
+    """The content of tokenizer.json, where it is at hand."""
     source = Path(os.environ.get("GEMMA4_TOKENIZER", ""))
     if not source.is_file():
+        return None
+    data = source.read_bytes()
+    return lzma.decompress(data) if source.suffix == ".xz" else data
+
+
+def unpack(folder: Path) -> Path:
+    """Put the files of a tokenizer into `folder`; skips where there is none."""
+    if (data := google_tokenizer()) is None:
         pytest.skip(
             "needs Google's tokenizer: set GEMMA4_TOKENIZER to its tokenizer.json, "
             "which may be packed as .xz"
         )
-    data = source.read_bytes()
-    if source.suffix == ".xz":
-        data = lzma.decompress(data)
     (folder / "tokenizer.json").write_bytes(data)
     (folder / "tokenizer_config.json").write_text(json.dumps(NAMES))
     return folder

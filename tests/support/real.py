@@ -1,9 +1,7 @@
 """Real checkpoints' metadata, and folders of the real size that hold headers alone."""
 
 import json
-import lzma
 import math
-import os
 import re
 import shutil
 import struct
@@ -154,12 +152,3 @@ def write_tokenizer(folder: Path) -> None:
     for token in data["added_tokens"]:
         token["id"] = vocabulary[token["content"]]
     (folder / "tokenizer.json").write_text(json.dumps(data))
-
-
-def google_tokenizer() -> bytes | None:
-    """Google's tokenizer.json, if GEMMA4_TOKENIZER names one, which may be packed."""
-    file = Path(os.environ.get("GEMMA4_TOKENIZER", ""))
-    if not file.is_file():
-        return None
-    data = file.read_bytes()
-    return lzma.decompress(data) if file.suffix == ".xz" else data
