@@ -227,6 +227,21 @@ def test_no_special_token_reaches_answer_or_thought():
                 parse_call(shown)
 
 
+def test_nothing_of_a_call_is_lost():
+    """Read or not: what stood between the marks comes out, letter for letter."""
+    rng = Random(6)
+    pieces = f"call: f {{ }} ( ) [ ] , : = {QUOTE} {QUOTE} ' \" a b 1 True é".split()
+    pieces += [" ", "\n", "call:f{", "a:"]
+    kinds = set()
+    for _ in range(3000):
+        call = "".join(rng.choices(pieces, k=rng.randrange(1, 20)))
+        call = rng.choice([call, f"call:f{{a:{call}}}"])
+        found = split(f"Look:<|tool_call>{call}<tool_call|>Done")
+        assert "".join(text for _, text in found) == f"Look:{call}Done", call
+        kinds |= {kind for kind, _ in found}
+    assert kinds == {"answer", "tool_call", "malformed_call"}
+
+
 def test_a_thought_that_the_prompt_opened():
     text = "Hm\n<channel|>Hi"
     assert split(*text, inside_thought=True) == [("thought", "Hm"), ("answer", "Hi")]
