@@ -51,10 +51,6 @@ def local_folder(name: str | Path) -> Path | None:
 
 def _with_config(folder: Path) -> Path:
     if not (folder / "config.json").is_file():
-        if (folder / "adapter_config.json").is_file():
-            raise CheckpointError(
-                f"{folder} is an adapter, no model: name it with --adapter."
-            )
         raise CheckpointError(
             instead_of_model(folder)
             or f"{folder} has no config.json: it is not a model folder, or incomplete. "
