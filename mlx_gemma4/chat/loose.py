@@ -7,6 +7,7 @@ like another key stands in it.
 
 import ast
 import json
+import math
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -92,13 +93,26 @@ def _json_call(stated: Any) -> ToolCall:
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_refuse)
+        return json.loads(
+            text,
+            parse_constant=_finite,
+            parse_float=_finite,
+            object_pairs_hook=_without_repeats,
+        )
     except ValueError:
         raise _NoReadingError from None
 
 
-def _refuse(constant: str) -> None:
-    raise ValueError(constant)
+def _finite(number: str) -> float:
+    if not math.isfinite(value := float(number)):
+        raise ValueError(number)
+    return value
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(items := dict(pairs)) < len(pairs):
+        raise ValueError("a key that is there twice")
+    return items
 
 
 class _Parser:

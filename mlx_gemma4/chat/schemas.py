@@ -6,7 +6,6 @@ usable of unions and references. What can be said with these words is brought in
 """
 
 import json
-from collections.abc import Mapping
 from functools import reduce
 from typing import Any
 
@@ -20,7 +19,14 @@ NOTES = {"title", "examples", "deprecated", "$schema", "$id", "$comment", "$defs
 NOTES |= {"definitions", "readOnly", "writeOnly", "additionalProperties"}
 ANYTHING = ["string", "number", "boolean", "object", "array"]
 NAMES = {str: "string", bool: "boolean", int: "integer", float: "number"}
+SHAPES: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("properties", "$defs", "definitions"), dict),
+    **dict.fromkeys(("required", "enum", "allOf", "anyOf", "oneOf"), list),
+    **dict.fromkeys(("description", "$ref"), str),
+    "type": (str, list),
+}
 MAX_DEPTH = 50
+MAX_PARTS = 3000  # of one tool, references followed: a large one has some hundreds
 
 
 class Sayable:
@@ -32,6 +38,7 @@ class Sayable:
     def __init__(self, root: Schema, where: str):
         self._root = root
         self._where = where
+        self._parts = 0
         self.unsaid: dict[str, list[str]] = {}
 
     def whole(self) -> Schema:
@@ -49,9 +56,7 @@ class Sayable:
         _take_null(schema)
         if not listed:
             _choices(schema)
-        if schema.get("description", "") is None:
-            del schema["description"]
-        if isinstance(schema.get("properties"), dict):
+        if "properties" in schema:
             schema["properties"] = {
                 name: self._said(value, refs, f"{place}.{name}", listed=False)
                 for name, value in schema["properties"].items()
@@ -73,16 +78,38 @@ class Sayable:
         self, stated: Any, refs: tuple[str, ...]
     ) -> tuple[Schema, tuple[str, ...]]:
         """A copy in which what `$ref` names stands itself, and the names followed."""
-        schema = dict(stated) if isinstance(stated, Mapping) else {}
-        while isinstance(ref := schema.pop("$ref", None), str):
+        self._parts += 1
+        if self._parts > MAX_PARTS:
+            raise ChatError(
+                f"{self._where}: with all references followed, its schema has more "
+                f"than {MAX_PARTS} parts."
+            )
+        schema = self._checked(stated)
+        while (ref := schema.pop("$ref", None)) is not None:
             if ref in refs:
                 raise ChatError(
                     f"{self._where}: {ref} refers to itself, and a template cannot "
                     "write a schema without an end."
                 )
             refs = (*refs, ref)
-            schema = {**self._at(ref), **schema}
+            schema = {**self._checked(self._at(ref)), **schema}
         return schema, refs
+
+    def _checked(self, stated: Any) -> Schema:
+        """A copy without what is null. True and False say nothing about a value."""
+        if isinstance(stated, bool):
+            return {}
+        if not isinstance(stated, dict):
+            raise ChatError(f"{self._where}: {stated!r} in its schema is no schema.")
+        for key, kind in SHAPES.items():
+            value = stated.get(key)
+            if value is not None and not isinstance(value, kind):
+                raise ChatError(f"{self._where}: {key} in its schema is {value!r}.")
+        kinds = stated.get("type")
+        if isinstance(kinds, list) and not all(isinstance(k, str) for k in kinds):
+            raise ChatError(f"{self._where}: type in its schema is {kinds!r}.")
+        # What a value may be is the one place where null says something.
+        return {k: v for k, v in stated.items() if v is not None or k == "const"}
 
     def _at(self, ref: str) -> Schema:
         found: Any = self._root
@@ -100,8 +127,7 @@ class Sayable:
         united = [self._united(*self._followed(part, refs), place) for part in parts]
         schema = reduce(_merged, [*united, schema])
         for key in ("anyOf", "oneOf"):
-            if not isinstance(options := schema.pop(key, None), list):
-                continue
+            options = schema.pop(key, None) or []
             found = [self._united(*self._followed(o, refs), place) for o in options]
             values = [o for o in found if o.get("type") != "null"]
             if len(values) < len(found):
@@ -156,7 +182,7 @@ def _choices(schema: Schema) -> None:
     """Choices that are no texts go into the description."""
     if "const" in schema:
         schema["enum"] = [schema.pop("const")]
-    if not isinstance(choices := schema.get("enum"), list):
+    if (choices := schema.get("enum")) is None:
         return
     if None in choices:
         choices = [choice for choice in choices if choice is not None]

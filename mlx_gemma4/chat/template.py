@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import ChatError, CheckpointError
 from ..reading.json_file import read_json
+from ..reading.pointers import refuse_pointer
 from .messages import plain_messages
 from .rendered import Rendered, own_parts
 from .tools import plain_tools
@@ -170,15 +171,17 @@ def _read_template(folder: Path) -> Found | None:
     file = folder / "chat_template.jinja"
     try:
         if file.exists():
-            return Found(file.read_bytes().decode("utf-8"), file)
+            content = file.read_bytes()
+            refuse_pointer(file, content)
+            return Found(content.decode("utf-8"), file)
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{file} cannot be read: {error}.") from None
     for name in ("chat_template.json", "tokenizer_config.json"):
         found = read_json(folder / name).get("chat_template")
         if isinstance(found, list):
             entries = [entry for entry in found if isinstance(entry, dict)]
-            named = {entry.get("name"): entry.get("template") for entry in entries}
-            found = named.get("default", "")
+            default = [e.get("template") for e in entries if e.get("name") == "default"]
+            found = default[-1] if default else ""
         if found and isinstance(found, str):
             return Found(found, folder / name)
         if found is not None:

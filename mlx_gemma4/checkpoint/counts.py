@@ -174,10 +174,16 @@ def _widths(config: Config) -> Iterator[Width]:
     yield Width(
         f"{section}.hidden_size", text.hidden_size, "language_model.norm.weight"
     )
+    yield Width(
+        f"{section}.vocab_size", text.vocab_size, "language_model.embed_tokens.weight"
+    )
     yield from _layer_widths(text)
     if size := text.hidden_size_per_layer_input:
         norm = "language_model.per_layer_projection_norm.weight"
         yield Width(f"{section}.hidden_size_per_layer_input", size, norm)
+        table = "language_model.embed_tokens_per_layer.weight"
+        rows = text.vocab_size_per_layer_input
+        yield Width(f"{section}.vocab_size_per_layer_input", rows, table)
     if vision is not None:
         first, section = f"{VISION}.0", "vision_config"
         norm, gate = f"{first}.input_layernorm.weight", f"{first}.mlp.gate_proj.linear"

@@ -18,7 +18,7 @@ from ..prompt.processor import Processor
 from ..prompt.settings import MediaSettings
 from ..reading.json_file import read_json
 from ..reading.sizes import size
-from .findings import Findings, Level
+from .findings import Findings
 from .templates import check_template
 
 
@@ -94,18 +94,18 @@ def _read_text_files(found: Examined) -> None:
     if config is not None:
         read = partial(Processor.from_folder, folder, config)
         found.processor = tried.attempt("processor", read)
-    if found.processor is None and _read_one_by_one(folder, config, say):
-        return
-    say.all += tried.all
+    if found.processor is None:
+        _read_one_by_one(folder, config, say)
+    said = {each.text for each in say.all}
+    say.all += [each for each in tried.all if each.text not in said]
     if (processor := found.processor) is not None and config is not None:
         count = len(processor.tokenizer.special_tokens)
         say.ok("tokenizer", f"It is read, with {_count(count, 'special token')}.")
         say.attempt("template", partial(check_template, processor, config, say))
 
 
-def _read_one_by_one(folder: Path, config: Config | None, say: Findings) -> bool:
-    """Looks for what the first fault hides; whether any was found."""
-    before = say.count(Level.PROBLEM)
+def _read_one_by_one(folder: Path, config: Config | None, say: Findings) -> None:
+    """Looks for what the first fault hides."""
     tokenizer = say.attempt("tokenizer", partial(Tokenizer, folder))
     marks = ("<bos>", "<eos>")
     if tokenizer is not None:
@@ -119,7 +119,6 @@ def _read_one_by_one(folder: Path, config: Config | None, say: Findings) -> bool
     else:
         read = partial(GenerationDefaults.from_file, file, config, tokenizer)
         say.attempt("generation", read)
-    return say.count(Level.PROBLEM) > before
 
 
 def _count(number: int, what: str) -> str:

@@ -158,6 +158,48 @@ def test_references_that_lead_nowhere(schema: dict[str, Any], message: str):
         said(schema, **{"$defs": {"Tree": tree}})
 
 
+def twice(levels: int) -> dict[str, Any]:
+    """Definitions, each of which holds the next one twice."""
+    defs: dict[str, Any] = {f"D{levels}": {"type": "string"}}
+    for level in range(levels):
+        both = {name: {"$ref": f"#/$defs/D{level + 1}"} for name in "ab"}
+        defs[f"D{level}"] = {"type": "object", "properties": both}
+    return defs
+
+
+def test_references_that_grow_without_measure():
+    assert said({"$ref": "#/$defs/D0"}, **{"$defs": twice(6)})["type"] == "object"
+    with pytest.raises(ChatError, match="has more than 3000 parts"):
+        said({"$ref": "#/$defs/D0"}, **{"$defs": twice(18)})
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"properties": [1]},
+        {"allOf": True},
+        {"anyOf": [{"type": [["a"]]}, {"type": "b"}]},
+        {"type": 3},
+        {"enum": "a"},
+        {"description": 3},
+        {"$ref": 3},
+        {"properties": {"a": "string"}},
+    ],
+    ids=str,
+)
+def test_what_is_no_schema_is_named(schema: dict[str, Any]):
+    with pytest.raises(ChatError, match=r"tools\[0\]: .* (in its schema is|no schema)"):
+        said(schema)
+
+
+def test_null_in_a_schema_says_nothing():
+    schema = {"allOf": [{"properties": None}, {"properties": {"a": {"type": "null"}}}]}
+    assert said({**schema, "enum": None, "description": None}) == {
+        "type": "object",
+        "properties": {"a": {"type": "null"}},
+    }
+
+
 @pytest.mark.parametrize("size", ["small", "large"])
 def test_google_s_templates_write_all_of_it(size: str):
     template = ChatTemplate(google_template(size), "<bos>")

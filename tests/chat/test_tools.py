@@ -90,6 +90,8 @@ def test_a_whole_number_stays_one():
         ('{"city": "Rome"}', "expected call:name"),
         ('{"name": "f", "arguments": {"a": NaN}}', "expected call:name"),
         ('{"name": "f", "arguments": [1]}', "expected call:name"),
+        ('{"name": "f", "arguments": {"a": 1e999}}', "expected call:name"),
+        ('{"name": "f", "arguments": {"a": 1, "a": 2}}', "expected call:name"),
     ],
 )
 def test_malformed_calls_say_where(text: str, message: str):
