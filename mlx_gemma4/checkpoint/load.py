@@ -270,10 +270,10 @@ def _check(group: dict[str, mx.array], fit: Fit) -> Iterator[tuple[str, mx.array
     ]
     if wrong:
         names = [source for name in wrong for _, source in fit.sources[name]]
-        raise CheckpointError(
-            f"NaN or infinite values in {listed(names)}: the checkpoint is damaged, or "
-            f"its values do not fit into {group[wrong[0]].dtype}."
-        )
+        reason = "the checkpoint is damaged: download it again, or make it anew"
+        if group[wrong[0]].dtype == mx.float16:
+            reason += "; or its values do not fit into float16"
+        raise CheckpointError(f"NaN or infinite values in {listed(names)}: {reason}.")
     yield from group.items()
 
 

@@ -175,7 +175,10 @@ def _text_kinds(config: TextConfig) -> list[str]:
             "not that of a generating model"
         )
     if len(config.layer_types) != config.num_hidden_layers:
-        problems.append("layer_types does not name every layer")
+        problems.append(
+            f"num_hidden_layers is {config.num_hidden_layers}, but layer_types names "
+            f"{len(config.layer_types)}"
+        )
     if unknown := set(config.layer_types) - {SLIDING, FULL}:
         problems.append(f"unknown layer_types {shown(sorted(unknown))}")
     elif config.layer_types[-1:] == (SLIDING,):

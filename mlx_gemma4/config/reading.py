@@ -184,7 +184,9 @@ class _Reader:
             values["rope_parameters"] = {
                 kind: self._rope(rope[kind], f"rope_parameters.{kind}") for kind in rope
             }
-        values["layer_types"] = _tuple(values.get("layer_types"))
+        if not values.get("layer_types"):
+            refuse("text_config", ["lacks layer_types"])
+        values["layer_types"] = _tuple(values["layer_types"])
         config = self._build(TextConfig, values, "text_config")
         check_text(config)
         return config

@@ -6,6 +6,7 @@ The readers are imported where a medium needs them: text alone must start quickl
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -103,10 +104,11 @@ class Attachments:
         marks = re.compile("|".join(map(re.escape, MARKS.values())))
         found = [mark for _, mark in rendered.find(marks)]
         if found != [mark for mark, _ in self.texts]:
+            held = _counted([mark for mark, _ in self.texts])
             raise ChatError(
-                f"The prompt has {len(found)} marks of media, but the messages hold "
-                f"{len(self.texts)} media. The chat template does not suit these "
-                "messages, or control tokens are allowed and one stands in a text."
+                f"The prompt has {_counted(found)}, but the messages hold {held}. Where "
+                "control tokens are allowed, none of these may stand in a text; else "
+                "the chat template does not write what the messages hold."
             )
         texts = iter([text for _, text in self.texts])
         return rendered.sub(marks, lambda: next(texts))
@@ -200,6 +202,12 @@ class Attachments:
                 f"tokenizer.json and not {mark!r}: take both from one checkpoint."
             )
         return mark
+
+
+def _counted(marks: Sequence[str]) -> str:
+    """How often each mark is there."""
+    counts = Counter(marks)
+    return ", ".join(f"{n} {mark}" for mark, n in counts.items()) or "no medium"
 
 
 def media_parts(message: Mapping[str, Any]) -> Iterator[tuple[Kind, Mapping[str, Any]]]:

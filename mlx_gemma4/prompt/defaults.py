@@ -81,6 +81,11 @@ class GenerationDefaults:
             _stop_tokens(section, config, tokenizer),
             _suppressed(section, config.text_config.vocab_size),
         )
+        if set(found.stop_tokens) <= set(found.suppress_tokens):
+            section.refuse(
+                "suppress_tokens",
+                ": with every token that ends an answer, none would end",
+            )
         context = config.text_config.max_position_embeddings
         rest = sorted(section.rest().items())
         told = [key for key, value in rest if not _does_nothing(key, value, context)]

@@ -147,9 +147,11 @@ def test_media_that_cannot_be_written_are_named_once(
 
 def test_every_fault_of_the_text_files_is_named_at_once(model: Path) -> None:
     rewrite("generation_config.json", top_p=5)(model)
-    rewrite("processor_config.json", image_processor={"image_mean": 3})(model)
+    rewrite("processor_config.json", image_processor={"image_processor_type": "X"})(
+        model
+    )
     text = str(said(headers(model), Level.PROBLEM))
-    assert "top_p" in text and "image_mean" in text
+    assert "top_p" in text and "image_processor_type" in text
 
 
 def test_one_fault_hides_no_other(model: Path) -> None:

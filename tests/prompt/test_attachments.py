@@ -210,7 +210,7 @@ def test_a_mark_in_a_text_is_text(processor: Processor, mark: str) -> None:
         plain, quoting = read(processor, *parts), read(processor, *parts, see)
         assert counts(processor, quoting) == counts(processor, plain)
         assert f"see {mark}" in quoting.text
-        with pytest.raises(ChatError, match="allowed and one stands in a text"):
+        with pytest.raises(ChatError, match="none of these may stand in a text"):
             read(processor, *parts, see, control_tokens=True)
 
 

@@ -64,7 +64,9 @@ def test_media_are_refused_where_there_is_no_tower(
 def test_a_placeholder_without_a_file_is_refused(folder: Path, config: Config):
     messages = [{"role": "user", "content": "what is <|image|>?"}]
     processor = Processor.from_folder(folder, config)
-    with pytest.raises(ChatError, match="1 marks of media, but the messages hold 0"):
+    with pytest.raises(
+        ChatError, match=r"has 1 <\|image\|>, but the messages hold no medium"
+    ):
         processor(messages, control_tokens=True)
     assert "what is <|image|>?" in processor(messages).text
 
