@@ -106,9 +106,9 @@ class Attachments:
         if found != [mark for mark, _ in self.texts]:
             held = _counted([mark for mark, _ in self.texts])
             raise ChatError(
-                f"The prompt has {_counted(found)}, but the messages hold {held}. Where "
-                "control tokens are allowed, none of these may stand in a text; else "
-                "the chat template does not write what the messages hold."
+                f"The prompt has {_counted(found)}, but the messages hold {held}. "
+                "Where control tokens are allowed, none of these may stand in a text; "
+                "else the chat template does not write what the messages hold."
             )
         texts = iter([text for _, text in self.texts])
         return rendered.sub(marks, lambda: next(texts))

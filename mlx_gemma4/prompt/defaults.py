@@ -84,7 +84,7 @@ class GenerationDefaults:
         if set(found.stop_tokens) <= set(found.suppress_tokens):
             section.refuse(
                 "suppress_tokens",
-                ": with every token that ends an answer, none would end",
+                ": no answer would end without these",
             )
         context = config.text_config.max_position_embeddings
         rest = sorted(section.rest().items())
