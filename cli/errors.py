@@ -73,7 +73,8 @@ def exit_code(error: BaseException) -> int:
     """The exit code for an error, by kind."""
     kinds: list[tuple[type[BaseException] | tuple[type[BaseException], ...], int]] = [
         ((KeyboardInterrupt, typer.Abort), STOPPED),
-        ((UsageError, errors.ChatError, errors.BenchError, RecipeError), USAGE),
+        ((UsageError, errors.TakenError, RecipeError), USAGE),
+        ((errors.ChatError, errors.BenchError), USAGE),
         ((errors.ModelNotFoundError, errors.CheckpointError), MODEL),
         ((MemoryError, errors.DiskFullError), MEMORY),
         ((InputError, errors.MediaError, errors.DataError), INPUT),

@@ -66,15 +66,20 @@ def whole_prompt(prompt: str | None, piped: str) -> str:
 
 
 def read_tools(path: Path) -> list[dict[str, Any]]:
-    """Tool declarations: a JSON list of functions, wrapped as OpenAI's or bare."""
+    """Tool declarations: a JSON list of functions, wrapped as OpenAI's or bare, or what
+    an MCP server answers to tools/list."""
     try:
         tools = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from None
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not usable JSON: {error}.") from None
-    if not isinstance(tools, list) or not tools:
+    for key in ("result", "tools"):
+        tools = tools.get(key, tools) if isinstance(tools, dict) else tools
+    if not isinstance(tools, list):
         raise InputError(f"{path} has to hold a JSON list of tools.")
+    if not tools:
+        raise InputError(f"The list of tools in {path} is empty.")
     from mlx_gemma4.chat.tools import plain_tools
 
     try:

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlx_gemma4.errors import ModelNotFoundError
+
 from .progress import downloading
 from .render import Screen
 
@@ -52,13 +54,22 @@ def open_model(
     `name` None means the model that the adapter was made for, or the demo model.
     `kernels` recalls those that were faster in answering.
     """
+    told = name is not None
     if adapter is not None:
         name = name_for(adapter, name)
     name = name_or_demo(name, screen)
     screen.passing(f"Loading {name} …")
     try:
         with warnings_noted(screen), downloading(screen, name) as bar:
-            model, processor = load_to_chat(name, bar, kernels)
+            try:
+                model, processor = load_to_chat(name, bar, kernels)
+            except ModelNotFoundError as error:
+                if told or adapter is None:
+                    raise
+                raise ModelNotFoundError(
+                    f"{adapter} was made for {name}, which is not here: give its model "
+                    f"with --model. ({error})"
+                ) from None
             if adapter is not None:
                 from mlx_gemma4.tune.adapters import put_on
 
@@ -94,7 +105,7 @@ def check_base(adapter: Path, name: str, screen: Screen) -> None:
     """Notes that an adapter was made for another model than `name`: by the content of
     its weights, or by its name where the adapter states no more."""
     from mlx_gemma4.checkpoint.hub import resolve
-    from mlx_gemma4.checkpoint.identity import weights_digest
+    from mlx_gemma4.tune.base import weights_digest
     from mlx_gemma4.tune.runs import base_model, base_weights
 
     made_for, weights = base_model(adapter), base_weights(adapter)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TextIO
 from mlx_gemma4.reading.sizes import size
 
 if TYPE_CHECKING:
-    from mlx_gemma4.chat.tools import ToolCall
+    from mlx_gemma4.chat.calls import ToolCall
     from mlx_gemma4.generation.loop import Stats
 
 DIM = "\x1b[2m"

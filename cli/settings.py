@@ -27,6 +27,14 @@ class Settings:
         bool, typer.Option("--think/--no-think", help="Let the model think first.")
     ] = False
     image_tokens: ImageTokens = None  # the most a picture attached from now on takes
+    control_tokens: Annotated[
+        bool,
+        typer.Option(
+            "--control-tokens",
+            help="Obey marks such as <|turn> in what is typed, piped or returned by "
+            "tools. Without it they are words.",
+        ),
+    ] = False
     temperature: Annotated[
         float | None,
         typer.Option(

@@ -21,12 +21,15 @@ import mlx.core as mx
 import numpy as np
 
 from mlx_gemma4.chat.tokenizer import Tokenizer
-from mlx_gemma4.checkpoint.files import check_inside, listed, read_tensors
-from mlx_gemma4.checkpoint.fit import fit_weights
-from mlx_gemma4.checkpoint.load import load_model
+from mlx_gemma4.checkpoint.copies import check_copies
+from mlx_gemma4.checkpoint.files import listed
+from mlx_gemma4.checkpoint.folders import check_inside
+from mlx_gemma4.checkpoint.load import load_model, plan_load, read_headers
+from mlx_gemma4.checkpoint.names import BOUNDS
 from mlx_gemma4.config import Config
 from mlx_gemma4.errors import CheckpointError
 from mlx_gemma4.model import Gemma4
+from mlx_gemma4.prompt.vocabulary import check_folder, check_tokens
 
 from .card import RECORD
 from .errors import OutputError
@@ -80,9 +83,10 @@ def verify(folder: Path, advance: Advance = lambda count: None) -> Verified:
     Raises CheckpointError that names what is wrong.
     """
     files = _recorded_files(folder)
-    tensors = read_tensors(folder)
-    config = Config.from_file(folder / "config.json")
-    fit_weights(Gemma4(config), tensors)
+    plan = plan_load(*read_headers(folder))
+    check_copies(plan.fit.copies)
+    check_folder(folder, plan.model.config)
+    tensors = plan.tensors
     weights = sorted({tensor.file for tensor in tensors.values()})
     if files is None:
         for file in weights:
@@ -143,12 +147,18 @@ def _check_file(path: Path, stated: Any, advance: Advance) -> int:
 
 
 def _check_values(file: Path) -> None:
-    """All floating values of a file are finite; one tensor in memory at a time."""
+    """All floating values of a file are finite; one tensor in memory at a time.
+
+    But for what a tower clips to, which may be without end.
+    """
     arrays = mx.load(str(file), format="safetensors")
     assert isinstance(arrays, dict)
     for name in sorted(arrays):
         array = arrays.pop(name)
-        if mx.issubdtype(array.dtype, mx.floating) and not mx.isfinite(array).all():
+        if not mx.issubdtype(array.dtype, mx.floating):
+            continue
+        good = ~mx.isnan(array) if name.endswith(BOUNDS) else mx.isfinite(array)
+        if not good.all():
             raise CheckpointError(f"{name} in {file} has NaN or infinite values.")
         mx.clear_cache()
 
@@ -169,15 +179,18 @@ def compare(
     dtype: both models compute in; None is each one's own.
     advance: called with the number of positions that a model has read.
 
-    Raises CheckpointError where the two do not share a vocabulary, OutputError where
-    the source's predictions find no room: a megabyte per token, for a while.
+    Raises CheckpointError where the two do not share a vocabulary or it has no place
+    for a token of the text, OutputError where the source's predictions find no room: a
+    megabyte per token, for a while.
     """
-    vocabulary = _shared_vocabulary(source, converted)
+    config = _shared_vocabulary(source, converted)
     if tokens is None:
         tokens = encoded(source, TEXTS if texts is None else texts)
+    check_tokens(tokens, config)
     tokens = [list(sequence) for sequence in tokens if len(sequence) > 1]
     if not tokens:
         raise ValueError("There is no text to compare on: two tokens are the least.")
+    vocabulary = config.text_config.vocab_size
     _check_room(4 * vocabulary * sum(len(sequence) - 1 for sequence in tokens))
     with tempfile.TemporaryFile() as spool:
         _spool(load_model(source, dtype), tokens, spool, advance)
@@ -196,23 +209,23 @@ def _check_room(needed: int) -> None:
         )
 
 
-def _shared_vocabulary(source: Path, converted: Path) -> int:
-    sizes = [
-        Config.from_file(folder / "config.json").text_config.vocab_size
-        for folder in (source, converted)
-    ]
-    if sizes[0] != sizes[1]:
-        raise CheckpointError(
-            f"{source} has {sizes[0]} tokens and {converted} has {sizes[1]}: they are "
-            "not the same model."
-        )
-    return sizes[0]
+def _shared_vocabulary(source: Path, converted: Path) -> Config:
+    """The source's configuration, if both have tables of the same size."""
+    ours, theirs = (Config.from_file(f / "config.json") for f in (source, converted))
+    for key in ("vocab_size", "token_rows"):
+        sizes = [getattr(each.text_config, key) for each in (ours, theirs)]
+        if sizes[0] != sizes[1]:
+            raise CheckpointError(
+                f"{source} has {sizes[0]} tokens and {converted} has {sizes[1]}: they "
+                "are not the same model."
+            )
+    return ours
 
 
 def encoded(folder: Path, texts: Iterable[str]) -> list[list[int]]:
     """Token ids of each text, with the token that begins a text."""
     tokenizer = Tokenizer(folder)
-    return [[tokenizer.bos_token_id, *tokenizer.encode(text)] for text in texts]
+    return [tokenizer.encode_document(text) for text in texts]
 
 
 def _spool(

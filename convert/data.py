@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mlx_gemma4.chat.rendered import Rendered
 from mlx_gemma4.chat.template import ChatTemplate
 from mlx_gemma4.chat.tokenizer import Tokenizer
 from mlx_gemma4.errors import ChatError, DataError
@@ -26,12 +27,11 @@ def read_data(path: Path, model: Path) -> list[list[int]]:
     if path.suffix == ".jsonl":
         documents = _json_lines(path, text, model, tokenizer)
     else:
-        documents = [tokenizer.encode(text)]
-    start = tokenizer.bos_token_id
+        documents = [tokenizer.encode_document(text)]
     found = [
-        [start, *document[at : at + LONGEST]]
-        for document in documents
-        for at in range(0, len(document), LONGEST)
+        [start, *body[at : at + LONGEST]]
+        for start, *body in documents
+        for at in range(0, len(body), LONGEST)
     ]
     if not found:
         raise DataError(f"{path} has no text.")
@@ -41,24 +41,23 @@ def read_data(path: Path, model: Path) -> list[list[int]]:
 def _json_lines(
     path: Path, text: str, model: Path, tokenizer: Tokenizer
 ) -> list[list[int]]:
-    template = ChatTemplate.from_folder(model, tokenizer.bos_token, tokenizer.eos_token)
+    template = ChatTemplate.from_folder(
+        model, tokenizer.bos_token, tokenizer.eos_token, tokenizer.special_tokens
+    )
     documents = []
     for number, line in numbered_lines(text):
         try:
-            written = _written(json.loads(line), template)
+            rendered = _rendered(json.loads(line), template)
         except (ValueError, RecursionError) as error:
             raise DataError(f"{path}, line {number}: {error}") from None
-        tokens = tokenizer.encode(written)
-        if tokens[:1] == [tokenizer.bos_token_id]:
-            tokens = tokens[1:]
-        documents.append(tokens)
+        documents.append(tokenizer.encode_document(rendered))
     return documents
 
 
-def _written(record: Any, template: ChatTemplate | None) -> str:
+def _rendered(record: Any, template: ChatTemplate | None) -> Rendered:
     """The text of one line. Raises ValueError."""
     if isinstance(record, Mapping) and isinstance(record.get("text"), str):
-        return record["text"]
+        return Rendered((record["text"],))
     if not isinstance(record, Mapping) or "messages" not in record:
         raise ValueError('it has neither "text" nor "messages".')
     if template is None:

@@ -10,14 +10,12 @@ from pathlib import Path
 import mlx.core as mx
 
 from mlx_gemma4.checkpoint.companions import files_to_copy
-from mlx_gemma4.checkpoint.files import (
-    StoredTensor,
-    check_inside,
-    read_tensors,
-    weight_files,
-)
+from mlx_gemma4.checkpoint.copies import check_copies
+from mlx_gemma4.checkpoint.files import StoredTensor, read_tensors, weight_files
+from mlx_gemma4.checkpoint.folders import check_inside
 from mlx_gemma4.checkpoint.shards import SHARD_BYTES, lay_out
 from mlx_gemma4.config import Config
+from mlx_gemma4.prompt.vocabulary import check_folder
 
 from . import output, qat
 from .journal import fingerprints, open_journal
@@ -27,7 +25,7 @@ from .stream import BLOCK, Advance, as_array, convert
 from .survey import Wishes, make_plan
 from .writer import explained
 
-SAMPLED_ROWS = 64
+SAMPLED = 2**17  # weights of a tensor: thousands of groups
 
 
 @dataclass(frozen=True)
@@ -46,17 +44,18 @@ class Result:
 def plan_folder(source: Path, wishes: Wishes, name: str) -> Plan:
     """The plan of a folder; samples of QAT weights are measured.
 
-    Raises CheckpointError, also for files that are links out of the folder.
+    Raises CheckpointError, also for files that are links out of the folder, and where
+    the tokenizer is that of another model.
     """
     check_inside(source, output.CONFIG)
     files_to_copy(source)  # what is wrong with them is said before the work
-    Config.from_file(source / output.CONFIG)
+    check_folder(source, Config.from_file(source / output.CONFIG))
     config = json.loads((source / output.CONFIG).read_text(encoding="utf-8"))
     reader = Reader()
 
     def sample(tensor: StoredTensor) -> float:
         rows = math.prod(tensor.shape[:-1])
-        count = min(SAMPLED_ROWS, rows)
+        count = min(rows, max(1, SAMPLED // tensor.shape[-1]))
         # From the middle: the first rows of a table belong to unused tokens.
         raw = reader.rows(tensor, (rows - count) // 2, count, rows)
         return qat.grid_share(as_array(raw, tensor)).on_grid
@@ -81,7 +80,7 @@ def run(
     """Carries out `plan` for the folder `source`; goes on where an earlier run stopped.
 
     name: of the source, for the record. note: told that a run is continued.
-    Raises CheckpointError and OutputError.
+    Raises CheckpointError, TakenError and OutputError.
     """
     files = fingerprints(weight_files(source))
     if output.is_result(out, plan, files):
@@ -89,6 +88,7 @@ def run(
         return Result(plan, out, (), complete_before=True)
     output.check_out(out)
     output.check_space(out, plan.out_bytes)
+    check_copies(plan.copies)
     work = output.partial(out)
     with explained(work):
         (work / "model").mkdir(parents=True, exist_ok=True)

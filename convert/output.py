@@ -17,7 +17,7 @@ from mlx_gemma4.checkpoint.files import INDEX
 from mlx_gemma4.checkpoint.packing import Packing
 from mlx_gemma4.checkpoint.shards import Shard, index_of
 from mlx_gemma4.config import Config
-from mlx_gemma4.errors import CheckpointError, DiskFullError
+from mlx_gemma4.errors import CheckpointError, DiskFullError, TakenError
 from mlx_gemma4.prompt.processor import Processor
 from mlx_gemma4.reading.sizes import size
 from mlx_gemma4.state import sync
@@ -25,6 +25,7 @@ from mlx_gemma4.state import sync
 from .card import CARD, RECORD, write_card
 from .check import digest
 from .classes import KEPT
+from .clipping import with_unclipped
 from .errors import OutputError
 from .journal import Journal, plan_digest
 from .plan import Line, Plan, TensorPlan
@@ -42,13 +43,16 @@ def partial(out: Path) -> Path:
 
 
 def check_out(out: Path) -> None:
-    """Raises OutputError where a finished model could not take the name `out`."""
+    """Where a finished model could not take the name `out`.
+
+    Raises TakenError where something is there, OutputError where nothing can be made.
+    """
     if out.is_symlink() or (out.exists() and not out.is_dir()):
-        raise OutputError(f"{out} exists and is no folder: choose another name.")
+        raise TakenError(f"{out} exists and is no folder: choose another name.")
     if out.is_dir() and any(out.iterdir()):
-        raise OutputError(f"{out} is not empty: choose another name, or remove it.")
+        raise TakenError(f"{out} is not empty: choose another name, or remove it.")
     if out.is_dir() and os.path.ismount(out):
-        raise OutputError(f"{out} is a mount point: name a folder inside it.")
+        raise TakenError(f"{out} is a mount point: name a folder inside it.")
     place = _existing(out)
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
         raise OutputError(f"{place} cannot be written: choose another place.")
@@ -192,7 +196,8 @@ def check_files(folder: Path) -> list[str]:
 
 def out_config(config: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
     """The source's config.json with the quantisation of every path."""
-    result = {k: v for k, v in config.items() if k != "quantization_config"}
+    plain = {k: v for k, v in config.items() if k != "quantization_config"}
+    result = with_unclipped(plain, plan.unclipped)
     floats = _dtype(plan)
     for section in (result, result.get("text_config")):
         for key in ("dtype", "torch_dtype"):

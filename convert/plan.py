@@ -9,8 +9,10 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
+from mlx_gemma4.checkpoint.copies import Copy
 from mlx_gemma4.checkpoint.files import StoredTensor
 from mlx_gemma4.checkpoint.packing import Packing
 from mlx_gemma4.checkpoint.shards import Target, packed_targets
@@ -31,6 +33,23 @@ class Joined:
     shape: tuple[int, ...]
     packing: Packing | None = None
     grid: str | None = None
+
+
+class Reason(StrEnum):
+    """Why a tensor of the source has no place in the result, as a user reads it."""
+
+    ACTIVATIONS = "scales of activations"
+    CACHE = "scales of the cache"
+    SHAPES = "shapes of packed weights"
+    UNREAD = "that no layer reads"
+    TIED = "of a tied head"
+    TOWER = "of a tower that has lost others"
+
+
+@dataclass(frozen=True)
+class Dropped:
+    source: StoredTensor
+    reason: Reason
 
 
 @dataclass(frozen=True)
@@ -162,13 +181,21 @@ class Memory:
 
 @dataclass(frozen=True)
 class Plan(_Sums):
-    """The whole conversion. `dropped` are source tensors that no model reads."""
+    """The whole conversion.
+
+    dropped: what is not in the result. qat: the trained layout that was recognised.
+    unclipped: towers' sections of config.json that speak of bounds which the source
+        does not hold; the result says so.
+    copies: dropped tensors that must repeat others, to be compared before the work.
+    """
 
     recipe: str
     tensors: tuple[TensorPlan, ...]
-    dropped: tuple[StoredTensor, ...]
-    qat: str | None  # the trained layout that was recognised
+    dropped: tuple[Dropped, ...]
+    qat: str | None
+    unclipped: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    copies: tuple[Copy, ...] = ()
 
     @property
     def memory(self) -> Memory:

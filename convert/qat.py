@@ -18,6 +18,7 @@ import numpy as np
 
 from mlx_gemma4.checkpoint.packing import Packing
 
+from . import compressed, mobile
 from .fit import Codes, best_fit, in_parts, pack, round_to, values
 from .qat_layouts import (
     COMPRESSED,
@@ -26,10 +27,9 @@ from .qat_layouts import (
     Q4_0,
     ROUNDED,
     decode,
-    import_mobile,
-    import_w4a16,
     join,
     recognise,
+    unknown_keys,
 )
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "join",
     "quantize_q4_0",
     "recognise",
+    "unknown_keys",
 ]
 
 GROUP = 32  # weights that share a step in Q4_0
@@ -105,9 +106,9 @@ def encode(
         codes, share = quantize_q4_0(rows["weight"], dtype)
         return Imported(codes, share.exact, share.groups)
     if grid == COMPRESSED:
-        codes = import_w4a16(rows["weight_packed"], rows["weight_scale"], dtype)
+        codes = compressed.imported(rows["weight_packed"], rows["weight_scale"], dtype)
     else:
-        codes = import_mobile(rows["weight"], rows["weight_scale"], packing, dtype)
+        codes = mobile.imported(rows["weight"], rows["weight_scale"], packing, dtype)
     return Imported(codes, codes.scales.size, codes.scales.size)
 
 

@@ -22,12 +22,12 @@ import mlx.core as mx
 import mlx.optimizers as optimizers
 from mlx.utils import tree_flatten
 
-from mlx_gemma4.checkpoint.files import read_tensors
-from mlx_gemma4.checkpoint.fit import fit_weights
-from mlx_gemma4.checkpoint.load import load_model
+from mlx_gemma4.checkpoint.load import load_model, plan_load, read_headers
 from mlx_gemma4.checkpoint.names import Place
+from mlx_gemma4.config import Config
 from mlx_gemma4.errors import CheckpointError, DataError
 from mlx_gemma4.model import Gemma4
+from mlx_gemma4.prompt.vocabulary import check_tokens
 from mlx_gemma4.state import sync
 
 from .card import RECORD, write_card
@@ -77,6 +77,7 @@ def refine_dwq(
         for sequence in tokens
         for start in range(0, len(sequence) - 1, LENGTH)
     ]
+    check_tokens(pieces, Config.from_file(source / "config.json"))
     valid = pieces[::HELD_OUT]
     train = [piece for i, piece in enumerate(pieces) if i % HELD_OUT]
     if min(len(valid), len(train)) < batch_size:
@@ -180,7 +181,7 @@ def _trained(
 
 def _by_file_name(folder: Path, student: Gemma4) -> dict[str, mx.array]:
     """Trained scales and biases as the files name and divide them."""
-    fit = fit_weights(Gemma4(student.config), read_tensors(folder))
+    fit = plan_load(student.config, read_headers(folder)[1]).fit
     found: dict[str, mx.array] = {}
     trained: dict[str, Any] = dict(tree_flatten(student.trainable_parameters()))
     for parameter, array in trained.items():

@@ -9,19 +9,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mlx_gemma4.checkpoint.copies import Copy, copy_of
+from mlx_gemma4.checkpoint.counts import without_missing_towers
 from mlx_gemma4.checkpoint.files import FLOATS, StoredTensor
-from mlx_gemma4.checkpoint.fit import fit_weights
+from mlx_gemma4.checkpoint.load import plan_load
 from mlx_gemma4.checkpoint.names import Place, in_layer, is_unused, mlx_names, place
 from mlx_gemma4.checkpoint.packing import Packing
 from mlx_gemma4.config import FULL, Config
 from mlx_gemma4.errors import CheckpointError
-from mlx_gemma4.model import Gemma4
 
 from . import qat
 from .classes import KEPT, TensorClass, class_of
+from .clipping import with_unclipped, without_bounds
 from .errors import RecipeError
 from .mixed import mix
-from .plan import Joined, Plan, TensorPlan
+from .plan import Dropped, Joined, Plan, Reason, TensorPlan
 from .recipes import MIXED, Override, Recipe, affine, fitted, recipe_of
 
 # Share of groups on the trained grid above which a tensor is imported on it.
@@ -30,6 +32,7 @@ GRID_BITS, GRID_GROUP = 4, 32
 # What is trained for the grid in Q4_0 files.
 TRAINED = (TensorClass.ATTENTION, TensorClass.MLP, TensorClass.EXPERTS)
 MATRICES = 2  # dimensions
+HEAD, TABLE = "lm_head.weight", "language_model.embed_tokens.weight"
 
 Sampler = Callable[[StoredTensor], float]  # share of a tensor's groups on the Q4_0 grid
 
@@ -58,12 +61,25 @@ def make_plan(
     Raises CheckpointError and RecipeError.
     """
     layout = qat.recognise(sources, dict(config), name)
-    plain = {k: v for k, v in config.items() if k not in ("quantization_config",)}
-    parsed = Config.from_dict(plain)
-    joined, dropped = _joined(sources, layout, config)
+    unclipped = without_bounds(sources, config) if layout in qat.PACKED else ()
+    found = without_missing_towers(_parsed(config, unclipped), sources)
+    parsed = found.config
+    joined, dropped = _joined(found.tensors, layout, config)
     _check(joined, parsed)
+    dropped += [
+        Dropped(sources[name], Reason.TOWER)
+        for tower in found.missing
+        for name in tower.left_out
+    ]
+    copies = _copies(joined, parsed)
+    repeated = {copy.tensor.name for copy in copies}
     recipe = recipe_of("6bit" if wishes.recipe == MIXED else wishes.recipe)
     warnings = [recipe.warning] if recipe.warning else []
+    warnings += [
+        f"In the source {tower}. The result has none." for tower in found.missing
+    ]
+    if layout in qat.PACKED:
+        warnings += _unknown(config)
     if layout == qat.MOBILE:
         warnings.append(qat.ROUNDED)
     on_grid = layout if layout and wishes.recipe == "4bit" else None
@@ -75,10 +91,12 @@ def make_plan(
         )
     tensors = []
     for item in joined:
-        if is_unused(parsed, located(item.name).parameter):
-            dropped += item.sources.values()
-            continue
-        tensors.append(_tensor(item, parsed, recipe, on_grid, sample))
+        if next(iter(item.sources.values())).name in repeated:
+            dropped += _dropped(item, Reason.TIED)
+        elif is_unused(parsed, located(item.name).parameter):
+            dropped += _dropped(item, Reason.UNREAD)
+        else:
+            tensors.append(_tensor(item, parsed, recipe, on_grid, sample))
     if on_grid == qat.Q4_0 and sample is not None:
         warnings += _off_grid(tensors)
     if wishes.recipe == MIXED:
@@ -86,12 +104,52 @@ def make_plan(
     elif wishes.target_bytes is not None:
         raise RecipeError("--target-gb belongs to --recipe mixed.")
     tensors = _overridden(tensors, wishes.overrides)
-    return Plan(wishes.recipe, tuple(tensors), tuple(dropped), layout, tuple(warnings))
+    return Plan(
+        wishes.recipe,
+        tuple(tensors),
+        tuple(dropped),
+        layout,
+        unclipped,
+        tuple(warnings),
+        tuple(copies),
+    )
+
+
+def _parsed(config: Mapping[str, Any], unclipped: Iterable[str]) -> Config:
+    """The model that is converted: its packing is known by now."""
+    plain = {k: v for k, v in config.items() if k != "quantization_config"}
+    return Config.from_dict(with_unclipped(plain, unclipped))
+
+
+def _unknown(config: Mapping[str, Any]) -> list[str]:
+    keys = qat.unknown_keys(config["quantization_config"])
+    if not keys:
+        return []
+    return [
+        f"quantization_config states {', '.join(keys)}, which this version does not "
+        "know and does not obey."
+    ]
+
+
+def _copies(joined: Iterable[Joined], config: Config) -> list[Copy]:
+    """The tensors of a head that is stored though it is tied, not compared yet."""
+    if not config.text_config.tie_word_embeddings:
+        return []
+    found = {place(item.name).parameter: item for item in joined}
+    if HEAD not in found:
+        return []
+    head, table = (found[name].sources.values() for name in (HEAD, TABLE))
+    # Stored in different ways, already their first tensors differ.
+    return [copy_of(part, other) for part, other in zip(head, table, strict=False)]
+
+
+def _dropped(item: Joined, reason: Reason) -> list[Dropped]:
+    return [Dropped(source, reason) for source in item.sources.values()]
 
 
 def _joined(
     sources: Mapping[str, StoredTensor], layout: str | None, config: Mapping[str, Any]
-) -> tuple[list[Joined], list[StoredTensor]]:
+) -> tuple[list[Joined], list[Dropped]]:
     if layout is not None and layout in qat.PACKED:
         return qat.join(sources, layout, config)
     whole = [
@@ -113,7 +171,7 @@ def _check(joined: Iterable[Joined], config: Config) -> None:
         item.name: StoredTensor(item.name, Path(), _plain_dtype(item), item.shape)
         for item in joined
     }
-    fit_weights(Gemma4(replace(config, quantization=None)), stored)
+    plan_load(replace(config, quantization=None), stored)
 
 
 def _plain_dtype(item: Joined) -> str:

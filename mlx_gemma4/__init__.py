@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from .chat.tools import ToolCall
+from .chat.calls import ToolCall
 from .checkpoint.load import load
 from .config import Config
 from .generation.loop import Chunk, Response, Stats, generate, stream_generate

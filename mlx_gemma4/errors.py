@@ -33,6 +33,10 @@ class BusyError(OSError):
     """A folder that another process is writing."""
 
 
+class TakenError(ValueError):
+    """A folder to make that is there already with something in it, or is a file."""
+
+
 class CacheError(ValueError):
     """A rollback or restore that could not be exact, and was therefore refused."""
 

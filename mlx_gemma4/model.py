@@ -42,7 +42,6 @@ class Gemma4(nn.Module):
                 audio.output_proj_dims, text.hidden_size, audio.rms_norm_eps
             )
         self._vision_ids = _known(config.image_token_id, config.video_token_id)
-        self._media_ids = (*self._vision_ids, *_known(config.audio_token_id))
 
     @property
     def layers(self) -> list[DecoderLayer]:
@@ -66,7 +65,8 @@ class Gemma4(nn.Module):
     ) -> mx.array:
         """Logits [B, L, vocab] after the soft cap; [B, 1, vocab] with `last_only`.
 
-        inputs: token ids [B, L].
+        inputs: token ids [B, L]. Each must have a row in the tables
+            (`config.has_row`): here, where ids may not be known yet, nobody looks.
         cache: from `make_cache`; the call appends to it. None reads `inputs` alone.
         input_embeddings: [B, L, hidden], scaled, to use instead of the ids' own.
         media: what the placeholders among `inputs` stand for, all of it. A picture
@@ -138,10 +138,11 @@ class Gemma4(nn.Module):
     def text_tokens(self, inputs: mx.array) -> mx.array:
         """`inputs` [B, L] with pad for placeholders of media, as both embedding tables
         take them."""
-        if not self._media_ids:
+        media = self.config.placeholders
+        if not media:
             return inputs
         pad = self.config.text_config.pad_token_id
-        return mx.where(_is_one_of(inputs, self._media_ids), pad, inputs)
+        return mx.where(_is_one_of(inputs, media), pad, inputs)
 
     def vision_blocks(self, inputs: mx.array) -> mx.array | None:
         """The number of each position's picture [B, L], -1 outside of all; None where

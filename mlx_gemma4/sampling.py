@@ -1,11 +1,13 @@
-"""From logits to a token: repetition penalty, temperature, top-k, top-p, min-p.
+"""From logits to a token: repetition penalty, suppressed tokens, temperature, top-k,
+top-p, min-p.
 
-The order is the reference's: the penalty first, then the temperature, and each filter
-on what the one before it left.
+The order is the reference's: the penalty first, then what is never drawn is taken out,
+then the temperature, and each filter on what the one before it left.
 """
 
 import math
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
@@ -80,23 +82,37 @@ def _check(name: str, value: object, bounds: Bounds) -> None:
 
 
 class Sampler:
-    """Draws one token after another; lazy, so that decoding can run ahead."""
+    """Draws one token after another; lazy, so that decoding can run ahead.
 
-    def __init__(self, sampling: Sampling, prompt: list[int], vocab_size: int):
-        self.sampling = sampling
+    rows: how many ids the model can read. A head may have more than these; what could
+        not be read back is never drawn.
+    suppressed: ids that are never drawn.
+    """
+
+    def __init__(
+        self,
+        sampling: Sampling,
+        prompt: list[int],
+        rows: int,
+        suppressed: Iterable[int] = (),
+    ):
+        self.sampling, self.rows = sampling, rows
+        never = set(suppressed)
+        self._suppressed = _marked(never, rows) if never else None
         seed = sampling.seed
         self.seed = secrets.randbits(32) if seed is None else seed
         self._key = mx.random.key(self.seed)
         self._seen: mx.array | None = None
         if sampling.repetition_penalty != 1.0:
-            self._seen = mx.zeros((1, vocab_size), mx.bool_)
-            self._seen[:, mx.array(sorted(set(prompt)))] = True
+            self._seen = _marked(prompt, rows)
 
     def __call__(self, logits: mx.array) -> mx.array:
         """`logits` [1, vocab] -> the drawn token, int `[1, 1]`."""
-        logits = logits.astype(mx.float32)
+        logits = logits[:, : self.rows].astype(mx.float32)
         if self._seen is not None:
             logits = _penalise(logits, self._seen, self.sampling.repetition_penalty)
+        if self._suppressed is not None:
+            logits = mx.where(self._suppressed, -mx.inf, logits)
         if self.sampling.temperature < GREEDY_BELOW:
             token = mx.argmax(logits, axis=-1, keepdims=True)
         else:
@@ -129,6 +145,14 @@ def filter_sorted(logits: mx.array, sampling: Sampling) -> mx.array:
     keep = keep & (shares >= sampling.min_p * shares[:, :1])
     keep = keep | (mx.arange(logits.shape[-1]) == 0)  # the likeliest always stays
     return mx.where(keep, logits, -mx.inf)
+
+
+def _marked(tokens: Iterable[int], rows: int) -> mx.array:
+    """Bool `[1, rows]`, true for those of `tokens` that have a row."""
+    marks = mx.zeros((1, rows), mx.bool_)
+    if found := sorted(token for token in set(tokens) if token < rows):
+        marks[:, mx.array(found, mx.int32)] = True
+    return marks
 
 
 def _penalise(logits: mx.array, seen: mx.array, penalty: float) -> mx.array:

@@ -1,11 +1,11 @@
 """From logits to a token, by small cases and against transformers' own filters."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 import pytest
+from choosing import reference_shares, shares
 
 from mlx_gemma4.errors import ChatError
 from mlx_gemma4.sampling import Sampler, Sampling, draw, filter_sorted
@@ -130,6 +130,32 @@ def test_the_penalty_remembers_what_was_generated() -> None:
 
 
 @pytest.mark.parametrize(
+    "options",
+    [
+        {"temperature": 0.0},
+        {"temperature": 5.0},
+        {"top_k": 2},
+        {"top_p": 0.5},
+        {"min_p": 0.9},
+        {"temperature": 0.0, "repetition_penalty": 0.01},
+        {"repetition_penalty": 0.01},
+    ],
+    ids=str,
+)
+def test_what_is_suppressed_is_never_drawn(options: dict[str, Any]) -> None:
+    """The two likeliest, which a penalty below 1 favours even more."""
+    row = mx.array([[9.0, 1.0, 8.0, 0.5]])
+    sampling = Sampling(**{**OFF, "seed": 3, **options})
+    sampler = Sampler(sampling, [0, 2], 4, (0, 2))
+    assert {int(np.array(sampler(row))[0, 0]) for _ in range(50)} <= {1, 3}
+
+
+def test_the_next_best_takes_the_place_of_what_is_suppressed() -> None:
+    sampler = Sampler(Sampling(0.0), [], 4, (2, 2, 0))
+    assert sampler(mx.array([[3.0, 1.0, 4.0, 2.0]])).item() == 3
+
+
+@pytest.mark.parametrize(
     ("name", "value"),
     [
         ("temperature", -0.1),
@@ -150,20 +176,6 @@ def test_a_bad_value_is_named(name: str, value: float) -> None:
         Sampling(**{name: value})  # type: ignore[arg-type]
 
 
-def reference(scores: np.ndarray, prompt: list[int], options: dict[str, Any]) -> Any:
-    """Probabilities by transformers' processors, in the order it puts them."""
-    import torch
-    from transformers import GenerationConfig
-    from transformers.generation.utils import GenerationMixin
-
-    config = GenerationConfig(do_sample=True, **options)
-    mixin: Any = GenerationMixin()
-    mixin.config = SimpleNamespace(is_encoder_decoder=False)
-    processors = mixin._get_logits_processor(config, len(prompt))
-    out = processors(torch.tensor([prompt]), torch.tensor(scores))  # type: ignore[call-arg]
-    return torch.softmax(out, dim=-1).numpy()[0]
-
-
 @pytest.mark.reference
 def test_equals_transformers() -> None:
     """The whole chain on random logits: no forbidden token, and the same shares."""
@@ -177,25 +189,21 @@ def test_equals_transformers() -> None:
             "repetition_penalty": float(pick.choice([1.0, 1.3, 0.8])),
         }
         prompt = pick.randint(0, 40, 12).tolist()
+        never = tuple(pick.randint(0, 40, pick.choice([1, 20])).tolist())
         scores = (pick.randn(1, 40) * 3).astype(np.float32)
-        expected = reference(scores, prompt, options)
-        np.testing.assert_allclose(shares(scores, prompt, options), expected, atol=1e-6)
+        stated = {"do_sample": True, "suppress_tokens": list(never), **options}
+        expected = reference_shares(scores, prompt, stated)
+        found = shares(scores, prompt, Sampling(**options), never)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+        assert not found[list(never)].any()
 
 
-def shares(scores: np.ndarray, prompt: list[int], options: dict[str, Any]) -> Any:
-    """Our probabilities: what categorical is given, and the token of each choice."""
-    found, choice = np.zeros(scores.shape[1]), 0
-
-    def choose(kept: mx.array, key: mx.array) -> mx.array:
-        rows.append(np.array(mx.softmax(kept, axis=-1))[0])
-        return mx.array([choice])
-
-    rows: list[np.ndarray] = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mx.random, "categorical", choose)
-        while not rows or choice < len(rows[0]):
-            sampler = Sampler(Sampling(**options), prompt, scores.shape[1])
-            token = int(np.array(sampler(mx.array(scores)))[0, 0])
-            found[token] = rows[-1][choice]
-            choice += 1
-    return found
+@pytest.mark.parametrize("settings", [{"temperature": 0.0}, {"top_k": 0, "top_p": 1.0}])
+@pytest.mark.parametrize("penalty", [1.0, 1.2])
+def test_what_could_not_be_read_back_is_never_drawn(settings, penalty):
+    """A head may have more rows than the model can read, and a prompt placeholders."""
+    logits = mx.where(mx.arange(8) < 6, 0.0, 50.0)[None]
+    sampling = Sampling(**settings, repetition_penalty=penalty, seed=1)
+    sampler = Sampler(sampling, [0, 7], rows=6)
+    tokens = mx.concatenate([sampler(logits) for _ in range(20)])
+    assert np.array(tokens).max() < 6

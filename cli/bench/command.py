@@ -240,7 +240,7 @@ def rounds(
             f"Context {context:,}: a warm-up and {facts.runs} rounds of "
             f"{', '.join(compared)}."
         )
-        prompt = prompt_of(context, facts.vocab_size)
+        prompt = prompt_of(context, facts.token_rows)
         with Progress(screen, "", (facts.runs + 1) * len(compared)) as bar:
 
             def progress(name: str, number: int, bar: Progress = bar) -> None:

@@ -36,7 +36,7 @@ class Facts:
     model: str
     device: str
     dtype: str
-    vocab_size: int
+    token_rows: int
     contexts: list[int]
     decode: int
     runs: int
@@ -54,7 +54,7 @@ class Facts:
             name,
             str(mx.device_info().get("device_name", "CPU")),
             str(model_dtype(model)).removeprefix("mlx.core."),
-            model.config.text_config.vocab_size,
+            model.config.text_config.token_rows,
             contexts,
             decode,
             runs,

@@ -103,6 +103,7 @@ class Conversation:
             tools=self.tools,
             thinking=settings.think,
             image_tokens=settings.image_tokens,
+            control_tokens=settings.control_tokens,
             max_tokens=settings.max_tokens,
             stop=settings.stop,
             prefix=self._prefix,

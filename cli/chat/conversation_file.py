@@ -11,7 +11,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from mlx_gemma4.chat.template import plain_messages
+from mlx_gemma4.chat.messages import plain_messages, with_known_role
 from mlx_gemma4.errors import ChatError, MediaError
 from mlx_gemma4.prompt.attachments import IMAGE_TOKENS, MARKS
 from mlx_gemma4.state import PRIVATE, save_text, state_folder
@@ -100,12 +100,15 @@ def saved_messages(saved: Any) -> list[Message]:
     """Checked messages. Raises ChatError that names the one that is wrong."""
     if not isinstance(saved, list):
         raise ChatError("messages is no list.")
-    for n, message in enumerate(saved):
+    messages: list[Any] = [
+        with_known_role(m) if isinstance(m, dict) else m for m in saved
+    ]
+    for n, message in enumerate(messages):
         if not is_message(message):
             raise ChatError(f"messages[{n}] is not as /save writes it.")
-    if saved:
-        plain_messages(saved)
-    return saved
+    if messages:
+        plain_messages(messages)
+    return messages
 
 
 def plain_message(message: Message) -> Message:

@@ -65,6 +65,8 @@ class Session:
             self.screen.note(stats_line(answer.stats))
         if answer.finish_reason == "length":
             self.screen.note("(cut off: the token limit was reached)")
+        if answer.finish_reason == "malformed_call":
+            self.screen.note("(a tool call that cannot be read is part of the text)")
 
     def answer_object(self, answer: Response) -> dict[str, Any]:
         """The answer as `--json` prints it. Times in seconds, memory in bytes."""
@@ -76,6 +78,7 @@ class Session:
                 {"name": call.name, "arguments": call.arguments}
                 for call in answer.tool_calls
             ],
+            "malformed_calls": answer.malformed_calls,
             "finish_reason": answer.finish_reason or "interrupted",
             "usage": stats
             and {

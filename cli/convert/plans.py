@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mlx_gemma4.convert.output import FLOAT_NAMES, describe
-from mlx_gemma4.convert.plan import Line, Plan
+from mlx_gemma4.convert.plan import Line, Plan, Reason
 from mlx_gemma4.reading.sizes import size
 
 HEAD = ("class", "tensors", "weights", "packing", "bits", "size")
@@ -78,8 +78,30 @@ def notes(plan: Plan) -> list[str]:
     found = Counter(f"{t.kind}: {t.note}" for t in plan.tensors if t.note)
     lines = [f"Note: {note} ({tensors(n)})." for note, n in found.items()]
     if plan.dropped:
-        lines.append(f"Left out: {tensors(len(plan.dropped))} that no layer reads.")
+        lines.append(f"Left out: {left_out(plan)}.")
+    if plan.unclipped:
+        lines.append(
+            f"Note: {' and '.join(plan.unclipped)} of config.json clip, but the files "
+            "hold no bounds: nothing is clipped, as in the reference, and the result "
+            "says so."
+        )
+    lines += [
+        f"Note: by type and shape, {copy}. The values are not read yet: converting "
+        "begins with comparing them."
+        for copy in plan.copies
+    ]
     return lines
+
+
+def left_out(plan: Plan) -> str:
+    """`60 tensors that no layer reads`; by kind where there are several."""
+    kinds = Counter(dropped.reason for dropped in plan.dropped)
+    total = tensors(len(plan.dropped))
+    if len(kinds) == 1:
+        (reason,) = kinds
+        return f"{total}{', ' if reason.startswith('scales') else ' '}{reason}"
+    parts = (f"{kinds[reason]:,} {reason}" for reason in Reason if kinds[reason])
+    return f"{total}: {', '.join(parts)}"
 
 
 def tensors(count: int) -> str:

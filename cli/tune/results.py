@@ -4,9 +4,9 @@ from contextlib import closing
 from pathlib import Path
 
 from mlx_gemma4.checkpoint.hub import resolve
-from mlx_gemma4.checkpoint.identity import weights_digest
 from mlx_gemma4.tune.adapter_files import CONFIG, PEFT_WEIGHTS, WEIGHTS
 from mlx_gemma4.tune.adapters import put_on
+from mlx_gemma4.tune.base import weights_digest
 from mlx_gemma4.tune.evaluate import evaluate
 from mlx_gemma4.tune.examples import Encoder, Long
 from mlx_gemma4.tune.files import read_records

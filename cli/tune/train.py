@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlx_gemma4.checkpoint.hub import resolve
-from mlx_gemma4.checkpoint.identity import weights_digest
 from mlx_gemma4.tune.adapters import AdapterSettings, new_adapter
+from mlx_gemma4.tune.base import weights_digest
 from mlx_gemma4.tune.errors import AdapterError, Diverged
 from mlx_gemma4.tune.examples import Encoded, Encoder, Long, repeated
 from mlx_gemma4.tune.files import Data, read_data

@@ -17,6 +17,7 @@ import numpy as np
 from ..errors import MediaError
 from .framing import AudioFeatureConfig, valid_frames
 
+USUAL_LENGTH = AudioFeatureConfig.audio_seq_length
 FILL = 128  # samples: the reference fills recordings up to a multiple of this
 
 
@@ -45,10 +46,13 @@ def log_mel(
 
 def _check_length(samples: int, config: AudioFeatureConfig) -> None:
     if samples > config.max_samples:
+        count = config.audio_seq_length
+        stated = f" (audio_seq_length {count})" if count < USUAL_LENGTH else ""
         raise MediaError(
             f"The recording lasts {samples / config.sampling_rate:.1f} s and the model "
-            f"hears at most {config.max_seconds:g} s at once. `gemma4 transcribe` "
-            "takes recordings of any length; otherwise cut it into parts."
+            f"hears at most {config.max_seconds:g} s at once{stated}. "
+            "`gemma4 transcribe` takes recordings of any length; otherwise cut it into "
+            "parts."
         )
     if not valid_frames(samples, config):
         raise MediaError(

@@ -4,24 +4,18 @@ Kept apart from the arithmetic on samples, so that reading a configuration does 
 import NumPy.
 """
 
-import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
-from ..errors import CheckpointError
+from ..reading.section import Section
 
 FRAMES_PER_TOKEN = 4  # the tower's two convolutions of stride 2
 EXTRACTOR = "Gemma4AudioFeatureExtractor"
-# Keys of the section that say nothing about the features of one recording.
-NOT_FEATURES = {
-    "feature_extractor_type",
-    "processor_class",
-    "padding_side",
-    "padding_value",
-    "return_attention_mask",
-}
+FRAME_MS, HOP_MS = 20.0, 10.0
+LONGEST_MS = 1000.0  # of a frame
+LONGEST = 480_000  # samples: the reference cuts off what comes after them
+# Say nothing about the features of one recording. The last two are mlx-vlm's.
+UNUSED = ("processor_class", "return_attention_mask")
+UNUSED += ("chunk_duration", "overlap_duration")
 
 
 @dataclass(frozen=True)
@@ -48,95 +42,84 @@ class AudioFeatureConfig:
     audio_seq_length: int = 750
 
     @classmethod
-    def from_stated(cls, stated: Mapping[str, Any], path: Path) -> "AudioFeatureConfig":
-        """What processor_config.json, read from `path`, states; defaults for the rest.
+    def from_section(
+        cls, section: Section, audio_seq_length: int = 750
+    ) -> "AudioFeatureConfig":
+        """What a feature_extractor states; defaults for the rest.
 
-        Raises CheckpointError for values that make no sense.
+        Raises CheckpointError for values that make no sense or are not supported.
         """
-        section = stated.get("feature_extractor") or {}
-        if not isinstance(section, Mapping):
-            raise CheckpointError(f"{path}: feature_extractor is not an object.")
-        values = _values(path, section)
-        if stated.get("audio_seq_length") is not None:
-            values["audio_seq_length"] = stated["audio_seq_length"]
-        try:
-            config = cls(**values)
-            config.check()
-        except (TypeError, ValueError) as error:
-            raise CheckpointError(f"{path}, feature_extractor: {error}") from None
-        return config
+        section.pass_over(*UNUSED)
+        _check_kind(section)
+        rate = section.whole("sampling_rate", cls.sampling_rate)
+        frame = _samples(section, "frame_length", rate, FRAME_MS)
+        hop = _samples(section, "hop_length", rate, HOP_MS)
+        doubled = section.flag("fft_overdrive", False)
+        fft = 2 ** ((frame - 1).bit_length() + doubled)
+        told = f", but frames of {frame} samples, fft_overdrive {doubled}, need {fft}"
+        section.must_be("fft_length", fft, otherwise=told)
+        low = section.number("min_frequency", cls.min_frequency, least=0)
+        high = section.number("max_frequency", cls.max_frequency)
+        if low >= high:
+            wrong = "min_frequency" if "min_frequency" in section.values else None
+            section.refuse(
+                wrong or "max_frequency", f": {low:g} to {high:g} is not a range"
+            )
+        bins = section.whole("feature_size", cls.feature_size)
+        told = f", but the features have {bins} bins"
+        section.must_be("num_mel_filters", bins, otherwise=told)  # mlx-vlm's name
+        spread = section.numbers("per_bin_stddev", bins, divisors=True)
+        flavor = section.flag("preemphasis_htk_flavor", cls.preemphasis_htk_flavor)
+        return cls(
+            sampling_rate=rate,
+            feature_size=bins,
+            frame_length=frame,
+            hop_length=hop,
+            fft_length=fft,
+            min_frequency=low,
+            max_frequency=high,
+            preemphasis=section.number("preemphasis", cls.preemphasis, least=0),
+            preemphasis_htk_flavor=flavor,
+            input_scale_factor=section.number("input_scale_factor", 1.0),
+            mel_floor=section.number("mel_floor", cls.mel_floor, above=0),
+            per_bin_mean=section.numbers("per_bin_mean", bins),
+            per_bin_stddev=spread,
+            audio_seq_length=audio_seq_length,
+        )
 
     @property
     def max_samples(self) -> int:
         """The longest recording the model takes at once."""
-        return self.audio_seq_length * FRAMES_PER_TOKEN * self.hop_length
+        return min(self.audio_seq_length * FRAMES_PER_TOKEN * self.hop_length, LONGEST)
 
     @property
     def max_seconds(self) -> float:
         return self.max_samples / self.sampling_rate
 
-    def check(self) -> None:
-        """Raises ValueError for constants no frame can be made with."""
-        sizes = (
-            "sampling_rate",
-            "feature_size",
-            "frame_length",
-            "hop_length",
-            "fft_length",
-            "audio_seq_length",
-        )
-        for name in sizes:
-            value = getattr(self, name)
-            if type(value) is not int or value < 1:
-                raise ValueError(f"{name} is {value!r}, not a positive whole number.")
-        if self.fft_length < self.frame_length:
-            raise ValueError(
-                f"fft_length {self.fft_length} is less than frame_length "
-                f"{self.frame_length}."
-            )
-        if not 0 <= self.min_frequency < self.max_frequency:
-            raise ValueError(
-                f"min_frequency {self.min_frequency} and max_frequency "
-                f"{self.max_frequency} are not a range."
-            )
-        if self.mel_floor <= 0:
-            raise ValueError(f"mel_floor is {self.mel_floor}; it must be positive.")
-        for name in ("per_bin_mean", "per_bin_stddev"):
-            values = getattr(self, name)
-            if values is not None and len(values) != self.feature_size:
-                raise ValueError(
-                    f"{name} has {len(values)} values for {self.feature_size} bins."
-                )
+
+def _check_kind(section: Section) -> None:
+    """Refuse what other programs would do to the sound, and this one does not."""
+    told = f", not {EXTRACTOR!r}"
+    section.must_be("feature_extractor_type", EXTRACTOR, otherwise=told)
+    told = "; only 'right' is supported"
+    section.must_be("padding_side", "right", otherwise=told)
+    section.number("padding_value", 0.0)  # masked, whatever it is
+    if section.number("dither", 0.0):
+        section.refuse("dither", "; adding noise is not supported")
 
 
-def _values(path: Path, section: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of AudioFeatureConfig that `section` states."""
-    kind = section.get("feature_extractor_type", EXTRACTOR)
-    if kind != EXTRACTOR:
-        raise CheckpointError(f"{path}: feature_extractor_type {kind} is not known.")
-    if section.get("dither"):
-        raise CheckpointError(
-            f"{path}: dither is {section['dither']}; adding noise is not supported."
-        )
-    known = {field.name for field in fields(AudioFeatureConfig)}
-    values = {k: v for k, v in section.items() if k in known and v is not None}
-    rate = values.get("sampling_rate", AudioFeatureConfig.sampling_rate)
-    for name in ("frame_length", "hop_length"):
-        milliseconds = section.get(f"{name}_ms")
-        if milliseconds is not None:
-            values[name] = round(rate * milliseconds / 1000)
-    if "fft_length" not in values:
-        frame = values.get("frame_length", AudioFeatureConfig.frame_length)
-        overdrive = 1 if section.get("fft_overdrive") else 0
-        values["fft_length"] = 2 ** ((frame - 1).bit_length() + overdrive)
-    for name in ("per_bin_mean", "per_bin_stddev"):
-        if name in values:
-            values[name] = tuple(values[name])
-    used = {"frame_length_ms", "hop_length_ms", "fft_overdrive", "dither"}
-    unknown = sorted(set(section) - known - used - NOT_FEATURES)
-    if unknown:
-        warnings.warn(f"{path}: {', '.join(unknown)} not understood.", stacklevel=4)
-    return values
+def _samples(section: Section, key: str, rate: int, usual: float) -> int:
+    """A length that a file states in milliseconds, in samples too, or not at all."""
+    stated = f"{key}_ms"
+    milliseconds = section.number(stated, usual, above=0, most=LONGEST_MS)
+    samples = round(rate * milliseconds / 1000)
+    if samples < 1:
+        wrong = stated if stated in section.values else "sampling_rate"
+        section.refuse(wrong, f": no sample long at sampling_rate {rate}")
+    # The reference saves the samples and, on loading, goes by the milliseconds alone.
+    told = f", but {stated} {milliseconds:g} at sampling_rate {rate} makes it {samples}"
+    section.must_be(key, samples, otherwise=told)
+    return samples
 
 
 def valid_frames(samples: int, config: AudioFeatureConfig) -> int:

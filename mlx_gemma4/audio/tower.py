@@ -19,6 +19,17 @@ MAX_TIMESCALE = 10_000.0  # of the sinusoids that stand for distances
 EPS = 1e-6  # of the residual blocks' norms, as in the reference; others ask the config
 
 
+class Weight(nn.Module):
+    """A parameter in the Hub's layout, which no layer of MLX computes with as it is.
+
+    A module of its own, and not a dictionary, which MLX can neither freeze nor update.
+    """
+
+    def __init__(self, weight: mx.array):
+        super().__init__()
+        self.weight = weight
+
+
 class SubsampleLayer(nn.Module):
     """A 3x3 convolution of stride 2 over time and frequency, norm over channels, ReLU.
 
@@ -27,15 +38,15 @@ class SubsampleLayer(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, eps: float):
         super().__init__()
-        self.conv = {"weight": mx.zeros((outputs, inputs, 3, 3))}
-        self.norm = {"weight": mx.ones((outputs,))}
+        self.conv = Weight(mx.zeros((outputs, inputs, 3, 3)))
+        self.norm = Weight(mx.ones((outputs,)))
         self.eps = eps
 
     def __call__(self, x: mx.array) -> mx.array:
         """`x` [1, T, F, in] -> [1, T / 2, F / 2, out], both rounded up."""
-        weight = self.conv["weight"].transpose(0, 2, 3, 1)
+        weight = self.conv.weight.transpose(0, 2, 3, 1)
         x = mx.conv2d(x, weight, stride=2, padding=1)
-        return nn.relu(mx.fast.layer_norm(x, self.norm["weight"], None, self.eps))
+        return nn.relu(mx.fast.layer_norm(x, self.norm.weight, None, self.eps))
 
 
 class SubsampleProjection(nn.Module):
@@ -177,16 +188,14 @@ class LightConv(nn.Module):
         hidden, clipped = config.hidden_size, config.use_clipped_linears
         self.linear_start = ClippedLinear(hidden, 2 * hidden, clipped)
         self.linear_end = ClippedLinear(hidden, hidden, clipped)
-        self.depthwise_conv1d = {
-            "weight": mx.zeros((hidden, 1, config.conv_kernel_size))
-        }
+        self.depthwise_conv1d = Weight(mx.zeros((hidden, 1, config.conv_kernel_size)))
         self.pre_layer_norm = RMSNorm(hidden, config.rms_norm_eps)
         self.conv_norm = RMSNorm(hidden, config.rms_norm_eps)
         self.limit = config.gradient_clipping
 
     def __call__(self, x: mx.array) -> mx.array:
         y = nn.glu(self.linear_start(self.pre_layer_norm(x)), axis=-1)
-        weight = self.depthwise_conv1d["weight"].swapaxes(1, 2)  # [C, kernel, 1]
+        weight = self.depthwise_conv1d.weight.swapaxes(1, 2)  # [C, kernel, 1]
         y = mx.pad(y, [(weight.shape[1] - 1, 0), (0, 0)])
         y = mx.conv1d(y[None], weight, groups=weight.shape[0])[0]
         y = nn.silu(self.conv_norm(clamp(y, self.limit)))

@@ -91,7 +91,7 @@ def farthest(
     differences: list[float] = []
     with using(name, make=make), comparing() as found:
         for size in (context, *BEHIND):
-            tokens = prompt_of(size, model.config.text_config.vocab_size)
+            tokens = prompt_of(size, model.config.text_config.token_rows)
             model(mx.array([tokens]), cache=cache)
             mx.eval(found)  # all there is to compute: no logits
             differences += [cast(float, each.item()) for each in found]

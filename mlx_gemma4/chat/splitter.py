@@ -7,27 +7,29 @@ the channel and the calls. Where a model breaks the format:
 - a call that opens inside a thought ends the thought;
 - `call:name{…}` right where an answer would begin is a call if a closing mark follows,
   or if a thought was closed just before it and nothing comes after it;
-- a call that is cut off or malformed belongs to the answer, without its marks, so
-  that nothing vanishes; one that only lacks its closing mark is a call;
+- a call that is cut off, or that cannot be read, is given as it stands, so that nothing
+  vanishes; one that only lacks its closing mark is a call;
 - text of a channel other than "thought" is a thought that starts with the name;
 - "thought" and a closing mark, where an answer would begin, are an empty thought.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import ChatError
+from .calls import QUOTE
 from .lexer import Lexer
-from .tools import QUOTE, parse_call
+from .tools import parse_call
 
 CHANNEL, CHANNEL_END = "<|channel>", "<channel|>"
+TURNS = "<|turn>", "<turn|>"
 CALL, CALL_END, RESPONSE = "<|tool_call>", "<tool_call|>", "<|tool_response>"
 MARKERS = frozenset(
     {
         *("<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "<|think|>", QUOTE),
-        *("<|turn>", "<turn|>", CHANNEL, CHANNEL_END),
+        *(*TURNS, CHANNEL, CHANNEL_END),
         *("<|tool>", "<tool|>", CALL, CALL_END, RESPONSE, "<tool_response|>"),
         *("<|image>", "<|image|>", "<image|>", "<|video|>"),
         *("<|audio>", "<|audio|>", "<audio|>"),
@@ -38,18 +40,23 @@ BARE_CALL = re.compile(r"call:[^\s{}]{1,128}\{")
 BARE_CALL_BEGIN = re.compile(r"c|ca|cal|call|call:[^\s{}]{0,128}")
 
 
+Kind = Literal["answer", "thought", "tool_call", "malformed_call"]
+
+
 @dataclass(frozen=True)
 class Fragment:
-    """A stretch of output. A "tool_call" is one that `parse_call` can read."""
+    """A stretch of output. A "tool_call" is what `parse_call` can read, one or more; a
+    "malformed_call" is what it cannot, without the marks around it."""
 
-    kind: Literal["answer", "thought", "tool_call"]
+    kind: Kind
     text: str
 
 
-def opens_thought(prompt: str) -> bool:
-    """Whether `prompt` ends inside a thought, which the model will go on with."""
-    marks = re.findall(r"<\|channel>|<channel\|>|<\|turn>|<turn\|>", prompt)
-    return bool(marks) and marks[-1] == CHANNEL
+def opens_thought(prompt: Sequence[int], special_tokens: Mapping[str, int]) -> bool:
+    """Whether a prompt's ids end inside a thought, which the model will go on with."""
+    marks = [special_tokens.get(mark) for mark in (CHANNEL, CHANNEL_END, *TURNS)]
+    last = next((token for token in reversed(prompt) if token in marks), None)
+    return last is not None and last == marks[0]
 
 
 class StopStrings:
@@ -103,6 +110,13 @@ class _Call:
     @property
     def text_without_marks(self) -> str:
         return "".join(text for text, is_mark in self.parts if not is_mark)
+
+    @property
+    def text_with_quotes(self) -> str:
+        """As it was written, less the marks that have no place in a call."""
+        return "".join(
+            text for text, is_mark in self.parts if not is_mark or text == QUOTE
+        )
 
     def well_formed(self) -> bool:
         try:
@@ -176,11 +190,11 @@ class Splitter:
         fragments, self._fragments = self._fragments, []
         return fragments
 
-    def _emit(self, kind: Literal["answer", "thought", "tool_call"], text: str) -> None:
+    def _emit(self, kind: Kind, text: str) -> None:
         if not text:
             return
         last = self._fragments[-1] if self._fragments else None
-        if last and last.kind == kind and kind != "tool_call":
+        if last and last.kind == kind and kind in ("answer", "thought"):
             self._fragments[-1] = Fragment(kind, last.text + text)
         else:
             self._fragments.append(Fragment(kind, text))
@@ -234,7 +248,10 @@ class Splitter:
 
     def _mark_in_call(self, mark: str) -> None:
         explicit = self._mode == "call"
-        if mark == QUOTE or self._call.in_string:
+        quoted = self._call.in_string and not (
+            mark == CALL_END and self._call.well_formed()
+        )
+        if mark == QUOTE or quoted:
             self._call.add(mark, is_mark=True)
             self._check_bare()
         elif mark == CALL_END:
@@ -246,6 +263,9 @@ class Splitter:
     def _end_call(self, accepted: bool) -> None:
         if accepted and self._call.well_formed():
             self._emit("tool_call", self._call.text)
+            self._mode, self._after_thought = "start", False
+        elif accepted:
+            self._emit("malformed_call", self._call.text_with_quotes)
             self._mode, self._after_thought = "start", False
         else:
             self._emit("answer", self._call.text_without_marks)

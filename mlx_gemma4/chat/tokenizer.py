@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ChatError, CheckpointError
 from ..reading.json_file import read_json
+from ..reading.pointers import START, refuse_pointer
+from .rendered import Rendered
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
@@ -89,8 +91,30 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text`; special tokens in it become their ids, nothing is added."""
+        return self._ids(text, add_special_tokens=False)
+
+    def encode_text(self, text: str) -> list[int]:
+        """Ids to go on from a text that no template wrote, as the reference has them.
+
+        The tokenizer.json of base models begins a text with <bos>, that of models that
+        chat leaves it to the template. A text that has its <bos> gets no second one.
+        """
+        has_bos = text.startswith(self.bos_token)
+        return self._ids(text, add_special_tokens=not has_bos)
+
+    def encode_document(self, text: str | Rendered) -> list[int]:
+        """Ids of a text to learn from or to measure with, behind one <bos>.
+
+        Every Gemma was trained to read text behind it, whatever its tokenizer adds.
+        """
+        rendered = Rendered((text,)) if isinstance(text, str) else text
+        tokens = self.encode_rendered(rendered)
+        has_bos = tokens[:1] == [self.bos_token_id]
+        return tokens if has_bos else [self.bos_token_id, *tokens]
+
+    def _ids(self, text: str, add_special_tokens: bool) -> list[int]:
         try:
-            return self._backend.encode(text, add_special_tokens=False).ids
+            return self._backend.encode(text, add_special_tokens=add_special_tokens).ids
         except TypeError:
             raise ChatError(
                 "The text holds half of a surrogate pair and is no valid Unicode; "
@@ -105,6 +129,16 @@ class Tokenizer:
         """The id of one token by its exact text, or None."""
         return self._backend.token_to_id(token)
 
+    def tokens_from(self, first: int) -> dict[str, int]:
+        """All tokens whose id is `first` or more, with their ids."""
+        count = self._backend.get_vocab_size(with_added_tokens=True)
+        # Hardly any tokenizer leaves out as many ids as it has.
+        below = list(map(self._backend.id_to_token, range(min(first, 2 * count))))
+        if len(below) - below.count(None) == count:
+            return {}  # in half of the time that all tokens with their ids take
+        vocabulary = self._backend.get_vocab(with_added_tokens=True)
+        return {token: i for token, i in vocabulary.items() if i >= first}
+
     def piece(self, token: int) -> str | int | None:
         """The text of one token, a byte token's value, or None for an unknown id."""
         if token not in self._pieces:
@@ -118,33 +152,50 @@ class Tokenizer:
     def detokenizer(self) -> Detokenizer:
         return Detokenizer(self)
 
-    def continue_tokens(self, cached: Sequence[int], text: str) -> list[int]:
-        """Ids for all of `text` that keep as many of the `cached` ids as is safe.
-
-        What a model wrote is rarely split the way `encode` would split it. A prefix of
-        `cached` may stay where it decodes to a prefix of `text` that a special token
-        follows, because no token spans that place. The result decodes to `text`, and
-        shares no less with `cached` than `encode(text)` does.
-        """
-        kept, end = self._longest_cut(cached, text)
-        tokens = [*cached[:kept], *self.encode(text[end:])]
-        if kept and self.decode(tokens) != text.replace(SPACE, " "):
-            return self.encode(text)
+    def encode_rendered(self, rendered: Rendered, start: int = 0) -> list[int]:
+        """Ids of a prompt from character `start` on. Special tokens that it only quotes
+        become the ids of their letters."""
+        tokens: list[int] = []
+        for part in rendered.parts:
+            tokens += self.encode(part[max(0, start) :])
+            start -= len(part)
         return tokens
 
-    def _longest_cut(self, cached: Sequence[int], text: str) -> tuple[int, int]:
-        """The longest safe prefix of `cached`, as (tokens, characters of `text`)."""
+    def continue_tokens(self, cached: Sequence[int], rendered: Rendered) -> list[int]:
+        """Ids for all of a prompt that keep as many of the `cached` ids as is safe.
+
+        What a model wrote is rarely split the way encoding would split it. A prefix of
+        `cached` may stay where it decodes to a prefix of the prompt that a special
+        token follows, because no token spans that place. The result decodes to the
+        prompt, has the same special tokens, and shares no less with `cached` than
+        `encode_rendered` does.
+        """
+        kept, end = self._longest_cut(cached, rendered)
+        tokens = [*cached[:kept], *self.encode_rendered(rendered, end)]
+        if kept and self.decode(tokens) != rendered.text.replace(SPACE, " "):
+            return self.encode_rendered(rendered)
+        return tokens
+
+    def _longest_cut(
+        self, cached: Sequence[int], rendered: Rendered
+    ) -> tuple[int, int]:
+        """The longest safe prefix of `cached`, as (tokens, characters of the text)."""
         best, end = (0, 0), 0
-        plain = text.replace(SPACE, " ")  # as decoding gives it back
+        text = rendered.text.replace(SPACE, " ")  # as decoding gives it back
+        special = dict(rendered.find(self._special))
+        names = {token: name for name, token in self.special_tokens.items()}
         detokenizer = self.detokenizer()
         for count, token in enumerate(cached, start=1):
             added = detokenizer.add(token)
-            if not plain.startswith(added, end):
+            start, end = end, end + len(added)
+            found = {at: special[at] for at in range(start, end) if at in special}
+            name = names.get(token)
+            wanted = {} if name is None else {end - len(name): name}
+            if not text.startswith(added, start) or found != wanted:
                 break
-            end += len(added)
             pending = detokenizer.pending()
             cut = end + len(pending)
-            if self._special.match(text, cut) and plain.startswith(pending, end):
+            if cut in special and text.startswith(pending, end):
                 best = (count, cut)
         return best
 
@@ -156,6 +207,8 @@ def _load(path: Path) -> "Backend":
         raise CheckpointError(
             f"{path} is missing. Download the checkpoint again with tokenizer.json."
         )
+    with path.open("rb") as stream:
+        refuse_pointer(path, stream.read(len(START)))
     try:
         backend = Backend.from_file(str(path))
     except Exception as error:  # the package raises nothing more specific

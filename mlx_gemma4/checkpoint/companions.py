@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from .files import check_inside
+from .folders import check_inside
 
 # Beside weights and config.json; other formats of the weights lie in subfolders.
 COPIED = ("*.json", "*.jinja", "*.model", "*.txt", "tokenizer*", "LICENSE*", "NOTICE*")

@@ -7,17 +7,29 @@ that names and shapes can be compared with the model for the price of the header
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, NoReturn
+from pathlib import Path
+from typing import Any
 
 from ..errors import CheckpointError
-from ..reading.json_file import read_object
+from ..reading.listing import listed
+from ..reading.pointers import START, refuse_pointer
+from .folders import INDEX, PICKLES, SINGLE, weight_files, weight_map
 
-INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
-# Formats that run code when they are opened.
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+__all__ = [
+    "FLOATS",
+    "INDEX",
+    "PICKLES",
+    "SINGLE",
+    "SIZES",
+    "StoredTensor",
+    "listed",
+    "read_header",
+    "read_tensors",
+    "weight_files",
+]
+
 # Bytes per element, by the name the format gives a type.
 SIZES = {
     **{"F64": 8, "I64": 8, "U64": 8, "C64": 8, "F32": 4, "I32": 4, "U32": 4},
@@ -26,9 +38,6 @@ SIZES = {
 }
 FLOATS = ("F32", "F16", "BF16")
 MAX_HEADER = 100_000_000  # the limit of the format's own implementation
-LFS_POINTER = b"version https://git-lfs"
-SHOWN = 8
-LONGEST_NAME = 255
 
 
 @dataclass(frozen=True)
@@ -51,19 +60,12 @@ class StoredTensor:
         return math.prod(self.shape) * SIZES[self.dtype]
 
 
-def listed(items: Sequence[str], separator: str = ", ") -> str:
-    """The first few items, and how many more there are."""
-    shown = separator.join(items[:SHOWN])
-    rest = len(items) - SHOWN
-    return f"{shown}{separator}and {rest} more" if rest > 0 else shown
-
-
 def read_tensors(folder: Path) -> dict[str, StoredTensor]:
     """Name -> tensor of all weight files in `folder`.
 
     Raises CheckpointError for a missing, damaged or escaping file.
     """
-    promised = _weight_map(folder)
+    promised = weight_map(folder)
     tensors: dict[str, StoredTensor] = {}
     for file in weight_files(folder):
         stored = read_header(file)
@@ -73,6 +75,14 @@ def read_tensors(folder: Path) -> dict[str, StoredTensor]:
                 f"{file.name} and {other} in {folder} both hold {listed(twice)}."
             )
         tensors |= stored
+    _check_index(folder, promised, tensors)
+    return tensors
+
+
+def _check_index(
+    folder: Path, promised: Mapping[str, str], tensors: Mapping[str, StoredTensor]
+) -> None:
+    """What an index promises is there; files may hold more, which is named later."""
     absent = [
         f"{name} (in {file})"
         for name, file in sorted(promised.items())
@@ -80,97 +90,9 @@ def read_tensors(folder: Path) -> dict[str, StoredTensor]:
     ]
     if absent:
         raise CheckpointError(
-            f"{folder / INDEX} names tensors that are not there: {listed(absent)}."
+            f"{folder / INDEX} names tensors that are not there: {listed(absent)}. The "
+            "files are of another version than their index: download all of them again."
         )
-    return tensors
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of `folder`, all present and inside it.
-
-    Symbolic links may only lead to the blobs of the same Hub cache entry.
-    Raises CheckpointError.
-    """
-    if (folder / INDEX).is_file():
-        names = sorted(set(_weight_map(folder).values()))
-    elif (folder / SINGLE).is_symlink() or (folder / SINGLE).is_file():
-        names = [SINGLE]
-    else:
-        _refuse_without_weights(folder)
-    for name in names:
-        _check_name(folder, name)
-        check_inside(folder, name)
-    missing = [name for name in names if not (folder / name).is_file()]
-    if missing:
-        raise CheckpointError(
-            f"{folder} lacks {listed(missing)}. Download the model again."
-        )
-    return [folder / name for name in names]
-
-
-def _weight_map(folder: Path) -> dict[str, str]:
-    """Tensor -> file as the index states it; empty without an index."""
-    path = folder / INDEX
-    if not path.is_file():
-        return {}
-    found = read_object(path).get("weight_map")
-    if not isinstance(found, dict) or not found:
-        raise CheckpointError(f"{path} has no weight_map.")
-    if wrong := [name for name, file in found.items() if not isinstance(file, str)]:
-        raise CheckpointError(f"{path} names no file for {listed(wrong)}.")
-    return found
-
-
-def _check_name(folder: Path, name: str) -> None:
-    if len(name) > LONGEST_NAME:
-        raise CheckpointError(
-            f"{folder / INDEX} names a file with {len(name)} characters: none can have "
-            "as many."
-        )
-    parts = PurePosixPath(name)
-    absolute = parts.is_absolute() or PureWindowsPath(name).anchor
-    if absolute or ".." in parts.parts or "\\" in name:
-        _refuse_outside(folder, name)
-    if parts.suffix != ".safetensors":
-        raise CheckpointError(
-            f"{folder / INDEX} names {name!r}; weights must be .safetensors files."
-        )
-
-
-def check_inside(folder: Path, name: str) -> None:
-    """Raises CheckpointError for a file of `folder` that is a link out of it.
-
-    Links to the blobs of the same Hub cache entry are not.
-    """
-    root = folder.resolve()
-    allowed = [root]
-    if root.parent.name == "snapshots":  # the Hub's cache links files to its blobs
-        allowed.append(root.parent.parent / "blobs")
-    try:
-        target = (root / name).resolve()
-    except (OSError, ValueError, RuntimeError):  # too long; half a character; a loop
-        _refuse_outside(folder, name)
-    if not any(target.is_relative_to(place) for place in allowed):
-        _refuse_outside(folder, name)
-
-
-def _refuse_outside(folder: Path, name: str) -> NoReturn:
-    raise CheckpointError(f"{folder}: {name!r} leads out of the model's folder.")
-
-
-def _refuse_without_weights(folder: Path) -> NoReturn:
-    pickles = sorted(path.name for p in PICKLES for path in folder.glob(p))
-    if pickles:
-        raise CheckpointError(
-            f"{folder} has weights only as {listed(pickles)}. Such files can run code "
-            "and are not read: use a safetensors version of the model."
-        )
-    if shards := sorted(path.name for path in folder.glob("*.safetensors")):
-        raise CheckpointError(
-            f"{folder} has {listed(shards)}, but neither {SINGLE} nor {INDEX}. "
-            "Download the model again."
-        )
-    raise CheckpointError(f"{folder} has no weights ({SINGLE} or {INDEX}).")
 
 
 def read_header(file: Path) -> dict[str, StoredTensor]:
@@ -192,12 +114,9 @@ def read_header(file: Path) -> dict[str, StoredTensor]:
 def _header(file: Path, size: int) -> tuple[dict[str, Any], int]:
     """The parsed header, and where the data behind it begin."""
     with file.open("rb") as stream:
-        start = stream.read(8)
-        length = int.from_bytes(start, "little")
-        if LFS_POINTER.startswith(start) and len(start) == 8:
-            raise CheckpointError(
-                f"{file} is a Git LFS pointer, not the weights: run `git lfs pull`."
-            )
+        refuse_pointer(file, stream.read(len(START)))
+        stream.seek(0)
+        length = int.from_bytes(stream.read(8), "little")
         if size < 8 or length > min(size - 8, MAX_HEADER):
             raise CheckpointError(
                 f"{file} is truncated or no safetensors file: its header does not fit "

@@ -5,8 +5,8 @@ out on purpose are tensors that no layer uses. Convolutions may be stored with t
 channels last, as MLX has them.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from mlx.utils import tree_flatten
@@ -14,45 +14,38 @@ from mlx.utils import tree_flatten
 from ..config import Config
 from ..errors import CheckpointError
 from ..model import Gemma4
+from .copies import Copy, tied_copies
 from .files import FLOATS, StoredTensor, listed
 from .names import Place, is_unused, place
-from .packing import Packing, Packings, packed_shapes
+from .packing import Packing, packed_shapes, read_packing
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Which tensors make up each parameter, ordered by expert, then gate before up."""
+    """Which tensors make up each parameter, ordered by expert, then gate before up.
+
+    channels_last: parameters to be turned to channels first.
+    copies: a tied head's tensors, which nothing uses. They are not compared yet.
+    """
 
     sources: Mapping[str, list[tuple[Place, str]]]
     packings: Mapping[str, Packing]
-    channels_last: frozenset[str]  # parameters to be turned to channels first
-
-
-def without_missing_towers(
-    config: Config, tensors: Mapping[str, StoredTensor]
-) -> tuple[Config, list[str]]:
-    """`config` without the towers that have no tensor at all, and their names.
-
-    Text-only conversions drop a tower's weights but may leave its configuration.
-    """
-    parts = {place(name).parameter.partition(".")[0] for name in tensors}
-    missing = []
-    if config.vision_config and "vision_tower" not in parts:
-        config, missing = replace(config, vision_config=None), ["vision tower"]
-    if config.audio_config and "audio_tower" not in parts:
-        config, missing = replace(config, audio_config=None), [*missing, "audio tower"]
-    return config, missing
+    channels_last: frozenset[str]
+    copies: Sequence[Copy] = ()
 
 
 def fit_weights(model: Gemma4, tensors: Mapping[str, StoredTensor]) -> Fit:
     """Fit `tensors` to `model`, which may still be unevaluated.
 
     Raises CheckpointError that lists what is missing, unexpected or misshapen, or that
-    names a tensor whose packing contradicts config.json.
+    names a tensor that MLX cannot unpack.
     """
     parameters: dict[str, Any] = dict(tree_flatten(model.parameters()))
     shapes = {name: tuple(array.shape) for name, array in parameters.items()}
-    found = _sort_out(model.config, tensors)
+    copies = tied_copies(model.config, tensors)
+    repeated = {copy.tensor.name for copy in copies}
+    used = {name: t for name, t in tensors.items() if name not in repeated}
+    found = _sort_out(model.config, used)
     packings = _packings(model.config, shapes, found, tensors)
     expected = dict(shapes)
     for module, packing in packings.items():
@@ -77,7 +70,7 @@ def fit_weights(model: Gemma4, tensors: Mapping[str, StoredTensor]) -> Fit:
             tensors[name].shape, where.shape(expected[where.parameter])
         )
     }
-    return Fit(sources, packings, frozenset(turned))
+    return Fit(sources, packings, frozenset(turned), copies)
 
 
 def _order(item: tuple[Place, str]) -> tuple[str, int, int]:
@@ -107,7 +100,7 @@ def _packings(
     tensors: Mapping[str, StoredTensor],
 ) -> dict[str, Packing]:
     """How each quantised module of the model is packed, by its path."""
-    stated = Packings(_by_place(config.quantization or {}))
+    stated = _by_place(config.quantization or {})
     readings: dict[str, set[Packing | None]] = {}
     for where, name in found.items():
         weight = shapes.get(where.parameter, ())
@@ -115,16 +108,13 @@ def _packings(
             continue  # scales without a weight to match are unexpected tensors
         scales = found.get(where.sibling("scales"))
         biases = found.get(where.sibling("biases"))
-        candidates = (where, Place(where.parameter))
-        if scales is None:
-            stated.check_unpacked(name, candidates)
-        packing = scales and stated.of(
+        packing = scales and read_packing(
             name,
-            candidates,
-            inputs=weight[-1],
-            weight=tensors[name],
-            scales=tensors[scales],
-            biases=tensors[biases] if biases else None,
+            weight[-1],
+            tensors[name],
+            tensors[scales],
+            tensors[biases] if biases else None,
+            stated.get(where) or stated.get(Place(where.parameter)) or stated[None],
         )
         readings.setdefault(where.module, set()).add(packing or None)
     if mixed := sorted(module for module, found in readings.items() if len(found) > 1):
@@ -136,14 +126,16 @@ def _packings(
     return {module: packing for module, packing in packed.items() if packing}
 
 
-def _by_place(quantization: Any) -> dict[Any, Any]:
-    """`config.quantization` with module paths, in any layout's naming, as places."""
-    if not isinstance(quantization, Mapping):
-        raise CheckpointError("quantization in config.json is not a JSON object.")
-    return {
-        place(f"{key}.weight") if isinstance(value, dict | bool) else key: value
+def _by_place(
+    quantization: Mapping[str, Any],
+) -> dict[Place | None, Mapping[str, Any]]:
+    """What config.json says of all (None) and of single modules, in any naming."""
+    modules = {
+        place(f"{key}.weight"): value
         for key, value in quantization.items()
+        if isinstance(value, Mapping)
     }
+    return {None: quantization, **modules}
 
 
 def _misfits(

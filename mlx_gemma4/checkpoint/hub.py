@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError, ModelNotFoundError
-from .files import weight_files
+from .folders import again, instead_of_model, weight_files
 
 DEMO = "demo"
 HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?", re.ASCII)
@@ -51,12 +51,10 @@ def local_folder(name: str | Path) -> Path | None:
 
 def _with_config(folder: Path) -> Path:
     if not (folder / "config.json").is_file():
-        if (folder / "adapter_config.json").is_file():
-            raise CheckpointError(
-                f"{folder} is an adapter, no model: name it with --adapter."
-            )
         raise CheckpointError(
-            f"{folder} has no config.json: it is not a model folder, or incomplete."
+            instead_of_model(folder)
+            or f"{folder} has no config.json: it is not a model folder, or incomplete. "
+            f"Models are downloaded by their name, or with {again(folder)}."
         )
     return folder
 

@@ -18,10 +18,13 @@ from ..errors import CheckpointError
 from ..kernels.choice import use_remembered
 from ..model import Gemma4
 from ..prompt.processor import Processor
+from .copies import check_copies
+from .counts import check_counts, elsewhere, without_missing_towers
 from .files import StoredTensor, listed, read_tensors
-from .fit import Fit, fit_weights, without_missing_towers
+from .fit import Fit, fit_weights
+from .foreign import refuse_foreign
 from .hub import resolve
-from .names import Place
+from .names import BOUNDS, Place
 from .packing import Packing
 from .quantized import quantize, set_table_dtypes
 
@@ -110,16 +113,17 @@ def read_headers(
     Warns with MissingTowerWarning. Raises CheckpointError.
     """
     stated = config or Config.from_file(folder / "config.json")
-    tensors = read_tensors(folder)
-    config, missing = without_missing_towers(stated, tensors)
-    for tower in missing:
+    found = without_missing_towers(stated, read_tensors(folder))
+    for tower in found.missing:
+        text = f"{folder}: {tower}"
+        if files := elsewhere(folder, tower):
+            text += f"; {listed(files)} may have them, but is not read"
         warnings.warn(
-            f"{folder} holds no weights of the {tower} that its config.json describes: "
-            "a text-only conversion. What needs the tower is refused.",
+            f"{text}. The model loads without it, and what needs it is refused.",
             MissingTowerWarning,
             stacklevel=3,
         )
-    return config, tensors
+    return found.config, found.tensors
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,14 @@ def plan_load(config: Config, tensors: Mapping[str, StoredTensor]) -> LoadPlan:
 
     Raises CheckpointError where the model would not load.
     """
-    model = Gemma4(config)
+    refuse_foreign(config, tensors)
+    check_counts(config, tensors)
+    try:
+        model = Gemma4(config)
+    except OverflowError as error:
+        raise CheckpointError(
+            f"config.json states sizes that no model can have: {error}"
+        ) from None
     return LoadPlan(model, tensors, fit_weights(model, tensors))
 
 
@@ -146,6 +157,7 @@ def _filled(folder: Path, plan: LoadPlan, dtype: mx.Dtype | None) -> Gemma4:
     model, tensors, fit = plan.model, plan.tensors, plan.fit
     dtype = dtype or _own_dtype(fit, tensors)
     _check_memory(folder, fit, tensors, dtype)
+    check_copies(fit.copies)
     quantize(model, fit.packings)
     files = sorted({tensor.file for tensor in tensors.values()})
     weights = dict(_evaluated(fit, _read(files), dtype))
@@ -254,14 +266,14 @@ def _check(group: dict[str, mx.array], fit: Fit) -> Iterator[tuple[str, mx.array
     wrong = [
         name
         for name, probe in probes.items()
-        if not mx.isfinite(probe).item() and not _is_finite(group[name])
+        if not mx.isfinite(probe).item() and not _is_finite(name, group[name])
     ]
     if wrong:
         names = [source for name in wrong for _, source in fit.sources[name]]
-        raise CheckpointError(
-            f"NaN or infinite values in {listed(names)}: the checkpoint is damaged, or "
-            f"its values do not fit into {group[wrong[0]].dtype}."
-        )
+        reason = "the checkpoint is damaged: download it again, or make it anew"
+        if group[wrong[0]].dtype == mx.float16:
+            reason += "; or its values do not fit into float16"
+        raise CheckpointError(f"NaN or infinite values in {listed(names)}: {reason}.")
     yield from group.items()
 
 
@@ -279,7 +291,9 @@ def _probe(
     return mx.where(((array & nan) == nan).any(), mx.nan, 0.0)
 
 
-def _is_finite(array: mx.array) -> bool:
+def _is_finite(name: str, array: mx.array) -> bool:
     if not mx.issubdtype(array.dtype, mx.floating):
         return False  # the probe of one-byte scales is exact
+    if name.endswith(BOUNDS):
+        return not mx.isnan(array).any().item()
     return bool(mx.isfinite(array).all().item())

@@ -7,6 +7,7 @@ mlx-lm and mlx-vlm write them, or stored one by one, which is only read.
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ..config import Config
 
@@ -26,24 +27,34 @@ READ = sorted(
     ((theirs, ours) for table in (HUB, MLX, TEXT) for ours, theirs in table.items()),
     key=lambda pair: -len(pair[0]),
 )
+# What training puts around a model or a part of it, and a careless save leaves there:
+# torch.compile, DataParallel, FSDP, activation checkpointing; and PEFT around a whole.
+WRAPPER = re.compile(
+    r"(?:(?<=\.)|^)"
+    r"(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|module)\."
+)
+PEFT = re.compile(r"^(?:base_model\.model\.)+")
 # Applied in order to every name that is read.
 RENAMES = (
+    (r"^language_model\.lm_head\.", "lm_head."),
     # mlx-lm and mlx-vlm; `switch_mlp` in earlier conversions
     (r"\.(?:experts\.)?switch_(?:glu|mlp)\.", ".experts."),
     # The Hub's experts are parameters, not modules with a weight.
-    (r"(\.experts\.(?:\d+\.)?(?:gate|up|gate_up|down)_proj)$", r"\1.weight"),
+    (r"(\.experts\.(?:\d{1,9}\.)?(?:gate|up|gate_up|down)_proj)$", r"\1.weight"),
 )
 EXPERT_PIECE = re.compile(
-    r"(.*\.experts\.)(?:(\d+)\.)?(gate|up|gate_up|down)(_proj\..*)", re.DOTALL
+    r"(.*\.experts\.)(?:(\d{1,9})\.)?(gate|up|gate_up|down)(_proj\..*)", re.DOTALL
 )
 EXPERTS = re.compile(r"(.*\.experts\.)(gate_up|down)(_proj.*)", re.DOTALL)
+# What a tower clips to; without end where it clips nothing.
+BOUNDS = (".input_min", ".input_max", ".output_min", ".output_max")
 HALVES = {"gate": 0, "up": 1}  # of gate_up_proj, along the outputs
 ROTARY = re.compile(r".*\.rotary_emb(_\w+)?\.\w*inv_freq")
 KEYS_VALUES = re.compile(
-    r"language_model\.layers\.(\d+)\.self_attn\.(k_proj|v_proj|k_norm|v_norm)\.\w+"
+    r"language_model\.layers\.(\d{1,9})\.self_attn\.(k_proj|v_proj|k_norm|v_norm)\.\w+"
 )
 # Of the decoder alone, in our names and MLX's; towers have layers as well.
-LAYER = re.compile(r"(?:language_model\.(?:model\.)?|model\.)layers\.(\d+)\.(.+)")
+LAYER = re.compile(r"(?:language_model\.(?:model\.)?|model\.)layers\.(\d{1,9})\.(.+)")
 
 
 @dataclass(frozen=True)
@@ -69,8 +80,10 @@ class Place:
         return whole if self.expert is None else whole[1:]
 
 
+@lru_cache(2**14)  # of one checkpoint; each name is asked for several times
 def place(name: str) -> Place:
     """Where the tensor of this name belongs, in whatever layout it is written."""
+    name = PEFT.sub("", WRAPPER.sub("", name))
     for theirs, ours in READ:
         if name.startswith(theirs):
             name = ours + name.removeprefix(theirs)

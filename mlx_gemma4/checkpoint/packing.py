@@ -1,12 +1,14 @@
-"""How a quantised tensor is packed: read off its shapes, checked against config.json.
+"""How a quantised tensor is packed: read off its shapes.
 
 Weights lie in uint32 words along their inputs. Affine groups have a floating scale and
 bias; the other modes a one-byte scale and nothing else. Inputs, words and scales
-together leave exactly one reading, so a file cannot be unpacked in a wrong way.
+together leave exactly one reading, so a file cannot be unpacked in a wrong way, and
+what config.json says of it is not needed. It is often wrong: converters that give some
+modules other bits do not always say so.
 """
 
-from collections.abc import Hashable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ..errors import CheckpointError
@@ -41,96 +43,19 @@ def packed_shapes(
     return shapes | ({"biases": groups} if packing.mode == "affine" else {})
 
 
-class Packings:
-    """What config.json states: global settings, and overrides by place.
-
-    A place is whatever the caller uses to name one; overrides are settings, True for
-    the global ones, or False for "not quantised". Raises CheckpointError for settings
-    that are not MLX's.
-    """
-
-    def __init__(self, quantization: Mapping[Hashable, Any]):
-        self.overrides = {
-            key: value
-            for key, value in quantization.items()
-            if isinstance(value, dict | bool)
-        }
-        stated = {
-            key: value
-            for key, value in quantization.items()
-            if key not in self.overrides
-        }
-        if method := stated.get("quant_method"):
-            raise CheckpointError(
-                f"config.json says the model is quantised by {method!r}, which is not "
-                "read: use an MLX conversion, or the unquantised original."
-            )
-        if unknown := sorted(str(key) for key in stated if key not in KEYS):
-            raise CheckpointError(
-                f"quantization in config.json has keys that are not known: {unknown}."
-            )
-        # Conversions older than the other modes do not state one.
-        self.default = {"mode": "affine", **stated} if stated else None
-
-    def of(
-        self,
-        name: str,
-        places: tuple[Hashable, ...],
-        *,
-        inputs: int,
-        weight: StoredTensor,
-        scales: StoredTensor,
-        biases: StoredTensor | None,
-    ) -> Packing:
-        """The packing of tensor `name`, whose plain weight has `inputs` columns.
-
-        `places` are tried in turn for an override.
-        """
-        stated = self._stated(places)
-        if stated is None:
-            raise CheckpointError(
-                f"{name} is quantised, but config.json does not say so: quantization "
-                "is missing or excludes it."
-            )
-        packing = _read_off(name, inputs, weight, scales, biases)
-        actual = asdict(packing)
-        wrong = {
-            key: stated[key]
-            for key in KEYS
-            if stated.get(key) is not None and stated[key] != actual[key]
-        }
-        if wrong:
-            said = ", ".join(f"{key} {value}" for key, value in wrong.items())
-            raise CheckpointError(
-                f"{name} is packed with {packing}, but config.json says {said}."
-            )
-        return packing
-
-    def check_unpacked(self, name: str, places: tuple[Hashable, ...]) -> None:
-        """Raises where an override says that an unquantised tensor is quantised."""
-        for place in places:
-            if self.overrides.get(place, False) is not False:
-                raise CheckpointError(
-                    f"config.json says that {name} is quantised, but it has no scales."
-                )
-
-    def _stated(self, places: tuple[Hashable, ...]) -> Mapping[str, Any] | None:
-        for place in places:
-            override = self.overrides.get(place)
-            if override is False:
-                return None
-            if isinstance(override, dict):
-                return override
-        return self.default
-
-
-def _read_off(
+def read_packing(
     name: str,
     inputs: int,
     weight: StoredTensor,
     scales: StoredTensor,
     biases: StoredTensor | None,
+    stated: Mapping[str, Any],
 ) -> Packing:
+    """The packing of tensor `name`, whose plain weight has `inputs` columns.
+
+    stated: what config.json says of it, for the error alone: shapes decide.
+    Raises CheckpointError for what MLX cannot unpack.
+    """
     words = weight.shape[-1] if weight.shape else 0
     groups = scales.shape[-1] if scales.shape else 0
     bits, loose_bits = divmod(words * 32, inputs)
@@ -146,6 +71,12 @@ def _read_off(
         raise CheckpointError(
             f"{name} is quantised in no way MLX knows: weight {weight.dtype} "
             f"{weight.shape}, scales {scales.dtype} {scales.shape}, "
-            f"{'with' if biases else 'without'} biases, for {inputs} inputs."
+            f"{'with' if biases else 'without'} biases, for {inputs} inputs; "
+            f"config.json says {_said(stated)}."
         )
     return Packing(bits, group_size, mode)
+
+
+def _said(stated: Mapping[str, Any]) -> str:
+    said = [f"{key} {stated[key]!r}" for key in KEYS if key in stated]
+    return ", ".join(said) or "nothing of it"

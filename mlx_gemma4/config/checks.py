@@ -6,6 +6,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from ..errors import CheckpointError
+from ..reading.section import shown
 from .fields import (
     FULL,
     SLIDING,
@@ -42,12 +43,6 @@ def refuse(where: str, problems: Iterable[str]) -> None:
     """Raise CheckpointError if there is any problem."""
     if text := "; ".join(problems):
         raise CheckpointError(f"{where} in config.json: {text}.")
-
-
-def shown(value: Any) -> str:
-    """A value for an error message, cut to a readable length."""
-    text = "null" if value is None else repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _plain(hint: Any) -> Any:
@@ -148,9 +143,15 @@ def _text_sizes(config: TextConfig) -> list[str]:
 
 
 def _text_ids(config: TextConfig) -> list[str]:
-    ids = [("pad_token_id", config.pad_token_id)]
+    pad, rows = config.pad_token_id, config.token_rows
+    ids = [("pad_token_id", pad)]
     ids += [("eos_token_id", token) for token in config.eos_token_id]
-    return beyond_vocabulary(ids, config.vocab_size)
+    problems = beyond_vocabulary(ids, config.vocab_size)
+    if not problems and pad >= rows:
+        problems.append(
+            f"pad_token_id {pad} has no row where vocab_size_per_layer_input is {rows}"
+        )
+    return problems
 
 
 def beyond_vocabulary(
@@ -174,7 +175,10 @@ def _text_kinds(config: TextConfig) -> list[str]:
             "not that of a generating model"
         )
     if len(config.layer_types) != config.num_hidden_layers:
-        problems.append("layer_types does not name every layer")
+        problems.append(
+            f"num_hidden_layers is {config.num_hidden_layers}, but layer_types names "
+            f"{len(config.layer_types)}"
+        )
     if unknown := set(config.layer_types) - {SLIDING, FULL}:
         problems.append(f"unknown layer_types {shown(sorted(unknown))}")
     elif config.layer_types[-1:] == (SLIDING,):

@@ -77,6 +77,13 @@ class TextConfig:
         """Index of the first layer without keys and values of its own."""
         return self.num_hidden_layers - self.num_kv_shared_layers
 
+    @property
+    def token_rows(self) -> int:
+        """How many ids, from 0 on, have a row in every table of embeddings."""
+        if not self.hidden_size_per_layer_input:
+            return self.vocab_size
+        return min(self.vocab_size, self.vocab_size_per_layer_input)
+
     def is_sliding(self, layer: int) -> bool:
         return self.layer_types[layer] == SLIDING
 

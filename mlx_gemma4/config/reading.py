@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from ..errors import CheckpointError
 from ..reading.json_file import read_object
+from ..reading.section import shown
 from .checks import (
     beyond_vocabulary,
     check_audio,
@@ -26,13 +27,13 @@ from .checks import (
     check_types,
     check_vision,
     refuse,
-    shown,
 )
 from .fields import FULL, AudioConfig, RopeParameters, TextConfig, VisionConfig
 from .neutral import UNSUPPORTED, is_neutral
+from .quantization import KEYS as QUANTIZATION
+from .quantization import known_settings, quantization_in
 
 TOWERS = ("vision_config", "audio_config")
-QUANTIZATION = ("quantization", "quantization_config")
 TOKEN_IDS = (
     *("image_token_id", "video_token_id", "audio_token_id"),
     *("boi_token_id", "eoi_token_id", "boa_token_id", "eoa_token_id"),
@@ -48,7 +49,7 @@ T = TypeVar("T")
 
 
 class ConfigWarning(UserWarning):
-    """config.json states something that is not known here and was not obeyed."""
+    """A file of a checkpoint states something that was not obeyed."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,17 @@ class Config:
     boa_token_id: int | None
     eoa_token_id: int | None
     quantization: Mapping[str, Any] | None
+
+    @property
+    def placeholders(self) -> tuple[int, ...]:
+        """Ids that stand for media; pad is looked up in the tables in place of them."""
+        ids = (self.image_token_id, self.video_token_id, self.audio_token_id)
+        return tuple(token for token in ids if token is not None)
+
+    def has_row(self, token: int) -> bool:
+        """Whether the tables have what is looked up for an id: behind their end lies
+        whatever else is in memory."""
+        return 0 <= token < self.text_config.token_rows or token in self.placeholders
 
     @classmethod
     def from_file(cls, path: Path) -> "Config":
@@ -115,7 +127,7 @@ class _Reader:
             model_type="gemma4_text",
             text_config=text,
             eos_token_id=text.eos_token_id,
-            quantization=_quantization(data),
+            quantization=self._quantization(data),
             **nothing,
         )
 
@@ -136,7 +148,7 @@ class _Reader:
             ids["eoa_token_id"] = data.get("eoa_token_index")
         top: dict[str, Any] = {}
         top |= {"eos_token_id": _ids(data.get("eos_token_id")) or text.eos_token_id}
-        top |= {"quantization": _quantization(data), **ids}
+        top |= {"quantization": self._quantization(data), **ids}
         check_types(Config, top, "The top level")
         stated = [*ids.items(), *(("eos_token_id", id) for id in top["eos_token_id"])]
         refuse("The top level", beyond_vocabulary(stated, text.vocab_size))
@@ -147,6 +159,12 @@ class _Reader:
             audio_config=None if audio is None else self._audio(audio),
             **top,
         )
+
+    def _quantization(self, data: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        stated = quantization_in(data)
+        if stated is not None:
+            self._note_unknown(stated, known_settings(stated), "quantization.")
+        return stated
 
     def _text(self, data: Mapping[str, Any], tied: Any) -> TextConfig:
         values = _with_global_sizes(data)
@@ -166,7 +184,9 @@ class _Reader:
             values["rope_parameters"] = {
                 kind: self._rope(rope[kind], f"rope_parameters.{kind}") for kind in rope
             }
-        values["layer_types"] = _tuple(values.get("layer_types"))
+        if not values.get("layer_types"):
+            refuse("text_config", ["lacks layer_types"])
+        values["layer_types"] = _tuple(values["layer_types"])
         config = self._build(TextConfig, values, "text_config")
         check_text(config)
         return config
@@ -296,7 +316,3 @@ def _ids(value: Any) -> Any:
     if value is None:
         return ()
     return (value,) if type(value) is int else _tuple(value)
-
-
-def _quantization(data: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    return data.get("quantization") or data.get("quantization_config")

@@ -13,21 +13,13 @@ from ..chat.tokenizer import Tokenizer
 from ..checkpoint.files import StoredTensor, read_header, read_tensors, weight_files
 from ..checkpoint.load import LoadPlan, plan_load, read_headers
 from ..config import Config
-from ..prompt.attachments import MARKS, MediaSettings
+from ..prompt.defaults import GenerationDefaults
 from ..prompt.processor import Processor
+from ..prompt.settings import MediaSettings
 from ..reading.json_file import read_json
 from ..reading.sizes import size
-from .findings import Findings, Level
+from .findings import Findings
 from .templates import check_template
-
-# How the tokenizer spells the ids that config.json states.
-SPELLED = {
-    **{f"{kind}_token_id": mark for kind, mark in MARKS.items()},
-    **{"boi_token_id": "<|image>", "eoi_token_id": "<image|>"},
-    **{"boa_token_id": "<|audio>", "eoa_token_id": "<audio|>"},
-}
-# Ways of packing that `gemma4 convert` reads, and loading does not.
-CONVERTIBLE = {("compressed-tensors", "pack-quantized"), ("gemma", None)}
 
 
 @dataclass
@@ -47,13 +39,13 @@ class Examined:
         return self.plan is not None and self.processor is not None
 
 
-def examine(folder: Path, name: str, say: Findings) -> Examined:
-    """Checks a model's folder; `name` is what the user calls it."""
+def examine(folder: Path, say: Findings) -> Examined:
+    """Checks a model's folder."""
     found = Examined(folder, say)
     _read_config(found)
     _read_weights(found)
     if found.config is not None and found.tensors is not None:
-        _plan(found, found.config, name)
+        _plan(found, found.config)
     _read_text_files(found)
     return found
 
@@ -85,17 +77,8 @@ def _read_weights(found: Examined) -> None:
         say.attempt("weights", partial(read_header, file))
 
 
-def _plan(found: Examined, config: Config, name: str) -> None:
+def _plan(found: Examined, config: Config) -> None:
     say = found.findings
-    stated = config.quantization or {}
-    method = stated.get("quant_method")
-    if (method, stated.get("format") if method != "gemma" else None) in CONVERTIBLE:
-        say.problem(
-            "tensors",
-            f"The weights are packed by {method!r}, as Google's QAT checkpoints are, "
-            f"and do not load so: convert them with `gemma4 convert {name} OUT`.",
-        )
-        return
     read = say.attempt("tensors", partial(read_headers, found.folder, config))
     if read is None:
         return
@@ -111,40 +94,31 @@ def _read_text_files(found: Examined) -> None:
     if config is not None:
         read = partial(Processor.from_folder, folder, config)
         found.processor = tried.attempt("processor", read)
-    if found.processor is None and _read_one_by_one(folder, say):
-        return
-    say.all += tried.all
+    if found.processor is None:
+        _read_one_by_one(folder, config, say)
+    said = {each.text for each in say.all}
+    say.all += [each for each in tried.all if each.text not in said]
     if (processor := found.processor) is not None and config is not None:
-        say.attempt("tokenizer", partial(_check_ids, processor.tokenizer, config, say))
+        count = len(processor.tokenizer.special_tokens)
+        say.ok("tokenizer", f"It is read, with {_count(count, 'special token')}.")
         say.attempt("template", partial(check_template, processor, config, say))
 
 
-def _read_one_by_one(folder: Path, say: Findings) -> bool:
-    """Looks for what the first fault hides; whether any was found."""
-    before = say.count(Level.PROBLEM)
+def _read_one_by_one(folder: Path, config: Config | None, say: Findings) -> None:
+    """Looks for what the first fault hides."""
     tokenizer = say.attempt("tokenizer", partial(Tokenizer, folder))
     marks = ("<bos>", "<eos>")
     if tokenizer is not None:
         marks = tokenizer.bos_token, tokenizer.eos_token
     say.attempt("template", partial(ChatTemplate.from_folder, folder, *marks))
     file = folder / "processor_config.json"
-    say.attempt("processor", partial(MediaSettings.from_file, file))
-    say.attempt("generation", partial(read_json, folder / "generation_config.json"))
-    return say.count(Level.PROBLEM) > before
-
-
-def _check_ids(tokenizer: Tokenizer, config: Config, say: Findings) -> None:
-    """Placeholders of one kind under another's id would be read as the other kind."""
-    wrong = []
-    for key, text in SPELLED.items():
-        stated, own = getattr(config, key), tokenizer.token_id(text)
-        if stated is not None and own is not None and stated != own:
-            wrong.append(f"{key} is {stated}, but {text} is {own} in tokenizer.json")
-    for text in wrong:
-        say.problem("tokenizer", f"{text}: one of the two files is another model's.")
-    if not wrong:
-        count = len(tokenizer.special_tokens)
-        say.ok("tokenizer", f"It is read, with {_count(count, 'special token')}.")
+    say.attempt("processor", partial(MediaSettings.from_file, file, config))
+    file = folder / "generation_config.json"
+    if config is None or tokenizer is None:
+        say.attempt("generation", partial(read_json, file))
+    else:
+        read = partial(GenerationDefaults.from_file, file, config, tokenizer)
+        say.attempt("generation", read)
 
 
 def _count(number: int, what: str) -> str:

@@ -78,7 +78,7 @@ def report_on(
     progress("Reading headers …")
     report = ModelReport(name, Kind.MODEL, folder, revision=revision_of(folder))
     report.files = files_in(folder, report.findings)
-    found = examine(folder, name, report.findings)
+    found = examine(folder, report.findings)
     report.loads = found.loads
     say = report.findings
     report.summary = say.attempt("summary", partial(summary_of, found))

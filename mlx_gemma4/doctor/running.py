@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import mlx.core as mx
 
+from ..chat.rendered import Rendered
 from ..errors import CheckpointError
 from ..generation.loop import generate
 from ..media import Kind
@@ -163,7 +164,7 @@ def _prompt(processor: Processor, content: Sequence[Mapping[str, Any]]) -> Input
         return processor(messages)
     words = [MARKS.get(part["type"]) or part["text"] for part in content]
     text = processor.tokenizer.bos_token + " ".join(words)
-    return processor.encode(text, processor.attach(messages))
+    return processor.encode(Rendered((text,)), processor.attach(messages))
 
 
 def _states(model: Gemma4, inputs: Inputs) -> tuple[mx.array, mx.array]:

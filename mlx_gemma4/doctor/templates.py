@@ -54,17 +54,17 @@ def check_template(processor: Processor, config: Config, findings: Findings) -> 
 
 
 def _renders_question(processor: Processor, findings: Findings) -> bool:
-    text = findings.attempt(ABOUT, lambda: processor.render(ASK))
-    if text is None:
+    rendered = findings.attempt(ABOUT, lambda: processor.render(ASK))
+    if rendered is None:
         return False
-    if QUESTION not in text:
+    if QUESTION not in rendered.text:
         findings.problem(
             ABOUT,
             "The chat template renders nothing of a question: use the "
             "chat_template.jinja of the original model.",
         )
         return False
-    ids = processor.tokenizer.encode(text)
+    ids = processor.tokenizer.encode_rendered(rendered)
     begun = processor.tokenizer.bos_token_id
     if ids.count(begun) != 1 or ids[0] != begun:
         findings.warn(
@@ -111,7 +111,7 @@ def _holds(
     tools: Sequence[Mapping[str, Any]] | None = None,
 ) -> bool:
     try:
-        text = processor.render(messages, tools)
+        text = processor.render(messages, tools).text
     except (ChatError, CheckpointError) as error:
         findings.warn(ABOUT, f"It takes no {what}: {error}")
         return False

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ..chat.splitter import Fragment, Splitter, StopStrings
-from ..chat.tools import ToolCall, openai_call, parse_call
+from ..chat.calls import ToolCall, openai_call
+from ..chat.splitter import Splitter, StopStrings
+from ..chat.tools import parse_call
 from ..prompt.processor import Processor
 
-FinishReason = Literal["stop", "length", "tool_calls"]
+SHOWN = ("answer", "malformed_call")  # kinds of fragments
+FinishReason = Literal["stop", "length", "tool_calls", "malformed_call"]
 
 
 @dataclass
@@ -46,12 +48,15 @@ class Chunk:
     """What one generated token added. The last chunk has a finish_reason and stats.
 
     text is new answer, thought new thinking, tool_calls the calls it completed.
+    malformed_calls are those that cannot be read, as the model wrote them; their text
+    is part of the answer as well.
     """
 
     text: str
     token: int
     thought: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
+    malformed_calls: tuple[str, ...] = ()
     finish_reason: FinishReason | None = None
     stats: Stats | None = None
 
@@ -66,6 +71,7 @@ class Response:
     text: str = ""
     thought: str = ""
     tool_calls: list[ToolCall] = field(default_factory=list)
+    malformed_calls: list[str] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
     finish_reason: FinishReason | None = None
     stats: Stats | None = None
@@ -74,6 +80,7 @@ class Response:
         self.text += chunk.text
         self.thought += chunk.thought
         self.tool_calls += chunk.tool_calls
+        self.malformed_calls += chunk.malformed_calls
         self.tokens.append(chunk.token)
         self.finish_reason = chunk.finish_reason or self.finish_reason
         self.stats = chunk.stats or self.stats
@@ -100,7 +107,7 @@ class Writer:
         self._special_ids = frozenset(special.values())
         self._splitter = Splitter(inside_thought, special)
         self._stops = StopStrings(stop)
-        self._called = False
+        self._called = self._malformed = False
 
     def take(self, token: int, last: bool) -> Chunk:
         """The chunk of one more token; `last` says that no further one will come."""
@@ -113,27 +120,27 @@ class Writer:
         fragments = self._splitter.feed(text)
         if ends or last:
             fragments += self._splitter.finish()
-        answer, thought, calls = self._sort(fragments)
+        answer = "".join(f.text for f in fragments if f.kind in SHOWN)
+        thought = "".join(f.text for f in fragments if f.kind == "thought")
+        calls = tuple(
+            call
+            for fragment in fragments
+            if fragment.kind == "tool_call"
+            for call in parse_call(fragment.text)
+        )
+        malformed = tuple(f.text for f in fragments if f.kind == "malformed_call")
         shown, hit = self._stops.feed(answer)
         if (ends or last) and not hit:
             shown += self._stops.finish()
             hit = self._stops.hit
-        self._called = self._called or bool(calls)
+        self._called |= bool(calls)
+        self._malformed |= bool(malformed)
         reason: FinishReason | None = None
-        if hit or ends:
-            reason = "tool_calls" if self._called and not hit else "stop"
+        if hit:
+            reason = "stop"
+        elif ends:
+            called: FinishReason = "tool_calls" if self._called else "stop"
+            reason = "malformed_call" if self._malformed else called
         elif last:
             reason = "length"
-        return Chunk(shown, token, thought, calls, reason)
-
-    def _sort(self, found: list[Fragment]) -> tuple[str, str, tuple[ToolCall, ...]]:
-        """Answer, thought and calls among what the splitter found."""
-        answer, thought, calls = "", "", []
-        for fragment in found:
-            if fragment.kind == "answer":
-                answer += fragment.text
-            elif fragment.kind == "thought":
-                thought += fragment.text
-            else:
-                calls.append(parse_call(fragment.text))
-        return answer, thought, tuple(calls)
+        return Chunk(shown, token, thought, calls, malformed, reason)

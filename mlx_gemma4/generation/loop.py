@@ -13,6 +13,7 @@ from typing import Any, Literal, cast
 import mlx.core as mx
 
 from ..chat.splitter import opens_thought
+from ..config import Config
 from ..device import memory_limit
 from ..errors import ChatError, CheckpointError
 from ..media import Span, content_keys, media_between
@@ -52,6 +53,7 @@ def stream_generate(
     tools: Sequence[Mapping[str, Any]] | None = None,
     thinking: bool = False,
     image_tokens: int | None = None,
+    control_tokens: bool = False,
     max_tokens: int | None = None,
     temperature: float | None = None,
     top_p: float | None = None,
@@ -66,6 +68,8 @@ def stream_generate(
     """Answer `messages`, or go on from raw `tokens`: one chunk per generated token.
 
     image_tokens: the most soft tokens per picture; None takes the checkpoint's own.
+    control_tokens: special tokens that stand in messages and tools are taken for ones;
+        otherwise they are words like any others.
     max_tokens: None goes on to the end of the model's context.
     temperature, top_p, top_k: None takes the checkpoint's own setting.
     stop: strings that end the answer and are not part of it.
@@ -84,21 +88,33 @@ def stream_generate(
     )
     if prefix is not None:
         prefix.check_model(model)
-    vocab = model.config.text_config.vocab_size
-    ids = None if tokens is None else _ids(tokens, vocab)
-    prompt = _prompt(processor, messages, ids, tools, thinking, image_tokens, prefix)
+    ids = None if tokens is None else _ids(tokens, model.config)
+    prompt = _prompt(
+        processor,
+        messages,
+        ids,
+        tools,
+        thinking,
+        image_tokens,
+        control_tokens,
+        prefix,
+    )
+    _check_rows(prompt.tokens, model.config)
     limit = _token_limit(model, len(prompt.tokens), max_tokens)
     if prefill_step < 1:
         raise ChatError(f"prefill_step is {prefill_step}; it must be 1 or more.")
-    sampler = Sampler(sampling, prompt.tokens, vocab)
+    rows = model.config.text_config.token_rows
+    never = processor.generation.suppress_tokens
+    sampler = Sampler(sampling, prompt.tokens, rows, never)
+    special_tokens = processor.tokenizer.special_tokens
     stops = (stop,) if isinstance(stop, str) else stop or ()
-    writer = Writer(processor, opens_thought(prompt.text), stops)
+    writer = Writer(processor, opens_thought(prompt.tokens, special_tokens), stops)
     pins = _pins(messages) if prefix else "none"
     prefix = prefix or PrefixCache(model)
     return _run(model, prompt, limit, sampler, writer, prefix, pins, prefill_step)
 
 
-def _ids(tokens: Any, vocab: int) -> list[int]:
+def _ids(tokens: Any, config: Config) -> list[int]:
     """Ids of a list, or of an array `[L]` or `[1, L]`."""
     ids = tokens.tolist() if hasattr(tokens, "tolist") else list(tokens)
     if len(ids) == 1 and isinstance(ids[0], list):
@@ -108,11 +124,19 @@ def _ids(tokens: Any, vocab: int) -> list[int]:
     for token in ids:
         if not isinstance(token, int):
             raise ChatError(f"tokens holds {token!r}, which is no id.")
-        if not 0 <= token < vocab:
-            raise ChatError(
-                f"Token {token} is not in this model's vocabulary (0 to {vocab - 1})."
-            )
+    _check_rows(ids, config)
     return ids
+
+
+def _check_rows(tokens: Sequence[int], config: Config) -> None:
+    """Whoever made `tokens`: the model reads nothing that its tables do not hold."""
+    rows = config.text_config.token_rows
+    if 0 <= min(tokens) and max(tokens) < rows:
+        return
+    if lost := [token for token in tokens if not config.has_row(token)]:
+        raise ChatError(
+            f"Token {lost[0]} is not in this model's vocabulary (0 to {rows - 1})."
+        )
 
 
 @dataclass(frozen=True)
@@ -120,7 +144,6 @@ class _Prompt:
     """`keys` are what a prefix cache compares in place of the tokens."""
 
     tokens: list[int]
-    text: str
     spans: Sequence[Span]
     keys: list[int]
 
@@ -132,18 +155,26 @@ def _prompt(
     tools: Sequence[Mapping[str, Any]] | None,
     thinking: bool,
     image_tokens: int | None,
+    control_tokens: bool,
     prefix: PrefixCache | None,
 ) -> _Prompt:
     if messages is None and ids is not None:
-        return _Prompt(ids, processor.tokenizer.decode(ids), (), ids)
+        return _Prompt(ids, (), ids)
     if messages is None or ids is not None:
         raise ChatError("Give either messages or tokens.")
     cached = prefix.tokens if prefix else ()
-    inputs = processor(messages, tools, thinking, image_tokens, cached=cached)
+    inputs = processor(
+        messages,
+        tools,
+        thinking,
+        image_tokens,
+        cached=cached,
+        control_tokens=control_tokens,
+    )
     tokens = cast(list[int], inputs.tokens[0].tolist())
     # Media are told apart, which takes time, only where another prompt may follow.
     keys = content_keys(tokens, inputs.spans) if prefix else tokens
-    return _Prompt(tokens, inputs.text, inputs.spans, keys)
+    return _Prompt(tokens, inputs.spans, keys)
 
 
 def _pins(messages: Sequence[Mapping[str, Any]] | None) -> Pins:

@@ -6,64 +6,46 @@ The readers are imported where a medium needs them: text alone must start quickl
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from ..audio.framing import AudioFeatureConfig
+from ..chat.rendered import Rendered
 from ..config import Config, VisionConfig
 from ..errors import ChatError, CheckpointError, MediaError
 from ..media import Attached, Clip, Kind, Picture
-from ..reading.json_file import read_json
+from ..vision.pixels import PixelConfig
+from .settings import BUDGETS, IMAGE_TOKENS, MediaSettings
 
 MARKS: dict[Kind, str] = {
     "image": "<|image|>",
     "audio": "<|audio|>",
     "video": "<|video|>",
 }
+# What stands in a prompt for a picture, a frame or a recording: begin, placeholder and
+# end, by the keys that config.json has for their ids.
+WRITTEN: dict[Kind, dict[str, str]] = {
+    "image": {
+        "boi_token_id": "<|image>",
+        "image_token_id": MARKS["image"],
+        "eoi_token_id": "<image|>",
+    },
+    "audio": {
+        "boa_token_id": "<|audio>",
+        "audio_token_id": MARKS["audio"],
+        "eoa_token_id": "<audio|>",
+    },
+    "video": {
+        "boi_token_id": "<|image>",
+        "video_token_id": MARKS["video"],
+        "eoi_token_id": "<image|>",
+    },
+}
 KIND_OF_PART: dict[str, Kind] = {
     **{"image": "image", "image_url": "image"},
     **{"audio": "audio", "input_audio": "audio", "video": "video"},
 }
-IMAGE_TOKENS = (70, 140, 280, 560, 1120)  # budgets the vision tower was trained for
-BUDGETS = f"{', '.join(map(str, IMAGE_TOKENS[:-1]))} or {IMAGE_TOKENS[-1]}"
-
-
-@dataclass(frozen=True)
-class MediaSettings:
-    """What a checkpoint's processor_config.json says about media."""
-
-    image_tokens: int = 280
-    frame_tokens: int = 70
-    frames: int = 32
-    audio: AudioFeatureConfig = AudioFeatureConfig()
-
-    @classmethod
-    def from_file(cls, path: Path) -> "MediaSettings":
-        """What a processor_config.json states; defaults for the rest, or without one.
-
-        Raises CheckpointError for values that make no sense.
-        """
-        stated = read_json(path)
-        counts = {
-            "image_tokens": ("image_processor", "max_soft_tokens"),
-            "frame_tokens": ("video_processor", "max_soft_tokens"),
-            "frames": ("video_processor", "num_frames"),
-        }
-        values: dict[str, int] = {}
-        for name, (section, key) in counts.items():
-            part = stated.get(section) or {}
-            value = part.get(key) if isinstance(part, Mapping) else part
-            if value is None:
-                continue
-            if type(value) is not int or value < 1:
-                raise CheckpointError(
-                    f"{path}: {section}.{key} is {value!r}, not a positive whole "
-                    "number."
-                )
-            values[name] = value
-        return cls(**values, audio=AudioFeatureConfig.from_stated(stated, path))
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,18 +99,19 @@ class Attachments:
                 self.texts.append((MARKS[kind], text))
         return self
 
-    def write_into(self, text: str) -> str:
-        """`text` with every mark written out, in order."""
-        marks = "|".join(map(re.escape, MARKS.values()))
-        found = re.findall(marks, text)
+    def write_into(self, rendered: Rendered) -> Rendered:
+        """A prompt with every mark of the template's written out, in order."""
+        marks = re.compile("|".join(map(re.escape, MARKS.values())))
+        found = [mark for _, mark in rendered.find(marks)]
         if found != [mark for mark, _ in self.texts]:
+            held = _counted([mark for mark, _ in self.texts])
             raise ChatError(
-                f"The prompt has {len(found)} marks of media, but the messages hold "
-                f"{len(self.texts)} media; a mark like {MARKS['image']} cannot be part "
-                "of a text."
+                f"The prompt has {_counted(found)}, but the messages hold {held}. "
+                "Where control tokens are allowed, none of these may stand in a text; "
+                "else the chat template does not write what the messages hold."
             )
-        replacements = iter([text for _, text in self.texts])
-        return re.sub(marks, lambda _: next(replacements), text)
+        texts = iter([text for _, text in self.texts])
+        return rendered.sub(marks, lambda: next(texts))
 
     def _prepared(self, medium: Prepared, kind: str, number: int) -> str:
         if medium.kind != kind:
@@ -143,16 +126,22 @@ class Attachments:
         from ..vision.images import open_image
 
         self._vision()
-        return self._picture("image", open_image(source), self.settings.image_tokens)
+        settings = self.settings
+        return self._picture(
+            "image", open_image(source), settings.image_tokens, settings.image_pixels
+        )
 
     def _video(self, source: Any, part: Mapping[str, Any]) -> str:
         from ..vision.video import timestamp, video_frames
 
         self._vision()
-        frames = part.get("num_frames", self.settings.frames)
+        settings = self.settings
+        frames = part.get("num_frames", settings.frames)
         blocks = []
         for picture, seconds in video_frames(source, frames, part.get("fps")):
-            block = self._picture("video", picture, self.settings.frame_tokens)
+            block = self._picture(
+                "video", picture, settings.frame_tokens, settings.frame_pixels
+            )
             blocks.append(f"{timestamp(seconds)} {block}")
         return " ".join(blocks)
 
@@ -171,12 +160,12 @@ class Attachments:
             raise MediaError("This model has no vision tower and cannot see pictures.")
         return self.config.vision_config
 
-    def _picture(self, kind: Kind, image: Any, budget: int) -> str:
+    def _picture(self, kind: Kind, image: Any, budget: int, pixels: PixelConfig) -> str:
         from ..vision.images import image_patches
 
         vision = self._vision()
         patch, pooling = vision.patch_size, vision.pooling_kernel_size
-        picture = Picture(*image_patches(image, budget, patch, pooling))
+        picture = Picture(*image_patches(image, budget, patch, pooling, pixels))
         furthest: Any = picture.positions.max().item()
         if furthest >= vision.position_embedding_size:
             raise MediaError(
@@ -188,21 +177,37 @@ class Attachments:
 
     def _block(self, kind: Kind, medium: Picture | Clip, count: int) -> str:
         """Attach a medium; the text of its placeholders, with their begin and end."""
-        config, name = self.config, f"{kind}_token_id"
-        ends = ("boa_token_id", "eoa_token_id")
-        begin, end = ends if kind == "audio" else ("boi_token_id", "eoi_token_id")
-        ids = [getattr(config, key) for key in (begin, name, end)]
-        if None in ids:
-            raise MediaError(f"config.json states no {name}: media cannot be written.")
-        self.attached.append(Attached(kind, medium, ids[1], count))
+        config = self.config
+        opening, placeholder, closing = (
+            self._mark(key, mark) for key, mark in WRITTEN[kind].items()
+        )
+        token = getattr(config, f"{kind}_token_id")
+        self.attached.append(Attached(kind, medium, token, count))
         context = config.text_config.max_position_embeddings
         if sum(a.count for a in self.attached) > context:  # before hours of video
             raise MediaError(
                 f"The media take more than the {context} tokens this model reads. Use "
                 "fewer, a smaller image_tokens, or fewer frames of a video."
             )
-        opening, placeholder, closing = map(self.spell, ids)
         return f"{opening}{placeholder * count}{closing}"
+
+    def _mark(self, key: str, mark: str) -> str:
+        """`mark`, if its id in config.json is the tokenizer's."""
+        stated = getattr(self.config, key)
+        if stated is None:
+            raise MediaError(f"config.json states no {key}: media cannot be written.")
+        if (found := self.spell(stated)) != mark:
+            raise CheckpointError(
+                f"{key} in config.json is {stated}, which is {found!r} in "
+                f"tokenizer.json and not {mark!r}: take both from one checkpoint."
+            )
+        return mark
+
+
+def _counted(marks: Sequence[str]) -> str:
+    """How often each mark is there."""
+    counts = Counter(marks)
+    return ", ".join(f"{n} {mark}" for mark, n in counts.items()) or "no medium"
 
 
 def media_parts(message: Mapping[str, Any]) -> Iterator[tuple[Kind, Mapping[str, Any]]]:

@@ -7,26 +7,16 @@ from typing import Any
 
 import mlx.core as mx
 
+from ..chat.rendered import Rendered
 from ..chat.template import ChatTemplate
 from ..chat.tokenizer import Tokenizer
 from ..config import Config
-from ..errors import ChatError, CheckpointError, MediaError
+from ..errors import ChatError, MediaError
 from ..media import Media, Span, find_spans
-from ..reading.json_file import read_json
-from ..sampling import SAMPLING, Sampling
-from .attachments import KIND_OF_PART, Attachments, MediaSettings, Prepared
-
-# A turn is over after the first; after the second, the tool would have to speak.
-END_OF_TURN = ("<turn|>", "<|tool_response>")
-MAX_NUMBER = 2**31  # of generation_config.json: above are only mistakes
-
-
-@dataclass(frozen=True)
-class GenerationDefaults:
-    """How to sample unless told otherwise; `stop_tokens` end an answer."""
-
-    sampling: Sampling = Sampling()
-    stop_tokens: tuple[int, ...] = ()
+from .attachments import KIND_OF_PART, Attachments, Prepared
+from .defaults import GenerationDefaults
+from .settings import MediaSettings
+from .vocabulary import check_vocabulary
 
 
 @dataclass(frozen=True)
@@ -66,16 +56,23 @@ class Processor:
 
     @classmethod
     def from_folder(cls, folder: Path, config: Config) -> "Processor":
-        """Read tokenizer, chat template and generation_config.json of a checkpoint.
+        """Read a checkpoint's tokenizer, chat template, generation_config.json and
+        processor_config.json.
 
-        Raises CheckpointError that names the file and the remedy.
+        Raises CheckpointError that names the file and the remedy; warns with
+        ConfigWarning of what the last two state and is not obeyed.
         """
         tokenizer = Tokenizer(folder)
+        check_vocabulary(folder, tokenizer, config)
         template = ChatTemplate.from_folder(
-            folder, tokenizer.bos_token, tokenizer.eos_token
+            folder,
+            tokenizer.bos_token,
+            tokenizer.eos_token,
+            tokenizer.special_tokens,
         )
-        generation = _generation_defaults(folder, tokenizer, config)
-        media = MediaSettings.from_file(folder / "processor_config.json")
+        path = folder / "generation_config.json"
+        generation = GenerationDefaults.from_file(path, config, tokenizer)
+        media = MediaSettings.from_file(folder / "processor_config.json", config)
         return cls(tokenizer, template, config, generation, media)
 
     def __call__(
@@ -86,6 +83,7 @@ class Processor:
         image_tokens: int | None = None,
         add_generation_prompt: bool = True,
         cached: Sequence[int] = (),
+        control_tokens: bool = False,
     ) -> Inputs:
         """Render and encode a conversation, and read its media.
 
@@ -93,12 +91,16 @@ class Processor:
             1120; None is the checkpoint's own setting, 280 in Google's.
         cached: ids that a model has read and written before; as many of them are kept
             as is safe, where the text begins as they do.
+        control_tokens: special tokens that stand in messages and tools are taken for
+            ones; otherwise they are words like any others.
 
         Raises ChatError for what cannot be rendered and MediaError for media that
         cannot be read.
         """
-        text = self.render(messages, tools, thinking, add_generation_prompt)
-        return self.encode(text, self.attach(messages, image_tokens), cached)
+        rendered = self.render(
+            messages, tools, thinking, add_generation_prompt, control_tokens
+        )
+        return self.encode(rendered, self.attach(messages, image_tokens), cached)
 
     def render(
         self,
@@ -106,17 +108,21 @@ class Processor:
         tools: Sequence[Mapping[str, Any]] | None = None,
         thinking: bool = False,
         add_generation_prompt: bool = True,
-    ) -> str:
+        control_tokens: bool = False,
+    ) -> Rendered:
         """The text of a conversation, with a mark for each medium, none of them read.
 
         Raises ChatError for what cannot be rendered.
         """
         if self.template is None:
             raise ChatError(
-                "This checkpoint has no chat template: pass tokens, or add the "
-                "chat_template.jinja of the original model to its folder."
+                "This checkpoint has no chat template: pass tokens, which "
+                "tokenizer.encode_text makes of a text, or add the chat_template.jinja "
+                "of the original model to its folder."
             )
-        return self.template.render(messages, tools, thinking, add_generation_prompt)
+        return self.template.render(
+            messages, tools, thinking, add_generation_prompt, control_tokens
+        )
 
     def attach(
         self, messages: Sequence[Mapping[str, Any]], image_tokens: int | None = None
@@ -126,13 +132,13 @@ class Processor:
         return read.read(messages)
 
     def encode(
-        self, text: str, attachments: Attachments, cached: Sequence[int] = ()
+        self, rendered: Rendered, attachments: Attachments, cached: Sequence[int] = ()
     ) -> Inputs:
         """The ids of a rendered text, with the media of its conversation in it."""
-        text = attachments.write_into(text)
-        tokens = self.tokenizer.continue_tokens(cached, text)
+        rendered = attachments.write_into(rendered)
+        tokens = self.tokenizer.continue_tokens(cached, rendered)
         spans = find_spans(tokens, attachments.attached)
-        return Inputs(mx.array([tokens], dtype=mx.int32), text, spans)
+        return Inputs(mx.array([tokens], dtype=mx.int32), rendered.text, spans)
 
     def prepare(
         self, part: Mapping[str, Any], image_tokens: int | None = None
@@ -155,42 +161,3 @@ class Processor:
 
     def _spell(self, token: int) -> str:
         return self.tokenizer.decode([token])
-
-
-def _generation_defaults(
-    folder: Path, tokenizer: Tokenizer, config: Config
-) -> GenerationDefaults:
-    path = folder / "generation_config.json"
-    stated = read_json(path)
-    eos = stated.get("eos_token_id")
-    listed = [] if eos is None else eos if isinstance(eos, list) else [eos]
-    if not all(type(token) is int and token >= 0 for token in listed):
-        raise CheckpointError(f"{path}: eos_token_id is {eos!r}, not a token id.")
-    marks = (tokenizer.special_tokens.get(mark) for mark in END_OF_TURN)
-    stop = {*listed, *config.eos_token_id, tokenizer.eos_token_id}
-    stop |= {token for token in marks if token is not None}
-    return GenerationDefaults(_sampling(path, stated), tuple(sorted(stop)))
-
-
-def _sampling(path: Path, stated: Mapping[str, Any]) -> Sampling:
-    """What generation_config.json states, within the bounds of an answer's options."""
-    if not isinstance(do_sample := stated.get("do_sample"), bool | None):
-        raise CheckpointError(f"{path}: do_sample is {do_sample!r}, not true or false.")
-    given = {
-        name: _number(path, name, stated[name])
-        for name in SAMPLING
-        if name != "seed" and stated.get(name) is not None
-    }
-    if given.get("top_k", 0.5) % 1 == 0:  # 64.0 is a whole number
-        given["top_k"] = int(given["top_k"])
-    try:
-        sampling = Sampling().but_with(**given)
-    except ChatError as error:
-        raise CheckpointError(f"{path}: {error}") from None
-    return sampling.but_with(temperature=0.0) if do_sample is False else sampling
-
-
-def _number(path: Path, key: str, value: Any) -> float:
-    if type(value) not in (int, float) or not abs(value) < MAX_NUMBER:
-        raise CheckpointError(f"{path}: {key} is {value!r}, not a usable number.")
-    return value

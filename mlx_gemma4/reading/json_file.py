@@ -5,14 +5,18 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError
+from .pointers import refuse_pointer
 
 
 def read_object(path: Path) -> dict[str, Any]:
     """The object in a JSON file. Raises CheckpointError, also where there is none."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        raw = path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from None
+    refuse_pointer(path, raw)
+    try:
+        data = json.loads(raw.decode("utf-8"))
     except ValueError as error:
         raise CheckpointError(
             f"{path} is not valid JSON ({error}). Download it again."

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, cast
 
+from ..chat.rendered import Rendered
 from ..errors import ChatError, DataError, MediaError
 from ..media import Span, find_spans
 from ..prompt.processor import Processor
@@ -151,7 +152,7 @@ class Encoder:
     def _pieces(self, record: Record) -> list[Example]:
         """A text in pieces, each behind a begin-of-sequence token."""
         tokenizer = self.processor.tokenizer
-        body = tokenizer.encode(record.text)
+        start, *body = tokenizer.encode_document(record.text)
         media = _media_names(self.processor)
         if mark := next((media[token] for token in body if token in media), None):
             raise DataError(f"has the mark {mark}, and text has no media: use messages")
@@ -160,33 +161,31 @@ class Encoder:
         room = self.length - 1
         pieces = [body[i : i + room] for i in range(0, len(body), room)]
         return [
-            Example(
-                [tokenizer.bos_token_id, *piece], [False] + [True] * len(piece), record
-            )
+            Example([start, *piece], [False] + [True] * len(piece), record)
             for piece in pieces
         ]
 
     def _conversation(self, record: Record) -> Example:
         _refuse_marks(record)
-        text = self._text(record)
-        inputs = self.processor.encode(text, self._media.attach(record.messages))
+        rendered = self._rendered(record)
+        inputs = self.processor.encode(rendered, self._media.attach(record.messages))
         tokens = cast(list[int], inputs.tokens[0].tolist())
         return Example(tokens, learned(tokens, self._marks), record)
 
-    def _text(self, record: Record) -> str:
+    def _rendered(self, record: Record) -> Rendered:
         """The conversation, its last answer behind the prompt that it will get."""
         tools, thinking = record.tools or None, record.thinking
         render = self.processor.render
-        text = render(record.messages, tools, thinking, add_generation_prompt=False)
+        whole = render(record.messages, tools, thinking, add_generation_prompt=False)
         *before, last = record.messages
         shape = _shape(record)
         if not before or last["role"] != "assistant" or shape in self._unopened:
-            return text
-        prompt = render(before, tools, thinking)
+            return whole
+        prompt = render(before, tools, thinking).text
         if not prompt.endswith(EMPTY_THOUGHT):
             self._unopened.add(shape)
-        at = _where_thought_is_missing(text, prompt)
-        return text[:at] + EMPTY_THOUGHT + text[at:] if at else text
+        at = _where_thought_is_missing(whole.text, prompt)
+        return whole.insert(at, EMPTY_THOUGHT) if at else whole
 
 
 def _shape(record: Record) -> object:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from ..errors import DiskFullError
+from ..errors import DiskFullError, TakenError
 from ..state import FULL, disk_full, hold, sync
 from .errors import AdapterError
 
@@ -18,19 +18,19 @@ MARGIN = 2**20  # bytes that a disk may call free and yet not give
 
 
 def check_folder(folder: Path) -> None:
-    """Raises AdapterError where `folder` is a file, or could be neither made nor
-    written: before hours of work, not after."""
+    """Raises TakenError where `folder` is a file, and AdapterError where it could be
+    neither made nor written: before hours of work, not after."""
     place = folder
     while not os.path.lexists(place) and place != place.parent:
         place = place.parent
     if not place.is_dir():
-        raise AdapterError(f"{place} is a file: name a folder.")
+        raise TakenError(f"{place} is a file: name a folder.")
     if not os.access(place, os.W_OK | os.X_OK):
         raise AdapterError(f"{place} cannot be written: name another folder.")
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it. Raises AdapterError where it cannot be."""
+    """Make a folder and those above it. Raises as `check_folder` does."""
     check_folder(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)

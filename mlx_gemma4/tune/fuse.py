@@ -84,7 +84,7 @@ def fuse(
 
     Low-rank adapters that are on are left out. overwrite: replace a model in `out`.
     Raises AdapterError for another form than "bf16" and "8bit", and for a folder that
-    is not empty or cannot be written; BusyError and DiskFullError.
+    cannot be written; TakenError for one that is not empty; BusyError, DiskFullError.
     """
     if form not in FORMS:
         raise AdapterError(REQUANTISED.format(form=form))

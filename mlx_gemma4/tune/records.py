@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..chat.template import REASONING, plain_messages
+from ..chat.messages import REASONING, plain_messages
 from ..errors import ChatError, DataError
 from ..prompt.attachments import media_parts
 from .fields import (

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from ..errors import DiskFullError
+from ..errors import DiskFullError, TakenError
 from ..state import FULL, disk_full, sync
 from .errors import AdapterError
 from .folders import Hold, check_folder, make_folder
@@ -22,7 +22,8 @@ def replacing(out: Path, source: Path, overwrite: bool) -> Iterator[Path]:
     overwrite: of a model that is there; any other folder has to be empty. Neither
     `source`, which the files are made of, nor what a kill leaves is ever lost.
 
-    Raises AdapterError, DiskFullError, and BusyError where another process does this.
+    Raises TakenError, AdapterError, DiskFullError, and BusyError where another process
+    does this.
     """
     out = Path(os.path.realpath(out))
     work, old = (out.with_name(f".{out.name}.{end}") for end in ENDS)
@@ -60,15 +61,15 @@ def _check(out: Path, source: Path, overwrite: bool) -> None:
     if not out.exists():
         return
     if os.path.ismount(out):
-        raise AdapterError(f"{out} is a mount point: name a folder inside it.")
+        raise TakenError(f"{out} is a mount point: name a folder inside it.")
     if out.samefile(source):
-        raise AdapterError(f"{out} is the model itself: name another folder.")
+        raise TakenError(f"{out} is the model itself: name another folder.")
     if not any(out.iterdir()):
         return
     if not overwrite:
-        raise AdapterError(f"{out} is not empty: name a new folder.")
+        raise TakenError(f"{out} is not empty: name a new folder.")
     if not (out / "config.json").is_file():
-        raise AdapterError(f"{out} is not empty, and no model: name another folder.")
+        raise TakenError(f"{out} is not empty, and no model: name another folder.")
 
 
 def _empty(folder: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from ..errors import DataError, DiskFullError
+from ..errors import DataError, DiskFullError, TakenError
 from ..model import Gemma4
 from ..reading.json_file import read_object
 from ..state import FULL, disk_full, save_text
@@ -86,10 +86,11 @@ class Run:
         return (self.folder / RESUME).is_file()
 
     def check_free(self) -> None:
-        """Raises AdapterError where another run's adapter lies, or no folder can be."""
+        """Raises TakenError where another run's adapter lies, AdapterError where no
+        folder can be."""
         check_folder(self.folder)
         if (self.folder / CONFIG).exists() or self.started:
-            raise AdapterError(
+            raise TakenError(
                 f"{self.folder} holds an adapter already: go on with it (--resume), or "
                 "name another folder."
             )
@@ -97,7 +98,7 @@ class Run:
     def begin(self, hold: Hold | None = None) -> None:
         """Make the folder, with a log of its own, and hold it.
 
-        Raises AdapterError as check_free, and BusyError where another run has it.
+        Raises as check_free, and BusyError where another run has it.
         """
         self.check_free()
         make_folder(self.folder)

@@ -7,6 +7,7 @@ the pairs of Alpaca and of many tables; the texts of The Cauldron.
 from collections.abc import Mapping
 from typing import Any
 
+from ..chat.messages import with_known_role
 from ..errors import DataError
 from .fields import ANSWERS, MEDIA_FIELDS, QUESTIONS, SYSTEMS, TALKS, is_file_name
 
@@ -66,7 +67,7 @@ def _stated(messages: Any) -> list[Message]:
         isinstance(message, Mapping) for message in messages
     ):
         raise DataError("messages must be a list of {'role': …, 'content': …}")
-    return messages
+    return [with_known_role(message) for message in messages]
 
 
 def _spoken(turns: Any) -> list[Message]:
@@ -76,7 +77,7 @@ def _spoken(turns: Any) -> list[Message]:
     messages = []
     for number, turn in enumerate(turns):
         if "role" in turn:
-            messages.append(turn)
+            messages.append(with_known_role(turn))
             continue
         role = ROLE_OF_SPEAKER.get(str(turn.get("from")))
         if role is None:

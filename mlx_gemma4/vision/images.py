@@ -1,7 +1,7 @@
 """Picture files to patches: any format, upright, RGB, at the size the tower reads.
 
 Numbers first (`target_size`), then files (`open_image`), then pixels
-(`image_patches`). Resizing is Pillow's bicubic filter on 8-bit values.
+(`image_patches`). Resizing is Pillow's, on 8-bit values.
 """
 
 import importlib.util
@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import MediaError, UnknownFormatError
 from ..reading.sources import HEIF, open_source, source_name
+from .pixels import PixelConfig
 
 # Left out are formats that start another program (EPS) or have no mark to know them by.
 FORMATS = (
@@ -27,9 +29,8 @@ FORMATS = (
     *("PPM", "PSD", "QOI", "SGI", "TIFF", "WEBP"),
 )
 DEEP = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N", "F"})
-# As the reference rescales: in float64, rounded once.
-TO_UNIT = (np.arange(256) * (1 / 255)).astype(np.float32)
 SIPS_SECONDS = 120
+PUBLISHED = PixelConfig()
 
 PictureSource = str | Path | bytes | Image.Image
 
@@ -72,12 +73,18 @@ def _grid(height: int, width: int, budget: int, side: int) -> tuple[int, int]:
 
 
 def image_patches(
-    image: Image.Image, max_soft_tokens: int, patch_size: int = 16, pooling: int = 3
+    image: Image.Image,
+    max_soft_tokens: int,
+    patch_size: int = 16,
+    pooling: int = 3,
+    config: PixelConfig = PUBLISHED,
 ) -> tuple[mx.array, mx.array]:
-    """Pixels float32 `[P, patch_size² * 3]` in 0..1 and positions int32 `[P, 2]`.
+    """Pixels float32 `[P, patch_size² * 3]` and positions int32 `[P, 2]`.
 
-    Patches run row by row, positions are (x, y), and inside a patch the order is row,
-    column, channel. No row is padding. `image` is what `open_image` returns.
+    Pixels are in 0..1, unless `config` has other constants than every published
+    checkpoint. Patches run row by row, positions are (x, y), and inside a patch the
+    order is row, column, channel. No row is padding. `image` is what `open_image`
+    returns.
 
     Equal to the reference's Pillow processor, bit for bit. Against torch's antialiased
     bicubic `interpolate`, measured in steps of 1/255 at three budgets: on 8-bit values
@@ -89,12 +96,26 @@ def image_patches(
         image.height, image.width, max_soft_tokens, patch_size, pooling
     )
     if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.BICUBIC)
+        image = image.resize((width, height), Image.Resampling(config.resample))
     rows, columns = height // patch_size, width // patch_size
     pixels = np.asarray(image).reshape(rows, patch_size, columns, patch_size, 3)
     pixels = pixels.swapaxes(1, 2).reshape(rows * columns, -1)
+    red, *others = _values(config)
+    values = red[pixels]
+    for colour, table in enumerate(others, start=1):
+        if not np.array_equal(table, red):
+            values[:, colour::3] = table[pixels[:, colour::3]]
     positions = np.stack(np.divmod(np.arange(rows * columns), columns)[::-1], axis=-1)
-    return mx.array(TO_UNIT[pixels]), mx.array(positions.astype(np.int32))
+    return mx.array(values), mx.array(positions.astype(np.int32))
+
+
+@cache
+def _values(config: PixelConfig) -> np.ndarray:
+    """What each value of each colour becomes, float32 `[3, 256]`."""
+    # As the reference rescales: in float64, rounded once.
+    scaled = (np.arange(256) * config.rescale_factor).astype(np.float32)
+    mean = np.array(config.image_mean, np.float32)[:, None]
+    return (scaled - mean) / np.array(config.image_std, np.float32)[:, None]
 
 
 def open_image(source: PictureSource) -> Image.Image:

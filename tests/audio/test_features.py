@@ -187,9 +187,9 @@ def test_without_a_file_the_published_constants_hold(tmp_path):
         ({"feature_extractor": [1]}, "not an object"),
         ({"feature_extractor": {"hop_length": 0}}, "hop_length is 0"),
         ({"feature_extractor": {"hop_length": "10"}}, "hop_length is '10'"),
-        ({"feature_extractor": {"fft_length": 256}}, "fft_length 256 is less"),
+        ({"feature_extractor": {"fft_length": 256}}, "fft_length is 256, but"),
         ({"feature_extractor": {"mel_floor": 0}}, "mel_floor is 0"),
-        ({"feature_extractor": {"mel_floor": "a"}}, "feature_extractor: "),
+        ({"feature_extractor": {"mel_floor": "a"}}, "mel_floor is 'a'"),
         ({"feature_extractor": {"min_frequency": 9000}}, "not a range"),
         ({"feature_extractor": {"per_bin_mean": [1.0]}}, "1 values for 128"),
         ({"feature_extractor": {"dither": 0.001}}, "dither"),
@@ -209,5 +209,5 @@ def test_senseless_constants_are_refused(tmp_path, stated, told):
 def test_unknown_constants_are_named(tmp_path):
     text = '{"feature_extractor": {"spectral_tilt": 3}}'
     (tmp_path / "processor_config.json").write_text(text)
-    with pytest.warns(UserWarning, match="spectral_tilt not understood"):
+    with pytest.warns(UserWarning, match="feature_extractor.spectral_tilt, which"):
         stated_in(tmp_path)

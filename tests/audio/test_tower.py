@@ -8,6 +8,7 @@ import golden
 import mlx.core as mx
 import numpy as np
 import pytest
+from mlx.utils import tree_flatten
 from tiny_towers import (
     AUDIO,
     BOUNDS,
@@ -139,3 +140,11 @@ def test_unseen_towers(variant: str, seed: int) -> None:
         ours = soft_tokens(tower, config, frames, seed)
         scale = np.abs(reference).max()
         np.testing.assert_allclose(ours, reference, rtol=0, atol=1e-4 * scale)
+
+
+def test_a_frozen_tower_has_nothing_to_train() -> None:
+    tower = build(AUDIO["clipped"])
+    tower.freeze()
+    assert tree_flatten(tower.trainable_parameters()) == []
+    tower.unfreeze()
+    tower.update(tower.parameters())

@@ -209,3 +209,12 @@ def test_bands_equal_the_masked_call() -> None:
     apart = re.findall(r"results at most (\S+) apart", done.stdout)
     assert len(apart) == 6 and all(float(each) < 1e-4 for each in apart)
     assert done.stdout.count("  CPU s ") == 6
+
+
+@pytest.mark.slow
+def test_the_tokenizer_is_timed(demo_folder: Path) -> None:
+    done = compare(str(demo_folder), "1", script="tokenizer.py")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["load", "load,", "compare", "encode"]
+    assert "1,920 rows" in lines[2]

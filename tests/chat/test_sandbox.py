@@ -71,7 +71,7 @@ def test_a_template_cannot_misbehave(source: str):
 
 def test_what_templates_may_use():
     def render(source: str) -> str:
-        return ChatTemplate(source, "<bos>").render(HI)
+        return ChatTemplate(source, "<bos>").render(HI).text
 
     assert render('{{ {"a": "<é>"} | tojson }}') == '{"a": "<é>"}'
     assert render("{{ [1]|tojson(indent=1) }}") == "[\n 1\n]"

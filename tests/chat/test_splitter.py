@@ -1,10 +1,12 @@
 """Thought, calls and answer, whatever way the marks fall across chunks."""
 
+import re
 from itertools import combinations
 from random import Random
 
 import pytest
 
+from mlx_gemma4.chat.calls import QUOTE
 from mlx_gemma4.chat.splitter import (
     MARKERS,
     Fragment,
@@ -12,7 +14,7 @@ from mlx_gemma4.chat.splitter import (
     StopStrings,
     opens_thought,
 )
-from mlx_gemma4.chat.tools import QUOTE, parse_call
+from mlx_gemma4.chat.tools import parse_call
 from mlx_gemma4.errors import ChatError
 
 WEATHER = 'call:get_weather{city:<|"|>Rome<|"|>}'
@@ -101,15 +103,15 @@ CASES = {
     ),
     "a call cut off": (
         'Look: <|tool_call>call:get_weather{city:<|"|>Ro',
-        [("answer", "Look: call:get_weather{city:Ro")],
+        [("answer", "Look: "), ("malformed_call", f"call:get_weather{{city:{QUOTE}Ro")],
     ),
     "a call cut off by the next": (
         "<|tool_call>call:a{b:<|tool_call>call:b{}<tool_call|>",
-        [("answer", "call:a{b:"), ("tool_call", "call:b{}")],
+        [("malformed_call", "call:a{b:"), ("tool_call", "call:b{}")],
     ),
     "a malformed call": (
         f"<|tool_call>call:a({QUOTE}b{QUOTE})<tool_call|>c",
-        [("answer", "call:a(b)c")],
+        [("malformed_call", f"call:a({QUOTE}b{QUOTE})"), ("answer", "c")],
     ),
     "a call that a mark spoils": (
         f"<channel|>call:f{{}}{QUOTE} is not a call{QUOTE}",
@@ -119,13 +121,28 @@ CASES = {
         '<|tool_call>call:f{a:"}"}<tool_call|>',
         [("tool_call", 'call:f{a:"}"}')],
     ),
+    "a quote that is not closed": (
+        f"<|tool_call>call:f{{a:{QUOTE}1}}<tool_call|>",
+        [("malformed_call", f"call:f{{a:{QUOTE}1}}")],
+    ),
+    "a quote within a string": (
+        f"<|tool_call>call:f{{a:{QUOTE}say {QUOTE} now{QUOTE}}}<tool_call|>ok",
+        [
+            ("tool_call", f"call:f{{a:{QUOTE}say {QUOTE} now{QUOTE}}}"),
+            ("answer", "ok"),
+        ],
+    ),
+    "several calls between two marks": (
+        "<|tool_call>call:a{x:1}, call:b(y='}')<tool_call|>ok",
+        [("tool_call", "call:a{x:1}, call:b(y='}')"), ("answer", "ok")],
+    ),
     "what looks like a call after a call": (
         "<channel|><|tool_call>call:f{}<tool_call|>call:g{}<turn|>",
         [("tool_call", "call:f{}"), ("answer", "call:g{}")],
     ),
     "braces that do not match": (
         f"<|tool_call>call:f{{a:{{}}<tool_call|>{QUOTE}c",
-        [("answer", "call:f{a:{}c")],
+        [("malformed_call", "call:f{a:{}"), ("answer", "c")],
     ),
     "another channel": (
         "<|channel>plan\nFirst<channel|>Hi",
@@ -202,10 +219,27 @@ def test_no_special_token_reaches_answer_or_thought():
     for _ in range(2000):
         text = "".join(rng.choice(words) for _ in range(rng.randrange(1, 14)))
         for kind, shown in split(text, inside_thought=rng.random() < 0.3):
-            leaks = [mark for mark in MARKERS if mark in shown]
+            leaks = {mark for mark in MARKERS if mark in shown}
+            if kind == "malformed_call":
+                leaks -= {QUOTE}
             assert kind == "tool_call" or not leaks, text
             if kind == "tool_call":
                 parse_call(shown)
+
+
+def test_nothing_of_a_call_is_lost():
+    """Read or not: what stood between the marks comes out, letter for letter."""
+    rng = Random(6)
+    pieces = f"call: f {{ }} ( ) [ ] , : = {QUOTE} {QUOTE} ' \" a b 1 True é".split()
+    pieces += [" ", "\n", "call:f{", "a:"]
+    kinds = set()
+    for _ in range(3000):
+        call = "".join(rng.choices(pieces, k=rng.randrange(1, 20)))
+        call = rng.choice([call, f"call:f{{a:{call}}}"])
+        found = split(f"Look:<|tool_call>{call}<tool_call|>Done")
+        assert "".join(text for _, text in found) == f"Look:{call}Done", call
+        kinds |= {kind for kind, _ in found}
+    assert kinds == {"answer", "tool_call", "malformed_call"}
 
 
 def test_a_thought_that_the_prompt_opened():
@@ -256,7 +290,11 @@ def test_a_thought_streams_up_to_its_last_newline():
     ],
 )
 def test_whether_a_prompt_ends_in_a_thought(prompt: str, expected: bool):
-    assert opens_thought(prompt) is expected
+    marks = ["<|channel>", "<channel|>", "<|turn>", "<turn|>"]
+    special = {mark: number for number, mark in enumerate(marks)}
+    pieces = re.split("(" + "|".join(map(re.escape, marks)) + ")", prompt)
+    ids = [special.get(piece, 9) for piece in pieces]
+    assert opens_thought(ids, special) is expected
 
 
 def stopped(stops: list[str], *chunks: str) -> tuple[str, bool]:

@@ -11,7 +11,8 @@ from google_templates import google_template
 from tiny_tokenizer import write_json
 
 from mlx_gemma4.chat import template as chat
-from mlx_gemma4.chat.template import ChatTemplate, plain_messages
+from mlx_gemma4.chat.messages import plain_messages
+from mlx_gemma4.chat.template import ChatTemplate
 from mlx_gemma4.errors import ChatError, CheckpointError
 
 HI = [{"role": "user", "content": "Hi"}]
@@ -31,14 +32,14 @@ def test_a_conversation_by_hand(demo: ChatTemplate):
         {"role": "assistant", "content": "Hello"},
         {"role": "user", "content": "Bye"},
     ]
-    assert demo.render(messages) == (
+    assert demo.render(messages).text == (
         "<bos><|turn>system\nBe brief.<turn|>\n<|turn>user\nHi<turn|>\n"
         "<|turn>model\nHello<turn|>\n<|turn>user\nBye<turn|>\n<|turn>model\n"
     )
 
 
 def test_thinking_is_switched_on_in_the_system_turn(demo: ChatTemplate):
-    text = demo.render(HI, thinking=True)
+    text = demo.render(HI, thinking=True).text
     assert text.startswith("<bos><|turn>system\n<|think|>\n<turn|>\n<|turn>user")
 
 
@@ -49,7 +50,7 @@ def test_a_call_its_answer_and_the_thought_before_it(demo: ChatTemplate):
         {"role": "assistant", "reasoning_content": "Hm", "tool_calls": [call]},
         {"role": "tool", "tool_call_id": "1", "content": "done"},
     ]
-    assert demo.render(messages).endswith(
+    assert demo.render(messages).text.endswith(
         "<|turn>model\n<|channel>thought\nHm\n<channel|>"
         '<|tool_call>call:f{a:[1,<|"|>x<|"|>]}<tool_call|>'
         '<|tool_response>response:f{value:<|"|>done<|"|>}<tool_response|>'
@@ -85,7 +86,10 @@ def test_rendering_equals_the_reference(name: str, demo_folder: Path):
             bos_token="<bos>",
             eos_token="<eos>",
         )
-        assert template.render(messages, **options) == expected[0], (messages, options)
+        assert template.render(messages, **options).text == expected[0], (
+            messages,
+            options,
+        )
 
 
 @pytest.mark.parametrize("size", ["small", "large"])
@@ -107,7 +111,7 @@ def test_where_the_template_is_found(tmp_path: Path):
     def rendered() -> str:
         template = ChatTemplate.from_folder(tmp_path, "<bos>")
         assert template is not None
-        return template.render(HI)
+        return template.render(HI).text
 
     assert ChatTemplate.from_folder(tmp_path, "<bos>") is None
     config = tmp_path / "tokenizer_config.json"
@@ -143,6 +147,38 @@ def test_a_template_that_does_not_parse_is_named(source: str):
         ChatTemplate(source, "<bos>")
 
 
+SILENT = ("{# nothing #}", " {% if false %}x{% endif %}\n", "{% set a = messages %}")
+
+
+@pytest.mark.parametrize("source", ["", " \n\t", *SILENT])
+def test_a_template_that_writes_nothing_is_named(tmp_path: Path, source: str):
+    file = tmp_path / "chat_template.jinja"
+    file.write_text(source)
+    with pytest.raises(CheckpointError) as raised:
+        ChatTemplate.from_folder(tmp_path, "<bos>")
+    assert str(file) in str(raised.value)
+    assert "Put the chat_template.jinja of the original model" in str(raised.value)
+
+
+def test_a_silent_template_is_named_wherever_it_stands(tmp_path: Path):
+    write_json(tmp_path / "tokenizer_config.json", {"chat_template": SILENT[0]})
+    with pytest.raises(CheckpointError, match=r"tokenizer_config\.json makes no text"):
+        ChatTemplate.from_folder(tmp_path, "<bos>")
+
+
+def test_a_template_that_is_silent_about_some_conversations(tmp_path: Path):
+    """It writes something of a plain question, or demands more than one."""
+    for source in (
+        "{% if messages[0].content != 'Hi' %}x{% endif %}",
+        "{% if messages | length < 2 %}{{ raise_exception('few') }}{% endif %}",
+    ):
+        (tmp_path / "chat_template.jinja").write_text(source)
+        template = ChatTemplate.from_folder(tmp_path, "<bos>")
+        assert template is not None
+        with pytest.raises(CheckpointError, match="makes no text of a conversation"):
+            template.render([*HI, *HI])
+
+
 def test_thinking_and_tools_need_a_template_that_knows_them():
     template = ChatTemplate("{# enable_thinking, tools #}x", "<bos>")
     with pytest.raises(ChatError, match="has no thinking"):
@@ -167,7 +203,8 @@ TOOL = {"role": "tool", "tool_call_id": "1", "content": "x"}
         (HI[0], "must be a list"),
         (["Hi"], r"messages\[0\] is a str"),
         ([{"content": "Hi"}], r"messages\[0\] has role None"),
-        ([*HI, {"role": "model", "content": ""}], r"messages\[1\] has role 'model'"),
+        ([*HI, {"role": "bot", "content": ""}], r"messages\[1\] has role 'bot'"),
+        ([{"role": "model"}], "has no content"),
         ([{"role": ["user"], "content": "Hi"}], "has role"),
         ([{"role": "user"}], "has no content"),
         ([{"role": "user", "content": None}], "has no content"),
@@ -191,7 +228,6 @@ TOOL = {"role": "tool", "tool_call_id": "1", "content": "x"}
         ([call("[1]")], "no JSON object"),
         ([call('"text"')], "no JSON object"),
         ([call([1])], "no JSON object"),
-        ([call("")], "no JSON object"),
         ([*HI, TOOL], r"messages\[1\] has role 'tool' but answers no call"),
         ([call({}), *HI, TOOL], "answers no call"),
         ([call({}), {**TOOL, "tool_call_id": "2"}], "answers no call"),
@@ -213,9 +249,25 @@ def test_arguments_become_a_mapping():
     for given in ('{"a": 1}', {"a": 1}):
         (message,) = plain_messages([call(given)])
         assert message["tool_calls"][0]["function"]["arguments"] == expected
-    for given in (None, "{}"):
+    for given in (None, "{}", "", " \n", "null"):
         (message,) = plain_messages([call(given)])
         assert message["tool_calls"][0]["function"]["arguments"] == {}
+
+
+def test_gemmas_own_word_for_an_assistant_is_taken(demo: ChatTemplate):
+    """Tool calls and thoughts are looked for only where the assistant speaks."""
+    answer = {**call({"a": 1}), "reasoning": "Hm"}
+    renamed = {**answer, "role": "model"}
+    assert demo.render([*HI, renamed, TOOL]) == demo.render([*HI, answer, TOOL])
+    assert renamed["role"] == "model"
+
+
+@pytest.mark.parametrize("size", ["small", "large"])
+def test_googles_templates_take_a_model_for_an_assistant(size: str):
+    template = ChatTemplate(google_template(size), "<bos>")
+    said = [*HI, {"role": "assistant", "content": "<|channel>thought\nx<channel|>Ho"}]
+    renamed = [*HI, {**said[1], "role": "model"}]
+    assert template.render([*renamed, *HI]) == template.render([*said, *HI])
 
 
 def test_media_parts_keep_their_place_but_not_their_content():

@@ -4,8 +4,15 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from tiny_tokenizer import tokenizer_json, write_json, write_tokenizer
+from tiny_tokenizer import (
+    CHATS,
+    IS_BASE,
+    tokenizer_json,
+    write_json,
+    write_tokenizer,
+)
 
+from mlx_gemma4.chat.rendered import Rendered
 from mlx_gemma4.chat.tokenizer import Tokenizer
 from mlx_gemma4.errors import ChatError, CheckpointError
 
@@ -39,6 +46,52 @@ def test_special_tokens_in_text_become_single_ids(tokenizer: Tokenizer):
 def test_encode_adds_nothing(tokenizer: Tokenizer):
     assert tokenizer.encode("") == []
     assert tokenizer.encode("hello") == ids(tokenizer, "hello")
+
+
+def with_processor(folder: Path, added: object, **config: object) -> Tokenizer:
+    """A tokenizer with this post_processor, and this besides in its configuration."""
+    write_json(folder / "tokenizer.json", {**tokenizer_json(), "post_processor": added})
+    named = {"bos_token": "<bos>", "eos_token": "<eos>"}
+    write_json(folder / "tokenizer_config.json", {**named, **config})
+    return Tokenizer(folder)
+
+
+def test_a_raw_text_begins_with_bos_in_base_models(tmp_path: Path):
+    for added, expected in ((IS_BASE, "<bos>hello"), (CHATS, "hello"), (None, "hello")):
+        tokenizer = with_processor(tmp_path, added)
+        assert tokenizer.decode(tokenizer.encode_text("hello")) == expected
+        assert tokenizer.decode(tokenizer.encode("hello")) == "hello"
+
+
+def test_no_text_gets_a_second_bos(tmp_path: Path):
+    for added in (IS_BASE, CHATS, None):
+        tokenizer = with_processor(tmp_path, added)
+        for encode in (tokenizer.encode_text, tokenizer.encode_document):
+            assert encode("<bos>hello") == tokenizer.encode("<bos>hello")
+        assert tokenizer.encode_document("hello") == tokenizer.encode("<bos>hello")
+        assert tokenizer.encode_document("") == [tokenizer.bos_token_id]
+
+
+@pytest.mark.reference
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # the reference's imports are not ours
+@pytest.mark.parametrize("stated", [{}, {"add_bos_token": True}])
+@pytest.mark.parametrize("kind", ["GemmaTokenizer", "PreTrainedTokenizerFast"])
+def test_raw_text_is_encoded_as_by_the_reference(
+    tmp_path: Path, kind: str, stated: dict[str, bool]
+):
+    """tokenizer.json decides, whatever tokenizer_config.json says."""
+    from transformers import AutoTokenizer
+
+    for number, added in enumerate((IS_BASE, CHATS, None)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        ours = with_processor(folder, added, tokenizer_class=kind, **stated)
+        reference = AutoTokenizer.from_pretrained(folder)
+        for text in ("", " ", "hello", "hello w.\n", "<|turn>user", " <bos>", "a<bos>"):
+            assert ours.encode_text(text) == reference.encode(text), (added, text)
+            plain = reference.encode(text, add_special_tokens=False)
+            assert ours.encode(text) == plain
 
 
 def test_decode_keeps_special_tokens(tokenizer: Tokenizer):
@@ -151,6 +204,11 @@ def test_a_token_named_special_is_matched_as_one(tmp_path: Path, named: dict):
     assert tokenizer.encode("hhello")[-1] == token
 
 
+def whole(text: str) -> Rendered:
+    """A prompt in which nothing is quoted."""
+    return Rendered((text,))
+
+
 HISTORY = "<bos><|turn>user\nhi<turn|>\n<|turn>model\n"
 NEXT = "<turn|>\n<|turn>user\nmore<turn|>\n<|turn>model\n"
 
@@ -158,29 +216,29 @@ NEXT = "<turn|>\n<|turn>user\nmore<turn|>\n<|turn>model\n"
 def test_generated_ids_are_kept_up_to_the_end_of_the_answer(tokenizer: Tokenizer):
     cached = tokenizer.encode(HISTORY) + ids(tokenizer, "he", "ll", "o", "▁", "w")
     text = HISTORY + "hello w" + NEXT
-    tokens = tokenizer.continue_tokens(cached, text)
+    tokens = tokenizer.continue_tokens(cached, whole(text))
     assert tokens[: len(cached)] == cached != tokenizer.encode(text)[: len(cached)]
     assert tokenizer.decode(tokens) == text
 
 
 def test_a_cached_stop_token_is_kept_as_well(tokenizer: Tokenizer):
     cached = tokenizer.encode(HISTORY) + ids(tokenizer, "he", "ll", "o", "<turn|>")
-    tokens = tokenizer.continue_tokens(cached, HISTORY + "hello" + NEXT)
+    tokens = tokenizer.continue_tokens(cached, whole(HISTORY + "hello" + NEXT))
     assert tokens[: len(cached)] == cached
 
 
 def test_canonical_ids_are_simply_kept(tokenizer: Tokenizer):
     text = HISTORY + "hello" + NEXT
-    assert tokenizer.continue_tokens([], text) == tokenizer.encode(text)
+    assert tokenizer.continue_tokens([], whole(text)) == tokenizer.encode(text)
     cached = tokenizer.encode(HISTORY + "hello")
-    assert tokenizer.continue_tokens(cached, text) == tokenizer.encode(text)
+    assert tokenizer.continue_tokens(cached, whole(text)) == tokenizer.encode(text)
 
 
 def test_trimmed_white_space_costs_only_itself(tokenizer: Tokenizer):
     answer = ids(tokenizer, "he", "ll", "o")
     cached = tokenizer.encode(HISTORY) + answer + ids(tokenizer, "▁", "\n", "<turn|>")
     text = HISTORY + "hello" + NEXT
-    tokens = tokenizer.continue_tokens(cached, text)
+    tokens = tokenizer.continue_tokens(cached, whole(text))
     keep = len(tokenizer.encode(HISTORY)) + len(answer)
     assert tokens[:keep] == cached[:keep]
     assert tokenizer.decode(tokens) == text
@@ -189,7 +247,7 @@ def test_trimmed_white_space_costs_only_itself(tokenizer: Tokenizer):
 def test_white_space_trimmed_inside_a_token_falls_back(tokenizer: Tokenizer):
     cached = tokenizer.encode(HISTORY) + ids(tokenizer, "he", "ll", "o", ".\n")
     text = HISTORY + "hello." + NEXT
-    assert tokenizer.continue_tokens(cached, text) == tokenizer.encode(text)
+    assert tokenizer.continue_tokens(cached, whole(text)) == tokenizer.encode(text)
 
 
 def test_an_edit_in_the_middle_of_a_word_keeps_the_last_safe_cut(tokenizer: Tokenizer):
@@ -197,20 +255,20 @@ def test_an_edit_in_the_middle_of_a_word_keeps_the_last_safe_cut(tokenizer: Toke
     cached = tokenizer.encode(HISTORY) + odd + ids(tokenizer, "u", "s", "e", "d")
     text = HISTORY + "hello" + NEXT
     rest = tokenizer.encode("user\nmore<turn|>\n<|turn>model\n")
-    assert tokenizer.continue_tokens(cached, text) == cached[:-4] + rest
+    assert tokenizer.continue_tokens(cached, whole(text)) == cached[:-4] + rest
 
 
 def test_an_edited_first_turn_keeps_what_comes_before(tokenizer: Tokenizer):
     cached = tokenizer.encode(HISTORY) + ids(tokenizer, "he", "ll", "o")
     text = HISTORY.replace("hi", "ho") + "hello" + NEXT
-    assert tokenizer.continue_tokens(cached, text) == tokenizer.encode(text)
+    assert tokenizer.continue_tokens(cached, whole(text)) == tokenizer.encode(text)
 
 
 def test_bytes_written_one_by_one_are_kept(tokenizer: Tokenizer):
     answer = ids(tokenizer, "<0x68>", "<0xC3>", "<0xA9>")  # "hé"; "h" has its own id
     cached = tokenizer.encode(HISTORY) + answer
     text = HISTORY + "hé" + NEXT
-    tokens = tokenizer.continue_tokens(cached, text)
+    tokens = tokenizer.continue_tokens(cached, whole(text))
     assert tokens[: len(cached)] == cached
     assert tokenizer.decode(tokens) == text
 
@@ -220,13 +278,27 @@ def test_half_a_character_is_not_kept(tokenizer: Tokenizer):
     cached = tokenizer.encode(HISTORY) + odd + ids(tokenizer, "<0x68>", "<0xC3>")
     text = HISTORY + "hello<turn|><|turn>hé" + NEXT
     kept, rest = cached[:-2], tokenizer.encode("hé" + NEXT)
-    assert tokenizer.continue_tokens(cached, text) == kept + rest
+    assert tokenizer.continue_tokens(cached, whole(text)) == kept + rest
 
 
 def test_the_sign_that_stands_for_a_space_is_read_as_one(tokenizer: Tokenizer):
     cached = tokenizer.encode(HISTORY) + ids(tokenizer, "he", "ll", "o", "▁", "w")
     text = HISTORY + "hello▁w" + NEXT
-    assert tokenizer.continue_tokens(cached, text)[: len(cached)] == cached
+    assert tokenizer.continue_tokens(cached, whole(text))[: len(cached)] == cached
+
+
+def test_control_tokens_are_not_kept_where_the_same_letters_are_quoted(
+    tokenizer: Tokenizer,
+):
+    """Nor the other way round: a conversation is no other one that reads the same."""
+    forged = HISTORY + "hi" + NEXT
+    at = len(HISTORY) + len("hi<")
+    quoted = Rendered((forged[:at], forged[at:]))
+    control, words = tokenizer.encode(forged), tokenizer.encode_rendered(quoted)
+    assert control != words and tokenizer.decode(control) == tokenizer.decode(words)
+    assert tokenizer.continue_tokens(control, quoted) == words
+    assert tokenizer.continue_tokens(words, whole(forged)) == control
+    assert tokenizer.continue_tokens(words, quoted) == words
 
 
 def test_any_cached_ids_give_back_exactly_the_text(demo_folder: Path):
@@ -250,7 +322,7 @@ def test_any_cached_ids_give_back_exactly_the_text(demo_folder: Path):
         text = "".join(rng.choice(parts) for _ in range(rng.randrange(1, 14)))
         cached = odd_ids(tokenizer, text[: rng.randrange(len(text) + 1)], rng)
         cached += [rng.randrange(2048) for _ in range(rng.randrange(3))]
-        tokens = tokenizer.continue_tokens(cached, text)
+        tokens = tokenizer.continue_tokens(cached, whole(text))
         canonical = tokenizer.encode(text)
         assert tokenizer.decode(tokens) == tokenizer.decode(canonical), (cached, text)
         assert shared(tokens, cached) >= shared(canonical, cached), (cached, text)

@@ -1,4 +1,4 @@
-"""The files that go from a model's folder into one made of it, and those that do not."""
+"""Which files go from a model's folder into one made of it, and which do not."""
 
 from pathlib import Path
 

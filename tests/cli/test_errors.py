@@ -6,6 +6,7 @@ import os
 import shutil
 
 import pytest
+from places import SHAPES
 
 from mlx_gemma4 import errors
 from mlx_gemma4.cli.errors import InputError, UsageError, exit_code
@@ -49,6 +50,33 @@ def test_a_model_without_a_chat_template(gemma4, demo_folder):
     start = 8 + int.from_bytes(data[:8], "little")
     file.write_bytes(data[:start] + b"\xff" * (len(data) - start))
     assert_fails(gemma4("chat", "-m", "base", "hi"), 3, "chat_template.jinja")
+
+
+def silent_run(gemma4, demo_folder, *command: str):
+    """A command with the demo, whose chat template writes nothing."""
+    shutil.copytree(demo_folder, gemma4.folder / "base")
+    (gemma4.folder / "base" / "chat_template.jinja").write_text("{# nothing #}\n")
+    return gemma4(*command, "-m", "base")
+
+
+def test_a_chat_template_that_writes_nothing(gemma4, demo_folder):
+    run = silent_run(gemma4, demo_folder, "chat", "hi")
+    assert_fails(run, 3, "base/chat_template.jinja", "of the original model")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command",
+    [("describe", "a.png"), ("transcribe", "a.wav"), ("tune", "a.jsonl", "-o", "out")],
+    ids=lambda command: command[0],
+)
+def test_other_commands_name_it_as_well(gemma4, demo_folder, command):
+    shutil.copyfile(SHAPES, gemma4.folder / "a.png")
+    (gemma4.folder / "a.wav").write_bytes(b"not looked at")
+    line = '{"prompt": "a", "completion": "b"}\n'
+    (gemma4.folder / "a.jsonl").write_text(line * 9)
+    run = silent_run(gemma4, demo_folder, *command)
+    assert_fails(run, 3, "base/chat_template.jinja", "of the original model")
 
 
 @pytest.mark.slow

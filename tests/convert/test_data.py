@@ -7,6 +7,7 @@ import jobs
 import pytest
 
 from mlx_gemma4.chat.tokenizer import Tokenizer
+from mlx_gemma4.convert.check import encoded
 from mlx_gemma4.convert.data import LONGEST, read_data
 from mlx_gemma4.errors import DataError
 
@@ -41,6 +42,15 @@ def test_json_lines_of_texts_and_of_conversations(model: Path, tmp_path: Path) -
     assert chat.count(tokenizer.bos_token_id) == 1
     spoken = tokenizer.decode(chat)
     assert "Hello" in spoken and "Hi." in spoken
+
+
+def test_a_text_with_a_bos_of_its_own_gets_no_second(
+    model: Path, tmp_path: Path
+) -> None:
+    tokenizer, file = Tokenizer(model), tmp_path / "mine.txt"
+    file.write_text("<bos>Hello", encoding="utf-8")
+    assert read_data(file, model) == [tokenizer.encode("<bos>Hello")]
+    assert encoded(model, ["<bos>Hello"]) == encoded(model, ["Hello"])
 
 
 @pytest.mark.parametrize(

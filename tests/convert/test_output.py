@@ -18,7 +18,7 @@ from mlx_gemma4 import load
 from mlx_gemma4.checkpoint.load import load_model
 from mlx_gemma4.convert import output
 from mlx_gemma4.convert.errors import OutputError
-from mlx_gemma4.errors import DiskFullError
+from mlx_gemma4.errors import DiskFullError, TakenError
 
 TOKENS = tiny.random_tokens(20, seed=3)
 RECIPES = ("4bit", "8bit", "6bit", "3bit", "2bit", "mxfp4", "nvfp4", "mxfp8", "bf16")
@@ -175,7 +175,7 @@ def test_finished_result_is_recognised(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert not jobs.convert(source, out).complete_before
     assert jobs.convert(source, out).complete_before
-    with pytest.raises(OutputError, match="not empty"):
+    with pytest.raises(TakenError, match="not empty"):
         jobs.convert(source, out, "8bit")
 
 
@@ -198,11 +198,11 @@ def test_targets_that_cannot_be(source: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     for name in ("file", "link"):
-        with pytest.raises(OutputError, match="no folder"):
+        with pytest.raises(TakenError, match="no folder"):
             jobs.convert(source, tmp_path / name)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("keep")
-    with pytest.raises(OutputError, match="not empty"):
+    with pytest.raises(TakenError, match="not empty"):
         jobs.convert(source, tmp_path / "full")
     assert (tmp_path / "full" / "mine.txt").read_text() == "keep"
 

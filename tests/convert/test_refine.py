@@ -7,7 +7,8 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 import tiny
-from jobs import converted
+import tiny_media
+from jobs import converted, tensors
 
 from mlx_gemma4.convert import check, refine
 from mlx_gemma4.errors import CheckpointError
@@ -63,6 +64,24 @@ def test_refinement_brings_held_out_text_closer(
     assert record["refined"] == {"method": "dwq", "sequences": 6}
     assert f"{result.after.kl_mean:.5f}" in (folder / "README.md").read_text()
     assert [path.name for path in folder.parent.iterdir()] == ["folder"]
+
+
+@pytest.mark.slow
+def test_a_model_with_towers_is_refined(tmp_path: Path) -> None:
+    """Only scales of the decoder move: what the towers hold stays as it is."""
+    source = tmp_path / "source"
+    tiny_media.write_checkpoint(source, hidden_size=64, intermediate_size=128)
+    folder = converted(source, tmp_path / "out", "2bit")
+    before = tensors(folder)
+    mx.eval(before)
+    result = refine.refine_dwq(
+        source, folder, tokens=TOKENS, learning_rate=FAST, batch_size=2
+    )
+    assert result.kept and result.after.kl_mean < result.before.kl_mean
+    after = tensors(folder)
+    changed = {n for n in before if not mx.array_equal(before[n], after[n])}
+    assert changed and before.keys() == after.keys()
+    assert all(name.endswith((".scales", ".biases")) for name in changed)
 
 
 def test_a_refinement_that_does_not_help_is_dropped(source: Path, folder: Path) -> None:

@@ -2,15 +2,23 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
 import pytest
 import tiny
+import tiny_media
+import tiny_towers
 import trained
-from jobs import converted
+from jobs import converted, tensors
 
+from mlx_gemma4.checkpoint.files import read_tensors
 from mlx_gemma4.checkpoint.load import load_model
+from mlx_gemma4.checkpoint.names import place
+from mlx_gemma4.convert import check
+from mlx_gemma4.errors import CheckpointError
+from mlx_gemma4.model import Gemma4
 
 NAMES = {
     "q4_0": "google/gemma-4-E2B-it-qat-q4_0-unquantized",
@@ -19,10 +27,10 @@ NAMES = {
 }
 
 
-def plain_weights(folder: Path) -> dict[str, mx.array]:
-    """All weights of a folder as bfloat16, unpacked in float32."""
+def plain_weights(model: Gemma4) -> dict[str, mx.array]:
+    """Of all modules as bfloat16, unpacked in float32."""
     weights: dict[str, mx.array] = {}
-    for path, module in load_model(folder, mx.float32).named_modules():
+    for path, module in model.named_modules():
         if "weight" not in module:
             continue
         weight = module["weight"]
@@ -39,11 +47,8 @@ def plain_weights(folder: Path) -> dict[str, mx.array]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("layout", "variant"),
-    [("q4_0", "E2B"), ("q4_0", "26B-A4B"), ("q4_0", "31B"), ("ct", "E2B")]
-    + [("ct", "31B"), ("mobile", "E2B")],
-)
+@pytest.mark.parametrize("variant", trained.TOWERS)
+@pytest.mark.parametrize("layout", NAMES)
 def test_every_weight_is_the_trained_one(
     layout: str, variant: str, tmp_path: Path
 ) -> None:
@@ -55,23 +60,29 @@ def test_every_weight_is_the_trained_one(
     grids = [line for line in record["classes"] if line["grid"]]
     assert sum(line["groups"] for line in grids) > 100
     assert all(line["on_grid_groups"] == line["groups"] for line in grids)
-    wanted, found = plain_weights(plain), plain_weights(folder)
+    check.verify(folder)
+    model = load_model(folder, mx.float32)
+    wanted = plain_weights(load_model(plain, mx.float32))
+    found = plain_weights(model)
     assert wanted.keys() == found.keys()
-    on_grid = _modules_on_grid(folder, layout)
-    assert len(on_grid) > 20
-    for path in on_grid:
+    # What is not trained is packed as usual.
+    packed = {path for path, module in model.named_modules() if "scales" in module}
+    exact = set(found) - packed | _trained_modules(plain, layout)
+    assert len(exact & packed) >= 20 and len(exact - packed) > 20
+    for path in exact:
         assert mx.array_equal(wanted[path], found[path]), path
 
 
-def _modules_on_grid(folder: Path, layout: str) -> list[str]:
-    """Modules of the converted model that keep the trained packing."""
-    packed = {"q4_0": (4, 32), "ct": (4, 32)}.get(layout)
-    return [
-        path
-        for path, module in load_model(folder).named_modules()
-        if "scales" in module
-        and (packed is None or (module.bits, module.group_size) == packed)
-    ]
+def _trained_modules(plain: Path, layout: str) -> set[str]:
+    """Modules of the decoder that the layout packs."""
+    stored = read_tensors(plain)
+    return {
+        place(name).module
+        for name, tensor in stored.items()
+        if trained.PACKED[layout].fullmatch(name)
+        and (layout == "q4_0" or len(tensor.shape) == 2)
+        and tensor.shape[-1] % 32 == 0
+    }
 
 
 @pytest.mark.parametrize("layout", NAMES)
@@ -81,13 +92,77 @@ def test_the_converted_model_predicts_what_the_trained_one_does(
     plain, source = tmp_path / "plain", tmp_path / "source"
     trained.write(plain, source, layout)
     folder = converted(source, tmp_path / "out", name=NAMES[layout])
+    models = [load_model(where, mx.float32) for where in (plain, folder)]
     tokens = tiny.random_tokens(30, seed=1)
-    wanted, found = (
-        tiny.logits(load_model(place, mx.float32), tokens) for place in (plain, folder)
-    )
+    wanted, found = (tiny.logits(model, tokens) for model in models)
     # What is not trained is packed as usual; all of it is, in two of the layouts.
     bound = 0.2 if layout == "ct" else 0.05
     assert np.abs(wanted - found).max() < bound * np.abs(wanted).max()
+    for one, other in zip(*map(_seen_and_heard, models), strict=True):
+        assert mx.array_equal(one, other)
+
+
+def _seen_and_heard(model: Gemma4) -> list[mx.array]:
+    """Soft tokens of a picture and of a clip: towers are not packed."""
+    vision, audio = model.config.vision_config, model.config.audio_config
+    assert vision and audio
+    pixels, positions = tiny_towers.picture(tiny_towers.VISION["clipped"], 2, 3, seed=1)
+    sound = tiny_towers.clip(tiny_media.CHANNELS, 30, seed=1)
+    return [
+        model.vision_tower(mx.array(pixels), mx.array(positions)),
+        model.audio_tower(mx.array(sound)),
+    ]
+
+
+def change(folder: Path, **keys: Any) -> dict[str, mx.array]:
+    """Changes keys of config.json; returns the tensors, to be changed and saved."""
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | keys))
+    found = tensors(folder)
+    mx.eval(found)
+    return found
+
+
+@pytest.mark.parametrize("layout", ["ct", "mobile"])
+def test_a_tied_head_is_left_out_if_it_repeats_the_embedding(
+    layout: str, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    trained.write(tmp_path / "plain", source, layout)
+    stored = change(source, tie_word_embeddings=True)
+    folder = converted(source, tmp_path / "out")
+    assert not [name for name in tensors(folder) if "lm_head" in name]
+    load_model(folder)
+    part = "lm_head.weight" + ("_scale" if layout == "mobile" else "")
+    stored[part] = stored[part] * 2
+    mx.save_safetensors(str(source / "model.safetensors"), stored)
+    with pytest.raises(CheckpointError, match=rf"{part} .*embed_tokens.*values differ"):
+        converted(source, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+    stored[part] = mx.zeros((4, 32))
+    mx.save_safetensors(str(source / "model.safetensors"), stored)
+    with pytest.raises(CheckpointError, match="lm_head"):
+        converted(source, tmp_path / "other")
+
+
+def test_bounds_without_end_clip_nothing(tmp_path: Path) -> None:
+    """What the reference writes where a file had no bounds."""
+    plain, source = tmp_path / "plain", tmp_path / "source"
+    trained.write(plain, source, "mobile")
+    stored = change(source)
+    for name in [name for name in stored if name.endswith(".linear.weight")]:
+        module = name.removesuffix(".linear.weight")
+        for end in ("input", "output"):
+            stored[f"{module}.{end}_min"] = mx.array(-mx.inf, mx.bfloat16)
+            stored[f"{module}.{end}_max"] = mx.array(mx.inf, mx.bfloat16)
+    mx.save_safetensors(str(source / "model.safetensors"), stored)
+    folder = converted(source, tmp_path / "out")
+    check.verify(folder)
+    config = json.loads((folder / "config.json").read_text())
+    assert config["vision_config"]["use_clipped_linears"]
+    models = [load_model(where, mx.float32) for where in (plain, folder)]
+    for one, other in zip(*map(_seen_and_heard, models), strict=True):
+        assert mx.array_equal(one, other)
 
 
 def test_a_grid_that_is_only_claimed_is_not_used(tmp_path: Path) -> None:

@@ -122,26 +122,36 @@ def test_a_fault_is_named(change: Change, about: str, words: str, model: Path) -
     assert len(sum(problems.values(), [])) == 1, problems
 
 
-@pytest.mark.parametrize(
-    ("change", "about", "words"),
-    [
-        (
-            rewrite("config.json", image_token_id=22),
-            "tokenizer",
-            "image_token_id is 22",
-        ),
-        (rewrite("config.json", eoa_token_id=20), "tokenizer", "eoa_token_id is 20"),
-        (write("chat_template.jinja", "{{ bos_token }}hello"), "template", "nothing"),
-    ],
-)
-def test_a_model_that_loads_and_is_broken(
-    change: Change, about: str, words: str, model: Path
-) -> None:
-    change(model)
+def test_a_template_that_loads_and_drops_what_is_said(model: Path) -> None:
+    write("chat_template.jinja", "{{ bos_token }}hello")(model)
     report = headers(model)
     assert report.loads and not report.works
-    (text,) = said(report, Level.PROBLEM)[about]
-    assert words in text
+    (text,) = said(report, Level.PROBLEM)["template"]
+    assert "nothing" in text
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("image_token_id", 22), ("eoa_token_id", 20)]
+)
+def test_media_that_cannot_be_written_are_named_once(
+    key: str, value: int, model: Path
+) -> None:
+    rewrite("config.json", **{key: value})(model)
+    report = headers(model)
+    assert report.loads and report.works
+    told = [
+        text for text in sum(said(report, Level.WARNING).values(), []) if key in text
+    ]
+    assert len(told) == 1 and f"{key} in config.json is {value}" in told[0]
+
+
+def test_every_fault_of_the_text_files_is_named_at_once(model: Path) -> None:
+    rewrite("generation_config.json", top_p=5)(model)
+    rewrite("processor_config.json", image_processor={"image_processor_type": "X"})(
+        model
+    )
+    text = str(said(headers(model), Level.PROBLEM))
+    assert "top_p" in text and "image_processor_type" in text
 
 
 def test_one_fault_hides_no_other(model: Path) -> None:

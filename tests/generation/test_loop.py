@@ -1,9 +1,11 @@
 """Generation: what is read, what is written, when it ends and what is counted."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 import pytest
 import tiny
 from tiny_tokenizer import write_tokenizer
@@ -278,6 +280,26 @@ def test_the_penalty_reaches_the_sampler(model: Gemma4, processor: Processor) ->
     seen = [*prompt, *response.tokens]
     assert len(set(response.tokens)) == len(response.tokens)
     assert len(set(seen)) == len(set(prompt)) + len(response.tokens)
+
+
+def test_suppressed_tokens_are_never_written(
+    model: Gemma4, processor: Processor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor the stop tokens, if they are among them; greedily the next best is taken."""
+    free = generate(model, processor, HI, max_tokens=8).tokens
+    defaults = processor.generation
+    never = (*free, *defaults.stop_tokens)
+    monkeypatch.setattr(
+        processor, "generation", replace(defaults, suppress_tokens=never)
+    )
+    prompt: Any = processor(HI).tokens[0].tolist()
+    scores = tiny.logits(model, prompt)[-1]
+    scores[list(never)] = -np.inf
+    assert generate(model, processor, HI, max_tokens=1).tokens == [scores.argmax()]
+    for temperature in (0.0, 9.0):
+        options = {"temperature": temperature, "top_k": 0, "seed": 5, "max_tokens": 8}
+        found = generate(model, processor, HI, **options).tokens
+        assert len(found) == 8 and not set(found) & set(never)
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [

@@ -96,3 +96,43 @@ def test_converted_by_mlx_lm(
     assert any("switch_glu" in name for name in layouts.names(target))
     ours = tiny.logits(load_model(target), TOKENS)
     np.testing.assert_allclose(ours, theirs, atol=1e-4, rtol=0)
+
+
+def mixed(path: str, module: object) -> dict[str, Any] | bool:
+    if "layers.1." in path:
+        return False
+    if ".mlp." in path:
+        return {"group_size": 32, "bits": 8}
+    return {"group_size": 64, "bits": 6} if "q_proj" in path else True
+
+
+def test_mixed_bits_whatever_config_says_of_them(
+    mlx_lm: ModuleType, tmp_path: Path
+) -> None:
+    """Re-saves lose overrides, or repeat those of another conversion."""
+    tiny.write_checkpoint(tmp_path / "hub", "demo", **SIZES)
+    how = {"group_size": 32, "bits": 4, "quant_predicate": mixed}
+    theirs = save_quantised(mlx_lm, tmp_path / "hub", tmp_path / "mlx", **how)
+    path = tmp_path / "mlx" / "config.json"
+    config = json.loads(path.read_text())
+    stated = config["quantization"]
+    modules = {key: how for key, how in stated.items() if "." in key}
+    assert modules
+    for quantization in (
+        stated,
+        {"group_size": 32, "bits": 4},
+        {"group_size": 128, "bits": 2, "mode": "mxfp8", "quant_method": "mlx"},
+        {"group_size": 32, "bits": 4, **dict.fromkeys(modules, False)},
+        {
+            key.removeprefix("language_model."): {"bits": 3, "group_size": 16}
+            for key in modules
+        },
+        {},
+    ):
+        config["quantization"] = config["quantization_config"] = quantization
+        path.write_text(json.dumps(config))
+        model = load_model(tmp_path / "mlx")
+        layer = model.language_model.layers[0]
+        assert (layer.mlp.up_proj.bits, layer.self_attn.q_proj.bits) == (8, 6)
+        logits = tiny.logits(model, TOKENS)
+        np.testing.assert_allclose(logits, theirs, atol=1e-4, rtol=0)

@@ -122,7 +122,7 @@ def test_more_media_than_the_model_reads(tmp_path: Path) -> None:
         ({"image_processor": {"max_soft_tokens": "280"}}, "max_soft_tokens is '280'"),
         ({"video_processor": {"max_soft_tokens": 0}}, "video_processor.* is 0, not"),
         ({"video_processor": {"num_frames": 2.5}}, "num_frames is 2.5"),
-        ({"image_processor": [1]}, r"image_processor.max_soft_tokens is \[1\]"),
+        ({"image_processor": [1]}, r"image_processor is \[1\], not an object"),
     ],
 )
 def test_senseless_settings_are_named(
@@ -204,10 +204,14 @@ def test_a_medium_is_told_apart_by_its_content_and_hashed_once(
 
 
 @pytest.mark.parametrize("mark", ["<|image|>", "<|audio|>", "<|video|>"])
-def test_a_mark_in_a_text_is_refused(processor: Processor, mark: str) -> None:
+def test_a_mark_in_a_text_is_text(processor: Processor, mark: str) -> None:
+    see = {"type": "text", "text": f"see {mark}"}
     for parts in ((), (image(24, 24),)):
-        with pytest.raises(ChatError, match="cannot be part of a text"):
-            read(processor, *parts, {"type": "text", "text": f"see {mark}"})
+        plain, quoting = read(processor, *parts), read(processor, *parts, see)
+        assert counts(processor, quoting) == counts(processor, plain)
+        assert f"see {mark}" in quoting.text
+        with pytest.raises(ChatError, match="none of these may stand in a text"):
+            read(processor, *parts, see, control_tokens=True)
 
 
 def test_a_size_that_is_not_in_the_list(processor: Processor) -> None:

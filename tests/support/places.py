@@ -7,6 +7,7 @@ ROOT = TESTS.parent
 FIXTURES = TESTS / "fixtures"
 REAL = FIXTURES / "real"  # files of published checkpoints
 RESAVED = FIXTURES / "resaved"  # their configurations, as the reference re-saves them
+DEMO = ROOT / "assets" / "demo"
 SHAPES = ROOT / "assets" / "shapes.png"
 CAPTAIN = ROOT / "examples" / "captain"
 BENCHMARKS = ROOT / "benchmarks"

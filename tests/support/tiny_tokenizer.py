@@ -13,6 +13,25 @@ CHARACTERS = "▁\nabcdefghijklmnopqrstuvwxyz.,!"
 MERGES = (("h", "e"), ("l", "l"), ("he", "ll"), ("hell", "o"), ("▁", "w"), (".", "\n"))
 
 
+SEQUENCE = {"Sequence": {"id": "A", "type_id": 0}}
+BOS = {"SpecialToken": {"id": "<bos>", "type_id": 0}}
+
+
+def begins_with(*pieces: dict[str, Any]) -> dict[str, Any]:
+    """The post_processor of a tokenizer.json that puts `pieces` round a text."""
+    bos = {"id": "<bos>", "ids": [SPECIAL.index("<bos>")], "tokens": ["<bos>"]}
+    return {
+        "type": "TemplateProcessing",
+        "single": list(pieces),
+        "pair": [*pieces, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {"<bos>": bos} if BOS in pieces else {},
+    }
+
+
+# As in the files of Google's models that chat, and of base models.
+CHATS, IS_BASE = begins_with(SEQUENCE), begins_with(BOS, SEQUENCE)
+
+
 def tokenizer_json() -> dict[str, Any]:
     """The content of tokenizer.json: 13 special tokens, 256 bytes, then pieces."""
     pieces = [*SPECIAL, *(f"<0x{byte:02X}>" for byte in range(256)), *CHARACTERS]

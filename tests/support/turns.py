@@ -18,8 +18,8 @@ import tiny
 
 from mlx_gemma4 import stream_generate
 from mlx_gemma4.cache import make_cache
+from mlx_gemma4.chat.calls import openai_call
 from mlx_gemma4.chat.template import ChatTemplate
-from mlx_gemma4.chat.tools import openai_call
 from mlx_gemma4.config import FULL, SLIDING, Config
 from mlx_gemma4.generation.loop import Response, Stats
 from mlx_gemma4.generation.prefix import PrefixCache

@@ -400,7 +400,7 @@ def test_what_lies_in_the_place_of_an_adapter(
     refused(demo_folder / "config.json", r"config\.json is a file: name the adapter's")
     folder = change_folder(LINEAR, tmp_path / "run" / "checkpoint-7", {})
     refused(tmp_path / "run", r"Its folders have one: checkpoint-7\.")
-    with pytest.raises(CheckpointError, match="is an adapter, no model.*--adapter"):
+    with pytest.raises(CheckpointError, match="holds an adapter.*--adapter"):
         resolve(folder)
     weights = folder / "adapter_model.safetensors"
     weights.rename(folder / "adapter_model.bin")

@@ -9,6 +9,7 @@ import tiny_media
 from google_templates import google_template
 from PIL import Image
 
+from mlx_gemma4.chat.rendered import Rendered
 from mlx_gemma4.chat.template import ChatTemplate
 from mlx_gemma4.config import Config
 from mlx_gemma4.errors import DataError
@@ -54,6 +55,18 @@ def shown(processor: Processor, record: Record, **options: Any) -> list[str]:
 def test_every_answer_of_a_conversation(demo: Processor):
     turns = record(messages=[ASK, SAY, ASK, {**SAY, "content": "It is Paris."}])
     assert shown(demo, turns) == ["Paris.<turn|>", "It is Paris.<turn|>"]
+
+
+def test_an_answer_of_the_role_model(demo: Processor):
+    """As an assistant's, the thought that opens it and what is asked for included."""
+    said = {**SAY, "reasoning": "Hm"}
+    pair = [
+        record(messages=[ASK, {**said, "role": role}])
+        for role in ("assistant", "model")
+    ]
+    one, two = Encoder(demo).encode(pair).examples
+    assert (one.tokens, one.learned) == (two.tokens, two.learned)
+    assert two.record.thinking and two.record.messages[1]["role"] == "assistant"
 
 
 def test_a_prompt_and_its_completion(demo: Processor):
@@ -142,6 +155,12 @@ def test_text_is_learned_whole_and_split_where_it_is_long(demo: Processor):
     assert sum((e.tokens[1:] for e in pieces.examples), []) == [*ids, eos]
 
 
+def test_text_that_was_rendered_before_keeps_its_one_bos(demo: Processor):
+    plain, rendered = (record(text=f"{bos}Paris.") for bos in ("", "<bos>"))
+    one, two = Encoder(demo).encode([plain, rendered]).examples
+    assert (one.tokens, one.learned) == (two.tokens, two.learned)
+
+
 def test_long_conversations(demo: Processor):
     short, long = record(messages=[ASK, SAY]), record(messages=[ASK, SAY] * 4)
     room = len(Encoder(demo).encode([short]).examples[0].tokens)
@@ -200,7 +219,7 @@ class Counts:
         self.renders = self.opens = 0
         render, opened = ChatTemplate.render, images.open_image
 
-        def counted(*arguments: Any, **options: Any) -> str:
+        def counted(*arguments: Any, **options: Any) -> Rendered:
             self.renders += 1
             return render(*arguments, **options)
 

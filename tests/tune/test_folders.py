@@ -12,6 +12,7 @@ import pytest
 import tiny
 
 from mlx_gemma4.cli.loading import name_for, saved_name
+from mlx_gemma4.errors import TakenError
 from mlx_gemma4.tune import folders
 from mlx_gemma4.tune.adapters import Adapter
 from mlx_gemma4.tune.errors import AdapterError
@@ -25,10 +26,10 @@ def test_a_file_and_a_folder_below_a_file_are_refused(tmp_path: Path):
     file = tmp_path / "notes.txt"
     file.write_text("mine")
     for out in (file, file / "adapter", file / "more" / "adapter"):
-        with pytest.raises(AdapterError, match=r"notes\.txt is a file: name a folder"):
+        with pytest.raises(TakenError, match=r"notes\.txt is a file: name a folder"):
             check_folder(out)
     (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(AdapterError, match="gone is a file"):
+    with pytest.raises(TakenError, match="gone is a file"):
         check_folder(tmp_path / "gone" / "adapter")
     assert file.read_text() == "mine"
 

@@ -20,7 +20,7 @@ from mlx_gemma4.checkpoint.files import read_tensors
 from mlx_gemma4.checkpoint.load import load_model
 from mlx_gemma4.checkpoint.shards import lay_out
 from mlx_gemma4.convert.check import verify
-from mlx_gemma4.errors import BusyError, DiskFullError
+from mlx_gemma4.errors import BusyError, DiskFullError, TakenError
 from mlx_gemma4.tune import fuse as module
 from mlx_gemma4.tune.adapters import AdapterSettings, new_adapter, put_on, take_off
 from mlx_gemma4.tune.errors import AdapterError
@@ -134,7 +134,7 @@ def test_a_model_is_replaced_whole_or_not_at_all(
     os.replace(out, tmp_path / ".out.gemma4-replaced")  # killed between two renames
     (tmp_path / ".out.gemma4-fusing").mkdir()
     (tmp_path / ".out.gemma4-fusing" / "half").write_text("")
-    with pytest.raises(AdapterError, match="is not empty"):
+    with pytest.raises(TakenError, match="is not empty"):
         fuse(model, filled(model), source, out, "8bit")
     assert len(list(out.iterdir())) > 2
     fuse(model, filled(model), source, out, "8bit", overwrite=True)
@@ -147,7 +147,7 @@ def test_what_is_no_model_is_not_replaced(tmp_path: Path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     for out, words in (("mine", "no model: name another"), ("model", "model itself")):
-        with pytest.raises(AdapterError, match=words):
+        with pytest.raises(TakenError, match=words):
             fuse(
                 *(model, filled(model), tmp_path / "model", tmp_path / out, "bf16"),
                 overwrite=True,
@@ -203,5 +203,5 @@ def test_what_fusing_refuses(tmp_path: Path):
         fuse(model, filled(model), tmp_path, tmp_path / "out", "4bit")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "a").write_text("")
-    with pytest.raises(AdapterError, match="is not empty"):
+    with pytest.raises(TakenError, match="is not empty"):
         fuse(model, filled(model), tmp_path, tmp_path / "full", "bf16")

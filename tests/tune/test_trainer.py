@@ -15,7 +15,7 @@ from PIL import Image
 
 from mlx_gemma4.checkpoint.load import load_model
 from mlx_gemma4.config import Config
-from mlx_gemma4.errors import DataError
+from mlx_gemma4.errors import DataError, TakenError
 from mlx_gemma4.prompt.processor import Processor
 from mlx_gemma4.tune import trainer as module
 from mlx_gemma4.tune.adapters import AdapterSettings, new_adapter
@@ -194,7 +194,7 @@ def test_runs_of_other_settings_are_not_resumed(
     other = Run(tmp_path, fingerprint(make(3).settings, trainer.train), {})
     with pytest.raises(AdapterError, match="other data or settings"):
         other.load()
-    with pytest.raises(AdapterError, match="holds an adapter already"):
+    with pytest.raises(TakenError, match="holds an adapter already"):
         other.begin()
     with pytest.raises(AdapterError, match="no run to resume"):
         Run(tmp_path / "none", "", {}).load()

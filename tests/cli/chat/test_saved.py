@@ -106,3 +106,12 @@ def test_saved_pictures_without_a_budget_get_that_of_the_settings(seeing, here):
     (here / "talk.json").write_text(json.dumps(saved))
     converse(seeing, Lines("/clear", "/load talk.json"))
     assert budgets(seeing) != [default]
+
+
+def test_a_conversation_of_a_program_that_calls_the_assistant_model(seeing, here):
+    converse(seeing, Lines("one", "/save talk.json"))
+    saved = json.loads((here / "talk.json").read_text())
+    saved["messages"][1]["role"] = "model"
+    (here / "talk.json").write_text(json.dumps(saved))
+    converse(seeing, Lines("/clear", "/load talk.json"))
+    assert roles(seeing) == "user assistant"

@@ -144,7 +144,7 @@ def test_damage_is_found(gemma4: Runner, source: Path) -> None:
         (("demo", "out", "--data", "x"), 2, "belongs to --refine"),
         (("demo", "out", "--private"), 2, "belongs to --upload"),
         (("demo", "out", "--refine", "dwq", "--data", "x"), 5, "x cannot be read"),
-        (("demo", "here"), 1, "not empty"),
+        (("demo", "here"), 2, "not empty"),
     ],
 )
 def test_errors(

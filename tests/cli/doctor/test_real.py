@@ -2,7 +2,6 @@
 at hand, Google's tokenizer and templates."""
 
 import json
-import lzma
 import os
 import shutil
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 import real
 from google_templates import google_template
+from google_tokenizer import unpack
 from places import REAL
 
 from mlx_gemma4.cli.doctor.command import run
@@ -22,26 +22,23 @@ LARGE = ("26B-A4B", "31B")
 
 
 @pytest.fixture(scope="module")
-def tokenizer() -> bytes:
-    file = Path(os.environ.get("GEMMA4_TOKENIZER", ""))
-    if not file.is_file():
-        pytest.skip("needs Google's tokenizer: set GEMMA4_TOKENIZER to its file")
-    return lzma.open(file).read() if file.suffix == ".xz" else file.read_bytes()
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return unpack(tmp_path_factory.mktemp("tokenizer"))
 
 
-def write(folder: Path, repository: str, headers: Any, tokenizer: bytes) -> Path:
+def write(folder: Path, repository: str, headers: Any, tokenizer: Path) -> Path:
     """A folder whose weights are a hole, with the real files beside them."""
     real.write_headers(folder, {}, headers)
     for name in ("config.json", "generation_config.json", "processor_config.json"):
         shutil.copyfile(REAL / repository / name, folder / name)
-    (folder / "tokenizer.json").write_bytes(tokenizer)
+    shutil.copyfile(tokenizer / "tokenizer.json", folder / "tokenizer.json")
     return folder
 
 
 @pytest.mark.parametrize("name", [*real.MODELS, MLX])
 def test_a_real_model_would_load(
     name: str,
-    tokenizer: bytes,
+    tokenizer: Path,
     tmp_path: Path,
     demo_folder: Path,
     capsys: pytest.CaptureFixture[str],
@@ -70,7 +67,7 @@ def test_a_real_model_would_load(
 
 
 def test_a_model_of_another_kind(
-    tokenizer: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tokenizer: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     repository = "google/gemma-4-12B-it-qat-w4a16-ct"
     folder = write(tmp_path / "model", repository, real.tensors("E2B"), tokenizer)

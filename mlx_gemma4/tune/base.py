@@ -8,8 +8,8 @@ a few numbers changed by hand would not be seen.
 import hashlib
 from pathlib import Path
 
+from ..checkpoint.files import StoredTensor, read_tensors
 from ..errors import CheckpointError
-from .files import StoredTensor, read_tensors
 
 PAGE = 4096
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
-from mlx_gemma4.checkpoint.identity import PAGE, weights_digest
+from mlx_gemma4.tune.base import PAGE, weights_digest
 
 SIZE = 40 * PAGE
 

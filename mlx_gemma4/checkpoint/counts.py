@@ -1,0 +1,239 @@
+"""What config.json describes against what is stored, before a model is built.
+
+A tower that a conversion has dropped is left out. Counts and widths are compared with
+the headers: building a model of 100,000 layers takes minutes and gigabytes, and a width
+that is wrong by a factor fails in ways that name neither number.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..config import Config, TextConfig
+from ..errors import CheckpointError
+from .files import FLOATS, StoredTensor
+from .names import Place, place
+
+DECODER = "language_model.layers"
+VISION, AUDIO = "vision_tower.encoder.layers", "audio_tower.layers"
+STACKS = {  # of layers -> the section that counts them
+    DECODER: "text_config",
+    VISION: "vision_config",
+    AUDIO: "audio_config",
+}
+EXPERTS = ".experts."
+REMEDY = "The files are not of one model: download them again."
+LAYER = re.compile(rf"({'|'.join(map(re.escape, STACKS))})\.(\d{{1,9}})\..*", re.DOTALL)
+# Section -> the tower, and what turns its results into embeddings.
+TOWERS = {
+    "vision_config": ("vision_tower", "embed_vision"),
+    "audio_config": ("audio_tower", "embed_audio"),
+}
+
+
+@dataclass(frozen=True)
+class MissingTower:
+    """A tower without all its parts. `left_out`: its tensors that are there."""
+
+    name: str  # "vision"
+    part: str  # the first that has no tensor, "vision_tower"
+    left_out: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """What is missing, and what is left out for it, without a full stop."""
+        tower = f"the {self.name} tower that config.json describes"
+        if not self.left_out:
+            return f"there are no weights of {tower}"
+        return (
+            f"there are no weights of {self.part}, so {tower} is left out, and with it "
+            f"{len(self.left_out)} tensors such as {self.left_out[0]}"
+        )
+
+
+@dataclass(frozen=True)
+class Present:
+    """A checkpoint less the towers that it lacks the weights of."""
+
+    config: Config
+    tensors: dict[str, StoredTensor]
+    missing: tuple[MissingTower, ...]
+
+
+def without_missing_towers(
+    config: Config, tensors: Mapping[str, StoredTensor]
+) -> Present:
+    """`config` and `tensors` less the towers of which a part has no tensor at all.
+
+    Text-only conversions drop a tower's weights but may leave its configuration, and
+    some forget its projection.
+    """
+    parts: dict[str, list[str]] = {}
+    for name in tensors:
+        parts.setdefault(place(name).parameter.partition(".")[0], []).append(name)
+    missing = []
+    for section, tower in TOWERS.items():
+        absent = [part for part in tower if part not in parts]
+        if getattr(config, section) is None or not absent:
+            continue
+        rest = [name for part in tower for name in parts.get(part, ())]
+        kind = section.removesuffix("_config")
+        missing.append(MissingTower(kind, absent[0], tuple(rest)))
+        config = replace(config, **{section: None})
+    out = {name for tower in missing for name in tower.left_out}
+    left = {name: tensor for name, tensor in tensors.items() if name not in out}
+    return Present(config, left, tuple(missing))
+
+
+def elsewhere(folder: Path, tower: MissingTower) -> list[str]:
+    """Weight files in folders of `folder` that are named after the tower."""
+    files = folder.glob("*/*.safetensors")
+    return sorted(
+        str(file.relative_to(folder)) for file in files if tower.name in file.name
+    )
+
+
+@dataclass(frozen=True)
+class Width:
+    """What a size in config.json makes of one axis of a parameter."""
+
+    key: str  # or keys, as in "num_attention_heads x head_dim"
+    stated: int
+    parameter: str
+    axis: int = 0
+
+
+def check_counts(config: Config, tensors: Mapping[str, StoredTensor]) -> None:
+    """Raises CheckpointError that names what config.json says and what is stored."""
+    places = {place(name): name for name in tensors}
+    _check_layers(config, places)
+    _check_experts(config.text_config, places, tensors)
+    for width in _widths(config):
+        name = places.get(Place(width.parameter))
+        if name is None:  # missing, or in pieces: the fit says it
+            continue
+        shape = tensors[name].shape
+        packed = tensors[name].dtype not in FLOATS
+        if packed and width.axis == len(shape) - 1:
+            continue
+        if width.axis < len(shape) and shape[width.axis] != width.stated:
+            raise CheckpointError(
+                f"{width.key} in config.json gives {width.stated}, but {name} has "
+                f"{shape[width.axis]}: shape {shape}. {REMEDY}"
+            )
+
+
+def _check_layers(config: Config, places: Iterable[Place]) -> None:
+    found: dict[str, set[int]] = {stack: set() for stack in STACKS}
+    for where in places:
+        if match := LAYER.fullmatch(where.parameter):
+            found[match[1]].add(int(match[2]))
+    for stack, key in STACKS.items():
+        section = getattr(config, key)
+        if section is not None:
+            stated = section.num_hidden_layers
+            _check_stack(stack, f"{key}.num_hidden_layers", stated, found[stack])
+
+
+def _check_stack(stack: str, key: str, stated: int, found: set[int]) -> None:
+    # Neither number may decide how much is gone through: one of them can be absurd.
+    absent = next((layer for layer in range(stated) if layer not in found), None)
+    extra = min((layer for layer in found if layer >= stated), default=None)
+    if absent is None and extra is None:
+        return
+    first = f"{stack}.{extra} is" if absent is None else f"no {stack}.{absent} is"
+    raise CheckpointError(
+        f"{key} in config.json is {stated}, but the tensors are of {len(found)} "
+        f"layers: {first} there. {REMEDY}"
+    )
+
+
+def _check_experts(
+    text: TextConfig, places: Mapping[Place, str], tensors: Mapping[str, StoredTensor]
+) -> None:
+    pieces = {p: n for p, n in places.items() if EXPERTS in p.parameter}
+    counts = {
+        name: tensors[name].shape[0]
+        for where, name in pieces.items()
+        if where.expert is None and len(tensors[name].shape) > 2
+    }
+    if singles := {where.expert for where in pieces} - {None}:
+        counts[f"{DECODER}.*{EXPERTS}*"] = len(singles)
+    for name, count in counts.items():
+        if count != text.num_experts:
+            raise CheckpointError(
+                f"text_config.num_experts in config.json is {text.num_experts}, but "
+                f"{name} has {count}. {REMEDY}"
+            )
+
+
+def _widths(config: Config) -> Iterator[Width]:
+    """Those that make models too large to be built; the fit compares all shapes."""
+    text, vision, audio = config.text_config, config.vision_config, config.audio_config
+    section = "text_config"
+    yield Width(
+        f"{section}.hidden_size", text.hidden_size, "language_model.norm.weight"
+    )
+    yield Width(
+        f"{section}.vocab_size", text.vocab_size, "language_model.embed_tokens.weight"
+    )
+    yield from _layer_widths(text)
+    if size := text.hidden_size_per_layer_input:
+        norm = "language_model.per_layer_projection_norm.weight"
+        yield Width(f"{section}.hidden_size_per_layer_input", size, norm)
+        table = "language_model.embed_tokens_per_layer.weight"
+        rows = text.vocab_size_per_layer_input
+        yield Width(f"{section}.vocab_size_per_layer_input", rows, table)
+    if vision is not None:
+        first, section = f"{VISION}.0", "vision_config"
+        norm, gate = f"{first}.input_layernorm.weight", f"{first}.mlp.gate_proj.linear"
+        yield Width(f"{section}.hidden_size", vision.hidden_size, norm)
+        yield Width(
+            f"{section}.head_dim", vision.head_dim, f"{first}.self_attn.q_norm.weight"
+        )
+        yield Width(
+            f"{section}.num_attention_heads x head_dim",
+            vision.num_attention_heads * vision.head_dim,
+            f"{first}.self_attn.q_proj.linear.weight",
+        )
+        yield Width(
+            f"{section}.intermediate_size", vision.intermediate_size, f"{gate}.weight"
+        )
+        yield Width(
+            f"{section}.patch_size",
+            3 * vision.patch_size**2,
+            "vision_tower.patch_embedder.input_proj.weight",
+            axis=1,
+        )
+    if audio is not None:
+        norm = f"{AUDIO}.0.norm_out.weight"
+        yield Width("audio_config.hidden_size", audio.hidden_size, norm)
+        for i, channels in enumerate(audio.subsampling_conv_channels):
+            norm = f"audio_tower.subsample_conv_projection.layer{i}.norm.weight"
+            yield Width("audio_config.subsampling_conv_channels", channels, norm)
+
+
+def _layer_widths(text: TextConfig) -> Iterator[Width]:
+    """Of the decoder's layers: the first of each kind, whose heads may differ."""
+    first = f"{DECODER}.0"
+    gate = f"{first}.mlp.gate_proj.weight"
+    yield Width("text_config.intermediate_size", text.intermediate_size, gate)
+    for kind in sorted(set(text.layer_types)):
+        layer = text.layer_types.index(kind)
+        own = "head_dim" if text.is_sliding(layer) else "global_head_dim"
+        size, attention = text.layer_head_dim(layer), f"{DECODER}.{layer}.self_attn"
+        yield Width(f"text_config.{own}", size, f"{attention}.q_norm.weight")
+        yield Width(
+            f"text_config.num_attention_heads x {own}",
+            text.num_attention_heads * size,
+            f"{attention}.q_proj.weight",
+        )
+    if text.enable_moe_block:
+        router = f"{first}.router.proj.weight"
+        yield Width("text_config.num_experts", text.num_experts or 0, router)
+        down = f"{first}.experts.down_proj.weight"
+        yield Width("text_config.hidden_size", text.hidden_size, down, axis=1)
+        # Halves and single experts have other shapes, and places of their own.
+        gate_up = f"{first}.experts.gate_up_proj.weight"
+        rows = 2 * (text.moe_intermediate_size or 0)
+        yield Width("text_config.moe_intermediate_size x 2", rows, gate_up, axis=1)
