@@ -1,4 +1,4 @@
-"""Which files go from a model's folder into one made of it, and which do not."""
+"""The files that go from a model's folder into one made of it."""
 
 from pathlib import Path
 
