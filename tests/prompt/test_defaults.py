@@ -145,6 +145,7 @@ def test_what_is_not_obeyed_is_named_in_one_line(defaults: Any) -> None:
         ("suppress_tokens", 0, "not a list of token ids"),
         ("suppress_tokens", {"a": 1}, "not a list of token ids"),
         ("suppress_tokens", list(range(VOCABULARY)), "no token would be left"),
+        ("suppress_tokens", list(range(90)), "no answer would end without these"),
         ("eos_token_id", 96, "96 is not in the vocabulary"),
         ("eos_token_id", [1, True], "not a list of token ids"),
         ("top_k", -2, r"must be 0 \(off\) or more"),
