@@ -12,8 +12,6 @@ import mlx.core as mx
 from mlx_gemma4.checkpoint.copies import check_copies
 from mlx_gemma4.checkpoint.files import StoredTensor, read_tensors, weight_files
 from mlx_gemma4.checkpoint.shards import SHARD_BYTES, lay_out
-from mlx_gemma4.config import Config
-from mlx_gemma4.prompt.vocabulary import check_folder
 
 from . import output, qat
 from .journal import fingerprints, open_journal
@@ -42,9 +40,10 @@ class Result:
 def plan_folder(source: Path, wishes: Wishes, name: str) -> Plan:
     """The plan of a folder; samples of QAT weights are measured.
 
-    Raises CheckpointError, also where the tokenizer is that of another model.
+    Raises CheckpointError, also where the result could not be used: its tokenizer is
+    that of another model, its chat template is empty, and the like.
     """
-    check_folder(source, Config.from_file(source / output.CONFIG))
+    output.check_files(source)
     config = json.loads((source / output.CONFIG).read_text(encoding="utf-8"))
     reader = Reader()
 

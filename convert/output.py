@@ -17,7 +17,7 @@ from mlx_gemma4.checkpoint.files import INDEX
 from mlx_gemma4.checkpoint.packing import Packing
 from mlx_gemma4.checkpoint.shards import Shard, index_of
 from mlx_gemma4.config import Config
-from mlx_gemma4.errors import CheckpointError, TakenError
+from mlx_gemma4.errors import TakenError
 from mlx_gemma4.prompt.processor import Processor
 
 from .card import CARD, RECORD, write_card
@@ -182,10 +182,7 @@ def check_files(folder: Path) -> list[str]:
         )
     if "tokenizer.json" in missing:
         return warnings
-    try:
-        template = Processor.from_folder(folder, config).template
-    except CheckpointError as error:
-        return [*warnings, f"The copied files cannot be used: {error}"]
+    template = Processor.from_folder(folder, config).template
     if template is None:
         warnings.append("The source has no chat template: only raw prompts will work.")
     elif template.stale:
