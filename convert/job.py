@@ -14,8 +14,6 @@ from mlx_gemma4.checkpoint.copies import check_copies
 from mlx_gemma4.checkpoint.files import StoredTensor, read_tensors, weight_files
 from mlx_gemma4.checkpoint.folders import check_inside
 from mlx_gemma4.checkpoint.shards import SHARD_BYTES, lay_out
-from mlx_gemma4.config import Config
-from mlx_gemma4.prompt.vocabulary import check_folder
 
 from . import output, qat
 from .journal import fingerprints, open_journal
@@ -45,11 +43,12 @@ def plan_folder(source: Path, wishes: Wishes, name: str) -> Plan:
     """The plan of a folder; samples of QAT weights are measured.
 
     Raises CheckpointError, also for files that are links out of the folder, and where
-    the tokenizer is that of another model.
+    the result could not be used: its tokenizer is that of another model, its chat
+    template is empty, and the like.
     """
     check_inside(source, output.CONFIG)
     files_to_copy(source)  # what is wrong with them is said before the work
-    check_folder(source, Config.from_file(source / output.CONFIG))
+    output.check_files(source)
     config = json.loads((source / output.CONFIG).read_text(encoding="utf-8"))
     reader = Reader()
 

@@ -17,7 +17,7 @@ from mlx_gemma4.checkpoint.files import INDEX
 from mlx_gemma4.checkpoint.packing import Packing
 from mlx_gemma4.checkpoint.shards import Shard, index_of
 from mlx_gemma4.config import Config
-from mlx_gemma4.errors import CheckpointError, DiskFullError, TakenError
+from mlx_gemma4.errors import DiskFullError, TakenError
 from mlx_gemma4.prompt.processor import Processor
 from mlx_gemma4.reading.sizes import size
 from mlx_gemma4.state import sync
@@ -183,10 +183,7 @@ def check_files(folder: Path) -> list[str]:
         )
     if "tokenizer.json" in missing:
         return warnings
-    try:
-        template = Processor.from_folder(folder, config).template
-    except CheckpointError as error:
-        return [*warnings, f"The copied files cannot be used: {error}"]
+    template = Processor.from_folder(folder, config).template
     if template is None:
         warnings.append("The source has no chat template: only raw prompts will work.")
     elif template.stale:

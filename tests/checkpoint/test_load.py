@@ -184,7 +184,7 @@ def test_a_wrong_config_is_refused_before_any_tensor(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     config = json.loads(path.read_text())
     path.write_text(json.dumps({**config, "text_config": {}}))
-    with pytest.raises(CheckpointError, match="text_config in config.json lacks"):
+    with pytest.raises(CheckpointError, match="text_config in config.json: lacks"):
         load_model(tmp_path)
     path.write_text("{")
     with pytest.raises(CheckpointError, match="config.json is not valid JSON"):

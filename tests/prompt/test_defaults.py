@@ -71,6 +71,13 @@ def defaults(tmp_path: Path, config: Config) -> Any:
     return read
 
 
+def test_an_answer_must_be_able_to_end(defaults: Any) -> None:
+    stops = defaults().stop_tokens
+    assert defaults(suppress_tokens=list(stops[1:])).suppress_tokens == stops[1:]
+    with pytest.raises(CheckpointError, match="no answer would end without these"):
+        defaults(suppress_tokens=[*stops, 3])
+
+
 def test_neutral_values_say_and_change_nothing(defaults: Any) -> None:
     """Warnings are errors in these tests."""
     assert defaults(**NEUTRAL) == defaults(min_p=0)
