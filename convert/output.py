@@ -17,6 +17,7 @@ from mlx_gemma4.checkpoint.files import INDEX
 from mlx_gemma4.checkpoint.packing import Packing
 from mlx_gemma4.checkpoint.shards import Shard, index_of
 from mlx_gemma4.config import Config
+from mlx_gemma4.config.quantization import KEYS as QUANTIZATION
 from mlx_gemma4.errors import CheckpointError, TakenError
 from mlx_gemma4.prompt.processor import Processor
 
@@ -195,7 +196,7 @@ def check_files(folder: Path) -> list[str]:
 
 def out_config(config: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
     """The source's config.json with the quantisation of every path."""
-    plain = {k: v for k, v in config.items() if k != "quantization_config"}
+    plain = {k: v for k, v in config.items() if k not in QUANTIZATION}
     result = with_unclipped(plain, plan.unclipped)
     floats = _dtype(plan)
     for section in (result, result.get("text_config")):

@@ -15,6 +15,7 @@ from typing import Any
 import mlx.core as mx
 
 from mlx_gemma4.checkpoint.files import FLOATS, StoredTensor
+from mlx_gemma4.checkpoint.foreign import are_plain
 from mlx_gemma4.checkpoint.names import TOWERS, place
 from mlx_gemma4.errors import CheckpointError
 
@@ -55,10 +56,11 @@ def recognise(
     Raises CheckpointError for compressed weights that cannot be imported.
     """
     stated = config.get("quantization_config") or {}
-    if layout := METHODS.get(str(stated.get("quant_method"))):
+    plain = are_plain(sources)
+    layout = METHODS.get(str(stated.get("quant_method")))
+    if layout and not plain:
         unknown_keys(stated)
         return layout
-    plain = all(source.dtype in FLOATS for source in sources.values())
     return Q4_0 if plain and "qat-q4_0" in name.lower() else None
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from mlx_gemma4.checkpoint.copies import Copy, copy_of
 from mlx_gemma4.checkpoint.counts import without_missing_towers
 from mlx_gemma4.checkpoint.files import FLOATS, StoredTensor
+from mlx_gemma4.checkpoint.foreign import refuse_foreign
 from mlx_gemma4.checkpoint.load import plan_load
 from mlx_gemma4.checkpoint.names import Place, in_layer, is_unused, mlx_names, place
 from mlx_gemma4.checkpoint.packing import Packing
@@ -64,6 +65,8 @@ def make_plan(
     unclipped = without_bounds(sources, config) if layout in qat.PACKED else ()
     found = without_missing_towers(_parsed(config, unclipped), sources)
     parsed = found.config
+    if layout not in qat.PACKED:
+        refuse_foreign(parsed, sources)
     joined, dropped = _joined(found.tensors, layout, config)
     _check(joined, parsed)
     dropped += [
@@ -116,9 +119,7 @@ def make_plan(
 
 
 def _parsed(config: Mapping[str, Any], unclipped: Iterable[str]) -> Config:
-    """The model that is converted: its packing is known by now."""
-    plain = {k: v for k, v in config.items() if k != "quantization_config"}
-    return Config.from_dict(with_unclipped(plain, unclipped))
+    return Config.from_dict(with_unclipped(config, unclipped))
 
 
 def _unknown(config: Mapping[str, Any]) -> list[str]:
