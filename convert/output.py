@@ -24,7 +24,6 @@ from mlx_gemma4.prompt.processor import Processor
 from .card import CARD, RECORD, write_card
 from .check import digest
 from .classes import KEPT
-from .clipping import with_unclipped
 from .errors import OutputError
 from .journal import Journal, plan_digest
 from .plan import Line, Plan, TensorPlan
@@ -196,8 +195,9 @@ def check_files(folder: Path) -> list[str]:
 
 def out_config(config: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
     """The source's config.json with the quantisation of every path."""
-    plain = {k: v for k, v in config.items() if k not in QUANTIZATION}
-    result = with_unclipped(plain, plan.unclipped)
+    result = {k: v for k, v in config.items() if k not in QUANTIZATION}
+    for name in plan.unclipped:
+        result[name] = {**config[name], "use_clipped_linears": False}
     floats = _dtype(plan)
     for section in (result, result.get("text_config")):
         for key in ("dtype", "torch_dtype"):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_gemma4.checkpoint.copies import Copy, copy_of
-from mlx_gemma4.checkpoint.counts import without_missing_towers
+from mlx_gemma4.checkpoint.counts import without_missing_parts
 from mlx_gemma4.checkpoint.files import FLOATS, StoredTensor
 from mlx_gemma4.checkpoint.foreign import refuse_foreign
 from mlx_gemma4.checkpoint.load import plan_load
@@ -21,7 +21,6 @@ from mlx_gemma4.errors import CheckpointError
 
 from . import qat
 from .classes import KEPT, TensorClass, class_of
-from .clipping import with_unclipped, without_bounds
 from .errors import RecipeError
 from .mixed import mix
 from .plan import Dropped, Joined, Plan, Reason, TensorPlan
@@ -62,8 +61,7 @@ def make_plan(
     Raises CheckpointError and RecipeError.
     """
     layout = qat.recognise(sources, dict(config), name)
-    unclipped = without_bounds(sources, config) if layout in qat.PACKED else ()
-    found = without_missing_towers(_parsed(config, unclipped), sources)
+    found = without_missing_parts(Config.from_dict(config), sources)
     parsed = found.config
     if layout not in qat.PACKED:
         refuse_foreign(parsed, sources)
@@ -112,14 +110,10 @@ def make_plan(
         tuple(tensors),
         tuple(dropped),
         layout,
-        unclipped,
+        found.unclipped,
         tuple(warnings),
         tuple(copies),
     )
-
-
-def _parsed(config: Mapping[str, Any], unclipped: Iterable[str]) -> Config:
-    return Config.from_dict(with_unclipped(config, unclipped))
 
 
 def _unknown(config: Mapping[str, Any]) -> list[str]:
