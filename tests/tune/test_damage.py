@@ -214,10 +214,6 @@ PEFT_DAMAGE: dict[str, tuple[Change, str]] = {
         put(PEFT_A, lambda t: t, new=f"{START}lm_head.lora_A.weight"),
         r"linear cannot be used.*lm_head.lora_A.weight adapts the head alone",
     ),
-    "tower": (
-        put(PEFT_A, lambda t: t, new=f"{START}model.vision_tower.x.lora_A.weight"),
-        "adapts vision_tower, which this checkpoint lacks",
-    ),
     "table": (
         put(PEFT_A, lambda t: t, new=f"{TABLE}.lora_embedding_A"),
         rf"{TABLE}.lora_embedding_A, LoRA of an embedding table",
