@@ -26,7 +26,7 @@ Q4_0, COMPRESSED, MOBILE = "q4_0", "ct", "mobile"
 PACKED = (COMPRESSED, MOBILE)
 METHODS = {"compressed-tensors": COMPRESSED, "gemma": MOBILE}
 ROUNDED = (
-    "This checkpoint was trained with activations rounded to 8 bits, which MLX does "
+    "This checkpoint was made for activations that are rounded, which MLX does "
     "not do: answers can be worse than Google's own runtime gives. The "
     "qat-q4_0-unquantized checkpoint is the better source."
 )
@@ -72,6 +72,11 @@ def unknown_keys(stated: Mapping[str, Any]) -> list[str]:
     if stated["quant_method"] == "gemma":
         return mobile.check(stated)
     return compressed.check(stated)
+
+
+def rounds(stated: Mapping[str, Any]) -> bool:
+    """Whether a packed layout rounds activations or their cache as well."""
+    return stated["quant_method"] == "gemma" or compressed.rounds(stated)
 
 
 def join(

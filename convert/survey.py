@@ -81,8 +81,8 @@ def make_plan(
     ]
     if layout in qat.PACKED:
         warnings += _unknown(config)
-    if layout == qat.MOBILE:
-        warnings.append(qat.ROUNDED)
+        if qat.rounds(config["quantization_config"]):
+            warnings.append(qat.ROUNDED)
     on_grid = layout if layout and wishes.recipe == "4bit" else None
     if layout and not on_grid:
         _refuse_packed(joined, wishes.recipe)
