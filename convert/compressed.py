@@ -29,12 +29,14 @@ UNORDERED = (None, False, "weight", "static")
 # Keys that say how weights were found, or what tensors say better.
 TOP = {"quant_method", "format", "config_groups", "ignore", "quantization_status"}
 TOP |= {"version", "global_compression_ratio", "run_compressed"}
-SCHEME = {"targets", "weights", "input_activations", "output_activations", "format"}
+SCHEME = {"targets", "weights", "format"}
 WEIGHTS = {*WANTED, "group_size", "actorder", "block_structure", "dynamic", "observer"}
 WEIGHTS |= {"observer_kwargs", "scale_dtype", "zp_dtype"}
-# Keys that change what is computed, wherever they have a value.
-FOREIGN = {"kv_cache_scheme", "sparsity_config", "transform_config"}
-FOREIGN |= {"moe_sparsity_config"}
+# Keys that change what weights are, wherever they have a value.
+FOREIGN = {"sparsity_config", "transform_config", "moe_sparsity_config"}
+# What is rounded beside weights, which MLX does not do: of the top, of a scheme.
+CACHE = "kv_cache_scheme"
+ACTIVATIONS = ("input_activations", "output_activations")
 REMEDY = "Use the unquantised original."
 
 
@@ -42,9 +44,10 @@ def check(stated: Mapping[str, Any]) -> list[str]:
     """Refuse a `quantization_config` that is not int4 in groups.
 
     Returns the keys that are not known and not off. Raises CheckpointError.
-    Activations, zero points and reordered groups have no place in MLX's packing.
+    Zero points and reordered groups have no place in MLX's packing.
     """
     foreign = [key for key in sorted(FOREIGN) if _changes(key, stated.get(key))]
+    foreign += [CACHE] * _is_no_scheme(stated.get(CACHE))
     if foreign:
         raise CheckpointError(
             f"quantization_config has {_said(stated, foreign)}, which cannot be "
@@ -55,10 +58,17 @@ def check(stated: Mapping[str, Any]) -> list[str]:
         raise CheckpointError("quantization_config has no config_groups.")
     if stated.get("format") != MIXED_FORMAT:
         _check_format(stated.get("format"))
-    unknown = _unknown(stated, TOP | FOREIGN, "")
+    unknown = _unknown(stated, TOP | FOREIGN | {CACHE}, "")
     for name, scheme in schemes.items():
         unknown += _check_scheme(name, scheme)
     return unknown
+
+
+def rounds(stated: Mapping[str, Any]) -> bool:
+    """Whether a configuration that `check` accepts rounds more than weights."""
+    schemes = stated["config_groups"].values()
+    found = [s.get(key) for s in schemes if isinstance(s, dict) for key in ACTIVATIONS]
+    return any(_changes(CACHE, value) for value in [stated.get(CACHE), *found])
 
 
 def _changes(key: str, value: Any) -> bool:
@@ -69,6 +79,10 @@ def _changes(key: str, value: Any) -> bool:
             key == "sparsity_config" and stored.get("format") == "dense"
         )
     return value is not None and value is not False
+
+
+def _is_no_scheme(value: Any) -> bool:
+    return not (value in (None, False) or isinstance(value, dict))
 
 
 def _said(values: Mapping[str, Any], keys: list[str]) -> str:
@@ -93,8 +107,8 @@ def _check_scheme(name: str, scheme: Any) -> list[str]:
     weights = scheme.get("weights")
     wrong = [
         f"{key} {scheme[key]!r}"
-        for key in ("input_activations", "output_activations")
-        if scheme.get(key) not in (None, False, {})
+        for key in ACTIVATIONS
+        if _is_no_scheme(scheme.get(key))
     ]
     if isinstance(weights, dict):
         wrong += _wrong(weights)
@@ -106,7 +120,7 @@ def _check_scheme(name: str, scheme: Any) -> list[str]:
             f"4-bit weights in groups can be imported. {REMEDY}"
         )
     where = f"config_groups.{name}."
-    unknown = _unknown(scheme, SCHEME, where)
+    unknown = _unknown(scheme, SCHEME | {*ACTIVATIONS}, where)
     return unknown + _unknown(weights or {}, WEIGHTS, f"{where}weights.")
 
 

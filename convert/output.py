@@ -17,6 +17,7 @@ from mlx_gemma4.checkpoint.files import INDEX
 from mlx_gemma4.checkpoint.packing import Packing
 from mlx_gemma4.checkpoint.shards import Shard, index_of
 from mlx_gemma4.config import Config
+from mlx_gemma4.config.quantization import KEYS as QUANTIZATION
 from mlx_gemma4.errors import DiskFullError, TakenError
 from mlx_gemma4.prompt.processor import Processor
 from mlx_gemma4.reading.sizes import size
@@ -25,7 +26,6 @@ from mlx_gemma4.state import sync
 from .card import CARD, RECORD, write_card
 from .check import digest
 from .classes import KEPT
-from .clipping import with_unclipped
 from .errors import OutputError
 from .journal import Journal, plan_digest
 from .plan import Line, Plan, TensorPlan
@@ -193,8 +193,9 @@ def check_files(folder: Path) -> list[str]:
 
 def out_config(config: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
     """The source's config.json with the quantisation of every path."""
-    plain = {k: v for k, v in config.items() if k != "quantization_config"}
-    result = with_unclipped(plain, plan.unclipped)
+    result = {k: v for k, v in config.items() if k not in QUANTIZATION}
+    for name in plan.unclipped:
+        result[name] = {**config[name], "use_clipped_linears": False}
     floats = _dtype(plan)
     for section in (result, result.get("text_config")):
         for key in ("dtype", "torch_dtype"):

@@ -29,6 +29,7 @@ from .qat_layouts import (
     decode,
     join,
     recognise,
+    rounds,
     unknown_keys,
 )
 
@@ -45,6 +46,7 @@ __all__ = [
     "join",
     "quantize_q4_0",
     "recognise",
+    "rounds",
     "unknown_keys",
 ]
 

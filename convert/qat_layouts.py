@@ -15,6 +15,7 @@ from typing import Any
 import mlx.core as mx
 
 from mlx_gemma4.checkpoint.files import FLOATS, StoredTensor
+from mlx_gemma4.checkpoint.foreign import are_plain
 from mlx_gemma4.checkpoint.names import TOWERS, place
 from mlx_gemma4.errors import CheckpointError
 
@@ -25,7 +26,7 @@ Q4_0, COMPRESSED, MOBILE = "q4_0", "ct", "mobile"
 PACKED = (COMPRESSED, MOBILE)
 METHODS = {"compressed-tensors": COMPRESSED, "gemma": MOBILE}
 ROUNDED = (
-    "This checkpoint was trained with activations rounded to 8 bits, which MLX does "
+    "This checkpoint was made for activations that are rounded, which MLX does "
     "not do: answers can be worse than Google's own runtime gives. The "
     "qat-q4_0-unquantized checkpoint is the better source."
 )
@@ -55,10 +56,11 @@ def recognise(
     Raises CheckpointError for compressed weights that cannot be imported.
     """
     stated = config.get("quantization_config") or {}
-    if layout := METHODS.get(str(stated.get("quant_method"))):
+    plain = are_plain(sources)
+    layout = METHODS.get(str(stated.get("quant_method")))
+    if layout and not plain:
         unknown_keys(stated)
         return layout
-    plain = all(source.dtype in FLOATS for source in sources.values())
     return Q4_0 if plain and "qat-q4_0" in name.lower() else None
 
 
@@ -70,6 +72,11 @@ def unknown_keys(stated: Mapping[str, Any]) -> list[str]:
     if stated["quant_method"] == "gemma":
         return mobile.check(stated)
     return compressed.check(stated)
+
+
+def rounds(stated: Mapping[str, Any]) -> bool:
+    """Whether a packed layout rounds activations or their cache as well."""
+    return stated["quant_method"] == "gemma" or compressed.rounds(stated)
 
 
 def join(

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from mlx_gemma4.checkpoint.copies import Copy, copy_of
-from mlx_gemma4.checkpoint.counts import without_missing_towers
+from mlx_gemma4.checkpoint.counts import without_missing_parts
 from mlx_gemma4.checkpoint.files import FLOATS, StoredTensor
+from mlx_gemma4.checkpoint.foreign import refuse_foreign
 from mlx_gemma4.checkpoint.load import plan_load
 from mlx_gemma4.checkpoint.names import Place, in_layer, is_unused, mlx_names, place
 from mlx_gemma4.checkpoint.packing import Packing
@@ -20,7 +21,6 @@ from mlx_gemma4.errors import CheckpointError
 
 from . import qat
 from .classes import KEPT, TensorClass, class_of
-from .clipping import with_unclipped, without_bounds
 from .errors import RecipeError
 from .mixed import mix
 from .plan import Dropped, Joined, Plan, Reason, TensorPlan
@@ -61,9 +61,10 @@ def make_plan(
     Raises CheckpointError and RecipeError.
     """
     layout = qat.recognise(sources, dict(config), name)
-    unclipped = without_bounds(sources, config) if layout in qat.PACKED else ()
-    found = without_missing_towers(_parsed(config, unclipped), sources)
+    found = without_missing_parts(Config.from_dict(config), sources)
     parsed = found.config
+    if layout not in qat.PACKED:
+        refuse_foreign(parsed, sources)
     joined, dropped = _joined(found.tensors, layout, config)
     _check(joined, parsed)
     dropped += [
@@ -80,8 +81,8 @@ def make_plan(
     ]
     if layout in qat.PACKED:
         warnings += _unknown(config)
-    if layout == qat.MOBILE:
-        warnings.append(qat.ROUNDED)
+        if qat.rounds(config["quantization_config"]):
+            warnings.append(qat.ROUNDED)
     on_grid = layout if layout and wishes.recipe == "4bit" else None
     if layout and not on_grid:
         _refuse_packed(joined, wishes.recipe)
@@ -109,16 +110,10 @@ def make_plan(
         tuple(tensors),
         tuple(dropped),
         layout,
-        unclipped,
+        found.unclipped,
         tuple(warnings),
         tuple(copies),
     )
-
-
-def _parsed(config: Mapping[str, Any], unclipped: Iterable[str]) -> Config:
-    """The model that is converted: its packing is known by now."""
-    plain = {k: v for k, v in config.items() if k != "quantization_config"}
-    return Config.from_dict(with_unclipped(plain, unclipped))
 
 
 def _unknown(config: Mapping[str, Any]) -> list[str]:

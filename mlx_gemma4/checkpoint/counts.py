@@ -1,6 +1,7 @@
 """What config.json describes against what is stored, before a model is built.
 
-A tower that a conversion has dropped is left out. Counts and widths are compared with
+A tower that a conversion has dropped is left out, and one whose bounds it has dropped
+does not clip. Counts and widths are compared with
 the headers: building a model of 100,000 layers takes minutes and gigabytes, and a width
 that is wrong by a factor fails in ways that name neither number.
 """
@@ -13,7 +14,7 @@ from pathlib import Path
 from ..config import Config, TextConfig
 from ..errors import CheckpointError
 from .files import FLOATS, StoredTensor
-from .names import Place, place
+from .names import BOUNDS, Place, place
 
 DECODER = "language_model.layers"
 VISION, AUDIO = "vision_tower.encoder.layers", "audio_tower.layers"
@@ -53,20 +54,26 @@ class MissingTower:
 
 @dataclass(frozen=True)
 class Present:
-    """A checkpoint less the towers that it lacks the weights of."""
+    """A checkpoint less what it lacks the weights of.
+
+    unclipped: the sections of `config` that said otherwise of bounds.
+    """
 
     config: Config
     tensors: dict[str, StoredTensor]
     missing: tuple[MissingTower, ...]
+    unclipped: tuple[str, ...]
 
 
-def without_missing_towers(
+def without_missing_parts(
     config: Config, tensors: Mapping[str, StoredTensor]
 ) -> Present:
-    """`config` and `tensors` less the towers of which a part has no tensor at all.
+    """`config` and `tensors` less the towers of which a part has no tensor at all, and
+    less clipping in towers that have no bound at all.
 
     Text-only conversions drop a tower's weights but may leave its configuration, and
-    some forget its projection.
+    some forget its projection. Without bounds the reference keeps its initial ones,
+    which are infinite.
     """
     parts: dict[str, list[str]] = {}
     for name in tensors:
@@ -82,7 +89,27 @@ def without_missing_towers(
         config = replace(config, **{section: None})
     out = {name for tower in missing for name in tower.left_out}
     left = {name: tensor for name, tensor in tensors.items() if name not in out}
-    return Present(config, left, tuple(missing))
+    unclipped = _without_bounds(config, left)
+    for key in unclipped:
+        section = replace(getattr(config, key), use_clipped_linears=False)
+        config = replace(config, **{key: section})
+    return Present(config, left, tuple(missing), unclipped)
+
+
+def _without_bounds(config: Config, tensors: Iterable[str]) -> tuple[str, ...]:
+    """Sections that clip, though no tensor of their tower is a bound."""
+    bounds = {
+        where.partition(".")[0]
+        for where in (place(name).parameter for name in tensors)
+        if where.endswith(BOUNDS)
+    }
+    return tuple(
+        key
+        for key, (tower, _) in TOWERS.items()
+        if (section := getattr(config, key)) is not None
+        and section.use_clipped_linears
+        and tower not in bounds
+    )
 
 
 def elsewhere(folder: Path, tower: MissingTower) -> list[str]:

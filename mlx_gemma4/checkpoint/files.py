@@ -7,15 +7,17 @@ that names and shapes can be compared with the model for the price of the header
 
 import json
 import math
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..config import ConfigWarning
 from ..errors import CheckpointError
 from ..reading.listing import listed
 from ..reading.pointers import START, refuse_pointer
-from .folders import INDEX, PICKLES, SINGLE, weight_files, weight_map
+from .folders import INDEX, PICKLES, SINGLE, stale_index, weight_files, weight_map
 
 __all__ = [
     "FLOATS",
@@ -63,9 +65,18 @@ class StoredTensor:
 def read_tensors(folder: Path) -> dict[str, StoredTensor]:
     """Name -> tensor of all weight files in `folder`.
 
-    Raises CheckpointError for a missing, damaged or escaping file.
+    Raises CheckpointError for a missing, damaged or escaping file; warns with
+    ConfigWarning of an index that is passed over.
     """
     promised = weight_map(folder)
+    if stale_index(folder):
+        promised = {}
+        warnings.warn(
+            f"{folder / INDEX} names files that are not there: it is passed over, and "
+            f"{SINGLE} is taken for the whole model.",
+            ConfigWarning,
+            stacklevel=2,
+        )
     tensors: dict[str, StoredTensor] = {}
     for file in weight_files(folder):
         stored = read_header(file)

@@ -1,7 +1,8 @@
 """Which files of a folder are a model's weights, and what is there instead.
 
-An index decides; without one, the files' own names. Two sets of weights in one folder
-are refused: other programs take one, the other or both.
+An index decides; without one, or with one of files that all are gone, the files' own
+names. Two sets of weights in one folder are refused: other programs take one, the other
+or both.
 """
 
 import re
@@ -32,12 +33,11 @@ def weight_files(folder: Path) -> list[Path]:
     Symbolic links may only lead to the blobs of the same Hub cache entry.
     Raises CheckpointError.
     """
-    if (folder / INDEX).is_file():
-        names = sorted(set(weight_map(folder).values()))
-        if SINGLE not in names and (folder / SINGLE).exists():
-            _refuse_two(folder, [SINGLE, f"those of {INDEX}"])
-    else:
+    names = sorted(set(weight_map(folder).values()))
+    if not names or stale_index(folder):
         names = _without_index(folder)
+    elif SINGLE not in names and (folder / SINGLE).exists():
+        _refuse_two(folder, [SINGLE, f"those of {INDEX}"])
     for name in names:
         _check_name(folder, name)
         check_inside(folder, name)
@@ -56,6 +56,14 @@ def weight_map(folder: Path) -> dict[str, str]:
     if wrong := [name for name, file in found.items() if not isinstance(file, str)]:
         raise CheckpointError(f"{path} names no file for {listed(wrong)}.")
     return found
+
+
+def stale_index(folder: Path) -> bool:
+    """Whether one whole file stands in place of all that the index names: a model that
+    was saved anew in a copy of its original's folder."""
+    names = set(weight_map(folder).values())
+    there = any((folder / name).exists() for name in names)
+    return bool(names) and not there and (folder / SINGLE).exists()
 
 
 def again(folder: Path) -> str:
@@ -137,6 +145,13 @@ def _refuse_two(folder: Path, sets: list[str]) -> NoReturn:
 
 def _check_there(folder: Path, names: list[str]) -> None:
     missing = [name for name in names if not (folder / name).is_file()]
+    others = [n for n in _found(folder, "*.safetensors") if not ADAPTER.fullmatch(n)]
+    if missing == names and others and (folder / INDEX).is_file():
+        raise CheckpointError(
+            f"{folder / INDEX} is of other files than are there: it names "
+            f"{listed(names)}, but there is {listed(others)}. If that is the whole "
+            f"model, remove the index; if not, download it again: {again(folder)}."
+        )
     if missing:
         raise CheckpointError(
             f"{folder} lacks {listed(missing)}. Download the model again: "

@@ -1,16 +1,18 @@
 """Weights of Gemma 4 that are there and still no model: named, with what to do.
 
 Two kinds: an adapter's parts between the weights they change, and weights that another
-program than MLX has packed.
+program than MLX has packed. Of these the tensors decide: what config.json says of a
+packing also stays there when weights were unpacked and saved again.
 """
 
 import re
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from ..config import Config
+from ..config import Config, ConfigWarning
 from ..errors import CheckpointError
-from .files import StoredTensor
+from .files import FLOATS, StoredTensor
 
 ADAPTER = re.compile(
     r"(?:.*\.)?(?:lora_\w+|base_layer|modules_to_save|original_module)(?:\..*)?",
@@ -32,11 +34,23 @@ ORIGINAL = "use an MLX conversion, or the unquantised original."
 
 
 def refuse_foreign(config: Config, tensors: Mapping[str, StoredTensor]) -> None:
-    """Raises CheckpointError that names what the weights are."""
+    """Raises CheckpointError that names what the weights are.
+
+    Warns with ConfigWarning of a packing that is stated of plain weights.
+    """
     _refuse_adapter(tensors)
     stated = config.quantization or {}
     method = stated.get("quant_method")
     if method and method != "mlx":
+        if are_plain(tensors):
+            warnings.warn(
+                f"config.json says the model is quantised by {method!r}"
+                f"{_details(stated)}, but all its tensors are plain: they are read as "
+                "they are.",
+                ConfigWarning,
+                stacklevel=3,
+            )
+            return
         if (method, _format(stated)) in IMPORTED:
             raise CheckpointError(_importable(method, tensors))
         raise CheckpointError(
@@ -51,6 +65,14 @@ def refuse_foreign(config: Config, tensors: Mapping[str, StoredTensor]) -> None:
                 f"{program or 'another program'} has packed, which are not read: "
                 f"{ORIGINAL}"
             )
+
+
+def are_plain(tensors: Mapping[str, StoredTensor]) -> bool:
+    """Whether there are tensors, and none that is a packing or a part of one."""
+    return bool(tensors) and all(
+        tensor.dtype in FLOATS and name.rpartition(".")[2] not in PARTS
+        for name, tensor in tensors.items()
+    )
 
 
 def _refuse_adapter(tensors: Mapping[str, StoredTensor]) -> None:

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from ..config import Config
+from ..config import Config, ConfigWarning
 from ..device import memory_limit
 from ..errors import CheckpointError
 from ..kernels.choice import use_remembered
 from ..model import Gemma4
 from ..prompt.processor import Processor
 from .copies import check_copies
-from .counts import check_counts, elsewhere, without_missing_towers
+from .counts import check_counts, elsewhere, without_missing_parts
 from .files import StoredTensor, listed, read_tensors
 from .fit import Fit, fit_weights
 from .foreign import refuse_foreign
@@ -106,14 +106,15 @@ def load_model(
 def read_headers(
     folder: Path, config: Config | None = None
 ) -> tuple[Config, dict[str, StoredTensor]]:
-    """What config.json states, less the towers that have no weights, and all tensors.
+    """What config.json states, less the towers that have no weights and the clipping
+    that has no bounds, and all tensors.
 
     config: what config.json states, if it has been read already.
 
-    Warns with MissingTowerWarning. Raises CheckpointError.
+    Warns with MissingTowerWarning and ConfigWarning. Raises CheckpointError.
     """
     stated = config or Config.from_file(folder / "config.json")
-    found = without_missing_towers(stated, read_tensors(folder))
+    found = without_missing_parts(stated, read_tensors(folder))
     for tower in found.missing:
         text = f"{folder}: {tower}"
         if files := elsewhere(folder, tower):
@@ -121,6 +122,13 @@ def read_headers(
         warnings.warn(
             f"{text}. The model loads without it, and what needs it is refused.",
             MissingTowerWarning,
+            stacklevel=3,
+        )
+    if found.unclipped:
+        warnings.warn(
+            f"{folder}: {' and '.join(found.unclipped)} of config.json clip, but the "
+            "files hold no bounds: nothing is clipped, as in the reference.",
+            ConfigWarning,
             stacklevel=3,
         )
     return found.config, found.tensors

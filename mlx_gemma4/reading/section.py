@@ -22,6 +22,12 @@ def is_off(value: Any) -> bool:
     return value is None or value is False or value in (0, "", [], {})
 
 
+def is_number(value: Any) -> bool:
+    """Whether it can be computed with: to Python a bool is a number, NaN is, and an
+    integer too large for a float."""
+    return type(value) in (int, float) and abs(value) < MOST
+
+
 class Section:
     """The values of one object. A null takes the default, as an absent key does.
 
@@ -82,7 +88,7 @@ class Section:
         value = self.get(key)
         if value is None:
             return default
-        if not _is_number(value):
+        if not is_number(value):
             self.refuse(key, ", not a usable number")
         if value <= above:
             self.refuse(key, f"; it must be above {above:g}")
@@ -102,7 +108,7 @@ class Section:
             return None
         if single and not isinstance(value, list):
             value = [value] * count
-        if not isinstance(value, list) or not all(map(_is_number, value)):
+        if not isinstance(value, list) or not all(map(is_number, value)):
             self.refuse(key, ", not a list of usable numbers")
         if len(value) != count:
             self.refuse(key, f": {len(value)} values for {count}")
@@ -135,11 +141,6 @@ class Section:
         """The keys of that which state something."""
         rest = self.rest()
         return [self.full(key) for key in sorted(rest) if not is_off(rest[key])]
-
-
-def _is_number(value: Any) -> bool:
-    # To Python a bool is a number, and so is NaN.
-    return type(value) in (int, float) and abs(value) < MOST
 
 
 def _same(value: Any, wanted: Any) -> bool:

@@ -46,6 +46,12 @@ def misfit(
     return _no_pair(base, values, names) or _misshapen(base, values, names)
 
 
+def lacks_tower(model: Gemma4, path: str) -> bool:
+    """Whether a path leads into a tower that the checkpoint does not have."""
+    tower = path.partition(".")[0]
+    return f"{tower}." in TOWERS and tower not in model
+
+
 def _no_linear(
     model: Gemma4, path: str, base: nn.Module | None, name: str
 ) -> Misfit | None:
@@ -59,8 +65,8 @@ def _no_linear(
             "table: train without lm_head among the targets",
             another=False,
         )
-    tower = path.partition(".")[0]
-    if f"{tower}." in TOWERS and tower not in model:
+    if lacks_tower(model, path):
+        tower = path.partition(".")[0]
         return Misfit(f"{name} adapts {tower}, which this checkpoint lacks", False)
     what = "is no linear map of" if base is not None else "does not exist in"
     return Misfit(f"{name} adapts {path}, which {what} this model")

@@ -4,7 +4,6 @@ mlx-lm's lora_parameters state a scale. So do mlx-vlm's of today; its earlier on
 rank and alpha alone, and call A and B what others call lora_a and lora_b.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +12,8 @@ import mlx.core as mx
 
 from ..checkpoint.files import listed
 from ..checkpoint.names import Place, in_layer, mlx_names
-from ..config.checks import shown
 from ..model import Gemma4
+from ..reading.section import is_number, shown
 from .adapter_files import CONFIG
 from .errors import AdapterError
 from .stated import Stated, our_place
@@ -198,14 +197,14 @@ def _concatenated(
 
 def _scale_of_alpha(data: Mapping[str, Any]) -> float:
     rank = data["rank"]
-    if type(rank) is not int or rank < 1:
+    if type(rank) is not int or not is_number(rank) or rank < 1:
         raise _wrong("rank", rank, "no rank")
     return _number("alpha", data.get("alpha", 0.1)) / rank  # mlx-vlm's own default
 
 
 def _number(key: str, value: Any) -> float:
-    if type(value) not in (int, float) or not math.isfinite(value):
-        raise _wrong(key, value, "no number")
+    if not is_number(value):
+        raise _wrong(key, value, "no usable number")
     return float(value)
 
 

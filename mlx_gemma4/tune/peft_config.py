@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..config.checks import shown
 from ..config.neutral import is_neutral
+from ..reading.section import is_number, shown
 from .adapter_files import CONFIG
 from .errors import AdapterError, AdapterWarning
 from .peft_targets import ModuleTargets, module_targets, names_of, pattern_of
@@ -145,14 +145,14 @@ def _pattern(data: Mapping[str, Any], name: str, value: Any) -> dict[str, Any]:
 
 
 def _rank(name: str, value: Any) -> int:
-    if type(value) is not int or value < 1:
+    if type(value) is not int or not is_number(value) or value < 1:
         raise refused(name, value, "no rank")
     return value
 
 
 def _number(name: str, value: Any) -> float:
-    if type(value) not in (int, float) or not math.isfinite(value):
-        raise refused(name, value, "no number")
+    if not is_number(value):
+        raise refused(name, value, "no usable number")
     return value
 
 

@@ -1,7 +1,7 @@
 """An adapter of named tensors: its layers built on a model's own linear maps."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -13,7 +13,7 @@ from ..model import Gemma4
 from .adapters import Adapter
 from .errors import AdapterError, AdapterWarning
 from .lora import Adapted, DoRALinear, ExpertsLinear, LoRAExperts, LoRALinear
-from .misfit import Misfit, misfit
+from .misfit import Misfit, lacks_tower, misfit
 from .stated import Stated
 
 LEAVES = ("lora_a", "lora_b", "m")
@@ -23,7 +23,8 @@ def adapter_of(model: Gemma4, stated: Stated) -> Adapter:
     """The adapter that these tensors make of `model`.
 
     What adapts keys and values of KV-shared layers is left out, with a warning: no
-    layer reads them. Raises AdapterError that lists what does not fit.
+    layer reads them. So is what adapts a tower that this checkpoint lacks, beside other
+    parts. Raises AdapterError that lists what does not fit.
     """
     parts = _by_path(stated)
     unused = [path for path in parts if is_unused(model.config, f"{path}.weight")]
@@ -37,11 +38,13 @@ def adapter_of(model: Gemma4, stated: Stated) -> Adapter:
             AdapterWarning,
             stacklevel=2,
         )
+    used = [path for path in parts if path not in unused]
+    left_out = {*unused, *_in_missing_towers(model, stated, used)}
     modules = dict(model.named_modules())
     layers: dict[str, Adapted] = {}
     problems = []
     for path, values in parts.items():
-        if path in unused:
+        if path in left_out:
             continue
         base = plain_module(modules.get(path))
         names = {leaf: stated.names[f"{path}.{leaf}"] for leaf in values}
@@ -64,6 +67,8 @@ def full_adapter_of(model: Gemma4, stated: Stated) -> Adapter:
         for name, tensor in stated.tensors.items()
         if not is_unused(model.config, name)
     }
+    for name in _in_missing_towers(model, stated, weights):
+        del weights[name]
     for name, tensor in weights.items():
         file = stated.names[name]
         if name not in own:
@@ -75,6 +80,26 @@ def full_adapter_of(model: Gemma4, stated: Stated) -> Adapter:
     if not weights:
         raise AdapterError(f"{stated.source} adapts nothing that this model computes.")
     return Adapter("full", weights=weights)
+
+
+def _in_missing_towers(
+    model: Gemma4, stated: Stated, paths: Collection[str]
+) -> list[str]:
+    """Those of towers that the checkpoint lacks, with a warning; none if all are."""
+    found = [path for path in paths if lacks_tower(model, path)]
+    if not found or len(found) == len(paths):
+        return []
+    kinds = {
+        t for t in ("audio", "vision") for path in found if t in path.split(".")[0]
+    }
+    towers = " and ".join(f"no {kind} tower" for kind in sorted(kinds))
+    warnings.warn(
+        f"{stated.source} adapts {listed(found)}, but this checkpoint has {towers}: "
+        "that part has no effect and is left out.",
+        AdapterWarning,
+        stacklevel=3,
+    )
+    return found
 
 
 def plain_module(module: nn.Module | None) -> nn.Module | None:

@@ -15,8 +15,9 @@ import tiny_media
 
 from mlx_gemma4.checkpoint.files import StoredTensor
 from mlx_gemma4.checkpoint.load import MissingTowerWarning, load_model, plan_load
-from mlx_gemma4.config import Config
-from mlx_gemma4.convert import check, job
+from mlx_gemma4.checkpoint.names import BOUNDS
+from mlx_gemma4.config import Config, ConfigWarning
+from mlx_gemma4.convert import check, job, output
 from mlx_gemma4.convert.survey import Wishes
 from mlx_gemma4.errors import CheckpointError
 
@@ -187,6 +188,42 @@ def test_weights_of_a_tower_in_another_folder(tmp_path: Path) -> None:
     match = r"vision tower.*optiq/optiq_vision\.safetensors may have them.*not read"
     with pytest.warns(MissingTowerWarning, match=match):
         load_model(folder)
+
+
+def without_bounds(dropped: str) -> tuple[dict[str, Any], dict[str, mx.array]]:
+    """Two towers that clip, and their tensors less the bounds that start so."""
+    config = tiny_media.config_dict("demo")
+    tensors = {
+        name: mx.array(t)
+        for name, t in tiny_media.tensors(config, 0).items()
+        if not (name.endswith(BOUNDS) and name.startswith(f"model.{dropped}"))
+    }
+    return config, tensors
+
+
+@pytest.mark.parametrize("tower", ["vision", "audio"])
+def test_a_tower_without_bounds_does_not_clip(tower: str, tmp_path: Path) -> None:
+    config, tensors = without_bounds(f"{tower}_tower")
+    key, other = f"{tower}_config", {"vision": "audio", "audio": "vision"}[tower]
+    for rename in (lambda name: name, layouts.converted):
+        folder = layouts.save(tmp_path, config, layouts.renamed(tensors, rename))
+        with pytest.warns(ConfigWarning, match=f"{key} of .* hold no bounds") as said:
+            model = load_model(folder)
+        assert len(said) == 1
+        assert not getattr(model.config, key).use_clipped_linears
+        assert getattr(model.config, f"{other}_config").use_clipped_linears
+    plan = job.plan_folder(folder, Wishes(), "hub")
+    assert plan.unclipped == (key,)
+    assert not output.out_config(config, plan)[key]["use_clipped_linears"]
+
+
+@pytest.mark.parametrize("tower", ["vision_tower", "audio_tower"])
+def test_a_tower_without_some_bounds(tower: str, tmp_path: Path) -> None:
+    layer = {"vision_tower": "encoder.layers.1", "audio_tower": "layers.1"}[tower]
+    folder = layouts.save(tmp_path, *without_bounds(f"{tower}.{layer}."))
+    for build in (load_model, lambda f: job.plan_folder(f, Wishes(), "hub")):
+        with pytest.raises(CheckpointError, match=rf"missing {tower}.*put_m"):
+            build(folder)
 
 
 @pytest.mark.parametrize("key", ["pad_token_id", "bos_token_id", "eos_token_id"])

@@ -12,7 +12,7 @@ from mlx_gemma4.checkpoint.files import INDEX, SINGLE, read_tensors
 from mlx_gemma4.checkpoint.folders import weight_files
 from mlx_gemma4.checkpoint.hub import resolve
 from mlx_gemma4.checkpoint.load import load_model
-from mlx_gemma4.config import Config
+from mlx_gemma4.config import Config, ConfigWarning
 from mlx_gemma4.errors import CheckpointError
 
 TOKENS = tiny.random_tokens(12, seed=3)
@@ -115,6 +115,36 @@ def test_a_single_file_beside_an_index_of_others(tmp_path: Path) -> None:
     (tmp_path / SINGLE).touch()
     with pytest.raises(CheckpointError, match=f"{SINGLE} and those of {INDEX}"):
         load_model(tmp_path)
+
+
+def test_an_index_of_files_that_are_gone(tmp_path: Path) -> None:
+    """The original's, beside the one file that the model was saved in again."""
+    tiny.write_checkpoint(tmp_path, "E2B", shards=2)
+    index = (tmp_path / INDEX).read_text()
+    for file in weight_files(tmp_path):
+        file.unlink()
+    (tmp_path / INDEX).unlink()
+    tiny.write_checkpoint(tmp_path, "E2B")
+    (tmp_path / INDEX).write_text(index)
+    assert weight_files(tmp_path) == [tmp_path / SINGLE]
+    with pytest.warns(ConfigWarning, match=f"{INDEX} names files .* {SINGLE} is"):
+        logits = tiny.logits(load_model(tmp_path), TOKENS)
+    np.testing.assert_array_equal(logits, tiny.logits(tiny.build("E2B"), TOKENS))
+    (tmp_path / shard(1, 2)).touch()
+    with pytest.raises(CheckpointError, match="more than one set of weights"):
+        weight_files(tmp_path)
+
+
+@pytest.mark.parametrize("there", [shard(1, 2), "weights.safetensors"])
+def test_an_index_of_a_file_that_is_gone(there: str, tmp_path: Path) -> None:
+    (tmp_path / INDEX).write_text(json.dumps({"weight_map": {"a": SINGLE}}))
+    (tmp_path / "adapters.safetensors").touch()
+    with pytest.raises(CheckpointError, match=f"lacks {SINGLE}"):
+        weight_files(tmp_path)
+    (tmp_path / there).touch()
+    match = f"{INDEX} is of other files .* names {SINGLE}, but there is {there}"
+    with pytest.raises(CheckpointError, match=match):
+        weight_files(tmp_path)
 
 
 def test_an_index_that_disagrees_with_the_files(tmp_path: Path) -> None:

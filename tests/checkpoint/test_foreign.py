@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import tiny
 
-from mlx_gemma4.checkpoint.files import read_tensors
+from mlx_gemma4.checkpoint.files import StoredTensor, read_tensors
 from mlx_gemma4.checkpoint.load import load_model, plan_load, read_headers
 from mlx_gemma4.checkpoint.names import Place, place
 from mlx_gemma4.config import Config, ConfigWarning
-from mlx_gemma4.convert import job
+from mlx_gemma4.convert import job, output
 from mlx_gemma4.convert.survey import Wishes
 from mlx_gemma4.errors import CheckpointError
 
@@ -130,8 +130,37 @@ def test_foreign_keys_beside_mlx_settings(
 )
 def test_other_programs_packings(stated: dict[str, Any], said: str) -> None:
     config = tiny.config_dict("E2B")
+    tensors = {Q: StoredTensor(Q, Path("model.safetensors"), "U8", (4, 4))}
     with pytest.raises(CheckpointError, match=f"{said}.*unquantised original"):
-        plan_load(Config.from_dict({**config, "quantization_config": stated}), {})
+        plan_load(Config.from_dict({**config, "quantization_config": stated}), tensors)
+
+
+@pytest.mark.parametrize("key", ["quantization", "quantization_config"])
+@pytest.mark.parametrize(
+    "stated",
+    [
+        {"quant_method": "bitsandbytes", "load_in_4bit": True},
+        {"quant_method": "awq", "bits": 4},
+        {"quant_method": "compressed-tensors", "format": "pack-quantized"},
+        {"quant_method": "compressed-tensors", "format": "nvfp4-pack-quantized"},
+        {"quant_method": "gemma", "num_bits": 4},
+    ],
+)
+def test_a_packing_that_is_stated_of_plain_weights(
+    key: str, stated: dict[str, Any], tmp_path: Path
+) -> None:
+    """As a merge into an unpacked base leaves it: both read what is there."""
+    config = tiny.config_dict("E2B")
+    tensors = layouts.random_arrays(config)
+    folder = layouts.save(tmp_path / "in", {**config, key: stated}, tensors)
+    said = rf"quantised by '{stated['quant_method']}'.*all its tensors are plain"
+    with pytest.warns(ConfigWarning, match=said):
+        logits = tiny.logits(load_model(folder), TOKENS)
+    np.testing.assert_array_equal(logits, tiny.logits(tiny.build("E2B"), TOKENS))
+    with pytest.warns(ConfigWarning, match=said):
+        plan = job.plan_folder(folder, Wishes("bf16"), "hub")
+    assert plan.qat is None
+    assert key not in output.out_config({**config, key: stated}, plan)
 
 
 @pytest.mark.parametrize(
@@ -146,6 +175,7 @@ def test_google_packed_layouts_are_to_be_converted(
 ) -> None:
     config = {**tiny.config_dict("E2B"), "quantization_config": stated}
     tensors = layouts.random_arrays(config)
+    tensors[f"model.{Q.replace('weight', 'weight_scale')}"] = mx.zeros((4, 4))
     folder = layouts.save(tmp_path / "ct", config, tensors)
     with pytest.raises(CheckpointError, match=rf"`gemma4 convert {folder} OUT`"):
         plan_load(*read_headers(folder))

@@ -144,7 +144,9 @@ def test_trained_layouts_name_the_conversion(
     stated: dict[str, Any], tmp_path: Path
 ) -> None:
     config = real.read("E2B") | {"quantization_config": stated}
-    folder = real.write_headers(tmp_path, config, real.tensors("E2B"))
+    headers = real.tensors("E2B")
+    headers["lm_head.weight_scale"] = "F32", (262144, 1)
+    folder = real.write_headers(tmp_path, config, headers)
     real.write_tokenizer(folder)
     with pytest.raises(CheckpointError, match=rf"`gemma4 convert {folder} OUT`"):
         load_to_chat(str(folder))

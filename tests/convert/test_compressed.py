@@ -57,9 +57,9 @@ SCHEME = ("output_activations", "targets")
         ("actorder", "group"),
         ("actorder", True),
         ("dynamic", True),
-        ("input_activations", {"num_bits": 8}),
-        ("output_activations", {"num_bits": 8}),
-        ("kv_cache_scheme", {"num_bits": 8, "type": "float"}),
+        ("input_activations", "int8"),
+        ("output_activations", [8]),
+        ("kv_cache_scheme", 8),
         ("sparsity_config", {"format": "sparse-24-bitmask"}),
         ("transform_config", {"config_groups": {"R1": {"type": "hadamard"}}}),
         ("moe_sparsity_config", {"method": "prune"}),
@@ -102,6 +102,21 @@ def test_what_changes_nothing_is_passed_over(path: str, value: Any) -> None:
     stated = change(path, value)
     assert qat.recognise({}, {"quantization_config": stated}, "") == qat.COMPRESSED
     assert qat.unknown_keys(stated) == []
+    assert not qat.rounds(stated)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("input_activations", {"num_bits": 8, "dynamic": True}),
+        ("output_activations", {"num_bits": 8}),
+        ("kv_cache_scheme", {"num_bits": 8, "type": "float"}),
+    ],
+)
+def test_what_is_rounded_beside_weights_is_said(path: str, value: Any) -> None:
+    stated = change(path, value)
+    assert qat.recognise({}, {"quantization_config": stated}, "") == qat.COMPRESSED
+    assert qat.unknown_keys(stated) == [] and qat.rounds(stated)
 
 
 def test_unknown_keys_of_a_packed_layout_are_listed() -> None:

@@ -214,10 +214,6 @@ PEFT_DAMAGE: dict[str, tuple[Change, str]] = {
         put(PEFT_A, lambda t: t, new=f"{START}lm_head.lora_A.weight"),
         r"linear cannot be used.*lm_head.lora_A.weight adapts the head alone",
     ),
-    "tower": (
-        put(PEFT_A, lambda t: t, new=f"{START}model.vision_tower.x.lora_A.weight"),
-        "adapts vision_tower, which this checkpoint lacks",
-    ),
     "table": (
         put(PEFT_A, lambda t: t, new=f"{TABLE}.lora_embedding_A"),
         rf"{TABLE}.lora_embedding_A, LoRA of an embedding table",
@@ -328,6 +324,43 @@ def test_damaged_tensors_of_mlx(case: str, tmp_path: Path, model: Gemma4, ours: 
     change, words = MLX_DAMAGE[case]
     folder = change_folder(ours, tmp_path, {"lora_parameters": {"scale": 1.0}}, change)
     with pytest.raises(AdapterError, match=words):
+        read_adapter(folder, model)
+
+
+HUGE = 10**400  # no float holds it
+PEFT_NUMBERS = [
+    ("lora_alpha", HUGE),
+    ("lora_alpha", float("nan")),
+    ("r", HUGE),
+    ("r", True),
+    ("alpha_pattern", {"q_proj": HUGE}),
+    ("rank_pattern", {"q_proj": HUGE}),
+]
+
+
+@pytest.mark.parametrize(("key", "value"), PEFT_NUMBERS)
+def test_numbers_of_peft(key: str, value: Any, tmp_path: Path, model: Gemma4):
+    folder = change_folder(LINEAR, tmp_path, {key: value})
+    with pytest.raises(AdapterError, match=rf"{key}.* is .*, no (usable number|rank)"):
+        read_adapter(folder, model)
+
+
+MLX_NUMBERS: list[dict[str, Any]] = [
+    {"lora_parameters": {"scale": HUGE}},
+    {"lora_parameters": {"scale": float("inf")}},
+    {"lora_parameters": None, "rank": 2, "alpha": HUGE},
+    {"lora_parameters": None, "rank": HUGE},
+]
+
+
+@pytest.mark.parametrize("stated", MLX_NUMBERS)
+def test_numbers_of_mlx(
+    stated: dict[str, Any], tmp_path: Path, model: Gemma4, ours: Path
+):
+    folder = change_folder(ours, tmp_path, stated)
+    with pytest.raises(
+        AdapterError, match="(scale|alpha|rank) is .*, no (usable|rank)"
+    ):
         read_adapter(folder, model)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import tiny
 from adapting import Tensors, change_folder
 from places import FIXTURES, REAL
 
-from mlx_gemma4.tune.adapters import put_on
+from mlx_gemma4.tune.adapters import AdapterSettings, new_adapter, put_on
 from mlx_gemma4.tune.errors import AdapterError, AdapterWarning
 from mlx_gemma4.tune.formats import read_adapter, write_adapter
 from mlx_gemma4.tune.peft import write_peft
@@ -175,6 +176,55 @@ def test_an_adapter_of_nothing_but_those_is_refused(tmp_path: Path):
     )
     with pytest.raises(AdapterError, match="nothing that this model computes"):
         logits(folder, "E2B")
+
+
+SEEN = {  # of a multimodal base -> what a text-only conversion of it lacks
+    "model.vision_tower.encoder.layers.0.self_attn.q_proj.linear": "vision",
+    "model.embed_vision.embedding_projection": "vision",
+    "model.audio_tower.layers.0.self_attn.q_proj.linear": "audio",
+}
+BESIDE = {"target_modules": r".*(_proj|linear|embedding_projection)"}
+
+
+def seen(tensors: Tensors, module: str) -> Tensors:
+    start = f"base_model.model.{module}.lora_"
+    return {
+        f"{start}{name.rpartition('lora_')[2]}": tensor
+        for name, tensor in tensors.items()
+        if "layers.0.self_attn.q_proj" in name
+    }
+
+
+@pytest.mark.parametrize("module", SEEN)
+def test_towers_that_the_model_lacks(module: str, tmp_path: Path):
+    """Their part has no effect; nothing but that part is refused."""
+    plain = change_folder(FOLDER / "linear", tmp_path / "plain", BESIDE)
+    more = change_folder(
+        plain, tmp_path / "more", {}, lambda tensors: tensors | seen(tensors, module)
+    )
+    ours = module.removeprefix("model.")
+    words = f"{ours}, but .*no {SEEN[module]} tower.*no effect and is left out"
+    with pytest.warns(AdapterWarning, match=words):
+        found = logits(more, "E2B")
+    np.testing.assert_array_equal(found, logits(plain, "E2B"))
+    alone = change_folder(plain, tmp_path / "alone", {}, lambda t: seen(t, module))
+    tower = module.split(".")[1]
+    with pytest.raises(AdapterError, match=f"adapts {tower}, which this checkpoint"):
+        logits(alone, "E2B")
+
+
+def test_whole_parameters_of_towers_that_the_model_lacks(tmp_path: Path):
+    model = tiny.build("E2B", golden.SEED)
+    full = new_adapter(model, AdapterSettings("full"))
+    more = full.weights | {"vision_tower.std_bias": mx.zeros(3)}
+    write_adapter(tmp_path / "more", model, replace(full, weights=more), {})
+    with pytest.warns(AdapterWarning, match="std_bias, but .* no vision tower"):
+        found = read_adapter(tmp_path / "more", model)
+    assert found.weights.keys() == full.weights.keys()
+    only = {"vision_tower.std_bias": mx.zeros(3)}
+    write_adapter(tmp_path / "only", model, replace(full, weights=only), {})
+    with pytest.raises(AdapterError, match="std_bias is no parameter of this model"):
+        read_adapter(tmp_path / "only", model)
 
 
 def test_the_configuration_of_a_real_adapter(tmp_path: Path):
