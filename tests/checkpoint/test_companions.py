@@ -1,4 +1,4 @@
-"""The files that go from a model's folder into one made of it, and those that do not."""
+"""The files that go from a model's folder into one made of it."""
 
 from pathlib import Path
 
