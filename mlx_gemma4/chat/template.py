@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ChatError, CheckpointError
+from ..reading.bounded import read_bytes
 from ..reading.json_file import read_json
 from .tools import plain_json, plain_tools
 
+MAX_FILE = 10_000_000  # bytes of a template; what Jinja is given is bounded, too
 ROLES = ("system", "developer", "user", "assistant", "tool")
 MEDIA_PARTS = ("image", "image_url", "audio", "input_audio", "video")
 REASONING = ("reasoning_content", "thinking", "reasoning")  # the first one wins
@@ -234,7 +236,7 @@ def _read_template(folder: Path) -> str | None:
     file = folder / "chat_template.jinja"
     try:
         if file.exists():
-            return file.read_bytes().decode("utf-8")
+            return read_bytes(file, MAX_FILE).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{file} cannot be read: {error}.") from None
     for name in ("chat_template.json", "tokenizer_config.json"):

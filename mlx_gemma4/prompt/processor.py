@@ -15,6 +15,7 @@ from ..media import Media, Span, find_spans
 from ..reading.json_file import read_json
 from ..sampling import SAMPLING, Sampling
 from .attachments import KIND_OF_PART, Attachments, MediaSettings, Prepared
+from .lengths import check_length
 
 # A turn is over after the first; after the second, the tool would have to speak.
 END_OF_TURN = ("<turn|>", "<|tool_response>")
@@ -128,7 +129,11 @@ class Processor:
     def encode(
         self, text: str, attachments: Attachments, cached: Sequence[int] = ()
     ) -> Inputs:
-        """The ids of a rendered text, with the media of its conversation in it."""
+        """The ids of a rendered text, with the media of its conversation in it.
+
+        Raises ChatError for one that no context holds, before it takes the time.
+        """
+        check_length(text, self.tokenizer, self.config)
         text = attachments.write_into(text)
         tokens = self.tokenizer.continue_tokens(cached, text)
         spans = find_spans(tokens, attachments.attached)

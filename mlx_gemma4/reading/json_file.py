@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError
+from .bounded import read_bytes
 
 
 def read_object(path: Path) -> dict[str, Any]:
     """The object in a JSON file. Raises CheckpointError, also where there is none."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(read_bytes(path).decode("utf-8"))
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from None
     except ValueError as error:
