@@ -60,15 +60,12 @@ class Meter:
     def know(self, value: Any, weight: int) -> Any:
         """Takes the weight of a value as told, and returns the value."""
         if isinstance(value, list | tuple):
-            if weight > MAX_WEIGHT:
-                raise SecurityError(f"a value larger than {MAX_WEIGHT} bytes")
             self._weights[id(value)] = (weight, value)
         return value
 
     def count(self, size: int) -> None:
         """Counts bytes that were made, or are about to be."""
-        if size > MAX_WEIGHT:
-            raise SecurityError(f"a value larger than {MAX_WEIGHT} bytes")
+        self.limit(size)
         self.made += size
         if self.made > MAX_MADE:
             raise SecurityError(f"values of more than {MAX_MADE} bytes")
@@ -89,9 +86,13 @@ class Meter:
             raise SecurityError(f"a whole number of more than {MAX_BITS} bits")
         else:
             return EACH
+        self.limit(weight)
+        return weight
+
+    def limit(self, weight: int) -> None:
+        """Refuses a value of this weight if it is too large."""
         if weight > MAX_WEIGHT:
             raise SecurityError(f"a value larger than {MAX_WEIGHT} bytes")
-        return weight
 
     def _weigh_all(self, value: Any) -> int:
         known = self._weights.get(id(value))
@@ -102,8 +103,7 @@ class Meter:
             weight += self.weigh(item)
             if isinstance(value, dict):
                 weight += self.weigh(value[item])
-            if weight > MAX_WEIGHT:
-                raise SecurityError(f"a value larger than {MAX_WEIGHT} bytes")
+            self.limit(weight)
         self._weights[id(value)] = (weight, value)
         return weight
 

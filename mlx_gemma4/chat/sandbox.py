@@ -200,7 +200,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             weight_of_all(args, kwargs)
         result = super().call(context, function, *args, **kwargs)
         owner = getattr(function, "__self__", None)
-        if isinstance(owner, dict) and function.__name__ == "get":
+        if isinstance(owner, dict) and getattr(function, "__name__", "") == "get":
             return result  # which was there already
         return used.make(result)
 
@@ -218,9 +218,12 @@ class Sandbox(ImmutableSandboxedEnvironment):
             repeats = operator == "*" and hasattr(items, "__len__")
             if repeats and isinstance(times, int):
                 weight = used.weigh(items) * max(times, 1)
-        used.count(weight)
+        used.limit(weight)
         result = super().call_binop(context, operator, left, right)
-        return used.know(result, weight) if weight else used.make(result)
+        if not weight:
+            return used.make(result)
+        used.count(result.__sizeof__())
+        return used.know(result, weight)
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
         if isinstance(value, BuiltinMethodType):
@@ -234,7 +237,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
         @wraps(inner)
         def checked(*args: Any, **kwargs: Any) -> str:
-            check_pattern(value.__self__, [*args, *kwargs.values()])
+            check_pattern(str(value.__self__), [*args, *kwargs.values()])
             return inner(*args, **kwargs)
 
         return checked

@@ -17,7 +17,7 @@ from .media import MediaStore
 from .records import Record
 
 Long = Literal["error", "skip", "cut"]
-LONGEST_TEXT = 10_000_000
+LONGEST_TEXT = 10_000_000  # characters that are encoded at once
 
 
 @dataclass(frozen=True)

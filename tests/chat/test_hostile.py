@@ -66,3 +66,18 @@ def test_long_conversations_have_more_time(monkeypatch):
 
 def test_an_empty_prompt_is_no_crash():
     assert ChatTemplate("", "<bos>").render(HI) == ""
+
+
+def test_what_long_conversations_take_is_given():
+    """Lists that grow by one message, and Google's way of looking back."""
+    messages = [
+        {"role": ("user", "assistant")[i % 2], "content": "word " * 100}
+        for i in range(1500)
+    ]
+    source = (
+        "{% set ns = namespace(seen=[]) %}{% for m in messages %}"
+        "{% set ns.seen = ns.seen + [m] %}{% for n in messages[loop.index0:][:3] %}"
+        "{% if n.role == 'tool' %}{% break %}{% endif %}{% endfor %}{% endfor %}"
+        "{{ ns.seen|map(attribute='content')|join|length }}"
+    )
+    assert ChatTemplate(source, "<bos>").render(messages) == str(1500 * 500)
