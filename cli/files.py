@@ -7,6 +7,7 @@ import difflib
 import glob
 import os
 import re
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from mlx_gemma4.errors import MediaError, UnknownFormatError
 from mlx_gemma4.media import Kind
-from mlx_gemma4.reading.sources import is_url
+from mlx_gemma4.reading.bounded import read_bytes
+from mlx_gemma4.reading.sources import MOST, is_url
 
 from .errors import InputError, UsageError, no_file
 from .inputs import read_piped_bytes
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 STDIN = "-"
 READABLE = "Known are png, jpeg, webp, heic, mp4, mov, webm and more."
+LONGEST_SEARCH = 60.0  # seconds for the files of a pattern
 SUFFIX = re.compile(r"\.[A-Za-z0-9]{2,5}$")
 
 
@@ -108,7 +111,12 @@ class MediaArgument:
             return read_piped_bytes("gemma4 describe - < picture.png")
         path = Path(self.name).expanduser()
         if path.exists() and not (path.is_file() or path.is_dir()):
-            return path.read_bytes()  # a pipe, <(…) in a shell: it can be read once
+            try:  # a pipe, <(…) in a shell: it can be read once
+                return read_bytes(path, MOST)
+            except OSError as error:
+                raise MediaError(
+                    f"{self.label} cannot be read: {error.strerror}."
+                ) from None
         return path
 
     def part(self, video: dict[str, Any], opened: bool = True) -> dict[str, Any]:
@@ -185,8 +193,27 @@ def matches(pattern: str) -> list[str]:
     start = pattern.split("/")[0]
     if start.startswith("~") and exists(start):
         pattern = str(Path(pattern).expanduser())
-    found = sorted(glob.glob(pattern, recursive=True))
-    return [path for path in found if not os.path.isdir(path)]
+    return [path for path in searched(pattern) if not os.path.isdir(path)]
+
+
+def searched(pattern: str) -> list[str]:
+    """What a pattern finds, in order. Raises InputError where that takes too long: it
+    may go through a whole disk, and again for each of its stars."""
+    found: list[list[str]] = []
+    once = re.sub(r"(?<![^/])(\*\*/)+", "**/", pattern)  # as one they find the same
+
+    def search() -> None:
+        found.append(sorted(set(glob.glob(once, recursive=True))))
+
+    thread = threading.Thread(target=search, daemon=True)
+    thread.start()
+    thread.join(LONGEST_SEARCH)
+    if not found:
+        raise InputError(
+            f"{pattern} is still being searched after {LONGEST_SEARCH:g} s: name a "
+            "folder further down."
+        )
+    return found[0]
 
 
 def find_sources(

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mlx_gemma4.errors import ChatError
+from mlx_gemma4.reading.bounded import TEXT, read_all, read_bytes
+from mlx_gemma4.reading.sources import MOST
 
 from .errors import InputError, UsageError
 from .media_formats import START, format_of
@@ -35,12 +37,19 @@ def read_piped_bytes(example: str) -> bytes:
     """All of standard input. Raises UsageError that shows how to pipe something in."""
     if sys.stdin is None or sys.stdin.isatty():
         raise UsageError(f"Nothing is piped in: {example}")
-    return sys.stdin.buffer.read()
+    return _all_of_stdin(MOST)
+
+
+def _all_of_stdin(most: int) -> bytes:
+    try:
+        return read_all(sys.stdin.buffer, most)
+    except OSError as error:
+        raise InputError(f"Standard input cannot be read: {error.strerror}.") from None
 
 
 def read_piped_text() -> str:
     """All of standard input as text. Raises InputError for anything else."""
-    data = sys.stdin.buffer.read()
+    data = _all_of_stdin(TEXT)
     form = format_of(data[:START])
     if form is not None:
         raise InputError(
@@ -69,7 +78,7 @@ def read_tools(path: Path) -> list[dict[str, Any]]:
     """Tool declarations: a JSON list of functions, wrapped as OpenAI's or bare, or what
     an MCP server answers to tools/list."""
     try:
-        tools = json.loads(path.read_text(encoding="utf-8-sig"))
+        tools = json.loads(read_bytes(path).decode("utf-8-sig"))
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from None
     except (ValueError, RecursionError) as error:

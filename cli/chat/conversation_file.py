@@ -14,6 +14,7 @@ from typing import Any
 from mlx_gemma4.chat.messages import plain_messages, with_known_role
 from mlx_gemma4.errors import ChatError, MediaError
 from mlx_gemma4.prompt.attachments import IMAGE_TOKENS, MARKS
+from mlx_gemma4.reading.bounded import read_bytes
 from mlx_gemma4.state import PRIVATE, save_text, state_folder
 
 from ..errors import InputError, unwritable
@@ -148,7 +149,7 @@ def read_media(
 
 def read_file(path: Path) -> dict[str, Any]:
     try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
+        saved = json.loads(read_bytes(path).decode("utf-8"))
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from None
     except RecursionError:

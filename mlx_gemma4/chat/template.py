@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ChatError, CheckpointError
+from ..reading.bounded import read_bytes
 from ..reading.json_file import read_json
 from ..reading.pointers import refuse_pointer
 from .messages import plain_messages
 from .rendered import Rendered, own_parts
 from .tools import plain_tools
+
+MAX_FILE = 10_000_000  # bytes of a template; what Jinja is given is bounded, too
 
 # Templates in wide circulation from before Google's corrections of July 2026.
 STALE_TEMPLATES = frozenset(
@@ -171,7 +174,7 @@ def _read_template(folder: Path) -> Found | None:
     file = folder / "chat_template.jinja"
     try:
         if file.exists():
-            content = file.read_bytes()
+            content = read_bytes(file, MAX_FILE)
             refuse_pointer(file, content)
             return Found(content.decode("utf-8"), file)
     except (OSError, UnicodeDecodeError) as error:

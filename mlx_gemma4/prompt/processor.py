@@ -15,6 +15,7 @@ from ..errors import ChatError, MediaError
 from ..media import Media, Span, find_spans
 from .attachments import KIND_OF_PART, Attachments, Prepared
 from .defaults import GenerationDefaults
+from .lengths import check_length
 from .settings import MediaSettings
 from .vocabulary import check_vocabulary
 
@@ -134,7 +135,11 @@ class Processor:
     def encode(
         self, rendered: Rendered, attachments: Attachments, cached: Sequence[int] = ()
     ) -> Inputs:
-        """The ids of a rendered text, with the media of its conversation in it."""
+        """The ids of a rendered text, with the media of its conversation in it.
+
+        Raises ChatError for one that no context holds, before it takes the time.
+        """
+        check_length(rendered.text, self.tokenizer, self.config)
         rendered = attachments.write_into(rendered)
         tokens = self.tokenizer.continue_tokens(cached, rendered)
         spans = find_spans(tokens, attachments.attached)

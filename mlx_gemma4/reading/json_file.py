@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError
+from .bounded import read_bytes
 from .pointers import refuse_pointer
 
 
 def read_object(path: Path) -> dict[str, Any]:
     """The object in a JSON file. Raises CheckpointError, also where there is none."""
     try:
-        raw = path.read_bytes()
+        raw = read_bytes(path)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from None
     refuse_pointer(path, raw)

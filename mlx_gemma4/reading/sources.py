@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..errors import MediaError
+from .bounded import read_all
 from .containers import refuse_playlist
 
 # Brands of HEIF pictures, at bytes 8 to 12 of the file, after "ftyp".
@@ -66,9 +67,6 @@ def _existing(source: str | Path, name: str, kind: str) -> Path | bytes:
         with path.open("rb") as opened:
             if path.is_file():
                 return path
-            read = opened.read(MOST + 1)
+            return read_all(opened, MOST)
     except OSError as error:
         raise MediaError(f"{name} cannot be read: {error.strerror}.") from error
-    if len(read) > MOST:
-        raise MediaError(f"{name} does not end after {MOST} bytes: give a file.")
-    return read

@@ -4,6 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import DataError
+from .bounded import read_bytes
+
+MOST = 2**31  # bytes of examples
 
 
 def read_text(path: Path) -> str:
@@ -12,7 +15,7 @@ def read_text(path: Path) -> str:
     Raises DataError.
     """
     try:
-        return path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+        return read_bytes(path, MOST).decode("utf-8-sig").replace("\r\n", "\n")
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError as error:

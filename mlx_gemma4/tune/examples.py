@@ -18,6 +18,7 @@ from .media import MediaStore
 from .records import Record
 
 Long = Literal["error", "skip", "cut"]
+LONGEST_TEXT = 10_000_000  # characters that are encoded at once
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,9 @@ class Encoder:
 
     def _pieces(self, record: Record) -> list[Example]:
         """A text in pieces, each behind a begin-of-sequence token."""
+        if len(record.text) > LONGEST_TEXT:  # it takes 200 bytes a character to encode
+            count = f"{len(record.text):,}"
+            raise DataError(f"is one text of {count} characters: divide it into lines")
         tokenizer = self.processor.tokenizer
         start, *body = tokenizer.encode_document(record.text)
         media = _media_names(self.processor)

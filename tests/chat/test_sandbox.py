@@ -2,6 +2,7 @@
 
 import pytest
 
+from mlx_gemma4.chat import meter
 from mlx_gemma4.chat.template import ChatTemplate
 from mlx_gemma4.errors import ChatError
 
@@ -64,7 +65,8 @@ HI = [{"role": "user", "content": "Hi"}]
         "{{ raise_exception('no') }}",
     ],
 )
-def test_a_template_cannot_misbehave(source: str):
+def test_a_template_cannot_misbehave(source: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(meter, "SECONDS", 0.5)
     with pytest.raises(ChatError, match="The chat template refused"):
         ChatTemplate(source, "<bos>").render(HI)
 

@@ -38,7 +38,7 @@ def test_a_recording_from_a_pipe(tmp_path: Path) -> None:
 
 def test_a_pipe_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "MOST", 1000)
-    with pytest.raises(MediaError, match="pipe does not end after 1000 bytes: give"):
+    with pytest.raises(MediaError, match="pipe cannot be read: it does not end"):
         open_source(through_pipe(tmp_path, bytes(1001)), "recording")
 
 

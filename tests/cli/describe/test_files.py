@@ -1,14 +1,22 @@
 """What names on the command line stand for: files, patterns and the prompt."""
 
+import glob
 import os
+import threading
 from pathlib import Path
 
 import pytest
 from pictures import encoded, png
 
-from mlx_gemma4.cli import inputs
+from mlx_gemma4.cli import files, inputs
 from mlx_gemma4.cli.errors import InputError, UsageError
-from mlx_gemma4.cli.files import MediaArgument, find_sources, media_kind, split_prompt
+from mlx_gemma4.cli.files import (
+    MediaArgument,
+    find_sources,
+    matches,
+    media_kind,
+    split_prompt,
+)
 from mlx_gemma4.cli.media_formats import format_of
 from mlx_gemma4.errors import MediaError
 from mlx_gemma4.vision import images
@@ -203,3 +211,24 @@ def test_a_pipe_in_place_of_a_file(folder):
     os.close(theirs)
     assert MediaArgument(f"/dev/fd/{ours}").part({})["image"].size == (8, 6)
     os.close(ours)
+
+
+def test_several_stars_find_each_file_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a" / "b" / "c").mkdir(parents=True)
+    for folder in (".", "a", "a/b", "a/b/c"):
+        (tmp_path / folder / "x.png").write_bytes(b"")
+    found = ["a/b/c/x.png", "a/b/x.png", "a/x.png", "x.png"]
+    for pattern in ("**/*.png", "**/**/*.png", "**/**/**/**/*.png"):
+        assert matches(pattern) == found
+    assert matches("**/b/**/*.png") == found[:2]
+    assert matches("./**/**/x.png") == [f"./{name}" for name in found]
+
+
+def test_a_search_has_an_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "LONGEST_SEARCH", 0.05)
+    done = threading.Event()
+    monkeypatch.setattr(glob, "glob", lambda *_, **__: done.wait(10) and [])
+    with pytest.raises(InputError, match="still being searched after 0.05 s"):
+        matches("/**/*.png")
+    done.set()

@@ -1,0 +1,28 @@
+"""Texts that no context holds, told before they are encoded as a whole."""
+
+from ..chat.tokenizer import Tokenizer
+from ..config import Config
+from ..errors import ChatError
+
+LONG = 8  # characters a token: hardly a text has as many on average
+PIECE = 100_000  # characters encoded at once
+SEAM = 8  # tokens more that a cut between pieces can make
+
+
+def check_length(text: str, tokenizer: Tokenizer, config: Config) -> None:
+    """Raises ChatError for a text of more tokens than the model's context.
+
+    Of a text that may be one the beginning is encoded, until it is: to encode 10 MB
+    would take 20 seconds and 2 GB. What passes may still be too long by a little.
+    """
+    context = config.text_config.max_position_embeddings
+    if len(text) <= max(context * LONG, PIECE):
+        return
+    tokens = 0
+    for start in range(0, len(text), PIECE):
+        tokens += len(tokenizer.encode(text[start : start + PIECE])) - SEAM
+        if tokens > context:
+            raise ChatError(
+                f"The prompt has {len(text):,} characters and far more tokens than the "
+                f"{context:,} that the model's context holds. Ask about a part of it."
+            )
