@@ -167,13 +167,15 @@ def _decoded(
         pixel = _pixel_shape(stream.sample_aspect_ratio)
         left, count, first = deque(wanted), 0, None
         for count, frame in enumerate(container.decode(stream), 1):
-            number = left[0]
-            due = count > number
-            if timeline.rate is None and frame.time is not None:
+            if timeline.rate is not None or frame.time is None:
+                time, due = timeline.time(count - 1), count > left[0]
+            else:
                 first = frame.time if first is None else first
-                due = frame.time - first >= timeline.times[number] - ROUNDING
+                time = frame.time - first
+                due = time >= timeline.times[left[0]] - ROUNDING
             if due:
-                yield _picture(frame, pixel), timeline.time(left.popleft())
+                yield _picture(frame, pixel), time
+                left.popleft()
             if not left:
                 return
     if count < (wanted[-1] + 1) * ENOUGH:
