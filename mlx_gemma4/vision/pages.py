@@ -5,7 +5,7 @@ All of a document or none of it: a page that nobody saw is worse than an error.
 
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ SMALLER_COPY = 2  # of the older tag 255
 PDFIUM = threading.Lock()  # the library may be used by one thread at a time
 
 
-def open_pages(source: PictureSource) -> Iterator[Image.Image]:
+def open_pages(source: PictureSource) -> Generator[Image.Image]:
     """The pages of a PDF or TIFF, each as `open_image` gives a picture; of any other
     picture that one.
 

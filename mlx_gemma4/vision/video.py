@@ -8,8 +8,9 @@ import struct
 import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
-from io import BytesIO
+from io import BufferedReader, BytesIO, FileIO
 from pathlib import Path
 from typing import Any
 
@@ -107,11 +108,19 @@ def _pyav() -> Any:
     return av
 
 
-def _opened(av: Any, file: Path | bytes) -> Any:
-    # Absolute, so that a name is never taken for a protocol such as `concat:`. Nor may
-    # a playlist in a video's place make it open what it names elsewhere.
-    opened = BytesIO(file) if isinstance(file, bytes) else str(file.absolute())
-    return av.open(opened, options={"protocol_whitelist": "file"})
+class _Unnamed(BufferedReader):
+    """A file without a name: FFmpeg would trust its ending more than its content."""
+
+    name = ""  # pyright: ignore[reportAssignmentType, reportIncompatibleVariableOverride]
+
+
+@contextmanager
+def _opened(av: Any, file: Path | bytes) -> Iterator[Any]:
+    # Nor may a playlist in a video's place make it open what it names elsewhere.
+    options = {"protocol_whitelist": "file"}
+    with BytesIO(file) if isinstance(file, bytes) else _Unnamed(FileIO(file)) as opened:
+        with av.open(opened, options=options) as container:
+            yield container
 
 
 def _stream(av: Any, container: Any, name: str) -> Any:
