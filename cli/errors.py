@@ -1,20 +1,22 @@
 """Exit codes, and how an error is said: one line, what went wrong and the remedy.
 
 0 done, 1 unexpected error, 2 wrong usage, 3 model not found or damaged, 4 not
-enough memory, 5 bad input file, 130 stopped with Ctrl-C. A reader that closes the
-pipe early (`gemma4 chat … | head -1`) is no error.
+enough memory or disk, 5 bad input file, 130 stopped with Ctrl-C. A reader that closes
+the pipe early (`gemma4 chat … | head -1`) is no error.
 """
 
-import errno
 import os
 import sys
-from collections.abc import Iterator
+import traceback
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import typer
 
 from mlx_gemma4 import errors
 from mlx_gemma4.convert.errors import OutputError, RecipeError
+from mlx_gemma4.state import FULL
 from mlx_gemma4.tune.errors import Diverged
 
 from .render import json_line, printable
@@ -49,6 +51,20 @@ def no_file(path: object, hint: str = "") -> InputError:
     return InputError(f"There is no file {path}.{hint}")
 
 
+def refuse_existing(path: Path) -> None:
+    """Raises UsageError for an output file that would be replaced."""
+    if os.path.exists(path):  # Path.exists would raise for a name that is too long
+        raise UsageError(f"{path} exists; add --overwrite to replace it.")
+
+
+def unwritable(path: object, error: Exception) -> Exception:
+    """The error for a file that could not be written."""
+    if isinstance(error, errors.DiskFullError):
+        return error
+    reason = getattr(error, "strerror", None) or error
+    return InputError(f"Cannot write {path}: {reason}.")
+
+
 class AnswerError(ValueError):
     """What the model said is not what was asked for."""
 
@@ -59,7 +75,7 @@ def exit_code(error: BaseException) -> int:
         ((KeyboardInterrupt, typer.Abort), STOPPED),
         ((UsageError, errors.ChatError, errors.BenchError, RecipeError), USAGE),
         ((errors.ModelNotFoundError, errors.CheckpointError), MODEL),
-        (MemoryError, MEMORY),
+        ((MemoryError, errors.DiskFullError), MEMORY),
         ((InputError, errors.MediaError, errors.DataError), INPUT),
     ]
     for kind, code in kinds:
@@ -68,17 +84,44 @@ def exit_code(error: BaseException) -> int:
     refused = isinstance(error, RuntimeError) and any(
         words in str(error) for words in OUT_OF_MEMORY
     )
-    return MEMORY if refused else FAILED
+    full = isinstance(error, OSError) and error.errno in FULL
+    return MEMORY if refused or full else FAILED
+
+
+def batch_code(codes: Sequence[int], total: int) -> int:
+    """The exit code where each of `codes` is that of a file that failed, of `total`:
+    that of all of them if none succeeded and they agree, else INPUT."""
+    if not codes:
+        return 0
+    return codes[0] if len(codes) == total and len(set(codes)) == 1 else INPUT
+
+
+def concerns_all(error: Exception) -> bool:
+    """Whether what went wrong with one of several files would with the others."""
+    kinds = (typer.Exit, BrokenPipeError, UsageError, errors.DiskFullError)
+    model = (errors.ModelNotFoundError, errors.CheckpointError)
+    full = isinstance(error, OSError) and error.errno in FULL
+    return full or isinstance(error, kinds + model)
+
+
+def report_file(error: Exception, as_json: bool) -> int:
+    """Says on stderr why one of several files failed; returns its exit code."""
+    if os.environ.get("GEMMA4_DEBUG"):
+        traceback.print_exc()
+    code = exit_code(error)
+    return report(code, *explain(error, code), as_json)
 
 
 def explain(error: BaseException, code: int) -> tuple[str, str | None]:
     """Message and remedy. Library errors carry their remedy in the message."""
     if code == STOPPED:
         return "stopped", None
+    if isinstance(error, errors.DiskFullError):
+        return str(error), None
+    if isinstance(error, OSError) and error.errno in FULL:
+        return f"nothing more can be written: {error.strerror}.", None
     if code == MEMORY:
         return f"not enough memory: {error}".rstrip(": "), MEMORY_HINT
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return f"nothing more can be written: {error.strerror}.", None
     plain = AnswerError | OutputError | Diverged
     if code == FAILED and not isinstance(error, plain):
         hint = "Set GEMMA4_DEBUG=1 to see where."

@@ -62,9 +62,13 @@ def with_name(name: str, message: str) -> str:
 
 @dataclass(frozen=True)
 class MediaArgument:
-    """One picture or video as the user named it: a path, - or a URL."""
+    """One picture or video as the user named it: a path, - or a URL.
+
+    problem: why it cannot be read, where its name already tells.
+    """
 
     name: str
+    problem: InputError | None = None
 
     @property
     def stem(self) -> str:
@@ -86,7 +90,7 @@ class MediaArgument:
 
     def is_file(self, path: Path) -> bool:
         """Whether this is the file at `path`."""
-        if self.name == STDIN or is_url(self.name) or not path.exists():
+        if self.name == STDIN or not exists(self.name) or not path.exists():
             return False
         return path.samefile(Path(self.name).expanduser())
 
@@ -120,6 +124,8 @@ class MediaArgument:
         processor; so is a picture that moves, unless `still`. Raises MediaError and
         InputError that name the source.
         """
+        if self.problem is not None:
+            raise self.problem
         content = self.content()
         if content == b"":
             raise MediaError(f"{self.label} is empty: nothing came in.")
@@ -200,17 +206,31 @@ def matches(pattern: str) -> list[str]:
     return [path for path in found if not os.path.isdir(path)]
 
 
-def find_sources(names: Sequence[str], allow_url: bool) -> list[MediaArgument]:
-    """Every name as one or more sources. Raises UsageError and InputError."""
+def find_sources(
+    names: Sequence[str], allow_url: bool, go_on: bool = False
+) -> list[MediaArgument]:
+    """Every name as one or more sources. Raises UsageError and InputError.
+
+    go_on: what leads nowhere is a source that says so when it is its turn, unless all
+        of them are.
+    """
     if names.count(STDIN) > 1:
         raise UsageError("Standard input can be read only once.")
-    found = [path for name in names for path in expanded(name)]
-    for name in found:
+    for name in names:
         if is_url(name) and not allow_url:
             raise UsageError(
                 f"{name} is a URL. Add --allow-url to fetch it from the web."
             )
-    return [MediaArgument(name) for name in found]
+    found: list[MediaArgument] = []
+    for name in names:
+        try:
+            found += map(MediaArgument, expanded(name))
+        except InputError as error:
+            found.append(MediaArgument(name, error))
+    problems = [source.problem for source in found if source.problem is not None]
+    if problems and (not go_on or len(problems) == len(found)):
+        raise problems[0]
+    return found
 
 
 def expanded(name: str) -> list[str]:

@@ -23,10 +23,12 @@ def main() -> None:
 
 
 def prepare_streams() -> None:
-    """Opens what was closed by who started us, and lets no character fail to print."""
+    """Opens what was closed by who started us, and lets no character fail."""
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")

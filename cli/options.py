@@ -112,6 +112,9 @@ Interactive = Annotated[
         help="Hold a conversation, also when standard input is a pipe.",
     ),
 ]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace output files that exist.")
+]
 NoHistory = Annotated[
     bool,
     typer.Option(

@@ -89,6 +89,7 @@ class Screen:
         self.show_thinking = terminal if show_thinking is None else show_thinking
         self._open: TextIO | None = None  # the stream with an unfinished line
         self._thinking = False
+        self.lost: OSError | None = None  # why nothing more can be written
 
     def answer(self, text: str) -> None:
         self._end_thought()
@@ -115,7 +116,7 @@ class Screen:
 
     def json(self, value: Mapping[str, object]) -> None:
         """One JSON object on one line of stdout."""
-        print(json_line(value, sys.stdout), flush=True)
+        self._write(sys.stdout, json_line(value, sys.stdout) + "\n")
 
     def note(self, text: str) -> None:
         """A line beside the answer, on stderr."""
@@ -164,5 +165,9 @@ class Screen:
             text = printable(text)
         # First, since Ctrl-C may come as soon as the text is out.
         self._open = None if text.endswith("\n") else stream
-        stream.write(text)
-        stream.flush()
+        try:
+            stream.write(text)
+            stream.flush()
+        except OSError as error:
+            self.lost = error
+            raise

@@ -21,7 +21,7 @@ import mlx.core as mx
 import numpy as np
 
 from mlx_gemma4.chat.tokenizer import Tokenizer
-from mlx_gemma4.checkpoint.files import listed, read_tensors
+from mlx_gemma4.checkpoint.files import check_inside, listed, read_tensors
 from mlx_gemma4.checkpoint.fit import fit_weights
 from mlx_gemma4.checkpoint.load import load_model
 from mlx_gemma4.config import Config
@@ -106,11 +106,15 @@ def _recorded_files(folder: Path) -> dict[str, Any] | None:
         files = record["files"]
         if not isinstance(files, dict) or not files:
             raise KeyError
-        return files
+        if any("/" in name or "\0" in name for name in files):
+            raise KeyError
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise CheckpointError(f"{folder / RECORD} is damaged.") from None
+    for name in files:
+        check_inside(folder, name)
+    return files
 
 
 def digest(path: Path, advance: Advance = lambda count: None) -> dict[str, Any]:

@@ -9,7 +9,13 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from mlx_gemma4.checkpoint.files import StoredTensor, read_tensors, weight_files
+from mlx_gemma4.checkpoint.companions import files_to_copy
+from mlx_gemma4.checkpoint.files import (
+    StoredTensor,
+    check_inside,
+    read_tensors,
+    weight_files,
+)
 from mlx_gemma4.checkpoint.shards import SHARD_BYTES, lay_out
 from mlx_gemma4.config import Config
 
@@ -38,7 +44,12 @@ class Result:
 
 
 def plan_folder(source: Path, wishes: Wishes, name: str) -> Plan:
-    """The plan of a folder; samples of QAT weights are measured."""
+    """The plan of a folder; samples of QAT weights are measured.
+
+    Raises CheckpointError, also for files that are links out of the folder.
+    """
+    check_inside(source, output.CONFIG)
+    files_to_copy(source)  # what is wrong with them is said before the work
     Config.from_file(source / output.CONFIG)
     config = json.loads((source / output.CONFIG).read_text(encoding="utf-8"))
     reader = Reader()

@@ -17,8 +17,10 @@ from mlx_gemma4.checkpoint.files import INDEX
 from mlx_gemma4.checkpoint.packing import Packing
 from mlx_gemma4.checkpoint.shards import Shard, index_of
 from mlx_gemma4.config import Config
-from mlx_gemma4.errors import CheckpointError
+from mlx_gemma4.errors import CheckpointError, DiskFullError
 from mlx_gemma4.prompt.processor import Processor
+from mlx_gemma4.reading.sizes import size
+from mlx_gemma4.state import sync
 
 from .card import CARD, RECORD, write_card
 from .check import digest
@@ -65,7 +67,7 @@ def is_result(out: Path, plan: Plan, sources: Mapping[str, list[Any]]) -> bool:
 
 
 def check_space(out: Path, needed: int) -> None:
-    """Raises OutputError if the disk of `out` has no room for the rest of the result.
+    """Raises DiskFullError if the disk of `out` has no room for the rest of the result.
 
     needed: bytes of the whole result; what an earlier run left counts as written.
     """
@@ -78,7 +80,7 @@ def check_download(out: Path, needed: int, downloads: int) -> None:
 
     cache, rest = Path(HF_HUB_CACHE), _rest(out, needed)
     if _device(_existing(cache)) == _device(_existing(out)):
-        what = f"of result and {downloads / 1e9:.1f} GB of download"
+        what = f"of result and {size(downloads)} of download"
         _check_room(out, rest + downloads, what, shown=rest)
         return
     _check_room(cache, downloads, "of download")
@@ -108,10 +110,9 @@ def _check_room(path: Path, wanted: int, what: str, shown: int | None = None) ->
     place = _existing(path)
     free = shutil.disk_usage(place).free
     if wanted > free:
-        raise OutputError(
-            f"The disk is too small: {(wanted if shown is None else shown) / 1e9:.1f} "
-            f"GB {what} do not fit into the {free / 1e9:.1f} GB that are free at "
-            f"{place}."
+        raise DiskFullError(
+            f"The disk is too small: {size(wanted if shown is None else shown)} {what} "
+            f"do not fit into the {size(free)} that are free at {place}."
         )
 
 
@@ -155,10 +156,10 @@ def finish(
     warnings = check_files(folder)
     with explained(partial(out)):
         for path in folder.iterdir():  # the name must not come before the contents
-            _sync(path)
-        _sync(folder)
+            sync(path)
+        sync(folder)
         os.replace(folder, out)  # an empty folder of that name is replaced
-        _sync(out.absolute().parent)
+        sync(out.absolute().parent)
         journal.close()
         shutil.rmtree(partial(out))
     return warnings
@@ -271,12 +272,3 @@ def describe(line: Line) -> dict[str, Any]:
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-
-
-def _sync(path: Path) -> None:
-    """Waits until a file, or the names in a folder, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

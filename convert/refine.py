@@ -28,6 +28,7 @@ from mlx_gemma4.checkpoint.load import load_model
 from mlx_gemma4.checkpoint.names import Place
 from mlx_gemma4.errors import CheckpointError, DataError
 from mlx_gemma4.model import Gemma4
+from mlx_gemma4.state import sync
 
 from .card import RECORD, write_card
 from .check import Fidelity, compare, digest, encoded
@@ -224,6 +225,9 @@ def _take_place(
     text = json.dumps(record | {"files": files, "refined": refined}, indent=2)
     (work / RECORD).write_text(text + "\n", encoding="utf-8")
     write_card(work, fidelity.as_dict())
+    for path in work.iterdir():  # the name must not come before the contents
+        sync(path)
+    sync(work)
     old = _unrefined(folder)
     os.replace(folder, old)
     os.replace(work, folder)

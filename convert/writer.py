@@ -1,6 +1,5 @@
 """Errors of writing in one line, and a complete file read back."""
 
-import errno
 import hashlib
 import zlib
 from collections.abc import Iterator, Mapping
@@ -9,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from mlx_gemma4.checkpoint.shards import CHUNK, Shard
+from mlx_gemma4.errors import DiskFullError
+from mlx_gemma4.state import FULL
 
 from .errors import OutputError
-
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
@@ -20,11 +19,11 @@ def explained(folder: Path) -> Iterator[None]:
     """Turns errors of writing below `folder` into one clear line."""
     try:
         yield
-    except OutputError:
+    except (OutputError, DiskFullError):
         raise
     except OSError as error:
         if error.errno in FULL:
-            raise OutputError(
+            raise DiskFullError(
                 f"The disk is full. What is done is kept in {folder}: make room and "
                 "run the same command again."
             ) from None

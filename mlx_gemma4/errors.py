@@ -25,6 +25,10 @@ class DataError(ValueError):
     """Examples or text of the user's own that cannot be used."""
 
 
+class DiskFullError(OSError):
+    """What was to be written does not fit on its disk."""
+
+
 class CacheError(ValueError):
     """A rollback or restore that could not be exact, and was therefore refused."""
 

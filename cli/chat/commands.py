@@ -1,5 +1,6 @@
 """What a line that starts with a slash does in an interactive chat."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -157,7 +158,10 @@ def parse_setting(name: str, text: str) -> float | int | None:
 def named_file(words: str, usage: str) -> Path:
     if not words:
         raise UsageError(f"Name a file: {usage}.")
-    return Path(words).expanduser()
+    if "\0" in words:
+        raise UsageError("The name of a file cannot hold the character NUL.")
+    # Path.expanduser would raise for a ~user who does not exist.
+    return Path(os.path.expanduser(words))
 
 
 @dataclass(frozen=True)
@@ -223,12 +227,13 @@ def complete(before: str) -> Iterable[str]:
 
 def paths(start: str) -> list[str]:
     """Files and folders that begin with `start`."""
-    folder, name = Path(start).expanduser().parent, Path(start).name
+    whole = Path(os.path.expanduser(start))
+    folder, name = whole.parent, Path(start).name
     if start.endswith("/"):
-        folder, name = Path(start).expanduser(), ""
+        folder, name = whole, ""
     typed = start.removesuffix(name)
     try:
         found = sorted(p for p in folder.iterdir() if p.name.startswith(name))
-    except OSError:
+    except (OSError, ValueError):  # ValueError: it holds NUL
         return []
     return [typed + p.name + ("/" if p.is_dir() else "") for p in found]

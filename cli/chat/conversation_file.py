@@ -6,6 +6,7 @@ each picture at the budget that it was attached with.
 
 import json
 import os
+import time
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from typing import Any
 from mlx_gemma4.chat.template import plain_messages
 from mlx_gemma4.errors import ChatError, MediaError
 from mlx_gemma4.prompt.attachments import IMAGE_TOKENS, MARKS
+from mlx_gemma4.state import PRIVATE, save_text, state_folder
 
-from ..errors import InputError
+from ..errors import InputError, unwritable
 from ..render import json_text
 from ..settings import Settings
 from .attach import read_part
@@ -25,9 +27,14 @@ FORMAT = "gemma4-chat"
 ROLES = ("user", "assistant", "tool")
 
 
-def write_conversation(path: Path, chat: Conversation, model_name: str) -> None:
-    """Writes `chat` to `path`; only another saved conversation is overwritten."""
-    if path.exists():
+def write_conversation(
+    path: Path, chat: Conversation, model_name: str, mode: int | None = None
+) -> None:
+    """Writes `chat` to `path`; only another saved conversation is overwritten.
+
+    Raises InputError and DiskFullError; the file then is what it was.
+    """
+    if os.path.lexists(path):
         read_file(path)
     saved = {
         "format": FORMAT,
@@ -37,9 +44,24 @@ def write_conversation(path: Path, chat: Conversation, model_name: str) -> None:
         "messages": [plain_message(message) for message in chat.messages],
     }
     try:
-        path.write_text(json_text(saved, indent=1) + "\n", encoding="utf-8")
+        save_text(path, json_text(saved, indent=1) + "\n", mode)
     except OSError as error:
-        raise InputError(f"Cannot write {path}: {error.strerror}.") from None
+        raise unwritable(path, error) from None
+
+
+def rescue_conversation(chat: Conversation, model_name: str) -> Path:
+    """Writes `chat` to a file of its own, for its owner only, that /load reads.
+
+    Raises InputError and DiskFullError.
+    """
+    folder = state_folder() / "rescued"
+    path = folder / time.strftime(f"chat-%Y%m%d-%H%M%S-{os.getpid()}.json")
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(path, error) from None
+    write_conversation(path, chat, model_name, PRIVATE)
+    return path
 
 
 def read_conversation(path: Path, chat: Conversation) -> None:

@@ -4,22 +4,28 @@ Ctrl-C while the model reads or answers stops it and keeps what was said; twice
 within a second leaves. At the prompt it clears the line. Ctrl-D leaves.
 """
 
+import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import NoReturn
 
-from mlx_gemma4.errors import ChatError, MediaError
+from mlx_gemma4.errors import MediaError
 from mlx_gemma4.generation.loop import Chunk
 
-from ..errors import InputError, UsageError
+from ..errors import InputError, UsageError, exit_code, explain
 from .attach import take_dropped
 from .commands import Leave, is_command, run_command
+from .conversation_file import rescue_conversation
 from .lines import Reader
 from .session import Session
 
 TWICE = 1.0  # seconds between two Ctrl-C that mean "leave"
+ENDS = (signal.SIGHUP, signal.SIGTERM)  # a terminal closed; a machine shut down
 
 
 class SecondInterrupt(KeyboardInterrupt):
@@ -64,8 +70,50 @@ class Interrupt:
             raise KeyboardInterrupt
 
 
+@contextmanager
+def rescued(session: Session) -> Iterator[None]:
+    """Keeps the conversation in a file where the program ends before the user does: by
+    an error, or because its terminal is closed."""
+    # Ignored is what is to go on where its terminal is closed: `nohup`.
+    ends = [n for n in ENDS if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, _end) for number in ends}
+    try:
+        yield
+    except (KeyboardInterrupt, BrokenPipeError):
+        raise
+    except BaseException:
+        keep(session)
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
+def keep(session: Session) -> None:
+    """Writes the conversation to a file and says where. Raises nothing: what ended the
+    program is what has to be told."""
+    if not session.chat.messages:
+        return
+    try:
+        path = rescue_conversation(session.chat, session.model_name)
+        said = f"The conversation is kept: /load {path}"
+    except Exception as error:
+        said = f"The conversation could not be kept: {error}"
+    with suppress(Exception):  # the terminal may be gone
+        session.screen.note(said)
+
+
 def converse(session: Session, reader: Reader, first: str | None = None) -> None:
     """Runs the conversation until the user leaves."""
+    with rescued(session):
+        go_on(session, reader, first)
+
+
+def go_on(session: Session, reader: Reader, first: str | None) -> None:
     if sys.stdin.isatty():
         session.screen.note(f"{session.model_name} · /help for help, Ctrl-D leaves")
     interrupt = Interrupt()
@@ -73,7 +121,7 @@ def converse(session: Session, reader: Reader, first: str | None = None) -> None
     while True:
         try:
             if text is None:
-                text = reader.read(prompt(session), session.take_draft())
+                text = read(session, reader)
             if text.strip():
                 take_turn(session, text.strip(), interrupt)
         except SecondInterrupt:
@@ -87,6 +135,15 @@ def converse(session: Session, reader: Reader, first: str | None = None) -> None
         text = None
 
 
+def read(session: Session, reader: Reader) -> str:
+    """The next message; "" where what was typed cannot be one."""
+    try:
+        return reader.read(prompt(session), session.take_draft())
+    except InputError as error:
+        session.screen.note(str(error))
+        return ""
+
+
 def prompt(session: Session) -> str:
     """The prompt; after a tool call it asks for the call's result."""
     call = session.chat.open_call()
@@ -94,7 +151,13 @@ def prompt(session: Session) -> str:
 
 
 def take_turn(session: Session, text: str, interrupt: Interrupt) -> None:
-    """Answers one message or runs one slash command."""
+    """Answers one message or runs one slash command.
+
+    Whatever goes wrong in it is a note. Where nothing was answered, the conversation is
+    what it was before.
+    """
+    chat = session.chat
+    messages, attached = [*chat.messages], [*chat.attached]
     try:
         if is_command(text):
             chunks = run_command(session, text)
@@ -102,8 +165,19 @@ def take_turn(session: Session, text: str, interrupt: Interrupt) -> None:
             chunks = send(session, text)
         if chunks is not None:
             play(session, chunks, interrupt)
-    except (ChatError, MediaError, InputError, UsageError) as error:
-        session.screen.note(str(error))
+    except (Leave, BrokenPipeError):
+        raise
+    except Exception as error:
+        if error is session.screen.lost:  # nor could any other answer be shown
+            raise
+        if os.environ.get("GEMMA4_DEBUG"):
+            traceback.print_exc()
+        session.screen.passed()
+        last = chat.messages[-1] if chat.messages else {"role": "user"}
+        if last["role"] != "assistant" or any(last is m for m in messages):
+            chat.messages, chat.attached = messages, attached
+        message, hint = explain(error, exit_code(error))
+        session.screen.note(f"{message} {hint}" if hint else message)
 
 
 def send(session: Session, text: str) -> Iterator[Chunk] | None:

@@ -7,6 +7,7 @@ backslash, and a message opened with three double quotes runs to the next three.
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Protocol
 
 from prompt_toolkit import PromptSession
@@ -19,8 +20,11 @@ from prompt_toolkit.output import Output
 
 from mlx_gemma4.state import state_folder
 
+from ..errors import InputError, UsageError
 from .paths import last_word
 
+LONGEST = 10_000_000  # characters of a message; the longest context has a million
+SKIPPED = 100  # times as many of a line that is too long
 QUOTES = '"""'
 
 
@@ -55,7 +59,15 @@ def open_history() -> History:
     except OSError as error:
         print(f"No history is kept: {error}", file=sys.stderr)
         return InMemoryHistory()
-    return FileHistory(path)
+    return KeptHistory(path)
+
+
+class KeptHistory(FileHistory):
+    """A history whose disk may be full: what was typed is sent all the same."""
+
+    def store_string(self, string: str) -> None:
+        with suppress(OSError):
+            super().store_string(string)
 
 
 class WordCompleter(Completer):
@@ -125,15 +137,39 @@ class PlainReader:
         text = self._line(prompt)
         while unfinished(text):
             text += "\n" + self._line("... ")
+            refuse_length(text)
         return message_text(text)
 
     def _line(self, prompt: str) -> str:
         if sys.stdin.isatty():
             print(prompt, end="", file=sys.stderr, flush=True)
-        line = sys.stdin.readline()
+        line = rest = sys.stdin.readline(LONGEST + 1)
         if not line:
             raise EOFError
-        return line.rstrip("\r\n")
+        for _ in range(SKIPPED):
+            if len(rest) <= LONGEST or rest.endswith("\n"):
+                break
+            rest = sys.stdin.readline(LONGEST + 1)
+        else:
+            raise UsageError("Standard input holds a line that does not end.")
+        line = line.rstrip("\r\n")
+        refuse_length(line)
+        try:
+            line.encode("utf-8")
+        except UnicodeEncodeError:  # main.py lets other bytes pass as half characters
+            raise InputError(
+                "That line is not UTF-8 text, and was not sent: convert it first, for "
+                "example with iconv -t utf-8."
+            ) from None
+        return line
+
+
+def refuse_length(text: str) -> None:
+    """Raises InputError for what no model could read."""
+    if len(text) > LONGEST:
+        raise InputError(
+            f"That message has more than {LONGEST:,} characters, and was not sent."
+        )
 
 
 def open_reader(complete: Callable[[str], Iterable[str]], keep_history: bool) -> Reader:

@@ -66,7 +66,7 @@ def media_paths(kind: str, rest: str) -> Iterator[str]:
     name = typed if quote else unquoted(typed) or ""
     try:
         found = sorted(path_of(unquoted(before + quote) or ".").iterdir())
-    except (OSError, UsageError):
+    except (OSError, ValueError):  # of UsageError, too
         return
     for path in found:
         hidden = path.name.startswith(".") and not name

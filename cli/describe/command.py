@@ -9,7 +9,7 @@ import typer
 from mlx_gemma4.prompt.attachments import IMAGE_TOKENS
 
 from .. import options
-from ..errors import InputError, UsageError, reported
+from ..errors import InputError, UsageError, refuse_existing, reported
 from ..files import MediaArgument, find_sources, split_prompt
 from ..loading import warnings_noted
 from ..render import Screen
@@ -52,6 +52,7 @@ def describe(
             "print them as JSON in pixels. {name} in OUT is the picture's name.",
         ),
     ] = None,
+    overwrite: options.Overwrite = False,
     each: Annotated[
         bool,
         typer.Option("--each", help="An answer for each file, not one for all."),
@@ -78,8 +79,8 @@ def describe(
 ) -> None:
     """Say what is in pictures and videos, or answer a question about them.
 
-    Only answers are printed to stdout. With --each a file that cannot be read is
-    reported, the others are still described, and the exit code is 5.
+    Only answers are printed to stdout. With --each a file that is missing or cannot be
+    read is reported, the others are still described, and the exit code is 5.
     """
     with reported(as_json):
         given = words or []
@@ -89,7 +90,7 @@ def describe(
         if settings.image_tokens is None and ocr:
             settings.image_tokens = OCR_BUDGET
         job = Describing(
-            sources=find_sources(names, allow_url),
+            sources=find_sources(names, allow_url, go_on=each),
             prompt=asked,
             settings=settings,
             screen=Screen(show_thinking, as_json),
@@ -102,7 +103,8 @@ def describe(
         if fps and frames:
             raise UsageError("Choose one of --fps and --frames.")
         check(job, boxes)
-        job.targets = targets(job.sources, boxes) if boxes is not None else []
+        if boxes is not None:
+            job.targets = targets(job.sources, boxes, overwrite)
         with warnings_noted(job.screen):
             code = job.run(model, adapter)
     if code:
@@ -138,7 +140,9 @@ def check(job: Describing, boxes: Path | None) -> None:
         )
 
 
-def targets(sources: list[MediaArgument], pattern: Path) -> list[Path]:
+def targets(
+    sources: list[MediaArgument], pattern: Path, overwrite: bool = False
+) -> list[Path]:
     """Where each picture's boxes are drawn. Raises UsageError or InputError."""
     from .drawing import check_target
 
@@ -162,4 +166,7 @@ def targets(sources: list[MediaArgument], pattern: Path) -> list[Path]:
                     f"{target} is one of the pictures and would be overwritten. Choose "
                     "another name."
                 )
+    for target in taken:
+        if not overwrite:
+            refuse_existing(target)
     return list(taken)

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlx_gemma4.errors import ChatError, MediaError
+from mlx_gemma4.errors import MediaError
 
-from ..errors import FAILED, INPUT, AnswerError, InputError, exit_code, explain, report
+from ..errors import AnswerError, batch_code, concerns_all, report_file
 from ..files import MediaArgument, with_name
 from ..loading import open_model
 from ..model_senses import require_sense
@@ -89,13 +89,13 @@ class Describing:
                 gap = "\n" if number > len(failed) else ""
                 header = f"{gap}{source.name}:\n"
                 self.answer(new_session(), [source], parts, number, header)
-            except (MediaError, InputError, ChatError, AnswerError) as error:
+            except Exception as error:
+                if concerns_all(error):
+                    raise
                 self.screen.passed()
                 self.screen.end()
-                code = exit_code(error)
+                code = report_file(error, self.screen.as_json)
                 failed.append((source.label, code))
-                message, hint = explain(error, code)
-                report(code, message, hint, self.screen.as_json)
             finally:
                 self.screen.passed()
         if not failed:
@@ -104,7 +104,7 @@ class Describing:
         self.screen.note(
             f"{len(failed)} of {total} gave no answer: {', '.join(labels)}"
         )
-        return FAILED if set(codes) == {FAILED} else INPUT
+        return batch_code(codes, total)
 
     def answer(
         self,

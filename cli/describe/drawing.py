@@ -12,7 +12,9 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from ..errors import InputError, UsageError
+from mlx_gemma4.state import save_bytes
+
+from ..errors import InputError, UsageError, unwritable
 from ..render import printable
 from .boxes import Box
 
@@ -61,15 +63,14 @@ def check_target(path: Path) -> None:
 
 
 def write_picture(image: Image.Image, path: Path) -> None:
-    """Raises InputError that names the file."""
+    """Raises InputError and DiskFullError that name the file."""
     data = BytesIO()
     kind = FORMATS[path.suffix.lower()]
     try:
         image.save(data, kind, quality=92)
-        path.write_bytes(data.getvalue())
+        save_bytes(path, data.getvalue())
     except (OSError, ValueError) as error:  # a format's limits, too
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"Cannot write {path}: {reason}.") from None
+        raise unwritable(path, error) from None
 
 
 def draw_boxes(image: Image.Image, boxes: Sequence[Box]) -> Image.Image:

@@ -7,18 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from mlx_gemma4.errors import MediaError
+from mlx_gemma4.errors import ChatError, MediaError
 from mlx_gemma4.reading.sources import is_url
 
 from .. import options
 from ..errors import (
-    INPUT,
     InputError,
     UsageError,
-    exit_code,
-    explain,
+    batch_code,
+    concerns_all,
     no_file,
-    report,
+    report_file,
     reported,
 )
 from ..files import STDIN, exists, first_bytes, matches
@@ -76,6 +75,7 @@ def transcribe(
             help="Write one file per recording here, not to standard output.",
         ),
     ] = None,
+    overwrite: options.Overwrite = False,
     mic: Annotated[
         bool,
         typer.Option("--mic", help="Record from the microphone (extra `mic`)."),
@@ -84,8 +84,8 @@ def transcribe(
 ) -> None:
     """Write down what is said in recordings, also long ones.
 
-    Only transcripts are printed to stdout. A recording that cannot be read is
-    reported, the others are still transcribed, and the exit code is 5.
+    Only transcripts are printed to stdout. A recording that is missing or cannot be
+    read is reported, the others are still transcribed, and the exit code is 5.
     """
     with reported(as_json):
         screen = Screen(as_json=as_json)
@@ -94,7 +94,7 @@ def transcribe(
             sources=sources(audio or [], mic),
             language=language_name(language, "--language"),
             translate=language_name(translate, "--translate"),
-            output=TranscriptOutput(form, output, screen),
+            output=TranscriptOutput(form, output, screen, overwrite),
             screen=screen,
         )
         job.output.check(job.sources)
@@ -112,7 +112,16 @@ def sources(audio: list[str], mic: bool) -> list[str]:
         raise UsageError("Name a recording, or record one with --mic.")
     if audio.count(STDIN) > 1:
         raise UsageError("Standard input can be read only once.")
-    found = [path for name in audio for path in recordings(name)]
+    found: list[str] = []
+    problems: list[InputError] = []
+    for name in audio:
+        try:
+            found += recordings(name)
+        except InputError as error:  # said when it is its turn
+            found.append(name)
+            problems.append(error)
+    if problems and len(problems) == len(found):
+        raise problems[0]
     return [MICROPHONE] if mic else found
 
 
@@ -139,30 +148,27 @@ class Transcribing:
     screen: Screen
 
     def run(self, model_name: str | None, adapter: Path | None = None) -> int:
-        """Transcribes everything; the exit code of the first failure, or 0."""
+        """Transcribes everything; returns the exit code."""
         model, processor, name = open_model(model_name, self.screen, adapter)
         require_sense(model.config, name, "audio")
-        code = 0
         failed: list[str] = []
+        codes: list[int] = []
         for number, source in enumerate(self.sources):
             first = number == len(failed)
             try:
                 self.transcribe_one(model, processor, name, number, first)
-            except ValueError as error:
-                failed.append(source)
-                reason = exit_code(error)
-                code = code or reason
-                message, hint = explain(error, reason)
+            except Exception as error:
+                if concerns_all(error) or isinstance(error, ChatError):
+                    raise
                 self.screen.end()
-                report(reason, message, hint, self.screen.as_json)
-                if reason != INPUT:
-                    return code  # not about this recording: the others would fail, too
+                failed.append(source)
+                codes.append(report_file(error, self.screen.as_json))
         if failed and len(self.sources) > 1:
             self.screen.note(
                 f"{len(failed)} of {len(self.sources)} gave no transcript: "
                 f"{', '.join(failed)}"
             )
-        return code
+        return batch_code(codes, len(self.sources))
 
     def transcribe_one(
         self,
@@ -201,7 +207,7 @@ class Transcribing:
                     bar.hide()
                     self.print_line(transcript.shown(segment))
                     bar.show()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Exception):
             bar.hide()
             self.output.keep_part(transcript)
             raise
@@ -224,6 +230,7 @@ class Transcribing:
             taken: Any = read_piped_bytes("gemma4 transcribe - < talk.mp3")
             name, start = "Standard input", taken[:START]
         else:
+            recordings(source)  # it may be missing
             taken, name = Path(source).expanduser(), source
             # A pipe can be read only once, so nothing is looked at in advance.
             start = first_bytes(taken, source) if taken.is_file() else b""

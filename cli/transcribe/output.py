@@ -4,9 +4,10 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mlx_gemma4.errors import DiskFullError
 from mlx_gemma4.state import save_text
 
-from ..errors import InputError, UsageError, unread
+from ..errors import InputError, UsageError, refuse_existing, unread, unwritable
 from ..files import STDIN
 from ..progress import clock
 from ..render import Screen
@@ -15,11 +16,13 @@ from .transcript import WRITERS, Transcript
 
 @dataclass
 class TranscriptOutput:
-    """form: one of WRITERS. output: the folder for files; None for stdout."""
+    """form: one of WRITERS. output: the folder for files; None for stdout.
+    overwrite: replace files that are there."""
 
     form: str
     output: Path | None
     screen: Screen
+    overwrite: bool = False
     targets: dict[str, Path] = field(default_factory=dict)
 
     @property
@@ -48,6 +51,8 @@ class TranscriptOutput:
                     raise UsageError(
                         f"{other} and {source} would both be written to {target}."
                     )
+            if not self.overwrite:
+                refuse_existing(target)
             self.targets[source] = target
         try:
             self.output.mkdir(parents=True, exist_ok=True)
@@ -73,9 +78,9 @@ class TranscriptOutput:
                 self.print(transcript)
 
     def keep_part(self, transcript: Transcript) -> None:
-        """What was heard until Ctrl-C, under a name that is not that of the whole.
+        """What was heard until Ctrl-C or a fault, under a name that is not the whole's.
 
-        Raises nothing: where it cannot be written, Ctrl-C still ends the command.
+        Raises nothing: where it cannot be written, what stopped it is still told.
         """
         if self.streams or not transcript.segments:
             return
@@ -94,14 +99,14 @@ class TranscriptOutput:
         try:
             self.write(transcript, target)
             self.screen.note(f"Wrote {part} to {target}.")
-        except InputError as error:
+        except (InputError, DiskFullError) as error:
             self.screen.note(str(error))
 
     def write(self, transcript: Transcript, target: Path) -> None:
         try:
             save_text(target, WRITERS[self.form](transcript))
         except OSError as error:
-            raise InputError(f"Cannot write {target}: {error.strerror}.") from None
+            raise unwritable(target, error) from None
 
     def print(self, transcript: Transcript) -> None:
         if self.screen.as_json or self.form == "json":

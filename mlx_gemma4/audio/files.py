@@ -22,6 +22,7 @@ import mlx.core as mx
 import numpy as np
 
 from ..errors import MediaError
+from ..reading.containers import ONLY_MEDIA
 from ..reading.sources import open_source, stated_seconds
 from .lengths import promised
 
@@ -213,10 +214,7 @@ def with_pyav(source: Path | bytes, name: str, rate: int) -> np.ndarray:
     mixer, stated, damaged = None, 0.0, False
     opened = io.BytesIO(source) if isinstance(source, bytes) else str(source.resolve())
     try:
-        # A playlist must not make it open what it names elsewhere.
-        with av.open(
-            opened, mode="r", options={"protocol_whitelist": "file"}
-        ) as container:
+        with av.open(opened, mode="r", options=ONLY_MEDIA) as container:
             if not container.streams.audio:
                 raise Soundless
             stream = container.streams.audio[0]
@@ -241,9 +239,10 @@ def with_afconvert(source: Path | bytes, name: str, rate: int) -> np.ndarray:
 
 
 def with_ffmpeg(source: Path | bytes, name: str, rate: int) -> np.ndarray:
-    quiet = ["ffmpeg", "-nostdin", "-v", "error", "-y", "-protocol_whitelist", "file"]
+    quiet = ["ffmpeg", "-nostdin", "-v", "error", "-y"]
+    only = [word for name, value in ONLY_MEDIA.items() for word in (f"-{name}", value)]
     wanted = ["-map", "0:a:0", "-f", "wav", "-c:a", "pcm_f32le", "-rf64", "auto"]
-    command = [*quiet, "-i", "file:{in}", *wanted, "file:{out}"]
+    command = [*quiet, *only, "-i", "file:{in}", *wanted, "file:{out}"]
     return _converted(command, source, name, rate)
 
 

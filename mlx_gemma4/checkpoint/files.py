@@ -28,6 +28,7 @@ FLOATS = ("F32", "F16", "BF16")
 MAX_HEADER = 100_000_000  # the limit of the format's own implementation
 LFS_POINTER = b"version https://git-lfs"
 SHOWN = 8
+LONGEST_NAME = 255
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ def weight_files(folder: Path) -> list[Path]:
     else:
         _refuse_without_weights(folder)
     for name in names:
-        _check_inside(folder, name)
+        _check_name(folder, name)
+        check_inside(folder, name)
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise CheckpointError(
@@ -119,25 +121,41 @@ def _weight_map(folder: Path) -> dict[str, str]:
     return found
 
 
-def _check_inside(folder: Path, name: str) -> None:
+def _check_name(folder: Path, name: str) -> None:
+    if len(name) > LONGEST_NAME:
+        raise CheckpointError(
+            f"{folder / INDEX} names a file with {len(name)} characters: none can have "
+            "as many."
+        )
     parts = PurePosixPath(name)
     absolute = parts.is_absolute() or PureWindowsPath(name).anchor
-    inside = not (absolute or ".." in parts.parts or "\\" in name)
-    if inside and parts.suffix != ".safetensors":
+    if absolute or ".." in parts.parts or "\\" in name:
+        _refuse_outside(folder, name)
+    if parts.suffix != ".safetensors":
         raise CheckpointError(
             f"{folder / INDEX} names {name!r}; weights must be .safetensors files."
         )
+
+
+def check_inside(folder: Path, name: str) -> None:
+    """Raises CheckpointError for a file of `folder` that is a link out of it.
+
+    Links to the blobs of the same Hub cache entry are not.
+    """
     root = folder.resolve()
     allowed = [root]
     if root.parent.name == "snapshots":  # the Hub's cache links files to its blobs
         allowed.append(root.parent.parent / "blobs")
-    if inside:
+    try:
         target = (root / name).resolve()
-        inside = any(target.is_relative_to(place) for place in allowed)
-    if not inside:
-        raise CheckpointError(
-            f"{folder}: the weight file {name!r} leads out of the model's folder."
-        )
+    except (OSError, ValueError, RuntimeError):  # too long; half a character; a loop
+        _refuse_outside(folder, name)
+    if not any(target.is_relative_to(place) for place in allowed):
+        _refuse_outside(folder, name)
+
+
+def _refuse_outside(folder: Path, name: str) -> NoReturn:
+    raise CheckpointError(f"{folder}: {name!r} leads out of the model's folder.")
 
 
 def _refuse_without_weights(folder: Path) -> NoReturn:

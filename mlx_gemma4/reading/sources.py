@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 from ..errors import MediaError
+from .containers import refuse_playlist
 
 # Brands of HEIF pictures, at bytes 8 to 12 of the file, after "ftyp".
 HEIF = frozenset(
@@ -28,7 +29,7 @@ def open_source(source: str | Path | bytes, kind: str) -> tuple[Path | bytes, st
     from a file's only as `find_alike` says stands for that file.
 
     Raises MediaError for a URL, for what is missing, a folder, unreadable or empty,
-    and for what stands in a medium's place: a Git LFS pointer, a web page.
+    and for what stands in a medium's place: a playlist, a Git LFS pointer, a web page.
     """
     name = source_name(source, kind)
     file: Path | bytes
@@ -40,6 +41,7 @@ def open_source(source: str | Path | bytes, kind: str) -> tuple[Path | bytes, st
         file = _existing(source, name, kind)
     if not (len(file) if isinstance(file, bytes) else file.stat().st_size):
         raise MediaError(f"{name} is empty: get the file again.")
+    refuse_playlist(file, name, kind)
     _refuse_substitute(file, name, kind)
     return file, name
 

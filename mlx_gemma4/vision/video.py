@@ -17,6 +17,7 @@ from typing import Any
 from PIL import Image
 
 from ..errors import MediaError
+from ..reading.containers import ONLY_MEDIA
 from ..reading.sources import open_source, stated_seconds
 from .animation import animation_frames, is_animation
 from .images import PictureSource, open_image
@@ -116,10 +117,8 @@ class _Unnamed(BufferedReader):
 
 @contextmanager
 def _opened(av: Any, file: Path | bytes) -> Iterator[Any]:
-    # Nor may a playlist in a video's place make it open what it names elsewhere.
-    options = {"protocol_whitelist": "file"}
     with BytesIO(file) if isinstance(file, bytes) else _Unnamed(FileIO(file)) as opened:
-        with av.open(opened, options=options) as container:
+        with av.open(opened, options=ONLY_MEDIA) as container:
             yield container
 
 

@@ -1,5 +1,6 @@
 """Decoding: formats, rates, channels, and files that are not what they seem."""
 
+import importlib
 import importlib.util
 import stat
 import sys
@@ -12,6 +13,7 @@ from sounds import FORMATS, LOSSY, needs_pyav, recording, tone, write
 
 from mlx_gemma4.audio.files import RATE, read_audio
 from mlx_gemma4.errors import MediaError
+from mlx_gemma4.reading import sources
 
 
 def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
@@ -227,8 +229,29 @@ def test_a_playlist_opens_nothing_elsewhere(tmp_path):
     secret = write(tmp_path / "secret.mp3", tone(1, RATE), RATE)
     playlist = tmp_path / "list.m3u8"
     playlist.write_text(f"#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:1/{secret.name}\n")
-    with pytest.raises(MediaError, match="cannot be decoded"):
+    with pytest.raises(MediaError, match="is a playlist: name the recordings"):
         read_audio(playlist)
+
+
+@needs_pyav
+def test_a_list_of_files_opens_none_of_them(tmp_path, monkeypatch):
+    """Also where its text is not known for what it is."""
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "private.wav", tone(1, RATE), RATE)
+    text = b"ffconcat version 1.0\nfile private.wav\n"
+    talk = tmp_path / "talk.m4a"
+    talk.write_bytes(text)
+    for source in (talk, text):
+        with pytest.raises(MediaError, match="is a playlist"):
+            read_audio(source)
+    monkeypatch.setattr(sources, "refuse_playlist", lambda *_: None)
+    for source in (talk, text):
+        with pytest.raises(MediaError, match="cannot be decoded"):
+            read_audio(source)
+    # FFmpeg as it is opens it, so the test above can fail.
+    av = importlib.import_module("av")
+    with av.open(str(talk), options={"protocol_whitelist": "file"}) as opened:
+        assert opened.format.name == "concat"
 
 
 @pytest.mark.parametrize("program", ["afconvert", "ffmpeg"])

@@ -141,6 +141,15 @@ def test_malformed_indices(index: str, message: str, tmp_path: Path) -> None:
         read_tensors(folder)
 
 
+@pytest.mark.parametrize("name", ["n" * 5000, "\udcff", "loop"])
+def test_names_that_lead_nowhere(name: str, tmp_path: Path) -> None:
+    (tmp_path / "loop.safetensors").symlink_to("loop.safetensors")
+    index = {"weight_map": {"a": f"{name}.safetensors"}}
+    (tmp_path / INDEX).write_text(json.dumps(index))
+    with pytest.raises(CheckpointError, match="leads out of|lacks|5012 characters"):
+        read_tensors(tmp_path)
+
+
 def test_links_that_leave_the_folder(tmp_path: Path) -> None:
     tiny.write_checkpoint(tmp_path / "other", "E2B")
     tiny.write_checkpoint(tmp_path / "model", "E2B")

@@ -1,5 +1,6 @@
 """What `gemma4` says when something is wrong, and with which exit code."""
 
+import errno
 import json
 import os
 import shutil
@@ -127,7 +128,7 @@ def test_a_full_disk_is_said_in_a_line(gemma4, arguments):
     with open("/dev/full", "wb") as full:
         process = gemma4.start(*arguments, stdout=full.fileno())
     err = process.communicate(timeout=120)[1].decode()
-    assert process.returncode == 1
+    assert process.returncode == 4
     told = "gemma4: nothing more can be written: No space left on device."
     assert err.splitlines()[-1] == told
     assert "Traceback" not in err and "Exception ignored" not in err
@@ -166,6 +167,8 @@ def test_errors_as_json(gemma4, arguments, code):
         (errors.CheckpointError(), 3),
         (MemoryError(), 4),
         (RuntimeError("[metal::malloc] Attempting to allocate 9 bytes"), 4),
+        (errors.DiskFullError(), 4),
+        (OSError(errno.ENOSPC, "No space left on device"), 4),
         (InputError(), 5),
         (errors.MediaError(), 5),
         (RuntimeError("else"), 1),

@@ -160,7 +160,11 @@ def test_a_truncated_file_is_found(folder: Path) -> None:
         check.verify(folder)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"files": {}}', '{"files": 3}'])
+DAMAGED = ["{", "[]", "{}", '{"files": {}}', '{"files": 3}', "[" * 100_000]
+ELSEWHERE = ['{"files": {"/etc/passwd": {}}}', '{"files": {"../x": {}}}']
+
+
+@pytest.mark.parametrize("text", [*DAMAGED, *ELSEWHERE, '{"files": {"a\\u0000": {}}}'])
 def test_a_damaged_record_is_named(folder: Path, text: str) -> None:
     (folder / "conversion.json").write_text(text)
     with pytest.raises(CheckpointError, match=r"conversion\.json is damaged"):

@@ -18,6 +18,7 @@ from mlx_gemma4 import load
 from mlx_gemma4.checkpoint.load import load_model
 from mlx_gemma4.convert import output
 from mlx_gemma4.convert.errors import OutputError
+from mlx_gemma4.errors import DiskFullError
 
 TOKENS = tiny.random_tokens(20, seed=3)
 RECIPES = ("4bit", "8bit", "6bit", "3bit", "2bit", "mxfp4", "nvfp4", "mxfp8", "bf16")
@@ -221,10 +222,10 @@ def test_small_disk_is_refused_before_any_work(
 ) -> None:
     usage: Any = shutil._ntuple_diskusage(10**6, 10**6 - 1000, 1000)
     monkeypatch.setattr(output.shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(OutputError, match="too small"):
+    with pytest.raises(DiskFullError, match="too small"):
         jobs.convert(source, tmp_path / "out")
     assert not list(tmp_path.iterdir())
-    with pytest.raises(OutputError, match="of result and .* of download"):
+    with pytest.raises(DiskFullError, match="of result and .* of download"):
         output.check_download(tmp_path / "out", 100, 950)
     output.check_download(tmp_path / "out", 100, 850)
 
@@ -245,7 +246,7 @@ def test_the_download_may_go_to_another_disk(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", places["cache"] / "x")
     out = places["here"] / "out"
     output.check_download(out, 100, 1900)
-    with pytest.raises(OutputError, match="GB of download do not fit"):
+    with pytest.raises(DiskFullError, match="MB of download do not fit"):
         output.check_download(out, 100, 2100)
-    with pytest.raises(OutputError, match="GB of result do not fit"):
+    with pytest.raises(DiskFullError, match="MB of result do not fit"):
         output.check_download(out, 200, 100)

@@ -16,7 +16,7 @@ from places import TESTS
 from mlx_gemma4.checkpoint import shards
 from mlx_gemma4.convert import journal, output, stream
 from mlx_gemma4.convert.errors import OutputError
-from mlx_gemma4.errors import CheckpointError
+from mlx_gemma4.errors import CheckpointError, DiskFullError
 
 
 class Stopped(Exception):
@@ -185,7 +185,7 @@ def test_full_disk(
 
     monkeypatch.setattr(shards.os, "pwrite", full)
     out = tmp_path / "out"
-    with pytest.raises(OutputError, match="disk is full.*run the same command"):
+    with pytest.raises(DiskFullError, match="disk is full.*run the same command"):
         jobs.convert(source, out)
     assert not out.exists()
     monkeypatch.setattr(shards.os, "pwrite", real)

@@ -113,7 +113,13 @@ def test_boxes(seer):
         assert drawn.getpixel((30, 15)) == (0, 0, 0)
     assert content(seer)[1]["text"].startswith("the cats Answer only with JSON")
     assert seer.asked[-1].temperature == 0
-    value = json.loads(run("a.jpg", "--boxes", "out.png", "--json").stdout)
+    before = Path("out.png").read_bytes()
+    result = run("a.jpg", "--boxes", "out.png", "--json")
+    assert result.exit_code == 2
+    assert "out.png exists; add --overwrite to replace it." in result.stderr
+    assert Path("out.png").read_bytes() == before
+    result = run("a.jpg", "--boxes", "out.png", "--json", "--overwrite")
+    value = json.loads(result.stdout)
     assert (value["text"], len(value["boxes"])) == (f"```json\n{CAT}\n```", 1)
 
 

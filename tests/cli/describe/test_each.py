@@ -8,7 +8,8 @@ import pytest
 from describing import CAT, content, picture, run
 from scripted import chunks
 
-from mlx_gemma4.errors import MediaError
+from mlx_gemma4.cli import loading
+from mlx_gemma4.errors import DiskFullError, MediaError
 
 
 def test_each(seer):
@@ -70,13 +71,64 @@ def test_a_file_named_twice_counts_twice(seer):
     assert result.stdout == f"{one}\n{one}"
 
 
-def test_another_mistake_stops_the_rest(seer):
+FAULTS = [MemoryError(), RuntimeError("unforeseen"), OSError("odd"), EOFError()]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
+def test_nothing_that_happens_with_one_stops_the_others(seer, fault):
     def fail(messages: list[dict]) -> Any:
-        raise MemoryError
+        if len(seer.asked) != 2:
+            raise fault
+        return chunks("well")
+
+    seer.answer = fail
+    result = run(*map(picture, ("a.png", "b.png", "c.png")), "--each")
+    assert (result.exit_code, result.stdout) == (5, "b.png:\nwell\n")
+    assert result.stderr.endswith("2 of 3 gave no answer: a.png, c.png\n")
+
+
+@pytest.mark.parametrize(("fault", "code"), [(MemoryError(), 4), (OSError("odd"), 1)])
+def test_all_failed_alike(seer, fault, code):
+    def fail(messages: list[dict]) -> Any:
+        raise fault
+
+    seer.answer = fail
+    result = run(picture("a.png"), picture("b.png"), "--each")
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert "2 of 2 gave no answer" in result.stderr
+
+
+def test_a_full_disk_stops_the_rest(seer):
+    def fail(messages: list[dict]) -> Any:
+        raise DiskFullError("The disk is full.")
 
     seer.answer = fail
     result = run(picture("a.png"), picture("b.png"), "--each")
     assert result.exit_code == 4 and len(seer.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["gone.png", "no/*.png", "sub", "~nobody-here/a.png", "x" * 5000 + ".png"]
+)
+def test_a_missing_file_stops_none_of_the_others(seer, name):
+    Path("sub").mkdir()
+    result = run(name, picture("a.png"), "--each")
+    assert (result.exit_code, result.stdout) == (
+        5,
+        "a.png:\nDescribe this image.\n",
+    )
+    assert "1 of 2 gave no answer" in result.stderr
+    assert run(name, "a.png").exit_code == 5  # one answer for all: nothing is left out
+    assert len(seer.asked) == 1
+
+
+def test_where_all_are_missing_no_model_is_loaded(seer, monkeypatch):
+    monkeypatch.setattr(loading, "load_to_chat", None)
+    result = run("gone.png", "too.png", "--each")
+    assert (result.exit_code, result.stderr) == (
+        5,
+        "gemma4: There is no file gone.png.\n",
+    )
 
 
 def test_boxes_in_each_picture(seer):

@@ -102,7 +102,7 @@ def test_ctrl_c_leaves_another_recordings_transcript_alone(listener):
     assert whole.exit_code == 0
     before = Path("texts", "a.partial.txt").read_text()
     listener.patience = 2 * len(listener.asked) + 1
-    result = run("a.partial.wav", "a.wav", "-o", "texts")
+    result = run("a.partial.wav", "a.wav", "-o", "texts", "--overwrite")
     assert result.exit_code == 130
     assert "a.partial.txt is another recording's" in result.stderr
     assert Path("texts", "a.partial.txt").read_text() == before
@@ -131,6 +131,31 @@ def test_files_in_a_folder(listener):
     result = run("a.wav", "-o", "new/out", "-f", "vtt", "--json")
     assert json.loads(result.stdout)["text"] == talk.text
     assert Path("new/out/a.vtt").read_text().startswith("WEBVTT")
+
+
+def test_a_file_that_is_there_is_not_replaced(listener, monkeypatch):
+    talk = listener.talk(Path("a.wav"), 5)
+    listener.talk(Path("b.wav"), 5, seed=1)
+    Path("b.txt").write_text("my notes")
+    with monkeypatch.context() as patched:
+        patched.setattr(loading, "load_to_chat", None)
+        result = run("a.wav", "b.wav", "-o", ".")
+    assert result.exit_code == 2
+    assert "b.txt exists; add --overwrite to replace it." in result.stderr
+    assert Path("b.txt").read_text() == "my notes" and not Path("a.txt").exists()
+    assert run("a.wav", "b.wav", "-o", ".", "--overwrite").exit_code == 0
+    assert Path("a.txt").read_text() == f"{talk.text}\n"
+    assert Path("b.txt").read_text() != "my notes"
+
+
+def test_what_was_left_over_is_replaced(listener):
+    """A part of an earlier try does not stand in the way of the next."""
+    listener.talk(Path("talk.wav"), 100)
+    for patience in (1, 3):
+        listener.patience = len(listener.asked) + patience
+        assert run("talk.wav", "-o", "texts").exit_code == 130
+    part = Path("texts", "talk.partial.txt").read_text()
+    assert len(part.splitlines()) > 1
 
 
 def test_silence(listener):

@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from describing import picture
@@ -106,3 +107,53 @@ def test_mistakes_are_found_before_a_model_is_loaded(
 def test_names_that_cannot_be_files(listener, name):
     result = run(name)
     assert result.exit_code == 5 and "There is no file" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "name", ["gone.wav", "*.mp3", "https://host/b.wav", "~no/b.wav"]
+)
+def test_a_missing_file_stops_none_of_the_others(listener, name):
+    talk = listener.talk(Path("a.wav"), 5)
+    result = run(name, "a.wav", "-o", "texts")
+    assert result.exit_code == 5
+    assert Path("texts", "a.txt").read_text() == f"{talk.text}\n"
+    assert f"1 of 2 gave no transcript: {name}" in result.stderr
+
+
+FAULTS = [MemoryError(), RuntimeError("unforeseen"), OSError("odd"), AttributeError()]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
+def test_nothing_that_happens_with_one_stops_the_others(listener, monkeypatch, fault):
+    """What was heard of it before is kept."""
+    first = listener.talk(Path("a.wav"), 100, seed=1)
+    second = listener.talk(Path("b.wav"), 5, seed=2)
+    generate = listener.generate
+
+    def failing(*arguments: Any, **options: Any) -> Any:
+        if len(listener.asked) == 2:
+            listener.asked.append({})
+            raise fault
+        return generate(*arguments, **options)
+
+    monkeypatch.setattr("mlx_gemma4.generation.transcribe.generate", failing)
+    result = run("a.wav", "b.wav", "-o", "texts")
+    assert result.exit_code == 5
+    assert Path("texts", "b.txt").read_text() == f"{second.text}\n"
+    part = Path("texts", "a.partial.txt").read_text().split()
+    assert part and part == first.text.split()[: len(part)]
+    assert "1 of 2 gave no transcript: a.wav" in result.stderr
+
+
+def test_a_full_disk_stops_the_rest(listener, monkeypatch):
+    for number, name in enumerate(("a.wav", "b.wav")):
+        listener.talk(Path(name), 5, seed=number)
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    result = run("a.wav", "b.wav", "-o", "texts")
+    assert result.exit_code == 4 and len(listener.asked) == 1
+    assert "The disk is full: " in result.stderr and "a.txt was not" in result.stderr
+    assert not list(Path("texts").iterdir())
