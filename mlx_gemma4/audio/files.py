@@ -7,6 +7,7 @@ read in blocks, so that an hour of studio sound takes the memory of an hour of s
 
 import importlib.util
 import math
+import re
 import shutil
 import subprocess
 import tempfile
@@ -28,6 +29,8 @@ from .pyav import with_pyav
 RATE = 16_000  # hertz; what every published checkpoint hears
 MORE = 0.5  # seconds that another way has to hear more of a damaged file
 INTEGERS = {"int16": (0, 1 << 15), "int32": (0, 1 << 31), "uint8": (128, 128)}
+# What ffmpeg says of sound that it leaves out.
+FAULT = re.compile(rb"Invalid data|Decoding error|Error (while|submitting)|corrupt")
 CONVERT = "It may be damaged; if not, convert it to wav or flac."
 INSTALL = (
     "If it is a recording, install PyAV with pip install 'mlx-gemma4[media]', "
@@ -160,7 +163,7 @@ def _converted(
             said = done.stderr.decode(errors="replace").strip().splitlines()
             raise Unreadable(said[-1] if said else f"exit code {done.returncode}")
         found = with_soundfile(target, name, rate)
-        if done.stderr.strip() and not found.damage:
+        if FAULT.search(done.stderr) and not found.damage:
             damage = f"{name} is damaged: only {found.heard:.1f} s could be read."
             return replace(found, damage=damage)
         return found

@@ -14,6 +14,7 @@ BLOCK = 1 << 14  # samples per channel handled at once
 LOUDEST = 16.0  # full scale is 1; anything far above is not scaled to it
 SLOWEST, FASTEST = 1_000, 1_000_000  # hertz; other rates are mistakes
 PLACES_TOLD = 4
+ROUNDING = 1e-6  # seconds, of a sum of blocks; less than a sample
 
 
 class Unreadable(Exception):
@@ -97,7 +98,7 @@ class Mixer:
             raise Soundless
         self._end_resampler()
         samples = np.frombuffer(self._samples, np.float32)
-        cut = cut or 0 < self.seconds < due
+        cut = cut or due - self.seconds > ROUNDING
         damage = self._told(due) if cut or self._missing else ""
         return Recording(
             samples, self.seconds - self._silent, damage, tuple(self._missing)
