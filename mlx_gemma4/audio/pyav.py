@@ -4,8 +4,11 @@ A packet that cannot be decoded is skipped, as FFmpeg's own programs do. Where s
 starts late or is interrupted, the time stamps say so and silence takes its place.
 """
 
+import contextlib
 import importlib.util
 import io
+import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +22,13 @@ if TYPE_CHECKING:
 MOST_FAULTS = 1000  # one after the other; then the rest is given up
 SHORTEST_HOLE = 0.1  # seconds; less is how roughly stamps are written
 SHORTEST_LOSS = 0.01  # seconds; of what could not be decoded
+LONGEST_PACKET = 0.13  # seconds
 LONGEST_HOLE = 12 * 3600.0  # seconds, where nothing says how long the file is
 JUMP = 10.0  # seconds; in a broadcast more is a new clock, not a pause
 END_TOLERANCE = 0.5  # seconds; what is compressed may end a little sooner
 CLOCK_CHANGES = {"mpegts", "mpeg"}
+# What a reader says that left out a part of a file.
+SKIPPED = re.compile(r"EBML|exceeds containing|[Cc]orrupt|Invalid data|truncated")
 # What states its length by the sound in it, not by the size of the file.
 EXACT = {"mov", "mp4"}
 
@@ -37,19 +43,39 @@ def with_pyav(source: Path | bytes, name: str, rate: int) -> Recording:
     opened = io.BytesIO(source) if isinstance(source, bytes) else str(source.resolve())
     try:
         # A playlist must not make it open what it names elsewhere.
-        with av.open(
-            opened, mode="r", options={"protocol_whitelist": "file"}
-        ) as container:
+        with (
+            _listening() as said,
+            av.open(
+                opened, mode="r", options={"protocol_whitelist": "file"}
+            ) as container,
+        ):
             if not container.streams.audio:
                 raise Soundless
-            return _decoded(container, container.streams.audio[0], mixer)
+            return _decoded(container, container.streams.audio[0], mixer, said)
     except av.error.FFmpegError as error:
         if mixer.empty:
             raise Unreadable(str(error.strerror or error)) from None
         return mixer.finish(cut=True)
 
 
-def _decoded(container: Any, stream: "av.AudioStream", mixer: Mixer) -> Recording:
+@contextlib.contextmanager
+def _listening() -> Iterator[list]:
+    """What FFmpeg's readers say of the file meanwhile: some skip what is damaged, and
+    nothing else tells."""
+    import av.logging  # pyright: ignore[reportMissingImports]
+
+    before = av.logging.get_level()
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with av.logging.Capture(local=True) as said:
+            yield said
+    finally:
+        av.logging.set_level(before)
+
+
+def _decoded(
+    container: Any, stream: "av.AudioStream", mixer: Mixer, said: list
+) -> Recording:
     if stream.codec_context is None:
         raise Unreadable("it has no decoder for this kind of sound")
     end = _stated_end(container, stream)
@@ -58,11 +84,14 @@ def _decoded(container: Any, stream: "av.AudioStream", mixer: Mixer) -> Recordin
     for block, block_rate, stamp in _blocks(container, stream, faults):
         least = SHORTEST_LOSS if faults.new else SHORTEST_HOLE
         hole = clock.hole(stamp, mixer.seconds, least)
+        if hole and not mixer.empty and any(SKIPPED.search(line) for *_, line in said):
+            faults.add("a part of it is damaged")
         if faults.new and not mixer.empty:
-            mixer.lose(hole)
-        elif hole:
-            mixer.silence(hole)
-        faults.new = 0
+            lost = min(hole, faults.seconds)
+            mixer.lose(lost)
+            hole -= lost
+        mixer.silence(hole)
+        faults.new, faults.seconds = 0, 0.0
         mixer.add(block, block_rate)
     if mixer.empty and faults.first:
         raise Unreadable(faults.first)
@@ -71,16 +100,19 @@ def _decoded(container: Any, stream: "av.AudioStream", mixer: Mixer) -> Recordin
 
 
 class _Faults:
-    """What could not be decoded: the first reason, and how many since a good block."""
+    """What could not be decoded: the first reason, and how many since a good block,
+    and at most how many seconds they are."""
 
     def __init__(self) -> None:
         self.first = ""
         self.new = 0
+        self.seconds = 0.0
 
-    def add(self, error: Exception) -> None:
+    def add(self, error: Exception | str, seconds: float = math.inf) -> None:
         reason = getattr(error, "strerror", None) or error
         self.first = self.first or str(reason)
         self.new += 1
+        self.seconds += seconds
 
 
 def _blocks(
@@ -95,7 +127,7 @@ def _blocks(
             frames = stream.codec_context.decode(packet)
         except av.FFmpegError as error:
             if not isinstance(error, EOFError):
-                faults.add(error)
+                faults.add(error, _seconds(packet))
             continue
         for frame in frames:
             now = (frame.format.name, frame.layout.name, frame.sample_rate)
@@ -117,6 +149,13 @@ def _packets(container: Any, stream: "av.AudioStream", faults: _Faults) -> Itera
             return
         except av.FFmpegError as error:
             faults.add(error)
+
+
+def _seconds(packet: Any) -> float:
+    """How long its sound is; in front of a pause it may state the pause as well."""
+    if not (packet.duration and packet.time_base):
+        return math.inf
+    return min(float(packet.duration * packet.time_base), LONGEST_PACKET)
 
 
 class _Clock:
