@@ -45,7 +45,7 @@ def columns(text: str) -> int:
 
 def _width(cluster: str) -> int:
     wide = any(unicodedata.east_asian_width(c) in "WF" for c in cluster)
-    if "\ufe0f" in cluster or wide:
+    if wide or "\ufe0f" in cluster or FLAG.match(cluster):
         return 2
     return 0 if unicodedata.category(cluster[0]) in ("Mn", "Me", "Cf") else 1
 
