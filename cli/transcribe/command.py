@@ -85,7 +85,8 @@ def transcribe(
     """Write down what is said in recordings, also long ones.
 
     Only transcripts are printed to stdout. A recording that is missing or cannot be
-    read is reported, the others are still transcribed, and the exit code is 5.
+    read is reported, the others are still transcribed, and the exit code is 5; so it is
+    for what could be heard of a damaged one.
     """
     with reported(as_json):
         screen = Screen(as_json=as_json)
@@ -146,6 +147,7 @@ class Transcribing:
     translate: str | None
     output: TranscriptOutput
     screen: Screen
+    damaged: int = 0  # the exit code if a recording was damaged
 
     def run(self, model_name: str | None, adapter: Path | None = None) -> int:
         """Transcribes everything; returns the exit code."""
@@ -168,7 +170,7 @@ class Transcribing:
                 f"{len(failed)} of {len(self.sources)} gave no transcript: "
                 f"{', '.join(failed)}"
             )
-        return batch_code(codes, len(self.sources))
+        return batch_code(codes, len(self.sources)) or self.damaged
 
     def transcribe_one(
         self,
@@ -178,11 +180,15 @@ class Transcribing:
         number: int,
         first: bool,
     ) -> None:
-        from mlx_gemma4.audio.files import RATE, read_audio
+        from mlx_gemma4.audio.files import RATE, read_recording
         from mlx_gemma4.generation.transcribe import transcribe
 
         source = self.sources[number]
-        samples = read_audio(self.opened(source))
+        recording = read_recording(self.opened(source))
+        if recording.damage:
+            self.screen.note(f"Warning: {recording.damage}")
+            self.damaged = INPUT
+        samples = recording.samples
         transcript = Transcript(
             source, name, len(samples) / RATE, self.language, self.translate
         )
