@@ -12,6 +12,7 @@ from mlx_gemma4.reading.sources import is_url
 
 from .. import options
 from ..errors import (
+    INPUT,
     InputError,
     UsageError,
     batch_code,

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from .channels import channel_names
 from .flac import repaired
 from .lengths import caf_whole, promised
 from .mixing import BLOCK, Mixer, Recording, Unreadable
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 RATE_TO_COUNT = 16_000  # hertz; any would do
 GIVEN_UP = 0.5  # seconds of whole frames that a decoder left out
+START = 4096  # bytes; what a wav file says of itself stands there
 OPUS_RATE = 48_000  # hertz in which its pages count
 
 
@@ -142,6 +144,7 @@ def _read(
     try:
         with _opened(source) as sound:
             stated, rate = sound.frames, sound.samplerate
+            names = channel_names(sound, _content(source, START))
             while True:
                 while left and left[0].frames <= frames:
                     mixer.lose(left.pop(0).seconds)
@@ -150,7 +153,7 @@ def _read(
                 if not len(block):
                     break
                 frames += len(block)
-                mixer.add(block, rate)
+                mixer.add(block, rate, names)
     except LibsndfileError as error:
         return Read(frames, stated, rate, error.error_string.strip().rstrip("."))
     for place in left:

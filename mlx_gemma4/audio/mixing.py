@@ -3,12 +3,14 @@
 What is known to be missing is kept as silence, so that times stay right, and is told.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from ..errors import MediaError
+from .channels import Downmix
 
 BLOCK = 1 << 14  # samples per channel handled at once
 LOUDEST = 16.0  # full scale is 1; anything far above is not scaled to it
@@ -58,13 +60,17 @@ class Mixer:
         self._samples = bytearray()  # grows in place, where joining would take twice
         self._source_rate = rate
         self._resampler = None
+        self._downmix = Downmix()
 
     @property
     def empty(self) -> bool:
         return self.seconds <= self._silent
 
-    def add(self, block: np.ndarray, source_rate: float) -> None:
-        """A block `[n, channels]` in -1..1 at `source_rate` hertz."""
+    def add(
+        self, block: np.ndarray, source_rate: float, names: Sequence[str] = ()
+    ) -> None:
+        """A block `[n, channels]` in -1..1 at `source_rate` hertz; `names` of the
+        channels, if they are known."""
         if not np.isfinite(block).all():
             raise MediaError(f"{self.name} holds samples that are not numbers.")
         peak = float(np.abs(block).max(initial=0.0))
@@ -75,7 +81,7 @@ class Mixer:
         if source_rate != self._source_rate:
             self._change_rate(source_rate)
         self.seconds += len(block) / source_rate
-        self._append(block.mean(axis=1, dtype=np.float32))
+        self._append(self._downmix.mono(block, source_rate, names))
 
     def silence(self, seconds: float) -> None:
         """Time without sound that the recording itself states."""

@@ -79,7 +79,7 @@ def _decoded(
     end = _stated_end(container, stream)
     clock = _Clock(container, end)
     faults = _Faults()
-    for block, block_rate, stamp in _blocks(container, stream, faults):
+    for block, block_rate, stamp, names in _blocks(container, stream, faults):
         least = SHORTEST_LOSS if faults.new else SHORTEST_HOLE
         hole = clock.hole(stamp, mixer.seconds, least)
         if hole and not mixer.empty and any(SKIPPED.search(line) for *_, line in said):
@@ -90,7 +90,7 @@ def _decoded(
             hole -= lost
         mixer.silence(hole)
         faults.new, faults.seconds = 0, 0.0
-        mixer.add(block, block_rate)
+        mixer.add(block, block_rate, names)
     if mixer.empty and faults.first:
         raise Unreadable(faults.first)
     short = end - mixer.seconds > END_TOLERANCE
@@ -115,8 +115,8 @@ class _Faults:
 
 def _blocks(
     container: Any, stream: "av.AudioStream", faults: _Faults
-) -> Iterator[tuple[Any, int, float | None]]:
-    """Blocks `[n, channels]` with their rate and time stamp in seconds."""
+) -> Iterator[tuple[Any, int, float | None, list[str]]]:
+    """Blocks `[n, channels]` with their rate, time stamp in seconds and channels."""
     import av  # pyright: ignore[reportMissingImports]
 
     planar, shape = av.AudioResampler(format="fltp"), None
@@ -132,8 +132,9 @@ def _blocks(
             if now != shape:
                 planar, shape = av.AudioResampler(format="fltp"), now
             stamp = None if frame.pts is None else float(frame.pts * frame.time_base)
+            names = [channel.name for channel in frame.layout.channels]
             for part in planar.resample(frame):
-                yield part.to_ndarray().T, frame.sample_rate, stamp
+                yield part.to_ndarray().T, frame.sample_rate, stamp, names
                 stamp = None
 
 
