@@ -1,5 +1,6 @@
 """`gemma4 transcribe`: recordings of any length to text, subtitles or JSON."""
 
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from mlx_gemma4.errors import ChatError, MediaError
-from mlx_gemma4.reading.sources import is_url
+from mlx_gemma4.reading.sources import find_alike, is_url
 
 from .. import options
 from ..errors import (
@@ -77,6 +78,12 @@ def transcribe(
         ),
     ] = None,
     overwrite: options.Overwrite = False,
+    track: Annotated[
+        int | None,
+        typer.Option(
+            "--track", min=1, help="Which sound track of a video. Default: its own."
+        ),
+    ] = None,
     mic: Annotated[
         bool,
         typer.Option("--mic", help="Record from the microphone (extra `mic`)."),
@@ -98,6 +105,7 @@ def transcribe(
             translate=language_name(translate, "--translate"),
             output=TranscriptOutput(form, output, screen, overwrite),
             screen=screen,
+            track=track,
         )
         job.output.check(job.sources)
         with warnings_noted(job.screen):
@@ -134,6 +142,8 @@ def recordings(name: str) -> list[str]:
     if is_url(name):
         raise InputError(f"{name} is a URL: download the recording first.")
     found = matches(name)
+    if not found and (alike := find_alike(Path(os.path.expanduser(name)))):
+        return [str(alike)]
     if not found:
         raise no_file(name)
     return found
@@ -148,6 +158,7 @@ class Transcribing:
     translate: str | None
     output: TranscriptOutput
     screen: Screen
+    track: int | None = None
     damaged: int = 0  # the exit code if a recording was damaged
 
     def run(self, model_name: str | None, adapter: Path | None = None) -> int:
@@ -185,7 +196,7 @@ class Transcribing:
         from mlx_gemma4.generation.transcribe import transcribe
 
         source = self.sources[number]
-        recording = read_recording(self.opened(source))
+        recording = read_recording(self.opened(source), track=self.track)
         if recording.damage:
             self.screen.note(f"Warning: {recording.damage}")
             self.damaged = INPUT

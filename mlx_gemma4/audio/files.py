@@ -14,6 +14,7 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from numbers import Real
 from pathlib import Path
 
@@ -42,22 +43,29 @@ Samples = np.ndarray | mx.array
 AudioSource = str | Path | bytes | tuple[Samples, float]
 
 
-def read_audio(source: AudioSource, rate: int = RATE) -> np.ndarray:
+def read_audio(
+    source: AudioSource, rate: int = RATE, track: int | None = None
+) -> np.ndarray:
     """A recording as float32 mono samples in -1..1, `[n]`, at `rate` hertz.
 
     `source`: a path, the bytes of a file, or `(samples, rate)` with samples `[n]` or
     `[n, channels]`, floating point in -1..1 or int16, int32 or uint8 at full scale.
-    Channels are averaged. Warns of what is damaged. Raises MediaError for what holds no
-    usable sound, naming what would help.
+    Channels are mixed as `channels` says. track: which sound track of a video, from 1;
+    without it the one that players take, and a warning if there are more. Warns of what
+    is damaged. Raises MediaError for what holds no usable sound, with the remedy.
     """
-    recording = read_recording(source, rate)
+    recording = read_recording(source, rate, track)
     if recording.damage:
         warnings.warn(recording.damage, stacklevel=2)
     return recording.samples
 
 
-def read_recording(source: AudioSource, rate: int = RATE) -> Recording:
+def read_recording(
+    source: AudioSource, rate: int = RATE, track: int | None = None
+) -> Recording:
     """As `read_audio`; what is missing of a damaged file is said in the result."""
+    if track is not None and (type(track) is not int or track < 1):
+        raise MediaError(f"track is {track!r}; sound tracks are counted from 1.")
     if isinstance(source, tuple) and len(source) == 2:
         return _from_samples(*source, rate)
     if not isinstance(source, str | Path | bytes):
@@ -65,7 +73,7 @@ def read_recording(source: AudioSource, rate: int = RATE) -> Recording:
             "A recording is a path, the bytes of a file or (samples, rate), not a "
             f"{type(source).__name__}."
         )
-    return _decode(*open_source(source, "recording"), rate)
+    return _decode(*open_source(source, "recording"), rate, track)
 
 
 def _from_samples(samples: Samples, source_rate: float, rate: int) -> Recording:
@@ -90,17 +98,20 @@ def _from_samples(samples: Samples, source_rate: float, rate: int) -> Recording:
     return mixer.finish()
 
 
-def _decode(source: Path | bytes, name: str, rate: int) -> Recording:
+def _decode(source: Path | bytes, name: str, rate: int, track: int | None) -> Recording:
     """The first way that works, or of a damaged file the way that hears most of it.
 
     What the ways said is part of the error.
     """
     ways: list[tuple[str, Callable[[Path | bytes, str, int], Recording]]] = [
         ("soundfile", with_soundfile),
-        ("PyAV", with_pyav),
-        ("ffmpeg", with_ffmpeg),
+        ("PyAV", partial(with_pyav, track=track)),
+        ("ffmpeg", partial(with_ffmpeg, track=track)),
         ("afconvert", with_afconvert),
     ]
+    if track is not None:
+        # Of what soundfile reads there is one track; afconvert has no choice.
+        ways = ways[:3] if track == 1 else ways[1:3]
     reasons, soundless = [], False
     best: Recording | None = None
     for way, decode in ways:
@@ -132,11 +143,14 @@ def with_afconvert(source: Path | bytes, name: str, rate: int) -> Recording:
     return _converted(command, source, name, rate)
 
 
-def with_ffmpeg(source: Path | bytes, name: str, rate: int) -> Recording:
+def with_ffmpeg(
+    source: Path | bytes, name: str, rate: int, track: int | None = None
+) -> Recording:
     quiet = ["ffmpeg", "-nostdin", "-v", "error", "-y"]
     only = [word for name, value in ONLY_MEDIA.items() for word in (f"-{name}", value)]
     # Silence where the time stamps leave sound out, also in front.
-    wanted = ["-map", "0:a:0", "-af", "aresample=async=1:first_pts=0"]
+    wanted = ["-vn", "-sn", "-dn"] if track is None else ["-map", f"0:a:{track - 1}"]
+    wanted += ["-af", "aresample=async=1:first_pts=0"]
     form = ["-f", "wav", "-c:a", "pcm_f32le", "-rf64", "auto"]
     command = [*quiet, *only, "-i", "file:{in}", *wanted, *form, "file:{out}"]
     return _converted(command, source, name, rate)

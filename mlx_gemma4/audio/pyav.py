@@ -9,10 +9,12 @@ import importlib.util
 import io
 import math
 import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import MediaError
 from ..reading.containers import ONLY_MEDIA
 from ..reading.sources import stated_seconds
 from .mixing import Mixer, Recording, Soundless, Unreadable
@@ -34,7 +36,9 @@ SKIPPED = re.compile(r"EBML|exceeds containing|[Cc]orrupt|Invalid data|truncated
 EXACT = {"mov", "mp4"}
 
 
-def with_pyav(source: Path | bytes, name: str, rate: int) -> Recording:
+def with_pyav(
+    source: Path | bytes, name: str, rate: int, track: int | None = None
+) -> Recording:
     if importlib.util.find_spec("av") is None:
         raise Unreadable
     import av  # pyright: ignore[reportMissingImports]
@@ -49,11 +53,35 @@ def with_pyav(source: Path | bytes, name: str, rate: int) -> Recording:
         ):
             if not container.streams.audio:
                 raise Soundless
-            return _decoded(container, container.streams.audio[0], mixer, said)
+            stream = _chosen(container.streams.audio, name, track)
+            return _decoded(container, stream, mixer, said)
     except av.error.FFmpegError as error:
         if mixer.empty:
             raise Unreadable(str(error.strerror or error)) from None
         return mixer.finish(cut=True)
+
+
+def _chosen(streams: Any, name: str, track: int | None) -> Any:
+    """The sound track of this number, from 1; else the one that players take."""
+    import av.stream  # pyright: ignore[reportMissingImports]
+
+    if track is not None and not 1 <= track <= len(streams):
+        plural = "track" if len(streams) == 1 else "tracks"
+        raise MediaError(
+            f"{name} has {len(streams)} sound {plural}: there is no track {track}."
+        )
+    if track is not None:
+        return streams[track - 1]
+    default = av.stream.Disposition.default
+    marked = [n for n, stream in enumerate(streams) if stream.disposition & default]
+    number = marked[0] if marked else 0
+    if len(streams) > 1:
+        warnings.warn(
+            f"{name} has {len(streams)} sound tracks: track {number + 1} is heard; "
+            "gemma4 transcribe --track chooses another.",
+            stacklevel=2,
+        )
+    return streams[number]
 
 
 @contextlib.contextmanager

@@ -164,7 +164,8 @@ class Attachments:
         if self.config.audio_config is None:
             raise MediaError("This model has no audio tower and cannot hear.")
         settings = self.settings.audio
-        clip = Clip(*log_mel(read_audio(source, settings.sampling_rate), settings))
+        samples = read_audio(source, settings.sampling_rate, part.get("track"))
+        clip = Clip(*log_mel(samples, settings))
         return self._block("audio", clip, clip.soft_tokens())
 
     def _vision(self) -> VisionConfig:

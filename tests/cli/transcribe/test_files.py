@@ -157,3 +157,17 @@ def test_a_full_disk_stops_the_rest(listener, monkeypatch):
     assert result.exit_code == 4 and len(listener.asked) == 1
     assert "The disk is full: " in result.stderr and "a.txt was not" in result.stderr
     assert not list(Path("texts").iterdir())
+
+
+def test_a_name_that_looks_like_a_file_s(listener):
+    talk = listener.talk(Path("my\u202ftalk.wav"), 2)
+    assert run("my talk.wav").stdout == f"{talk.text}\n"
+
+
+def test_a_track_that_is_not_there(listener):
+    pytest.importorskip("av", reason="PyAV is not installed (extra `media`)")
+    talk = listener.talk(Path("a.wav"), 2)
+    result = run("a.wav", "--track", "2")
+    assert result.exit_code == 5
+    assert "a.wav has 1 sound track: there is no track 2." in result.stderr
+    assert run("a.wav", "--track", "1").stdout == f"{talk.text}\n"
