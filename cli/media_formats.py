@@ -54,8 +54,9 @@ FORMATS = (
     FileFormat("video", "an AVI video", rb"RIFF....AVI "),
     FileFormat("video", "a Matroska video", rb"\x1a\x45\xdf\xa3"),
     FileFormat("video", "an MPEG video", rb"\0\0\x01[\xba\xb3]"),
-    FileFormat("video", "an MPEG video", rb"\x47.{187}\x47.{187}\x47"),
-    FileFormat("video", "an MPEG video", rb".{4}\x47.{191}\x47.{191}\x47"),
+    # Transport streams: packets that each begin with the same letter. Text has no NUL.
+    FileFormat("video", "an MPEG video", rb"(?=.{,400}\0)(\x47.{187}){2}\x47"),
+    FileFormat("video", "an MPEG video", rb"(?=.{,400}\0).{4}(\x47.{191}){2}\x47"),
     FileFormat("video", "a Flash video", rb"FLV\x01"),
     FileFormat("video", "a Windows Media video", rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11"),
     FileFormat("video", "an MP4 video", rb"\0...ftyp"),

@@ -10,12 +10,13 @@ from pathlib import Path
 from PIL import Image
 
 from ..errors import MediaError
-from .images import decoding, frames_of, loaded, opened
+from .images import check_size, decoding, frames_of, loaded, opened
 from .timeline import Timeline
 
 # What browsers make of a frame that says it is shown for next to no time.
 TOO_SHORT, INSTEAD = 10, 100  # milliseconds
 MOST_FRAMES = 20_000
+MOST_DRAWN = 10**10  # pixels of all frames: minutes of work
 
 
 def is_animation(file: Path | bytes) -> bool:
@@ -45,11 +46,13 @@ def animation_frames(
 
 
 def _timeline(image: Image.Image, name: str) -> Timeline:
+    check_size(image, name)
     count = frames_of(image)
-    if count > MOST_FRAMES:
+    if count > min(MOST_FRAMES, MOST_DRAWN // (image.width * image.height)):
         raise MediaError(
-            f"{name} has {count} frames; at most {MOST_FRAMES} are read from a moving "
-            "picture: convert it to a video first: ffmpeg -i PICTURE video.mp4"
+            f"{name} has {count} frames of {image.width} x {image.height} pixels, too "
+            "many for a moving picture: convert it to a video first: ffmpeg -i PICTURE "
+            "video.mp4"
         )
     lasting: list[float] = []
     for number in range(count):

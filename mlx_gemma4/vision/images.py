@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -184,7 +184,7 @@ def decoding(name: str) -> Iterator[None]:
             ) from error
 
 
-def opened(file: Path | bytes, formats: Sequence[str] = FORMATS) -> Image.Image:
+def opened(file: Path | bytes, formats: tuple[str, ...] = FORMATS) -> Image.Image:
     """What Pillow knows of a file before its pixels are read."""
     readable = BytesIO(file) if isinstance(file, bytes) else file
     return Image.open(readable, formats=formats)
@@ -192,13 +192,18 @@ def opened(file: Path | bytes, formats: Sequence[str] = FORMATS) -> Image.Image:
 
 def loaded(image: Image.Image, name: str) -> Image.Image:
     """The frame that an opened file is at, upright and RGB, as `open_image` says."""
+    check_size(image, name)
+    image.load()
+    ImageOps.exif_transpose(image, in_place=True)
+    return rgb(image, name)
+
+
+def check_size(image: Image.Image, name: str) -> None:
+    """Raises MediaError for an opened picture that would take too much memory."""
     width, height = image.size
     most = MOST_PIXELS // 2 if image.format in HEAVY else MOST_PIXELS
     if width * height > most or max(width, height) > LONGEST_SIDE:
         raise MediaError(f"{name} has {width} x {height} pixels, too many. {SMALLER}")
-    image.load()
-    ImageOps.exif_transpose(image, in_place=True)
-    return rgb(image, name)
 
 
 def frames_of(image: Image.Image) -> int:
@@ -222,7 +227,7 @@ def _loaded_elsewhere(file: Path | bytes, name: str) -> Image.Image:
     heif = start_of(file, 12)[4:8] == b"ftyp" and start_of(file, 12)[8:] in HEIF
     if heif and importlib.util.find_spec("pillow_heif"):
         importlib.import_module("pillow_heif").register_heif_opener()
-        with opened(file, ["HEIF"]) as image:
+        with opened(file, ("HEIF",)) as image:
             return loaded(image, name)
     if sys.platform == "darwin" and (sips := shutil.which("sips")):
         return _by_sips(sips, file, name)
@@ -263,7 +268,7 @@ def _by_sips(sips: str, file: Path | bytes, name: str) -> Image.Image:
         )
         # sips reports failure on stderr, not always by its exit status.
         if out.is_file() and out.stat().st_size:
-            with opened(out, ["TIFF"]) as image:
+            with opened(out, ("TIFF",)) as image:
                 return loaded(image, name)
     said = done.stderr.decode(errors="replace").strip().splitlines()
     raise UnknownFormatError(

@@ -87,7 +87,7 @@ def _tiff_pages(file: Path | bytes, name: str) -> list[int]:
 
 
 def _tiff_page(file: Path | bytes, number: int, name: str) -> Image.Image:
-    with decoding(name), opened(file, ["TIFF"]) as image:
+    with decoding(name), opened(file, ("TIFF",)) as image:
         image.seek(number)
         return loaded(image, name)
 

@@ -112,7 +112,7 @@ def _pyav() -> Any:
 class _Unnamed(BufferedReader):
     """A file without a name: FFmpeg would trust its ending more than its content."""
 
-    name = ""  # pyright: ignore[reportAssignmentType, reportIncompatibleVariableOverride]
+    name = ""  # pyright: ignore[reportIncompatibleMethodOverride]
 
 
 @contextmanager

@@ -148,12 +148,17 @@ def test_transparency_of_moving_pictures(tmp_path: Path) -> None:
     assert frames_of(out.getvalue())[0][0].getpixel((1, 1)) == (255, 255, 255)
 
 
+@pytest.mark.parametrize(
+    ("limit", "most"), [("MOST_FRAMES", 3), ("MOST_DRAWN", 3 * 64 * 48)]
+)
 def test_a_moving_picture_without_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, most: int
 ) -> None:
-    monkeypatch.setattr(animation, "MOST_FRAMES", 3)
-    with pytest.raises(MediaError, match="has 4 frames; at most 3 are read.*ffmpeg"):
-        frames_of(moving("GIF", tmp_path / "a.gif", 100, count=4))
+    path = moving("GIF", tmp_path / "a.gif", 100, count=4)
+    assert len(frames_of(path)) == 4
+    monkeypatch.setattr(animation, limit, most)
+    with pytest.raises(MediaError, match="has 4 frames of 64 x 48 pixels, too many"):
+        frames_of(path)
 
 
 @pytest.mark.parametrize("kind", KINDS)

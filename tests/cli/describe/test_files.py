@@ -137,7 +137,8 @@ def test_kinds_by_content(tmp_path, start, kind):
 
 
 @pytest.mark.parametrize(
-    "text", ["ID3 tags?", "GIF8 or PNG", "caffeine", "OggSound", "Loftftypmp42"]
+    "text",
+    ["G\n" * 600, "ID3 tags?", "GIF8 or PNG", "caffeine", "OggSound", "Loftftypmp42"],
 )
 def test_text_that_begins_like_a_format(text):
     assert format_of(text.encode()) is None
