@@ -174,7 +174,8 @@ class Attachments:
         return self.config.vision_config
 
     def _picture(self, kind: Kind, image: Any, budget: int) -> str:
-        from ..vision.images import image_patches, target_size, warn_of_shrinking
+        from ..vision.images import image_patches, target_size
+        from ..vision.pages import warn_of_shrinking
 
         vision = self._vision()
         patch, pooling = vision.patch_size, vision.pooling_kernel_size

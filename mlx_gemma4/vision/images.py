@@ -38,8 +38,6 @@ MOVING = frozenset({"GIF", "PNG", "WEBP", "AVIF"})
 MOST_PIXELS = 178_956_970  # where Pillow refuses as well
 HEAVY = frozenset({"WEBP", "JPEG2000"})  # their decoders take twice the memory
 LONGEST_SIDE = 200_000  # Pillow takes memory for each row, however short
-LONG = 3  # times as long as wide, a picture is no photo
-READABLE = 1 / 3  # a picture shrunk to less has lost its text
 SMALLER = "Make it smaller first: sips -Z 4096 PICTURE --out smaller.png"
 
 PictureSource = str | Path | bytes | Image.Image
@@ -80,26 +78,6 @@ def _grid(height: int, width: int, budget: int, side: int) -> tuple[int, int]:
     if columns == 0:
         return min(height // width, budget), 1
     return rows, columns
-
-
-def warn_of_shrinking(
-    image: Image.Image, shown: tuple[int, int], largest: bool
-) -> None:
-    """Warns where a long picture, such as the screenshot of a whole page, is made so
-    small that its text is gone. Other shapes, photos most of all, keep what matters.
-
-    `shown`: height and width that `target_size` gives; largest: no budget is larger.
-    """
-    long, short = max(image.size), min(image.size)
-    if long < LONG * short or min(shown) >= READABLE * short:
-        return
-    remedy = "Cut" if largest else "Take a larger budget of image tokens, or cut"
-    warnings.warn(
-        f"A picture of {image.width} x {image.height} pixels is seen as {shown[1]} x "
-        f"{shown[0]}: small text in it cannot be read. {remedy} it into shorter "
-        "pictures.",
-        stacklevel=2,
-    )
 
 
 def image_patches(

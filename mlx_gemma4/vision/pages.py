@@ -23,7 +23,29 @@ FINEST = 300 / 72  # pixels for each point of a PDF
 # In a TIFF a frame that is no page: a smaller copy, or a mask (its tag 254).
 COPY, MASK = 1, 4
 SMALLER_COPY = 2  # of the older tag 255
+LONG = 3  # times as long as wide, a picture is no photo
+READABLE = 1 / 3  # a picture shrunk to less has lost its text
 PDFIUM = threading.Lock()  # the library may be used by one thread at a time
+
+
+def warn_of_shrinking(
+    image: Image.Image, shown: tuple[int, int], largest: bool
+) -> None:
+    """Warns where a long picture, such as the screenshot of a whole page, is made so
+    small that its text is gone. Other shapes, photos most of all, keep what matters.
+
+    `shown`: height and width that `target_size` gives; largest: no budget is larger.
+    """
+    long, short = max(image.size), min(image.size)
+    if long < LONG * short or min(shown) >= READABLE * short:
+        return
+    remedy = "Cut" if largest else "Take a larger budget of image tokens, or cut"
+    warnings.warn(
+        f"A picture of {image.width} x {image.height} pixels is seen as {shown[1]} x "
+        f"{shown[0]}: small text in it cannot be read. {remedy} it into shorter "
+        "pictures.",
+        stacklevel=2,
+    )
 
 
 def open_pages(source: PictureSource) -> Generator[Image.Image]:
