@@ -1,7 +1,4 @@
-"""Names on the command line to pictures and videos: files, patterns, stdin, URLs.
-
-What a file is, its suffix says; where that says nothing, its first bytes do.
-"""
+"""Names on the command line to pictures and videos: files, patterns, stdin, URLs."""
 
 import difflib
 import glob
@@ -16,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from mlx_gemma4.errors import MediaError, UnknownFormatError
 from mlx_gemma4.media import Kind
 from mlx_gemma4.reading.bounded import read_bytes
-from mlx_gemma4.reading.sources import MOST, is_url
+from mlx_gemma4.reading.sources import MOST, find_alike, is_url
 
 from .errors import InputError, UsageError, no_file
 from .inputs import read_piped_bytes
-from .media_formats import START, format_of, kind_of
+from .media_formats import START, first_of, format_of, kind_of, kind_of_content
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -32,23 +29,23 @@ SUFFIX = re.compile(r"\.[A-Za-z0-9]{2,5}$")
 
 
 def media_kind(source: Path | bytes, name: str) -> Kind:
-    """What kind of medium a file is: by suffix, else by content.
+    """What kind of medium a file is: by content, else by suffix.
 
     Raises MediaError that calls the file `name` and says what can be read.
     """
-    if isinstance(source, Path) and (known := kind_of(source)):
+    start = source[:START] if isinstance(source, bytes) else first_bytes(source, name)
+    form = format_of(start)
+    named = kind_of(source) if isinstance(source, Path) else None
+    if form is not None and form.kind is None:
+        raise MediaError(f"{name} is {form.name}, not a picture or video. {READABLE}")
+    if known := kind_of_content(start, named):
         return known
-    start = source if isinstance(source, bytes) else first_bytes(source, name)
-    form = format_of(start[:START])
-    if form is not None and form.kind is not None:
-        return form.kind
     from mlx_gemma4.vision.images import open_image
 
     try:
         open_image(source)
     except UnknownFormatError:
-        what = f"{form.name}, not" if form is not None else "not"
-        raise MediaError(f"{name} is {what} a picture or video. {READABLE}") from None
+        raise MediaError(f"{name} is not a picture or video. {READABLE}") from None
     except MediaError as error:
         raise MediaError(with_name(name, str(error))) from None
     return "image"
@@ -56,8 +53,7 @@ def media_kind(source: Path | bytes, name: str) -> Kind:
 
 def first_bytes(path: Path, name: str) -> bytes:
     try:
-        with path.open("rb") as opened:
-            return opened.read(START)
+        return first_of(path)
     except OSError as error:
         raise MediaError(f"{name} cannot be read: {error.strerror}.") from None
 
@@ -119,12 +115,22 @@ class MediaArgument:
                 ) from None
         return path
 
-    def part(self, video: dict[str, Any], opened: bool = True) -> dict[str, Any]:
+    def moves(self) -> bool:
+        """Whether it is a file of a moving picture, whatever its suffix."""
+        from mlx_gemma4.vision.animation import is_animation
+
+        path = Path(self.name).expanduser() if exists(self.name) else None
+        return path is not None and path.is_file() and is_animation(path)
+
+    def part(
+        self, video: dict[str, Any], opened: bool = True, still: bool = False
+    ) -> dict[str, Any]:
         """A part of a message; `video` are options of a video's part.
 
-        A picture is opened to see that it can be read; unless `opened`, the part holds
-        its file. A video is left to the processor. Raises MediaError and InputError
-        that name the source.
+        A picture is opened to see that it can be read; unless `opened`, and where it is
+        a document of several pages, the part holds its file. A video is left to the
+        processor; so is a picture that moves, unless `still`. Raises MediaError and
+        InputError that name the source.
         """
         if self.problem is not None:
             raise self.problem
@@ -137,18 +143,29 @@ class MediaArgument:
                 f"{self.label} is a recording, not a picture: gemma4 transcribe "
                 "writes down what is said in it."
             )
+        if kind == "image" and not still:
+            from mlx_gemma4.vision.animation import is_animation
+
+            kind = "video" if is_animation(content) else kind
         if kind == "video":
             return {"type": "video", "video": content, **video}
-        picture = self._picture(content)
-        return {"type": "image", "image": picture if opened else content}
+        picture, several = self._picture(content)
+        return {
+            "type": "image",
+            "image": picture if opened and not several else content,
+        }
 
-    def _picture(self, content: Path | bytes) -> "Image":
-        from mlx_gemma4.vision.images import open_image
+    def _picture(self, content: Path | bytes) -> tuple["Image", bool]:
+        """The first page, and whether there are more."""
+        from mlx_gemma4.vision.pages import open_pages
 
+        pages = open_pages(content)
         try:
-            return open_image(content)
+            return next(pages), next(pages, None) is not None
         except MediaError as error:
             raise MediaError(with_name(self.label, str(error))) from None
+        finally:
+            pages.close()
 
 
 def split_prompt(words: Sequence[str]) -> tuple[list[str], str | None]:
@@ -256,6 +273,8 @@ def expanded(name: str) -> list[str]:
         if not found:
             raise InputError(f"No file matches {name}.{as_question(name)}")
         return found
+    if alike := find_alike(Path(os.path.expanduser(name))):
+        return [str(alike)]
     raise no_file(name, suggestion(name))
 
 

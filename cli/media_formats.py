@@ -1,4 +1,8 @@
-"""What kind of medium a file is: by its name, or by its first bytes."""
+"""What kind of medium a file is: by its first bytes, or by its name.
+
+What the bytes say comes first. Only of a container that may hold a film or sound alone
+does the name say which.
+"""
 
 import re
 from pathlib import Path
@@ -7,15 +11,16 @@ from typing import NamedTuple
 from mlx_gemma4.media import Kind
 from mlx_gemma4.reading.sources import HEIF
 
+# Not .ts and .mts: those are programs in TypeScript as well, so their content decides.
 SUFFIXES: dict[Kind, str] = {
-    "image": "jpg jpeg png webp gif bmp tif tiff heic heif avif",
-    "audio": "wav flac ogg oga opus mp3 m4a aac aif aiff caf",
-    "video": "mp4 mov m4v mkv webm avi mpg mpeg",
+    "image": "jpg jpeg png webp gif bmp tif tiff heic heif avif pdf",
+    "audio": "wav flac ogg oga opus mp3 m4a aac aif aiff caf wma mka",
+    "video": "mp4 mov m4v mkv webm avi mpg mpeg wmv flv ogv m2ts 3gp",
 }
 KIND_OF_SUFFIX: dict[str, Kind] = {
     f".{end}": kind for kind, ends in SUFFIXES.items() for end in ends.split()
 }
-START = 16  # bytes that tell what a file is
+START = 1024  # bytes that tell what a file is
 
 
 class FileFormat(NamedTuple):
@@ -37,8 +42,10 @@ FORMATS = (
         "image", "a HEIC picture", rb"\0...ftyp(" + b"|".join(sorted(HEIF)) + b")"
     ),
     FileFormat("image", "an AVIF picture", rb"\0...ftypavi[fs]"),
+    FileFormat("image", "a PDF document", rb"(\xef\xbb\xbf)?\s*%PDF-"),
     FileFormat("audio", "a WAV recording", rb"(RIFF|RF64)....WAVE"),
     FileFormat("audio", "a FLAC recording", rb"fLaC"),
+    FileFormat("video", "an Ogg video", rb"OggS\0.{23}\x80theora"),
     FileFormat("audio", "an Ogg recording", rb"OggS\0"),
     FileFormat("audio", "an MP3 recording", rb"ID3[\2-\4]|\xff[\xfb\xf3\xf2]"),
     FileFormat("audio", "an AAC recording", rb"\xff[\xf1\xf9]|\0...ftypM4[AB]"),
@@ -46,9 +53,13 @@ FORMATS = (
     FileFormat("audio", "a CAF recording", rb"caff\0"),
     FileFormat("video", "an AVI video", rb"RIFF....AVI "),
     FileFormat("video", "a Matroska video", rb"\x1a\x45\xdf\xa3"),
-    FileFormat("video", "an MPEG video", rb"\0\0\x01\xba"),
+    FileFormat("video", "an MPEG video", rb"\0\0\x01[\xba\xb3]"),
+    # Transport streams: packets that each begin with the same letter. Text has no NUL.
+    FileFormat("video", "an MPEG video", rb"(?=.{,400}\0)(\x47.{187}){2}\x47"),
+    FileFormat("video", "an MPEG video", rb"(?=.{,400}\0).{4}(\x47.{191}){2}\x47"),
+    FileFormat("video", "a Flash video", rb"FLV\x01"),
+    FileFormat("video", "a Windows Media video", rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11"),
     FileFormat("video", "an MP4 video", rb"\0...ftyp"),
-    FileFormat(None, "a PDF document", rb"%PDF-"),
     FileFormat(None, "gzip-compressed data", rb"\x1f\x8b"),
     FileFormat(None, "a zip archive", rb"PK\x03\x04"),
 )
@@ -57,6 +68,29 @@ FORMATS = (
 def kind_of(path: Path) -> Kind | None:
     """What the name says; None for any other file."""
     return KIND_OF_SUFFIX.get(path.suffix.lower())
+
+
+def kind_of_content(start: bytes, named: Kind | None) -> Kind | None:
+    """What a file's first bytes say, whose name says `named`."""
+    form = format_of(start)
+    found = form.kind if form is not None else None
+    return named if found is None or {found, named} == {"audio", "video"} else found
+
+
+def kind_of_file(path: Path) -> Kind | None:
+    """What the content of a file says, else its name; its name if it is not there."""
+    named = kind_of(path)
+    try:
+        # A pipe can be read only once, and not here.
+        start = first_of(path) if path.is_file() else b""
+    except (OSError, ValueError):
+        return named
+    return kind_of_content(start, named)
+
+
+def first_of(path: Path) -> bytes:
+    with path.open("rb") as opened:
+        return opened.read(START)
 
 
 def format_of(start: bytes) -> FileFormat | None:

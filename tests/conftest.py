@@ -210,6 +210,8 @@ def listener(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> "Listener":
     )
     monkeypatch.setattr(loading, "load_to_chat", lambda *_: (model, processor))
     monkeypatch.setattr("mlx_gemma4.generation.transcribe.generate", listener.generate)
+    # Its talks are bursts of noise, in which nobody else hears a voice.
+    monkeypatch.setattr("mlx_gemma4.generation.voice.Voices._heard", listener.hears)
     monkeypatch.chdir(tmp_path)
     return listener
 

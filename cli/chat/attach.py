@@ -13,7 +13,7 @@ from mlx_gemma4.media import Kind
 
 from ..errors import UsageError
 from ..loading import warnings_noted
-from ..media_formats import SUFFIXES, kind_of
+from ..media_formats import SUFFIXES, kind_of_file
 from ..model_senses import has_sense, require_sense
 from .messages import Part
 from .paths import take_paths
@@ -92,7 +92,7 @@ def refuse_other_kind(kind: str, path: Path, sign: str) -> None:
     Of a video the sound can be heard, and an animation can be seen as a video.
     `sign` is what goes before the kind that would be right: / or --.
     """
-    known = kind_of(path)
+    known = kind_of_file(path)
     allowed = (kind, "video" if kind == "audio" else "image" if kind == "video" else "")
     if known is not None and known not in allowed:
         wanted = {"image": "picture", "audio": "recording"}.get(kind, kind)
@@ -110,9 +110,10 @@ def read_part(
         if str(path) in str(error):
             raise
         raise MediaError(f"{path.name}: {error}") from None
-    if kind == "video":
+    if not detail:
         count = len(medium.attached)
-        detail = "1 frame" if count == 1 else f"{count} frames"
+        name = "frame" if kind == "video" else "page"
+        detail = f"1 {name}" if count == 1 else f"{count} {name}s"
     label = f"{path.name} ({kind}, {detail})"
     part: Part = {"type": kind, "path": str(path), "label": label, kind: medium}
     if kind == "image":  # what a saved conversation reads it with again
@@ -123,10 +124,13 @@ def read_part(
 def opened(processor: "Processor", kind: str, path: Path) -> tuple[Any, str]:
     """What the library takes for a file, and what the user wants to know of it."""
     if kind == "image":
-        from mlx_gemma4.vision.images import open_image
+        from mlx_gemma4.vision.pages import open_pages
 
-        picture = open_image(path)
-        return picture, f"{picture.width}x{picture.height}"
+        pages = open_pages(path)
+        picture, several = next(pages), next(pages, None) is not None
+        pages.close()
+        if not several:
+            return picture, f"{picture.width}x{picture.height}"
     if kind == "audio":
         from mlx_gemma4.audio.files import read_audio
 
@@ -138,4 +142,4 @@ def opened(processor: "Processor", kind: str, path: Path) -> tuple[Any, str]:
 
 def with_kinds(paths: Iterable[Path]) -> list[NamedFile]:
     """Each path with the kind of medium that it names."""
-    return [(kind, path) for path in paths if (kind := kind_of(path))]
+    return [(kind, path) for path in paths if (kind := kind_of_file(path))]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlx_gemma4.media import Kind
+from mlx_gemma4.reading.sources import find_alike
 
 from .. import options
 from ..errors import UsageError, no_file, reported
@@ -84,10 +85,12 @@ def read_question(prompt: str | None, interactive: bool) -> str | None:
 def existing(named: list[tuple[Kind, str]]) -> list[NamedFile]:
     """The files that options name, each with its kind; checked before loading."""
     found: list[NamedFile] = [(kind, path_of(path)) for kind, path in named]
-    for kind, path in found:
+    for n, (kind, path) in enumerate(found):
         if not os.path.exists(path):
-            raise no_file(path)
-        refuse_other_kind(kind, path, "--")
+            if not (alike := find_alike(path)):
+                raise no_file(path)
+            found[n] = (kind, alike)
+        refuse_other_kind(*found[n], "--")
     return found
 
 

@@ -12,8 +12,10 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
+from mlx_gemma4.reading.sources import find_alike
+
 from ..errors import UsageError, no_file
-from ..media_formats import SUFFIXES, kind_of
+from ..media_formats import SUFFIXES, kind_of, kind_of_file
 
 # ASCII blanks only: macOS puts a narrow no-break space into names of screenshots.
 BLANK = " \t\r\n"
@@ -40,6 +42,8 @@ def named_paths(words: str) -> list[Path]:
     whole = path_of(words)
     if os.path.isfile(whole):  # as typed by hand, with blanks and apostrophes
         return [whole]
+    if alike := find_alike(whole):
+        return [alike]
     try:
         return [path_of(word) for word in shlex.split(words)]
     except ValueError:
@@ -110,7 +114,7 @@ def media_file(word: str | None, kinds: Collection[str]) -> Path | None:
     except UsageError:
         return None
     # os.path, since Path.is_file raises for names that are too long.
-    return path if kind_of(path) in kinds and os.path.isfile(path) else None
+    return path if os.path.isfile(path) and kind_of_file(path) in kinds else None
 
 
 def refuse_missing(text: str) -> None:

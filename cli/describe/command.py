@@ -124,7 +124,8 @@ def check(job: Describing, boxes: Path | None) -> None:
             "--budget and --ocr are for pictures; how much of a video is seen, --fps "
             "and --frames say."
         )
-    if job.video and set(kinds) == {"image"}:
+    still = not any(source.moves() for source in job.sources if job.video)
+    if job.video and set(kinds) == {"image"} and still:
         raise UsageError("--fps and --frames are for videos; only pictures are named.")
     if boxes is None:
         return

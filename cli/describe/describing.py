@@ -53,7 +53,7 @@ class Describing:
         # What is wrong with a file is said before a model is loaded for it. Of several
         # pictures the files are kept, which take far less memory than the pixels.
         opened = len(self.sources) == 1
-        parts = [s.part(self.video, opened) for s in self.sources] if one else []
+        parts = [self.part(s, opened) for s in self.sources] if one else []
         start = time.perf_counter()
         model, processor, name = open_model(model_name, self.screen, adapter)
         seconds = time.perf_counter() - start
@@ -71,6 +71,11 @@ class Describing:
         self.answer(session(), self.sources, parts)
         return 0
 
+    def part(self, source: MediaArgument, opened: bool = True) -> Part:
+        """What is for pictures, boxes and a budget, takes the first of a moving one."""
+        still = bool(self.targets) or self.settings.image_tokens is not None
+        return source.part(self.video, opened, still)
+
     def answer_each(self, new_session: Callable[[], "Session"]) -> int:
         """An answer per source. What is wrong with one stops none of the others."""
         failed: list[tuple[str, int]] = []  # label, exit code; a name may come twice
@@ -80,7 +85,7 @@ class Describing:
             bar.label = f"{number + 1}/{total} {source.label}"
             bar.update(number)
             try:
-                parts = [source.part(self.video)]
+                parts = [self.part(source)]
                 gap = "\n" if number > len(failed) else ""
                 header = f"{gap}{source.name}:\n"
                 self.answer(new_session(), [source], parts, number, header)
@@ -113,6 +118,12 @@ class Describing:
         if self.targets and parts[0]["type"] != "image":
             label = sources[0].label
             raise MediaError(f"{label} is a video; --boxes draws on pictures.")
+        if self.targets and is_document(parts):
+            label = sources[0].label
+            raise MediaError(
+                f"{label} has several pages; --boxes draws on one picture: save the "
+                "page that is meant as PNG."
+            )
         text = {"type": "text", "text": self.question(parts)}
         session.chat.messages = [{"role": "user", "content": [*parts, text]}]
         chunks = session.chat.again()
@@ -143,7 +154,10 @@ class Describing:
     def question(self, parts: list[Part]) -> str:
         if self.targets:
             return boxes_prompt(self.prompt)
-        return self.prompt or (OCR if self.ocr else default_prompt(parts))
+        asked = self.prompt or (OCR if self.ocr else default_prompt(parts))
+        if self.prompt is None and is_document(parts):
+            return asked.replace("this image", "these pages")
+        return asked
 
     def boxes(
         self, session: "Session", part: Part, source: MediaArgument, target: Path
@@ -191,6 +205,11 @@ def after_first(
         if number == 0:
             then()
         yield chunk
+
+
+def is_document(parts: list[Part]) -> bool:
+    """Whether the only file has several pages: only of such its pixels are not kept."""
+    return len(parts) == 1 and isinstance(parts[0].get("image"), Path | bytes)
 
 
 def default_prompt(parts: list[Part]) -> str:

@@ -18,7 +18,10 @@ WAIT = 20.0  # seconds for a server to say anything
 LONGEST = 300.0  # seconds for a whole file
 PIECE = 1 << 16
 # What servers call media, or files of which they know nothing.
-TYPES = ("image/", "video/", "application/octet-stream", "binary/octet-stream")
+TYPES = (
+    *("image/", "video/", "application/pdf"),
+    *("application/octet-stream", "binary/octet-stream"),
+)
 REMEDY = "Check the address, or download the file and name that."
 
 

@@ -1,5 +1,6 @@
 """`gemma4 transcribe`: recordings of any length to text, subtitles or JSON."""
 
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from mlx_gemma4.errors import ChatError, MediaError
-from mlx_gemma4.reading.sources import is_url
+from mlx_gemma4.reading.sources import find_alike, is_url
 
 from .. import options
 from ..errors import (
+    INPUT,
     InputError,
     UsageError,
     batch_code,
@@ -76,6 +78,12 @@ def transcribe(
         ),
     ] = None,
     overwrite: options.Overwrite = False,
+    track: Annotated[
+        int | None,
+        typer.Option(
+            "--track", min=1, help="Which sound track of a video. Default: its own."
+        ),
+    ] = None,
     mic: Annotated[
         bool,
         typer.Option("--mic", help="Record from the microphone (extra `mic`)."),
@@ -85,7 +93,8 @@ def transcribe(
     """Write down what is said in recordings, also long ones.
 
     Only transcripts are printed to stdout. A recording that is missing or cannot be
-    read is reported, the others are still transcribed, and the exit code is 5.
+    read is reported, the others are still transcribed, and the exit code is 5; so it is
+    for what could be heard of a damaged one.
     """
     with reported(as_json):
         screen = Screen(as_json=as_json)
@@ -96,6 +105,7 @@ def transcribe(
             translate=language_name(translate, "--translate"),
             output=TranscriptOutput(form, output, screen, overwrite),
             screen=screen,
+            track=track,
         )
         job.output.check(job.sources)
         with warnings_noted(job.screen):
@@ -132,6 +142,8 @@ def recordings(name: str) -> list[str]:
     if is_url(name):
         raise InputError(f"{name} is a URL: download the recording first.")
     found = matches(name)
+    if not found and (alike := find_alike(Path(os.path.expanduser(name)))):
+        return [str(alike)]
     if not found:
         raise no_file(name)
     return found
@@ -146,6 +158,8 @@ class Transcribing:
     translate: str | None
     output: TranscriptOutput
     screen: Screen
+    track: int | None = None
+    damaged: int = 0  # the exit code if a recording was damaged
 
     def run(self, model_name: str | None, adapter: Path | None = None) -> int:
         """Transcribes everything; returns the exit code."""
@@ -168,7 +182,7 @@ class Transcribing:
                 f"{len(failed)} of {len(self.sources)} gave no transcript: "
                 f"{', '.join(failed)}"
             )
-        return batch_code(codes, len(self.sources))
+        return batch_code(codes, len(self.sources)) or self.damaged
 
     def transcribe_one(
         self,
@@ -178,11 +192,15 @@ class Transcribing:
         number: int,
         first: bool,
     ) -> None:
-        from mlx_gemma4.audio.files import RATE, read_audio
+        from mlx_gemma4.audio.files import RATE, read_recording
         from mlx_gemma4.generation.transcribe import transcribe
 
         source = self.sources[number]
-        samples = read_audio(self.opened(source))
+        recording = read_recording(self.opened(source), track=self.track)
+        if recording.damage:
+            self.screen.note(f"Warning: {recording.damage}")
+            self.damaged = INPUT
+        samples = recording.samples
         transcript = Transcript(
             source, name, len(samples) / RATE, self.language, self.translate
         )

@@ -1,24 +1,21 @@
 """Transcripts as files: txt, srt, vtt and json.
 
-A segment is what the model heard at once, up to half a minute. Its times are exact. For
-subtitles it is divided into cues; the times within a segment are estimated from the
-length of the text.
+A segment is what the model heard at once, up to half a minute, from the first word to
+the last. For subtitles it is divided into cues, whose times follow the pauses that were
+heard and in between the length of the text.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..render import json_text
+from .cues import Cue, cues
+from .lines import two_lines
 
 if TYPE_CHECKING:
     from mlx_gemma4.generation.pieces import Segment
-
-LINE = 42  # characters: what a line of subtitles holds
-CUE = 2 * LINE
-# Where a cue may end, best first: sentences, clauses, words; else anywhere.
-BREAKS = (r"(?<=[.!?…])\s+|(?<=[。！？])", r"(?<=[,;:])\s+|(?<=[、，；：])", r"\s+")
 
 
 @dataclass
@@ -69,61 +66,6 @@ def joined(texts: Iterator[str]) -> str:
     )
 
 
-@dataclass(frozen=True)
-class Cue:
-    start: float
-    end: float
-    text: str
-
-
-def cues(start: float, end: float, text: str) -> list[Cue]:
-    """`text` in parts short enough for a screen, sharing the time by their length."""
-    parts = list(split_text(text, BREAKS))
-    total = sum(map(len, parts))
-    result, before = [], 0
-    for part in parts:
-        begins = start + (end - start) * before / total
-        before += len(part)
-        ends = start + (end - start) * before / total
-        result.append(Cue(begins, ends, part))
-    return result
-
-
-def split_text(text: str, breaks: Sequence[str]) -> Iterator[str]:
-    """Parts of at most CUE characters, broken at the best places there are."""
-    if len(text) <= CUE:
-        if text:
-            yield text
-        return
-    if not breaks:
-        for i in range(0, len(text), CUE):
-            yield text[i : i + CUE]
-        return
-    part, gap, end = "", "", 0
-    for begin, stop in (*places(text, breaks[0]), (len(text), len(text))):
-        unit = text[end:begin]
-        if len(part) + len(gap) + len(unit) <= CUE:
-            part += gap + unit if part else unit
-        else:
-            yield from split_text(part, breaks[1:])
-            part = unit
-        gap, end = text[begin:stop], stop
-    yield from split_text(part, breaks[1:])
-
-
-def places(text: str, pattern: str) -> list[tuple[int, int]]:
-    return [match.span() for match in re.finditer(pattern, text)]
-
-
-def two_lines(text: str) -> str:
-    """A cue on at most two lines, broken near its middle."""
-    spaces = [m.start() for m in re.finditer(" ", text)]
-    if len(text) <= LINE or not spaces:
-        return text
-    middle = min(spaces, key=lambda i: abs(i - len(text) / 2))
-    return text[:middle] + "\n" + text[middle + 1 :]
-
-
 def timestamp(seconds: float, mark: str) -> str:
     """`01:02:03,456` with `mark` before the thousandths."""
     thousandths = round(seconds * 1000)
@@ -159,7 +101,8 @@ def vtt(transcript: Transcript) -> str:
 
 def all_cues(transcript: Transcript) -> Iterator[Cue]:
     for segment in transcript.segments:
-        yield from cues(segment.start, segment.end, transcript.shown(segment))
+        text = transcript.shown(segment)
+        yield from cues(segment.start, segment.end, text, segment.parts)
 
 
 def as_json(transcript: Transcript) -> str:

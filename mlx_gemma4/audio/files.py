@@ -1,39 +1,38 @@
 """Recordings to samples: any common file, rate and channel count to mono at 16 kHz.
 
-soundfile reads wav, flac, ogg, opus, mp3 and more. What it cannot read goes to macOS's
-afconvert, then to PyAV (extra `media`), then to an ffmpeg on the PATH. Files are read
-in blocks, so that an hour of studio sound takes the memory of an hour of speech.
+soundfile reads wav, flac, ogg, opus, mp3 and more. What it cannot read goes to PyAV
+(extra `media`), then to an ffmpeg on the PATH, then to macOS's afconvert. Files are
+read in blocks, so that an hour of studio sound takes the memory of an hour of speech.
 """
 
-import contextlib
 import importlib.util
-import io
 import math
+import re
 import shutil
 import subprocess
 import tempfile
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import mlx.core as mx
 import numpy as np
 
 from ..errors import MediaError
 from ..reading.containers import ONLY_MEDIA
-from ..reading.sources import open_source, stated_seconds
-from .lengths import promised
-
-if TYPE_CHECKING:
-    from soundfile import SoundFile
+from ..reading.sources import open_source
+from .libsndfile import with_soundfile
+from .mixing import Mixer, Recording, Soundless, Unreadable
+from .pyav import with_pyav
 
 RATE = 16_000  # hertz; what every published checkpoint hears
-BLOCK = 1 << 14  # samples per channel read at once
-LOUDEST = 16.0  # full scale is 1; anything far above is not scaled to it
-SLOWEST, FASTEST = 1_000, 1_000_000  # hertz; other rates are mistakes
+MORE = 0.5  # seconds that another way has to hear more of a damaged file
 INTEGERS = {"int16": (0, 1 << 15), "int32": (0, 1 << 31), "uint8": (128, 128)}
+# What ffmpeg says of sound that it leaves out.
+FAULT = re.compile(rb"Invalid data|Decoding error|Error (while|submitting)|corrupt")
 CONVERT = "It may be damaged; if not, convert it to wav or flac."
 INSTALL = (
     "If it is a recording, install PyAV with pip install 'mlx-gemma4[media]', "
@@ -44,25 +43,29 @@ Samples = np.ndarray | mx.array
 AudioSource = str | Path | bytes | tuple[Samples, float]
 
 
-class Unreadable(Exception):
-    """One way of decoding did not work; says why, or nothing if it is not there."""
-
-
-class Soundless(Unreadable):
-    """The file was understood, and there is no sound in it."""
-
-    def __init__(self) -> None:
-        super().__init__("it holds no sound")
-
-
-def read_audio(source: AudioSource, rate: int = RATE) -> np.ndarray:
+def read_audio(
+    source: AudioSource, rate: int = RATE, track: int | None = None
+) -> np.ndarray:
     """A recording as float32 mono samples in -1..1, `[n]`, at `rate` hertz.
 
     `source`: a path, the bytes of a file, or `(samples, rate)` with samples `[n]` or
     `[n, channels]`, floating point in -1..1 or int16, int32 or uint8 at full scale.
-    Channels are averaged. Raises MediaError for what holds no usable sound, naming what
-    would help.
+    Channels are mixed as `channels` says. track: which sound track of a video, from 1;
+    without it the one that players take, and a warning if there are more. Warns of what
+    is damaged. Raises MediaError for what holds no usable sound, with the remedy.
     """
+    recording = read_recording(source, rate, track)
+    if recording.damage:
+        warnings.warn(recording.damage, stacklevel=2)
+    return recording.samples
+
+
+def read_recording(
+    source: AudioSource, rate: int = RATE, track: int | None = None
+) -> Recording:
+    """As `read_audio`; what is missing of a damaged file is said in the result."""
+    if track is not None and (type(track) is not int or track < 1):
+        raise MediaError(f"track is {track!r}; sound tracks are counted from 1.")
     if isinstance(source, tuple) and len(source) == 2:
         return _from_samples(*source, rate)
     if not isinstance(source, str | Path | bytes):
@@ -70,62 +73,10 @@ def read_audio(source: AudioSource, rate: int = RATE) -> np.ndarray:
             "A recording is a path, the bytes of a file or (samples, rate), not a "
             f"{type(source).__name__}."
         )
-    return _decode(*open_source(source, "recording"), rate)
+    return _decode(*open_source(source, "recording"), rate, track)
 
 
-class Mixer:
-    """Collects blocks `[n, channels]` of one recording as mono samples at `rate`."""
-
-    def __init__(self, name: str, source_rate: float, rate: int) -> None:
-        if not SLOWEST <= source_rate <= FASTEST:  # NaN too
-            raise MediaError(
-                f"{name} has {source_rate:g} samples per second; "
-                f"{SLOWEST} to {FASTEST} are understood."
-            )
-        self.name = name
-        self.source_rate = source_rate
-        self.frames = 0
-        self._samples = bytearray()  # grows in place, where joining would take twice
-        self._resampler = None
-        if source_rate != rate:
-            import soxr
-
-            self._resampler = soxr.ResampleStream(source_rate, rate, 1, dtype="float32")
-
-    def add(self, block: np.ndarray) -> None:
-        if not np.isfinite(block).all():
-            raise MediaError(f"{self.name} holds samples that are not numbers.")
-        peak = float(np.abs(block).max(initial=0.0))
-        if peak > LOUDEST:
-            raise MediaError(
-                f"{self.name} has samples up to {peak:g}; they have to lie in -1..1."
-            )
-        self.frames += len(block)
-        mono = block.mean(axis=1, dtype=np.float32)
-        if self._resampler is not None:
-            mono = self._resampler.resample_chunk(mono)
-        self._samples += mono.tobytes()
-
-    def finish(self, announced: int = 0, damaged: bool = False) -> np.ndarray:
-        """All of it. Warns if `announced` samples were not reached, or of damage."""
-        if not self.frames:
-            raise Soundless
-        if damaged or self.frames < announced:
-            found, due = (n / self.source_rate for n in (self.frames, announced))
-            digits = 1 if abs(due - found) >= 0.1 else 4
-            told = f" of {due:.{digits}f}" if announced else ""
-            warnings.warn(
-                f"{self.name} is damaged: only {found:.{digits}f}{told} s could be "
-                "read.",
-                stacklevel=2,
-            )
-        if self._resampler is not None:
-            rest = np.zeros(0, np.float32)
-            self._samples += self._resampler.resample_chunk(rest, last=True).tobytes()
-        return np.frombuffer(self._samples, np.float32)
-
-
-def _from_samples(samples: Samples, source_rate: float, rate: int) -> np.ndarray:
+def _from_samples(samples: Samples, source_rate: float, rate: int) -> Recording:
     sound = np.asarray(samples)
     if sound.ndim not in (1, 2) or (sound.ndim == 2 and sound.shape[1] > 64):
         raise MediaError(
@@ -142,27 +93,44 @@ def _from_samples(samples: Samples, source_rate: float, rate: int) -> np.ndarray
         raise MediaError(f"The rate of the sound is {source_rate!r}, not a number.")
     if not sound.size:
         raise MediaError("The sound has no samples.")
-    mixer = Mixer("The sound", float(source_rate), rate)
-    mixer.add(sound.reshape(len(sound), -1))
+    mixer = Mixer("The sound", rate)
+    mixer.add(sound.reshape(len(sound), -1), float(source_rate))
     return mixer.finish()
 
 
-def _decode(source: Path | bytes, name: str, rate: int) -> np.ndarray:
-    """The first way that works. What they said is part of the error."""
-    ways: list[tuple[str, Callable[[Path | bytes, str, int], np.ndarray]]] = [
+def _decode(source: Path | bytes, name: str, rate: int, track: int | None) -> Recording:
+    """The first way that works, or of a damaged file the way that hears most of it.
+
+    What the ways said is part of the error.
+    """
+    ways: list[tuple[str, Callable[[Path | bytes, str, int], Recording]]] = [
         ("soundfile", with_soundfile),
+        ("PyAV", partial(with_pyav, track=track)),
+        ("ffmpeg", partial(with_ffmpeg, track=track)),
         ("afconvert", with_afconvert),
-        ("PyAV", with_pyav),
-        ("ffmpeg", with_ffmpeg),
     ]
+    if track is not None:
+        # Of what soundfile reads there is one track; afconvert has no choice.
+        ways = ways[:3] if track == 1 else ways[1:3]
     reasons, soundless = [], False
+    best: Recording | None = None
     for way, decode in ways:
         try:
-            return decode(source, name, rate)
+            found = decode(source, name, rate)
         except Unreadable as error:
             soundless = soundless or isinstance(error, Soundless)
             if str(error):
                 reasons.append(f"{way}: {error}")
+            continue
+        if best is None:
+            best = found
+        elif found.heard > best.heard + MORE:
+            damage = f"{name} is damaged: only {found.heard:.1f} s could be read."
+            best = replace(found, damage=found.damage or damage)
+        if not best.damage or best.missing:  # else another may read on
+            break
+    if best is not None:
+        return best
     reads_more = shutil.which("ffmpeg") or importlib.util.find_spec("av")
     if soundless and reads_more:  # alone, libsndfile believes a streamed wav's 0
         raise MediaError(f"{name} holds no sound.")
@@ -170,85 +138,27 @@ def _decode(source: Path | bytes, name: str, rate: int) -> np.ndarray:
     raise MediaError(f"{name} cannot be decoded ({'; '.join(reasons)}). {remedy}")
 
 
-def with_soundfile(source: Path | bytes, name: str, rate: int) -> np.ndarray:
-    from soundfile import LibsndfileError
-
-    mixer, announced, damaged = None, 0, False
-    with contextlib.ExitStack() as stack:
-        if isinstance(source, bytes):
-            opened = io.BytesIO(source)
-        else:
-            # By descriptor: given the name, soundfile would trust its ending.
-            opened = stack.enter_context(source.open("rb")).fileno()
-        try:
-            sound = stack.enter_context(_sequential(opened))
-            mixer, announced = Mixer(name, sound.samplerate, rate), sound.frames
-            while len(block := sound.read(BLOCK, dtype="float32", always_2d=True)):
-                mixer.add(block)
-        except LibsndfileError as error:
-            damaged = True
-            if mixer is None or not mixer.frames:
-                raise Unreadable(error.error_string.strip().rstrip(".")) from None
-    return mixer.finish(max(announced, promised(source, mixer.frames)), damaged)
-
-
-def _sequential(opened: io.BytesIO | int) -> "SoundFile":
-    """A file to be read from start to end in blocks."""
-    import soundfile
-
-    class Sequential(soundfile.SoundFile):
-        # soundfile seeks after each block where it can, and in an mp3 that lands
-        # beside the place: clicks at every seam.
-        def seekable(self) -> bool:
-            return False
-
-    return Sequential(opened, closefd=False)
-
-
-def with_pyav(source: Path | bytes, name: str, rate: int) -> np.ndarray:
-    if importlib.util.find_spec("av") is None:
-        raise Unreadable
-    import av  # pyright: ignore[reportMissingImports]
-    import av.error  # pyright: ignore[reportMissingImports]
-
-    mixer, stated, damaged = None, 0.0, False
-    opened = io.BytesIO(source) if isinstance(source, bytes) else str(source.resolve())
-    try:
-        with av.open(opened, mode="r", options=ONLY_MEDIA) as container:
-            if not container.streams.audio:
-                raise Soundless
-            stream = container.streams.audio[0]
-            mixer = Mixer(name, stream.rate, rate)
-            stated = stated_seconds(stream.metadata) * stream.rate
-            planar = av.AudioResampler(format="fltp")
-            for frame in container.decode(stream):
-                for part in planar.resample(frame):
-                    mixer.add(part.to_ndarray().T)
-    except av.error.FFmpegError as error:
-        damaged = True
-        if mixer is None or not mixer.frames:
-            raise Unreadable(str(error.strerror or error)) from None
-    # Sound that is compressed may end a little sooner than it was to.
-    short = stated - mixer.frames > mixer.source_rate / 2
-    return mixer.finish(round(stated) if short else 0, damaged)
-
-
-def with_afconvert(source: Path | bytes, name: str, rate: int) -> np.ndarray:
+def with_afconvert(source: Path | bytes, name: str, rate: int) -> Recording:
     command = ["afconvert", "-f", "WAVE", "-d", "LEF32", "{in}", "{out}"]
     return _converted(command, source, name, rate)
 
 
-def with_ffmpeg(source: Path | bytes, name: str, rate: int) -> np.ndarray:
+def with_ffmpeg(
+    source: Path | bytes, name: str, rate: int, track: int | None = None
+) -> Recording:
     quiet = ["ffmpeg", "-nostdin", "-v", "error", "-y"]
     only = [word for name, value in ONLY_MEDIA.items() for word in (f"-{name}", value)]
-    wanted = ["-map", "0:a:0", "-f", "wav", "-c:a", "pcm_f32le", "-rf64", "auto"]
-    command = [*quiet, *only, "-i", "file:{in}", *wanted, "file:{out}"]
+    # Silence where the time stamps leave sound out, also in front.
+    wanted = ["-vn", "-sn", "-dn"] if track is None else ["-map", f"0:a:{track - 1}"]
+    wanted += ["-af", "aresample=async=1:first_pts=0"]
+    form = ["-f", "wav", "-c:a", "pcm_f32le", "-rf64", "auto"]
+    command = [*quiet, *only, "-i", "file:{in}", *wanted, *form, "file:{out}"]
     return _converted(command, source, name, rate)
 
 
 def _converted(
     command: list[str], source: Path | bytes, name: str, rate: int
-) -> np.ndarray:
+) -> Recording:
     """Runs a program that writes a wav file, and reads that."""
     program = shutil.which(command[0])
     if program is None:
@@ -268,4 +178,8 @@ def _converted(
         if done.returncode or not target.exists():
             said = done.stderr.decode(errors="replace").strip().splitlines()
             raise Unreadable(said[-1] if said else f"exit code {done.returncode}")
-        return with_soundfile(target, name, rate)
+        found = with_soundfile(target, name, rate)
+        if FAULT.search(done.stderr) and not found.damage:
+            damage = f"{name} is damaged: only {found.heard:.1f} s could be read."
+            return replace(found, damage=damage)
+        return found

@@ -1,7 +1,7 @@
 """How long an uncompressed recording is by its header, where that can be told.
 
 libsndfile takes the end of a file for the end of the sound. A header that promises
-more shows that the file was cut short: wav (RIFF, RIFX, RF64), aiff, au and w64.
+more shows that the file was cut short: wav (RIFF, RIFX, RF64), aiff, au, w64 and caf.
 """
 
 import io
@@ -19,6 +19,7 @@ SHORT = {
     b"RIFX": (">4sI", b"data"),
     b"FORM": (">4sI", b"SSND"),
 }
+CAF = ">4sq"
 W64_DATA = b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
 
 
@@ -48,6 +49,8 @@ def _stated(file: BinaryIO) -> int:
         return _rf64(file)
     if mark == b"riff":
         return _w64(file)
+    if mark == b"caff":
+        return _caf(file)
     if mark == b".snd":
         start, stated = struct.unpack(">II", file.read(8))
         file.seek(start)
@@ -89,3 +92,35 @@ def _w64(file: BinaryIO) -> int:
             break
         file.seek((size + 7) // 8 * 8 - 24, io.SEEK_CUR)
     return 0
+
+
+def _caf(file: BinaryIO) -> int:
+    """Chunks with 64 bits for a size; the sound's may be -1, up to the end."""
+    file.seek(8)
+    for _ in range(CHUNKS):
+        name, size = struct.unpack(CAF, file.read(12))
+        if name == b"data":
+            file.seek(4, io.SEEK_CUR)  # a count of edits
+            return size - 4 if 4 < size < MOST else 0
+        if not 0 <= size < MOST:
+            break
+        file.seek(size, io.SEEK_CUR)
+    return 0
+
+
+def caf_whole(source: Path | bytes) -> Path | bytes:
+    """A caf whose sound goes up to its end. libsndfile refuses one that was cut."""
+    opened = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+    with opened as file:
+        try:
+            file.seek(4)
+            stated = _caf(file)
+        except struct.error:
+            return source
+        start = file.tell()
+        if not 0 < file.seek(0, io.SEEK_END) - start < stated:
+            return source
+        file.seek(0)
+        data = bytearray(file.read())
+    data[start - 12 : start - 4] = struct.pack(">q", len(data) - start + 4)
+    return bytes(data)

@@ -33,26 +33,53 @@ UNSPACED = (
 TOKEN = re.compile(f"[{UNSPACED}]|[^\\s{UNSPACED}]+")
 
 
+class Part(NamedTuple):
+    """Where somebody speaks without a pause, in seconds."""
+
+    start: float
+    end: float
+
+
 class Piece(NamedTuple):
     """A stretch of a recording, `start` to `end` in seconds, samples float32 `[n]`.
 
-    `overlap`: the seconds at its start that the piece before also holds.
+    `overlap`: the seconds at its start that the piece before also holds. `parts`: where
+    in it is speech, if that is known.
     """
 
     start: float
     end: float
     samples: np.ndarray
     overlap: float = 0.0
+    parts: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True)
 class Segment:
-    """What is said from `start` to `end`, in seconds; perhaps with its translation."""
+    """What is said from `start` to `end`, in seconds; perhaps with its translation.
+
+    `parts`: where between them somebody speaks, if that is known.
+    """
 
     start: float
     end: float
     text: str
     translation: str = ""
+    parts: tuple[Part, ...] = ()
+
+    def until(self, end: float) -> "Segment":
+        """Without what comes after `end`."""
+        if self.end <= end:
+            return self
+        kept = (Part(p.start, min(p.end, end)) for p in self.parts if p.start < end)
+        return replace(self, start=min(self.start, end), end=end, parts=tuple(kept))
+
+    def since(self, start: float) -> "Segment":
+        """Without what comes before `start`."""
+        if self.start >= start:
+            return self
+        kept = (Part(max(p.start, start), p.end) for p in self.parts if p.end > start)
+        return replace(self, start=start, end=max(self.end, start), parts=tuple(kept))
 
 
 def cut(samples: np.ndarray, limit: float = LIMIT) -> Iterator[Piece]:
@@ -160,9 +187,9 @@ def merge(transcribed: Iterable[tuple[Piece, str, str]]) -> Iterator[Segment]:
     stopped: KeyboardInterrupt | None = None
     try:
         for piece, text, translation in transcribed:
-            segment = Segment(piece.start, piece.end, _flat(text), _flat(translation))
+            segment = _segment(piece, _flat(text), _flat(translation))
             if last is not None and piece.overlap:
-                last, segment = _joined(last, segment)
+                last, segment = _joined(last, segment, piece.start + piece.overlap / 2)
             if last is not None and (last.text or last.translation):
                 yield last
             last = segment
@@ -174,18 +201,23 @@ def merge(transcribed: Iterable[tuple[Piece, str, str]]) -> Iterator[Segment]:
         raise stopped
 
 
+def _segment(piece: Piece, text: str, translation: str) -> Segment:
+    """From the first word to the last one where that is known."""
+    parts = piece.parts or (Part(piece.start, piece.end),)
+    return Segment(parts[0].start, parts[-1].end, text, translation, piece.parts)
+
+
 def _flat(text: str) -> str:
     return " ".join(text.split())
 
 
-def _joined(last: Segment, segment: Segment) -> tuple[Segment, Segment]:
-    """Both without what they share, meeting in the middle of the overlap."""
-    seam = (last.end + segment.start) / 2
+def _joined(last: Segment, segment: Segment, seam: float) -> tuple[Segment, Segment]:
+    """Both without what they share, meeting at the seam, the middle of the overlap."""
     texts = seam_texts(last.text, segment.text)
     translations = seam_texts(last.translation, segment.translation)
     return (
-        replace(last, end=seam, text=texts[0], translation=translations[0]),
-        replace(segment, start=seam, text=texts[1], translation=translations[1]),
+        replace(last.until(seam), text=texts[0], translation=translations[0]),
+        replace(segment.since(seam), text=texts[1], translation=translations[1]),
     )
 
 

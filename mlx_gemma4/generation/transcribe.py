@@ -15,7 +15,9 @@ from ..errors import MediaError
 from ..model import Gemma4
 from ..prompt.processor import Processor
 from .loop import generate
-from .pieces import Piece, Segment, cut, merge
+from .loops import once
+from .pieces import Part, Piece, Segment, cut, merge
+from .voice import Voices
 
 FORMAT = (
     "Follow these specific instructions for formatting the answer:\n"
@@ -26,6 +28,7 @@ FORMAT = (
 # Fast speech has 5 words a second, and few languages take 4 tokens a word.
 TOKENS_PER_SECOND = 20
 TOKENS_AT_LEAST = 64
+STRETCHES_TOLD = 4
 
 
 def transcription_prompt(language: str | None = None, target: str | None = None) -> str:
@@ -59,6 +62,8 @@ def transcribe(
 ) -> Iterator[Segment]:
     """What is said in a recording, segment by segment, greedily and without thinking.
 
+    The model is not asked about stretches in which nobody speaks; a warning says which
+    held sound. What it repeats without end is kept once, with a warning.
     `samples`: float32 mono at 16 kHz, `[n]`, as `read_audio` gives them; any length.
     `language`, `translate`: English names of the language spoken and of the one to
     translate into. `progress` is told the seconds done so far. Raises MediaError if the
@@ -70,19 +75,48 @@ def transcribe(
         )
     prompt = transcription_prompt(language, translate)
     limit = processor.media.audio.max_seconds
+    voices = Voices()
 
     def heard() -> Iterator[tuple[Piece, str, str]]:
+        wordless: list[Part] = []
         for piece in cut(samples, limit):
+            parts = voices.parts(piece.samples, piece.start)
+            if not parts:
+                wordless.append(Part(piece.start, piece.end))
+                continue
+            piece = piece._replace(parts=tuple(parts))
             answer = _ask(model, processor, piece, prompt, 2 if translate else 1)
             text, translation = answer, ""
             if translate:
                 text, translation = split_translation(answer, translate)
                 _check_translated(piece, text, translation, translate)
+            text, translation = (_once(piece, said) for said in (text, translation))
             if progress is not None:
                 progress(piece.end)
             yield piece, text, translation
+        _tell_wordless(wordless)
 
     return merge(heard())
+
+
+def _once(piece: Piece, text: str) -> str:
+    short = once(text)
+    if short.loop:
+        warnings.warn(
+            f"From {piece.start:.1f} to {piece.end:.1f} s the model repeated itself "
+            f"({short.times} times: {short.loop}); that is kept once.",
+            stacklevel=2,
+        )
+    return short.text
+
+
+def _tell_wordless(parts: list[Part]) -> None:
+    if not parts:
+        return
+    told = [f"{part.start:.1f} to {part.end:.1f} s" for part in parts[:STRETCHES_TOLD]]
+    more = len(parts) - len(told)
+    told += [f"{more} more"] if more else []
+    warnings.warn(f"There is sound but no speech at {', '.join(told)}.", stacklevel=2)
 
 
 def _ask(

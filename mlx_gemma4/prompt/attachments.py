@@ -15,6 +15,7 @@ from ..chat.rendered import Rendered
 from ..config import Config, VisionConfig
 from ..errors import ChatError, CheckpointError, MediaError
 from ..media import Attached, Clip, Kind, Picture
+from ..reading.sources import from_base64, is_data_url
 from ..vision.pixels import PixelConfig
 from .settings import BUDGETS, IMAGE_TOKENS, MediaSettings
 
@@ -42,6 +43,7 @@ WRITTEN: dict[Kind, dict[str, str]] = {
         "eoi_token_id": "<image|>",
     },
 }
+# The names that chat templates know, two of them from OpenAI's requests.
 KIND_OF_PART: dict[str, Kind] = {
     **{"image": "image", "image_url": "image"},
     **{"audio": "audio", "input_audio": "audio", "video": "video"},
@@ -86,12 +88,7 @@ class Attachments:
         readers = {"image": self._image, "audio": self._audio, "video": self._video}
         for number, message in enumerate(messages):
             for kind, part in media_parts(message):
-                source = part.get(kind, part.get("path"))
-                if source is None:
-                    raise MediaError(
-                        f"messages[{number}]: a part of type {part['type']!r} needs "
-                        f"{kind!r} or 'path'."
-                    )
+                source = source_of(part, kind, f"messages[{number}]")
                 if isinstance(source, Prepared):
                     text = self._prepared(source, kind, number)
                 else:
@@ -123,12 +120,15 @@ class Attachments:
         return medium.text
 
     def _image(self, source: Any, part: Mapping[str, Any]) -> str:
-        from ..vision.images import open_image
+        """One block for each page: as if they were so many parts."""
+        from ..vision.pages import open_pages
 
         self._vision()
         settings = self.settings
-        return self._picture(
-            "image", open_image(source), settings.image_tokens, settings.image_pixels
+        pages = open_pages(source)
+        return "".join(
+            self._picture("image", page, settings.image_tokens, settings.image_pixels)
+            for page in pages
         )
 
     def _video(self, source: Any, part: Mapping[str, Any]) -> str:
@@ -152,7 +152,8 @@ class Attachments:
         if self.config.audio_config is None:
             raise MediaError("This model has no audio tower and cannot hear.")
         settings = self.settings.audio
-        clip = Clip(*log_mel(read_audio(source, settings.sampling_rate), settings))
+        samples = read_audio(source, settings.sampling_rate, part.get("track"))
+        clip = Clip(*log_mel(samples, settings))
         return self._block("audio", clip, clip.soft_tokens())
 
     def _vision(self) -> VisionConfig:
@@ -161,10 +162,14 @@ class Attachments:
         return self.config.vision_config
 
     def _picture(self, kind: Kind, image: Any, budget: int, pixels: PixelConfig) -> str:
-        from ..vision.images import image_patches
+        from ..vision.images import image_patches, target_size
+        from ..vision.pages import warn_of_shrinking
 
         vision = self._vision()
         patch, pooling = vision.patch_size, vision.pooling_kernel_size
+        if kind == "image":
+            shown = target_size(image.height, image.width, budget, patch, pooling)
+            warn_of_shrinking(image, shown, largest=budget >= IMAGE_TOKENS[-1])
         picture = Picture(*image_patches(image, budget, patch, pooling, pixels))
         furthest: Any = picture.positions.max().item()
         if furthest >= vision.position_embedding_size:
@@ -208,6 +213,28 @@ def _counted(marks: Sequence[str]) -> str:
     """How often each mark is there."""
     counts = Counter(marks)
     return ", ".join(f"{n} {mark}" for mark, n in counts.items()) or "no medium"
+
+
+def source_of(part: Mapping[str, Any], kind: Kind, where: str) -> Any:
+    """What a part names its medium with: `{"image": …}`, `{"path": …}`,
+    `{"image_url": {"url": …}}`, or `{"input_audio": {"data": base64, "format": …}}`.
+
+    Raises MediaError that begins with `where` for a part that names none.
+    """
+    stated = str(part["type"])
+    for key in (kind, "path", stated, "url"):
+        source = part.get(key)
+        if isinstance(source, Mapping):
+            data = source.get("data")
+            if isinstance(data, str) and not is_data_url(data):
+                return from_base64(data, f"{where}: the {kind}")
+            source = data or source.get("url")
+        if source is not None:
+            return source
+    named = "".join(f"{key!r}, " for key in dict.fromkeys((kind, stated)))
+    raise MediaError(
+        f"{where}: a part of type {stated!r} needs {named[:-2]} or 'path'."
+    )
 
 
 def media_parts(message: Mapping[str, Any]) -> Iterator[tuple[Kind, Mapping[str, Any]]]:

@@ -11,6 +11,8 @@ import subprocess
 import sys
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -21,6 +23,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import MediaError, UnknownFormatError
 from ..reading.sources import HEIF, open_source, source_name
+from .colours import rgb
 from .pixels import PixelConfig
 
 # Left out are formats that start another program (EPS) or have no mark to know them by.
@@ -28,8 +31,14 @@ FORMATS = (
     *("AVIF", "BMP", "DIB", "GIF", "ICNS", "ICO", "JPEG", "JPEG2000", "PCX", "PNG"),
     *("PPM", "PSD", "QOI", "SGI", "TIFF", "WEBP"),
 )
-DEEP = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N", "F"})
 SIPS_SECONDS = 120
+# Formats whose frames follow each other in time. Those of a TIFF are pages, those of a
+# PSD layers, and those of a JPEG (MPO) the same view again.
+MOVING = frozenset({"GIF", "PNG", "WEBP", "AVIF"})
+MOST_PIXELS = 178_956_970  # where Pillow refuses as well
+HEAVY = frozenset({"WEBP", "JPEG2000"})  # their decoders take twice the memory
+LONGEST_SIDE = 200_000  # Pillow takes memory for each row, however short
+SMALLER = "Make it smaller first: sips -Z 4096 PICTURE --out smaller.png"
 PUBLISHED = PixelConfig()
 
 PictureSource = str | Path | bytes | Image.Image
@@ -123,13 +132,14 @@ def open_image(source: PictureSource) -> Image.Image:
 
     EXIF orientation is applied. Transparency is laid over white, as the reference's
     processor does. 16-bit greys and floats in 0..1 are scaled to 8 bits, which the
-    reference would clip to white or black. Of an animation the first frame counts.
-    What Pillow cannot read, HEIC first of all, goes through pillow-heif where it is
+    reference would clip to white or black. Of a picture that moves the first frame
+    counts, and a warning says so; `pages.open_pages` gives all of a document. What
+    Pillow cannot read, HEIC first of all, goes through pillow-heif where it is
     installed, else through macOS's `sips`.
 
-    Raises MediaError that names the file and the remedy: no such file, empty, damaged,
-    too large (Pillow's limit, 179 million pixels), without pixels; and of it
-    UnknownFormatError for what is no picture.
+    Takes less than 2 GB of memory. Raises MediaError that names the file and the
+    remedy: no such file, empty, damaged, too large (MOST_PIXELS, LONGEST_SIDE), without
+    pixels; and of it UnknownFormatError for what is no picture.
     """
     if not isinstance(source, str | Path | bytes | Image.Image):
         raise MediaError(
@@ -137,54 +147,87 @@ def open_image(source: PictureSource) -> Image.Image:
             f"{type(source).__name__}."
         )
     name = source_name(source, "picture")
+    if isinstance(source, Image.Image):
+        with decoding(name):
+            source.load()
+            return rgb(ImageOps.exif_transpose(source), name)
+    file, _ = open_source(source, "picture")
+    with decoding(name):
+        image, of = _first(file, name)
+    if of > 1:
+        warnings.warn(
+            f"{name} moves: only the first of its {of} frames is seen here. Give it as "
+            "a video to have more of them seen.",
+            stacklevel=2,
+        )
+    return image
+
+
+@contextmanager
+def decoding(name: str) -> Iterator[None]:
+    """Around what Pillow does with a file: its errors become MediaError."""
     # Pillow warns of large pictures and odd metadata on stderr; neither matters here.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            image = _upright(source, name)
-            if 0 not in image.size:
-                return _rgb(image, name)
+            yield
         except (MediaError, MemoryError):
             raise
         except Image.DecompressionBombError as error:
-            raise MediaError(
-                f"{name} has too many pixels to be opened safely; make it smaller "
-                f"first: sips -Z 4096 PICTURE --out smaller.png ({error})"
-            ) from error
+            raise MediaError(f"{name} has too many pixels. {SMALLER}") from error
         # On damaged files Pillow's decoders raise whatever they come across.
         except Exception as error:
             raise MediaError(
                 f"{name} is damaged or incomplete ({error}); get the file again, or "
                 "open it in an image editor and save it anew."
             ) from error
-    raise MediaError(
-        f"{name} is {image.width} x {image.height} pixels: nothing to see."
-    )
 
 
-def _upright(source: PictureSource, name: str) -> Image.Image:
-    if isinstance(source, Image.Image):
-        source.load()
-        return ImageOps.exif_transpose(source)
-    file, _ = open_source(source, "picture")
-    try:
-        return _loaded(file, FORMATS)
-    except UnidentifiedImageError:
-        return _loaded_elsewhere(file, name)
-
-
-def _loaded(file: Path | bytes, formats: tuple[str, ...]) -> Image.Image:
+def opened(file: Path | bytes, formats: tuple[str, ...] = FORMATS) -> Image.Image:
+    """What Pillow knows of a file before its pixels are read."""
     readable = BytesIO(file) if isinstance(file, bytes) else file
-    with Image.open(readable, formats=formats) as image:
-        image.load()
-        return ImageOps.exif_transpose(image)
+    return Image.open(readable, formats=formats)
+
+
+def loaded(image: Image.Image, name: str) -> Image.Image:
+    """The frame that an opened file is at, upright and RGB, as `open_image` says."""
+    check_size(image, name)
+    image.load()
+    ImageOps.exif_transpose(image, in_place=True)
+    return rgb(image, name)
+
+
+def check_size(image: Image.Image, name: str) -> None:
+    """Raises MediaError for an opened picture that would take too much memory."""
+    width, height = image.size
+    most = MOST_PIXELS // 2 if image.format in HEAVY else MOST_PIXELS
+    if width * height > most or max(width, height) > LONGEST_SIDE:
+        raise MediaError(f"{name} has {width} x {height} pixels, too many. {SMALLER}")
+
+
+def frames_of(image: Image.Image) -> int:
+    """How many frames a moving picture has; 1 for what does not move."""
+    return getattr(image, "n_frames", 1) if image.format in MOVING else 1
+
+
+def _first(file: Path | bytes, name: str) -> tuple[Image.Image, int]:
+    """The first picture of a file, and how many frames it moves through."""
+    try:
+        with opened(file) as image:
+            of = frames_of(image)
+            return loaded(image, name), of
+    except UnidentifiedImageError:
+        return _loaded_elsewhere(file, name), 1
 
 
 def _loaded_elsewhere(file: Path | bytes, name: str) -> Image.Image:
-    heif = _is_heif(file)
+    if is_pdf(file):  # sips would give the first page and drop the others
+        raise MediaError(f"{name} is a PDF document, not one picture.")
+    heif = start_of(file, 12)[4:8] == b"ftyp" and start_of(file, 12)[8:] in HEIF
     if heif and importlib.util.find_spec("pillow_heif"):
         importlib.import_module("pillow_heif").register_heif_opener()
-        return _loaded(file, ("HEIF",))
+        with opened(file, ("HEIF",)) as image:
+            return loaded(image, name)
     if sys.platform == "darwin" and (sips := shutil.which("sips")):
         return _by_sips(sips, file, name)
     if heif:
@@ -197,13 +240,16 @@ def _loaded_elsewhere(file: Path | bytes, name: str) -> Image.Image:
     )
 
 
-def _is_heif(file: Path | bytes) -> bool:
+def is_pdf(file: Path | bytes) -> bool:
+    """Readers take a PDF whose mark stands anywhere in its first 1024 bytes."""
+    return b"%PDF-" in start_of(file, 1024)
+
+
+def start_of(file: Path | bytes, count: int) -> bytes:
     if isinstance(file, bytes):
-        start = file[:12]
-    else:
-        with file.open("rb") as opened:
-            start = opened.read(12)
-    return start[4:8] == b"ftyp" and start[8:12] in HEIF
+        return file[:count]
+    with file.open("rb") as opened_file:
+        return opened_file.read(count)
 
 
 def _by_sips(sips: str, file: Path | bytes, name: str) -> Image.Image:
@@ -221,37 +267,10 @@ def _by_sips(sips: str, file: Path | bytes, name: str) -> Image.Image:
         )
         # sips reports failure on stderr, not always by its exit status.
         if out.is_file() and out.stat().st_size:
-            return _loaded(out, ("TIFF",))
+            with opened(out, ("TIFF",)) as image:
+                return loaded(image, name)
     said = done.stderr.decode(errors="replace").strip().splitlines()
     raise UnknownFormatError(
         f"{name} is no picture that Pillow or sips can read"
         f"{f' ({said[-1]})' if said else ''}: save it as JPEG or PNG."
     )
-
-
-def _rgb(image: Image.Image, name: str) -> Image.Image:
-    if image.mode in DEEP:
-        image = _eight_bit(image, name)
-    elif image.mode == "La":
-        image = image.convert("LA")
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    over = image.convert("RGBA")
-    white = Image.new("RGBA", over.size, "white")
-    return Image.alpha_composite(white, over).convert("RGB")
-
-
-def _eight_bit(image: Image.Image, name: str) -> Image.Image:
-    """16-bit greys, and floats in 0..1, rounded to 8 bits."""
-    values = np.asarray(image)
-    limit = 1.0 if image.mode == "F" else 65535.0
-    if not (values.min() >= 0 and values.max() <= limit):
-        raise MediaError(
-            f"{name} has values beyond 0 to {limit:g}: save it with 8 or 16 bits."
-        )
-    grey = Image.fromarray(np.rint(values * (255 / limit)).astype(np.uint8))
-    hole = image.info.get("transparency")
-    if hole is not None:
-        opaque = np.where(values == hole, 0, 255).astype(np.uint8)
-        grey.putalpha(Image.fromarray(opaque))
-    return grey

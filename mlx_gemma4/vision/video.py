@@ -1,16 +1,16 @@
-"""Video files to frames with their times.
+"""Video files to frames with their times, as `timeline` chooses them.
 
-Sampling follows the reference: n frames of a video of N are the frames i * N // n, and
-the time of a frame is its number divided by the average frame rate, also where the
-rate varies. Shorter videos than n frames, which the reference refuses, give all they
-have.
+Shorter videos than n frames, which the reference refuses, give all they have.
 """
 
 import math
+import struct
 import warnings
+from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
-from io import BytesIO
+from io import BufferedReader, BytesIO, FileIO
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ from PIL import Image
 from ..errors import MediaError
 from ..reading.containers import ONLY_MEDIA
 from ..reading.sources import open_source, stated_seconds
+from .animation import animation_frames, is_animation
 from .images import PictureSource, open_image
+from .timeline import ROUNDING, Timeline
 
 FRAMES = 32
 # Assumed of a list of pictures, as the reference does.
@@ -27,6 +29,22 @@ PICTURES_PER_SECOND = 24.0
 # Of the frames counted, so many have to be there: some codecs store a few that are
 # never shown. Where the last ones are missing, the sample is that much shorter.
 ENOUGH = 0.9
+
+# Pixels are square if they are so by one in a hundred; a shape beyond is a mistake.
+SQUARE, MOST_STRETCHED = 0.01, 8.0
+# By the signs of a display matrix, of a and d or of b and c.
+UPRIGHT = {
+    (False, False): None,
+    (True, False): Image.Transpose.FLIP_LEFT_RIGHT,
+    (False, True): Image.Transpose.FLIP_TOP_BOTTOM,
+    (True, True): Image.Transpose.ROTATE_180,
+}
+SIDEWAYS = {
+    (False, False): Image.Transpose.TRANSPOSE,
+    (True, False): Image.Transpose.ROTATE_90,
+    (False, True): Image.Transpose.ROTATE_270,
+    (True, True): Image.Transpose.TRANSVERSE,
+}
 
 Frame = tuple[Image.Image, float]
 
@@ -63,23 +81,17 @@ def timestamp(seconds: float) -> str:
     return f"{int(seconds // 60):02d}:{int(seconds % 60):02d}"
 
 
-def sample(total: int, rate: float, frames: int, fps: float | None) -> list[int]:
-    """Numbers of the frames to take from `total` at `rate` a second."""
-    if fps is not None:
-        frames = max(1, int(total / rate * fps))
-    frames = min(frames, total)
-    return [i * total // frames for i in range(frames)]
-
-
 def _from_file(
     source: str | Path | bytes, frames: int, fps: float | None
 ) -> Iterator[Frame]:
-    av = _pyav()
     file, name = open_source(source, "video")
+    if is_animation(file):
+        yield from animation_frames(file, name, frames, fps)
+        return
+    av = _pyav()
     try:
-        total, rate = _length(av, file, name)
-        wanted = sample(total, rate, frames, fps)
-        yield from _decoded(av, file, wanted, rate, name)
+        timeline = _timeline(av, file, name)
+        yield from _decoded(av, file, timeline, timeline.chosen(frames, fps), name)
     except av.FFmpegError as error:
         raise MediaError(
             f"{name} is damaged or not a video ({error.strerror}); get the file again, "
@@ -97,10 +109,17 @@ def _pyav() -> Any:
     return av
 
 
-def _opened(av: Any, file: Path | bytes) -> Any:
-    # Absolute, so that a name is never taken for a protocol such as `concat:`.
-    opened = BytesIO(file) if isinstance(file, bytes) else str(file.absolute())
-    return av.open(opened, options=ONLY_MEDIA)
+class _Unnamed(BufferedReader):
+    """A file without a name: FFmpeg would trust its ending more than its content."""
+
+    name = ""  # pyright: ignore[reportIncompatibleMethodOverride]
+
+
+@contextmanager
+def _opened(av: Any, file: Path | bytes) -> Iterator[Any]:
+    with BytesIO(file) if isinstance(file, bytes) else _Unnamed(FileIO(file)) as opened:
+        with av.open(opened, options=ONLY_MEDIA) as container:
+            yield container
 
 
 def _stream(av: Any, container: Any, name: str) -> Any:
@@ -111,8 +130,8 @@ def _stream(av: Any, container: Any, name: str) -> Any:
     raise MediaError(f"{name} has no pictures: it is not a video.")
 
 
-def _length(av: Any, file: Path | bytes, name: str) -> tuple[int, float]:
-    """Frames, and frames a second.
+def _timeline(av: Any, file: Path | bytes, name: str) -> Timeline:
+    """When the frames are shown.
 
     Counted, because some containers do not say how many there are and others say it
     wrongly once a video was trimmed.
@@ -121,12 +140,16 @@ def _length(av: Any, file: Path | bytes, name: str) -> tuple[int, float]:
         stream = _stream(av, container, name)
         rate: Fraction | None = stream.average_rate or stream.guessed_rate
         total, end, stated = 0, 0.0, stated_seconds(stream.metadata)
+        times: list[float] = []
         for packet in container.demux(stream):
             # Broadcasts, which do not state their length, hold stray packets anyway.
             if packet.is_corrupt and stream.frames:
                 raise MediaError(f"{name} is cut off: get the file again.")
-            total += bool(packet.size) and not packet.is_discard
+            shown = bool(packet.size) and not packet.is_discard
+            total += shown
             if packet.pts is not None:
+                if shown:
+                    times.append(float(packet.pts * packet.time_base))
                 last = (packet.pts + (packet.duration or 0)) * packet.time_base
                 end = max(end, float(last))
     if stated - end > 1:
@@ -136,31 +159,63 @@ def _length(av: Any, file: Path | bytes, name: str) -> tuple[int, float]:
         )
     if not total or not rate:
         raise MediaError(f"{name} has no frames, or no frame rate: get the file again.")
-    return total, float(rate)
+    if len(times) < total:  # some containers give no times: an even rate
+        return Timeline(range(total), total / float(rate), float(rate))
+    times.sort()
+    since = [time - times[0] for time in times]
+    return Timeline.of(since, end - times[0], float(rate))
 
 
 def _decoded(
-    av: Any, file: Path | bytes, wanted: list[int], rate: float, name: str
+    av: Any, file: Path | bytes, timeline: Timeline, wanted: list[int], name: str
 ) -> Iterator[Frame]:
     with _opened(av, file) as container:
         stream = _stream(av, container, name)
         stream.thread_type = "AUTO"
-        chosen, last = set(wanted), -1
-        for last, frame in enumerate(container.decode(stream)):
-            if last in chosen:
-                yield _picture(frame), last / rate
-            if last == wanted[-1]:
+        pixel = _pixel_shape(stream.sample_aspect_ratio)
+        left, count, first = deque(wanted), 0, None
+        for count, frame in enumerate(container.decode(stream), 1):
+            if timeline.rate is not None or frame.time is None:
+                time, due = timeline.time(count - 1), count > left[0]
+            else:
+                first = frame.time if first is None else first
+                time = frame.time - first
+                due = time >= timeline.times[left[0]] - ROUNDING
+            if due:
+                yield _picture(frame, pixel), time
+                left.popleft()
+            if not left:
                 return
-    if last + 1 < (wanted[-1] + 1) * ENOUGH:
+    if count < (wanted[-1] + 1) * ENOUGH:
         raise MediaError(
-            f"{name} is damaged: only {last + 1} of at least {wanted[-1] + 1} frames "
+            f"{name} is damaged: only {count} of at least {wanted[-1] + 1} frames "
             "can be read. Get the file again."
         )
 
 
-def _picture(frame: Any) -> Image.Image:
-    """RGB, turned as the file says: phones film sideways."""
+def _pixel_shape(stated: Fraction | None) -> float:
+    """How much wider than tall the pixels of a film are; 1 where nothing is said."""
+    shape = float(stated or 1)
+    return shape if 1 / MOST_STRETCHED <= shape <= MOST_STRETCHED else 1.0
+
+
+def _picture(frame: Any, pixel: float) -> Image.Image:
+    """RGB, with square pixels, turned and mirrored as the file says."""
     picture = Image.fromarray(frame.to_ndarray(format="rgb24"))
-    if not frame.rotation % 360:
-        return picture
-    return picture.rotate(frame.rotation, expand=True)
+    if abs(pixel - 1) > SQUARE:  # the shorter side is stretched: nothing is lost
+        width = round(picture.width * max(pixel, 1))
+        height = round(picture.height / min(pixel, 1))
+        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+    turn = _turn(frame)
+    return picture if turn is None else picture.transpose(turn)
+
+
+def _turn(frame: Any) -> Image.Transpose | None:
+    """What its display matrix asks for: phones film sideways, or mirrored."""
+    for data in frame.side_data:
+        if data.type.name == "DISPLAYMATRIX":
+            a, b, _, c, d, *_ = struct.unpack("9i", bytes(data))
+            if abs(a) + abs(d) >= abs(b) + abs(c):
+                return UPRIGHT[a < 0, d < 0]
+            return SIDEWAYS[b < 0, c < 0]
+    return None

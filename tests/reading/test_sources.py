@@ -105,3 +105,41 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
 )
 def test_when_a_stream_ends(tags, seconds):
     assert stated_seconds(tags) == seconds
+
+
+@pytest.mark.parametrize(
+    ("stored", "named"),
+    [
+        ("Screenshot at 3.04\u202fPM.png", "Screenshot at 3.04 PM.png"),
+        ("a\u00a0b.png", "a b.png"),
+        ("Zu\u0308rich.png", "Z\u00fcrich.png"),
+        ("Z\u00fcrich.png", "Zu\u0308rich.png"),
+        ("Ann\u2019s.png", "Ann's.png"),
+    ],
+)
+def test_names_that_look_the_same(tmp_path: Path, stored: str, named: str) -> None:
+    (tmp_path / stored).write_bytes(b"picture")
+    if (tmp_path / named).exists():
+        pytest.skip("This file system takes them for the same name itself.")
+    assert open_source(tmp_path / named, "picture")[0] == tmp_path / stored
+    (tmp_path / named).write_bytes(b"another")  # what is there comes first
+    assert open_source(tmp_path / named, "picture")[0] == tmp_path / named
+
+
+def test_two_names_that_look_the_same(tmp_path: Path) -> None:
+    for blank in "\u202f\u00a0":
+        (tmp_path / f"a{blank}b.png").write_bytes(b"picture")
+    with pytest.raises(MediaError, match="There is no picture .*a b.png"):
+        open_source(tmp_path / "a b.png", "picture")
+
+
+@pytest.mark.parametrize("kind", ["picture", "recording", "video"])
+def test_what_stands_in_a_mediums_place(kind: str) -> None:
+    lfs = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+    for data, told in (
+        (lfs, f"is a Git LFS pointer, not the {kind} itself: run git lfs pull"),
+        (b"<!DOCTYPE html>\n<html>", f"is a web page, not a {kind}"),
+        (b"\n <HTML><body>", f"is a web page, not a {kind}"),
+    ):
+        with pytest.raises(MediaError, match=told):
+            open_source(data, kind)

@@ -34,6 +34,11 @@ class Listener:
     def gap(random: np.random.Generator) -> float:
         return random.uniform(0.05, 0.6)
 
+    @staticmethod
+    def hears(_: object, samples: np.ndarray, start: float) -> list[tuple[float, bool]]:
+        """A voice in each of its chunks."""
+        return [(start + at / RATE, True) for at in range(0, len(samples), 512)]
+
     def generate(self, model, processor, messages, **options: Any) -> SimpleNamespace:
         if self.patience == len(self.asked):
             raise KeyboardInterrupt

@@ -26,5 +26,31 @@ def encoded(kind: str, width: int, height: int) -> bytes:
     return out.getvalue()
 
 
+def pdf(*colours: str, size: tuple[int, int] = (200, 100)) -> bytes:
+    """A PDF of a page for each colour ("1 0 0" is red), its left half in it."""
+    pages = range(len(colours))
+    kids = " ".join(f"{2 * n + 3} 0 R" for n in pages)
+    objects = [
+        "<</Type/Catalog/Pages 2 0 R>>",
+        f"<</Type/Pages/Kids[{kids}]/Count {len(colours)}>>",
+    ]
+    for n, colour in enumerate(colours):
+        drawn = f"{colour} rg 0 0 {size[0] / 2} {size[1]} re f"
+        box = f"/MediaBox[0 0 {size[0]} {size[1]}]"
+        contents = f"/Contents {2 * n + 4} 0 R"
+        objects.append(f"<</Type/Page/Parent 2 0 R{box}{contents}>>")
+        objects.append(f"<</Length {len(drawn)}>>\nstream\n{drawn}\nendstream")
+    out, places = b"%PDF-1.7\n", []
+    for number, text in enumerate(objects, 1):
+        places.append(len(out))
+        out += f"{number} 0 obj\n{text}\nendobj\n".encode()
+    table = "".join(f"{place:010d} 00000 n \n" for place in places)
+    count, start = len(objects) + 1, len(out)
+    out += f"xref\n0 {count}\n0000000000 65535 f \n{table}".encode()
+    return out + (
+        f"trailer\n<</Size {count}/Root 1 0 R>>\nstartxref\n{start}\n%%EOF\n".encode()
+    )
+
+
 def png(width: int = 8, height: int = 6) -> bytes:
     return encoded("PNG", width, height)

@@ -15,7 +15,8 @@ from PIL import Image
 from videos import FORMATS, video
 
 from mlx_gemma4.errors import MediaError
-from mlx_gemma4.vision.video import Frame, sample, timestamp, video_frames
+from mlx_gemma4.vision.timeline import sample
+from mlx_gemma4.vision.video import Frame, timestamp, video_frames
 
 FIRST = int(os.environ.get("GEMMA4_SEED", "0"))
 

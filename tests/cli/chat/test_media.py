@@ -183,10 +183,10 @@ def test_a_video_and_its_sound(seeing, script, here, capsys):
     frames = [Image.new("RGB", (24, 36), color) for color in ("red", "blue")]
     frames[0].save("e.gif", save_all=True, append_images=frames[1:], duration=500)
     converse(seeing, Lines("/video e.gif", "/image e.gif", "what?"))
-    assert capsys.readouterr().err.splitlines() == [
-        "attached e.gif (video, 2 frames)",
-        "attached e.gif (image, 24x36)",
-    ]
+    video, warning, image = capsys.readouterr().err.splitlines()
+    assert video == "attached e.gif (video, 2 frames)"
+    assert "e.gif moves: only the first of its 2 frames is seen here" in warning
+    assert image == "attached e.gif (image, 24x36)"
     assert shapes(script.asked[0].messages[0]) == ["e.gif", "e.gif", "what?"]
 
 
@@ -225,3 +225,14 @@ def test_each_turn_reads_only_what_is_new(tmp_path_factory, here, monkeypatch):
     assert read[1] > media
     assert read[2] == read[3] and read[3] < media
     assert prompts[3] - prompts[2] <= read[3] + len(author.answer)
+
+
+def test_a_document(seeing, script, here, capsys):
+    """All of its pages; and under a name that only looks like its own."""
+    pages = [Image.new("RGB", (24, 36), color) for color in ("red", "blue", "green")]
+    pages[0].save("my\u202fscan.tif", save_all=True, append_images=pages[1:])
+    converse(seeing, Lines("/image my scan.tif", "what?"))
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "attached my\u202fscan.tif (image, 3 pages)"
+    part = script.asked[0].messages[0]["content"][0]
+    assert len(part["image"].attached) == 3

@@ -35,7 +35,15 @@ def test_ways_to_write_boxes(answer):
 
 @pytest.mark.parametrize(
     "answer",
-    ["", "There is a cat.", "[]", "[100, 200, 300, 400]", "{" * 5000, '{"a":' * 3000],
+    [
+        "",
+        "There is a cat.",
+        "In the box: a cat {or so}.",
+        "[]",
+        "[100, 200, 300, 400]",
+        "{" * 5000,
+        '{"a":' * 3000,
+    ],
 )
 def test_answers_without_boxes(answer):
     assert find_boxes(answer) == ([], 0)
@@ -45,8 +53,10 @@ def test_answers_without_boxes(answer):
     "box",
     [
         "[1, 2, 3]",
-        '"1 2 3 4"',
-        '[1, 2, 3, "4"]',
+        "[1, 2, 3, 4, 5]",
+        '"1 2 3"',
+        '[1, 2, 3, "four"]',
+        '"1.2.3.4"',
         "[1, 2, true, 4]",
         "[1, NaN, 3, 4]",
         "[1, 2, Infinity, 4]",
@@ -60,10 +70,92 @@ def test_boxes_that_are_none_are_counted(box):
 
 
 @pytest.mark.parametrize(
-    "rest", ['{"box_2d": [1, 2, 3', "{'box_2d': [1, 2, 3, 4]}", '{"box_2d": [1 2 3 4]}']
+    "rest",
+    [
+        '{"box_2d": [1, 2, 3',
+        '{"box_2d": [1, 2, 3, 4], "label": "ca',
+        '{"box_2d": [1, 2, 3, 4],',
+        "{'box_2d': 'gone'}",
+        "{'box_2d' [1, 2, 3, 4]; box_2d: }",
+    ],
 )
 def test_boxes_that_cannot_be_read_are_counted(rest):
     assert find_boxes(f"The box_2d are [{CAT}, {rest}") == ([THE_CAT], 1)
+
+
+BOX = "[100, 200, 300, 400]"
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        f"{{'box_2d': {BOX}, 'label': 'cat'}}",
+        f"[{{'label': 'cat', 'box_2d': {BOX},}},]",
+        f"{{box_2d: {BOX}, label: cat}}",
+        f"{{box_2d = {BOX}, label = cat}}",
+        f'{{"bbox_2d": {BOX}, "label": "cat"}}',
+        f'{{"bbox": {BOX}, "name": "cat"}}',
+        f'{{"label": "cat", "box": {BOX}}}',
+        '{"box_2d": ["100", "200", "300", "400"], "label": "cat"}',
+        '{"box_2d": "[100, 200, 300, 400]", "label": "cat"}',
+        '{"box_2d": "100 200 300 400", "label": "cat"}',
+        '{"box_2d": [100 200 300 400], "label": "cat"}',
+        '{"box_2d": (100, 200, 300, 400), "label": "cat"}',
+        '{"box_2d": [[100, 200], [300, 400]], "label": "cat"}',
+        '{"box_2d": {"y1": 100, "x1": 200, "y2": 300, "x2": 400}, "label": "cat"}',
+        '{"box_2d": {"xmin": 200, "ymin": 100, "xmax": 400, "ymax": 300},'
+        ' "label": "cat"}',
+        f'{{"box": {{"box_2d": {BOX}, "label": "cat"}}}}',
+        f'{{"box_2d": {BOX}, "label": "cat"',
+        f'[{{"box_2d": {BOX}, "label": "cat"]',
+        f'```json\n[{{"box_2d": {BOX}, "label": "cat"\n```',
+        f'{{"box_2d": {BOX} "label": "cat"}}',
+        f'{{"box_2d": {BOX}, // the first\n "label": "cat"}}',
+        f"{{'box_2d': {BOX}, 'label': 'cat', 'sure': True, 'more': None}}",
+    ],
+)
+def test_what_is_meant(written):
+    assert find_boxes(written) == ([THE_CAT], 0)
+
+
+@pytest.mark.parametrize(
+    ("label", "shown"),
+    [
+        ('"a cup, [blue, ] and, }"', "a cup, [blue, ] and, }"),
+        ("'a cup, [blue, ] and, }'", "a cup, [blue, ] and, }"),
+        ('"two\nlines"', "two lines"),
+        ("'two\nlines'", "two lines"),
+        ("'the cat's bowl'", "the cat's bowl"),
+        ('"a 5" pipe"', 'a 5" pipe'),
+        ("'say \"no\"'", 'say "no"'),
+        (r"'it\'s'", "it's"),
+        ("'猫, 犬'", "猫, 犬"),
+    ],
+)
+def test_labels_of_all_kinds(label, shown):
+    dog = f'{{"label": "dog", "box_2d": {BOX}}}'
+    answer = f'[{{"box_2d": {BOX}, "label": {label}}}, {dog}]'
+    assert [box.label for box in find_boxes(answer)[0]] == [shown, "dog"]
+
+
+def test_a_loop_is_found_once():
+    """200 times the same, cut off: one box, and one that cannot be drawn."""
+    answer = "[" + ", ".join([CAT, DOG] * 100) + ', {"box_2d": [1,'
+    assert find_boxes(answer) == ([THE_CAT, THE_DOG], 1)
+
+
+def test_anything_is_read_in_time_and_without_a_fault():
+    """Real answers with letters changed, left out, repeated."""
+    draw = np.random.RandomState(8)
+    whole = f"[{CAT}, {DOG}, {{'bbox_2d': (1, 2, 3, 4), 'label': 'the cat's'}}]"
+    for _ in range(1500):
+        letters = list(whole)
+        for at in draw.randint(0, len(letters), draw.randint(1, 6)):
+            letters[at] = draw.choice(list("{}[]()'\",:= 1a\\\n")) * draw.randint(0, 3)
+        boxes, unusable = find_boxes("".join(letters))
+        assert unusable >= 0 and len(set(boxes)) == len(boxes)
+    for hard in ("{" * 3000, "{'a':" * 2000, "{box_2d:[" * 1000, "{'box_2d':'" * 1000):
+        assert find_boxes(hard)[0] == []
 
 
 def test_numbers_too_large_for_a_float():

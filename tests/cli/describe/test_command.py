@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -242,3 +243,42 @@ def test_a_model_without_eyes(seer, monkeypatch):
     monkeypatch.setattr(loading, "load_to_chat", lambda *_: (model, processor))
     result = run(picture("a.png"))
     assert result.exit_code == 2 and "m cannot see" in result.stderr
+
+
+def pages(name: str) -> str:
+    first, second = (Image.new("RGB", (8, 6), colour) for colour in ("red", "blue"))
+    first.save(name, save_all=True, append_images=[second])
+    return name
+
+
+def test_a_document_has_pages(seer):
+    assert run(pages("a.tif")).stdout == "Describe these pages.\n"
+    assert content(seer)[0] == {"type": "image", "image": Path("a.tif")}
+    assert run("a.tif", "--ocr").stdout.startswith("Write down all text in these pages")
+    assert run("a.tif", "What is this image?").stdout == "What is this image?\n"
+    result = run("a.tif", "--boxes", "out.png")
+    assert result.exit_code == 5
+    assert "a.tif has several pages; --boxes draws on one picture" in result.stderr
+
+
+def test_a_moving_picture_is_described_as_a_video(seer):
+    """Where boxes or a budget are asked for, which only pictures have, its first."""
+    assert run(pages("a.webp"), "--fps", "2").stdout == "Describe this video.\n"
+    assert content(seer)[0] == {"type": "video", "video": Path("a.webp"), "fps": 2}
+    result = run("a.webp", "--ocr")
+    assert "Warning: a.webp moves: only the first of its 2 frames" in result.stderr
+    assert content(seer)[0]["image"].size == (8, 6)
+    seer.answer = lambda messages: chunks(CAT)
+    assert run("a.webp", "--boxes", "out.png").exit_code == 0
+    picture("b.png")
+    assert run("b.png", "--fps", "2").exit_code == 2
+
+
+def test_a_pdf_without_what_reads_it(seer, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pypdfium2", None)
+    Path("a.pdf").write_bytes(b"%PDF-1.7\n")
+    picture("b.png")
+    result = run("a.pdf", "b.png", "--each")
+    assert result.exit_code == 5 and "b.png:\n" in result.stdout
+    assert "a.pdf is a PDF document. Reading its pages needs" in result.stderr
+    assert "pip install 'mlx-gemma4[media]'" in result.stderr

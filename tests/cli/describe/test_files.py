@@ -5,8 +5,10 @@ import os
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
-from pictures import encoded, png
+from pictures import encoded, pdf, png
+from PIL import Image
 
 from mlx_gemma4.cli import files, inputs
 from mlx_gemma4.cli.errors import InputError, UsageError
@@ -17,9 +19,10 @@ from mlx_gemma4.cli.files import (
     media_kind,
     split_prompt,
 )
-from mlx_gemma4.cli.media_formats import format_of
+from mlx_gemma4.cli.media_formats import format_of, kind_of_file
 from mlx_gemma4.errors import MediaError
 from mlx_gemma4.vision import images
+from mlx_gemma4.vision.video import video_frames
 
 
 def bmp() -> bytes:
@@ -142,7 +145,8 @@ def test_kinds_by_content(tmp_path, start, kind):
 
 
 @pytest.mark.parametrize(
-    "text", ["ID3 tags?", "GIF8 or PNG", "caffeine", "OggSound", "Loftftypmp42"]
+    "text",
+    ["G\n" * 600, "ID3 tags?", "GIF8 or PNG", "caffeine", "OggSound", "Loftftypmp42"],
 )
 def test_text_that_begins_like_a_format(text):
     assert format_of(text.encode()) is None
@@ -158,10 +162,97 @@ def test_a_heic_picture_without_a_suffix(tmp_path, monkeypatch):
         MediaArgument(str(path)).part({})
 
 
-def test_a_suffix_comes_before_the_content(tmp_path):
-    path = tmp_path / "photo.jpg"
-    path.write_bytes(b"RIFF1234WAVEfmt ")
-    assert media_kind(path, "photo.jpg") == "image"
+@pytest.mark.parametrize(
+    ("name", "start", "kind"),
+    [
+        ("photo.jpg", b"RIFF1234WAVEfmt ", "audio"),
+        ("talk.wav", png(), "image"),
+        ("film.mp4", b"%PDF-1.7\n", "image"),
+        ("scan.png", b"\0\0\0\x18ftypisom\0\0\0\0", "video"),
+        # A container that may hold either: as it is named.
+        ("talk.m4a", b"\0\0\0\x18ftypisom\0\0\0\0", "audio"),
+        ("talk.mka", b"\x1a\x45\xdf\xa3" + bytes(12), "audio"),
+        ("film.mp4", b"\0\0\0\x18ftypM4A \0\0\0\0", "video"),
+        ("a.wma", b"\x30\x26\xb2\x75\x8e\x66\xcf\x11" + bytes(8), "audio"),
+        # What the content does not tell, the name does.
+        ("film.mov", bytes(40), "video"),
+        ("film.mov", b"", "video"),
+    ],
+)
+def test_content_comes_before_the_suffix(tmp_path, name, start, kind):
+    (tmp_path / name).write_bytes(start)
+    assert media_kind(tmp_path / name, name) == kind
+    assert kind_of_file(tmp_path / name) == kind
+
+
+@pytest.mark.parametrize(
+    ("format", "codec", "suffix"),
+    [
+        ("mpegts", "mpeg2video", "ts"),
+        ("mpegts", "mpeg2video", "MTS"),
+        ("mpegts", "mpeg2video", "m2ts"),
+        ("asf", "wmv2", "wmv"),
+        ("flv", "flv", "flv"),
+        ("mpeg", "mpeg2video", "mpg"),
+        ("avi", "mpeg4", "avi"),
+        ("mp4", "mpeg4", "3gp"),
+    ],
+)
+def test_videos_of_every_kind(tmp_path, format, codec, suffix):
+    """Also without a name, and where a program's text has the same suffix."""
+    av = pytest.importorskip("av", reason="PyAV is not installed (extra `media`)")
+    path = tmp_path / f"clip.{suffix}"
+    options = {"mpegts_m2ts_mode": "1"} if suffix == "m2ts" else {}
+    with av.open(str(path), "w", format=format, options=options) as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(60):
+            noise = np.random.randint(0, 256, (48, 64, 3)).astype(np.uint8)
+            frame = av.VideoFrame.from_ndarray(noise, format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    path.rename(tmp_path / "download")
+    for name in ("download", f"clip.{suffix}", "photo.png"):
+        (tmp_path / name).write_bytes((tmp_path / "download").read_bytes())
+        assert media_kind(tmp_path / name, name) == "video"
+    assert len(list(video_frames(tmp_path / "photo.png", frames=2))) == 2
+    (tmp_path / "program.ts").write_text("export const a = 1;\n" * 40)
+    assert kind_of_file(tmp_path / "program.ts") is None
+
+
+def test_an_ogg_video_is_none_of_sound_alone(tmp_path):
+    page = b"OggS\0\2" + bytes(20) + b"\1\x2a"
+    assert format_of(page + b"\x80theora\3\2").kind == "video"
+    assert format_of(page + b"OpusHead").kind == "audio"
+
+
+def test_a_moving_picture_is_a_video(folder):
+    frames = [Image.new("RGB", (8, 6), colour) for colour in ("red", "blue")]
+    frames[0].save("a.gif", save_all=True, append_images=frames[1:], duration=500)
+    part = MediaArgument("a.gif").part({"fps": 2.0})
+    assert part == {"type": "video", "video": Path("a.gif"), "fps": 2.0}
+    with pytest.warns(UserWarning, match="a.gif moves: only the first of its 2 frames"):
+        assert MediaArgument("a.gif").part({}, still=True)["image"].size == (8, 6)
+    assert MediaArgument("a.gif").moves() and not MediaArgument("a.png").moves()
+
+
+def test_a_document_is_left_to_the_processor(folder):
+    pages = [Image.new("RGB", (8, 6), colour) for colour in ("red", "blue")]
+    pages[0].save("a.tif", save_all=True, append_images=pages[1:])
+    assert MediaArgument("a.tif").part({}) == {"type": "image", "image": Path("a.tif")}
+    pytest.importorskip("pypdfium2", reason="pypdfium2 is not installed")
+    for colours, several in ((("1 0 0",), False), (("1 0 0", "0 0 1"), True)):
+        Path("a.pdf").write_bytes(pdf(*colours))
+        part = MediaArgument("a.pdf").part({})
+        assert (part["image"] == Path("a.pdf")) == several
+
+
+@pytest.mark.parametrize("name", ["a b.png", "Zürich.png"])
+def test_names_that_look_like_a_file_s(folder, name):
+    """A screenshot of macOS, typed by hand; a name that came through a Mac."""
+    stored = name.replace(" ", "\u202f").replace("ü", "u\u0308")
+    Path(stored).write_bytes(png())
+    assert [Path(found).name for found in names(name)] in ([stored], [name])
 
 
 @pytest.mark.parametrize(
@@ -174,7 +265,10 @@ def test_a_suffix_comes_before_the_content(tmp_path):
         ("cut", png(64, 64)[:-30], r"cut is damaged"),
         ("cut", bmp()[:-30], r"cut is damaged"),
         ("format", bmp()[:-30], r"format is damaged"),
-        ("paper", b"%PDF-1.7", r"paper is a PDF document, not a picture or video\."),
+        ("paper", b"PK\3\4", r"paper is a zip archive, not a picture or video\."),
+        ("photo.png", b"PK\3\4", r"photo\.png is a zip archive, not a picture"),
+        ("a.png", b"version https://git-lfs.github.com/spec/v1", "run git lfs pull"),
+        ("a.png", b"RIFF1234WAVEfmt ", r"a\.png is a recording.*gemma4 transcribe"),
         ("talk.wav", b"RIFF", r"talk\.wav is a recording.*gemma4 transcribe"),
         ("fake.png", b"hello", r"fake\.png is (in )?no picture"),
     ],

@@ -79,7 +79,7 @@ def test_a_picture_from_the_web(server, path):
 
 
 def test_a_page_that_bears_no_type(server):
-    with pytest.raises(MediaError, match="/untyped-page is not a picture or video"):
+    with pytest.raises(MediaError, match="/untyped-page: .* is a web page, not a"):
         MediaArgument(f"{server}/untyped-page").part({})
 
 

@@ -48,7 +48,7 @@ def test_a_recording_cut_short_is_told(listener):
     data = Path("talk.wav").read_bytes()
     Path("talk.wav").write_bytes(data[: len(data) // 2])
     result = run("talk.wav")
-    assert result.exit_code == 0 and talk.text.startswith(result.stdout.split()[0])
+    assert result.exit_code == 5 and talk.text.startswith(result.stdout.split()[0])
     assert result.stderr == (
         "Warning: talk.wav is damaged: only 4.0 of 8.0 s could be read.\n"
     )
@@ -157,3 +157,17 @@ def test_a_full_disk_stops_the_rest(listener, monkeypatch):
     assert result.exit_code == 4 and len(listener.asked) == 1
     assert "The disk is full: " in result.stderr and "a.txt was not" in result.stderr
     assert not list(Path("texts").iterdir())
+
+
+def test_a_name_that_looks_like_a_file_s(listener):
+    talk = listener.talk(Path("my\u202ftalk.wav"), 2)
+    assert run("my talk.wav").stdout == f"{talk.text}\n"
+
+
+def test_a_track_that_is_not_there(listener):
+    pytest.importorskip("av", reason="PyAV is not installed (extra `media`)")
+    talk = listener.talk(Path("a.wav"), 2)
+    result = run("a.wav", "--track", "2")
+    assert result.exit_code == 5
+    assert "a.wav has 1 sound track: there is no track 2." in result.stderr
+    assert run("a.wav", "--track", "1").stdout == f"{talk.text}\n"

@@ -5,14 +5,9 @@ import re
 
 import pytest
 
-from mlx_gemma4.cli.transcribe.transcript import (
-    CUE,
-    WRITERS,
-    Transcript,
-    cues,
-    timestamp,
-    two_lines,
-)
+from mlx_gemma4.cli.transcribe.cues import cues
+from mlx_gemma4.cli.transcribe.lines import CUE, columns, two_lines
+from mlx_gemma4.cli.transcribe.transcript import WRITERS, Transcript, timestamp
 from mlx_gemma4.generation.pieces import Segment
 
 SENTENCES = (
@@ -98,11 +93,11 @@ def test_cues_keep_all_text_and_share_the_time(text):
     parts = cues(10, 38, text)
     plain = re.sub(r"\s", "", "".join(part.text for part in parts))
     assert plain == re.sub(r"\s", "", text)
-    assert all(0 < len(part.text) <= CUE for part in parts)
+    assert all(0 < columns(part.text) <= CUE for part in parts)
     assert parts[0].start == 10 and parts[-1].end == pytest.approx(38)
     for before, after in zip(parts, parts[1:], strict=False):
         assert before.start < before.end == after.start
-    assert len(parts) <= len(text) // (CUE // 2) + 1
+    assert len(parts) <= columns(text) // (CUE // 2) + 1
 
 
 def test_cues_end_where_sentences_and_clauses_do():

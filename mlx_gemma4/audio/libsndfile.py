@@ -1,0 +1,181 @@
+"""Decoding through soundfile: wav, flac, ogg, opus, mp3 and more, block by block.
+
+libsndfile trusts lengths that are stated or estimated, and stops at the first fault. So
+mp3, Ogg and FLAC files are looked through first, and what it gets is whole.
+"""
+
+import contextlib
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from .channels import channel_names
+from .flac import repaired
+from .lengths import caf_whole, promised
+from .mixing import BLOCK, Mixer, Recording, Unreadable
+from .mpeg import Run, Walk, walk
+from .ogg import Chain, Link, links
+from .quiet import without_its_lines
+
+if TYPE_CHECKING:
+    from soundfile import SoundFile
+
+RATE_TO_COUNT = 16_000  # hertz; any would do
+GIVEN_UP = 0.5  # seconds of whole frames that a decoder left out
+START = 4096  # bytes; what a wav file says of itself stands there
+OPUS_RATE = 48_000  # hertz in which its pages count
+
+
+class Place(NamedTuple):
+    """Where something is missing: after so many samples, and for how many seconds."""
+
+    frames: int
+    seconds: float
+
+
+class Read(NamedTuple):
+    """frames: samples per channel that were read, of `stated`. fault: why it ended."""
+
+    frames: int
+    stated: int
+    rate: float
+    fault: str
+
+
+def with_soundfile(source: Path | bytes, name: str, rate: int) -> Recording:
+    mixer = Mixer(name, rate)
+    start = _content(source, 16)
+    if start[:3] == b"ID3" or start[:1] == b"\xff":
+        found = walk(_content(source))
+        if found is not None:
+            return _mpeg(found, mixer)
+    if start[:4] == b"OggS":
+        chain = links(_content(source))
+        if chain is not None:
+            return _ogg(chain, mixer)
+    read = _read(caf_whole(source) if start[:4] == b"caff" else source, mixer)
+    if start[:4] == b"fLaC" and (read.fault or read.frames < read.stated):
+        return _flac(_content(source), Mixer(name, rate))
+    if read.fault and mixer.empty:
+        raise Unreadable(read.fault)
+    due = max(read.stated, promised(source, read.frames))
+    return mixer.finish(due / read.rate, bool(read.fault))
+
+
+def _content(source: Path | bytes, most: int = -1) -> bytes:
+    if isinstance(source, bytes):
+        return source[:most] if most >= 0 else source
+    with source.open("rb") as file:
+        return file.read(most)
+
+
+def _mpeg(found: Walk, mixer: Mixer) -> Recording:
+    heard = 0.0
+    with without_its_lines():
+        for run in found.runs:
+            read = _read(run.stream, mixer, _lost(run))
+            heard += read.frames / read.rate if read.rate else 0.0
+    if mixer.empty:
+        raise Unreadable("its frames cannot be decoded")
+    there = sum(run.frames * run.samples / run.kind.rate for run in found.runs)
+    given_up = there - heard > GIVEN_UP
+    stated = any(run.stops_early for run in found.runs)
+    due = sum(run.due for run in found.runs) if stated else 0.0
+    return mixer.finish(due, found.cut or given_up)
+
+
+def _lost(run: Run) -> list[Place]:
+    return [
+        Place(frames * run.samples, size * run.seconds_per_byte)
+        for frames, size in run.lost
+    ]
+
+
+def _ogg(chain: Chain, mixer: Mixer) -> Recording:
+    fault = ""
+    for link in chain.links:
+        read = _read(bytes(link.pages), mixer, _missing(link))
+        fault = fault or read.fault
+    if mixer.empty:
+        raise Unreadable(fault or "its pages cannot be decoded")
+    return mixer.finish(cut=chain.cut or bool(fault))
+
+
+def _flac(data: bytes, mixer: Mixer) -> Recording:
+    """What is whole of a damaged file."""
+    found = repaired(data)
+    if found is None:
+        raise Unreadable("none of its frames is whole")
+    for run in found.runs:
+        if run.missing:
+            mixer.lose(run.missing / found.rate)
+        _read(bytes(run.stream), mixer)
+    return mixer.finish(found.total / found.rate)
+
+
+def _missing(link: Link) -> list[Place]:
+    """What the decoder will leave out where pages are missing, place by place."""
+    if not link.holes:
+        return []
+    read = _read(bytes(link.pages), Mixer("", RATE_TO_COUNT))
+    if not read.rate:
+        return []
+    span = sum(hole.after - hole.before for hole in link.holes)
+    lost = (read.stated - read.frames) / read.rate
+    scale = OPUS_RATE if link.opus else read.rate
+    lost = min(max(lost, 0.0), span / scale)
+    places, gone = [], 0.0
+    for hole in link.holes:
+        at = round((hole.before / scale - gone) * read.rate)
+        share = lost * (hole.after - hole.before) / max(span, 1)
+        places.append(Place(max(at, 0), share))
+        gone += share
+    return places
+
+
+def _read(
+    source: Path | bytes, mixer: Mixer, places: list[Place] | None = None
+) -> Read:
+    """Adds all that libsndfile gives, and silence at the places where sound is lost."""
+    from soundfile import LibsndfileError
+
+    frames, stated, rate, left = 0, 0, 0.0, list(places or [])
+    try:
+        with _opened(source) as sound:
+            stated, rate = sound.frames, sound.samplerate
+            names = channel_names(sound, _content(source, START))
+            while True:
+                while left and left[0].frames <= frames:
+                    mixer.lose(left.pop(0).seconds)
+                most = min(BLOCK, left[0].frames - frames) if left else BLOCK
+                block = sound.read(most, dtype="float32", always_2d=True)
+                if not len(block):
+                    break
+                frames += len(block)
+                mixer.add(block, rate, names)
+    except LibsndfileError as error:
+        return Read(frames, stated, rate, error.error_string.strip().rstrip("."))
+    for place in left:
+        mixer.lose(place.seconds)
+    return Read(frames, stated, rate, "")
+
+
+@contextlib.contextmanager
+def _opened(source: Path | bytes) -> Iterator["SoundFile"]:
+    """A file to be read from start to end in blocks."""
+    import soundfile
+
+    class Sequential(soundfile.SoundFile):
+        # soundfile seeks after each block where it can, and in an mp3 that lands
+        # beside the place: clicks at every seam.
+        def seekable(self) -> bool:
+            return False
+
+    with contextlib.ExitStack() as stack:
+        if isinstance(source, bytes):
+            opened = io.BytesIO(source)
+        else:
+            # By descriptor: given the name, soundfile would trust its ending.
+            opened = stack.enter_context(source.open("rb")).fileno()
+        yield stack.enter_context(Sequential(opened, closefd=False))

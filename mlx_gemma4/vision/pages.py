@@ -1,0 +1,156 @@
+"""Documents to pictures: the pages of a PDF or TIFF, one by one.
+
+All of a document or none of it: a page that nobody saw is worse than an error.
+"""
+
+import threading
+import warnings
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, UnidentifiedImageError
+
+from ..errors import MediaError
+from ..reading.sources import open_source, source_name
+from .images import PictureSource, decoding, is_pdf, loaded, open_image, opened
+
+MOST_PAGES = 50
+# What a page is drawn with: 4 million pixels are more than the largest budget of soft
+# tokens can show of it, and no page is drawn finer than 300 to the inch.
+PAGE_PIXELS = 4_000_000
+FINEST = 300 / 72  # pixels for each point of a PDF
+# In a TIFF a frame that is no page: a smaller copy, or a mask (its tag 254).
+COPY, MASK = 1, 4
+SMALLER_COPY = 2  # of the older tag 255
+LONG = 3  # times as long as wide, a picture is no photo
+READABLE = 1 / 3  # a picture shrunk to less has lost its text
+PDFIUM = threading.Lock()  # the library may be used by one thread at a time
+
+
+def warn_of_shrinking(
+    image: Image.Image, shown: tuple[int, int], largest: bool
+) -> None:
+    """Warns where a long picture, such as the screenshot of a whole page, is made so
+    small that its text is gone. Other shapes, photos most of all, keep what matters.
+
+    `shown`: height and width that `target_size` gives; largest: no budget is larger.
+    """
+    long, short = max(image.size), min(image.size)
+    if long < LONG * short or min(shown) >= READABLE * short:
+        return
+    remedy = "Cut" if largest else "Take a larger budget of image tokens, or cut"
+    warnings.warn(
+        f"A picture of {image.width} x {image.height} pixels is seen as {shown[1]} x "
+        f"{shown[0]}: small text in it cannot be read. {remedy} it into shorter "
+        "pictures.",
+        stacklevel=2,
+    )
+
+
+def open_pages(source: PictureSource) -> Generator[Image.Image]:
+    """The pages of a PDF or TIFF, each as `open_image` gives a picture; of any other
+    picture that one.
+
+    A page of a PDF is drawn with at most PAGE_PIXELS pixels, its form fields filled.
+    Raises MediaError as `open_image` does; for more than MOST_PAGES pages, for a
+    PDF without the extra `media`, and for one with a password.
+    """
+    if isinstance(source, str | Path | bytes):
+        name = source_name(source, "picture")
+        file, _ = open_source(source, "picture")
+        try:
+            numbers = _tiff_pages(file, name)
+        except UnidentifiedImageError:
+            if is_pdf(file):
+                yield from _pdf_pages(file, name)
+                return
+            numbers = []
+        if len(numbers) > 1:
+            for number in checked(numbers, name):
+                yield _tiff_page(file, number, f"{name}, page {number + 1},")
+            return
+        source = file if isinstance(file, bytes) else source
+    yield open_image(source)
+
+
+def checked(numbers: list[int], name: str) -> list[int]:
+    if len(numbers) > MOST_PAGES:
+        raise MediaError(
+            f"{name} has {len(numbers)} pages; at most {MOST_PAGES} can be seen at "
+            "once: split it, and ask about its parts."
+        )
+    return numbers
+
+
+def _tiff_pages(file: Path | bytes, name: str) -> list[int]:
+    """Numbers of the frames of a TIFF that are pages; none for other pictures.
+
+    Raises UnidentifiedImageError for what Pillow does not know.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            image = opened(file)
+        except UnidentifiedImageError:
+            raise
+        except Exception:
+            return []  # open_image says what is wrong
+    pages: list[int] = []
+    with image, decoding(name):
+        if image.format != "TIFF":
+            return []
+        for number in range(getattr(image, "n_frames", 1)):
+            image.seek(number)
+            tags: Any = getattr(image, "tag_v2", {})
+            if not tags.get(254, 0) & (COPY | MASK) and tags.get(255) != SMALLER_COPY:
+                pages.append(number)
+    return pages
+
+
+def _tiff_page(file: Path | bytes, number: int, name: str) -> Image.Image:
+    with decoding(name), opened(file, ("TIFF",)) as image:
+        image.seek(number)
+        return loaded(image, name)
+
+
+def _pdf_pages(file: Path | bytes, name: str) -> Iterator[Image.Image]:
+    try:
+        import pypdfium2  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise MediaError(
+            f"{name} is a PDF document. Reading its pages needs pypdfium2: "
+            "pip install 'mlx-gemma4[media]'"
+        ) from error
+    try:
+        with PDFIUM:
+            document = pypdfium2.PdfDocument(file)
+            document.init_forms()
+            count = len(document)
+        try:
+            if count == 0:
+                raise MediaError(f"{name} has no pages.")
+            for number in checked(list(range(count)), name):
+                with PDFIUM:
+                    page = _drawn(document[number])
+                yield page
+        finally:
+            with PDFIUM:
+                document.close()
+    except pypdfium2.PdfiumError as error:
+        if "password" in str(error).lower():
+            raise MediaError(
+                f"{name} needs a password: save it without one, for example with "
+                "Preview or qpdf --decrypt."
+            ) from error
+        raise MediaError(
+            f"{name} is damaged or incomplete ({error}); get the file again."
+        ) from error
+
+
+def _drawn(page: Any) -> Image.Image:
+    width, height = page.get_size()  # in points, as it is turned
+    scale = min(FINEST, (PAGE_PIXELS / max(width * height, 1)) ** 0.5)
+    # So thin a page would still be as long as it likes.
+    scale = min(scale, PAGE_PIXELS / 100 / max(width, height, 1))
+    return page.render(scale=scale).to_pil().convert("RGB")
