@@ -120,12 +120,13 @@ def _blocks(
 ) -> Iterator[tuple[Any, int, float | None]]:
     """Blocks `[n, channels]` with their rate and time stamp in seconds."""
     import av  # pyright: ignore[reportMissingImports]
+    import av.error  # pyright: ignore[reportMissingImports]
 
     planar, shape = av.AudioResampler(format="fltp"), None
     for packet in _packets(container, stream, faults):
         try:
             frames = stream.codec_context.decode(packet)
-        except av.FFmpegError as error:
+        except av.error.FFmpegError as error:
             if not isinstance(error, EOFError):
                 faults.add(error, _seconds(packet))
             continue
@@ -133,7 +134,9 @@ def _blocks(
             now = (frame.format.name, frame.layout.name, frame.sample_rate)
             if now != shape:
                 planar, shape = av.AudioResampler(format="fltp"), now
-            stamp = None if frame.pts is None else float(frame.pts * frame.time_base)
+            stamp = None
+            if frame.pts is not None and frame.time_base is not None:
+                stamp = float(frame.pts * frame.time_base)
             for part in planar.resample(frame):
                 yield part.to_ndarray().T, frame.sample_rate, stamp
                 stamp = None
@@ -141,13 +144,13 @@ def _blocks(
 
 def _packets(container: Any, stream: "av.AudioStream", faults: _Faults) -> Iterator:
     """Packets up to the end; reading goes on behind what is damaged."""
-    import av  # pyright: ignore[reportMissingImports]
+    import av.error  # pyright: ignore[reportMissingImports]
 
     while faults.new < MOST_FAULTS:
         try:
             yield from container.demux(stream)
             return
-        except av.FFmpegError as error:
+        except av.error.FFmpegError as error:
             faults.add(error)
 
 
@@ -186,7 +189,7 @@ class _Clock:
 def _stated_end(container: Any, stream: "av.AudioStream") -> float:
     """When the sound ends by what the container says, 0 if it does not know."""
     if set(container.format.name.split(",")) & EXACT and stream.duration:
-        begin = stream.start_time or 0
+        end = (stream.start_time or 0) + stream.duration
         zero = (container.start_time or 0) / 1_000_000
-        return float((begin + stream.duration) * stream.time_base) - zero
+        return float(end * (stream.time_base or 0)) - zero
     return stated_seconds(stream.metadata)
