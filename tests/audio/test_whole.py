@@ -12,6 +12,7 @@ from sounds import recording, write
 from mlx_gemma4.audio.files import RATE, read_recording
 from mlx_gemma4.audio.libsndfile import with_soundfile
 from mlx_gemma4.audio.mixing import Recording
+from mlx_gemma4.audio.mpeg import walk
 
 ID3 = b"ID3\3\0\0\0\0\x1f\x76" + b"\xff\xfb\x90\x64" * 1004 + bytes(70)  # 4096 bytes
 ID3_AT_END = b"TAG" + b"a title".ljust(125, b"\0")
@@ -158,3 +159,28 @@ def test_many_bad_spots(tmp_path, spots, told):
     found = read_recording(data)
     assert seconds(found) == pytest.approx(20, abs=0.01)
     assert re.search(rf"{told} more places", found.damage)
+
+
+@pytest.mark.parametrize("seconds_", [0.05, 0.2, 1])
+def test_a_short_mp3(tmp_path, seconds_):
+    data = mp3(tmp_path / "a.mp3", seconds_)
+    for whole in (data, headless(data), ID3 + data + ID3_AT_END):
+        found = read_recording(whole)
+        assert seconds(found) == pytest.approx(seconds_, abs=0.25) and not found.damage
+
+
+def test_what_only_begins_like_an_mp3():
+    noise = np.random.default_rng(0).integers(0, 256, 40_000, np.uint8).tobytes()
+    for data in (ID3 + noise, b"\xff\xf1" + noise, ID3 + b"\xff\xf1" + noise, ID3):
+        assert walk(data) is None
+
+
+@pytest.mark.slow
+def test_no_flipped_bit_of_a_flac_is_silent(tmp_path):
+    data = write(tmp_path / "a.flac", recording(10 * RATE), RATE).read_bytes()
+    draw = np.random.default_rng(0)
+    for at in draw.integers(len(data) // 10, len(data), 30).tolist():
+        flipped = bytearray(data)
+        flipped[at] ^= 1 << int(draw.integers(8))
+        found = read_recording(bytes(flipped))
+        assert found.damage and seconds(found) == pytest.approx(10, abs=0.01), at
