@@ -44,7 +44,8 @@ class Read(NamedTuple):
 def with_soundfile(source: Path | bytes, name: str, rate: int) -> Recording:
     mixer = Mixer(name, rate)
     start = _content(source, 16)
-    if start[:3] == b"ID3" or start[:1] == b"\xff":
+    looks_like_mp3 = start[:3] == b"ID3" or start[:1] == b"\xff"
+    if looks_like_mp3:
         found = walk(_content(source))
         if found is not None:
             return _mpeg(found, mixer)
@@ -52,7 +53,11 @@ def with_soundfile(source: Path | bytes, name: str, rate: int) -> Recording:
         chain = links(_content(source))
         if chain is not None:
             return _ogg(chain, mixer)
-    read = _read(caf_whole(source) if start[:4] == b"caff" else source, mixer)
+    if start[:4] == b"caff":
+        read = _read(caf_whole(source), mixer)
+    else:
+        with without_its_lines() if looks_like_mp3 else contextlib.nullcontext():
+            read = _read(source, mixer)
     if start[:4] == b"fLaC" and (read.fault or read.frames < read.stated):
         return _flac(_content(source), Mixer(name, rate))
     if read.fault and mixer.empty:

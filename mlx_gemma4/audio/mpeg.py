@@ -119,7 +119,7 @@ def walk(data: bytes) -> Walk | None:
     """Every frame of an mp3 file; None if it does not look like one."""
     at = _after_tag(data, 0)
     first = _next(data, at, min(at + START, len(data)))
-    if first is None or (at == 0 and first > 0):
+    if first is None or (at == 0 and first > 0 and frame(data[:4]) is None):
         return None
     at, runs, cut = first, [], False
     while at < len(data):

@@ -13,6 +13,7 @@ from mlx_gemma4.audio.files import RATE, read_recording
 from mlx_gemma4.audio.libsndfile import with_soundfile
 from mlx_gemma4.audio.mixing import Recording
 from mlx_gemma4.audio.mpeg import walk
+from mlx_gemma4.errors import MediaError
 
 ID3 = b"ID3\3\0\0\0\0\x1f\x76" + b"\xff\xfb\x90\x64" * 1004 + bytes(70)  # 4096 bytes
 ID3_AT_END = b"TAG" + b"a title".ljust(125, b"\0")
@@ -173,6 +174,14 @@ def test_what_only_begins_like_an_mp3():
     noise = np.random.default_rng(0).integers(0, 256, 40_000, np.uint8).tobytes()
     for data in (ID3 + noise, b"\xff\xf1" + noise, ID3 + b"\xff\xf1" + noise, ID3):
         assert walk(data) is None
+
+
+def test_an_mp3_that_begins_damaged(talk, capfd):
+    found = read_recording(talk[:600] + bytes(900) + talk[1500:])
+    assert 7 < seconds(found) < 8.5 and found.damage
+    with pytest.raises(MediaError):
+        read_recording(talk[:4] + bytes(5000))
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.slow
