@@ -74,7 +74,7 @@ def _content(source: Path | bytes, most: int = -1) -> bytes:
 
 
 def _mpeg(found: Walk, mixer: Mixer) -> Recording:
-    heard = 0.0
+    heard, mixer.compressed = 0.0, True
     with without_its_lines():
         for run in found.runs:
             read = _read(run.stream, mixer, _lost(run))
@@ -96,7 +96,7 @@ def _lost(run: Run) -> list[Place]:
 
 
 def _ogg(chain: Chain, mixer: Mixer) -> Recording:
-    fault = ""
+    fault, mixer.compressed = "", True
     for link in chain.links:
         read = _read(bytes(link.pages), mixer, _missing(link))
         fault = fault or read.fault

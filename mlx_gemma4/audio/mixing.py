@@ -52,6 +52,7 @@ class Mixer:
     def __init__(self, name: str, rate: float) -> None:
         self.name = name
         self.rate = rate
+        self.compressed = False  # with loss: its samples are nobody's own
         self.seconds = 0.0  # of sound and silence so far
         self._silent = 0.0
         self._missing: list[Missing] = []
@@ -65,6 +66,9 @@ class Mixer:
 
     def add(self, block: np.ndarray, source_rate: float) -> None:
         """A block `[n, channels]` in -1..1 at `source_rate` hertz."""
+        if self.compressed and not np.abs(block).max(initial=0.0) <= LOUDEST:
+            self.lose(len(block) / source_rate)  # what a decoder makes of damage
+            return
         if not np.isfinite(block).all():
             raise MediaError(f"{self.name} holds samples that are not numbers.")
         peak = float(np.abs(block).max(initial=0.0))

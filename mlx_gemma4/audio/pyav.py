@@ -78,6 +78,7 @@ def _decoded(
 ) -> Recording:
     if stream.codec_context is None:
         raise Unreadable("it has no decoder for this kind of sound")
+    mixer.compressed = not stream.codec_context.name.startswith("pcm")
     end = _stated_end(container, stream)
     clock = _Clock(container, end)
     faults = _Faults()

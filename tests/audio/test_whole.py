@@ -11,7 +11,7 @@ from sounds import recording, write
 
 from mlx_gemma4.audio.files import RATE, read_recording
 from mlx_gemma4.audio.libsndfile import with_soundfile
-from mlx_gemma4.audio.mixing import Recording
+from mlx_gemma4.audio.mixing import Mixer, Recording
 from mlx_gemma4.audio.mpeg import walk
 from mlx_gemma4.errors import MediaError
 
@@ -105,7 +105,9 @@ def spoilt(data: bytes, at: float, size: int) -> bytes:
     return data[:first] + noise + data[first + size :]
 
 
-@pytest.mark.parametrize("kind", ["mp3", "flac", "ogg", "opus"])
+@pytest.mark.parametrize(
+    "kind", ["mp3", "flac", "ogg", pytest.param("opus", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("size", [300, 5000])
 def test_a_bad_spot_costs_no_more_than_itself(tmp_path, capfd, kind, size):
     """Also without PyAV; and what comes behind it is where it was."""
@@ -174,6 +176,23 @@ def test_what_only_begins_like_an_mp3():
     noise = np.random.default_rng(0).integers(0, 256, 40_000, np.uint8).tobytes()
     for data in (ID3 + noise, b"\xff\xf1" + noise, ID3 + b"\xff\xf1" + noise, ID3):
         assert walk(data) is None
+
+
+@pytest.mark.parametrize("worst", [1e6, np.inf, np.nan])
+def test_what_a_decoder_makes_of_damage_is_no_sound(worst):
+    for compressed in (True, False):
+        mixer = Mixer("a", RATE)
+        mixer.compressed = compressed
+        mixer.add(np.full((RATE, 1), 0.5, np.float32), RATE)
+        bad = np.full((RATE // 2, 2), worst, np.float32)
+        if compressed:
+            mixer.add(bad, RATE)
+            found = mixer.finish()
+            assert seconds(found) == 1.5 and "0.50 s at 1.0 s" in found.damage
+            assert not found.samples[RATE:].any()
+        else:
+            with pytest.raises(MediaError):
+                mixer.add(bad, RATE)
 
 
 def test_an_mp3_that_begins_damaged(talk, capfd):
