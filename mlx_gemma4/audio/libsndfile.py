@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 RATE_TO_COUNT = 16_000  # hertz; any would do
 GIVEN_UP = 0.5  # seconds of whole frames that a decoder left out
+LARGEST = 1 << 30  # bytes that are looked through at once: a day of mp3 or Ogg
 OPUS_RATE = 48_000  # hertz in which its pages count
 
 
@@ -45,6 +46,8 @@ def with_soundfile(source: Path | bytes, name: str, rate: int) -> Recording:
     mixer = Mixer(name, rate)
     start = _content(source, 16)
     looks_like_mp3 = start[:3] == b"ID3" or start[:1] == b"\xff"
+    if (looks_like_mp3 or start[:4] == b"OggS") and _length(source) > LARGEST:
+        raise Unreadable(f"more than {LARGEST >> 20} MB of mp3 or Ogg")
     if looks_like_mp3:
         found = walk(_content(source))
         if found is not None:
@@ -64,6 +67,10 @@ def with_soundfile(source: Path | bytes, name: str, rate: int) -> Recording:
         raise Unreadable(read.fault)
     due = max(read.stated, promised(source, read.frames))
     return mixer.finish(due / read.rate, bool(read.fault))
+
+
+def _length(source: Path | bytes) -> int:
+    return len(source) if isinstance(source, bytes) else source.stat().st_size
 
 
 def _content(source: Path | bytes, most: int = -1) -> bytes:

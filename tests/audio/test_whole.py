@@ -9,9 +9,10 @@ import pytest
 import soundfile
 from sounds import recording, write
 
+from mlx_gemma4.audio import libsndfile
 from mlx_gemma4.audio.files import RATE, read_recording
 from mlx_gemma4.audio.libsndfile import with_soundfile
-from mlx_gemma4.audio.mixing import Mixer, Recording
+from mlx_gemma4.audio.mixing import Mixer, Recording, Unreadable
 from mlx_gemma4.audio.mpeg import walk
 from mlx_gemma4.errors import MediaError
 
@@ -193,6 +194,12 @@ def test_what_a_decoder_makes_of_damage_is_no_sound(worst):
         else:
             with pytest.raises(MediaError):
                 mixer.add(bad, RATE)
+
+
+def test_a_day_of_mp3_is_left_to_others(talk, monkeypatch):
+    monkeypatch.setattr(libsndfile, "LARGEST", len(talk) - 1)
+    with pytest.raises(Unreadable, match="MB of mp3"):
+        with_soundfile(talk, "a", RATE)
 
 
 def test_an_mp3_that_begins_damaged(talk, capfd):
