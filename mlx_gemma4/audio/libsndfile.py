@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 RATE_TO_COUNT = 16_000  # hertz; any would do
 GIVEN_UP = 0.5  # seconds of whole frames that a decoder left out
 START = 4096  # bytes; what a wav file says of itself stands there
+LARGEST = 1 << 30  # bytes that are looked through at once: a day of mp3 or Ogg
 OPUS_RATE = 48_000  # hertz in which its pages count
 
 
@@ -46,7 +47,10 @@ class Read(NamedTuple):
 def with_soundfile(source: Path | bytes, name: str, rate: int) -> Recording:
     mixer = Mixer(name, rate)
     start = _content(source, 16)
-    if start[:3] == b"ID3" or start[:1] == b"\xff":
+    looks_like_mp3 = start[:3] == b"ID3" or start[:1] == b"\xff"
+    if (looks_like_mp3 or start[:4] == b"OggS") and _length(source) > LARGEST:
+        raise Unreadable(f"more than {LARGEST >> 20} MB of mp3 or Ogg")
+    if looks_like_mp3:
         found = walk(_content(source))
         if found is not None:
             return _mpeg(found, mixer)
@@ -54,13 +58,21 @@ def with_soundfile(source: Path | bytes, name: str, rate: int) -> Recording:
         chain = links(_content(source))
         if chain is not None:
             return _ogg(chain, mixer)
-    read = _read(caf_whole(source) if start[:4] == b"caff" else source, mixer)
+    if start[:4] == b"caff":
+        read = _read(caf_whole(source), mixer)
+    else:
+        with without_its_lines() if looks_like_mp3 else contextlib.nullcontext():
+            read = _read(source, mixer)
     if start[:4] == b"fLaC" and (read.fault or read.frames < read.stated):
         return _flac(_content(source), Mixer(name, rate))
     if read.fault and mixer.empty:
         raise Unreadable(read.fault)
     due = max(read.stated, promised(source, read.frames))
     return mixer.finish(due / read.rate, bool(read.fault))
+
+
+def _length(source: Path | bytes) -> int:
+    return len(source) if isinstance(source, bytes) else source.stat().st_size
 
 
 def _content(source: Path | bytes, most: int = -1) -> bytes:
@@ -71,7 +83,7 @@ def _content(source: Path | bytes, most: int = -1) -> bytes:
 
 
 def _mpeg(found: Walk, mixer: Mixer) -> Recording:
-    heard = 0.0
+    heard, mixer.compressed = 0.0, True
     with without_its_lines():
         for run in found.runs:
             read = _read(run.stream, mixer, _lost(run))
@@ -93,7 +105,7 @@ def _lost(run: Run) -> list[Place]:
 
 
 def _ogg(chain: Chain, mixer: Mixer) -> Recording:
-    fault = ""
+    fault, mixer.compressed = "", True
     for link in chain.links:
         read = _read(bytes(link.pages), mixer, _missing(link))
         fault = fault or read.fault

@@ -54,6 +54,7 @@ class Mixer:
     def __init__(self, name: str, rate: float) -> None:
         self.name = name
         self.rate = rate
+        self.compressed = False  # with loss: its samples are nobody's own
         self.seconds = 0.0  # of sound and silence so far
         self._silent = 0.0
         self._missing: list[Missing] = []
@@ -71,6 +72,9 @@ class Mixer:
     ) -> None:
         """A block `[n, channels]` in -1..1 at `source_rate` hertz; `names` of the
         channels, if they are known."""
+        if self.compressed and not np.abs(block).max(initial=0.0) <= LOUDEST:
+            self.lose(len(block) / source_rate)  # what a decoder makes of damage
+            return
         if not np.isfinite(block).all():
             raise MediaError(f"{self.name} holds samples that are not numbers.")
         peak = float(np.abs(block).max(initial=0.0))

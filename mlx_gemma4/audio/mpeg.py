@@ -119,7 +119,7 @@ def walk(data: bytes) -> Walk | None:
     """Every frame of an mp3 file; None if it does not look like one."""
     at = _after_tag(data, 0)
     first = _next(data, at, min(at + START, len(data)))
-    if first is None or (at == 0 and first > 0):
+    if first is None or (at == 0 and first > 0 and frame(data[:4]) is None):
         return None
     at, runs, cut = first, [], False
     while at < len(data):
@@ -152,16 +152,16 @@ def _belongs(data: bytes, at: int, found: Frame, runs: list[Run]) -> bool:
 
 
 def _chained(data: bytes, at: int) -> bool:
-    """Whether frames of one kind follow each other here, up to the end if need be."""
-    first = found = frame(data[at : at + 4])
+    """Whether frames of one kind follow each other here, or up to the end or a tag."""
+    first = frame(data[at : at + 4])
     for _ in range(CHAIN):
+        found = frame(data[at : at + 4])
         if found is None or first is None or found.kind[:4] != first.kind[:4]:
             return False
         at += found.length
-        if at >= len(data):
+        if at == len(data) or data[at : at + 3] in (b"TAG", b"ID3", b"APE"):
             return True
-        found = frame(data[at : at + 4])
-    return True
+    return at < len(data)
 
 
 def _next(data: bytes, at: int, end: int) -> int | None:

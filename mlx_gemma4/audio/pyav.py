@@ -104,6 +104,7 @@ def _decoded(
 ) -> Recording:
     if stream.codec_context is None:
         raise Unreadable("it has no decoder for this kind of sound")
+    mixer.compressed = not stream.codec_context.name.startswith("pcm")
     end = _stated_end(container, stream)
     clock = _Clock(container, end)
     faults = _Faults()
@@ -146,12 +147,13 @@ def _blocks(
 ) -> Iterator[tuple[Any, int, float | None, list[str]]]:
     """Blocks `[n, channels]` with their rate, time stamp in seconds and channels."""
     import av  # pyright: ignore[reportMissingImports]
+    import av.error  # pyright: ignore[reportMissingImports]
 
     planar, shape = av.AudioResampler(format="fltp"), None
     for packet in _packets(container, stream, faults):
         try:
             frames = stream.codec_context.decode(packet)
-        except av.FFmpegError as error:
+        except av.error.FFmpegError as error:
             if not isinstance(error, EOFError):
                 faults.add(error, _seconds(packet))
             continue
@@ -159,7 +161,9 @@ def _blocks(
             now = (frame.format.name, frame.layout.name, frame.sample_rate)
             if now != shape:
                 planar, shape = av.AudioResampler(format="fltp"), now
-            stamp = None if frame.pts is None else float(frame.pts * frame.time_base)
+            stamp = None
+            if frame.pts is not None and frame.time_base is not None:
+                stamp = float(frame.pts * frame.time_base)
             names = [channel.name for channel in frame.layout.channels]
             for part in planar.resample(frame):
                 yield part.to_ndarray().T, frame.sample_rate, stamp, names
@@ -168,13 +172,13 @@ def _blocks(
 
 def _packets(container: Any, stream: "av.AudioStream", faults: _Faults) -> Iterator:
     """Packets up to the end; reading goes on behind what is damaged."""
-    import av  # pyright: ignore[reportMissingImports]
+    import av.error  # pyright: ignore[reportMissingImports]
 
     while faults.new < MOST_FAULTS:
         try:
             yield from container.demux(stream)
             return
-        except av.FFmpegError as error:
+        except av.error.FFmpegError as error:
             faults.add(error)
 
 
@@ -213,7 +217,7 @@ class _Clock:
 def _stated_end(container: Any, stream: "av.AudioStream") -> float:
     """When the sound ends by what the container says, 0 if it does not know."""
     if set(container.format.name.split(",")) & EXACT and stream.duration:
-        begin = stream.start_time or 0
+        end = (stream.start_time or 0) + stream.duration
         zero = (container.start_time or 0) / 1_000_000
-        return float((begin + stream.duration) * stream.time_base) - zero
+        return float(end * (stream.time_base or 0)) - zero
     return stated_seconds(stream.metadata)

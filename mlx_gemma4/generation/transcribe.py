@@ -29,6 +29,7 @@ FORMAT = (
 TOKENS_PER_SECOND = 20
 TOKENS_AT_LEAST = 64
 STRETCHES_TOLD = 4
+AUDIBLE = 1e-3  # of full scale; less is what a recorder or a codec adds to silence
 
 
 def transcription_prompt(language: str | None = None, target: str | None = None) -> str:
@@ -82,7 +83,11 @@ def transcribe(
         for piece in cut(samples, limit):
             parts = voices.parts(piece.samples, piece.start)
             if not parts:
-                wordless.append(Part(piece.start, piece.end))
+                if np.abs(piece.samples).max() > AUDIBLE:
+                    wordless.append(Part(piece.start, piece.end))
+                if progress is not None:
+                    progress(piece.end)
+                yield piece, "", ""
                 continue
             piece = piece._replace(parts=tuple(parts))
             answer = _ask(model, processor, piece, prompt, 2 if translate else 1)

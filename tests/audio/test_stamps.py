@@ -3,6 +3,7 @@
 import warnings
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,10 +31,10 @@ def film(path: Path, starts: list[float], length: float = 12.0) -> Path:
     codec, picture = KINDS[path.suffix[1:]]
     rate = CODEC_RATE.get(codec, RATE)
     with av.open(str(path), "w") as container:
-        video = container.add_stream(picture, rate=2)
+        video: Any = container.add_stream(picture, rate=2)
         video.width, video.height = 32, 32
         video.pix_fmt = "yuv420p"
-        sound = container.add_stream(codec, rate=rate, layout="mono")
+        sound: Any = container.add_stream(codec, rate=rate, layout="mono")
         sound.codec_context.open()
         size = sound.codec_context.frame_size or 800
         packets = []

@@ -9,9 +9,12 @@ import pytest
 import soundfile
 from sounds import recording, write
 
+from mlx_gemma4.audio import libsndfile
 from mlx_gemma4.audio.files import RATE, read_recording
 from mlx_gemma4.audio.libsndfile import with_soundfile
-from mlx_gemma4.audio.mixing import Recording
+from mlx_gemma4.audio.mixing import Mixer, Recording, Unreadable
+from mlx_gemma4.audio.mpeg import walk
+from mlx_gemma4.errors import MediaError
 
 ID3 = b"ID3\3\0\0\0\0\x1f\x76" + b"\xff\xfb\x90\x64" * 1004 + bytes(70)  # 4096 bytes
 ID3_AT_END = b"TAG" + b"a title".ljust(125, b"\0")
@@ -103,7 +106,9 @@ def spoilt(data: bytes, at: float, size: int) -> bytes:
     return data[:first] + noise + data[first + size :]
 
 
-@pytest.mark.parametrize("kind", ["mp3", "flac", "ogg", "opus"])
+@pytest.mark.parametrize(
+    "kind", ["mp3", "flac", "ogg", pytest.param("opus", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("size", [300, 5000])
 def test_a_bad_spot_costs_no_more_than_itself(tmp_path, capfd, kind, size):
     """Also without PyAV; and what comes behind it is where it was."""
@@ -158,3 +163,59 @@ def test_many_bad_spots(tmp_path, spots, told):
     found = read_recording(data)
     assert seconds(found) == pytest.approx(20, abs=0.01)
     assert re.search(rf"{told} more places", found.damage)
+
+
+@pytest.mark.parametrize("seconds_", [0.05, 0.2, 1])
+def test_a_short_mp3(tmp_path, seconds_):
+    data = mp3(tmp_path / "a.mp3", seconds_)
+    for whole in (data, headless(data), ID3 + data + ID3_AT_END):
+        found = read_recording(whole)
+        assert seconds(found) == pytest.approx(seconds_, abs=0.25) and not found.damage
+
+
+def test_what_only_begins_like_an_mp3():
+    noise = np.random.default_rng(0).integers(0, 256, 40_000, np.uint8).tobytes()
+    for data in (ID3 + noise, b"\xff\xf1" + noise, ID3 + b"\xff\xf1" + noise, ID3):
+        assert walk(data) is None
+
+
+@pytest.mark.parametrize("worst", [1e6, np.inf, np.nan])
+def test_what_a_decoder_makes_of_damage_is_no_sound(worst):
+    for compressed in (True, False):
+        mixer = Mixer("a", RATE)
+        mixer.compressed = compressed
+        mixer.add(np.full((RATE, 1), 0.5, np.float32), RATE)
+        bad = np.full((RATE // 2, 2), worst, np.float32)
+        if compressed:
+            mixer.add(bad, RATE)
+            found = mixer.finish()
+            assert seconds(found) == 1.5 and "0.50 s at 1.0 s" in found.damage
+            assert not found.samples[RATE:].any()
+        else:
+            with pytest.raises(MediaError):
+                mixer.add(bad, RATE)
+
+
+def test_a_day_of_mp3_is_left_to_others(talk, monkeypatch):
+    monkeypatch.setattr(libsndfile, "LARGEST", len(talk) - 1)
+    with pytest.raises(Unreadable, match="MB of mp3"):
+        with_soundfile(talk, "a", RATE)
+
+
+def test_an_mp3_that_begins_damaged(talk, capfd):
+    found = read_recording(talk[:600] + bytes(900) + talk[1500:])
+    assert 7 < seconds(found) < 8.5 and found.damage
+    with pytest.raises(MediaError):
+        read_recording(talk[:4] + bytes(5000))
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.slow
+def test_no_flipped_bit_of_a_flac_is_silent(tmp_path):
+    data = write(tmp_path / "a.flac", recording(10 * RATE), RATE).read_bytes()
+    draw = np.random.default_rng(0)
+    for at in draw.integers(len(data) // 10, len(data), 30).tolist():
+        flipped = bytearray(data)
+        flipped[at] ^= 1 << int(draw.integers(8))
+        found = read_recording(bytes(flipped))
+        assert found.damage and seconds(found) == pytest.approx(10, abs=0.01), at
