@@ -112,7 +112,9 @@ def _pyav() -> Any:
 class _Unnamed(BufferedReader):
     """A file without a name: FFmpeg would trust its ending more than its content."""
 
-    name = ""  # pyright: ignore[reportIncompatibleMethodOverride]
+    @property
+    def name(self) -> str:
+        return ""
 
 
 @contextmanager
