@@ -10,11 +10,13 @@ SEAM = 8  # tokens more that a cut between pieces can make
 
 
 def check_length(text: str, tokenizer: Tokenizer, config: Config) -> None:
-    """Raises ChatError for a text of more tokens than the model's context.
+    """Raises ChatError for a text of more tokens than the model's context, or none.
 
     Of a text that may be one the beginning is encoded, until it is: to encode 10 MB
     would take 20 seconds and 2 GB. What passes may still be too long by a little.
     """
+    if not text:
+        raise ChatError("The chat template made nothing of the conversation.")
     context = config.text_config.max_position_embeddings
     if len(text) <= max(context * LONG, PIECE):
         return

@@ -46,6 +46,12 @@ def test_what_may_fit_is_left_to_the_exact_check(config, monkeypatch):
     check_length("w" * 1_000_000, tokenizer, config)  # few tokens after all
 
 
+def test_a_prompt_of_nothing(config):
+    tokenizer: Any = Words()
+    with pytest.raises(ChatError, match="made nothing"):
+        check_length("", tokenizer, config)
+
+
 @pytest.mark.slow
 def test_ten_million_characters(demo_folder: Path):
     config = Config.from_file(demo_folder / "config.json")
