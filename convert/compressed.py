@@ -11,8 +11,8 @@ import mlx.core as mx
 
 from mlx_gemma4.checkpoint.files import StoredTensor
 from mlx_gemma4.checkpoint.packing import Packing
-from mlx_gemma4.config.neutral import is_neutral
 from mlx_gemma4.errors import CheckpointError
+from mlx_gemma4.reading.neutral import unknown_keys
 
 from .fit import Codes
 
@@ -58,7 +58,7 @@ def check(stated: Mapping[str, Any]) -> list[str]:
         raise CheckpointError("quantization_config has no config_groups.")
     if stated.get("format") != MIXED_FORMAT:
         _check_format(stated.get("format"))
-    unknown = _unknown(stated, TOP | FOREIGN | {CACHE}, "")
+    unknown = unknown_keys(stated, TOP | FOREIGN | {CACHE}, "")
     for name, scheme in schemes.items():
         unknown += _check_scheme(name, scheme)
     return unknown
@@ -120,8 +120,8 @@ def _check_scheme(name: str, scheme: Any) -> list[str]:
             f"4-bit weights in groups can be imported. {REMEDY}"
         )
     where = f"config_groups.{name}."
-    unknown = _unknown(scheme, SCHEME | {*ACTIVATIONS}, where)
-    return unknown + _unknown(weights or {}, WEIGHTS, f"{where}weights.")
+    unknown = unknown_keys(scheme, SCHEME | {*ACTIVATIONS}, where)
+    return unknown + unknown_keys(weights or {}, WEIGHTS, f"{where}weights.")
 
 
 def _wrong(weights: Mapping[str, Any]) -> Iterator[str]:
@@ -138,11 +138,6 @@ def _wrong(weights: Mapping[str, Any]) -> Iterator[str]:
         yield f"actorder {stated['actorder']!r}"
     if stated.get("dynamic") not in (None, False):
         yield f"dynamic {stated['dynamic']!r}"
-
-
-def _unknown(values: Mapping[str, Any], known: set[str], where: str) -> list[str]:
-    keys = sorted(values.keys() - known)
-    return [f"{where}{key}" for key in keys if not is_neutral(key, values[key])]
 
 
 def packing_of(packed: StoredTensor, scales: StoredTensor) -> tuple[Packing, int]:

@@ -14,8 +14,8 @@ import mlx.core as mx
 
 from mlx_gemma4.checkpoint.files import StoredTensor
 from mlx_gemma4.checkpoint.packing import Packing
-from mlx_gemma4.config.neutral import is_neutral
 from mlx_gemma4.errors import CheckpointError
+from mlx_gemma4.reading.neutral import unknown_keys
 
 from .fit import Codes
 
@@ -54,8 +54,7 @@ def check(stated: Mapping[str, Any]) -> list[str]:
     Raises CheckpointError for what cannot be read.
     """
     widths(stated)
-    keys = sorted(stated.keys() - KEYS)
-    return [key for key in keys if not is_neutral(key, stated[key])]
+    return unknown_keys(stated, KEYS)
 
 
 def widths(stated: Mapping[str, Any]) -> Widths:

@@ -18,6 +18,7 @@ from mlx_gemma4.checkpoint.names import Place, in_layer, is_unused, mlx_names, p
 from mlx_gemma4.checkpoint.packing import Packing
 from mlx_gemma4.config import FULL, Config
 from mlx_gemma4.errors import CheckpointError
+from mlx_gemma4.reading.neutral import not_obeyed
 
 from . import qat
 from .classes import KEPT, TensorClass, class_of
@@ -118,12 +119,7 @@ def make_plan(
 
 def _unknown(config: Mapping[str, Any]) -> list[str]:
     keys = qat.unknown_keys(config["quantization_config"])
-    if not keys:
-        return []
-    return [
-        f"quantization_config states {', '.join(keys)}, which this version does not "
-        "know and does not obey."
-    ]
+    return [not_obeyed("quantization_config", keys)] if keys else []
 
 
 def _copies(joined: Iterable[Joined], config: Config) -> list[Copy]:

@@ -33,7 +33,7 @@ WRAPPER = re.compile(
     r"(?:(?<=\.)|^)"
     r"(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|module)\."
 )
-PEFT = re.compile(r"^(?:base_model\.model\.)+")
+PEFT = "base_model.model."
 # Applied in order to every name that is read.
 RENAMES = (
     (r"^language_model\.lm_head\.", "lm_head."),
@@ -80,10 +80,18 @@ class Place:
         return whole if self.expert is None else whole[1:]
 
 
+def unwrapped(name: str) -> str:
+    """A name without what training has put around the model or parts of it."""
+    name = WRAPPER.sub("", name)
+    while name.startswith(PEFT):
+        name = name.removeprefix(PEFT)
+    return name
+
+
 @lru_cache(2**14)  # of one checkpoint; each name is asked for several times
 def place(name: str) -> Place:
     """Where the tensor of this name belongs, in whatever layout it is written."""
-    name = PEFT.sub("", WRAPPER.sub("", name))
+    name = unwrapped(name)
     for theirs, ours in READ:
         if name.startswith(theirs):
             name = ours + name.removeprefix(theirs)

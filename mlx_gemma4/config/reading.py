@@ -12,12 +12,13 @@ per-layer overrides. Both give the same objects.
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import CheckpointError
 from ..reading.json_file import read_object
+from ..reading.neutral import UNSUPPORTED, is_empty, not_obeyed, unknown_keys
 from ..reading.section import shown
 from .checks import (
     beyond_vocabulary,
@@ -29,7 +30,6 @@ from .checks import (
     refuse,
 )
 from .fields import FULL, AudioConfig, RopeParameters, TextConfig, VisionConfig
-from .neutral import UNSUPPORTED, is_neutral
 from .quantization import KEYS as QUANTIZATION
 from .quantization import known_settings, quantization_in
 
@@ -105,8 +105,7 @@ class Config:
             )
         if reader.unknown:
             warnings.warn(
-                f"config.json states {', '.join(reader.unknown)}, which this version "
-                "does not know and does not obey.",
+                not_obeyed("config.json", reader.unknown),
                 ConfigWarning,
                 stacklevel=2,
             )
@@ -132,7 +131,7 @@ class _Reader:
         )
 
     def multimodal(self, data: Mapping[str, Any]) -> Config:
-        self._note_unknown(data, TOP, "")
+        self._note_unknown(data, TOP | _repeated_ids(data), "")
         if not isinstance(data.get("text_config"), dict):
             raise CheckpointError("config.json has no text_config.")
         # The top level decides, as in the reference, whatever text_config says.
@@ -232,10 +231,15 @@ class _Reader:
         known = {field.name: field for field in fields(cls)}  # type: ignore[arg-type]
         self._note_unknown(values, set(known), f"{where}.")
         default = {n for n, field in known.items() if field.default is not MISSING}
+        empty = {n for n in default if known[n].default is None}
         given = {
             name: value
             for name, value in values.items()
-            if name in known and not (name in default and _is_off(value, known[name]))
+            if name in known
+            and not (
+                (name in default and value is None)
+                or (name in empty and is_empty(value))
+            )
         }
         if missing := sorted(set(known) - default - set(given)):
             raise CheckpointError(f"{where} in config.json lacks {', '.join(missing)}.")
@@ -245,9 +249,7 @@ class _Reader:
     def _note_unknown(
         self, values: Mapping[str, Any], known: set[str], section: str
     ) -> None:
-        stated = [
-            k for k in sorted(set(values) - known) if not is_neutral(k, values[k])
-        ]
+        stated = unknown_keys(values, known)
         refuse(
             section.rstrip(".") or "The top level",
             (f"{key} is not supported" for key in stated if key in UNSUPPORTED),
@@ -290,15 +292,16 @@ def _with_global_sizes(data: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
+def _repeated_ids(data: Mapping[str, Any]) -> set[str]:
+    """Keys of other models that state a token's id once more."""
+    keys = {key: key.replace("_id", "_index") for key in TOKEN_IDS}
+    return {old for key, old in keys.items() if data.get(old) == data.get(key)}
+
+
 def _expect_type(data: Mapping[str, Any], expected: str, where: str) -> None:
     stated = data.get("model_type")
     if stated not in (None, expected):
         refuse(where, [f"model_type is {shown(stated)}, not {expected!r}"])
-
-
-def _is_off(value: Any, field: Field[Any]) -> bool:
-    empty = value is False or value in ("", [], {})
-    return value is None or (field.default is None and empty)
 
 
 def _object(value: Any, where: str) -> Mapping[str, Any]:

@@ -48,7 +48,9 @@ class Findings:
         self.add(about, Level.OK, text)
 
     def warn(self, about: str, text: str) -> None:
-        self.add(about, Level.WARNING, text)
+        """A warning, unless it was said already: files are read for several checks."""
+        if all((each.level, each.text) != (Level.WARNING, text) for each in self.all):
+            self.add(about, Level.WARNING, text)
 
     def problem(self, about: str, text: str) -> None:
         self.add(about, Level.PROBLEM, text)

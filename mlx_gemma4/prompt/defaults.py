@@ -5,7 +5,6 @@ change an answer is told to the user in one line, as is what is not known.
 """
 
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ from ..chat.tokenizer import Tokenizer
 from ..config import Config, ConfigWarning
 from ..errors import ChatError, CheckpointError
 from ..reading.json_file import read_json
-from ..reading.section import Section, is_off
+from ..reading.neutral import NEUTRAL, is_empty, is_neutral
+from ..reading.section import Section
 from ..sampling import Sampling
 
 # A turn is over after the first; after the second, the tool would have to speak.
@@ -22,37 +22,6 @@ END_OF_TURN = ("<turn|>", "<|tool_response>")
 # What the reference takes for the rest where a file says how to sample.
 UNSTATED = Sampling(temperature=1.0, top_p=1.0, top_k=50)
 SAMPLED = ("temperature", "top_p", "top_k", "min_p")
-# Bookkeeping, speed, and what works only together with something that is said itself.
-HARMLESS = {
-    *("_from_model_config", "_commit_hash", "transformers_version"),
-    *("bos_token_id", "pad_token_id", "decoder_start_token_id"),
-    *("use_cache", "cache_config", "max_cache_len", "prefill_chunk_size"),
-    *("compile_config", "disable_compile", "low_memory", "return_dict_in_generate"),
-    *("output_attentions", "output_hidden_states", "output_scores", "output_logits"),
-    *("early_stopping", "length_penalty", "num_beam_groups", "diversity_penalty"),
-    *("renormalize_logits", "remove_invalid_values", "is_assistant"),
-    *("num_assistant_tokens", "num_assistant_tokens_schedule"),
-    *("assistant_confidence_threshold", "assistant_early_exit"),
-    *("assistant_lookbehind", "target_lookbehind"),
-    *("prompt_lookup_num_tokens", "max_matching_ngram_size", "use_mtp"),
-}
-CACHES = ("dynamic", "static", "hybrid", "sliding_window", "hybrid_chunked")
-CACHES += ("dynamic_full", "offloaded", "offloaded_static", "offloaded_hybrid")
-# Beside null, false and what is empty, the values that do nothing.
-NEUTRAL: Mapping[str, tuple[Any, ...]] = {
-    "begin_suppress_tokens": (),
-    "cache_implementation": CACHES,
-    "encoder_repetition_penalty": (1,),
-    "forced_bos_token_id": (),
-    "forced_eos_token_id": (),
-    "guidance_scale": (1,),
-    "max_length": (20,),  # older versions write their default
-    "max_new_tokens": (),
-    "max_time": (),
-    "num_beams": (1,),
-    "num_return_sequences": (1,),
-    "typical_p": (1,),
-}
 LENGTHS = ("max_length", "max_new_tokens")
 
 
@@ -138,6 +107,5 @@ def _does_nothing(key: str, value: Any, context: int) -> bool:
         return True
     if key in NEUTRAL:
         # 0 is an id, and a length: it switches nothing off.
-        off = is_off(value) and type(value) not in (int, float)
-        return off or value in NEUTRAL[key]
-    return key in HARMLESS or is_off(value)
+        return is_empty(value) or value in NEUTRAL[key]
+    return is_neutral(key, value)

@@ -11,6 +11,7 @@ from pathlib import Path
 from ..audio.framing import AudioFeatureConfig
 from ..config import AudioConfig, Config, ConfigWarning, VisionConfig
 from ..reading.json_file import read_json
+from ..reading.neutral import not_obeyed
 from ..reading.section import Section
 from ..vision.pixels import PixelConfig
 
@@ -48,12 +49,7 @@ class MediaSettings:
         files = _Files(path)
         settings = _settings(files, config)
         for file, keys in files.unknown().items():
-            warnings.warn(
-                f"{file} states {', '.join(keys)}, which this version does not know "
-                "and does not obey.",
-                ConfigWarning,
-                stacklevel=3,
-            )
+            warnings.warn(not_obeyed(file, keys), ConfigWarning, stacklevel=3)
         return settings
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ..errors import CheckpointError
+from .neutral import is_empty, is_off, unknown_keys
 
 MOST = 2**31  # above are only mistakes
 SMALLEST = 1e-30  # to divide by: float32 takes less for 0
@@ -15,11 +16,6 @@ def shown(value: Any) -> str:
     """A value for an error message, cut to a readable length."""
     text = "null" if value is None else repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def is_off(value: Any) -> bool:
-    """Null, false, zero, or empty."""
-    return value is None or value is False or value in (0, "", [], {})
 
 
 def is_number(value: Any) -> bool:
@@ -104,7 +100,7 @@ class Section:
         divisors: none of them may be too small to divide by.
         """
         value = self.get(key)
-        if is_off(value) and type(value) not in (int, float):
+        if is_empty(value):
             return None
         if single and not isinstance(value, list):
             value = [value] * count
@@ -139,8 +135,7 @@ class Section:
 
     def unknown(self) -> list[str]:
         """The keys of that which state something."""
-        rest = self.rest()
-        return [self.full(key) for key in sorted(rest) if not is_off(rest[key])]
+        return unknown_keys(self.values, self.taken, self.full(""))
 
 
 def _same(value: Any, wanted: Any) -> bool:

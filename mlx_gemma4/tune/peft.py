@@ -8,7 +8,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from ..checkpoint.names import hub_name
+from ..checkpoint.names import PEFT, hub_name
 from ..model import Gemma4
 from .adapter_files import CONFIG, PEFT_WEIGHTS
 from .adapters import Adapter
@@ -16,7 +16,6 @@ from .errors import AdapterError
 from .folders import make_folder, write_tensors
 from .lora import Adapted, LoRAExperts
 from .peft_experts import wrapped, write_experts
-from .peft_read import PREFIX
 
 
 def write_peft(folder: Path, model: Gemma4, adapter: Adapter, base: str) -> None:
@@ -50,9 +49,9 @@ def _tensors(
     else:
         a, b = (mx.contiguous(side.T) for side in (layer.lora_a, layer.lora_b))
         name = hub_name(path, text_only)
-    found = {f"{PREFIX}{name}.lora_A.weight": a, f"{PREFIX}{name}.lora_B.weight": b}
+    found = {f"{PEFT}{name}.lora_A.weight": a, f"{PEFT}{name}.lora_B.weight": b}
     if "m" in layer:
-        found[f"{PREFIX}{name}.lora_magnitude_vector"] = layer["m"]
+        found[f"{PEFT}{name}.lora_magnitude_vector"] = layer["m"]
     return found
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..config.neutral import is_neutral
+from ..reading.neutral import is_neutral, not_obeyed, unknown_keys
 from ..reading.section import is_number, shown
 from .adapter_files import CONFIG
 from .errors import AdapterError, AdapterWarning
@@ -63,18 +63,8 @@ class PeftConfig:
         parameters = names_of(data, "target_parameters")
         if parameters and data.get("fan_in_fan_out"):
             raise refused("fan_in_fan_out", data["fan_in_fan_out"])
-        unknown = sorted(
-            key
-            for key in data.keys() - READ - HARMLESS - set(OTHERWISE)
-            if not is_neutral(key, data[key])
-        )
-        if unknown:
-            warnings.warn(
-                f"{CONFIG} states {', '.join(unknown)}, which this version does not "
-                "know and does not obey.",
-                AdapterWarning,
-                stacklevel=2,
-            )
+        if unknown := unknown_keys(data, READ | HARMLESS | {*OTHERWISE}):
+            warnings.warn(not_obeyed(CONFIG, unknown), AdapterWarning, stacklevel=2)
         return cls(
             rank=_rank("r", data.get("r", 8)),
             alpha=_number("lora_alpha", data.get("lora_alpha", 8)),

@@ -10,17 +10,16 @@ from typing import Any
 import mlx.core as mx
 
 from ..checkpoint.files import listed
-from ..checkpoint.names import hub_name
+from ..checkpoint.names import hub_name, unwrapped
 from ..model import Gemma4
 from .adapter_files import CONFIG
 from .errors import AdapterError, AdapterWarning
 from .lora import ExpertsLinear
 from .peft_config import PeftConfig
 from .peft_experts import PARAMETERS, columns_of, read_experts, wrapped
-from .stated import Stated, our_place, unwrapped
+from .stated import Stated, our_place
 from .tensors import plain_module
 
-PREFIX = "base_model.model."
 LEAF = re.compile(
     r"(?P<module>.+?)(?P<inside>(\.base_layer)*)"
     r"\.(?P<leaf>lora_A|lora_B|lora_magnitude_vector)"
@@ -233,8 +232,6 @@ def _modules(tensors: Mapping[str, mx.array], source: str) -> list[_Module]:
     adapters, others = set(), []
     for name in tensors:
         plain = unwrapped(name)
-        while plain.startswith(PREFIX):
-            plain = plain.removeprefix(PREFIX)
         match = LEAF.fullmatch(plain)
         if match is None:
             others.append(f"{name}, {_what_it_is(plain)}")

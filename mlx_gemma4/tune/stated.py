@@ -5,10 +5,8 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from ..checkpoint.names import TOWERS, Place, place
+from ..checkpoint.names import TOWERS, Place, place, unwrapped
 
-# Modules that trainers put round the model, or round any module of it.
-WRAPPERS = {"_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 # What may stand before a module's own path: each class of model has another of these.
 CONTAINERS = ("base_model", "model", "language_model")
 
@@ -27,11 +25,6 @@ class Stated:
     names: Mapping[str, str]
     scale: float = 1.0
     base: str | None = None
-
-
-def unwrapped(name: str) -> str:
-    """A name without the modules that a trainer put round the model's."""
-    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
 
 def our_place(name: str) -> Place:

@@ -11,11 +11,12 @@ import tiny
 
 from mlx_gemma4.checkpoint.files import StoredTensor, read_tensors
 from mlx_gemma4.checkpoint.load import load_model, plan_load, read_headers
-from mlx_gemma4.checkpoint.names import Place, place
+from mlx_gemma4.checkpoint.names import Place, place, unwrapped
 from mlx_gemma4.config import Config, ConfigWarning
 from mlx_gemma4.convert import job, output
 from mlx_gemma4.convert.survey import Wishes
 from mlx_gemma4.errors import CheckpointError
+from mlx_gemma4.tune.stated import our_place
 
 TOKENS = tiny.random_tokens(12, seed=3)
 Q = "language_model.layers.0.self_attn.q_proj.weight"
@@ -200,3 +201,11 @@ def test_packed_weights_that_config_does_not_speak_of(
     folder = layouts.save(tmp_path, config, tensors)
     with pytest.raises(CheckpointError, match=f"{name}, U8 .*{program} has packed"):
         plan_load(Config.from_dict(config), read_tensors(folder))
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_wrappers_around_what_an_adapter_adapts(prefix: str) -> None:
+    """The same are taken off names of adapters."""
+    end = f"{Q.removesuffix('weight')}lora_A.weight"
+    assert unwrapped(f"{prefix}model.{end}") == f"model.{end}"
+    assert our_place(f"{prefix}model.{Q}") == Place(Q)

@@ -203,6 +203,15 @@ def test_a_key_that_is_off_never_matters(section: str, value: Any) -> None:
         ("embedding_dropout", 0.1),
         ("transformers_version", "5.24.0"),
         ("max_length", 20),
+        ("num_beams", 1),
+        ("num_return_sequences", 1),
+        ("typical_p", 1.0),
+        ("length_penalty", 1.0),
+        ("repetition_penalty", 1.0),
+        ("use_return_dict", True),
+        ("cache_implementation", "hybrid"),
+        ("output_attentions", True),
+        ("bos_token_id", 2),
     ],
 )
 def test_bookkeeping_of_other_programs_is_passed_over(
@@ -210,6 +219,25 @@ def test_bookkeeping_of_other_programs_is_passed_over(
 ) -> None:
     config = with_key(section, key, value)
     assert Config.from_dict(config) == Config.from_dict(google("E2B"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("num_beams", 4), ("repetition_penalty", 1.1), ("cache_implementation", "mine")],
+)
+def test_generation_that_would_change_an_answer_is_said(key: str, value: Any) -> None:
+    with pytest.warns(ConfigWarning, match=f"states {key}, which"):
+        Config.from_dict(with_key("", key, value))
+
+
+@pytest.mark.parametrize("kind", ["image", "video", "audio", "boi", "eoi"])
+def test_ids_under_the_names_of_other_models(kind: str) -> None:
+    config = google("E2B")
+    config[f"{kind}_token_index"] = config.get(f"{kind}_token_id")
+    assert Config.from_dict(config) == Config.from_dict(google("E2B"))
+    config[f"{kind}_token_index"] = 7
+    with pytest.warns(ConfigWarning, match=f"states {kind}_token_index, which"):
+        Config.from_dict(config)
 
 
 @pytest.mark.parametrize("key", ["attn_logit_softcapping", "rope_scaling"])

@@ -192,6 +192,15 @@ def test_every_damaged_shard_is_named(model: Path) -> None:
     assert "00001-of" in problems[0] and "00003-of" in problems[1]
 
 
+def test_an_index_of_files_that_are_gone_is_one_warning(model: Path) -> None:
+    places = {"weight_map": {"a": "model-00001-of-00002.safetensors"}}
+    (model / "model.safetensors.index.json").write_text(json.dumps(places))
+    report = headers(model)
+    assert report.loads
+    ((text,),) = said(report, Level.WARNING).values()
+    assert "index.json names files that are not there" in text
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "about", "words"),
@@ -224,6 +233,11 @@ def test_a_packed_model_is_to_be_converted(model: Path) -> None:
     for method in ("compressed-tensors", "gemma"):
         how = {"quant_method": method, "format": "pack-quantized"}
         rewrite("config.json", quantization_config=how)(model)
+        weights = mx.load(str(model / "model.safetensors"))
+        assert isinstance(weights, dict)
+        weights["lm_head.weight_scale"] = mx.zeros(2)
+        mx.eval(weights)
+        mx.save_safetensors(str(model / "model.safetensors"), weights)
         report = headers(model)
         (text,) = said(report, Level.PROBLEM)["tensors"]
         assert method in text and f"gemma4 convert {model} " in text
