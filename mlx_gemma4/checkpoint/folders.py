@@ -62,8 +62,15 @@ def stale_index(folder: Path) -> bool:
     """Whether one whole file stands in place of all that the index names: a model that
     was saved anew in a copy of its original's folder."""
     names = set(weight_map(folder).values())
-    there = any((folder / name).exists() for name in names)
+    there = any(_exists(folder / name) for name in names)
     return bool(names) and not there and (folder / SINGLE).exists()
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def again(folder: Path) -> str:

@@ -139,7 +139,8 @@ class Processor:
 
         Raises ChatError for one that no context holds, before it takes the time.
         """
-        check_length(rendered.text, self.tokenizer, self.config)
+        if self.config is not None:  # one made by hand may do without, for text
+            check_length(rendered.text, self.tokenizer, self.config)
         rendered = attachments.write_into(rendered)
         tokens = self.tokenizer.continue_tokens(cached, rendered)
         spans = find_spans(tokens, attachments.attached)

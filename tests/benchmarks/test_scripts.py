@@ -116,6 +116,7 @@ def test_samples_are_plausible(result: dict[str, Any]) -> None:
             assert sample["rss_bytes"] > sample["mlx_bytes"]
 
 
+@pytest.mark.slow
 def test_the_table_of_ours_alone(folder: Path) -> None:
     sizes = ("--prompt=5", "--decode=2", "--runs=1", "--window=4")
     done = compare("--tiny", *sizes, f"--folder={folder}", "--against")
@@ -167,6 +168,7 @@ def test_a_package_that_is_missing_is_named_at_once(
     )
 
 
+@pytest.mark.slow
 def test_towers(folder: Path) -> None:
     """Both towers of very small shape, every program that is installed."""
     work = ["picture, 63 soft tokens", "recording, 5 s"]

@@ -138,6 +138,7 @@ def test_what_the_template_takes_out_of_an_answer_is_still_taken_out(
     assert specials(tokenizer, rendered) == specials(tokenizer, template.render(plain))
 
 
+@pytest.mark.slow
 def test_random_conversations_that_quote_anything(
     template: ChatTemplate, tokenizer: Tokenizer
 ):

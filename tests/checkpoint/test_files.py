@@ -146,7 +146,9 @@ def test_names_that_lead_nowhere(name: str, tmp_path: Path) -> None:
     (tmp_path / "loop.safetensors").symlink_to("loop.safetensors")
     index = {"weight_map": {"a": f"{name}.safetensors"}}
     (tmp_path / INDEX).write_text(json.dumps(index))
-    with pytest.raises(CheckpointError, match="leads out of|lacks|5012 characters"):
+    with pytest.raises(
+        CheckpointError, match="leads out of|is of other files|5012 characters"
+    ):
         read_tensors(tmp_path)
 
 

@@ -145,6 +145,7 @@ def test_bad_tools_file(gemma4, content):
     assert_fails(run, 5, "tools.json")
 
 
+@pytest.mark.slow
 def test_errors_hold_no_control_characters(gemma4):
     run = gemma4("chat", "--tools", "no\x1b]0;owned\x07where", "hi")
     assert_fails(run, 5, "no]0;ownedwhere")

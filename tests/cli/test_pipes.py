@@ -36,6 +36,7 @@ def test_piped_text_alone_is_the_prompt(gemma4, prompt):
     assert "Paris" in run.stdout
 
 
+@pytest.mark.slow
 def test_an_empty_pipe_leaves_the_prompt_alone(gemma4):
     run = gemma4("chat", "-m", "demo", QUESTION, *GREEDY, stdin="")
     assert "Paris" in run.stdout
@@ -81,6 +82,7 @@ def test_closed_streams_do_no_harm(gemma4):
     assert (run.returncode, run.stderr) == (0, b"")
 
 
+@pytest.mark.slow
 def test_an_ascii_pipe_gets_the_whole_answer(gemma4, demo_folder):
     (gemma4.folder / "modèle").symlink_to(demo_folder)
     gemma4.environ["PYTHONIOENCODING"] = "ascii"

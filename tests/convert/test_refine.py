@@ -84,6 +84,7 @@ def test_a_model_with_towers_is_refined(tmp_path: Path) -> None:
     assert all(name.endswith((".scales", ".biases")) for name in changed)
 
 
+@pytest.mark.slow
 def test_a_refinement_that_does_not_help_is_dropped(source: Path, folder: Path) -> None:
     before = contents(folder)
     result = refine.refine_dwq(

@@ -109,6 +109,7 @@ def test_an_empty_thought_moves_only_the_last_answer(
             assert chat.read == chat.count(new + "<|channel>thought\n<channel|>")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("template", ["small", "large"])
 def test_with_google_s_templates_thoughts_move_the_answer(
     new_chat: MakeChat, template: str
@@ -131,6 +132,7 @@ def drops_thoughts(chat: Chat) -> None:
             assert chat.read == chat.count(new)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("template", "thinking"),
     [
@@ -152,6 +154,7 @@ def test_a_regenerated_answer_reads_one_token(
             assert chat.read == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "thinking", [False, pytest.param(True, marks=pytest.mark.slow)]
 )
@@ -192,6 +195,7 @@ def test_a_question_taken_back(new_chat: MakeChat) -> None:
     assert chat.read == chat.count("Something else: who are you?" + MODEL)
 
 
+@pytest.mark.slow
 def test_two_turns_taken_back(new_chat: MakeChat) -> None:
     chat = new_chat()
     for question in QUESTIONS[:4]:
@@ -201,6 +205,7 @@ def test_two_turns_taken_back(new_chat: MakeChat) -> None:
     assert chat.read == chat.count("Something else: who are you?" + MODEL)
 
 
+@pytest.mark.slow
 def test_an_early_edit_reads_everything_behind_it(new_chat: MakeChat) -> None:
     chat = new_chat()
     for question in QUESTIONS[:4]:

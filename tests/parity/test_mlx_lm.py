@@ -77,6 +77,7 @@ def test_quantised_by_mlx_lm(
     np.testing.assert_allclose(tiny.logits(model, TOKENS), theirs, atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 def test_converted_by_mlx_lm(
     mlx_lm: ModuleType, demo_folder: Path, tmp_path: Path
 ) -> None:

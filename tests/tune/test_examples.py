@@ -17,7 +17,7 @@ from mlx_gemma4.prompt.processor import Processor
 from mlx_gemma4.tune.batches import batch_of
 from mlx_gemma4.tune.examples import Encoder, passages, repeated
 from mlx_gemma4.tune.records import Record, record_from
-from mlx_gemma4.vision import images
+from mlx_gemma4.vision import pages
 
 ASK = {"role": "user", "content": "Capital of France?"}
 SAY = {"role": "assistant", "content": "Paris."}
@@ -217,7 +217,7 @@ class Counts:
 
     def __init__(self, patch: pytest.MonkeyPatch):
         self.renders = self.opens = 0
-        render, opened = ChatTemplate.render, images.open_image
+        render, opened = ChatTemplate.render, pages.open_pages
 
         def counted(*arguments: Any, **options: Any) -> Rendered:
             self.renders += 1
@@ -228,7 +228,7 @@ class Counts:
             return opened(*arguments)
 
         patch.setattr(ChatTemplate, "render", counted)
-        patch.setattr(images, "open_image", opening)
+        patch.setattr(pages, "open_pages", opening)
 
 
 def pictures(folder: Path, count: int) -> list[Record]:

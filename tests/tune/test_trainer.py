@@ -94,6 +94,7 @@ def test_the_loss_falls_and_equal_runs_are_equal(
     assert not same(weights(runs[0]), weights(make(1, kind)))
 
 
+@pytest.mark.slow
 def test_small_steps_are_not_lost_in_bfloat16(make: Callable[..., Trainer]):
     """Near 1 the next bfloat16 is 0.004 away; every step here is a fifth of that."""
     name = "language_model.norm.weight"

@@ -96,6 +96,7 @@ def test_the_plan_need_not_be_read(gemma4: Runner, source: Path) -> None:
     assert (gemma4.folder / "out" / "conversion.json").is_file()
 
 
+@pytest.mark.slow
 def test_what_another_converter_made_is_checked(gemma4: Runner, source: Path) -> None:
     gemma4("convert", str(source), "out")
     (gemma4.folder / "out" / "conversion.json").unlink()
@@ -112,6 +113,7 @@ def test_what_another_converter_made_is_checked(gemma4: Runner, source: Path) ->
     assert "its checksums are not known" in done.stderr
 
 
+@pytest.mark.slow
 def test_damage_is_found(gemma4: Runner, source: Path) -> None:
     gemma4("convert", str(source), "out")
     file = gemma4.folder / "out" / "model.safetensors"

@@ -88,6 +88,7 @@ def test_a_video_from_standard_input(model, tmp_path):
     assert re.match("gemma4: standard input: The video ", result.stderr)
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_early_is_no_error(model, gemma4):
     name = picture(str(gemma4.folder / "a.png"))
     with gemma4.start("describe", name, "-m", str(model), *ENDLESS) as process:

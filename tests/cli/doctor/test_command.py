@@ -54,6 +54,7 @@ def titles(text: str) -> list[str]:
     return re.findall(r"^[a-z].*$", text, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_without_a_model(gemma4: Runner) -> None:
     done = gemma4("doctor")
     assert done.returncode == 0 and done.stderr == ""
@@ -151,6 +152,7 @@ def test_a_tower_that_is_not_a_number(model: Path, gemma4: Runner) -> None:
     assert done.stdout.splitlines()[-1] == "verdict: does not load, 1 problem"
 
 
+@pytest.mark.slow
 def test_a_hub_id_that_is_not_downloaded(gemma4: Runner) -> None:
     done = gemma4("doctor", HUB_ID)
     assert done.returncode == 3 and done.stderr == ""
@@ -171,6 +173,7 @@ def test_a_hub_id_in_the_cache(whole: Path, gemma4: Runner) -> None:
     assert (about["name"], about["revision"]) == (HUB_ID, commit)
 
 
+@pytest.mark.slow
 def test_what_is_neither_folder_nor_hub_id(gemma4: Runner) -> None:
     done = gemma4("doctor", "./nowhere", "--json")
     assert done.returncode == 3 and not done.stdout

@@ -60,6 +60,7 @@ def tune() -> Run:
     return run
 
 
+@pytest.mark.slow
 def test_trains_evaluates_fuses_and_exports(
     tune: Run, model: str, data: Path, tmp_path: Path, capsys: Any
 ):
@@ -101,6 +102,7 @@ def test_trains_evaluates_fuses_and_exports(
     assert np.abs(logits["fused"] - logits["out"]).mean() < 0.1
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_resume_ends_the_same(
     tune: Run, model: str, data: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
 ):
