@@ -322,7 +322,7 @@ def measure(source: str) -> str:
     from mlx_gemma4.errors import ChatError, CheckpointError
 
     try:
-        return f"{len(ChatTemplate(source, '<bos>').render(HI))} characters"
+        return f"{len(ChatTemplate(source, '<bos>').render(HI).text)} characters"
     except (ChatError, CheckpointError) as error:
         return str(error)
 
