@@ -84,7 +84,8 @@ def own_parts(
     used = set().union(*_texts(said))
     if not firsts & used:
         return Rendered((text,))
-    own: list[str] | None = None
+    own: Counter[str] | None = None
+    thoughts: list[str] = []
     for stand_ins in (PRIVATE, CONTROLS):  # one may sort as the other does not
         away = dict(zip(firsts, (c for c in stand_ins if c not in used), strict=False))
         if len(away) < len(firsts):
@@ -92,11 +93,15 @@ def own_parts(
         for sparing in (False, True):
             marked = render(_Translation(away, sparing).of(said))
             found = special.findall(marked)
-            own = found if own is None else own
+            spared = list(filter(THOUGHT.fullmatch, found))
+            thoughts = spared if own is None else thoughts
+            # Words that stay where the template takes thoughts out may make it write
+            # more: what it wrote each time is its own.
+            own = Counter(found) if own is None else own & Counter(found)
             back = str.maketrans({stand: first for first, stand in away.items()})
-            if marked.translate(back) == text and found == own:
+            if marked.translate(back) == text and spared == thoughts:
                 return Rendered(tuple(_cut(text, marked, special)))
-    quoted = Counter(special.findall(text)) - Counter(own)
+    quoted = Counter(special.findall(text)) - (own or Counter())
     if not quoted:
         return Rendered((text,))
     raise ChatError(
