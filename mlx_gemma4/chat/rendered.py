@@ -142,17 +142,18 @@ class _Translation:
         self._away = str.maketrans(dict(away))
         self._sparing = sparing
 
-    def of(self, value: Any, spare: bool = False) -> Any:
+    def of(self, value: Any, spare: bool = False, inside: bool = False) -> Any:
         if isinstance(value, str):
             pieces = THOUGHT.split(value) if spare else [value]
             pieces[::2] = [piece.translate(self._away) for piece in pieces[::2]]
             return "".join(pieces)
         if isinstance(value, list):
-            return [self.of(item, spare) for item in value]
+            return [self.of(item, spare, inside) for item in value]
         if not isinstance(value, dict):
             return value
-        answer = self._sparing and value.get("role") == "assistant"
+        answer = self._sparing and not inside and value.get("role") == "assistant"
+        inside = inside or "role" in value  # what a message holds is no message
         return {
-            self.of(key): self.of(item, spare or (answer and key == "content"))
+            self.of(key): self.of(item, spare or (answer and key == "content"), inside)
             for key, item in value.items()
         }

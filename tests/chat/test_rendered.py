@@ -143,7 +143,8 @@ def test_an_answer_that_is_only_a_thought_hides_no_quoted_token(
     quoted: str, template: ChatTemplate, tokenizer: Tokenizer
 ):
     # With words left of that answer, Google's templates would end its turn once more.
-    call = {"id": "1", "function": {"name": "f", "arguments": {}}}
+    quoting = {"role": "assistant", "content": "<|channel>"}
+    call = {"id": "1", "function": {"name": "f", "arguments": {"a": quoting}}}
     answer = "<|channel>thought\nI call<channel|>"
 
     def render(result: str) -> Rendered:
