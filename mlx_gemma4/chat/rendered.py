@@ -90,8 +90,10 @@ def own_parts(
         away = dict(zip(firsts, (c for c in stand_ins if c not in used), strict=False))
         if len(away) < len(firsts):
             continue
-        for sparing in (False, True):
-            marked = render(_Translation(away, sparing).of(said))
+        words = _Translation(away, sparing=False).of(said)
+        spared_words = _Translation(away, sparing=True).of(said)
+        for each in (words, spared_words)[: 1 + (spared_words != words)]:
+            marked = render(each)
             found = special.findall(marked)
             spared = list(filter(THOUGHT.fullmatch, found))
             thoughts = spared if own is None else thoughts
