@@ -62,11 +62,12 @@ def test_long_conversations_have_more_time(monkeypatch):
     with pytest.raises(ChatError, match="takes more than 0.0 seconds"):
         ChatTemplate("{% for i in range(100000) %}{% endfor %}", "<bos>").render(HI)
     monkeypatch.setattr(meter, "SECONDS_FOR_PAIR", 1.0)
-    ChatTemplate("{% for i in range(1000) %}{% endfor %}", "<bos>").render(HI)
+    ChatTemplate("{% for i in range(1000) %}{% endfor %}x", "<bos>").render(HI)
 
 
 def test_an_empty_prompt_is_no_crash():
-    assert ChatTemplate("", "<bos>").render(HI) == ""
+    with pytest.raises(CheckpointError, match="makes no text"):
+        ChatTemplate("{# nothing #}", "<bos>").render(HI)
 
 
 def test_what_long_conversations_take_is_given():
@@ -81,7 +82,7 @@ def test_what_long_conversations_take_is_given():
         "{% if n.role == 'tool' %}{% break %}{% endif %}{% endfor %}{% endfor %}"
         "{{ ns.seen|map(attribute='content')|join|length }}"
     )
-    assert ChatTemplate(source, "<bos>").render(messages) == str(1500 * 500)
+    assert ChatTemplate(source, "<bos>").render(messages).text == str(1500 * 500)
 
 
 def test_the_renderings_of_a_conversation_share_its_time(
