@@ -1,5 +1,6 @@
 """What is done with a finished adapter: measured, fused, or written for others."""
 
+import os
 from contextlib import closing
 from pathlib import Path
 
@@ -72,6 +73,9 @@ def fuse_adapter(
     out = out.expanduser()
     if not overwrite and out.is_dir() and any(out.iterdir()):
         refuse_existing(out)
+    held = Path(os.path.realpath(adapter.expanduser()))
+    if Path(os.path.realpath(out)) in (held, *held.parents):
+        raise UsageError(f"{out} holds the adapter, {adapter}: name another folder.")
     model, _, name = open_model(name_for(adapter, name), screen, kernels=False)
     loaded = open_adapter(adapter, model, name, screen)
     fuse(model, loaded, resolve(name), out, form, overwrite)

@@ -25,6 +25,10 @@ QUOTED_KEY = re.compile(rf"\s*(?:{MARK}(.+?){MARK}|\"(.+?)\"|'(.+?)')\s*[:=]")
 QUOTED = rf"{MARK}.{{1,99}}?{MARK}|\"[^\"]{{1,99}}\"|'[^']{{1,99}}'"
 NEXT = rf"(?:[^\W\d][\w.\-]*|{QUOTED})\s*[:=]"
 KEY_INSIDE = re.compile(rf"\s{NEXT}")
+KEY_AND_QUOTE = {
+    quote: re.compile(rf"[,\s][^\W\d][\w.\-]*\s*[:=]\s*{re.escape(quote)}")
+    for quote in QUOTES
+}
 # What may follow a string, by what closes the mapping or list that it stands in.
 AFTER = {
     "}": re.compile(rf"\s*,?\s*(?:\}}|{NEXT})"),
@@ -170,6 +174,8 @@ class _Parser:
         for end in self._ends(quote):
             if AFTER[close].match(self.text, end + len(quote)):
                 text = self.text[self.at : end]
+                if KEY_AND_QUOTE[quote].search(text):
+                    raise _NoReadingError  # it may have lacked its closing quote
                 self.at = end + len(quote)
                 return _unescaped(text, quote)
         raise _NoReadingError
@@ -204,7 +210,7 @@ class _Parser:
             # A comma is missing behind a number or a constant.
             self.at = self.text.index(words[0], self.at) + len(words[0])
             return _constant(words[0])
-        if KEY_INSIDE.search(match[0].strip()):
+        if KEY_INSIDE.search(match[0].strip()) or match[0].strip().endswith("'"):
             raise _NoReadingError
         self.at = match.end()
         return _constant(match[0].strip())

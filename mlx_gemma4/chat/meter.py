@@ -16,10 +16,10 @@ from typing import Any
 
 from jinja2.exceptions import SecurityError
 
-SECONDS = 2.5  # of processor time
+SECONDS = 2.5  # of processor time, for all renderings of a conversation
 # More for each two messages: Google's templates go back from each to those before, and
-# take 14 s for a chat of 2000.
-SECONDS_FOR_PAIR = 2e-5
+# take 14 s for a chat of 2000, three times where answers hold thoughts.
+SECONDS_FOR_PAIR = 4e-5
 MAX_STEPS = 10_000_000  # of all ranges; a chat of 2000 messages: 4 M
 MAX_WEIGHT = 16_000_000  # bytes of a value; the longest context has some 4 MB
 MAX_MADE = 400_000_000  # bytes of all values
@@ -28,14 +28,20 @@ EACH = 64  # bytes that the smallest thing counts as
 
 
 class Meter:
-    """One rendering. All methods raise SecurityError beyond a bound."""
+    """One rendering. All methods raise SecurityError beyond a bound.
 
-    def __init__(self, messages: int = 1) -> None:
+    within: one whose time this has to share.
+    """
+
+    def __init__(self, messages: int = 1, within: "Meter | None" = None) -> None:
         self.made = 0
         self.steps = 0
         self.seconds = SECONDS + SECONDS_FOR_PAIR * messages**2
         self._begun = time.thread_time()
         self._until = time.monotonic() + self.seconds
+        if within is not None:
+            self.seconds, self._begun = within.seconds, within._begun
+            self._until = within._until
         # Values are kept, so that no other gets the same id.
         self._weights: dict[int, tuple[int, Any]] = {}
 
@@ -117,8 +123,9 @@ _current: ContextVar[Meter] = ContextVar("meter")
 
 @contextmanager
 def metered(messages: int) -> Iterator[Meter]:
-    """One rendering in this thread, of a conversation of so many messages."""
-    meter = Meter(messages)
+    """One rendering in this thread, of a conversation of so many messages. One inside
+    of another has what is left of its time."""
+    meter = Meter(messages, within=_current.get(None))
     token = _current.set(meter)
     try:
         yield meter

@@ -84,19 +84,26 @@ def own_parts(
     used = set().union(*_texts(said))
     if not firsts & used:
         return Rendered((text,))
-    own: list[str] | None = None
+    own: Counter[str] | None = None
+    thoughts: list[str] = []
     for stand_ins in (PRIVATE, CONTROLS):  # one may sort as the other does not
         away = dict(zip(firsts, (c for c in stand_ins if c not in used), strict=False))
         if len(away) < len(firsts):
             continue
-        for sparing in (False, True):
-            marked = render(_Translation(away, sparing).of(said))
+        words = _Translation(away, sparing=False).of(said)
+        spared_words = _Translation(away, sparing=True).of(said)
+        for each in (words, spared_words)[: 1 + (spared_words != words)]:
+            marked = render(each)
             found = special.findall(marked)
-            own = found if own is None else own
+            spared = list(filter(THOUGHT.fullmatch, found))
+            thoughts = spared if own is None else thoughts
+            # Words that stay where the template takes thoughts out may make it write
+            # more: what it wrote each time is its own.
+            own = Counter(found) if own is None else own & Counter(found)
             back = str.maketrans({stand: first for first, stand in away.items()})
-            if marked.translate(back) == text and found == own:
+            if marked.translate(back) == text and spared == thoughts:
                 return Rendered(tuple(_cut(text, marked, special)))
-    quoted = Counter(special.findall(text)) - Counter(own)
+    quoted = Counter(special.findall(text)) - (own or Counter())
     if not quoted:
         return Rendered((text,))
     raise ChatError(
@@ -137,17 +144,18 @@ class _Translation:
         self._away = str.maketrans(dict(away))
         self._sparing = sparing
 
-    def of(self, value: Any, spare: bool = False) -> Any:
+    def of(self, value: Any, spare: bool = False, inside: bool = False) -> Any:
         if isinstance(value, str):
             pieces = THOUGHT.split(value) if spare else [value]
             pieces[::2] = [piece.translate(self._away) for piece in pieces[::2]]
             return "".join(pieces)
         if isinstance(value, list):
-            return [self.of(item, spare) for item in value]
+            return [self.of(item, spare, inside) for item in value]
         if not isinstance(value, dict):
             return value
-        answer = self._sparing and value.get("role") == "assistant"
+        answer = self._sparing and not inside and value.get("role") == "assistant"
+        inside = inside or "role" in value  # what a message holds is no message
         return {
-            self.of(key): self.of(item, spare or (answer and key == "content"))
+            self.of(key): self.of(item, spare or (answer and key == "content"), inside)
             for key, item in value.items()
         }

@@ -104,6 +104,11 @@ class _Call:
         return self.balanced and not self.spoiled
 
     @property
+    def closed(self) -> bool:
+        """Whether it ends as a call does; a name alone may be half of one."""
+        return self.text.rstrip()[-1:] in ("}", ")", "]")
+
+    @property
     def text(self) -> str:
         return "".join(text for text, _ in self.parts)
 
@@ -168,7 +173,8 @@ class Splitter:
         """What was held back. An unclosed thought or call ends here."""
         fragments = self._take(self._lexer.finish())
         if self._mode in ("call", "bare"):
-            self._end_call(self._mode == "call" or self._after_thought)
+            explicit = self._mode == "call"
+            self._end_call(explicit or self._after_thought, self._call.closed)
         elif self._mode in ("header", "thought"):
             self._emit("thought", "" if self._held == HEADER[:-1] else self._held)
         else:
@@ -260,8 +266,8 @@ class Splitter:
             self._end_call(explicit or mark == RESPONSE or self._after_thought)
             self._mark(mark)
 
-    def _end_call(self, accepted: bool) -> None:
-        if accepted and self._call.well_formed():
+    def _end_call(self, accepted: bool, closed: bool = True) -> None:
+        if accepted and closed and self._call.well_formed():
             self._emit("tool_call", self._call.text)
             self._mode, self._after_thought = "start", False
         elif accepted:

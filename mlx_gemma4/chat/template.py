@@ -126,13 +126,15 @@ class ChatTemplate:
         template refuses or ignores, and CheckpointError where it makes nothing at all
         of them.
         """
+        from .meter import metered
+
         if thinking and not self.knows_thinking:
             raise ChatError(
                 "This checkpoint's chat template has no thinking; ask without it."
             )
         if tools and "tools" not in self._names:
             raise ChatError("This checkpoint's chat template takes no tools.")
-        said = {
+        said: dict[str, Any] = {
             "messages": plain_messages(messages),
             "tools": plain_tools(tools) if tools else None,
         }
@@ -148,7 +150,8 @@ class ChatTemplate:
 
         if control_tokens:
             return Rendered((render(said),))
-        return own_parts(render, said, self._special_tokens)
+        with metered(len(said["messages"])):
+            return own_parts(render, said, self._special_tokens)
 
     def _render(self, values: Mapping[str, Any]) -> str:
         from jinja2 import TemplateError

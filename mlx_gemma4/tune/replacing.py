@@ -64,6 +64,8 @@ def _check(out: Path, source: Path, overwrite: bool) -> None:
         raise TakenError(f"{out} is a mount point: name a folder inside it.")
     if out.samefile(source):
         raise TakenError(f"{out} is the model itself: name another folder.")
+    if out in Path(os.path.realpath(source)).parents:
+        raise TakenError(f"{out} holds the model, {source}: name another folder.")
     if not any(out.iterdir()):
         return
     if not overwrite:

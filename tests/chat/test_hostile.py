@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from hostile_templates import templates
+from jinja2.exceptions import SecurityError
 
 from mlx_gemma4.chat import meter
 from mlx_gemma4.chat.template import ChatTemplate
@@ -64,6 +65,11 @@ def test_long_conversations_have_more_time(monkeypatch):
     ChatTemplate("{% for i in range(1000) %}{% endfor %}x", "<bos>").render(HI)
 
 
+def test_an_empty_prompt_is_no_crash():
+    with pytest.raises(CheckpointError, match="makes no text"):
+        ChatTemplate("{# nothing #}", "<bos>").render(HI)
+
+
 def test_what_long_conversations_take_is_given():
     """Lists that grow by one message, and Google's way of looking back."""
     messages = [
@@ -77,3 +83,14 @@ def test_what_long_conversations_take_is_given():
         "{{ ns.seen|map(attribute='content')|join|length }}"
     )
     assert ChatTemplate(source, "<bos>").render(messages).text == str(1500 * 500)
+
+
+def test_the_renderings_of_a_conversation_share_its_time(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(meter, "SECONDS", 0.0)
+    with meter.metered(0):
+        monkeypatch.setattr(meter, "SECONDS", 100.0)
+        sum(range(100_000))  # some time
+        with meter.metered(0) as second, pytest.raises(SecurityError, match="0.0 sec"):
+            second.tick()

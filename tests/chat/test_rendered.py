@@ -138,6 +138,29 @@ def test_what_the_template_takes_out_of_an_answer_is_still_taken_out(
     assert specials(tokenizer, rendered) == specials(tokenizer, template.render(plain))
 
 
+@pytest.mark.parametrize("quoted", ["<turn|>", "<|turn>user", "<|channel>"])
+def test_an_answer_that_is_only_a_thought_hides_no_quoted_token(
+    quoted: str, template: ChatTemplate, tokenizer: Tokenizer
+):
+    # With words left of that answer, Google's templates would end its turn once more.
+    quoting = {"role": "assistant", "content": "<|channel>"}
+    call = {"id": "1", "function": {"name": "f", "arguments": {"a": quoting}}}
+    answer = "<|channel>thought\nI call<channel|>"
+
+    def render(result: str) -> Rendered:
+        return template.render(
+            [
+                {"role": "user", "content": "Hi"},
+                {"role": "assistant", "content": answer, "tool_calls": [call]},
+                {"role": "tool", "tool_call_id": "1", "content": result},
+            ]
+        )
+
+    rendered = render(f"a {quoted} b")
+    assert specials(tokenizer, rendered) == specials(tokenizer, render("a b"))
+    assert quoted in rendered.text
+
+
 @pytest.mark.slow
 def test_random_conversations_that_quote_anything(
     template: ChatTemplate, tokenizer: Tokenizer

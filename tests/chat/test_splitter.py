@@ -101,6 +101,18 @@ CASES = {
         f"<|tool_call>{WEATHER}<|tool_call>call:b{{}}<tool_call|>",
         [("tool_call", WEATHER), ("tool_call", "call:b{}")],
     ),
+    "call cut off in its name": (
+        "<|tool_call>call:get_wea",
+        [("malformed_call", "call:get_wea")],
+    ),
+    "second call cut off in its name": (
+        "<|tool_call>call:a{x:1},call:dele",
+        [("malformed_call", "call:a{x:1},call:dele")],
+    ),
+    "call without arguments": (
+        "<|tool_call>call:get_weather<tool_call|>",
+        [("tool_call", "call:get_weather")],
+    ),
     "a call cut off": (
         'Look: <|tool_call>call:get_weather{city:<|"|>Ro',
         [("answer", "Look: "), ("malformed_call", f"call:get_weather{{city:{QUOTE}Ro")],

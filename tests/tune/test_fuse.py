@@ -155,6 +155,15 @@ def test_what_is_no_model_is_not_replaced(tmp_path: Path):
     assert (tmp_path / "mine" / "notes.txt").read_text() == "mine"
 
 
+def test_a_folder_above_the_model_is_not_replaced(tmp_path: Path):
+    outer = tmp_path / "outer"
+    model = quantised(outer / "model", "E2B")
+    (outer / "config.json").write_text("{}")
+    with pytest.raises(TakenError, match="holds the model"):
+        fuse(model, filled(model), outer / "model", outer, "bf16", overwrite=True)
+    assert load_model(outer / "model")
+
+
 def test_one_process_at_a_time_fuses_into_a_folder(tmp_path: Path):
     model = quantised(tmp_path / "model", "E2B")
     work = tmp_path / ".out.gemma4-fusing"

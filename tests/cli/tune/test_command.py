@@ -223,6 +223,9 @@ def test_nothing_of_the_users_is_replaced(
     assert "no model: name another folder" in capsys.readouterr().err
     for more in ((), ("--overwrite",)):
         assert tune("fuse", out, tmp_path / "fused", *more) == 0
+    above = out.parent
+    assert tune("fuse", out, above, "--overwrite") == 2
+    assert f"{above} holds the adapter" in capsys.readouterr().err
 
 
 @pytest.mark.slow
