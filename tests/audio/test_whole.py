@@ -254,3 +254,8 @@ def test_a_flac_without_any_frame(tmp_path):
     data = write(tmp_path / "a.flac", recording(RATE), RATE).read_bytes()
     with pytest.raises(MediaError, match="holds no sound|cannot be decoded"):
         read_recording(data[:42] + b"\xff" * 5000)
+
+
+def test_what_stands_behind_all_frames_of_an_mp3_is_no_damage(talk):
+    found = read_recording(talk + b"words and words " * 400)
+    assert (found.damage, seconds(found)) == ("", pytest.approx(8, abs=0.1))
