@@ -135,7 +135,8 @@ def _decode(source: Path | bytes, name: str, rate: int, track: int | None) -> Re
     if soundless and reads_more:  # alone, libsndfile believes a streamed wav's 0
         raise MediaError(f"{name} holds no sound.")
     remedy = CONVERT if reads_more else INSTALL
-    raise MediaError(f"{name} cannot be decoded ({'; '.join(reasons)}). {remedy}")
+    why = f" ({'; '.join(reasons)})" if reasons else ""
+    raise MediaError(f"{name} cannot be decoded{why}. {remedy}")
 
 
 def with_afconvert(source: Path | bytes, name: str, rate: int) -> Recording:

@@ -4,6 +4,7 @@ Each frame says where in the recording it belongs and carries a checksum, so a f
 costs the frames it touches and no more.
 """
 
+import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,6 +12,9 @@ import numpy as np
 
 INFO = slice(8, 42)  # where the description of the stream lies, behind "fLaC"
 LONGEST = 1 << 18  # bytes of a frame; more cannot be one
+START = re.compile(rb"fLaC[\0\x80]\0\0\x22")
+TAG = 128  # bytes of an ID3v1 tag at the end of a file
+APE = 32  # bytes of the end of an APE tag
 RATE_BYTES = {12: 1, 13: 2, 14: 2}  # behind the number of a frame, by its code
 SIZE_BYTES = {6: 1, 7: 2}
 
@@ -41,6 +45,13 @@ class Repaired:
     rate: int
 
 
+def joined(data: bytes) -> list[bytes]:
+    """Files that were written one behind the other, apart."""
+    starts = [0, *(at for m in START.finditer(data) if (at := m.start()))]
+    ends = [*starts[1:], len(data)]
+    return [data[start:end] for start, end in zip(starts, ends, strict=True)]
+
+
 def repaired(data: bytes) -> Repaired | None:
     """What is whole of a damaged file; None if no frame is."""
     start, info = _frames_start(data), data[INFO]
@@ -50,7 +61,10 @@ def repaired(data: bytes) -> Repaired | None:
     packed = int.from_bytes(info[10:18], "big")
     rate, total = packed >> 44, packed & ((1 << 36) - 1)
     found = _frames(data, start, int.from_bytes(info[:2], "big"), total)
-    ends = [frame.offset for frame in found[1:]] + [len(data)]
+    if not found:
+        return None
+    ends = [frame.offset for frame in found[1:]]
+    ends.append(_last_end(data, found[-1].offset))
     whole = _whole(data, [frame.offset for frame in found], ends)
     unknown = (packed >> 36 << 36).to_bytes(8, "big") + bytes(16)
     runs, reached = [], -1
@@ -63,6 +77,22 @@ def repaired(data: bytes) -> Repaired | None:
         runs[-1].stream += data[frame.offset : end]
         reached = frame.first + frame.samples
     return Repaired(runs, total, rate) if runs and rate else None
+
+
+def _last_end(data: bytes, start: int) -> int:
+    """Where the last frame ends: there may be tags behind it, or zeros."""
+    end = len(data)
+    if data[end - TAG :].startswith(b"TAG"):
+        end -= TAG
+    if data[end - APE : end].startswith(b"APETAGEX"):
+        size = int.from_bytes(data[end - APE + 12 : end - APE + 16], "little")
+        headed = data[end - size - APE : end - size].startswith(b"APETAGEX")
+        end -= size + (APE if headed else 0)
+    # Zeros behind a frame do not change its checksum, so the first place counts.
+    for place in (len(data[:end].rstrip(b"\0")), end):
+        if place > start and _whole(data, [start], [place])[0]:
+            return place
+    return len(data)
 
 
 def _frames_start(data: bytes) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from .channels import channel_names
-from .flac import repaired
+from .flac import joined, repaired
 from .lengths import caf_whole, promised
 from .mixing import BLOCK, Mixer, Recording, Unreadable
 from .mpeg import Run, Walk, walk
@@ -115,15 +115,21 @@ def _ogg(chain: Chain, mixer: Mixer) -> Recording:
 
 
 def _flac(data: bytes, mixer: Mixer) -> Recording:
-    """What is whole of a damaged file."""
-    found = repaired(data)
-    if found is None:
+    """What is whole of a damaged file, or of several that were joined."""
+    due, before = 0.0, 0.0
+    for part in joined(data):
+        found = repaired(part)
+        if found is None:
+            continue
+        for run in found.runs:
+            if run.missing:
+                mixer.lose(run.missing / found.rate)
+            _read(bytes(run.stream), mixer)
+        due = before + found.total / found.rate
+        before = max(due, mixer.seconds)
+    if mixer.empty:
         raise Unreadable("none of its frames is whole")
-    for run in found.runs:
-        if run.missing:
-            mixer.lose(run.missing / found.rate)
-        _read(bytes(run.stream), mixer)
-    return mixer.finish(found.total / found.rate)
+    return mixer.finish(due)
 
 
 def _missing(link: Link) -> list[Place]:

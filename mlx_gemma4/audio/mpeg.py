@@ -174,15 +174,16 @@ def _next(data: bytes, at: int, end: int) -> int | None:
 
 
 def _skip(data: bytes, at: int, runs: list[Run]) -> int:
-    """Behind what is no frame and no tag. It counts as lost unless the rest is empty
-    or too little to be a frame."""
+    """Behind what is no frame and no tag. It counts as lost unless the rest is empty,
+    too little to be a frame, or behind all that the header states."""
     after = _next(data, at + 1, len(data))
     end = len(data) if after is None else after
     for mark in (b"TAG", b"ID3", b"APETAGEX"):  # a tag before the next frame
         tag = data.find(mark, at, end)
         if tag > at and _after_tag(data, tag) > tag:
             end = tag
-    if after is None and (end - at < TAIL or not any(data[at:])):
+    whole = 0 < runs[-1].stated <= runs[-1].frames  # by its own header
+    if after is None and (whole or end - at < TAIL or not any(data[at:])):
         return end
     runs[-1].lost.append((runs[-1].frames, end - at))
     return end

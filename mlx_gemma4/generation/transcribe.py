@@ -118,6 +118,13 @@ def _once(piece: Piece, text: str) -> str:
 def _tell_wordless(parts: list[Part]) -> None:
     if not parts:
         return
+    joined: list[Part] = []
+    for part in parts:  # where there is no pause, a recording is cut with an overlap
+        if joined and part.start <= joined[-1].end:
+            joined[-1] = Part(joined[-1].start, part.end)
+        else:
+            joined.append(part)
+    parts = joined
     told = [f"{part.start:.1f} to {part.end:.1f} s" for part in parts[:STRETCHES_TOLD]]
     more = len(parts) - len(told)
     told += [f"{more} more"] if more else []

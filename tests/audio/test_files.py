@@ -11,7 +11,9 @@ import pytest
 import soundfile
 from sounds import FORMATS, LOSSY, needs_pyav, recording, tone, write
 
+from mlx_gemma4.audio import files
 from mlx_gemma4.audio.files import RATE, read_audio
+from mlx_gemma4.audio.mixing import Unreadable
 from mlx_gemma4.errors import MediaError
 from mlx_gemma4.reading import sources
 
@@ -282,3 +284,15 @@ def test_a_program_that_fails_is_quoted(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MediaError, match="ffmpeg: no such codec"):
         read_audio(b"something else")
+
+
+def test_without_a_way_to_a_second_track_no_reason_is_made_up(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.wav", tone(1, RATE), RATE)
+    monkeypatch.setattr(files, "with_pyav", nothing)
+    monkeypatch.setattr(files, "with_ffmpeg", nothing)
+    with pytest.raises(MediaError, match=r"a\.wav cannot be decoded\. "):
+        read_audio(path, track=2)
+
+
+def nothing(*_, **__):
+    raise Unreadable

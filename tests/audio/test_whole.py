@@ -219,3 +219,43 @@ def test_no_flipped_bit_of_a_flac_is_silent(tmp_path):
         flipped[at] ^= 1 << int(draw.integers(8))
         found = read_recording(bytes(flipped))
         assert found.damage and seconds(found) == pytest.approx(10, abs=0.01), at
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        ID3_AT_END,
+        bytes(5000),
+        b"APETAGEX"
+        + struct.pack("<IIII8x", 2000, 92, 1, 1 << 31)
+        + bytes(60)
+        # The size counts what is behind the head: 60 bytes and the end.
+        + b"APETAGEX"
+        + struct.pack("<IIII8x", 2000, 92, 1, 0),
+    ],
+    ids=["id3", "zeros", "ape"],
+)
+def test_what_stands_behind_a_flac_is_no_damage(tmp_path, tail):
+    data = write(tmp_path / "a.flac", recording(5 * RATE), RATE).read_bytes()
+    whole, found = read_recording(data), read_recording(data + tail)
+    assert found.damage == ""
+    assert np.array_equal(found.samples, whole.samples)
+
+
+def test_joined_flacs(tmp_path):
+    data = write(tmp_path / "a.flac", recording(5 * RATE), RATE).read_bytes()
+    found = read_recording(data + data)
+    assert (found.damage, seconds(found)) == ("", pytest.approx(10, abs=0.01))
+    cut = read_recording(data + data[:-5000])
+    assert "of 10.0 s could be read" in cut.damage
+
+
+def test_a_flac_without_any_frame(tmp_path):
+    data = write(tmp_path / "a.flac", recording(RATE), RATE).read_bytes()
+    with pytest.raises(MediaError, match="holds no sound|cannot be decoded"):
+        read_recording(data[:42] + b"\xff" * 5000)
+
+
+def test_what_stands_behind_all_frames_of_an_mp3_is_no_damage(talk):
+    found = read_recording(talk + b"words and words " * 400)
+    assert (found.damage, seconds(found)) == ("", pytest.approx(8, abs=0.1))

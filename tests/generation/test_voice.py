@@ -105,6 +105,12 @@ def test_noise_is_not_sent_and_that_is_told(monkeypatch):
     assert told == ["There is sound but no speech at 0.0 to 10.0 s."]
 
 
+def test_noise_of_several_pieces_is_told_as_one(monkeypatch):
+    deaf, segments, told = transcribed(monkeypatch, noise("-40", 70 * RATE), "close")
+    assert (deaf.asked, segments) == (0, [])
+    assert told == ["There is sound but no speech at 0.0 to 70.0 s."]
+
+
 def test_a_segment_lasts_from_the_first_word_to_the_last(monkeypatch):
     sound, times = spoken()
     deaf, (segment,), told = transcribed(
