@@ -23,7 +23,7 @@ FINEST = 300 / 72  # pixels for each point of a PDF
 # In a TIFF a frame that is no page: a smaller copy, or a mask (its tag 254).
 COPY, MASK = 1, 4
 SMALLER_COPY = 2  # of the older tag 255
-LONG = 3  # times as long as wide, a picture is no photo
+LONG = 3  # times as high as wide, a picture is no photo
 READABLE = 1 / 3  # a picture shrunk to less has lost its text
 PDFIUM = threading.Lock()  # the library may be used by one thread at a time
 
@@ -31,13 +31,12 @@ PDFIUM = threading.Lock()  # the library may be used by one thread at a time
 def warn_of_shrinking(
     image: Image.Image, shown: tuple[int, int], largest: bool
 ) -> None:
-    """Warns where a long picture, such as the screenshot of a whole page, is made so
-    small that its text is gone. Other shapes, photos most of all, keep what matters.
+    """Warns where a tall picture, such as the screenshot of a whole page, is made so
+    small that its text is gone. Other shapes, photos and panoramas, keep what matters.
 
     `shown`: height and width that `target_size` gives; largest: no budget is larger.
     """
-    long, short = max(image.size), min(image.size)
-    if long < LONG * short or min(shown) >= READABLE * short:
+    if image.height < LONG * image.width or shown[1] >= READABLE * image.width:
         return
     remedy = "Cut" if largest else "Take a larger budget of image tokens, or cut"
     warnings.warn(
