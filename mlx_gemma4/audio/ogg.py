@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 MARK = b"OggS"
 HEAD = 27  # bytes of a page before its table
+VERSION = 0  # of all pages so far
 FIRST = 2  # flag of the first page of a stream
 NOWHERE = 0xFFFF_FFFF_FFFF_FFFF  # the place of a page in which no packet ends
 MIRRORED = bytes(int(f"{i:08b}"[::-1], 2) for i in range(256))
@@ -50,6 +51,7 @@ def links(data: bytes) -> Chain | None:
     if data[:4] != MARK:
         return None
     at, chain, beginning, cut = 0, [Link()], True, False
+    spent = 0  # bytes of pages that are none
     while (start := data.find(MARK, at)) >= 0:
         link = chain[-1]
         link.damaged = link.damaged or start > at
@@ -61,6 +63,9 @@ def links(data: bytes) -> Chain | None:
             continue
         page = data[start : start + size]
         if not _whole(page):
+            spent += size
+            if spent > 2 * len(data):  # marks without pages, to take time
+                return None
             link.damaged = True
             # Its length may be wrong, too.
             at = start + (size if data[start + size : start + size + 4] == MARK else 1)
@@ -85,7 +90,7 @@ def _take(link: Link, page: bytes) -> None:
 
 def _size(data: bytes, at: int) -> int | None:
     head = data[at : at + HEAD]
-    if len(head) < HEAD:
+    if len(head) < HEAD or head[4] != VERSION:
         return None
     table = data[at + HEAD : at + HEAD + head[26]]
     return HEAD + len(table) + sum(table)

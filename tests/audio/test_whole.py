@@ -14,6 +14,7 @@ from mlx_gemma4.audio.files import RATE, read_recording
 from mlx_gemma4.audio.libsndfile import with_soundfile
 from mlx_gemma4.audio.mixing import Mixer, Recording, Unreadable
 from mlx_gemma4.audio.mpeg import walk
+from mlx_gemma4.audio.ogg import links
 from mlx_gemma4.errors import MediaError
 
 ID3 = b"ID3\3\0\0\0\0\x1f\x76" + b"\xff\xfb\x90\x64" * 1004 + bytes(70)  # 4096 bytes
@@ -259,3 +260,8 @@ def test_a_flac_without_any_frame(tmp_path):
 def test_what_stands_behind_all_frames_of_an_mp3_is_no_damage(talk):
     found = read_recording(talk + b"words and words " * 400)
     assert (found.damage, seconds(found)) == ("", pytest.approx(8, abs=0.1))
+
+
+def test_marks_without_pages_are_given_up():
+    """Each could cost the checksum of 65 kB."""
+    assert links((b"OggS\0" + b"\xff" * 22) * 5000) is None
