@@ -21,6 +21,7 @@ HEAD = re.compile(rf"\s*(?P<call>(?:call)?\s*:)?\s*(?P<name>{NAME})\s*(?P<open>[
 BETWEEN = re.compile(r"[\s,;]*")  # calls
 KEY = re.compile(r"\s*([^:=,{}()\[\]<\"'\n]*[^:=,{}()\[\]<\"'\s])\s*[:=]")
 QUOTED_KEY = re.compile(rf"\s*(?:{MARK}(.+?){MARK}|\"(.+?)\"|'(.+?)')\s*[:=]")
+APOSTROPHE = re.compile(r"(?<=\w)'(?=\w)")
 # What looks like the next key, where a comma is missing or a quote may stand in a text.
 QUOTED = rf"{MARK}.{{1,99}}?{MARK}|\"[^\"]{{1,99}}\"|'[^']{{1,99}}'"
 NEXT = rf"(?:[^\W\d][\w.\-]*|{QUOTED})\s*[:=]"
@@ -174,7 +175,7 @@ class _Parser:
         for end in self._ends(quote):
             if AFTER[close].match(self.text, end + len(quote)):
                 text = self.text[self.at : end]
-                if KEY_AND_QUOTE[quote].search(text):
+                if KEY_AND_QUOTE[quote].search(text) or _is_cut(text, quote):
                     raise _NoReadingError  # it may have lacked its closing quote
                 self.at = end + len(quote)
                 return _unescaped(text, quote)
@@ -214,6 +215,19 @@ class _Parser:
             raise _NoReadingError
         self.at = match.end()
         return _constant(match[0].strip())
+
+
+def _is_cut(text: str, quote: str) -> bool:
+    """Whether one of a string's inner quotes has no other: it may end further on.
+
+    Gemma's own mark inside a text is a slip, and comes alone.
+    """
+    if quote == QUOTE:
+        return False
+    plain = re.sub(r"\\.", "", text)
+    if quote == "'":
+        plain = APOSTROPHE.sub("", plain)
+    return plain.count(quote) % 2 == 1
 
 
 def _typed(word: str) -> bool:
