@@ -19,10 +19,13 @@ REASONING = ("reasoning_content", "thinking", "reasoning")  # the first one wins
 
 
 def with_known_role(message: Mapping[str, Any]) -> Mapping[str, Any]:
-    """`message`, its role called as everywhere here: "model" is "assistant"."""
+    """`message`, its role called as everywhere here: "model" is "assistant", and
+    capitals do not matter."""
     role = message.get("role")
-    known = SAME_ROLE.get(role) if isinstance(role, str) else None
-    return message if known is None else {**message, "role": known}
+    if not isinstance(role, str) or role in ROLES:
+        return message
+    known = SAME_ROLE.get(role.lower(), role.lower())
+    return {**message, "role": known} if known in ROLES else message
 
 
 def plain_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -43,6 +43,10 @@ REFUSED = {
     "kto_tag": "keep the examples that are good, and drop the field",
     "label": "keep the examples that are good, and drop the field",
     "completions": "write one completion",
+    **dict.fromkeys(
+        ("reasoning", "reasoning_content"),
+        "write messages, with the thought as reasoning of the assistant's",
+    ),
     "functions": "write tools",
 }
 # The same in a message.

@@ -4,7 +4,7 @@ messages as OpenAI and transformers have them; ShareGPT's and LLaVA's conversati
 the pairs of Alpaca and of many tables; the texts of The Cauldron.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..chat.messages import with_known_role
@@ -26,6 +26,7 @@ def form_of(values: Mapping[str, Any]) -> str:
     """The one field that says what kind of example this is. Raises DataError."""
     forms = (*TALKS, *QUESTIONS[:-1], "text")
     stated = [name for name in forms if values.get(name) is not None]
+    stated = _without_repeats(values, stated)
     if not stated and values.get("input") is not None:
         stated = ["input"]  # beside an instruction it is a part of the question
     if len(stated) == 1:
@@ -42,6 +43,30 @@ def form_of(values: Mapping[str, Any]) -> str:
     if not stated and values:
         has = f"none, but {', '.join(map(str, list(values)[:8]))}"
     raise DataError(f"needs one of {FORMS}; it has {has}")
+
+
+def _without_repeats(values: Mapping[str, Any], stated: list[str]) -> list[str]:
+    """`stated` less a prompt that the messages begin with, and less a text that is
+    written out of a question and its answer: nothing is in them alone."""
+    talk = next((name for name in TALKS if name in stated), None)
+    if talk is not None:
+        told = list(_texts(values[talk]))
+        return [n for n in stated if n in TALKS or values[n] not in told]
+    parts = [values.get(name) for name in (*QUESTIONS, *ANSWERS)]
+    said = [part for part in parts if part]
+    text = values.get("text")
+    if len(stated) > 1 and isinstance(text, str):
+        if all(isinstance(part, str) and part.strip() in text for part in said):
+            return [name for name in stated if name != "text"]
+    return stated
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | Mapping):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(item)
 
 
 def messages_of(values: Mapping[str, Any], form: str) -> list[Message]:

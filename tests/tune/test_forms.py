@@ -175,6 +175,18 @@ def test_markup_is_no_mark():
         ({"prompt": [ASK], "completion": "So."}, ["u: What?", "a: So."]),
         ({"input": "Why?", "output": "So."}, ["u: Why?", "a: So."]),
         ({"conversations": [ASK, SAY]}, ["u: What?", "a: A cat."]),
+        ({"prompt": "What?", "messages": [ASK, SAY]}, ["u: What?", "a: A cat."]),
+        (
+            {
+                **{"instruction": "Add.", "input": "1 2", "output": "3"},
+                "text": "### Instruction:\nAdd.\n\n### Input:\n1 2\n\n### Response:\n3",
+            },
+            ["u: Add.\n1 2", "a: 3"],
+        ),
+        (
+            {"messages": [{**ASK, "role": "User"}, {**SAY, "role": "Assistant"}]},
+            ["u: What?", "a: A cat."],
+        ),
     ],
 )
 def test_conversations_of_other_trainers(values: dict[str, Any], lines: list[str]):
@@ -224,6 +236,9 @@ NO_FILE = "without a file for it: name it in"
         ),
         ({**SAID, "prompt": "See <image_1>", "image": "a.png"}, "of another model"),
         ({"prompt": "a", "chosen": "b", "rejected": "c"}, "preferences"),
+        ({**SAID, "reasoning": "It meows."}, "has reasoning, which is not read"),
+        ({"prompt": "Else?", "messages": [ASK, SAY]}, "has messages and prompt"),
+        ({**SAID, "text": "What? A dog."}, "has prompt and text"),
         ({**SAID, "label": False}, "has label, which is not read"),
         ({**SAID, "label": "True"}, "has label, which is not read"),
         ({**SAID, "image": "a.png", "mask": "b.png"}, "names b.png in mask"),
