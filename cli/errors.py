@@ -105,9 +105,14 @@ def concerns_all(error: Exception) -> bool:
     return full or isinstance(error, kinds + model)
 
 
+def wants_tracebacks() -> bool:
+    """What GEMMA4_DEBUG says."""
+    return os.environ.get("GEMMA4_DEBUG", "") not in ("", "0")
+
+
 def report_file(error: Exception, as_json: bool) -> int:
     """Says on stderr why one of several files failed; returns its exit code."""
-    if os.environ.get("GEMMA4_DEBUG"):
+    if wants_tracebacks():
         traceback.print_exc()
     code = exit_code(error)
     return report(code, *explain(error, code), as_json)
@@ -186,7 +191,7 @@ def reported(as_json: bool) -> Iterator[None]:
     except typer.TyperException as error:
         raise typer.Exit(report_usage(error, as_json)) from None
     except (Exception, KeyboardInterrupt) as error:
-        if os.environ.get("GEMMA4_DEBUG"):
+        if wants_tracebacks():
             raise
         flush_stdout()
         code = exit_code(error)

@@ -4,7 +4,6 @@ Ctrl-C while the model reads or answers stops it and keeps what was said; twice
 within a second leaves. At the prompt it clears the line. Ctrl-D leaves.
 """
 
-import os
 import signal
 import sys
 import time
@@ -17,7 +16,7 @@ from typing import NoReturn
 from mlx_gemma4.errors import MediaError
 from mlx_gemma4.generation.loop import Chunk
 
-from ..errors import InputError, UsageError, exit_code, explain
+from ..errors import InputError, UsageError, exit_code, explain, wants_tracebacks
 from .attach import take_dropped
 from .commands import Leave, is_command, run_command
 from .conversation_file import rescue_conversation
@@ -170,7 +169,7 @@ def take_turn(session: Session, text: str, interrupt: Interrupt) -> None:
     except Exception as error:
         if error is session.screen.lost:  # nor could any other answer be shown
             raise
-        if os.environ.get("GEMMA4_DEBUG"):
+        if wants_tracebacks():
             traceback.print_exc()
         session.screen.passed()
         last = chat.messages[-1] if chat.messages else {"role": "user"}

@@ -16,6 +16,10 @@ Model = Annotated[
         show_default=False,
     ),
 ]
+Named = Annotated[
+    str | None,
+    typer.Option("--model", "-m", metavar="MODEL", help="The same, as in chat."),
+]
 Headers = Annotated[
     bool,
     typer.Option(
@@ -28,7 +32,10 @@ Json = Annotated[
 
 
 def doctor(
-    model: Model = None, headers: Headers = False, as_json: Json = False
+    model: Model = None,
+    named: Named = None,
+    headers: Headers = False,
+    as_json: Json = False,
 ) -> None:
     """Examine this machine and a model, to paste into a bug report.
 
@@ -37,6 +44,9 @@ def doctor(
     the model would load. Home folders are written as ~; no token is ever printed.
     """
     with reported(as_json):
+        if model is not None and named is not None:
+            raise UsageError("Name one model, with --model or without.")
+        model = named if model is None else model
         if headers and model is None:
             raise UsageError("--headers needs a MODEL, whose files it checks.")
         code = run(model, headers, Screen(as_json=as_json))

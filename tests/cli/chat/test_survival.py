@@ -94,13 +94,14 @@ def test_names_that_are_none(seeing, here, capsys, command, name):
     assert roles(seeing).startswith("user assistant user assistant")
 
 
+@pytest.mark.parametrize(("value", "shown"), [("1", True), ("0", False)])
 def test_the_fault_itself_is_shown_to_those_who_ask(
-    session, script, capsys, monkeypatch
+    session, script, capsys, monkeypatch, value: str, shown: bool
 ):
-    monkeypatch.setenv("GEMMA4_DEBUG", "1")
+    monkeypatch.setenv("GEMMA4_DEBUG", value)
     script.answer = failing(RuntimeError("unforeseen"))
     converse(session, Lines("fail", "two"))
-    assert "Traceback" in capsys.readouterr().err
+    assert ("Traceback" in capsys.readouterr().err) is shown
     assert roles(session) == "user assistant"
 
 

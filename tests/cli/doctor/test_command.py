@@ -66,7 +66,7 @@ def test_without_a_model(gemma4: Runner) -> None:
 
 
 def test_the_demo_from_headers(gemma4: Runner) -> None:
-    done = gemma4("doctor", "demo", "--headers")
+    done = gemma4("doctor", "-m", "demo", "--headers")
     assert done.returncode == 0 and done.stderr == ""
     assert titles(done.stdout)[:-1] == [*TITLES, *OF_MODEL]
     assert done.stdout.splitlines()[-1].startswith("verdict: would load")
@@ -179,6 +179,11 @@ def test_what_is_neither_folder_nor_hub_id(gemma4: Runner) -> None:
     assert done.returncode == 3 and not done.stdout
     error = json.loads(done.stderr)["error"]
     assert error["code"] == 3 and "neither a folder nor a Hub id" in error["message"]
+
+
+def test_two_models(gemma4: Runner) -> None:
+    done = gemma4("doctor", "demo", "-m", "demo")
+    assert done.returncode == 2 and "Name one model" in done.stderr
 
 
 def test_headers_of_no_model(gemma4: Runner) -> None:
