@@ -129,6 +129,8 @@ def convert(
 
         if dry_run:
             show_plan(any_plan(source, wishes)[0], source, screen)
+            if out is not None:
+                Conversion(source, out, wishes, screen, yes).check_out()
             return
         assert out is not None
         conversion = Conversion(source, out, wishes, screen, yes)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from mlx_gemma4.errors import TakenError
 from mlx_gemma4.reading.sizes import size
 
 from ..errors import UsageError, unread
@@ -64,7 +65,7 @@ class Conversion:
 
         plan, folder = any_plan(self.source, self.wishes)
         show_plan(plan, self.source, self.screen)
-        self._check_out()
+        self.check_out()
         if refine is not None and plan.qat:
             raise UsageError(
                 "--refine would move the weights off the grid they were trained for."
@@ -89,11 +90,16 @@ class Conversion:
             address = put(self.out, upload, private)
             self._say({"uploaded": address}, f"Uploaded to {address}.")
 
-    def _check_out(self) -> None:
+    def check_out(self) -> None:
         """A finished result of the same settings is recognised later."""
         from mlx_gemma4.convert.card import RECORD
         from mlx_gemma4.convert.output import check_out
 
+        source = Path(self.source).expanduser()
+        if source.is_dir() and self.out.is_dir() and source.samefile(self.out):
+            raise TakenError(
+                f"{self.out} is the model to convert: name another."
+            )
         if not (self.out / RECORD).is_file():
             check_out(self.out)
 

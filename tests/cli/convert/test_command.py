@@ -44,6 +44,12 @@ def test_an_unknown_key_is_one_line(gemma4: Runner, source: Path) -> None:
     assert done.stderr.startswith("Warning: config.json states")
 
 
+def test_a_model_is_not_converted_onto_itself(gemma4: Runner, source: Path) -> None:
+    done = gemma4("convert", str(source), f"{source}/.", "--dry-run")
+    assert done.returncode == 2 and "is the model to convert" in done.stderr
+    assert "remove" not in done.stderr
+
+
 def test_dry_run_as_json(gemma4: Runner) -> None:
     done = gemma4("convert", "demo", "--dry-run", "--json", "--recipe", "8bit")
     plan = json.loads(done.stdout)["plan"]
@@ -147,6 +153,7 @@ def test_damage_is_found(gemma4: Runner, source: Path) -> None:
         (("demo", "out", "--private"), 2, "belongs to --upload"),
         (("demo", "out", "--refine", "dwq", "--data", "x"), 5, "x cannot be read"),
         (("demo", "here"), 2, "not empty"),
+        (("demo", "here", "--dry-run"), 2, "not empty"),
     ],
 )
 def test_errors(
