@@ -97,9 +97,7 @@ class Conversion:
 
         source = Path(self.source).expanduser()
         if source.is_dir() and self.out.is_dir() and source.samefile(self.out):
-            raise TakenError(
-                f"{self.out} is the model to convert: name another."
-            )
+            raise TakenError(f"{self.out} is the model to convert: name another.")
         if not (self.out / RECORD).is_file():
             check_out(self.out)
 
