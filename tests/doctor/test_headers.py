@@ -110,7 +110,7 @@ def test_a_whole_model(model: Path) -> None:
         (write("chat_template.jinja", "{% if %}"), "template", "not valid Jinja"),
         (write("processor_config.json", "3"), "processor", "no JSON object"),
         (write("generation_config.json", "x"), "generation", "not valid JSON"),
-        (rewrite("generation_config.json", top_p=7), "processor", "top_p"),
+        (rewrite("generation_config.json", top_p=7), "generation", "top_p"),
     ],
 )
 def test_a_fault_is_named(change: Change, about: str, words: str, model: Path) -> None:
