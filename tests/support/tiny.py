@@ -7,13 +7,13 @@
 import json
 import shutil
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
+from places import DEMO
 from tiny_configs import (
     AUDIO,
     FAMILIES,
@@ -57,7 +57,6 @@ __all__ = [
     "write_checkpoint",
 ]
 
-DEMO = Path(str(files("mlx_gemma4.assets") / "demo"))
 PARTS = (
     "language_model",
     "vision_tower",

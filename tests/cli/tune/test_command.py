@@ -5,7 +5,6 @@ import json
 import shutil
 from collections.abc import Callable
 from contextlib import closing
-from importlib import resources
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +16,7 @@ import tiny
 import typer
 from adapting import write_tunable
 from command import GREEDY, QUESTION, Runner
+from places import SHAPES
 
 from mlx_gemma4.cli.loading import open_model
 from mlx_gemma4.cli.render import Screen
@@ -296,7 +296,7 @@ def test_the_mask_is_shown(tune: Run, model: str, data: Path, capsys: Any):
 def test_the_mask_shows_that_a_picture_is_in(
     tune: Run, tmp_path: Path, monkeypatch: Any, capsys: Any
 ):
-    shutil.copy(str(resources.files("mlx_gemma4.assets") / "shapes.png"), tmp_path)
+    shutil.copy(SHAPES, tmp_path)
     said = {"prompt": "What?", "completion": "A square."}
     turns = [{"from": "human", "value": "<image>\nWhat?"}]
     turns.append({"from": "gpt", "value": "A square."})
