@@ -201,6 +201,7 @@ def test_a_full_layer_alone_takes_everything_back() -> None:
     assert cache.offset == 0
 
 
+@pytest.mark.slow
 def test_overtaken_snapshot_is_refused() -> None:
     model, cache, tokens = filled()
     pinned = caches.snapshot(cache)
@@ -223,6 +224,7 @@ def test_a_snapshot_can_be_restored_again_and_again() -> None:
         caches.restore(cache, pinned)
 
 
+@pytest.mark.slow
 def test_what_follows_a_restore_is_not_written_into_the_snapshot() -> None:
     cache = SlidingCache(window=8, slack=caches.STEP)
     old = mx.random.normal((1, 1, 2 * caches.STEP, 4))

@@ -137,6 +137,7 @@ def endpoint(hub: Hub) -> str:
     return f"http://127.0.0.1:{hub.server_port}"
 
 
+@pytest.mark.slow
 def test_a_download_and_then_the_cache(hub: Hub, tmp_path: Path) -> None:
     """Only the files that are needed come; the second time nothing is asked."""
     cache = tmp_path / "cache"

@@ -151,6 +151,7 @@ def test_errors_hold_no_control_characters(gemma4):
     assert_fails(run, 5, "no]0;ownedwhere")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
 @pytest.mark.parametrize("arguments", [("--version",), ("--help",), ("chat", "hi")])
 def test_a_full_disk_is_said_in_a_line(gemma4, arguments):

@@ -30,6 +30,7 @@ def test_line_ends_of_windows_are_line_ends(gemma4):
     assert answers[0]["text"] == answers[1]["text"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prompt", [(), ("-",)])
 def test_piped_text_alone_is_the_prompt(gemma4, prompt):
     run = gemma4("chat", "-m", "demo", *GREEDY, *prompt, stdin=QUESTION + "\n")

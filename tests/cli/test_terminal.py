@@ -61,6 +61,7 @@ def test_no_colour_where_it_is_not_wanted(terminal, gemma4, setting):
     assert ESCAPE not in chat.screen
 
 
+@pytest.mark.slow
 def test_a_dumb_terminal_gets_a_plain_prompt(terminal, gemma4):
     gemma4.environ["TERM"] = "dumb"
     chat = terminal("chat", "-m", "demo", *GREEDY)

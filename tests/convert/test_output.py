@@ -58,6 +58,7 @@ def unpacked(folder: Path, out: Path) -> Path:
     return layouts.save(out, config, plain)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES[:-1])
 def test_loads_here(recipe: str, source: Path, tmp_path: Path) -> None:
     jobs.convert(source, tmp_path / "out", recipe)
@@ -69,6 +70,7 @@ def test_loads_here(recipe: str, source: Path, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["E2B", "26B-A4B", "31B", "untied"])
 def test_bf16_changes_nothing(variant: str, tmp_path: Path) -> None:
     jobs.source(tmp_path / "hub", variant)

@@ -97,6 +97,7 @@ def test_a_torn_line_is_dropped(
     assert jobs.digests(out) == whole
 
 
+@pytest.mark.slow
 def test_harm_to_unfinished_files_is_repaired(
     source: Path, whole: dict[str, str], tmp_path: Path
 ) -> None:

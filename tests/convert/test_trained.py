@@ -123,6 +123,7 @@ def change(folder: Path, **keys: Any) -> dict[str, mx.array]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["ct", "mobile"])
 def test_a_tied_head_is_left_out_if_it_repeats_the_embedding(
     layout: str, tmp_path: Path

@@ -95,6 +95,7 @@ def test_an_answer_cut_off_by_its_length(new_chat: MakeChat) -> None:
     assert chat.read == 1 + chat.count(END + USER + "Go on." + MODEL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("template", ["large", "google"])
 def test_an_empty_thought_moves_only_the_last_answer(
     new_chat: MakeChat, template: str
@@ -118,6 +119,7 @@ def test_with_google_s_templates_thoughts_move_the_answer(
     drops_thoughts(chat)
 
 
+@pytest.mark.slow
 def test_a_dropped_thought_moves_only_the_last_answer(new_chat: MakeChat) -> None:
     drops_thoughts(new_chat())
 
@@ -171,6 +173,7 @@ def test_an_edited_question_is_read_from_the_edit_on(
         assert chat.read <= chat.count(" " + last + MODEL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("thinking", [False, True])
 def test_an_edit_of_a_long_question(new_chat: MakeChat, thinking: bool) -> None:
     """Longer than what can be taken back: it is read again, and nothing before it."""
@@ -185,6 +188,7 @@ def test_an_edit_of_a_long_question(new_chat: MakeChat, thinking: bool) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_question_taken_back(new_chat: MakeChat) -> None:
     """The last turn is undone and another question asked in its place."""
     chat = new_chat()

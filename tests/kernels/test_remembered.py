@@ -206,6 +206,7 @@ def test_loading_warns_and_measures_nothing(
     assert enabled(SECOND)
 
 
+@pytest.mark.slow
 def test_the_command_line_notes_it(gemma4: Runner) -> None:
     gemma4.environ["GEMMA4_KERNELS"] = "auto"
     done = gemma4("chat", "-m", "demo", "--max-tokens", "2", "Hello")

@@ -78,6 +78,7 @@ def test_few_queries_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     golden.check_block(soft_tokens(build(config), config, (4, 2)), np.array(whole))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(mx.metal.is_available(), reason="the GPU's kernel keeps no scores")
 def test_scores_of_a_large_picture_never_exist_at_once() -> None:
     """All of them would be 4 * 4096² bytes."""

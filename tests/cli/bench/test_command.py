@@ -20,6 +20,7 @@ SMALL = ("--context", "5,9", "--decode", "3", "--runs", "3")
 ALONE = ("--against", "none")
 
 
+@pytest.mark.slow
 def test_json(gemma4: Runner) -> None:
     done = gemma4("bench", "-m", "demo", "--json", *SMALL, *ALONE)
     assert done.returncode == 0, done.stderr

@@ -74,6 +74,7 @@ def test_converts(gemma4: Runner, source: Path) -> None:
     assert answer.returncode == 0, answer.stderr
 
 
+@pytest.mark.slow
 def test_json_keeps_stderr_empty(gemma4: Runner, source: Path) -> None:
     done = gemma4("convert", str(source), "out", "--json", "--yes")
     plan, result = map(json.loads, done.stdout.splitlines())

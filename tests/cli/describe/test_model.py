@@ -71,6 +71,7 @@ def test_the_budget(model):
     assert more - own == large - small > 40
 
 
+@pytest.mark.slow
 def test_frames_of_a_video(model, tmp_path):
     """Of 5 s: 4 frames are the checkpoint's own number."""
     video("mp4", tmp_path / "v.mp4")
@@ -121,6 +122,7 @@ def test_ctrl_c(model, gemma4, options):
     assert not (gemma4.folder / "out.png").exists()
 
 
+@pytest.mark.slow
 def test_on_a_terminal(model, gemma4, terminal):
     names = [f"{n}.png" for n in (1, 2)]
     for name in names:
