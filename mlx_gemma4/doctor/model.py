@@ -13,14 +13,14 @@ from ..checkpoint.load import load_both
 from ..errors import CheckpointError
 from ..reading.json_file import read_object
 from ..reading.sizes import size
+from ..tune.adapter_files import CONFIG, PEFT_WEIGHTS, WEIGHTS
 from .findings import Findings, Level
 from .folder import FileFacts, files_in, revision_of
 from .headers import examine
 from .running import Run, prove
 from .summary import Memory, Summary, memory_of, summary_of
 
-ADAPTER = "adapter_config.json"
-ADAPTER_WEIGHTS = ("adapters.safetensors", "adapter_model.safetensors")
+ADAPTER_WEIGHTS = (WEIGHTS, PEFT_WEIGHTS)
 
 
 class Kind(StrEnum):
@@ -73,7 +73,7 @@ def report_on(
     folder = _folder(name)
     if folder is None:
         return _absent(name)
-    if (folder / ADAPTER).is_file() and not (folder / "config.json").is_file():
+    if (folder / CONFIG).is_file() and not (folder / "config.json").is_file():
         return _adapter(name, folder)
     progress("Reading headers …")
     report = ModelReport(name, Kind.MODEL, folder, revision=revision_of(folder))
@@ -118,7 +118,7 @@ def _adapter(name: str, folder: Path) -> ModelReport:
     report = ModelReport(name, Kind.ADAPTER, folder)
     say = report.findings
     report.files = files_in(folder, say)
-    stated = say.attempt("adapter", partial(read_object, folder / ADAPTER)) or {}
+    stated = say.attempt("adapter", partial(read_object, folder / CONFIG)) or {}
     weights = [file for w in ADAPTER_WEIGHTS if (file := folder / w).is_file()]
     count = None
     if not weights:
