@@ -17,7 +17,10 @@ import mlx.core as mx
 
 from ..errors import ChatError
 
-NAMES = ("norms", "heads", "router", "experts", "gate", "attention", "prefill")
+NAMES = (
+    *("norms", "heads", "router", "experts", "gate"),
+    *("project", "geglu", "dense", "attention", "prefill"),
+)
 AUTO = "auto"
 DTYPES = (mx.float32, mx.float16, mx.bfloat16)
 # Rows up to which kernels are used: decoding, and checking a few drafted tokens. Only
@@ -79,8 +82,8 @@ def settle(*names: str) -> None:
     _settled[:] = [Switch(parse(",".join(names)), metal)]
 
 
-def enabled(name: str) -> bool:
-    """Whether kernel `name` is to be used."""
+def enabled(name: str, case: str = "") -> bool:
+    """Whether kernel `name` is to be used, for arrays of the sizes that `case` names."""
     return name in _switch().names
 
 
