@@ -303,5 +303,5 @@ def test_mlx_lm_s_names() -> None:
     for layer in cache:
         assert layer.offset == 10
         assert layer.is_trimmable() and not layer.empty()
-        assert len(layer.state) == 2
+        assert len(layer.state) == 1
         assert layer.trim(3) == 3 and layer.offset == 7

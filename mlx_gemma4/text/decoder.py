@@ -217,19 +217,25 @@ class TextModel(nn.Module):
         }
 
     def masks(
-        self, length: int, offset: int = 0, blocks: mx.array | None = None
+        self,
+        length: int,
+        offset: int = 0,
+        blocks: mx.array | None = None,
+        gradients: bool = False,
     ) -> dict[str, Mask]:
         """Of each kind of layer, for `length` positions from `offset` on.
 
         blocks: numbers of pictures [B, L] (see `masks.vision_blocks`) or None.
+        gradients: what is attended to will be differentiated.
         """
         window = self.config.sliding_window
         # A sliding cache hands out the window of the first query and what follows.
         keys = min(offset, window - 1) + length
-        full = causal_mask(length, offset + length)
         if blocks is not None and length > 1:
-            return {FULL: full, SLIDING: picture_mask(blocks, keys, window)}
-        return {FULL: full, SLIDING: window_mask(length, keys, window)}
+            sliding = picture_mask(blocks, keys, window, gradients)
+        else:
+            sliding = window_mask(length, keys, window, gradients)
+        return {FULL: causal_mask(length), SLIDING: sliding}
 
     def _seen_by_last(self, kv: dict[int, KeysValues]) -> dict[int, KeysValues]:
         window = self.config.sliding_window

@@ -6,93 +6,109 @@ a picture, its positions also see the later ones of the same picture, in sliding
 only.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import mlx.core as mx
 
 from ..kernels import EVERYTHING, MOST_ROWS, attention, enabled
 
-BLOCK = 128  # queries that share a slice of keys in banded attention
-
-
-@dataclass(frozen=True, eq=False)
-class Piece:
-    """Some queries, the keys that one of them may see, and which of these each sees."""
-
-    queries: slice
-    keys: slice
-    mask: mx.array | str | None
+BLOCK = 128  # queries that share a slice of keys
 
 
 @dataclass(frozen=True, eq=False)
 class Band:
-    """The mask of many queries in pieces, made once for all layers that share it.
+    """The mask of many queries in blocks, made once for all layers that share it.
 
     Most scores of a long chunk are hidden: those of later keys, and of keys that the
-    window has left behind. What no query of a piece sees is never computed.
+    window has left behind. Each block of queries gets as many keys in a row as one may
+    see, and all blocks go into one call: their keys are views that overlap.
 
-    pieces: with all queries between them, in order.
+    mask: bool [1 or B, 1 or blocks, block, reach].
+    left, right: how many keys have to be put before those that there are, and behind.
     window: positions that a query sees, itself included, which is all that a kernel
         needs to know; None where pictures are seen both ways.
+    gradients: call block by block. The gradient of overlapping views takes more memory.
     """
 
-    pieces: Sequence[Piece]
+    mask: mx.array
+    left: int
+    right: int
     window: int | None = None
+    gradients: bool = False
+    _of_heads: dict[tuple[int, int], mx.array] = field(default_factory=dict)
+
+    def of_heads(self, kv_heads: int, sharing: int) -> mx.array:
+        """The mask of queries of `sharing` heads in a row: [1 or B * H_kv, 1 or blocks,
+        sharing * block, reach]."""
+        heads = kv_heads, sharing
+        if heads not in self._of_heads:
+            B, n, block, reach = self.mask.shape
+            rows = kv_heads if B > 1 else 1
+            mask = self.mask[:, None, :, None]
+            mask = mx.broadcast_to(mask, (B, rows, n, sharing, block, reach))
+            self._of_heads[heads] = mask.reshape(B * rows, n, sharing * block, reach)
+        return self._of_heads[heads]
 
 
 Mask = mx.array | Band | str | None
 
 
-def window_mask(queries: int, keys: int, window: int) -> Mask:
+def window_mask(queries: int, keys: int, window: int, gradients: bool = False) -> Mask:
     """Mask of a sliding layer: bool `[queries, keys]`, True = attend.
 
-    None where nothing is hidden, a Band for many queries or a kernel, "causal" where
-    the window does not bite.
+    None where nothing is hidden, "causal" where the window does not bite, a Band for
+    many queries or a kernel.
     """
-    bites = keys > window
-    kernel = enabled("attention" if queries <= MOST_ROWS else "prefill")
-    if queries > BLOCK or (bites and kernel):
-        return band(queries, keys, window)
-    return _whole(queries, keys, window)
-
-
-def causal_mask(queries: int, keys: int) -> Mask:
-    """Mask of a full layer.
-
-    On a GPU this is left to MLX. Heads of 512 have no kernel that skips what is hidden,
-    but from 0.32.4 on their scores exist for some queries at a time. On a CPU all of
-    them would, and a Band it is.
-    """
-    if mx.metal.is_available():
-        return None if queries == 1 else "causal"
-    return window_mask(queries, keys, window=keys)
-
-
-def band(queries: int, keys: int, window: int) -> Band:
-    """The Band of a window alone. Pieces of one size share an array."""
-    pieces: list[Piece] = []
-    masks: dict[tuple[int, int], mx.array | str | None] = {}
-    earlier = keys - queries
-    for start in range(0, queries, BLOCK):
-        end = min(start + BLOCK, queries)
-        first = max(0, earlier + start - window + 1)
-        size = end - start, earlier + end - first
-        if size not in masks:
-            masks[size] = _whole(*size, window)
-        rows, seen = slice(start, end), slice(first, earlier + end)
-        pieces.append(Piece(rows, seen, masks[size]))
-    return Band(pieces, window)
-
-
-def _whole(queries: int, keys: int, window: int) -> mx.array | str | None:
-    """As `window_mask`, never a Band."""
     if keys <= window:
-        return None if queries == 1 else "causal"
+        return causal_mask(queries)
+    if queries > BLOCK or (queries <= MOST_ROWS and enabled("attention")):
+        return band(queries, keys, window, gradients)
     distance = _distance(queries, keys)
     return (distance >= 0) & (distance < window)
+
+
+def causal_mask(queries: int) -> Mask:
+    """Mask of a full layer."""
+    return None if queries == 1 else "causal"
+
+
+def band(
+    queries: int,
+    keys: int,
+    window: int,
+    gradients: bool = False,
+    pictures: mx.array | None = None,
+    later: int = 0,
+) -> Band:
+    """The Band of a window.
+
+    pictures: the numbers of queries' pictures [B, queries], which reach at most `later`
+        positions beyond the end of a block.
+    """
+    block, blocks = _blocks(queries)
+    reach, left = window - 1 + block + later, window - 1 - (keys - queries)
+    right = blocks * block - queries + later
+    distance = mx.arange(block)[:, None] + (window - 1) - mx.arange(reach)[None]
+    places = mx.arange(blocks)[:, None] * block + mx.arange(reach)[None]
+    mask = (distance >= 0)[None, None]
+    if pictures is not None:
+        own = mx.pad(pictures, [(0, 0), (0, right)], constant_values=-1)
+        seen = mx.pad(own, [(0, 0), (max(0, window - 1), 0)], constant_values=-1)
+        own = own[:, : blocks * block].reshape(-1, blocks, block, 1)
+        mask = mask | ((own >= 0) & (own == seen[:, places][:, :, None]))
+    mask = mask & (distance < window)
+    if left > 0:
+        mask = mask & (places >= left)[None, :, None]
+    kernels = window if pictures is None else None
+    return Band(mask, left, right, kernels, gradients)
+
+
+def _blocks(queries: int) -> tuple[int, int]:
+    """How many queries a block has, and how many blocks there are."""
+    block = min(BLOCK, queries)
+    return block, -(-queries // block)
 
 
 def attend(queries: mx.array, keys: mx.array, values: mx.array, mask: Mask) -> mx.array:
@@ -111,39 +127,100 @@ def _window_of(mask: Mask, queries: int) -> int | None:
 
 
 def _plain(queries: mx.array, keys: mx.array, values: mx.array, mask: Mask) -> mx.array:
-    run = partial(mx.fast.scaled_dot_product_attention, scale=1.0)
-    if not isinstance(mask, Band):
-        return run(queries, keys, values, mask=mask)
-    starts = [piece.queries.start for piece in mask.pieces[1:]]
-    parts = mx.split(queries, starts, axis=2)
-    outputs = [
-        run(part, keys[:, :, piece.keys], values[:, :, piece.keys], mask=piece.mask)
-        for part, piece in zip(parts, mask.pieces, strict=True)
-    ]
-    return mx.concatenate(outputs, axis=2)
+    if isinstance(mask, Band):
+        return _banded(queries, keys, values, mask)
+    # On a GPU MLX bounds what exists of the scores at a time; on a CPU all would.
+    if mask == "causal" and queries.shape[2] > BLOCK and not mx.metal.is_available():
+        return _causal(queries, keys, values)
+    return _whole(queries, keys, values, mask)
 
 
-def picture_mask(blocks: mx.array, keys: int, window: int) -> Mask:
+def _whole(queries: mx.array, keys: mx.array, values: mx.array, mask: Mask) -> mx.array:
+    fused = mx.fast.scaled_dot_product_attention
+    return fused(queries, keys, values, scale=1.0, mask=cast(Any, mask))
+
+
+def _causal(queries: mx.array, keys: mx.array, values: mx.array) -> mx.array:
+    """Block by block: what no query of a block sees is never computed."""
+    L, behind = queries.shape[2], []
+    earlier = keys.shape[2] - L
+    for start in range(0, L, BLOCK):
+        rows, seen = slice(start, start + BLOCK), slice(0, earlier + start + BLOCK)
+        part = queries[:, :, rows], keys[:, :, seen], values[:, :, seen]
+        behind.append(_whole(*part, "causal"))
+    return mx.concatenate(behind, axis=2)
+
+
+def _banded(
+    queries: mx.array, keys: mx.array, values: mx.array, band: Band
+) -> mx.array:
+    B, H, L, D = queries.shape
+    block, blocks = _blocks(L)
+    kv_heads = keys.shape[1]
+    rows = B * kv_heads, H // kv_heads, blocks, block, D
+    queries = _padded(queries, 0, blocks * block - L).reshape(rows).swapaxes(1, 2)
+    queries = queries.reshape(B * kv_heads, blocks, -1, D)
+    keys, values = (_padded(x, band.left, band.right) for x in (keys, values))
+    mask = band.of_heads(kv_heads, H // kv_heads)
+    if band.gradients:
+        out = _block_by_block(queries, keys, values, mask)
+    else:
+        keys, values = (_overlapping(x, blocks, mask.shape[3]) for x in (keys, values))
+        out = _whole(queries, keys, values, mask)
+    out = out.reshape(B * kv_heads, blocks, -1, block, D).swapaxes(1, 2)
+    return out.reshape(B, H, -1, D)[:, :, :L]
+
+
+def _padded(x: mx.array, left: int, right: int) -> mx.array:
+    """`x` [B, H, S, D] with so many more positions; fewer where `left` is negative."""
+    if left < 0:
+        x = x[:, :, -left:]
+    if left <= 0 and right == 0:
+        return x
+    return mx.pad(x, [(0, 0), (0, 0), (max(0, left), right), (0, 0)])
+
+
+def _overlapping(x: mx.array, blocks: int, reach: int) -> mx.array:
+    """What each block of queries sees of `x` [B, H, S, D], as views of it:
+    [B * H, blocks, reach, D]."""
+    B, H, S, D = x.shape
+    return mx.as_strided(x, (B * H, blocks, reach, D), (S * D, BLOCK * D, D, 1))
+
+
+def _block_by_block(
+    queries: mx.array, keys: mx.array, values: mx.array, mask: mx.array
+) -> mx.array:
+    """The same without overlapping views, whose gradient would take more memory.
+
+    queries: [B * H_kv, blocks, rows, D]. keys, values: [B, H_kv, S, D].
+    """
+    parts, (many, blocks, _, D) = [], queries.shape
+    keys, values = (x.reshape(many, 1, -1, D) for x in (keys, values))
+    mask = mx.broadcast_to(mask, (len(mask), blocks, *mask.shape[2:]))
+    for i in range(blocks):
+        seen, own = slice(BLOCK * i, BLOCK * i + mask.shape[3]), slice(i, i + 1)
+        part = queries[:, own], keys[:, :, seen], values[:, :, seen]
+        parts.append(_whole(*part, mask[:, own]))
+    return mx.concatenate(parts, axis=1)
+
+
+def picture_mask(
+    blocks: mx.array, keys: int, window: int, gradients: bool = False
+) -> Mask:
     """Mask of a sliding layer whose queries may hold pictures.
 
-    As `vision_window_mask`, but many queries get a Band, whose pieces also reach to the
+    As `vision_window_mask`, but many queries get a Band, whose blocks also reach to the
     ends of the pictures they touch. `blocks` is then evaluated.
     """
     L = blocks.shape[1]
     if L <= BLOCK:
         return vision_window_mask(blocks, keys, window)
     numbers = cast(list[list[int]], blocks.tolist())
-    text, pieces = band(L, keys, window), []
-    key_blocks = _of_keys(blocks, keys)
-    for piece in text.pieces:
-        rows, seen = piece.queries, piece.keys
-        if any(max(row[rows]) >= 0 for row in numbers):
-            later = max(_rest_of_picture(row, rows.stop) for row in numbers)
-            seen = slice(seen.start, seen.stop + later)
-            mask = _vision_mask(blocks[:, rows], key_blocks[:, seen], window, later)
-            piece = Piece(rows, seen, mask)
-        pieces.append(piece)
-    return text if pieces == text.pieces else Band(pieces)
+    if max(map(max, numbers)) < 0:
+        return window_mask(L, keys, window, gradients)
+    ends = range(BLOCK, L, BLOCK)
+    later = max(_rest_of_picture(row, end) for row in numbers for end in ends)
+    return band(L, keys, window, gradients, blocks, later)
 
 
 def _rest_of_picture(row: list[int], start: int) -> int:

@@ -33,7 +33,8 @@ def hidden_states(
     h, length = text.embed(plain), tokens.shape[1]
     if media is not None:
         h, blocks = model.embed(tokens, media), model.vision_blocks(tokens)
-    inputs, masks = text.per_layer_inputs(plain, h), text.masks(length, blocks=blocks)
+    inputs = text.per_layer_inputs(plain, h)
+    masks = text.masks(length, blocks=blocks, gradients=True)
     rotations = text.rotations(mx.zeros(1, mx.int32), length, h.dtype)
     kv: dict[int, KeysValues] = {}
     for i, layer in enumerate(text.layers):
