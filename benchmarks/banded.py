@@ -22,6 +22,7 @@ from report import row, table
 
 from mlx_gemma4.bench.child import Spent, Stopwatch
 from mlx_gemma4.bench.rounds import take_rounds
+from mlx_gemma4.cache import Seen
 from mlx_gemma4.text.masks import (
     Mask,
     attend,
@@ -94,7 +95,7 @@ def scores(case: Case, chunk: int, mask: Mask) -> int:
         return queries
 
     with mock.patch.object(mx.fast, "scaled_dot_product_attention", note):
-        attend(*_three(arrays(case, chunk)), mask)
+        attend(*_inputs(arrays(case, chunk)), mask)
     return found
 
 
@@ -109,7 +110,7 @@ def timed(
     def call(name: str) -> Callable[[int], Spent]:
         def run(number: int) -> Spent:
             watch = Stopwatch()
-            results[name] = attend(*_three(inputs), masks[name])
+            results[name] = attend(*_inputs(inputs), masks[name])
             mx.eval(results[name])
             return watch.read()
 
@@ -120,9 +121,8 @@ def timed(
     return {name: each[1:] for name, each in spent.items()}, float(apart)
 
 
-def _three(inputs: list[mx.array]) -> tuple[mx.array, mx.array, mx.array]:
-    queries, keys, values = inputs
-    return queries, keys, values
+def _inputs(arrays: list[mx.array]) -> tuple[mx.array, Seen]:
+    return arrays[0], Seen.all_of(arrays[1:])
 
 
 def measure(case: Case, chunk: int, runs: int) -> dict[str, Any]:

@@ -18,6 +18,7 @@ evaluators run on them.
 """
 
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Never
@@ -30,18 +31,37 @@ from .errors import CacheError
 STEP = 256  # slots by which buffers grow
 SLACK = 128  # tokens that can be taken back from sliding layers
 
-KeysValues = tuple[mx.array, mx.array]
 # Arrays [B, heads, L, D] whose heads in a row are those of the keys and of the values:
 # one of each, or both in one.
 NewKeysValues = Sequence[mx.array]
 
 
-def parted(new: NewKeysValues) -> KeysValues:
-    """The keys and values, [B, H, L, D] both."""
-    if len(new) == 2:
-        return new[0], new[1]
-    heads = new[0].shape[1] // 2
-    return new[0][:, :heads], new[0][:, heads:]
+@dataclass(frozen=True)
+class Seen:
+    """The keys and values that a layer may see: those from slot `start` to `end` of a
+    buffer [B, 2H, slots, D], whose first H heads are the keys'."""
+
+    buffer: mx.array
+    start: int
+    end: int
+
+    @classmethod
+    def all_of(cls, new: NewKeysValues) -> "Seen":
+        buffer = new[0] if len(new) == 1 else mx.concatenate(list(new), axis=1)
+        return cls(buffer, 0, buffer.shape[2])
+
+    @property
+    def heads(self) -> int:
+        return self.buffer.shape[1] // 2
+
+    @property
+    def keys(self) -> mx.array:
+        """[B, H, end - start, D], like the values."""
+        return self.buffer[:, : self.heads, self.start : self.end]
+
+    @property
+    def values(self) -> mx.array:
+        return self.buffer[:, self.heads :, self.start : self.end]
 
 
 @dataclass(frozen=True)
@@ -81,11 +101,10 @@ class Held:
         buffer = _copy(self.buffer[:, :, start : self.count], slots)
         return Held(buffer, self.first + start, self.offset)
 
-    def seen(self, start: int = 0) -> KeysValues:
+    def seen(self, start: int = 0) -> Seen:
         """From slot `start` on, or from the first."""
         assert self.buffer is not None
-        heads, slots = self.buffer.shape[1] // 2, slice(max(0, start), self.count)
-        return self.buffer[:, :heads, slots], self.buffer[:, heads:, slots]
+        return Seen(self.buffer, max(0, start), self.count)
 
 
 @dataclass(eq=False)
@@ -104,19 +123,22 @@ class LayerSnapshot:
         return 0 if self.held.buffer is None else self.held.buffer.nbytes
 
 
-class _Buffers:
+class _Buffers(ABC):
     """What both kinds of cache share."""
 
     def __init__(self) -> None:
         self._held = Held()
 
-    def append(self, new: NewKeysValues) -> KeysValues:
-        """Append `new`; return what the layer may see up to the new end."""
-        raise NotImplementedError
+    @abstractmethod
+    def append(self, new: NewKeysValues) -> Seen:
+        """Append `new`; return what the layer may see of it and before it."""
 
-    def update_and_fetch(self, keys: mx.array, values: mx.array) -> KeysValues:
+    def update_and_fetch(
+        self, keys: mx.array, values: mx.array
+    ) -> tuple[mx.array, mx.array]:
         """The same of [B, H, L, D] both; mlx-lm's name for it."""
-        return self.append((keys, values))
+        seen = self.append((keys, values))
+        return seen.keys, seen.values
 
     @property
     def offset(self) -> int:
@@ -165,7 +187,7 @@ class FullCache(_Buffers):
         super().__init__()
         self._snapshots: list[weakref.ref[LayerSnapshot]] = []
 
-    def append(self, new: NewKeysValues) -> KeysValues:
+    def append(self, new: NewKeysValues) -> Seen:
         """Append `new`; return everything up to the new end."""
         self._held = self._held.with_more(new, None)
         return self._held.seen()
@@ -200,7 +222,7 @@ class SlidingCache(_Buffers):
         self.kept = self.seen + slack
         self.capacity = self.kept + STEP
 
-    def append(self, new: NewKeysValues) -> KeysValues:
+    def append(self, new: NewKeysValues) -> Seen:
         """Append `new`; return the new positions behind one window."""
         held, L = self._held, new[0].shape[2]
         visible = held.count - self.seen

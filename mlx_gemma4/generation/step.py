@@ -12,7 +12,7 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
-from ..cache import KeysValues, LayerCache
+from ..cache import LayerCache, Seen
 from ..kernels import Norm, in_use, without_gradients
 from ..model import Gemma4
 
@@ -48,12 +48,12 @@ class DecodingStep:
         with without_gradients():
             h, queries, *rest = self._begin(tokens, position)
             inputs, new = rest[: text.per_layer_count], rest[text.per_layer_count :]
-            kv: dict[int, KeysValues] = {}
+            seen: dict[int, Seen] = {}
             for i, behind in enumerate(self._behind):
                 if new:
-                    kv[i] = cache[i].append(new)
+                    seen[i] = cache[i].append(new)
                 attention = text.layers[i].self_attn
-                found = attention(queries, kv[text.kv_sources[i]], masks[kinds[i]])
+                found = attention(queries, seen[text.kv_sources[i]], masks[kinds[i]])
                 h, *heads = behind(h, found, position, *inputs[i : i + 1])
                 queries, new = (heads[0], heads[1:]) if heads else (h, ())
         return h

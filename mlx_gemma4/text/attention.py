@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import mlx.core as mx
 import mlx.nn as nn
 
-from ..cache import KeysValues, NewKeysValues
+from ..cache import NewKeysValues, Seen
 from ..config import TextConfig
 from ..kernels import dense, project, rotate_keys, rotate_queries
 from ..layers import RMSNorm
@@ -65,12 +65,9 @@ class Attention(nn.Module):
         """Only the keys and values."""
         return self._rotated_keys(project(self._kv_maps(), x), rotation)
 
-    def __call__(self, queries: mx.array, kv: KeysValues, mask: Mask) -> mx.array:
-        """What `queries` find in `kv`, both [B, H_kv, S, D]: all that the layer may
-        see. Returns [B, L, H * D], for `o_proj`."""
-        out = attend(queries, *kv, mask)
-        B, H, L, D = out.shape
-        return out.transpose(0, 2, 1, 3).reshape(B, L, H * D)
+    def __call__(self, queries: mx.array, seen: Seen, mask: Mask) -> mx.array:
+        """What `queries` find: [B, L, H * D], for `o_proj`."""
+        return attend(queries, seen, mask)
 
     def _kv_maps(self) -> list[nn.Module]:
         return [self.k_proj] if self.keys_are_values else [self.k_proj, self.v_proj]

@@ -5,11 +5,12 @@ modules of what it does, and nothing else.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import mlx.core as mx
 import mlx.nn as nn
 
-from ..cache import KeysValues, LayerCache, parted
+from ..cache import LayerCache, Seen
 from ..config import FULL, SLIDING, TextConfig
 from ..kernels import Norm, add_norms, dense, gated
 from ..layers import RMSNorm, geglu
@@ -187,23 +188,23 @@ class TextModel(nn.Module):
         masks = self.masks(L, offset, blocks)
         position = mx.array([offset], mx.int32)
         rotations = self.rotations(position, L, h.dtype)
-        kv: dict[int, KeysValues] = {}
+        seen: dict[int, Seen] = {}
         norms = self.norms
         x = self.layers[0].input_layernorm(h)
         for i, layer in enumerate(self.layers):
             attention, kind = layer.self_attn, self.config.layer_types[i]
             if last_only and i == self.last_own_layer and L > 1:
                 new = attention.keys_values(x, rotations[kind])
-                kv[i] = cache[i].append(new) if cache else parted(new)
+                seen[i] = cache[i].append(new) if cache else Seen.all_of(new)
                 rotations = self.rotations(position + L - 1, 1, h.dtype)
                 h, x, inputs = h[:, -1:], x[:, -1:], [_last(y) for y in inputs]
-                kv, masks = self._seen_by_last(kv), {SLIDING: None, FULL: None}
+                seen, masks = self._seen_by_last(seen), {SLIDING: None, FULL: None}
                 queries = attention.queries(x, rotations[kind])
             else:
                 queries, new = attention.queries_keys_values(x, rotations[kind])
                 if new:
-                    kv[i] = cache[i].append(new) if cache else parted(new)
-            found = attention(queries, kv[self.kv_sources[i]], masks[kind])
+                    seen[i] = cache[i].append(new) if cache else Seen.all_of(new)
+            found = attention(queries, seen[self.kv_sources[i]], masks[kind])
             h, (x,) = layer(h, found, inputs[i], [Norm(norms[i].weight)])
         return x
 
@@ -237,13 +238,13 @@ class TextModel(nn.Module):
             sliding = window_mask(length, keys, window, gradients)
         return {FULL: causal_mask(length), SLIDING: sliding}
 
-    def _seen_by_last(self, kv: dict[int, KeysValues]) -> dict[int, KeysValues]:
+    def _seen_by_last(self, seen: dict[int, Seen]) -> dict[int, Seen]:
         window = self.config.sliding_window
         return {
-            i: (keys[:, :, -window:], values[:, :, -window:])
+            i: replace(each, start=max(each.start, each.end - window))
             if self.config.is_sliding(i)
-            else (keys, values)
-            for i, (keys, values) in kv.items()
+            else each
+            for i, each in seen.items()
         }
 
 

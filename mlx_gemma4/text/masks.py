@@ -6,13 +6,13 @@ a picture, its positions also see the later ones of the same picture, in sliding
 only.
 """
 
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from typing import Any, cast
 
 import mlx.core as mx
 
-from ..kernels import EVERYTHING, MOST_ROWS, attention, enabled
+from ..cache import Seen
+from ..kernels import MOST_ROWS, enabled
 
 BLOCK = 128  # queries that share a slice of keys
 
@@ -37,19 +37,6 @@ class Band:
     right: int
     window: int | None = None
     gradients: bool = False
-    _of_heads: dict[tuple[int, int], mx.array] = field(default_factory=dict)
-
-    def of_heads(self, kv_heads: int, sharing: int) -> mx.array:
-        """The mask of queries of `sharing` heads in a row: [1 or B * H_kv, 1 or blocks,
-        sharing * block, reach]."""
-        heads = kv_heads, sharing
-        if heads not in self._of_heads:
-            B, n, block, reach = self.mask.shape
-            rows = kv_heads if B > 1 else 1
-            mask = self.mask[:, None, :, None]
-            mask = mx.broadcast_to(mask, (B, rows, n, sharing, block, reach))
-            self._of_heads[heads] = mask.reshape(B * rows, n, sharing * block, reach)
-        return self._of_heads[heads]
 
 
 Mask = mx.array | Band | str | None
@@ -111,28 +98,21 @@ def _blocks(queries: int) -> tuple[int, int]:
     return block, -(-queries // block)
 
 
-def attend(queries: mx.array, keys: mx.array, values: mx.array, mask: Mask) -> mx.array:
-    """Attention with score scale 1: queries [B, H, L, D], keys and values
-    [B, H_kv, S, D] -> [B, H, L, D]."""
-    window = _window_of(mask, queries.shape[2])
-    return attention(queries, keys, values, window, partial(_plain, mask=mask))
-
-
-def _window_of(mask: Mask, queries: int) -> int | None:
-    """How many positions a query sees; None where that does not say it all."""
+def attend(queries: mx.array, seen: Seen, mask: Mask) -> mx.array:
+    """Attention with score scale 1 of `queries` [B, H, L, D]: [B, L, H * D]."""
     if isinstance(mask, Band):
-        return mask.window
-    causal = queries == 1 if mask is None else isinstance(mask, str)
-    return EVERYTHING if causal else None
-
-
-def _plain(queries: mx.array, keys: mx.array, values: mx.array, mask: Mask) -> mx.array:
-    if isinstance(mask, Band):
-        return _banded(queries, keys, values, mask)
+        return _banded(queries, seen, mask)
+    keys, values = seen.keys, seen.values
     # On a GPU MLX bounds what exists of the scores at a time; on a CPU all would.
     if mask == "causal" and queries.shape[2] > BLOCK and not mx.metal.is_available():
-        return _causal(queries, keys, values)
-    return _whole(queries, keys, values, mask)
+        return _in_rows(_causal(queries, keys, values))
+    return _in_rows(_whole(queries, keys, values, mask))
+
+
+def _in_rows(found: mx.array) -> mx.array:
+    """[B, H, L, D] -> [B, L, H * D]"""
+    B, H, L, D = found.shape
+    return found.transpose(0, 2, 1, 3).reshape(B, L, H * D)
 
 
 def _whole(queries: mx.array, keys: mx.array, values: mx.array, mask: Mask) -> mx.array:
@@ -142,66 +122,66 @@ def _whole(queries: mx.array, keys: mx.array, values: mx.array, mask: Mask) -> m
 
 def _causal(queries: mx.array, keys: mx.array, values: mx.array) -> mx.array:
     """Block by block: what no query of a block sees is never computed."""
-    L, behind = queries.shape[2], []
+    L, parts = queries.shape[2], []
     earlier = keys.shape[2] - L
     for start in range(0, L, BLOCK):
-        rows, seen = slice(start, start + BLOCK), slice(0, earlier + start + BLOCK)
-        part = queries[:, :, rows], keys[:, :, seen], values[:, :, seen]
-        behind.append(_whole(*part, "causal"))
-    return mx.concatenate(behind, axis=2)
+        rows, before = slice(start, start + BLOCK), slice(earlier + start + BLOCK)
+        part = queries[:, :, rows], keys[:, :, before], values[:, :, before]
+        parts.append(_whole(*part, "causal"))
+    return mx.concatenate(parts, axis=2)
 
 
-def _banded(
-    queries: mx.array, keys: mx.array, values: mx.array, band: Band
-) -> mx.array:
-    B, H, L, D = queries.shape
+def _banded(queries: mx.array, seen: Seen, band: Band) -> mx.array:
+    B, _, L, _ = queries.shape
     block, blocks = _blocks(L)
-    kv_heads = keys.shape[1]
-    rows = B * kv_heads, H // kv_heads, blocks, block, D
-    queries = _padded(queries, 0, blocks * block - L).reshape(rows).swapaxes(1, 2)
-    queries = queries.reshape(B * kv_heads, blocks, -1, D)
-    keys, values = (_padded(x, band.left, band.right) for x in (keys, values))
-    mask = band.of_heads(kv_heads, H // kv_heads)
+    if fill := blocks * block - L:
+        queries = mx.pad(queries, [(0, 0), (0, 0), (0, fill), (0, 0)])
+    seen = _with_room(seen, band.left, band.right)
     if band.gradients:
-        out = _block_by_block(queries, keys, values, mask)
-    else:
-        keys, values = (_overlapping(x, blocks, mask.shape[3]) for x in (keys, values))
-        out = _whole(queries, keys, values, mask)
-    out = out.reshape(B * kv_heads, blocks, -1, block, D).swapaxes(1, 2)
-    return out.reshape(B, H, -1, D)[:, :, :L]
+        return _block_by_block(queries, seen, band.mask)[:, :L]
+    rows = [_at_once(queries[i], seen, i, band.mask) for i in range(B)]
+    return (rows[0] if B == 1 else mx.concatenate(rows))[:, :L]
 
 
-def _padded(x: mx.array, left: int, right: int) -> mx.array:
-    """`x` [B, H, S, D] with so many more positions; fewer where `left` is negative."""
-    if left < 0:
-        x = x[:, :, -left:]
-    if left <= 0 and right == 0:
-        return x
-    return mx.pad(x, [(0, 0), (0, 0), (max(0, left), right), (0, 0)])
+def _with_room(seen: Seen, left: int, right: int) -> Seen:
+    """So many more slots before (if negative, less) and behind; what is in them is
+    hidden."""
+    start, end, slots = seen.start - left, seen.end + right, seen.buffer.shape[2]
+    if start >= 0 and end <= slots:
+        return Seen(seen.buffer, start, end)
+    first, last = max(0, start), min(end, slots)
+    more = [(0, 0), (0, 0), (first - start, end - last), (0, 0)]
+    return Seen(mx.pad(seen.buffer[:, :, first:last], more), 0, end - start)
 
 
-def _overlapping(x: mx.array, blocks: int, reach: int) -> mx.array:
-    """What each block of queries sees of `x` [B, H, S, D], as views of it:
-    [B * H, blocks, reach, D]."""
-    B, H, S, D = x.shape
-    return mx.as_strided(x, (B * H, blocks, reach, D), (S * D, BLOCK * D, D, 1))
+def _at_once(queries: mx.array, seen: Seen, row: int, mask: mx.array) -> mx.array:
+    """Of a row's queries [H, L, D], whole blocks, in one call: [1, L, H * D].
 
-
-def _block_by_block(
-    queries: mx.array, keys: mx.array, values: mx.array, mask: mx.array
-) -> mx.array:
-    """The same without overlapping views, whose gradient would take more memory.
-
-    queries: [B * H_kv, blocks, rows, D]. keys, values: [B, H_kv, S, D].
+    What each block sees of the row's keys is a view that overlaps the next one's.
     """
-    parts, (many, blocks, _, D) = [], queries.shape
-    keys, values = (x.reshape(many, 1, -1, D) for x in (keys, values))
-    mask = mx.broadcast_to(mask, (len(mask), blocks, *mask.shape[2:]))
-    for i in range(blocks):
-        seen, own = slice(BLOCK * i, BLOCK * i + mask.shape[3]), slice(i, i + 1)
-        part = queries[:, own], keys[:, :, seen], values[:, :, seen]
-        parts.append(_whole(*part, mask[:, own]))
-    return mx.concatenate(parts, axis=1)
+    H, L, D = queries.shape
+    block, reach = mask.shape[2:]
+    slots, heads = seen.buffer.shape[2], seen.heads
+    shape, strides = (L // block, heads, reach, D), (block * D, slots * D, D, 1)
+    first = 2 * row * heads  # the row's values lie behind its keys
+    begins = [(head * slots + seen.start) * D for head in (first, first + heads)]
+    keys, values = (mx.as_strided(seen.buffer, shape, strides, at) for at in begins)
+    queries = queries.reshape(H, L // block, block, D).swapaxes(0, 1)
+    found = _whole(queries, keys, values, mask[row % len(mask)][:, None])
+    return found.swapaxes(1, 2).reshape(1, L, H * D)
+
+
+def _block_by_block(queries: mx.array, seen: Seen, mask: mx.array) -> mx.array:
+    """Of queries [B, H, L, D], whole blocks, without overlapping views, whose gradient
+    would take more memory: [B, L, H * D]."""
+    block, reach = mask.shape[2:]
+    keys, values, parts = seen.keys, seen.values, []
+    for start in range(0, queries.shape[2], block):
+        rows, cut = slice(start, start + block), slice(start, start + reach)
+        part = queries[:, :, rows], keys[:, :, cut], values[:, :, cut]
+        number = start // block % mask.shape[1]
+        parts.append(_whole(*part, mask[:, number, None]))
+    return _in_rows(mx.concatenate(parts, axis=2))
 
 
 def picture_mask(

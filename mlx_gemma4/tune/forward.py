@@ -4,13 +4,13 @@ With checkpointing only the residual between layers and the keys and values that
 layers share are kept; all else of a layer is computed again for its gradient.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_unflatten
 
-from ..cache import KeysValues, parted
+from ..cache import Seen
 from ..media import Media
 from ..model import Gemma4
 from ..rope import Rotation
@@ -36,15 +36,15 @@ def hidden_states(
     inputs = text.per_layer_inputs(plain, h)
     masks = text.masks(length, blocks=blocks, gradients=True)
     rotations = text.rotations(mx.zeros(1, mx.int32), length, h.dtype)
-    kv: dict[int, KeysValues] = {}
+    kv: dict[int, mx.array] = {}  # as `Seen` has them
     for i, layer in enumerate(text.layers):
         kind, source = text.config.layer_types[i], text.kv_sources[i]
         step = _step(layer, rotations[kind], masks[kind])
-        shared = () if layer.self_attn.has_own_kv else kv[source]
+        shared = [] if layer.self_attn.has_own_kv else [kv[source]]
         own = [] if (given := inputs[i]) is None else [given]
         h, *made = _run(layer, step, [h, *shared, *own], checkpoint)
         if made:
-            kv[i] = (made[0], made[1])
+            kv[i] = made[0]
     return text.norm(h)
 
 
@@ -54,12 +54,13 @@ def _step(layer: DecoderLayer, rotation: Rotation, mask: Mask) -> Step:
     def step(arrays: list[mx.array]) -> list[mx.array]:
         h, *rest = arrays
         attention, x = layer.self_attn, layer.input_layernorm(h)
-        made: Sequence[mx.array] = ()
+        made: list[mx.array] = []
         if attention.has_own_kv:
-            made = kv = parted(attention.keys_values(x, rotation))
+            seen = Seen.all_of(attention.keys_values(x, rotation))
+            made = [seen.buffer]
         else:
-            kv, rest = (rest[0], rest[1]), rest[2:]
-        found = attention(attention.queries(x, rotation), kv, mask)
+            seen, rest = Seen.all_of(rest[:1]), rest[1:]
+        found = attention(attention.queries(x, rotation), seen, mask)
         h, _ = layer(h, found, rest[0] if rest else None)
         return [h, *made]
 

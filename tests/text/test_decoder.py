@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tiny
 
-from mlx_gemma4.cache import parted
+from mlx_gemma4.cache import Seen
 from mlx_gemma4.text.masks import window_mask
 
 LAYERS = {
@@ -37,10 +37,10 @@ def test_layer_equals_the_reference(kind: str) -> None:
         text.layer_types[i]
     ]
     x = source.input_layernorm(source_h)
-    kv = parted(source.self_attn.keys_values(x, rotation))
+    seen = Seen.all_of(source.self_attn.keys_values(x, rotation))
     mask = window_mask(L, L, tiny.WINDOW) if text.is_sliding(i) else "causal"
     queries = layer.self_attn.queries(layer.input_layernorm(h), rotation)
-    found = layer.self_attn(queries, kv, mask)
+    found = layer.self_attn(queries, seen, mask)
     per_layer = None
     if "per_layer_inputs" in blocks:
         per_layer = mx.array(blocks["per_layer_inputs"][None, :, i])

@@ -6,11 +6,11 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from mlx_gemma4.cache import Seen
 from mlx_gemma4.kernels import using
 from mlx_gemma4.text import masks
 from mlx_gemma4.text.masks import (
     Band,
-    attend,
     band,
     picture_mask,
     vision_blocks,
@@ -140,6 +140,12 @@ def heads(count: int, length: int, seed: int) -> mx.array:
     return mx.array(draw.randn(2, count, length, 8).astype(np.float32))
 
 
+def attend(
+    queries: mx.array, keys: mx.array, values: mx.array, mask: masks.Mask
+) -> mx.array:
+    return masks.attend(queries, Seen.all_of((keys, values)), mask)
+
+
 def plain(L: int, S: int, window: int) -> mx.array:
     """The mask by its definition."""
     distance = mx.arange(S - L, S)[:, None] - mx.arange(S)[None]
@@ -197,7 +203,7 @@ def test_gradients_go_through_the_band(
 ) -> None:
     monkeypatch.setattr(masks, "BLOCK", 4)
     arrays = heads(4, 11, 1), heads(2, 13, 2), heads(2, 13, 3)
-    weights = heads(4, 11, 4)
+    weights = heads(4, 11, 4).reshape(2, 11, -1)
     ours: masks.Mask = band(11, 13, 5, called_by_block)
     whole = plain(11, 13, 5)
     if pictures:
