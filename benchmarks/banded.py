@@ -24,6 +24,7 @@ from mlx_gemma4.bench.child import Spent, Stopwatch
 from mlx_gemma4.bench.rounds import take_rounds
 from mlx_gemma4.cache import Seen
 from mlx_gemma4.text.masks import (
+    Band,
     Mask,
     attend,
     picture_mask,
@@ -95,7 +96,7 @@ def scores(case: Case, chunk: int, mask: Mask) -> int:
         return queries
 
     with mock.patch.object(mx.fast, "scaled_dot_product_attention", note):
-        attend(*_inputs(arrays(case, chunk)), mask)
+        attend(*_inputs(arrays(case, chunk), mask), mask)
     return found
 
 
@@ -110,7 +111,7 @@ def timed(
     def call(name: str) -> Callable[[int], Spent]:
         def run(number: int) -> Spent:
             watch = Stopwatch()
-            results[name] = attend(*_inputs(inputs), masks[name])
+            results[name] = attend(*_inputs(inputs, masks[name]), masks[name])
             mx.eval(results[name])
             return watch.read()
 
@@ -121,8 +122,11 @@ def timed(
     return {name: each[1:] for name, each in spent.items()}, float(apart)
 
 
-def _inputs(arrays: list[mx.array]) -> tuple[mx.array, Seen]:
-    return arrays[0], Seen.all_of(arrays[1:])
+def _inputs(arrays: list[mx.array], mask: Mask) -> tuple[mx.array, Seen]:
+    queries = arrays[0]
+    if isinstance(mask, Band):
+        queries = mask.cut(queries.swapaxes(1, 2)).swapaxes(1, 2)
+    return queries, Seen.all_of(arrays[1:])
 
 
 def measure(case: Case, chunk: int, runs: int) -> dict[str, Any]:

@@ -86,7 +86,7 @@ class DecodingStep:
         text = self._text
         rotations = text.rotations(position, x.shape[1], x.dtype)
         rotation = rotations[text.config.layer_types[i]]
-        queries, new = text.layers[i].self_attn.queries_keys_values(x, rotation)
+        queries, new = text.layers[i].self_attn.queries_keys_values(x, rotation, None)
         return [queries, *new]
 
 

@@ -20,7 +20,7 @@ from ..config import TextConfig
 from ..kernels import dense, project, rotate_keys, rotate_queries
 from ..layers import RMSNorm
 from ..rope import Rotation
-from .masks import Mask, attend
+from .masks import Band, Mask, attend
 
 
 class Attention(nn.Module):
@@ -47,19 +47,19 @@ class Attention(nn.Module):
             self.v_proj = nn.Linear(hidden, kv_width, bias=bias)
 
     def queries_keys_values(
-        self, x: mx.array, rotation: Rotation
+        self, x: mx.array, rotation: Rotation, mask: Mask
     ) -> tuple[mx.array, NewKeysValues]:
-        """The rotated queries [B, H, L, D] of `x` [B, L, hidden]; and its keys and
-        values, as a cache takes them, where the layer has its own."""
+        """The rotated queries of `x` [B, L, hidden], as `mask` needs them; and its keys
+        and values, as a cache takes them, where the layer has its own."""
         if not self.has_own_kv:
-            return self.queries(x, rotation), ()
+            return self.queries(x, rotation, mask), ()
         queries, *kv = project([self.q_proj, *self._kv_maps()], x)
-        queries = self._rotated(queries, rotation)
+        queries = self._rotated(queries, rotation, mask)
         return queries, self._rotated_keys(kv, rotation)
 
-    def queries(self, x: mx.array, rotation: Rotation) -> mx.array:
+    def queries(self, x: mx.array, rotation: Rotation, mask: Mask) -> mx.array:
         """Only the queries."""
-        return self._rotated(dense(self.q_proj, x), rotation)
+        return self._rotated(dense(self.q_proj, x), rotation, mask)
 
     def keys_values(self, x: mx.array, rotation: Rotation) -> NewKeysValues:
         """Only the keys and values."""
@@ -72,7 +72,9 @@ class Attention(nn.Module):
     def _kv_maps(self) -> list[nn.Module]:
         return [self.k_proj] if self.keys_are_values else [self.k_proj, self.v_proj]
 
-    def _rotated(self, queries: mx.array, rotation: Rotation) -> mx.array:
+    def _rotated(self, queries: mx.array, rotation: Rotation, mask: Mask) -> mx.array:
+        if isinstance(mask, Band) and mask.rotation:
+            queries, rotation = mask.cut(queries), mask.rotation
         queries = queries.reshape(*queries.shape[:2], self.heads, self.head_dim)
         return rotate_queries(queries, self.q_norm.weight, self.eps, rotation)
 

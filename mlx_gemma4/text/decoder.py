@@ -16,7 +16,7 @@ from ..kernels import Norm, add_norms, dense, gated
 from ..layers import RMSNorm, geglu
 from ..rope import Rotation, rope_periods, rotation_at
 from .attention import Attention
-from .masks import Mask, causal_mask, picture_mask, window_mask
+from .masks import Band, Mask, causal_mask, picture_mask, window_mask
 from .moe import Experts, Router
 
 
@@ -188,6 +188,8 @@ class TextModel(nn.Module):
         masks = self.masks(L, offset, blocks)
         position = mx.array([offset], mx.int32)
         rotations = self.rotations(position, L, h.dtype)
+        if isinstance(band := masks[SLIDING], Band):
+            masks[SLIDING] = band.rotating(rotations[SLIDING], len(tokens))
         seen: dict[int, Seen] = {}
         norms = self.norms
         x = self.layers[0].input_layernorm(h)
@@ -199,9 +201,11 @@ class TextModel(nn.Module):
                 rotations = self.rotations(position + L - 1, 1, h.dtype)
                 h, x, inputs = h[:, -1:], x[:, -1:], [_last(y) for y in inputs]
                 seen, masks = self._seen_by_last(seen), {SLIDING: None, FULL: None}
-                queries = attention.queries(x, rotations[kind])
+                queries = attention.queries(x, rotations[kind], masks[kind])
             else:
-                queries, new = attention.queries_keys_values(x, rotations[kind])
+                queries, new = attention.queries_keys_values(
+                    x, rotations[kind], masks[kind]
+                )
                 if new:
                     seen[i] = cache[i].append(new) if cache else Seen.all_of(new)
             found = attention(queries, seen[self.kv_sources[i]], masks[kind])

@@ -6,13 +6,15 @@ a picture, its positions also see the later ones of the same picture, in sliding
 only.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import mlx.core as mx
 
 from ..cache import Seen
 from ..kernels import MOST_ROWS, enabled
+from ..rope import Rotation
 
 BLOCK = 128  # queries that share a slice of keys
 
@@ -25,18 +27,49 @@ class Band:
     window has left behind. Each block of queries gets as many keys in a row as one may
     see, and all blocks go into one call: their keys are views that overlap.
 
-    mask: bool [1 or B, 1 or blocks, block, reach].
+    queries: how many there are.
+    masks: bool [1 or blocks, 1, block, reach], one for all rows of a batch or one for
+        each.
     left, right: how many keys have to be put before those that there are, and behind.
     window: positions that a query sees, itself included, which is all that a kernel
         needs to know; None where pictures are seen both ways.
-    gradients: call block by block. The gradient of overlapping views takes more memory.
+    gradients: call block by block, with queries that are not cut. The gradient of
+        overlapping views takes more memory.
+    rotation: of queries in blocks.
     """
 
-    mask: mx.array
+    queries: int
+    masks: Sequence[mx.array]
     left: int
     right: int
     window: int | None = None
     gradients: bool = False
+    rotation: Rotation | None = None
+
+    @property
+    def block(self) -> int:
+        return self.masks[0].shape[2]
+
+    @property
+    def blocks(self) -> int:
+        return -(-self.queries // self.block)
+
+    def rotating(self, rotation: Rotation, rows: int) -> "Band":
+        """With the rotation of queries that are cut into blocks, `rows` batches of
+        them; `rotation` is that of all positions in a row."""
+        starts = mx.arange(self.blocks, dtype=mx.int32) * self.block
+        position, angles = rotation.position + starts, rotation.angles
+        if angles is not None:
+            cos, sin = (self.cut(x[None])[:, None] for x in angles)
+            angles = mx.tile(cos, (rows, 1, 1, 1)), mx.tile(sin, (rows, 1, 1, 1))
+        turned = Rotation(rotation.periods, mx.tile(position, rows), angles)
+        return replace(self, rotation=turned)
+
+    def cut(self, x: mx.array) -> mx.array:
+        """`x` [B, queries, ...] in blocks: [B * blocks, block, ...]."""
+        if fill := self.blocks * self.block - self.queries:
+            x = mx.pad(x, [(0, 0), (0, fill), *[(0, 0)] * (x.ndim - 2)])
+        return x.reshape(-1, self.block, *x.shape[2:])
 
 
 Mask = mx.array | Band | str | None
@@ -74,12 +107,13 @@ def band(
     pictures: the numbers of queries' pictures [B, queries], which reach at most `later`
         positions beyond the end of a block.
     """
-    block, blocks = _blocks(queries)
+    block = min(BLOCK, queries)
+    blocks = -(-queries // block)
     reach, left = window - 1 + block + later, window - 1 - (keys - queries)
     right = blocks * block - queries + later
     distance = mx.arange(block)[:, None] + (window - 1) - mx.arange(reach)[None]
     places = mx.arange(blocks)[:, None] * block + mx.arange(reach)[None]
-    mask = (distance >= 0)[None, None]
+    mask = (distance >= 0)[None, None]  # [1 or B, 1 or blocks, block, reach]
     if pictures is not None:
         own = mx.pad(pictures, [(0, 0), (0, right)], constant_values=-1)
         seen = mx.pad(own, [(0, 0), (max(0, window - 1), 0)], constant_values=-1)
@@ -89,17 +123,15 @@ def band(
     if left > 0:
         mask = mask & (places >= left)[None, :, None]
     kernels = window if pictures is None else None
-    return Band(mask, left, right, kernels, gradients)
-
-
-def _blocks(queries: int) -> tuple[int, int]:
-    """How many queries a block has, and how many blocks there are."""
-    block = min(BLOCK, queries)
-    return block, -(-queries // block)
+    masks = [row[:, None] for row in mask]
+    return Band(queries, masks, left, right, kernels, gradients)
 
 
 def attend(queries: mx.array, seen: Seen, mask: Mask) -> mx.array:
-    """Attention with score scale 1 of `queries` [B, H, L, D]: [B, L, H * D]."""
+    """Attention with score scale 1: [B, L, H * D].
+
+    queries: [B, H, L, D], or in blocks if `mask` cuts them.
+    """
     if isinstance(mask, Band):
         return _banded(queries, seen, mask)
     keys, values = seen.keys, seen.values
@@ -132,15 +164,13 @@ def _causal(queries: mx.array, keys: mx.array, values: mx.array) -> mx.array:
 
 
 def _banded(queries: mx.array, seen: Seen, band: Band) -> mx.array:
-    B, _, L, _ = queries.shape
-    block, blocks = _blocks(L)
-    if fill := blocks * block - L:
-        queries = mx.pad(queries, [(0, 0), (0, 0), (0, fill), (0, 0)])
     seen = _with_room(seen, band.left, band.right)
     if band.gradients:
-        return _block_by_block(queries, seen, band.mask)[:, :L]
-    rows = [_at_once(queries[i], seen, i, band.mask) for i in range(B)]
-    return (rows[0] if B == 1 else mx.concatenate(rows))[:, :L]
+        return _block_by_block(queries, seen, band)
+    parts = mx.split(queries, len(seen.buffer)) if len(seen.buffer) > 1 else [queries]
+    rows = [_at_once(part, seen, i, band) for i, part in enumerate(parts)]
+    found = rows[0] if len(rows) == 1 else mx.concatenate(rows)
+    return found[:, : band.queries]
 
 
 def _with_room(seen: Seen, left: int, right: int) -> Seen:
@@ -154,33 +184,34 @@ def _with_room(seen: Seen, left: int, right: int) -> Seen:
     return Seen(mx.pad(seen.buffer[:, :, first:last], more), 0, end - start)
 
 
-def _at_once(queries: mx.array, seen: Seen, row: int, mask: mx.array) -> mx.array:
-    """Of a row's queries [H, L, D], whole blocks, in one call: [1, L, H * D].
+def _at_once(queries: mx.array, seen: Seen, row: int, band: Band) -> mx.array:
+    """Of a row's queries [blocks, H, block, D] in one call: [1, blocks * block, H * D].
 
     What each block sees of the row's keys is a view that overlaps the next one's.
     """
-    H, L, D = queries.shape
-    block, reach = mask.shape[2:]
+    blocks, H, block, D = queries.shape
+    mask = band.masks[row % len(band.masks)]
     slots, heads = seen.buffer.shape[2], seen.heads
-    shape, strides = (L // block, heads, reach, D), (block * D, slots * D, D, 1)
+    shape, strides = (blocks, heads, mask.shape[3], D), (block * D, slots * D, D, 1)
     first = 2 * row * heads  # the row's values lie behind its keys
     begins = [(head * slots + seen.start) * D for head in (first, first + heads)]
     keys, values = (mx.as_strided(seen.buffer, shape, strides, at) for at in begins)
-    queries = queries.reshape(H, L // block, block, D).swapaxes(0, 1)
-    found = _whole(queries, keys, values, mask[row % len(mask)][:, None])
-    return found.swapaxes(1, 2).reshape(1, L, H * D)
+    found = _whole(queries, keys, values, mask)
+    return found.swapaxes(1, 2).reshape(1, blocks * block, H * D)
 
 
-def _block_by_block(queries: mx.array, seen: Seen, mask: mx.array) -> mx.array:
-    """Of queries [B, H, L, D], whole blocks, without overlapping views, whose gradient
-    would take more memory: [B, L, H * D]."""
-    block, reach = mask.shape[2:]
+def _block_by_block(queries: mx.array, seen: Seen, band: Band) -> mx.array:
+    """Of queries [B, H, L, D] without overlapping views: [B, L, H * D]."""
+    block, reach = band.masks[0].shape[2:]
     keys, values, parts = seen.keys, seen.values, []
-    for start in range(0, queries.shape[2], block):
-        rows, cut = slice(start, start + block), slice(start, start + reach)
+    for i in range(band.blocks):
+        rows, cut = (
+            slice(block * i, block * (i + 1)),
+            slice(block * i, block * i + reach),
+        )
         part = queries[:, :, rows], keys[:, :, cut], values[:, :, cut]
-        number = start // block % mask.shape[1]
-        parts.append(_whole(*part, mask[:, number, None]))
+        masks = [mask[i % len(mask)] for mask in band.masks]
+        parts.append(_whole(*part, mx.stack(masks)[:, :, : part[0].shape[2]]))
     return _in_rows(mx.concatenate(parts, axis=2))
 
 

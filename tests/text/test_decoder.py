@@ -39,7 +39,7 @@ def test_layer_equals_the_reference(kind: str) -> None:
     x = source.input_layernorm(source_h)
     seen = Seen.all_of(source.self_attn.keys_values(x, rotation))
     mask = window_mask(L, L, tiny.WINDOW) if text.is_sliding(i) else "causal"
-    queries = layer.self_attn.queries(layer.input_layernorm(h), rotation)
+    queries = layer.self_attn.queries(layer.input_layernorm(h), rotation, mask)
     found = layer.self_attn(queries, seen, mask)
     per_layer = None
     if "per_layer_inputs" in blocks:
