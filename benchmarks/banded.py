@@ -125,7 +125,9 @@ def timed(
 def _inputs(arrays: list[mx.array], mask: Mask) -> tuple[mx.array, Seen]:
     queries = arrays[0]
     if isinstance(mask, Band):
-        queries = mask.cut(queries.swapaxes(1, 2)).swapaxes(1, 2)
+        _, H, L, D = queries.shape
+        rows = queries.swapaxes(1, 2).reshape(1, L, H * D)
+        queries = mask.cut(rows, H, D).swapaxes(1, 2)
     return queries, Seen.all_of(arrays[1:])
 
 

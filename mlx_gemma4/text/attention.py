@@ -74,8 +74,10 @@ class Attention(nn.Module):
 
     def _rotated(self, queries: mx.array, rotation: Rotation, mask: Mask) -> mx.array:
         if isinstance(mask, Band) and mask.rotation:
-            queries, rotation = mask.cut(queries), mask.rotation
-        queries = queries.reshape(*queries.shape[:2], self.heads, self.head_dim)
+            queries = mask.cut(queries, self.heads, self.head_dim)
+            rotation = mask.rotation
+        else:
+            queries = queries.reshape(*queries.shape[:2], self.heads, self.head_dim)
         return rotate_queries(queries, self.q_norm.weight, self.eps, rotation)
 
     def _rotated_keys(

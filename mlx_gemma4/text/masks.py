@@ -60,16 +60,16 @@ class Band:
         starts = mx.arange(self.blocks, dtype=mx.int32) * self.block
         position, angles = rotation.position + starts, rotation.angles
         if angles is not None:
-            cos, sin = (self.cut(x[None])[:, None] for x in angles)
+            cos, sin = (self.cut(x[None], x.shape[1])[:, None] for x in angles)
             angles = mx.tile(cos, (rows, 1, 1, 1)), mx.tile(sin, (rows, 1, 1, 1))
         turned = Rotation(rotation.periods, mx.tile(position, rows), angles)
         return replace(self, rotation=turned)
 
-    def cut(self, x: mx.array) -> mx.array:
-        """`x` [B, queries, ...] in blocks: [B * blocks, block, ...]."""
+    def cut(self, x: mx.array, *shape: int) -> mx.array:
+        """`x` [B, queries, width] in blocks: [B * blocks, block, *shape]."""
         if fill := self.blocks * self.block - self.queries:
-            x = mx.pad(x, [(0, 0), (0, fill), *[(0, 0)] * (x.ndim - 2)])
-        return x.reshape(-1, self.block, *x.shape[2:])
+            x = mx.pad(x, [(0, 0), (0, fill), (0, 0)])
+        return x.reshape(-1, self.block, *shape)
 
 
 Mask = mx.array | Band | str | None

@@ -144,7 +144,9 @@ def attend(
     queries: mx.array, keys: mx.array, values: mx.array, mask: masks.Mask
 ) -> mx.array:
     if isinstance(mask, Band) and not mask.gradients:
-        queries = mask.cut(queries.swapaxes(1, 2)).swapaxes(1, 2)
+        _, H, L, D = queries.shape
+        rows = queries.swapaxes(1, 2).reshape(-1, L, H * D)
+        queries = mask.cut(rows, H, D).swapaxes(1, 2)
     return masks.attend(queries, Seen.all_of((keys, values)), mask)
 
 
