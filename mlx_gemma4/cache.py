@@ -21,6 +21,7 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Never
 
 import mlx.core as mx
@@ -54,12 +55,12 @@ class Seen:
     def heads(self) -> int:
         return self.buffer.shape[1] // 2
 
-    @property
+    @cached_property
     def keys(self) -> mx.array:
         """[B, H, end - start, D], like the values."""
         return self.buffer[:, : self.heads, self.start : self.end]
 
-    @property
+    @cached_property
     def values(self) -> mx.array:
         return self.buffer[:, self.heads :, self.start : self.end]
 

@@ -1,13 +1,15 @@
 """A step of decoding, with everything between two attentions compiled.
 
-What Python does for each operation of a step takes a host longer than a fast GPU takes
-to run it. The calls are those of the model's own layers; `mx.compile` keeps the graph
-that they make, for each number of rows from its first use on. The weights are part of
-that graph, and so is the choice of kernels.
+What Python does for each operation of a step can take a host longer than a fast GPU
+takes to run it. The calls are those of the model's own layers; `mx.compile` keeps the
+graph that they make, for each number of rows from its first use on. The weights are
+part of that graph, and so is the choice of kernels.
 """
 
+import operator
+import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
@@ -15,8 +17,19 @@ from mlx.utils import tree_flatten
 from ..cache import LayerCache, Seen
 from ..kernels import Norm, in_use, without_gradients
 from ..model import Gemma4
+from ..text.decoder import TextModel
 
 Arrays = Callable[..., list[mx.array]]
+
+
+def step_of(model: Gemma4) -> Callable[[mx.array, Sequence[LayerCache]], mx.array]:
+    """What decodes with `model`: the model itself where there is no GPU."""
+    if not mx.metal.is_available():
+        return model
+    if not isinstance(model.step, DecodingStep) or not model.step.is_current(model):
+        model.step = None  # what it holds of older weights first
+        model.step = DecodingStep(model)
+    return model.step
 
 
 class DecodingStep:
@@ -26,70 +39,77 @@ class DecodingStep:
     """
 
     def __init__(self, model: Gemma4, compile: Callable[[Any], Any] = mx.compile):
-        self._model, self._text = model, model.language_model
-        self._made_of = _state(model)
-        self._begin: Arrays = compile(self._before_first)
-        layers = range(len(self._text.layers))
-        self._behind: list[Arrays] = [compile(self._behind_of(i)) for i in layers]
+        self._made_of = _made_of(model)
+        # Weakly: a model holds its step, and the weights are to go with the model.
+        self._model = proxy = cast(Gemma4, weakref.proxy(model))
+        layers = range(len(model.layers))
+        self._begin: Arrays = compile(_before_first(proxy))
+        self._behind: list[Arrays] = [compile(_behind(proxy, i)) for i in layers]
 
-    @property
-    def is_current(self) -> bool:
+    def is_current(self, model: Gemma4) -> bool:
         """Whether weights and kernels are still those that it was made with."""
-        made, now = self._made_of, _state(self._model)
-        return len(made) == len(now) and all(map(lambda a, b: a is b, made, now))
+        made, now = self._made_of, _made_of(model)
+        return len(made) == len(now) and all(map(operator.is_, made, now))
 
     def __call__(self, tokens: mx.array, cache: Sequence[LayerCache]) -> mx.array:
         """Logits [B, L, vocab] of `tokens` [B, L], none of them a medium's, which are
         appended to `cache`."""
-        text = self._text
+        text = self._model.language_model
         offset, kinds = cache[0].offset, text.config.layer_types
         masks = text.masks(tokens.shape[1], offset)
         position = mx.array([offset], mx.int32)
+        seen: dict[int, Seen] = {}
         with without_gradients():
             h, queries, *rest = self._begin(tokens, position)
             inputs, new = rest[: text.per_layer_count], rest[text.per_layer_count :]
-            seen: dict[int, Seen] = {}
             for i, behind in enumerate(self._behind):
                 if new:
                     seen[i] = cache[i].append(new)
                 attention = text.layers[i].self_attn
                 found = attention(queries, seen[text.kv_sources[i]], masks[kinds[i]])
                 h, *heads = behind(h, found, position, *inputs[i : i + 1])
-                queries, new = (heads[0], heads[1:]) if heads else (h, ())
+                queries, new = (heads[0], heads[1:]) if heads else (h, [])
         return h
 
-    def _before_first(self, tokens: mx.array, position: mx.array) -> list[mx.array]:
-        """The first layer's input, queries, each layer's own input, keys and values."""
-        text = self._text
-        tokens = self._model.text_tokens(tokens)
-        h = text.embed(tokens)
-        inputs = [x for x in text.per_layer_inputs(tokens, h) if x is not None]
-        queries, *new = self._heads(0, text.layers[0].input_layernorm(h), position)
-        return [h, queries, *inputs, *new]
 
-    def _behind_of(self, i: int) -> Arrays:
-        """Of layer `i` what follows its attention, up to the next one's."""
-        text, last = self._text, len(self._text.layers) - 1
-        norms = [Norm(text.norms[i].weight)]
-
-        def behind(
-            h: mx.array, found: mx.array, position: mx.array, *own: mx.array
-        ) -> list[mx.array]:
-            h, (x,) = text.layers[i](h, found, own[0] if own else None, norms)
-            if i == last:
-                return [self._model.logits(x)]
-            return [h, *self._heads(i + 1, x, position)]
-
-        return behind
-
-    def _heads(self, i: int, x: mx.array, position: mx.array) -> list[mx.array]:
-        text = self._text
-        rotations = text.rotations(position, x.shape[1], x.dtype)
-        rotation = rotations[text.config.layer_types[i]]
-        queries, new = text.layers[i].self_attn.queries_keys_values(x, rotation, None)
-        return [queries, *new]
-
-
-def _state(model: Gemma4) -> list[Any]:
+def _made_of(model: Gemma4) -> list[Any]:
     parts = model.language_model, model.get("lm_head", {})
     return [in_use(), *(array for _, array in tree_flatten(parts))]
+
+
+def _before_first(model: Gemma4) -> Arrays:
+    """The first layer's input and queries, then each layer's own input, then the first
+    layer's keys and values."""
+
+    def begin(tokens: mx.array, position: mx.array) -> list[mx.array]:
+        text, tokens = model.language_model, model.text_tokens(tokens)
+        h = text.embed(tokens)
+        inputs = [x for x in text.per_layer_inputs(tokens, h) if x is not None]
+        x = text.layers[0].input_layernorm(h)
+        queries, *new = _heads(text, 0, x, position)
+        return [h, queries, *inputs, *new]
+
+    return begin
+
+
+def _behind(model: Gemma4, i: int) -> Arrays:
+    """What follows the attention of layer `i`, up to that of the next layer."""
+
+    def behind(
+        h: mx.array, found: mx.array, position: mx.array, *own: mx.array
+    ) -> list[mx.array]:
+        text = model.language_model
+        norm = Norm(text.norms[i].weight)
+        h, (x,) = text.layers[i](h, found, own[0] if own else None, [norm])
+        if i == len(text.layers) - 1:
+            return [model.logits(x)]
+        return [h, *_heads(text, i + 1, x, position)]
+
+    return behind
+
+
+def _heads(text: TextModel, i: int, x: mx.array, position: mx.array) -> list[mx.array]:
+    kind = text.config.layer_types[i]
+    rotation = text.rotations(position, x.shape[1], x.dtype)[kind]
+    queries, new = text.layers[i].self_attn.queries_keys_values(x, rotation, None)
+    return [queries, *new]

@@ -144,7 +144,8 @@ def attend(queries: mx.array, seen: Seen, mask: Mask) -> mx.array:
 def _in_rows(found: mx.array) -> mx.array:
     """[B, H, L, D] -> [B, L, H * D]"""
     B, H, L, D = found.shape
-    return found.transpose(0, 2, 1, 3).reshape(B, L, H * D)
+    rows = found if L == 1 else found.transpose(0, 2, 1, 3)
+    return rows.reshape(B, L, H * D)
 
 
 def _whole(queries: mx.array, keys: mx.array, values: mx.array, mask: Mask) -> mx.array:
