@@ -1,14 +1,14 @@
 """Metal kernels: NAME.py with its plain-MLX twin, and NAME.metal.
 
 Each does in one launch what MLX does in several, for the few rows at a time of
-decoding; `prefill` is for many. All are off unless `GEMMA4_KERNELS` asks for them (see
+decoding. All are off unless `GEMMA4_KERNELS` asks for them (see
 launch.py), and always off where there is no Metal; their twins then run instead.
 """
 
-from .attention import EVERYTHING, attention
+from .attention import EVERYTHING, attention, attention_of_ready, takes_raw
 from .experts import Affine, experts, experts_fit
 from .gate import gated
-from .heads import rotate_keys, rotate_queries
+from .heads import rotate_heads, rotate_keys, rotate_queries
 from .launch import MOST_ROWS, NAMES, comparing, enabled, using
 from .norms import Norm, add_norms
 from .router import choose_experts
@@ -21,13 +21,16 @@ __all__ = [
     "Norm",
     "add_norms",
     "attention",
+    "attention_of_ready",
     "choose_experts",
     "comparing",
     "enabled",
     "experts",
     "experts_fit",
     "gated",
+    "rotate_heads",
     "rotate_keys",
     "rotate_queries",
+    "takes_raw",
     "using",
 ]
