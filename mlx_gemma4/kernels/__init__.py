@@ -1,15 +1,24 @@
 """Metal kernels: NAME.py with its plain-MLX twin, and NAME.metal.
 
 Each does in one launch what MLX does in several, for the few rows at a time of
-decoding. All are off unless `GEMMA4_KERNELS` asks for them (see
-launch.py), and always off where there is no Metal; their twins then run instead.
+decoding. All are off unless `GEMMA4_KERNELS` asks for them (see launch.py), and always
+off where there is no Metal; their twins then run instead.
 """
 
 from .attention import EVERYTHING, attention, attention_of_ready, takes_raw
+from .dense import dense, project
 from .experts import Affine, experts, experts_fit
 from .gate import gated
 from .heads import rotate_heads, rotate_keys, rotate_queries
-from .launch import MOST_ROWS, NAMES, comparing, enabled, using
+from .launch import (
+    MOST_ROWS,
+    NAMES,
+    comparing,
+    enabled,
+    in_use,
+    using,
+    without_gradients,
+)
 from .norms import Norm, add_norms
 from .router import choose_experts
 
@@ -24,13 +33,17 @@ __all__ = [
     "attention_of_ready",
     "choose_experts",
     "comparing",
+    "dense",
     "enabled",
     "experts",
     "experts_fit",
     "gated",
+    "in_use",
+    "project",
     "rotate_heads",
     "rotate_keys",
     "rotate_queries",
     "takes_raw",
     "using",
+    "without_gradients",
 ]

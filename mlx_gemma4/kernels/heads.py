@@ -71,7 +71,7 @@ class _Form:
     def run(self, *arrays: mx.array) -> list[mx.array]:
         if not _fits(arrays):
             return self.plain(*arrays)
-        return differentiable(self.kernel, self.plain)(*arrays)
+        return differentiable(self.kernel, self.twin)(*arrays)
 
     def plain(self, *arrays: mx.array) -> list[mx.array]:
         made, rest = [], list(arrays)
@@ -84,6 +84,13 @@ class _Form:
             normed = mx.fast.rms_norm(values, None, self.eps).transpose(0, 2, 1, 3)
             made += [self._rotated(keys, k_weight), normed]
         return made
+
+    def twin(self, *arrays: mx.array) -> list[mx.array]:
+        made = self.plain(*arrays)
+        if not self.with_keys:
+            return made
+        *made, keys, values = made
+        return [*made, mx.concatenate([keys, values], axis=1)]
 
     def _rotated(self, x: mx.array, weight: mx.array) -> mx.array:
         normed = mx.fast.rms_norm(x, weight, self.eps)

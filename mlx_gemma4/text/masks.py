@@ -13,7 +13,7 @@ from typing import cast
 
 import mlx.core as mx
 
-from ..kernels import EVERYTHING, MOST_ROWS, attention, enabled
+from ..kernels import EVERYTHING, MOST_ROWS, attention_of_ready, enabled
 
 BLOCK = 128  # queries that share a slice of keys in banded attention
 
@@ -52,9 +52,8 @@ def window_mask(queries: int, keys: int, window: int) -> Mask:
     None where nothing is hidden, a Band for many queries or a kernel, "causal" where
     the window does not bite.
     """
-    bites = keys > window
-    kernel = enabled("attention" if queries <= MOST_ROWS else "prefill")
-    if queries > BLOCK or (bites and kernel):
+    kernel = queries <= MOST_ROWS and enabled("attention")
+    if queries > BLOCK or (keys > window and kernel):
         return band(queries, keys, window)
     return _whole(queries, keys, window)
 
@@ -99,7 +98,8 @@ def attend(queries: mx.array, keys: mx.array, values: mx.array, mask: Mask) -> m
     """Attention with score scale 1: queries [B, H, L, D], keys and values
     [B, H_kv, S, D] -> [B, H, L, D]."""
     window = _window_of(mask, queries.shape[2])
-    return attention(queries, keys, values, window, partial(_plain, mask=mask))
+    plain = partial(_plain, mask=mask)
+    return attention_of_ready(queries, keys, values, window, plain)
 
 
 def _window_of(mask: Mask, queries: int) -> int | None:
