@@ -129,26 +129,31 @@ for (uint j = 0; j < PACKS; j++)
     if (D % 128 == 0 || 4 * lane + 128 * j < D)
       room[simdgroup * D + place[j] + e] = sums[j][e] * kept;
 threadgroup_barrier(mem_flags::mem_threadgroup);  // sums stored
-for (uint i = thread_index_in_threadgroup; i < QUERIES * D; i += 32 * SIMDGROUPS) {
+const uint taken = min(count - first, uint(QUERIES));
+const uint before = batch * rows * heads + kv_head * sharing;
+for (uint i = thread_index_in_threadgroup; i < taken * D; i += 32 * SIMDGROUPS) {
   const uint q = i / D;
   const uint d = i % D;
-  if (first + q >= count) continue;
+  const uint to = before + (first + q) / sharing * heads + (first + q) % sharing;
   float whole = 0.0f;
   float shares = 0.0f;
-  float most = LOWEST;
   for (uint g = 0; g < GROUPS; g++) {
     whole += room[(g * QUERIES + q) * D + d];
     shares += totals[g * QUERIES + q];
-    most = max(most, tops[g * QUERIES + q]);
   }
-  const uint head = kv_head * sharing + (first + q) % sharing;
-  const uint to = (batch * rows + (first + q) / sharing) * heads + head;
 #ifdef PARTS
-  const uint part = to * splits + threadgroup_position_in_grid.x;
-  unfinished[part * D + d] = whole;
-  if (d == 0) levels[part * 2] = most;
-  if (d == 0) levels[part * 2 + 1] = shares;
+  unfinished[(to * splits + threadgroup_position_in_grid.x) * D + d] = whole;
 #else
   out[to * D + d] = T(whole / shares);
 #endif
 }
+#ifdef PARTS
+if (lane == 0 && group == 0 && mine < taken) {
+  const uint to = before + row * heads + number % sharing;
+  const uint part = to * splits + threadgroup_position_in_grid.x;
+  float shares = 0.0f;
+  for (uint g = 0; g < GROUPS; g++) shares += totals[g * QUERIES + mine];
+  levels[part * 2] = highest;
+  levels[part * 2 + 1] = shares;
+}
+#endif

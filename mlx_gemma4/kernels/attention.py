@@ -173,7 +173,8 @@ def _together(sharing: int, others: int, simdgroups: int) -> int:
     others: by what the number of threadgroups is to be multiplied.
     """
     for count in (8, 4, 2):
-        if count <= min(sharing, simdgroups) and -(-sharing // count) * others >= ENOUGH:
+        enough = -(-sharing // count) * others >= ENOUGH
+        if enough and count <= min(sharing, simdgroups):
             return count
     return 1
 
@@ -233,5 +234,4 @@ def _launch(
         grid=(width, B * L * H, 1),
         threadgroup=(width, 1, 1),
         template=[("T", queries.dtype), ("D", D)],
-        header=(),
     )[0]

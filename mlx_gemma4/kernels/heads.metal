@@ -5,27 +5,24 @@ const uint lane = thread_index_in_simdgroup;
 const uint pair = thread_position_in_threadgroup.x;
 uint head = threadgroup_position_in_grid.y;
 const uint number = threadgroup_position_in_grid.z;  // batch * rows + row
-const device T* from;
-const device T* weight;
-device T* to;
-uint rows;
 bool turns = true;
 #ifdef QUERIES
 const uint before = uint(queries_shape[2]);
-if (head < before) {
-  rows = uint(queries_shape[1]);
-  from = queries + (number * before + head) * D;
-  weight = q_weight;
-  to = rotated + ((number / rows * before + head) * rows + number % rows) * D;
-}
+const uint rows = uint(queries_shape[1]);
+const device T* from = queries + (number * before + head) * D;
+const device T* weight = q_weight;
+device T* to = rotated + ((number / rows * before + head) * rows + number % rows) * D;
 #else
-constexpr uint before = 0;
+const uint before = 0;
+const uint rows = uint(keys_shape[1]);
+const device T* from = keys;
+const device T* weight = k_weight;
+device T* to = kv;
 #endif
 #ifdef KEYS
 if (head >= before) {
   head -= before;
   const uint heads = uint(keys_shape[2]);
-  rows = uint(keys_shape[1]);
   turns = head < heads;
   from = (turns ? keys : values) + (number * heads + head % heads) * D;
   weight = k_weight;

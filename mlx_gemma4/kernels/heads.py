@@ -1,4 +1,4 @@
-"""Norm and rotation of queries and of keys, and the norm of their values, in one launch.
+"""Norm and rotation of queries and keys, and the norm of values, in one launch.
 
 Keys and values are joined as the cache takes them; it is written behind this by MLX,
 which alone can do so in place.
@@ -28,7 +28,7 @@ def rotate_heads(
     eps: float,
     rotation: "Rotation",
 ) -> tuple[mx.array, list[mx.array]]:
-    """Queries [B, L, H, D], and keys and values [B, L, H_kv, D], as they were projected.
+    """Queries [B, L, H, D], and keys and values [B, L, H_kv, D], as projected.
 
     Returns the queries normed by `q_weight` [D] and rotated, [B, H, L, D]; and as a
     cache takes them the keys normed by `k_weight` and rotated, and the values normed:
@@ -111,6 +111,7 @@ class _Form:
         inputs["periods"] = self.rotation.periods
         inputs["position"] = self.rotation.position
         threads = 32 * -(-D // 64)
+        words = ["QUERIES"] * self.with_queries + ["KEYS"] * self.with_keys
         return launch(
             "heads",
             inputs | {"numbers": constants(self.eps)},
@@ -118,7 +119,7 @@ class _Form:
             grid=(threads, heads, B * L),
             threadgroup=(threads, 1, 1),
             template=[("T", arrays[0].dtype), ("D", D)],
-            defines=" ".join(["QUERIES"] * self.with_queries + ["KEYS"] * self.with_keys),
+            defines=" ".join(words),
             header=("rotate",),
         )
 
