@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import mlx.core as mx
 
-from .heads import rotate_queries
+from .heads import LEAST_DIM, rotate_queries
 from .launch import DTYPES, MOST_ROWS, constants, differentiable, enabled, launch
 
 if TYPE_CHECKING:
     from ..rope import Rotation
 
-LEAST_DIM, MOST_DIM = 16, 512  # of a head
+MOST_DIM = 512  # of a head
 # All of these were chosen by reckoning; nothing was measured on an Apple GPU.
 ALONE = (512 + MOST_ROWS) * 256  # elements of keys for one launch: a window and a draft
 MANY = 32  # threadgroups, from which on each may take twice as much in one launch

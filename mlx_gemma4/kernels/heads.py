@@ -15,8 +15,8 @@ from .launch import DTYPES, MOST_ROWS, constants, differentiable, enabled, launc
 if TYPE_CHECKING:
     from ..rope import Rotation
 
-# Elements of a head. MLX hands out fewer than eight periods as another kind of pointer.
-LEAST_DIM, MOST_DIM = 16, 1024
+# Elements of a head; MLX hands out fewer weights as another kind of pointer.
+LEAST_DIM, MOST_DIM = 8, 1024
 
 
 def rotate_heads(

@@ -13,7 +13,8 @@ from typing import cast
 
 import mlx.core as mx
 
-from ..kernels import EVERYTHING, MOST_ROWS, attention_of_ready, enabled
+from ..kernels import EVERYTHING, MOST_ROWS, attention, attention_of_ready, enabled
+from ..rope import Rotation
 
 BLOCK = 128  # queries that share a slice of keys in banded attention
 
@@ -100,6 +101,21 @@ def attend(queries: mx.array, keys: mx.array, values: mx.array, mask: Mask) -> m
     window = _window_of(mask, queries.shape[2])
     plain = partial(_plain, mask=mask)
     return attention_of_ready(queries, keys, values, window, plain)
+
+
+def attend_raw(
+    queries: mx.array,
+    weight: mx.array,
+    eps: float,
+    rotation: Rotation,
+    keys: mx.array,
+    values: mx.array,
+    mask: Mask,
+) -> mx.array:
+    """The same of queries [B, L, H, D] as they were projected, still to be normed by
+    `weight` [D] and rotated -> [B, L, H * D]."""
+    window, plain = _window_of(mask, queries.shape[1]), partial(_plain, mask=mask)
+    return attention(queries, weight, eps, rotation, keys, values, window, plain)
 
 
 def _window_of(mask: Mask, queries: int) -> int | None:
