@@ -83,7 +83,7 @@ FAULTS = {
         "norms",
         "float y[COUNT][4];",
         "float y[COUNT[4];",
-        r"norms.metal\(47",
+        r"norms.metal\(45",
     ),
     "an unknown name": ("gate", "float(scales[at])", "skales[at]", "skales"),
     "an unknown function": ("router", "simd_max(best)", "simd_most(best)", "simd_most"),
