@@ -5,7 +5,14 @@ decoding. All are off unless `GEMMA4_KERNELS` asks for them (see launch.py), and
 off where there is no Metal; their twins then run instead.
 """
 
-from .attention import EVERYTHING, attention, attention_of_ready, takes_raw
+from .attention import (
+    EVERYTHING,
+    attention,
+    attention_in_slots,
+    attention_of_ready,
+    slots_fit,
+    takes_raw,
+)
 from .dense import dense, project
 from .experts import Affine, experts, experts_fit
 from .gate import gated
@@ -30,6 +37,7 @@ __all__ = [
     "Norm",
     "add_norms",
     "attention",
+    "attention_in_slots",
     "attention_of_ready",
     "choose_experts",
     "comparing",
@@ -43,6 +51,7 @@ __all__ = [
     "rotate_heads",
     "rotate_keys",
     "rotate_queries",
+    "slots_fit",
     "takes_raw",
     "using",
     "without_gradients",
