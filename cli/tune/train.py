@@ -69,6 +69,8 @@ def _train_adapter(wishes: Wishes, hold: Hold | None, screen: Screen) -> None:
     data = read_data(wishes.data, wishes.validation, wishes.training["seed"])
     if data.ignored:
         screen.note(f"Fields without a meaning: {', '.join(sorted(data.ignored))}.")
+    for remark, count in data.remarks.items():
+        screen.note(f"{remark.value} (examples: {count}).")
     name = wishes.model
     if name is None and wishes.resume and wishes.out is not None:
         name = base_model(wishes.out)
