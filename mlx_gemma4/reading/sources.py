@@ -12,12 +12,12 @@ from urllib.parse import unquote_to_bytes
 from ..errors import MediaError
 from .bounded import read_all
 from .containers import refuse_playlist
+from .pointers import START as LFS
 
 # Brands of HEIF pictures, at bytes 8 to 12 of the file, after "ftyp".
 HEIF = frozenset(
     {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 )
-LFS = b"version https://git-lfs.github.com/spec/"
 WEB_PAGE = rb"(\xef\xbb\xbf)?\s*(<!doctype html|<html)"
 MOST = 2**31  # bytes taken from a pipe, which may never end
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from ..media import Kind
+from ..media import KIND_OF_SUFFIX, Kind
 
 MEDIA_FIELDS: dict[str, Kind] = {
     **{"image": "image", "images": "image"},
@@ -26,14 +26,6 @@ TALKS = ("messages", "conversations", "texts")
 SYSTEMS = ("system", "system_prompt")
 BESIDE = (*SYSTEMS, *MEDIA_FIELDS, "tools", "thinking", "history")
 FIELDS = frozenset((*TALKS, *QUESTIONS, *MORE, *ANSWERS, *BESIDE, "text"))
-SUFFIXES: dict[Kind, str] = {
-    "image": "jpg jpeg jpe png apng webp gif bmp tif tiff heic heif avif",
-    "audio": "wav flac ogg oga opus mp3 m4a aac aif aiff caf wma amr",
-    "video": "mp4 mov m4v mkv webm avi mpg mpeg wmv flv ogv 3gp",
-}
-KIND_OF_SUFFIX: dict[str, Kind] = {
-    f".{end}": kind for kind, ends in SUFFIXES.items() for end in ends.split()
-}
 PREFERENCE = (
     "preferences between answers are not learned here; write the good one as completion"
 )
