@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from . import lengths
 from .channels import channel_names
 from .flac import joined, repaired
-from .lengths import caf_whole, promised
 from .mixing import BLOCK, Mixer, Recording, Unreadable
 from .mpeg import Run, Walk, walk
 from .ogg import Chain, Link, links
@@ -58,17 +58,18 @@ def with_soundfile(source: Path | bytes, name: str, rate: int) -> Recording:
         chain = links(_content(source))
         if chain is not None:
             return _ogg(chain, mixer)
-    if start[:4] == b"caff":
-        read = _read(caf_whole(source), mixer)
-    else:
+    due, fault = 0.0, ""
+    for part in lengths.joined(source):
         with without_its_lines() if looks_like_mp3 else contextlib.nullcontext():
-            read = _read(source, mixer)
-    if start[:4] == b"fLaC" and (read.fault or read.frames < read.stated):
-        return _flac(_content(source), Mixer(name, rate))
-    if read.fault and mixer.empty:
-        raise Unreadable(read.fault)
-    due = max(read.stated, promised(source, read.frames))
-    return mixer.finish(due / read.rate, bool(read.fault))
+            read = _read(lengths.caf_whole(part), mixer)
+        if start[:4] == b"fLaC" and (read.fault or read.frames < read.stated):
+            return _flac(_content(source), Mixer(name, rate))
+        fault = fault or read.fault
+        if read.rate:
+            due += max(read.stated, lengths.promised(part, read.frames)) / read.rate
+    if fault and mixer.empty:
+        raise Unreadable(fault)
+    return mixer.finish(due, bool(fault))
 
 
 def _length(source: Path | bytes) -> int:

@@ -46,6 +46,26 @@ def test_what_was_cut_off_is_told(tmp_path, kind, subtype):
         read_audio(data[: len(data) // 2])
 
 
+@pytest.mark.parametrize("kind", HEADERS)
+def test_files_behind_each_other_are_all_heard(tmp_path, kind):
+    """Whatever stands between them: the titles of the first, a byte to make it even."""
+    path = tmp_path / f"a.{kind}"
+    one, two = (
+        written(path, frames, format=HEADERS[kind], subtype="PCM_S8" if odd else None)
+        for frames, odd in ((RATE, False), (RATE // 2 + 1, kind in ("aiff", "caf")))
+    )
+    apart = [read_audio(each) for each in (one, two, one)]
+    titles = b"" if kind == "w64" else struct.pack("<4sI", b"LIST", 20) + bytes(20)
+    path.write_bytes(one + titles + two + one)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.array_equal(read_audio(path), np.concatenate(apart))
+        assert len(read_audio(one + titles)) == RATE
+    path.write_bytes(one + two + one[:-RATE])
+    with pytest.warns(UserWarning, match=r"only 2\.0 of 2\.5 s could be read"):
+        read_audio(path)
+
+
 @pytest.mark.parametrize("subtype", ["IMA_ADPCM", "MS_ADPCM", "ULAW", "GSM610"])
 def test_compressed_kinds_of_wav(tmp_path, subtype):
     data = written(tmp_path / "a.wav", 2 * RATE, subtype=subtype)
