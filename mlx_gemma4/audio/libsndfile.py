@@ -6,6 +6,10 @@ mp3, Ogg and FLAC files are looked through first, and what it gets is whole.
 
 import contextlib
 import io
+import os
+import re
+import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,7 +20,6 @@ from .flac import joined, repaired
 from .mixing import BLOCK, Mixer, Recording, Unreadable
 from .mpeg import Run, Walk, walk
 from .ogg import Chain, Link, links
-from .quiet import without_its_lines
 
 if TYPE_CHECKING:
     from soundfile import SoundFile
@@ -26,6 +29,12 @@ GIVEN_UP = 0.5  # seconds of whole frames that a decoder left out
 START = 4096  # bytes; what a wav file says of itself stands there
 LARGEST = 1 << 30  # bytes that are looked through at once: a day of mp3 or Ogg
 OPUS_RATE = 48_000  # hertz in which its pages count
+STDERR = 2
+ITS_LINES = re.compile(
+    rb"(Note|Warning): .*(Audio-MPEG|resync|Skipped|Xing|reservoir|LAME|ID3|bitrate|"
+    rb"frame|stream).*|\[.*libmpg123/.*|Frankenstein.*"
+)
+_one_at_a_time = threading.Lock()
 
 
 class Place(NamedTuple):
@@ -198,3 +207,25 @@ def _opened(source: Path | bytes) -> Iterator["SoundFile"]:
             # By descriptor: given the name, soundfile would trust its ending.
             opened = stack.enter_context(source.open("rb")).fileno()
         yield stack.enter_context(Sequential(opened, closefd=False))
+
+
+@contextlib.contextmanager
+def without_its_lines() -> Iterator[None]:
+    """Within, stderr goes to a file; the lines of others in it are passed on at the
+    end. libsndfile opens libmpg123 without its option to be quiet."""
+    with _one_at_a_time, tempfile.TemporaryFile() as kept:
+        try:
+            stderr = os.dup(STDERR)
+        except OSError:  # closed: nothing can reach it
+            yield
+            return
+        os.dup2(kept.fileno(), STDERR)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, STDERR)
+            os.close(stderr)
+            kept.seek(0)
+            for line in kept:
+                if not ITS_LINES.fullmatch(line.strip()):
+                    os.write(STDERR, line)
