@@ -220,7 +220,7 @@ def test_nothing_of_the_users_is_replaced(
     assert tune("fuse", out, there) == 2
     assert f"{there} exists; add --overwrite" in capsys.readouterr().err
     assert tune("fuse", out, there, "--overwrite") == 2
-    assert "no model: name another folder" in capsys.readouterr().err
+    assert "which neither fusing nor converting wrote" in capsys.readouterr().err
     for more in ((), ("--overwrite",)):
         assert tune("fuse", out, tmp_path / "fused", *more) == 0
     above = out.parent
