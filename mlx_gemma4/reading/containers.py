@@ -5,6 +5,8 @@ other files to be opened: concat, HLS, DASH, SDP, scripts of AviSynth. Such a te
 the place of a recording would have files opened that nobody named.
 """
 
+import io
+import struct
 from pathlib import Path
 
 from ..errors import MediaError
@@ -26,6 +28,7 @@ CONTAINERS = ",".join(
 )
 # Of av.open, and with a dash before each name of the program as well.
 ONLY_MEDIA = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
+MOST_BOXES = 100_000  # of a film that is written in fragments
 PLAYLISTS = (b"ffconcat", b"#EXTM3U", b"[playlist]")
 
 
@@ -39,3 +42,20 @@ def refuse_playlist(file: Path | bytes, name: str, kind: str) -> None:
             start = opened.read(16)
     if start.removeprefix(b"\xef\xbb\xbf").startswith(PLAYLISTS):
         raise MediaError(f"{name} is a playlist: name the {kind}s that it lists.")
+
+
+def several_mp4(file: Path | bytes) -> bool:
+    """Whether a film or m4a has another behind it, which no program looks for."""
+    with io.BytesIO(file) if isinstance(file, bytes) else file.open("rb") as opened:
+        names: list[bytes] = []
+        while len(head := opened.read(8)) == 8 and len(names) < MOST_BOXES:
+            size, name = struct.unpack(">I4s", head)
+            names.append(name)
+            if names[0] != b"ftyp" or (name == b"ftyp" and b"moov" in names):
+                break
+            if size == 1:
+                size = int.from_bytes(opened.read(8), "big") - 8
+            if size < 8:
+                break
+            opened.seek(size - 8, io.SEEK_CUR)
+    return names[:1] == [b"ftyp"] and names.count(b"ftyp") > 1

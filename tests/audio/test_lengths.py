@@ -156,11 +156,11 @@ def test_any_truncation_is_an_error_or_a_beginning(tmp_path, kind):
     assert refused < 5
 
 
-@needs_pyav
-def test_a_matroska_file_cut_short_is_told(tmp_path):
+def through_pyav(path: Path, format: str) -> bytes:
+    """4 s of sound as aac."""
     import av
 
-    with av.open(tmp_path / "a.mka", "w", format="matroska") as container:
+    with av.open(path, "w", format=format) as container:
         stream = container.add_stream("aac", rate=RATE, layout="mono")
         frame = av.AudioFrame.from_ndarray(
             recording(4 * RATE)[None], format="fltp", layout="mono"
@@ -168,9 +168,24 @@ def test_a_matroska_file_cut_short_is_told(tmp_path):
         frame.sample_rate = RATE
         for packet in (*stream.encode(frame), *stream.encode(None)):
             container.mux(packet)
-    data = (tmp_path / "a.mka").read_bytes()
+    return path.read_bytes()
+
+
+@needs_pyav
+def test_a_matroska_file_cut_short_is_told(tmp_path):
+    data = through_pyav(tmp_path / "a.mka", "matroska")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert len(read_audio(data)) / RATE == pytest.approx(4, abs=0.2)
     with pytest.warns(UserWarning, match=r"only [12]\.\d of 4\.\d s could be read"):
         read_audio(data[: len(data) // 2])
+
+
+@needs_pyav
+def test_an_m4a_behind_another_is_told(tmp_path):
+    data = through_pyav(tmp_path / "a.m4a", "ipod")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(read_audio(data + bytes(40))) / RATE == pytest.approx(4, abs=0.2)
+    with pytest.warns(UserWarning, match="has another file behind it: only the first"):
+        read_audio(data + data)
