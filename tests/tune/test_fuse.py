@@ -12,7 +12,7 @@ import mlx.nn as nn
 import numpy as np
 import pytest
 import tiny
-from adapting import WIDE, filled, quantised
+from adapting import WIDE, filled, quantised, take_off
 from mlx.utils import tree_flatten
 
 from mlx_gemma4.checkpoint import shards
@@ -22,7 +22,7 @@ from mlx_gemma4.checkpoint.shards import lay_out
 from mlx_gemma4.convert.check import verify
 from mlx_gemma4.errors import BusyError, DiskFullError, TakenError
 from mlx_gemma4.tune import fuse as module
-from mlx_gemma4.tune.adapters import AdapterSettings, new_adapter, put_on, take_off
+from mlx_gemma4.tune.adapters import AdapterSettings, new_adapter, put_on
 from mlx_gemma4.tune.errors import AdapterError
 from mlx_gemma4.tune.folders import Hold
 from mlx_gemma4.tune.fuse import fuse
