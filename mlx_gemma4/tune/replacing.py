@@ -73,6 +73,12 @@ def _check(out: Path, source: Path, overwrite: bool) -> None:
         return
     if not overwrite:
         raise TakenError(f"{out} is not empty: name a new folder.")
+    check_ours(out)
+
+
+def check_ours(out: Path) -> None:
+    """Raises TakenError where a folder holds more than a model that was fused or
+    converted."""
     ours = {"README.md"} if (out / RECORD).is_file() else set()
     for record in (RECORD, FUSED):
         if files := read_json(out / record).get("files"):
