@@ -75,10 +75,13 @@ def _in_pieces(pieces: list[Piece], mixer: Mixer) -> Recording:
         if piece.lost:
             mixer.lose(piece.lost * seconds_per_byte)
         due, opened = mixer.seconds + piece.seconds, io.BytesIO(piece.stream)
+        least = SHORTEST_LOSS
         with contextlib.suppress(av.error.FFmpegError), _listening() as said:
             with av.open(opened, mode="r", format="aac") as container:
-                _add(container, container.streams.audio[0], mixer, said)
-        if due - mixer.seconds > END_TOLERANCE:
+                stream = container.streams.audio[0]
+                faults = _add(container, stream, mixer, said, due)
+            least = SHORTEST_LOSS if faults.new else END_TOLERANCE
+        if due - mixer.seconds > least:
             mixer.lose(due - mixer.seconds)
     if mixer.empty:
         raise Unreadable("its frames cannot be decoded")
@@ -139,10 +142,11 @@ def _add(
     stream: "av.AudioStream",
     mixer: Mixer,
     said: list,
-    end: float = 0.0,
+    end: float,
 ) -> "_Faults":
     """All that can be decoded, with silence where time stamps leave sound out. Returns
-    the faults, those in `new` since the last good block."""
+    the faults, those in `new` since the last good block. end: of the sound, in seconds,
+    0 if nobody knows."""
     if stream.codec_context is None:
         raise Unreadable("it has no decoder for this kind of sound")
     mixer.compressed = not stream.codec_context.name.startswith("pcm")
