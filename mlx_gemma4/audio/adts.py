@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from ..reading.bounded import opened
 from .mpeg import TAIL, after_tag
 
 RATES = (96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000)
@@ -40,7 +41,7 @@ class Piece:
 def pieces_of(source: Path | bytes) -> list[Piece]:
     """A recording apart where something is lost, or its kind changes; nothing if it is
     no raw AAC, or larger than LARGEST."""
-    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
+    with opened(source) as file:
         start = file.read(10)
         raw = start[:3] == b"ID3" or start[:1] == b"\xff"
         if not raw or file.seek(0, io.SEEK_END) > LARGEST:

@@ -13,6 +13,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
+from ..reading.bounded import opened
+
 # Written by programs that stream and cannot know the length: from sox's 0x7f000000 up.
 UNKNOWN = 0x7F00_0000
 MOST = 1 << 60  # bytes of a chunk
@@ -38,7 +40,7 @@ def promised(source: Path | bytes, frames: int) -> int:
 
     At least `frames`, which it is too where nothing is promised.
     """
-    with _opened(source) as file:
+    with opened(source) as file:
         try:
             stated = _stated(file)
         except struct.error:  # it ends within the header
@@ -52,7 +54,7 @@ def promised(source: Path | bytes, frames: int) -> int:
 
 def joined(source: Path | bytes) -> Iterator[Path | bytes]:
     """Files that were written one behind the other, apart; `source` if it is one."""
-    with _opened(source) as file:
+    with opened(source) as file:
         starts = [0]
         while start := _next_start(file, starts[-1]):
             starts.append(start)
@@ -75,10 +77,6 @@ def _next_start(file: BinaryIO, start: int) -> int:
     end = file.seek(stated, io.SEEK_CUR)
     found = START.search(file.read(BEHIND))
     return end + found.start() if found else 0
-
-
-def _opened(source: Path | bytes) -> BinaryIO:
-    return io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
 
 
 def _stated(file: BinaryIO) -> int:
@@ -151,7 +149,7 @@ def _caf(file: BinaryIO) -> int:
 def caf_whole(source: Path | bytes) -> Path | bytes:
     """A caf whose sound goes up to its end; anything else as it is. libsndfile refuses
     one that was cut."""
-    with _opened(source) as file:
+    with opened(source) as file:
         if file.read(4) != b"caff":
             return source
         try:

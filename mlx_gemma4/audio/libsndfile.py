@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..reading.bounded import opened
 from . import lengths
 from .channels import channel_names
 from .flac import joined, repaired
@@ -86,9 +87,7 @@ def _length(source: Path | bytes) -> int:
 
 
 def _content(source: Path | bytes, most: int = -1) -> bytes:
-    if isinstance(source, bytes):
-        return source[:most] if most >= 0 else source
-    with source.open("rb") as file:
+    with opened(source) as file:
         return file.read(most)
 
 
@@ -202,11 +201,11 @@ def _opened(source: Path | bytes) -> Iterator["SoundFile"]:
 
     with contextlib.ExitStack() as stack:
         if isinstance(source, bytes):
-            opened = io.BytesIO(source)
+            readable = io.BytesIO(source)
         else:
             # By descriptor: given the name, soundfile would trust its ending.
-            opened = stack.enter_context(source.open("rb")).fileno()
-        yield stack.enter_context(Sequential(opened, closefd=False))
+            readable = stack.enter_context(source.open("rb")).fileno()
+        yield stack.enter_context(Sequential(readable, closefd=False))
 
 
 @contextlib.contextmanager

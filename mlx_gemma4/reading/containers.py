@@ -10,6 +10,7 @@ import struct
 from pathlib import Path
 
 from ..errors import MediaError
+from .bounded import opened
 
 # By FFmpeg's names. A list of what is safe, since what is not differs by build.
 CONTAINERS = ",".join(
@@ -35,27 +36,24 @@ PLAYLISTS = (b"ffconcat", b"#EXTM3U", b"[playlist]")
 def refuse_playlist(file: Path | bytes, name: str, kind: str) -> None:
     """Raises MediaError for a list of files in the place of one; `kind` as in
     `open_source`."""
-    if isinstance(file, bytes):
-        start = file[:16]
-    else:
-        with file.open("rb") as opened:
-            start = opened.read(16)
+    with opened(file) as stream:
+        start = stream.read(16)
     if start.removeprefix(b"\xef\xbb\xbf").startswith(PLAYLISTS):
         raise MediaError(f"{name} is a playlist: name the {kind}s that it lists.")
 
 
 def several_mp4(file: Path | bytes) -> bool:
     """Whether a film or m4a has another behind it, which no program looks for."""
-    with io.BytesIO(file) if isinstance(file, bytes) else file.open("rb") as opened:
+    with opened(file) as stream:
         names: list[bytes] = []
-        while len(head := opened.read(8)) == 8 and len(names) < MOST_BOXES:
+        while len(head := stream.read(8)) == 8 and len(names) < MOST_BOXES:
             size, name = struct.unpack(">I4s", head)
             names.append(name)
             if names[0] != b"ftyp" or (name == b"ftyp" and b"moov" in names):
                 break
             if size == 1:
-                size = int.from_bytes(opened.read(8), "big") - 8
+                size = int.from_bytes(stream.read(8), "big") - 8
             if size < 8:
                 break
-            opened.seek(size - 8, io.SEEK_CUR)
+            stream.seek(size - 8, io.SEEK_CUR)
     return names[:1] == [b"ftyp"] and names.count(b"ftyp") > 1

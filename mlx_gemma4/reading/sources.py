@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 from ..errors import MediaError
-from .bounded import read_all
+from .bounded import opened, read_all
 from .containers import refuse_playlist
 from .pointers import START as LFS
 
@@ -88,14 +88,11 @@ def _look(name: str) -> str:
 
 
 def _refuse_substitute(file: Path | bytes, name: str, kind: str) -> None:
-    if isinstance(file, bytes):
-        start = file[:64]
-    else:
-        try:
-            with file.open("rb") as opened:
-                start = opened.read(64)
-        except OSError as error:
-            raise MediaError(f"{name} cannot be read: {error.strerror}.") from error
+    try:
+        with opened(file) as stream:
+            start = stream.read(64)
+    except OSError as error:
+        raise MediaError(f"{name} cannot be read: {error.strerror}.") from error
     if start.startswith(LFS):
         raise MediaError(
             f"{name} is a Git LFS pointer, not the {kind} itself: run git lfs pull."
@@ -139,9 +136,7 @@ def _existing(source: str | Path, name: str, kind: str) -> Path | bytes:
     if path.is_dir():
         raise MediaError(f"{name} is a folder: name the {kind}s in it.")
     try:
-        with path.open("rb") as opened:
-            if path.is_file():
-                return path
-            return read_all(opened, MOST)
+        with path.open("rb") as stream:
+            return path if path.is_file() else read_all(stream, MOST)
     except OSError as error:
         raise MediaError(f"{name} cannot be read: {error.strerror}.") from error
