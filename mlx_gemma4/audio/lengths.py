@@ -18,6 +18,7 @@ from ..reading.bounded import opened
 # Written by programs that stream and cannot know the length: from sox's 0x7f000000 up.
 UNKNOWN = 0x7F00_0000
 MOST = 1 << 60  # bytes of a chunk
+NO_HEADER = (struct.error, OSError)  # of a file that ends, or cannot be so large
 CHUNKS = 1000  # looked through for the sound, at most
 # How the chunks of a format begin, and the name of the one with the sound.
 SHORT = {
@@ -43,7 +44,7 @@ def promised(source: Path | bytes, frames: int) -> int:
     with opened(source) as file:
         try:
             stated = _stated(file)
-        except struct.error:  # it ends within the header
+        except NO_HEADER:  # it ends within it
             return frames
         start = file.tell()
         there = file.seek(0, io.SEEK_END) - start
@@ -72,16 +73,19 @@ def _next_start(file: BinaryIO, start: int) -> int:
     try:
         if not (stated := _stated(file)):
             return 0
-    except struct.error:
+    except NO_HEADER:
         return 0
-    end = file.seek(stated, io.SEEK_CUR)
+    end = file.tell() + stated
+    if end >= file.seek(0, io.SEEK_END):
+        return 0
+    file.seek(end)
     found = START.search(file.read(BEHIND))
     return end + found.start() if found else 0
 
 
 def _stated(file: BinaryIO) -> int:
     """Bytes of sound that the header here states, 0 for none; `file` is left where they
-    begin. Raises struct.error where the file ends before."""
+    begin. Raises NO_HEADER where the file ends before."""
     mark = file.read(4)
     if mark == b"RF64":
         return _rf64(file)
@@ -154,7 +158,7 @@ def caf_whole(source: Path | bytes) -> Path | bytes:
             return source
         try:
             stated = _caf(file)
-        except struct.error:
+        except NO_HEADER:
             return source
         start = file.tell()
         if not 0 < file.seek(0, io.SEEK_END) - start < stated:

@@ -30,6 +30,7 @@ CONTAINERS = ",".join(
 # Of av.open, and with a dash before each name of the program as well.
 ONLY_MEDIA = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
 MOST_BOXES = 100_000  # of a film that is written in fragments
+LARGEST = 1 << 40  # bytes of one
 PLAYLISTS = (b"ffconcat", b"#EXTM3U", b"[playlist]")
 
 
@@ -53,7 +54,7 @@ def several_mp4(file: Path | bytes) -> bool:
                 break
             if size == 1:
                 size = int.from_bytes(stream.read(8), "big") - 8
-            if size < 8:
+            if not 8 <= size < LARGEST:
                 break
             stream.seek(size - 8, io.SEEK_CUR)
     return names[:1] == [b"ftyp"] and names.count(b"ftyp") > 1

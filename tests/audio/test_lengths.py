@@ -11,7 +11,7 @@ import soundfile
 from sounds import FORMATS, needs_pyav, recording, write
 
 from mlx_gemma4.audio.files import RATE, read_audio
-from mlx_gemma4.audio.lengths import promised
+from mlx_gemma4.audio.lengths import joined, promised
 from mlx_gemma4.errors import MediaError
 
 HEADERS = {
@@ -189,3 +189,12 @@ def test_an_m4a_behind_another_is_told(tmp_path):
         assert len(read_audio(data + bytes(40))) / RATE == pytest.approx(4, abs=0.2)
     with pytest.warns(UserWarning, match="has another file behind it: only the first"):
         read_audio(data + data)
+
+
+def test_a_chunk_larger_than_any_file_is_no_reason_to_stop(tmp_path):
+    path = tmp_path / "a.w64"
+    data = bytearray(written(path, RATE, format="W64"))
+    data[56:64] = struct.pack("<Q", 1 << 59)  # of the chunk with the format
+    path.write_bytes(data)
+    for source in (path, bytes(data)):
+        assert promised(source, RATE) == RATE and list(joined(source)) == [source]
