@@ -8,18 +8,9 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from mlx_gemma4.media import Kind
+from mlx_gemma4.media import KIND_OF_SUFFIX, Kind
 from mlx_gemma4.reading.sources import HEIF
 
-# Not .ts and .mts: those are programs in TypeScript as well, so their content decides.
-SUFFIXES: dict[Kind, str] = {
-    "image": "jpg jpeg png webp gif bmp tif tiff heic heif avif pdf",
-    "audio": "wav flac ogg oga opus mp3 m4a aac aif aiff caf wma mka",
-    "video": "mp4 mov m4v mkv webm avi mpg mpeg wmv flv ogv m2ts 3gp",
-}
-KIND_OF_SUFFIX: dict[str, Kind] = {
-    f".{end}": kind for kind, ends in SUFFIXES.items() for end in ends.split()
-}
 START = 1024  # bytes that tell what a file is
 
 
@@ -63,17 +54,21 @@ FORMATS = (
     FileFormat(None, "gzip-compressed data", rb"\x1f\x8b"),
     FileFormat(None, "a zip archive", rb"PK\x03\x04"),
 )
+EITHER = re.compile(rb"OggS\0|\0...ftyp", re.DOTALL)  # sound alone, or a film
 
 
 def kind_of(path: Path) -> Kind | None:
     """What the name says; None for any other file."""
-    return KIND_OF_SUFFIX.get(path.suffix.lower())
+    suffix = path.suffix.lower()
+    return "image" if suffix == ".pdf" else KIND_OF_SUFFIX.get(suffix)
 
 
 def kind_of_content(start: bytes, named: Kind | None) -> Kind | None:
     """What a file's first bytes say, whose name says `named`."""
     form = format_of(start)
     found = form.kind if form is not None else None
+    if found == "audio" and named == "video" and not EITHER.match(start):
+        return found  # which holds no film, whatever its name
     return named if found is None or {found, named} == {"audio", "video"} else found
 
 

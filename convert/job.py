@@ -4,7 +4,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import mlx.core as mx
@@ -32,7 +32,6 @@ class Result:
 
     plan: Plan
     folder: Path
-    warnings: tuple[str, ...]
     on_grid: int = 0
     groups: int = 0
     complete_before: bool = False
@@ -40,7 +39,8 @@ class Result:
 
 
 def plan_folder(source: Path, wishes: Wishes, name: str) -> Plan:
-    """The plan of a folder; samples of QAT weights are measured.
+    """The plan of a folder, with what its files are warned of; samples of QAT weights
+    are measured.
 
     Raises CheckpointError, also for files that are links out of the folder, and where
     the result could not be used: its tokenizer is that of another model, its chat
@@ -48,7 +48,7 @@ def plan_folder(source: Path, wishes: Wishes, name: str) -> Plan:
     """
     check_inside(source, output.CONFIG)
     files_to_copy(source)  # what is wrong with them is said before the work
-    output.check_files(source)
+    warnings = output.check_files(source)
     config = json.loads((source / output.CONFIG).read_text(encoding="utf-8"))
     reader = Reader()
 
@@ -60,7 +60,8 @@ def plan_folder(source: Path, wishes: Wishes, name: str) -> Plan:
         return qat.grid_share(as_array(raw, tensor)).on_grid
 
     try:
-        return make_plan(read_tensors(source), config, wishes, name, sample)
+        plan = make_plan(read_tensors(source), config, wishes, name, sample)
+        return replace(plan, warnings=(*plan.warnings, *warnings))
     finally:
         reader.close()
 
@@ -84,7 +85,7 @@ def run(
     files = fingerprints(weight_files(source))
     if output.is_result(out, plan, files):
         shutil.rmtree(output.partial(out), ignore_errors=True)
-        return Result(plan, out, (), complete_before=True)
+        return Result(plan, out, complete_before=True)
     output.check_out(out)
     output.check_space(out, plan.out_bytes)
     check_copies(plan.copies)
@@ -103,12 +104,11 @@ def run(
             "source": name,
             "source_digests": {file: print_[2] for file, print_ in files.items()},
         }
-        warnings = output.finish(source, out, plan, shards, journal, record)
+        output.finish(source, out, plan, shards, journal, record)
         done = journal.tensors.values()
         return Result(
             plan,
             out,
-            tuple(warnings),
             on_grid=sum(tensor.on_grid for tensor in done),
             groups=sum(tensor.groups for tensor in done),
             resumed=journal.resumed,

@@ -127,8 +127,8 @@ def finish(
     shards: Iterable[Shard],
     journal: Journal,
     record: Mapping[str, Any],
-) -> list[str]:
-    """Completes the folder and gives it its name. Returns warnings for the user.
+) -> None:
+    """Completes the folder and gives it its name.
 
     record: what else `conversion.json` shall say of the source.
     """
@@ -157,7 +157,7 @@ def finish(
             },
         )
         write_card(folder, None)
-    warnings = check_files(folder)
+    Config.from_file(folder / CONFIG)
     with explained(partial(out)):
         for path in folder.iterdir():  # the name must not come before the contents
             sync(path)
@@ -166,13 +166,12 @@ def finish(
         sync(out.absolute().parent)
         journal.close()
         shutil.rmtree(partial(out))
-    return warnings
 
 
 def check_files(folder: Path) -> list[str]:
-    """What a user should know about the copied files.
+    """What a user should know about the files beside a source's weights.
 
-    Raises CheckpointError if the model could not be loaded with them.
+    Raises CheckpointError if the result could not be loaded with them.
     """
     config = Config.from_file(folder / CONFIG)
     missing = [name for name in NEEDED if not (folder / name).is_file()]

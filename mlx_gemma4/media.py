@@ -12,6 +12,15 @@ from .audio.framing import FRAMES_PER_TOKEN
 from .errors import MediaError
 
 Kind = Literal["image", "audio", "video"]
+# Not .ts and .mts: those are programs in TypeScript as well, so their content decides.
+SUFFIXES: dict[Kind, str] = {
+    "image": "jpg jpeg jpe png apng webp gif bmp tif tiff heic heif avif",
+    "audio": "wav flac ogg oga opus mp3 m4a aac aif aiff caf wma mka amr",
+    "video": "mp4 mov m4v mkv webm avi mpg mpeg wmv flv ogv m2ts 3gp",
+}
+KIND_OF_SUFFIX: dict[str, Kind] = {
+    f".{end}": kind for kind, ends in SUFFIXES.items() for end in ends.split()
+}
 
 
 class Picture(NamedTuple("Picture", [("pixels", mx.array), ("positions", mx.array)])):

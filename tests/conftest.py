@@ -156,15 +156,21 @@ def session(script: Script) -> "Session":
 
 
 @pytest.fixture(scope="session")
-def media_processor(tmp_path_factory: pytest.TempPathFactory) -> "Processor":
-    """Of a tiny model that sees and hears."""
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny model that sees and hears; it stays as it is."""
     import tiny_media
 
+    folder = tmp_path_factory.mktemp("media") / "whole"
+    tiny_media.write_checkpoint(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def media_processor(whole: Path) -> "Processor":
+    """Of a tiny model that sees and hears."""
     from mlx_gemma4 import Config, Processor
 
-    folder = tmp_path_factory.mktemp("media")
-    tiny_media.write_checkpoint(folder)
-    return Processor.from_folder(folder, Config.from_file(folder / "config.json"))
+    return Processor.from_folder(whole, Config.from_file(whole / "config.json"))
 
 
 @pytest.fixture

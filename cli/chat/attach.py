@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlx_gemma4.errors import MediaError
-from mlx_gemma4.media import Kind
+from mlx_gemma4.media import SUFFIXES, Kind
 
 from ..errors import UsageError
 from ..loading import warnings_noted
-from ..media_formats import SUFFIXES, kind_of_file
+from ..media_formats import kind_of_file
 from ..model_senses import has_sense, require_sense
 from .messages import Part
 from .paths import take_paths

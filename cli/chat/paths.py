@@ -12,10 +12,11 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
+from mlx_gemma4.media import SUFFIXES
 from mlx_gemma4.reading.sources import find_alike
 
 from ..errors import UsageError, no_file
-from ..media_formats import SUFFIXES, kind_of, kind_of_file
+from ..media_formats import kind_of, kind_of_file
 
 # ASCII blanks only: macOS puts a narrow no-break space into names of screenshots.
 BLANK = " \t\r\n"

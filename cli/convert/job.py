@@ -143,8 +143,6 @@ class Conversion:
         except KeyboardInterrupt:
             self.screen.note(f"What is done is kept in {work}: run it again to go on.")
             raise
-        for warning in result.warnings:
-            self.screen.note(f"Warning: {warning}")
         self._tell(result)
 
     def _refine(self, folder: Path, tokens: list[list[int]] | None) -> None:

@@ -21,6 +21,7 @@ from mlx_gemma4.tune.folders import (
 from mlx_gemma4.tune.formats import write_adapter
 from mlx_gemma4.tune.fuse import fuse
 from mlx_gemma4.tune.peft import write_peft
+from mlx_gemma4.tune.replacing import check_ours
 from mlx_gemma4.tune.runs import BASE, RESUME
 
 from ..errors import UsageError, refuse_existing
@@ -71,11 +72,13 @@ def fuse_adapter(
     overwrite: bool = False,
 ) -> None:
     out = out.expanduser()
-    if not overwrite and out.is_dir() and any(out.iterdir()):
-        refuse_existing(out)
     held = Path(os.path.realpath(adapter.expanduser()))
     if Path(os.path.realpath(out)) in (held, *held.parents):
         raise UsageError(f"{out} holds the adapter, {adapter}: name another folder.")
+    if out.is_dir() and any(out.iterdir()):
+        check_ours(out)
+        if not overwrite:
+            refuse_existing(out)
     model, _, name = open_model(name_for(adapter, name), screen, kernels=False)
     loaded = open_adapter(adapter, model, name, screen)
     fuse(model, loaded, resolve(name), out, form, overwrite)

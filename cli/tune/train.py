@@ -69,6 +69,8 @@ def _train_adapter(wishes: Wishes, hold: Hold | None, screen: Screen) -> None:
     data = read_data(wishes.data, wishes.validation, wishes.training["seed"])
     if data.ignored:
         screen.note(f"Fields without a meaning: {', '.join(sorted(data.ignored))}.")
+    for remark, count in data.remarks.items():
+        screen.note(f"{remark.value} (examples: {count}).")
     name = wishes.model
     if name is None and wishes.resume and wishes.out is not None:
         name = base_model(wishes.out)
@@ -131,7 +133,7 @@ class Job:
             self.model, adapter, self.encoder, settings, train.examples, held.examples
         )
         screen.passing("Timing one batch …")
-        seconds = trainer.trial() * settings.accumulate * settings.steps
+        seconds = trainer.expected_seconds(wishes.rhythm)
         screen.passed()
         with unread():
             self._tell_plan(plan, seconds)
@@ -161,15 +163,16 @@ class Job:
             value = {"plan": {**plan.as_dict(), "seconds": round(seconds, 1)}}
             self.screen.json(value)
         else:
-            print("\n".join(plan_lines(plan, self.name, seconds)), flush=True)
+            more = bool(self.wishes.rhythm.sample)
+            lines = plan_lines(plan, self.name, seconds, more)
+            print("\n".join(lines), flush=True)
 
     def _train(self, trainer: Trainer) -> None:
         assert self.wishes.out is not None
         out = self.wishes.out.expanduser()
-        base = saved_name(self.name)
         mark = fingerprint(trainer.settings, trainer.train)
         weights = weights_digest(resolve(self.name))
-        run = Run(out, mark, {"model": base}, weights)
+        run = Run(out, mark, {"model": saved_name(self.name)}, weights)
         if self.wishes.resume:
             trainer.resume(run.load())
             again = trainer.done and trainer.validation and self.wishes.rhythm.validate

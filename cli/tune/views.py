@@ -37,13 +37,14 @@ def mask_view(examples: Sequence[Example], processor: "Processor") -> str:
     return "\n".join(parts)
 
 
-def plan_lines(plan: Plan, name: str, seconds: float) -> list[str]:
-    """What a run reads, learns and takes."""
+def plan_lines(plan: Plan, name: str, seconds: float, samples: bool) -> list[str]:
+    """What a run reads, learns and takes; `samples`: which take more time."""
     share = plan.supervised / plan.tokens
     memory = plan.memory
     learned = "weights in float32" if plan.kind == "full" else "adapter"
     towers = f", towers {size(memory.towers)}" if memory.towers else ""
     towers += f", media {size(memory.media)}" if memory.media else ""
+    more = ", and the samples" if samples else ""
     rows = (
         ("model", name),
         ("examples", f"{plan.examples:,} and {plan.validation:,} to validate with"),
@@ -58,7 +59,7 @@ def plan_lines(plan: Plan, name: str, seconds: float) -> list[str]:
             f"{size(memory.activations)}, vocabulary "
             f"{size(memory.vocabulary)}{towers}",
         ),
-        ("time, from one batch", f"at most {clock(seconds)}"),
+        ("time, from one batch", f"at most {clock(seconds)}{more}"),
     )
     width = max(len(label) for label, _ in rows)
     return [f"{label.ljust(width)}  {value}" for label, value in rows]

@@ -22,7 +22,7 @@ import mlx.core as mx
 import numpy as np
 
 from ..errors import MediaError
-from ..reading.containers import ONLY_MEDIA
+from ..reading.containers import ONLY_MEDIA, several_mp4
 from ..reading.sources import open_source
 from .libsndfile import with_soundfile
 from .mixing import Mixer, Recording, Soundless, Unreadable
@@ -130,6 +130,9 @@ def _decode(source: Path | bytes, name: str, rate: int, track: int | None) -> Re
         if not best.damage or best.missing:  # else another may read on
             break
     if best is not None:
+        if several_mp4(source) and not best.damage:
+            damage = f"{name} has another file behind it: only the first could be read."
+            best = replace(best, damage=damage)
         return best
     reads_more = shutil.which("ffmpeg") or importlib.util.find_spec("av")
     if soundless and reads_more:  # alone, libsndfile believes a streamed wav's 0

@@ -6,17 +6,21 @@ mp3, Ogg and FLAC files are looked through first, and what it gets is whole.
 
 import contextlib
 import io
+import os
+import re
+import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..reading.bounded import opened
+from . import lengths
 from .channels import channel_names
 from .flac import joined, repaired
-from .lengths import caf_whole, promised
 from .mixing import BLOCK, Mixer, Recording, Unreadable
 from .mpeg import Run, Walk, walk
 from .ogg import Chain, Link, links
-from .quiet import without_its_lines
 
 if TYPE_CHECKING:
     from soundfile import SoundFile
@@ -26,6 +30,12 @@ GIVEN_UP = 0.5  # seconds of whole frames that a decoder left out
 START = 4096  # bytes; what a wav file says of itself stands there
 LARGEST = 1 << 30  # bytes that are looked through at once: a day of mp3 or Ogg
 OPUS_RATE = 48_000  # hertz in which its pages count
+STDERR = 2
+ITS_LINES = re.compile(
+    rb"(Note|Warning): .*(Audio-MPEG|resync|Skipped|Xing|reservoir|LAME|ID3|bitrate|"
+    rb"frame|stream).*|\[.*libmpg123/.*|Frankenstein.*"
+)
+_one_at_a_time = threading.Lock()
 
 
 class Place(NamedTuple):
@@ -58,17 +68,18 @@ def with_soundfile(source: Path | bytes, name: str, rate: int) -> Recording:
         chain = links(_content(source))
         if chain is not None:
             return _ogg(chain, mixer)
-    if start[:4] == b"caff":
-        read = _read(caf_whole(source), mixer)
-    else:
+    due, fault = 0.0, ""
+    for part in lengths.joined(source):
         with without_its_lines() if looks_like_mp3 else contextlib.nullcontext():
-            read = _read(source, mixer)
-    if start[:4] == b"fLaC" and (read.fault or read.frames < read.stated):
-        return _flac(_content(source), Mixer(name, rate))
-    if read.fault and mixer.empty:
-        raise Unreadable(read.fault)
-    due = max(read.stated, promised(source, read.frames))
-    return mixer.finish(due / read.rate, bool(read.fault))
+            read = _read(lengths.caf_whole(part), mixer)
+        if start[:4] == b"fLaC" and (read.fault or read.frames < read.stated):
+            return _flac(_content(source), Mixer(name, rate))
+        fault = fault or read.fault
+        if read.rate:
+            due += max(read.stated, lengths.promised(part, read.frames)) / read.rate
+    if fault and mixer.empty:
+        raise Unreadable(fault)
+    return mixer.finish(due, bool(fault))
 
 
 def _length(source: Path | bytes) -> int:
@@ -76,9 +87,7 @@ def _length(source: Path | bytes) -> int:
 
 
 def _content(source: Path | bytes, most: int = -1) -> bytes:
-    if isinstance(source, bytes):
-        return source[:most] if most >= 0 else source
-    with source.open("rb") as file:
+    with opened(source) as file:
         return file.read(most)
 
 
@@ -192,8 +201,30 @@ def _opened(source: Path | bytes) -> Iterator["SoundFile"]:
 
     with contextlib.ExitStack() as stack:
         if isinstance(source, bytes):
-            opened = io.BytesIO(source)
+            readable = io.BytesIO(source)
         else:
             # By descriptor: given the name, soundfile would trust its ending.
-            opened = stack.enter_context(source.open("rb")).fileno()
-        yield stack.enter_context(Sequential(opened, closefd=False))
+            readable = stack.enter_context(source.open("rb")).fileno()
+        yield stack.enter_context(Sequential(readable, closefd=False))
+
+
+@contextlib.contextmanager
+def without_its_lines() -> Iterator[None]:
+    """Within, stderr goes to a file; the lines of others in it are passed on at the
+    end. libsndfile opens libmpg123 without its option to be quiet."""
+    with _one_at_a_time, tempfile.TemporaryFile() as kept:
+        try:
+            stderr = os.dup(STDERR)
+        except OSError:  # closed: nothing can reach it
+            yield
+            return
+        os.dup2(kept.fileno(), STDERR)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, STDERR)
+            os.close(stderr)
+            kept.seek(0)
+            for line in kept:
+                if not ITS_LINES.fullmatch(line.strip()):
+                    os.write(STDERR, line)

@@ -117,7 +117,7 @@ def frame(head: bytes) -> Frame | None:
 
 def walk(data: bytes) -> Walk | None:
     """Every frame of an mp3 file; None if it does not look like one."""
-    at = _after_tag(data, 0)
+    at = after_tag(data, 0)
     first = _next(data, at, min(at + START, len(data)))
     if first is None or (at == 0 and first > 0 and frame(data[:4]) is None):
         return None
@@ -125,7 +125,7 @@ def walk(data: bytes) -> Walk | None:
     while at < len(data):
         found = frame(data[at : at + 4])
         if found is None or not _belongs(data, at, found, runs):
-            after = _after_tag(data, at)
+            after = after_tag(data, at)
             if after == at:
                 after = _skip(data, at, runs)
                 cut = after == len(data) and _cut_off(data[at:], runs[-1])
@@ -180,7 +180,7 @@ def _skip(data: bytes, at: int, runs: list[Run]) -> int:
     end = len(data) if after is None else after
     for mark in (b"TAG", b"ID3", b"APETAGEX"):  # a tag before the next frame
         tag = data.find(mark, at, end)
-        if tag > at and _after_tag(data, tag) > tag:
+        if tag > at and after_tag(data, tag) > tag:
             end = tag
     whole = 0 < runs[-1].stated <= runs[-1].frames  # by its own header
     if after is None and (whole or end - at < TAIL or not any(data[at:])):
@@ -189,7 +189,7 @@ def _skip(data: bytes, at: int, runs: list[Run]) -> int:
     return end
 
 
-def _after_tag(data: bytes, at: int) -> int:
+def after_tag(data: bytes, at: int) -> int:
     """Behind the tags that begin at `at`, with names and pictures: ID3, APE."""
     while True:
         start = at

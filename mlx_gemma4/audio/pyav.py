@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import MediaError
 from ..reading.containers import ONLY_MEDIA
 from ..reading.sources import stated_seconds
+from .adts import Piece, pieces_of
 from .mixing import Mixer, Recording, Soundless, Unreadable
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ def with_pyav(
     import av.error  # pyright: ignore[reportMissingImports]
 
     mixer = Mixer(name, rate)
+    if pieces := pieces_of(source):
+        return _in_pieces(pieces, mixer)
     opened = io.BytesIO(source) if isinstance(source, bytes) else str(source.resolve())
     try:
         with (
@@ -59,6 +62,30 @@ def with_pyav(
         if mixer.empty:
             raise Unreadable(str(error.strerror or error)) from None
         return mixer.finish(cut=True)
+
+
+def _in_pieces(pieces: list[Piece], mixer: Mixer) -> Recording:
+    """Raw AAC: its frames state no times, but are all of one length."""
+    import av  # pyright: ignore[reportMissingImports]
+    import av.error  # pyright: ignore[reportMissingImports]
+
+    length = sum(len(piece.stream) for piece in pieces)
+    seconds_per_byte = sum(piece.seconds for piece in pieces) / length
+    for piece in pieces:
+        if piece.lost:
+            mixer.lose(piece.lost * seconds_per_byte)
+        due, opened = mixer.seconds + piece.seconds, io.BytesIO(piece.stream)
+        least = SHORTEST_LOSS
+        with contextlib.suppress(av.error.FFmpegError), _listening() as said:
+            with av.open(opened, mode="r", format="aac") as container:
+                stream = container.streams.audio[0]
+                faults = _add(container, stream, mixer, said, due)
+            least = SHORTEST_LOSS if faults.new else END_TOLERANCE
+        if due - mixer.seconds > least:
+            mixer.lose(due - mixer.seconds)
+    if mixer.empty:
+        raise Unreadable("its frames cannot be decoded")
+    return mixer.finish()
 
 
 def _chosen(streams: Any, name: str, track: int | None) -> Any:
@@ -102,10 +129,27 @@ def _listening() -> Iterator[list]:
 def _decoded(
     container: Any, stream: "av.AudioStream", mixer: Mixer, said: list
 ) -> Recording:
+    end = _stated_end(container, stream)
+    faults = _add(container, stream, mixer, said, end)
+    if mixer.empty and faults.first:
+        raise Unreadable(faults.first)
+    short = end - mixer.seconds > END_TOLERANCE
+    return mixer.finish(end if short else 0.0, bool(faults.new))
+
+
+def _add(
+    container: Any,
+    stream: "av.AudioStream",
+    mixer: Mixer,
+    said: list,
+    end: float,
+) -> "_Faults":
+    """All that can be decoded, with silence where time stamps leave sound out. Returns
+    the faults, those in `new` since the last good block. end: of the sound, in seconds,
+    0 if nobody knows."""
     if stream.codec_context is None:
         raise Unreadable("it has no decoder for this kind of sound")
     mixer.compressed = not stream.codec_context.name.startswith("pcm")
-    end = _stated_end(container, stream)
     clock = _Clock(container, end)
     faults = _Faults()
     for block, block_rate, stamp, names in _blocks(container, stream, faults):
@@ -120,10 +164,7 @@ def _decoded(
         mixer.silence(hole)
         faults.new, faults.seconds = 0, 0.0
         mixer.add(block, block_rate, names)
-    if mixer.empty and faults.first:
-        raise Unreadable(faults.first)
-    short = end - mixer.seconds > END_TOLERANCE
-    return mixer.finish(end if short else 0.0, bool(faults.new))
+    return faults
 
 
 class _Faults:

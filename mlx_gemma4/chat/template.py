@@ -17,14 +17,14 @@ from .tools import plain_tools
 
 MAX_FILE = 10_000_000  # bytes of a template; what Jinja is given is bounded, too
 
-# Templates in wide circulation from before Google's corrections of July 2026.
-STALE_TEMPLATES = frozenset(
-    {
-        "2f1b4d75d067bae3fe44e676721c7f077d243bc007156cb9c2f8b5836613d082",
-        "36e3a42e5cf14cd0020e72d92e1fdd9970f59b82170e421f0cbe1bb42bead3f0",
-        "94899c0f917d93f6fe81c95744d1e8ddab2d21d39228d2e4aec1fb2a25bff413",
-    }
-)
+SMALL, LARGE = "google/gemma-4-{E2B,E4B}-it", "google/gemma-4-{26B-A4B,31B}-it"
+# Templates in wide circulation from before Google's corrections of July 2026, by their
+# SHA-256.
+STALE_TEMPLATES = {
+    "2f1b4d75d067bae3fe44e676721c7f077d243bc007156cb9c2f8b5836613d082": SMALL,
+    "36e3a42e5cf14cd0020e72d92e1fdd9970f59b82170e421f0cbe1bb42bead3f0": LARGE,
+    "94899c0f917d93f6fe81c95744d1e8ddab2d21d39228d2e4aec1fb2a25bff413": LARGE,
+}
 STALE = (
     "The checkpoint's chat template predates Google's corrections of July 2026 and may "
     "loop on tool calls or misplace thoughts; replace chat_template.jinja by the one "

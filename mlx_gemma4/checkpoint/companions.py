@@ -8,9 +8,10 @@ from .folders import check_inside
 # Beside weights and config.json; other formats of the weights lie in subfolders.
 COPIED = ("*.json", "*.jinja", "*.model", "*.txt", "tokenizer*", "LICENSE*", "NOTICE*")
 RECORD = "conversion.json"  # checksums of the folder that it lies in
+FUSED = "fused.json"  # the files of a model that `tune fuse` wrote
 # What tells of the source's weights alone.
 NOT_COPIED = (
-    *("config.json", RECORD, "*.index.json", "*.safetensors"),
+    *("config.json", RECORD, FUSED, "*.index.json", "*.safetensors"),
     "quant*_config.json",
 )
 

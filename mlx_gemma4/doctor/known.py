@@ -6,7 +6,7 @@ wrong: fine-tunes, re-saves and later releases have their own.
 
 from dataclasses import dataclass
 
-from ..chat.template import STALE
+from ..chat.template import LARGE, SMALL, STALE, STALE_TEMPLATES
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,6 @@ class KnownFile:
 
 
 ALL_IT = "google/gemma-4-{E2B,E4B,26B-A4B,31B}-it"
-SMALL, LARGE = "google/gemma-4-{E2B,E4B}-it", "google/gemma-4-{26B-A4B,31B}-it"
 
 CONFIGS = {
     "1b28f3d2c3100f6c594754b81107428bd7b822a7f48272ca681dae9d2ec38330": (
@@ -103,16 +102,11 @@ TEMPLATES = {
         f"{LARGE}, since 15 July 2026"
     ),
 }
-OLD_TEMPLATES = {  # those of STALE_TEMPLATES
-    "2f1b4d75d067bae3fe44e676721c7f077d243bc007156cb9c2f8b5836613d082": SMALL,
-    "36e3a42e5cf14cd0020e72d92e1fdd9970f59b82170e421f0cbe1bb42bead3f0": LARGE,
-    "94899c0f917d93f6fe81c95744d1e8ddab2d21d39228d2e4aec1fb2a25bff413": LARGE,
-}
 
 
 def known_file(digest: str) -> KnownFile | None:
     """The published file whose bytes have this SHA-256, in hexadecimal digits."""
-    if whose := OLD_TEMPLATES.get(digest):
+    if whose := STALE_TEMPLATES.get(digest):
         return KnownFile(f"{whose}, before July 2026: outdated", STALE)
     for table in (CONFIGS, SETTINGS, TOKENIZERS, TEMPLATES):
         if whose := table.get(digest):

@@ -19,9 +19,9 @@ from ..media import Kind
 from ..model import Gemma4
 from ..prompt.attachments import MARKS
 from ..prompt.processor import Inputs, Processor
+from ..prompt.vocabulary import perceived
 from .findings import Findings
 from .samples import grid, pictures, sound_tokens, sounds
-from .templates import senses
 
 QUESTION = "What is the capital of France?"
 ASK: Mapping[Kind, str] = {
@@ -71,7 +71,7 @@ def prove(
     if answer is not None:
         findings.ok("text", f"Logits are finite; the answer begins {answer!r}.")
     reaches: dict[Kind, Reach] = {}
-    for kind in senses(model.config):
+    for kind in perceived(model.config):
         progress(f"Showing it {NAMES[kind]} …")
         reach = findings.attempt(NAMES[kind], partial(_reach, model, processor, kind))
         if reach is not None:

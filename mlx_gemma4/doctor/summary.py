@@ -11,8 +11,8 @@ from ..bench.traffic import held_bytes
 from ..checkpoint.load import LoadPlan, footprint
 from ..config import Config
 from ..device import memory_limit
+from ..prompt.vocabulary import perceived
 from .headers import Examined
-from .templates import senses
 
 PARTS = {
     "vision": ("vision_tower.", "embed_vision."),
@@ -70,7 +70,7 @@ def summary_of(found: Examined) -> Summary | None:
         experts=(text.num_experts or 0) if text.enable_moe_block else 0,
         context=text.max_position_embeddings,
         vocabulary=text.vocab_size,
-        senses=("text", *senses(config)),
+        senses=("text", *perceived(config)),
         chats=processor and processor.template is not None,
         **planned,
     )

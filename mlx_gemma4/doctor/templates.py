@@ -8,6 +8,7 @@ from ..errors import ChatError, CheckpointError
 from ..media import Kind
 from ..prompt.attachments import MARKS
 from ..prompt.processor import Processor
+from ..prompt.vocabulary import perceived
 from .findings import Findings
 
 ABOUT = "template"
@@ -19,16 +20,6 @@ TOOL = {
     "description": "The weather of a city",
     "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
 }
-
-
-def senses(config: Config) -> list[Kind]:
-    """What a model can take beside text."""
-    found: list[Kind] = []
-    if config.vision_config is not None:
-        found.append("image")
-        if config.video_token_id is not None:
-            found.append("video")
-    return [*found, *(["audio"] if config.audio_config is not None else [])]
 
 
 def check_template(processor: Processor, config: Config, findings: Findings) -> None:
@@ -48,7 +39,7 @@ def check_template(processor: Processor, config: Config, findings: Findings) -> 
         *(["system turn"] if _keeps(processor, findings, "system turn") else []),
         *(["tool"] if _keeps(processor, findings, "tool") else []),
         *(["thinking"] if _thinks(processor, findings) else []),
-        *(k for k in senses(config) if _marks(processor, findings, k)),
+        *(k for k in perceived(config) if _marks(processor, findings, k)),
     ]
     findings.ok(ABOUT, f"It renders {', '.join(['a question', *passed])}.")
 

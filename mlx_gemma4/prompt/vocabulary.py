@@ -28,6 +28,16 @@ class MarksWarning(UserWarning):
     """config.json and tokenizer.json give a mark of media different ids."""
 
 
+def perceived(config: Config) -> Iterator[Kind]:
+    """The kinds of media that a model takes in."""
+    if config.vision_config is not None:
+        yield "image"
+        if config.video_token_id is not None:
+            yield "video"
+    if config.audio_config is not None:
+        yield "audio"
+
+
 def check_folder(folder: Path, config: Config) -> None:
     """As `check_vocabulary`, where a folder has a tokenizer."""
     if (folder / "tokenizer.json").is_file():
@@ -46,7 +56,7 @@ def check_vocabulary(folder: Path, tokenizer: Tokenizer, config: Config) -> None
     ]
     if problems:
         raise CheckpointError(f"{'; '.join(problems)}. {REMEDY}")
-    wrong = {k: [*_contradictions(k, tokenizer, config)] for k in _perceived(config)}
+    wrong = {k: [*_contradictions(k, tokenizer, config)] for k in perceived(config)}
     if kinds := [kind for kind, found in wrong.items() if found]:
         said = dict.fromkeys(each for found in wrong.values() for each in found)
         warnings.warn(
@@ -90,7 +100,7 @@ def _stated_without_row(folder: Path, config: Config) -> Iterator[str]:
     for section in (top, top.get("text_config")):  # bos is not read, but stated
         bos = section.get("bos_token_id") if isinstance(section, dict) else None
         yield from _beyond(f"{file}: bos_token_id", bos, config)
-    for kind in _perceived(config):
+    for kind in perceived(config):
         for key in WRITTEN[kind]:
             yield from _beyond(f"{file}: {key}", getattr(config, key), config)
 
@@ -108,14 +118,6 @@ def _rows(token: int, config: Config) -> str:
         return f"but the embeddings have {text.vocab_size} rows (vocab_size)"
     rows = text.vocab_size_per_layer_input
     return f"but the per-layer embeddings have {rows} rows (vocab_size_per_layer_input)"
-
-
-def _perceived(config: Config) -> Iterator[Kind]:
-    """The kinds of media that a model takes in."""
-    if config.vision_config is not None:
-        yield from ("image", "video")
-    if config.audio_config is not None:
-        yield "audio"
 
 
 def _contradictions(kind: Kind, tokenizer: Tokenizer, config: Config) -> Iterator[str]:

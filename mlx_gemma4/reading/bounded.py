@@ -1,6 +1,7 @@
 """Reading to the end, where there is one: a file may be a device or a pipe."""
 
 import errno
+import io
 from pathlib import Path
 from typing import BinaryIO
 
@@ -8,6 +9,11 @@ from .sizes import size
 
 TEXT = 2**28  # bytes of a JSON file or a text; a tokenizer.json has 33 million
 CHUNK = 2**20
+
+
+def opened(source: Path | bytes) -> BinaryIO:
+    """A file, or what one would hold, to be read."""
+    return io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
 
 
 def read_bytes(path: Path, most: int = TEXT) -> bytes:

@@ -5,9 +5,12 @@ other files to be opened: concat, HLS, DASH, SDP, scripts of AviSynth. Such a te
 the place of a recording would have files opened that nobody named.
 """
 
+import io
+import struct
 from pathlib import Path
 
 from ..errors import MediaError
+from .bounded import opened
 
 # By FFmpeg's names. A list of what is safe, since what is not differs by build.
 CONTAINERS = ",".join(
@@ -26,16 +29,32 @@ CONTAINERS = ",".join(
 )
 # Of av.open, and with a dash before each name of the program as well.
 ONLY_MEDIA = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
+MOST_BOXES = 100_000  # of a film that is written in fragments
+LARGEST = 1 << 40  # bytes of one
 PLAYLISTS = (b"ffconcat", b"#EXTM3U", b"[playlist]")
 
 
 def refuse_playlist(file: Path | bytes, name: str, kind: str) -> None:
     """Raises MediaError for a list of files in the place of one; `kind` as in
     `open_source`."""
-    if isinstance(file, bytes):
-        start = file[:16]
-    else:
-        with file.open("rb") as opened:
-            start = opened.read(16)
+    with opened(file) as stream:
+        start = stream.read(16)
     if start.removeprefix(b"\xef\xbb\xbf").startswith(PLAYLISTS):
         raise MediaError(f"{name} is a playlist: name the {kind}s that it lists.")
+
+
+def several_mp4(file: Path | bytes) -> bool:
+    """Whether a film or m4a has another behind it, which no program looks for."""
+    with opened(file) as stream:
+        names: list[bytes] = []
+        while len(head := stream.read(8)) == 8 and len(names) < MOST_BOXES:
+            size, name = struct.unpack(">I4s", head)
+            names.append(name)
+            if names[0] != b"ftyp" or (name == b"ftyp" and b"moov" in names):
+                break
+            if size == 1:
+                size = int.from_bytes(stream.read(8), "big") - 8
+            if not 8 <= size < LARGEST:
+                break
+            stream.seek(size - 8, io.SEEK_CUR)
+    return names[:1] == [b"ftyp"] and names.count(b"ftyp") > 1

@@ -10,14 +10,14 @@ from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 from ..errors import MediaError
-from .bounded import read_all
+from .bounded import opened, read_all
 from .containers import refuse_playlist
+from .pointers import START as LFS
 
 # Brands of HEIF pictures, at bytes 8 to 12 of the file, after "ftyp".
 HEIF = frozenset(
     {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 )
-LFS = b"version https://git-lfs.github.com/spec/"
 WEB_PAGE = rb"(\xef\xbb\xbf)?\s*(<!doctype html|<html)"
 MOST = 2**31  # bytes taken from a pipe, which may never end
 
@@ -88,14 +88,11 @@ def _look(name: str) -> str:
 
 
 def _refuse_substitute(file: Path | bytes, name: str, kind: str) -> None:
-    if isinstance(file, bytes):
-        start = file[:64]
-    else:
-        try:
-            with file.open("rb") as opened:
-                start = opened.read(64)
-        except OSError as error:
-            raise MediaError(f"{name} cannot be read: {error.strerror}.") from error
+    try:
+        with opened(file) as stream:
+            start = stream.read(64)
+    except OSError as error:
+        raise MediaError(f"{name} cannot be read: {error.strerror}.") from error
     if start.startswith(LFS):
         raise MediaError(
             f"{name} is a Git LFS pointer, not the {kind} itself: run git lfs pull."
@@ -139,9 +136,7 @@ def _existing(source: str | Path, name: str, kind: str) -> Path | bytes:
     if path.is_dir():
         raise MediaError(f"{name} is a folder: name the {kind}s in it.")
     try:
-        with path.open("rb") as opened:
-            if path.is_file():
-                return path
-            return read_all(opened, MOST)
+        with path.open("rb") as stream:
+            return path if path.is_file() else read_all(stream, MOST)
     except OSError as error:
         raise MediaError(f"{name} cannot be read: {error.strerror}.") from error

@@ -5,7 +5,6 @@ an exchange of modules and needs no second copy of the weights. What a prefix
 cache holds was computed with the adapter of its time: start a new one after a change.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -128,13 +127,4 @@ def put_on(model: Gemma4, adapter: Adapter) -> None:
     if adapter.kind == "full":
         model.load_weights(list(adapter.weights.items()), strict=False)
         return
-    _exchange(model, adapter.layers)
-
-
-def take_off(model: Gemma4, adapter: Adapter) -> None:
-    """Put the plain linear maps of a low-rank adapter back."""
-    _exchange(model, {p: layer.linear for p, layer in adapter.layers.items()})
-
-
-def _exchange(model: Gemma4, modules: Mapping[str, nn.Module]) -> None:
-    model.update_modules(tree_unflatten(list(modules.items())))
+    model.update_modules(tree_unflatten(list(adapter.layers.items())))

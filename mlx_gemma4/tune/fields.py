@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from ..media import Kind
+from ..media import KIND_OF_SUFFIX, Kind
 
 MEDIA_FIELDS: dict[str, Kind] = {
     **{"image": "image", "images": "image"},
@@ -20,19 +20,12 @@ MEDIA_FIELDS: dict[str, Kind] = {
 }
 FILE_NAMES = ("file_name", "file_names")
 QUESTIONS = ("prompt", "instruction", "question", "query", "user", "input")
+MORE = ("input", "context")  # a text that a question is about
 ANSWERS = ("completion", "response", "output", "answer", "assistant")
 TALKS = ("messages", "conversations", "texts")
 SYSTEMS = ("system", "system_prompt")
 BESIDE = (*SYSTEMS, *MEDIA_FIELDS, "tools", "thinking", "history")
-FIELDS = frozenset((*TALKS, *QUESTIONS, *ANSWERS, *BESIDE, "text"))
-SUFFIXES: dict[Kind, str] = {
-    "image": "jpg jpeg jpe png apng webp gif bmp tif tiff heic heif avif",
-    "audio": "wav flac ogg oga opus mp3 m4a aac aif aiff caf wma amr",
-    "video": "mp4 mov m4v mkv webm avi mpg mpeg wmv flv ogv 3gp",
-}
-KIND_OF_SUFFIX: dict[str, Kind] = {
-    f".{end}": kind for kind, ends in SUFFIXES.items() for end in ends.split()
-}
+FIELDS = frozenset((*TALKS, *QUESTIONS, *MORE, *ANSWERS, *BESIDE, "text"))
 PREFERENCE = (
     "preferences between answers are not learned here; write the good one as completion"
 )
@@ -89,36 +82,38 @@ def check_fields(values: Mapping[str, Any]) -> None:
 def unread_fields(values: Mapping[str, Any], form: str, folder: Path) -> set[str]:
     """Fields that have a value, but no meaning in an example of this form.
 
-    Raises DataError for one that must not be dropped: a part of the question, or what
-    names a medium or a file of `folder` that no other field names.
+    Raises DataError for one that must not be dropped: it names a medium or a file of
+    `folder` that no other field names.
     """
     known = {form, *BESIDE}
     if form in QUESTIONS:
-        known |= {*ANSWERS, "input"}
+        known |= {*ANSWERS, *MORE}
     unread = {
         name
         for name, value in values.items()
         if not (name in known or is_file_name(name) or value in NOTHING)
     }
-    if "context" in unread and form in QUESTIONS:
-        raise DataError("has context, which is not read: put it into the prompt")
     read = {name: value for name, value in values.items() if name not in unread}
     for name in unread:
         _refuse_media(name, values[name], folder, read)
     return unread
 
 
-def check_inside(
+def unread_inside(
     message: Mapping[str, Any], where: str, known: set[str], folder: Path
-) -> None:
-    """Raises DataError for what a message or a part states in vain."""
+) -> set[str]:
+    """The same of a message, or of a part of one."""
+    unread = set()
     for name, value in message.items():
-        if name in known or value is None:
+        if name in known or value in NOTHING:
             continue
         learned = name in ("weight", "train", "training", "loss") and bool(value)
         if name in REFUSED_INSIDE and not learned:
             raise DataError(f"has {where}.{name}: {REFUSED_INSIDE[name]}")
         _refuse_media(f"{where}.{name}", value, folder, message.get("content"))
+        if not learned:
+            unread.add(name)
+    return unread
 
 
 def _refuse_media(name: str, value: Any, folder: Path, read: Any) -> None:

@@ -5,6 +5,7 @@ a file wants to do it once.
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from ..reading.text_file import numbered_lines, read_text
 from .errors import listed_problems
 from .fields import check_strings
 from .folder_forms import TEXT_SUFFIXES, Part, check_text_folder, split_of
-from .records import Record, check_length, record_from
+from .records import Record, Remark, check_length, record_from
 from .tables import read_rows
 
 LONGEST_LINE = 2**26  # characters: of media in it, for the most part
@@ -25,11 +26,13 @@ LONGEST_LINE = 2**26  # characters: of media in it, for the most part
 
 @dataclass
 class Data:
-    """What was read. `ignored` are fields of JSON that have no meaning here."""
+    """What was read. `ignored` are fields of JSON that have no meaning here, `remarks`
+    what else is said of how many examples."""
 
     train: list[Record] = field(default_factory=list)
     validation: list[Record] = field(default_factory=list)
     ignored: set[str] = field(default_factory=set)
+    remarks: Counter[Remark] = field(default_factory=Counter)
 
 
 def read_data(path: Path, share: float = 0.0, seed: int = 0) -> Data:
@@ -44,13 +47,16 @@ def read_data(path: Path, share: float = 0.0, seed: int = 0) -> Data:
     Raises DataError that lists every unusable line.
     """
     data = Data()
-    reader = _Reader(data.ignored)
+    reader = _Reader()
     path = path.expanduser()
     train = split_of(path, Part.TRAIN)
     data.train = reader.read(train or path)
     if train and (valid := split_of(path, Part.VALIDATION)):
         data.validation = reader.read(valid)
     reader.check(path)
+    for record in (*data.train, *data.validation):
+        data.ignored |= record.unread
+        data.remarks.update(record.remarks)
     if share and not data.validation:
         _hold_back(data, share, seed)
     return data
@@ -70,7 +76,7 @@ def read_records(path: Path) -> list[Record]:
             f"{path} holds neither test.jsonl nor valid.jsonl: put the examples to "
             "measure by there, or name a file."
         )
-    reader = _Reader(set())
+    reader = _Reader()
     records = reader.read(file or path)
     reader.check(path)
     return records
@@ -93,9 +99,8 @@ def _hold_back(data: Data, share: float, seed: int) -> None:
 class _Reader:
     """Collects what is wrong while it reads."""
 
-    def __init__(self, ignored: set[str]):
+    def __init__(self) -> None:
         self.problems: list[str] = []
-        self.ignored = ignored
 
     def read(self, path: Path) -> list[Record]:
         if path.is_dir():
@@ -160,9 +165,7 @@ class _Reader:
 
     def _record(self, values: Any, where: str, folder: Path) -> Iterator[Record]:
         try:
-            record = record_from(values, where, folder)
-            self.ignored |= record.unread
-            yield record
+            yield record_from(values, where, folder)
         except (DataError, RecursionError) as error:
             self._bad(where, str(error))
 

@@ -4,7 +4,7 @@ from enum import Enum
 from pathlib import Path
 
 from ..errors import DataError
-from .fields import KIND_OF_SUFFIX
+from ..media import KIND_OF_SUFFIX
 
 TEXT_SUFFIXES = (".txt", ".md")
 TABLES = (".jsonl", ".json", ".csv")

@@ -17,7 +17,7 @@ from pathlib import Path
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
-from ..checkpoint.companions import copy_files
+from ..checkpoint.companions import FUSED, copy_files
 from ..checkpoint.files import INDEX
 from ..checkpoint.names import hub_name
 from ..checkpoint.packing import Packing
@@ -82,7 +82,8 @@ def fuse(
 ) -> None:
     """Write `model` with `adapter` in its weights to `out`; `source` is its folder.
 
-    Low-rank adapters that are on are left out. overwrite: replace a model in `out`.
+    Low-rank adapters that are on are left out. overwrite: replace a model in `out` that
+    was fused or converted here.
     Raises AdapterError for another form than "bf16" and "8bit", and for a folder that
     cannot be written; TakenError for one that is not empty; BusyError, DiskFullError.
     """
@@ -103,6 +104,9 @@ def fuse(
             text = json.dumps(index_of(shards), indent=2) + "\n"
             (work / INDEX).write_text(text, encoding="utf-8")
         _write_config(source, work, form)
+        files = sorted(file.name for file in work.iterdir())
+        text = json.dumps({"form": form, "files": files}, indent=2) + "\n"
+        (work / FUSED).write_text(text, encoding="utf-8")
 
 
 def _weights(model: Gemma4, adapter: Adapter, form: str) -> Iterator[_Weight]:

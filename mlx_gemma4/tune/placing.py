@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..chat.messages import REASONING
 from ..errors import DataError
 from ..media import Kind
 from ..prompt.attachments import KIND_OF_PART, media_parts
 from ..reading.sources import source_name
-from .fields import MEDIA_FIELDS, check_inside
+from .fields import MEDIA_FIELDS, unread_inside
 from .sources import Source, source_of, sources_of
 
 Message = Mapping[str, Any]
@@ -25,6 +26,8 @@ KIND_OF_MARK: dict[str, Kind] = {
     **{"<video>": "video", "<|video|>": "video"},
 }
 MARK = re.compile("|".join(map(re.escape, KIND_OF_MARK)))
+# Words of one sentence on both sides: it may be a place, or speak of the mark itself.
+WITHIN = re.compile(rf"[^\s.:?!>][ \t]*(?:(?:{MARK.pattern})[ \t]*)+[^\s<]")
 # Those of other models: to leave them in a text is to learn it without the medium.
 FOREIGN = re.compile(
     r"<\|?(?:image|audio|video)[ _-]?\d+\|?>|<\|(?:image|video)_pad\|>"
@@ -41,7 +44,8 @@ SOURCES = ("path", "url", "bytes", "base64", "data", "source")
 OPTIONS = {"num_frames", "fps", "type", "detail", "format", "index"}
 TEXT_KEYS = {"type", "text"}
 KNOWN = {
-    *("role", "content", "name", "tool_calls", "tool_call_id", "tool_responses", "id"),
+    *("role", "content", "name", "tool_calls", "tool_call_id", "tool_responses"),
+    *REASONING,
     *MEDIA_FIELDS,
 }
 
@@ -64,10 +68,33 @@ def with_media(
     return result
 
 
+def unread_in(messages: Sequence[Message], folder: Path) -> set[str]:
+    """Fields of messages and their parts without a meaning. Raises DataError for one
+    that must not be dropped."""
+    unread: set[str] = set()
+    for number, message in enumerate(messages):
+        where = f"messages[{number}]"
+        found = unread_inside(message, where, KNOWN, folder)
+        unread |= {f"messages[].{name}" for name in found}
+        content = message.get("content")
+        for i, part in enumerate(content if isinstance(content, list) else ()):
+            if _is_map(part):
+                kind = KIND_OF_TYPE.get(str(part.get("type")))
+                known = TEXT_KEYS if kind is None else OPTIONS | {*_names(kind)}
+                found = unread_inside(part, f"{where}.content[{i}]", known, folder)
+                unread |= {f"messages[].content[].{name}" for name in found}
+    return unread
+
+
+def placed_within(messages: Sequence[Message]) -> bool:
+    """Whether a mark has the words of a sentence on both sides."""
+    texts = (text for m in messages if _is_asked(m) for text in texts_of(m))
+    return any(marks_of(text) and WITHIN.search(text) for text in texts)
+
+
 def _located(message: Message, number: int, folder: Path) -> Message:
     """`message` with the media of its parts found, and a "_" in those without any."""
     where = f"messages[{number}]"
-    check_inside(message, where, KNOWN, folder)
     content = message.get("content")
     if not isinstance(content, list):
         return message
@@ -75,8 +102,6 @@ def _located(message: Message, number: int, folder: Path) -> Message:
     for i, part in enumerate(content):
         kind = KIND_OF_TYPE.get(str(part.get("type"))) if _is_map(part) else None
         if kind is None:
-            if _is_map(part):
-                check_inside(part, f"{where}.content[{i}]", TEXT_KEYS, folder)
             parts.append(part)
         else:
             parts.append(_part(part, kind, f"{where}.content[{i}]", folder))
@@ -86,9 +111,7 @@ def _located(message: Message, number: int, folder: Path) -> Message:
 def _part(
     part: Mapping[str, Any], kind: Kind, where: str, folder: Path
 ) -> dict[str, Any]:
-    names = (kind, f"{kind}_url", f"input_{kind}", *SOURCES)
-    stated = [n for n in names if part.get(n) is not None]
-    check_inside(part, where, OPTIONS | set(names), folder)
+    stated = [name for name in _names(kind) if part.get(name) is not None]
     if len(stated) > 1:
         raise DataError(f"{where} has {' and '.join(stated)}: give one")
     if part.get("text"):
@@ -102,6 +125,11 @@ def _part(
         "type": kind,
         kind: source_of(contents, f"{where}.{name}", folder),
     } | options
+
+
+def _names(kind: Kind) -> tuple[str, ...]:
+    """The fields of a part that may hold its medium."""
+    return (kind, f"{kind}_url", f"input_{kind}", *SOURCES)
 
 
 def _own(message: Message, number: int, folder: Path) -> Message:
@@ -212,7 +240,7 @@ def _filled(messages: Sequence[Message], found: Found) -> list[Message]:
 
 def _refuse_marks(message: Message, number: int, has_media: bool) -> None:
     """Raises DataError for a mark of a medium that is not there."""
-    for text in _texts(message):
+    for text in texts_of(message):
         if found := FOREIGN.search(text):
             raise DataError(
                 f"has {found[0]} in messages[{number}], a mark of another model: "
@@ -236,7 +264,7 @@ def _has_media(message: Message) -> bool:
 
 
 def _marks(message: Message) -> list[str]:
-    return [mark for text in _texts(message) for mark in marks_of(text)]
+    return [mark for text in texts_of(message) for mark in marks_of(text)]
 
 
 def marks_of(text: str) -> list[str]:
@@ -245,7 +273,7 @@ def marks_of(text: str) -> list[str]:
     return [] if any(f"</{mark[1:]}" in text for mark in marks) else marks
 
 
-def _texts(message: Message) -> list[str]:
+def texts_of(message: Message) -> list[str]:
     return [str(part["text"]) for part in _parts(message) if part.get("text")]
 
 

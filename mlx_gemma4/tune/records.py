@@ -5,8 +5,10 @@
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +23,41 @@ from .fields import (
     kind_of,
     unread_fields,
 )
-from .placing import Found, marks_of, media_of, with_media
+from .placing import (
+    Found,
+    Message,
+    marks_of,
+    media_of,
+    placed_within,
+    texts_of,
+    unread_in,
+    with_media,
+)
 from .sources import Source, sources_of
 from .talks import form_of, messages_of
 
 MOST = 10_000_000  # characters of an example: a tokenizer takes 200 bytes for each
+THOUGHT = re.compile("</?think(ing)?>")  # as other models mark theirs
+
+
+class Remark(Enum):
+    """What is learned of an example, and may have been meant otherwise."""
+
+    THOUGHT = (
+        "Answers hold <think>, which is learned as words: write what is thought as "
+        "reasoning_content"
+    )
+    PLACED = (
+        "Media go to marks such as <image> within a sentence, also where it only "
+        "speaks of the mark"
+    )
 
 
 @dataclass(frozen=True)
 class Record:
     """One example. `where` names its file and line; either `messages` or `text`.
 
-    unread: its fields without a meaning here.
+    unread: its fields without a meaning here, those in its messages as messages[].NAME.
     """
 
     where: str
@@ -41,6 +66,7 @@ class Record:
     tools: tuple[Mapping[str, Any], ...] = ()
     thinking: bool = False
     unread: frozenset[str] = frozenset()
+    remarks: frozenset[Remark] = frozenset()
 
     @property
     def has_media(self) -> bool:
@@ -66,8 +92,9 @@ def record_from(values: Any, where: str, folder: Path) -> Record:
     unread = frozenset(unread_fields(values, form, folder))
     if form == "text":
         return Record(where, text=_text(values), unread=unread)
-    messages = messages_of(values, form)
-    messages = with_media(messages, _media(values, folder), folder)
+    written = messages_of(values, form)
+    unread |= unread_in(written, folder)
+    messages = with_media(written, _media(values, folder), folder)
     try:
         plain = plain_messages(messages)
     except ChatError as error:
@@ -80,7 +107,17 @@ def record_from(values: Any, where: str, folder: Path) -> Record:
         tools=_tools(values),
         thinking=thinking,
         unread=unread,
+        remarks=frozenset(_remarks(written, plain)),
     )
+
+
+def _remarks(written: Sequence[Message], plain: Sequence[Message]) -> Iterator[Remark]:
+    """`written` as the example has them, `plain` as templates get them."""
+    if placed_within(written):
+        yield Remark.PLACED
+    answers = (m for m in plain if m["role"] == "assistant")
+    if any(THOUGHT.search(text) for m in answers for text in texts_of(m)):
+        yield Remark.THOUGHT
 
 
 def check_length(characters: int) -> None:

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from ..checkpoint.companions import FUSED, RECORD
 from ..errors import DiskFullError, TakenError
+from ..reading.json_file import read_json
 from ..state import FULL, disk_full, sync
 from .errors import AdapterError
 from .folders import Hold, check_folder, make_folder
@@ -19,8 +21,9 @@ ENDS = ("gemma4-fusing", "gemma4-replaced")
 def replacing(out: Path, source: Path, overwrite: bool) -> Iterator[Path]:
     """A place for the files that take the name `out` when all of them are written.
 
-    overwrite: of a model that is there; any other folder has to be empty. Neither
-    `source`, which the files are made of, nor what a kill leaves is ever lost.
+    overwrite: of a model that is there and was fused or converted; any other folder has
+    to be empty. Neither `source`, which the files are made of, nor what a kill leaves,
+    nor a file that somebody put beside the model is ever lost.
 
     Raises TakenError, AdapterError, DiskFullError, and BusyError where another process
     does this.
@@ -70,8 +73,20 @@ def _check(out: Path, source: Path, overwrite: bool) -> None:
         return
     if not overwrite:
         raise TakenError(f"{out} is not empty: name a new folder.")
-    if not (out / "config.json").is_file():
-        raise TakenError(f"{out} is not empty, and no model: name another folder.")
+    check_ours(out)
+
+
+def check_ours(out: Path) -> None:
+    """Raises TakenError where a folder holds more than a model that was fused or
+    converted."""
+    ours = {"README.md"} if (out / RECORD).is_file() else set()
+    for record in (RECORD, FUSED):
+        if files := read_json(out / record).get("files"):
+            ours |= {record, *files}
+    others = (file.name for file in out.iterdir() if file.name[0] != ".")
+    if other := next((name for name in sorted(others) if name not in ours), None):
+        what = f"holds {other}, which neither fusing nor converting wrote"
+        raise TakenError(f"{out} {what}: name another folder.")
 
 
 def _empty(folder: Path) -> None:

@@ -15,7 +15,8 @@ from ..errors import DataError
 from .fields import FIELDS, is_file_name
 
 # A row of such cells may be a heading.
-NAME = re.compile(r"[^\W\d][\w./-]*( [\w./-]+){0,2}(?<![.])")
+NAME = re.compile(r"[^\W\d][\w./-]*( [\w./-]+){0,2}(?<![.])|unnamed: \d+[.\d]*")
+INDEX = "unnamed: 0"  # pandas writes it without a name, and reads it with this one
 LONGEST = 40  # characters of one
 NAMELESS = ("prompt", "completion")
 
@@ -68,9 +69,11 @@ def _heading(row: list[str]) -> tuple[str, ...] | None:
     if len(row) == 1 and (found := re.search("[;\t]", row[0])):
         mark = "tabs" if found[0] == "\t" else "semicolons"
         raise DataError(f"has its columns between {mark}: save it with commas")
+    known = any(name in FIELDS or is_file_name(name) for name in names)
+    if known and not names[0]:
+        names = (INDEX, *names[1:])
     if not all(NAME.fullmatch(name) and len(name) <= LONGEST for name in names):
         return None
-    known = [name for name in names if name in FIELDS or is_file_name(name)]
     if not known:
         raise DataError(
             f"begins with {', '.join(cell.strip() for cell in row)}, which may be a "

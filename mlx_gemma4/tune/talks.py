@@ -9,7 +9,15 @@ from typing import Any
 
 from ..chat.messages import with_known_role
 from ..errors import DataError
-from .fields import ANSWERS, MEDIA_FIELDS, QUESTIONS, SYSTEMS, TALKS, is_file_name
+from .fields import (
+    ANSWERS,
+    MEDIA_FIELDS,
+    MORE,
+    QUESTIONS,
+    SYSTEMS,
+    TALKS,
+    is_file_name,
+)
 
 Message = Mapping[str, Any]
 ROLE_OF_SPEAKER = {
@@ -139,12 +147,17 @@ def _pair(values: Mapping[str, Any], question: str) -> list[Message]:
     if len(answers) > 1:
         raise DataError(f"has {' and '.join(answers)}: give one answer")
     asked, said = values[question], values[answers[0]] if answers else None
-    more = values.get("input") if question != "input" else None
-    if more and not isinstance(more, str):
-        raise DataError("input must be text")
+    beside = [name for name in MORE if name != question and values.get(name)]
+    if len(beside) > 1:
+        raise DataError(f"has {' and '.join(beside)}: write one text")
+    more = values[beside[0]] if beside else ""
+    if not isinstance(more, str):
+        raise DataError(f"{beside[0]} must be text")
     if isinstance(asked, list) or isinstance(said, list):
         if more:
-            raise DataError(f"has input beside messages in {question}: write it there")
+            raise DataError(
+                f"has {beside[0]} beside messages in {question}: write it there"
+            )
         return _joined_lists(asked, said)
     name = answers[0] if answers else "completion"
     if not isinstance(asked, str) or not isinstance(said, str):

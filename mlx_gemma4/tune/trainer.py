@@ -79,12 +79,18 @@ class Trainer:
         """Give the model the state of the last finished step, after an interruption."""
         self._adopt(self.state)
 
-    def trial(self) -> float:
-        """Seconds that the gradient of the longest examples takes, nothing learned."""
-        longest = sorted(self.train, key=lambda e: len(e.tokens))
+    def expected_seconds(self, rhythm: Rhythm) -> float:
+        """What the run takes if every batch and validation is as slow as the longest
+        examples; one of each is timed, and nothing learned. Samples come on top."""
         started = time.perf_counter()
-        self._accumulated(self.state, longest[-self.settings.batch :])
-        return time.perf_counter() - started
+        self._accumulated(self.state, _longest(self.train, self.settings.batch))
+        batch = time.perf_counter() - started
+        evaluate(self.model, self.encoder, _longest(self.validation, 1))
+        scored = time.perf_counter() - started - batch
+        steps = self.settings.steps
+        times = 1 + (math.ceil(steps / rhythm.validate) if rhythm.validate else 0)
+        validations = times * len(self.validation)
+        return steps * self.settings.accumulate * batch + validations * scored
 
     def run(self, rhythm: Rhythm) -> Iterator[Step | Validation]:
         """Train to the last step, yielding every step and validation.
@@ -188,3 +194,7 @@ class Trainer:
                 f"{PATIENCE} steps in a row had no finite gradient: training has "
                 "diverged. Lower --learning-rate, or look at the data of these steps."
             )
+
+
+def _longest(examples: Sequence[Example], count: int) -> list[Example]:
+    return sorted(examples, key=lambda e: len(e.tokens))[-count:]

@@ -11,7 +11,7 @@ import soundfile
 from sounds import FORMATS, needs_pyav, recording, write
 
 from mlx_gemma4.audio.files import RATE, read_audio
-from mlx_gemma4.audio.lengths import promised
+from mlx_gemma4.audio.lengths import joined, promised
 from mlx_gemma4.errors import MediaError
 
 HEADERS = {
@@ -44,6 +44,26 @@ def test_what_was_cut_off_is_told(tmp_path, kind, subtype):
     assert np.array_equal(half, whole[: len(half)])
     with pytest.warns(UserWarning, match=r"The recording is damaged: only \d\.\d of 2"):
         read_audio(data[: len(data) // 2])
+
+
+@pytest.mark.parametrize("kind", HEADERS)
+def test_files_behind_each_other_are_all_heard(tmp_path, kind):
+    """Whatever stands between them: the titles of the first, a byte to make it even."""
+    path = tmp_path / f"a.{kind}"
+    one, two = (
+        written(path, frames, format=HEADERS[kind], subtype="PCM_S8" if odd else None)
+        for frames, odd in ((RATE, False), (RATE // 2 + 1, kind in ("aiff", "caf")))
+    )
+    apart = [read_audio(each) for each in (one, two, one)]
+    titles = b"" if kind == "w64" else struct.pack("<4sI", b"LIST", 20) + bytes(20)
+    path.write_bytes(one + titles + two + one)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.array_equal(read_audio(path), np.concatenate(apart))
+        assert len(read_audio(one + titles)) == RATE
+    path.write_bytes(one + two + one[:-RATE])
+    with pytest.warns(UserWarning, match=r"only 2\.0 of 2\.5 s could be read"):
+        read_audio(path)
 
 
 @pytest.mark.parametrize("subtype", ["IMA_ADPCM", "MS_ADPCM", "ULAW", "GSM610"])
@@ -136,11 +156,11 @@ def test_any_truncation_is_an_error_or_a_beginning(tmp_path, kind):
     assert refused < 5
 
 
-@needs_pyav
-def test_a_matroska_file_cut_short_is_told(tmp_path):
+def through_pyav(path: Path, format: str) -> bytes:
+    """4 s of sound as aac."""
     import av
 
-    with av.open(tmp_path / "a.mka", "w", format="matroska") as container:
+    with av.open(path, "w", format=format) as container:
         stream = container.add_stream("aac", rate=RATE, layout="mono")
         frame = av.AudioFrame.from_ndarray(
             recording(4 * RATE)[None], format="fltp", layout="mono"
@@ -148,9 +168,33 @@ def test_a_matroska_file_cut_short_is_told(tmp_path):
         frame.sample_rate = RATE
         for packet in (*stream.encode(frame), *stream.encode(None)):
             container.mux(packet)
-    data = (tmp_path / "a.mka").read_bytes()
+    return path.read_bytes()
+
+
+@needs_pyav
+def test_a_matroska_file_cut_short_is_told(tmp_path):
+    data = through_pyav(tmp_path / "a.mka", "matroska")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert len(read_audio(data)) / RATE == pytest.approx(4, abs=0.2)
     with pytest.warns(UserWarning, match=r"only [12]\.\d of 4\.\d s could be read"):
         read_audio(data[: len(data) // 2])
+
+
+@needs_pyav
+def test_an_m4a_behind_another_is_told(tmp_path):
+    data = through_pyav(tmp_path / "a.m4a", "ipod")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(read_audio(data + bytes(40))) / RATE == pytest.approx(4, abs=0.2)
+    with pytest.warns(UserWarning, match="has another file behind it: only the first"):
+        read_audio(data + data)
+
+
+def test_a_chunk_larger_than_any_file_is_no_reason_to_stop(tmp_path):
+    path = tmp_path / "a.w64"
+    data = bytearray(written(path, RATE, format="W64"))
+    data[56:64] = struct.pack("<Q", 1 << 59)  # of the chunk with the format
+    path.write_bytes(data)
+    for source in (path, bytes(data)):
+        assert promised(source, RATE) == RATE and list(joined(source)) == [source]

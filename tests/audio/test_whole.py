@@ -132,7 +132,7 @@ def test_a_bad_spot_costs_no_more_than_itself(tmp_path, capfd, kind, size):
 def test_other_lines_on_stderr_are_kept(talk, capfd):
     import os
 
-    from mlx_gemma4.audio.quiet import without_its_lines
+    from mlx_gemma4.audio.libsndfile import without_its_lines
 
     with without_its_lines():
         os.write(2, b"Note: Trying to resync...\nsomething else\n")

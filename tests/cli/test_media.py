@@ -1,6 +1,7 @@
 """`gemma4 chat --image … --audio … --video …`: one answer about files."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,11 +14,9 @@ from mlx_gemma4.cli.app import app
 SHORT = (*GREEDY, "--max-tokens", "3")
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("tiny")
-    tiny_media.write_checkpoint(folder)
-    return str(folder)
+@pytest.fixture
+def model(whole: Path) -> str:
+    return str(whole)
 
 
 @pytest.fixture(scope="module")

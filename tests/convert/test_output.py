@@ -15,6 +15,7 @@ import pytest
 import tiny
 
 from mlx_gemma4 import load
+from mlx_gemma4.chat.tokenizer import Tokenizer
 from mlx_gemma4.checkpoint.load import load_model
 from mlx_gemma4.convert import output
 from mlx_gemma4.convert.errors import OutputError
@@ -149,12 +150,27 @@ def test_record(source: Path, tmp_path: Path) -> None:
     assert sum(line["bytes"] for line in record["classes"]) == result.plan.out_bytes
 
 
+def test_the_tokenizer_is_read_once(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Google's takes a second each time."""
+    read, init = [], Tokenizer.__init__
+
+    def counted(self: Tokenizer, folder: Path) -> None:
+        read.append(folder)
+        init(self, folder)
+
+    monkeypatch.setattr(Tokenizer, "__init__", counted)
+    jobs.convert(source, tmp_path / "out")
+    assert read == [source]
+
+
 def test_missing_files_are_reported(source: Path, tmp_path: Path) -> None:
     hub = tmp_path / "hub"
     shutil.copytree(source, hub)
     for name in ("generation_config.json", "chat_template.jinja"):
         (hub / name).unlink()
-    warnings = jobs.convert(hub, tmp_path / "out").warnings
+    warnings = jobs.convert(hub, tmp_path / "out").plan.warnings
     assert any("generation_config.json" in warning for warning in warnings)
     assert any("chat template" in warning for warning in warnings)
 
@@ -169,7 +185,7 @@ def test_stale_template_is_reported(
     template = (source / "chat_template.jinja").read_bytes()
     digest = hashlib.sha256(template).hexdigest()
     monkeypatch.setattr(chat, "STALE_TEMPLATES", {digest})
-    warnings = jobs.convert(source, tmp_path / "out").warnings
+    warnings = jobs.convert(source, tmp_path / "out").plan.warnings
     assert chat.STALE in warnings
 
 

@@ -14,7 +14,7 @@ from mlx_gemma4.doctor.folder import files_in, revision_of
 
 TABLES = (
     *(known.CONFIGS, known.SETTINGS, known.TOKENIZERS),
-    *(known.TEMPLATES, known.OLD_TEMPLATES),
+    *(known.TEMPLATES, STALE_TEMPLATES),
 )
 
 
@@ -32,7 +32,6 @@ def test_the_tables() -> None:
     assert len(sums) == len(set(sums))
     for digest in sums:
         assert len(digest) == 64 and set(digest) <= set("0123456789abcdef")
-    assert set(known.OLD_TEMPLATES) == STALE_TEMPLATES
     for digest in STALE_TEMPLATES:
         found = known.known_file(digest)
         assert found is not None and found.remedy == STALE
@@ -66,7 +65,7 @@ def test_an_outdated_template_has_a_remedy(
 ) -> None:
     (tmp_path / "chat_template.jinja").write_text("old")
     digest = hashlib.sha256(b"old").hexdigest()
-    monkeypatch.setitem(known.OLD_TEMPLATES, digest, "google/x")
+    monkeypatch.setitem(STALE_TEMPLATES, digest, "google/x")
     say = Findings()
     (file,) = files_in(tmp_path, say)
     assert file.known is not None and "outdated" in file.known.whose

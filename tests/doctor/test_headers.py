@@ -8,20 +8,12 @@ from typing import Any
 
 import mlx.core as mx
 import pytest
-import tiny_media
 
 from mlx_gemma4.doctor.findings import Level
 from mlx_gemma4.doctor.model import Kind, ModelReport, report_on
 from mlx_gemma4.errors import ModelNotFoundError
 
 Change = Callable[[Path], object]
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("doctor") / "whole"
-    tiny_media.write_checkpoint(folder)
-    return folder
 
 
 @pytest.fixture

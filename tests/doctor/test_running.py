@@ -5,7 +5,6 @@ from pathlib import Path
 import mlx.core as mx
 import mlx.nn as nn
 import pytest
-import tiny_media
 
 from mlx_gemma4 import Gemma4, Processor, load
 from mlx_gemma4.audio.framing import AudioFeatureConfig
@@ -16,16 +15,9 @@ from mlx_gemma4.doctor.samples import grid, pictures, sound_tokens, sounds
 Loaded = tuple[Gemma4, Processor]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("running") / "model"
-    tiny_media.write_checkpoint(folder)
-    return folder
-
-
 @pytest.fixture
-def loaded(folder: Path) -> Loaded:
-    return load(folder)
+def loaded(whole: Path) -> Loaded:
+    return load(whole)
 
 
 def problems(model: Gemma4, processor: Processor) -> dict[str, str]:

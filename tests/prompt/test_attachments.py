@@ -20,11 +20,9 @@ SHAPES = [(64, 64), (160, 90), (90, 160), (200, 40), (500, 20)]
 TEXT = {"type": "text", "text": "What is this?"}
 
 
-@pytest.fixture(scope="module")
-def processor(tmp_path_factory: pytest.TempPathFactory) -> Processor:
-    folder = tmp_path_factory.mktemp("media")
-    tiny_media.write_checkpoint(folder)
-    return Processor.from_folder(folder, Config.from_file(folder / "config.json"))
+@pytest.fixture
+def processor(media_processor: Processor) -> Processor:
+    return media_processor
 
 
 def image(width: int, height: int) -> dict[str, Any]:

@@ -8,12 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny_media
 from pictures import pdf, png
 from PIL import Image
 from sounds import recording, write
 
-from mlx_gemma4.config import Config
 from mlx_gemma4.errors import MediaError
 from mlx_gemma4.media import content_keys
 from mlx_gemma4.prompt.processor import Processor
@@ -21,11 +19,9 @@ from mlx_gemma4.prompt.processor import Processor
 TEXT = {"type": "text", "text": "What is this?"}
 
 
-@pytest.fixture(scope="module")
-def processor(tmp_path_factory: pytest.TempPathFactory) -> Processor:
-    folder = tmp_path_factory.mktemp("media")
-    tiny_media.write_checkpoint(folder)
-    return Processor.from_folder(folder, Config.from_file(folder / "config.json"))
+@pytest.fixture
+def processor(media_processor: Processor) -> Processor:
+    return media_processor
 
 
 def keys(processor: Processor, *parts: dict[str, Any], **options: Any) -> list[int]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import mlx.core as mx
 import tiny
+from mlx.utils import tree_unflatten
 
 from mlx_gemma4.checkpoint.load import load_model
 from mlx_gemma4.model import Gemma4
@@ -39,6 +40,12 @@ def filled(model: Gemma4, kind: Any = "lora", *targets: str, seed: int = 1) -> A
         if isinstance(layer, DoRALinear):
             layer.m = layer.m * 1.1
     return adapter
+
+
+def take_off(model: Gemma4, adapter: Adapter) -> None:
+    """Put the plain linear maps of a low-rank adapter back."""
+    plain = [(path, layer.linear) for path, layer in adapter.layers.items()]
+    model.update_modules(tree_unflatten(plain))
 
 
 def quantised(folder: Path, variant: str) -> Gemma4:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tiny
 import tiny_media
-from adapting import filled, quantised
+from adapting import filled, quantised, take_off
 from mlx.utils import tree_flatten
 
 from mlx_gemma4.checkpoint.load import load_model
@@ -20,7 +20,6 @@ from mlx_gemma4.tune.adapters import (
     AdapterSettings,
     new_adapter,
     put_on,
-    take_off,
 )
 from mlx_gemma4.tune.errors import AdapterError
 from mlx_gemma4.tune.formats import read_adapter, write_adapter

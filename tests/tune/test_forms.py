@@ -9,7 +9,7 @@ import pytest
 
 from mlx_gemma4.errors import DataError
 from mlx_gemma4.tune.files import read_data
-from mlx_gemma4.tune.records import Record, record_from
+from mlx_gemma4.tune.records import Record, Remark, record_from
 from mlx_gemma4.tune.tables import read_rows
 
 CODED = base64.b64encode(b"picture").decode()
@@ -244,7 +244,8 @@ NO_FILE = "without a file for it: name it in"
         ({**SAID, "image": "a.png", "mask": "b.png"}, "names b.png in mask"),
         ({**SAID, "clip": "c.raw"}, "names c.raw in clip"),
         ({"prompt": [ASK, SAY], "completion": "x"}, "prompt holds an answer"),
-        ({"instruction": "a", "context": "b", "response": "c"}, "into the prompt"),
+        ({**SAID, "context": "b", "input": "c"}, "has input and context: write one"),
+        ({**SAID, "context": ["b"]}, "context must be text"),
         ({"messages": [ASK, {**SAY, "weight": 0}]}, r"has messages\[1\]\.weight"),
         ({"messages": [ASK, SAY], "functions": [{}]}, "write tools"),
         ({"conversations": [{"from": "observation", "value": ""}]}, "observation"),
@@ -278,6 +279,65 @@ def test_a_note_is_enough_for_what_has_no_part_in_it():
     assert read_data(Path("a.jsonl")).ignored == ignored
     twice = {**SAID, "image": {"path": "a.png"}, "id": "set/a.png"}
     assert shown(read(twice)) == PICTURED
+
+
+def test_what_messages_state_in_vain_is_told():
+    cached = {"type": "text", "text": "What?", "cache_control": {"type": "ephemeral"}}
+    asked = {**ASK, "content": [cached], "id": "m1", "name": "me", "cost": None}
+    said = {**SAY, "score": 5, "weight": 1, "reasoning": "Hm."}
+    unread = {"id", "messages[].id", "messages[].score"}
+    unread.add("messages[].content[].cache_control")
+    assert read({"messages": [asked, said], "id": 1}).unread == unread
+    turns = [
+        {"from": "human", "value": "What?"},
+        {"from": "gpt", "value": "A.", "x": 1},
+    ]
+    assert read({"conversations": turns}).unread == {"messages[].x"}
+
+
+def test_a_thought_spelled_out_in_an_answer_is_told(tmp_path: Path):
+    thought = {**SAID, "completion": "<think>Hm.</think>A cat."}
+    closed = {
+        "messages": [ASK, {**SAY, "content": [{"type": "text", "text": "</think>"}]}]
+    }
+    asked = {**SAID, "prompt": "What is <think>?"}
+    rows = [thought, closed, asked, SAID]
+    assert [bool(read(row).remarks) for row in rows] == [True, True, False, False]
+    file = tmp_path / "a.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    assert read_data(file).remarks == {Remark.THOUGHT: 2}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "told"),
+    [
+        ("What does the tag <image> do?", True),
+        ("Is `<image>` a tag?", True),
+        ("Look at <image>.", True),
+        ("Compare <image> <image> now", True),
+        ("<image> What?", False),
+        ("What? <image>", False),
+        ("See:\n<image>\nOr", False),
+        ("First: <image> What?", False),
+    ],
+)
+def test_a_picture_within_a_sentence_is_told(prompt: str, told: bool):
+    record = read({**SAID, "prompt": prompt, "images": ["a.png"] * prompt.count("<")})
+    assert record.remarks == ({Remark.PLACED} if told else set())
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"instruction": "What?", "context": "It purrs.", "response": "A cat."},
+        {"instruction": "What?", "input": "It purrs.", "output": "A cat."},
+        {"question": "What?", "context": "It purrs.", "answer": "A cat.", "input": ""},
+    ],
+)
+def test_what_a_question_is_about_follows_it(row: dict[str, Any]):
+    record = read({**row, "category": "closed_qa"})
+    assert shown(record) == ["u: What?\nIt purrs.", "a: A cat."]
+    assert record.unread == {"category"}
 
 
 def test_a_json_list(tmp_path: Path):
@@ -325,6 +385,16 @@ def test_a_heading_names_the_fields_of_an_example(tmp_path: Path):
     data = read_data(file)
     assert [shown(record) for record in data.train] == [PICTURED, ["u: Why?", "a: So."]]
     assert data.ignored == {"id"}
+
+
+@pytest.mark.parametrize("index", ["", "Unnamed: 0", "Unnamed: 0.1"])
+def test_a_column_without_a_name_is_an_index(tmp_path: Path, index: str):
+    file = tmp_path / "a.csv"
+    file.write_text(f"{index},Question,Answer\n0,Why?,So.\n1,What?,A cat.\n")
+    data = read_data(file)
+    assert [shown(each)[1] for each in data.train] == ["a: So.", "a: A cat."]
+    assert data.ignored == {(index or "Unnamed: 0").lower()}
+    assert columns(",Why\n") == [{"prompt": "", "completion": "Why"}]
 
 
 @pytest.mark.parametrize(

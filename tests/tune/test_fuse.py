@@ -3,7 +3,7 @@
 import errno
 import json
 import os
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import mlx.nn as nn
 import numpy as np
 import pytest
 import tiny
-from adapting import WIDE, filled, quantised
+from adapting import WIDE, filled, quantised, take_off
 from mlx.utils import tree_flatten
 
 from mlx_gemma4.checkpoint import shards
@@ -22,10 +22,11 @@ from mlx_gemma4.checkpoint.shards import lay_out
 from mlx_gemma4.convert.check import verify
 from mlx_gemma4.errors import BusyError, DiskFullError, TakenError
 from mlx_gemma4.tune import fuse as module
-from mlx_gemma4.tune.adapters import AdapterSettings, new_adapter, put_on, take_off
+from mlx_gemma4.tune.adapters import AdapterSettings, new_adapter, put_on
 from mlx_gemma4.tune.errors import AdapterError
 from mlx_gemma4.tune.folders import Hold
 from mlx_gemma4.tune.fuse import fuse
+from mlx_gemma4.tune.replacing import replacing
 
 TOKENS = tiny.random_tokens(20, 3)
 
@@ -125,7 +126,6 @@ def test_a_model_is_replaced_whole_or_not_at_all(
     source, out = tmp_path / "model", tmp_path / "out"
     model = quantised(source, "E2B")
     fuse(model, filled(model), source, out, "bf16")
-    (out / "model-00002-of-00002.safetensors").write_bytes(b"of another")
     with monkeypatch.context() as patch:
         patch.setattr(shards.os, "pwrite", lambda *_: 1 // 0)
         with pytest.raises(ZeroDivisionError):
@@ -146,13 +146,44 @@ def test_what_is_no_model_is_not_replaced(tmp_path: Path):
     model = quantised(tmp_path / "model", "E2B")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
-    for out, words in (("mine", "no model: name another"), ("model", "model itself")):
+    refused = "holds notes.txt, which neither fusing nor converting wrote: name another"
+    for out, words in (("mine", refused), ("model", "model itself")):
         with pytest.raises(TakenError, match=words):
             fuse(
                 *(model, filled(model), tmp_path / "model", tmp_path / out, "bf16"),
                 overwrite=True,
             )
     assert (tmp_path / "mine" / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("record", "mine"),
+    [
+        *((None, "config.json"), ("fused.json", "README.md"), ("fused.json", "x.json")),
+        *(("conversion.json", "notes.txt"), ("fused.json", None)),
+        ("conversion.json", None),
+    ],
+)
+def test_only_what_was_written_here_is_replaced(
+    tmp_path: Path, record: str | None, mine: str | None
+):
+    source, out = tmp_path / "model", tmp_path / "out"
+    source.mkdir()
+    out.mkdir()
+    files = ["config.json", "model.safetensors"] if record else []
+    if record:
+        (out / record).write_text(json.dumps({"files": dict.fromkeys(files, "sum")}))
+        files += ["README.md"] if record == "conversion.json" else []
+    for name in (*files, ".DS_Store", *([mine] if mine else [])):
+        (out / name).write_text("old")
+    told = f"out holds {mine}, which neither fusing nor converting wrote"
+    with pytest.raises(TakenError, match=told) if mine else nullcontext():
+        with replacing(out, source, overwrite=True) as work:
+            (work / "config.json").write_text("new")
+    assert [f.name for f in out.iterdir() if f.read_text() == "new"] == (
+        [] if mine else ["config.json"]
+    )
+    assert mine is None or (out / mine).read_text() == "old"
 
 
 def test_a_folder_above_the_model_is_not_replaced(tmp_path: Path):

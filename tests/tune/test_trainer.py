@@ -287,3 +287,32 @@ def test_samples_are_answers(folder: Path, make: Callable[..., Trainer]):
     (found,) = samples(trainer.model, trainer.encoder.processor, records, 3)
     assert (found.question, found.wanted) == ("Capital of France?", "Paris.")
     assert json.dumps(vars(found))
+
+
+@pytest.mark.parametrize("every", [0, 1, 2, 5, 9])
+def test_the_time_of_a_run_is_that_of_its_steps_and_validations(
+    make: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch, every: int
+):
+    """Each gradient takes 10 s here, and each held-out example 1 s, longest or not."""
+    now, scored = [0.0], []
+
+    def score(model: Any, encoder: Any, examples: Any) -> Any:
+        now[0] += len(examples)
+        scored.append(examples)
+        return evaluate(model, encoder, examples)
+
+    trainer = make(held=EXAMPLES[:3])
+    gradient = trainer._accumulated
+
+    def slow(state: Any, examples: Any) -> Any:
+        now[0] += 10 * len(examples) / trainer.settings.batch
+        return gradient(state, examples)
+
+    monkeypatch.setattr(module, "evaluate", score)
+    monkeypatch.setattr(trainer, "_accumulated", slow)
+    monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
+    expected = trainer.expected_seconds(Rhythm(every, 0, 0))
+    assert scored == [[max(EXAMPLES[:3], key=lambda e: len(e.tokens))]]
+    now[0] = 0.0
+    list(trainer.run(Rhythm(every, 0, 0)))
+    assert now[0] == expected

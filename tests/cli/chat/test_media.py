@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import soundfile
-import tiny_media
 from PIL import Image
 from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
@@ -205,11 +204,9 @@ def test_paths_are_completed(here):
     assert offered("/image nowhere/") == []
 
 
-def test_each_turn_reads_only_what_is_new(tmp_path_factory, here, monkeypatch):
+def test_each_turn_reads_only_what_is_new(whole, here, monkeypatch):
     """With a picture in the second turn, the third reads no more than its text."""
-    folder = tmp_path_factory.mktemp("tiny")
-    tiny_media.write_checkpoint(folder)
-    model, processor = load(folder)
+    model, processor = load(whole)
     author = Author(monkeypatch)
     author.answer = processor.tokenizer.encode("Yes.<turn|>")
     chat = Conversation(model, processor, Settings(max_tokens=8))

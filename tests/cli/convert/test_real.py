@@ -30,6 +30,11 @@ def dry_run(folder: Path) -> None:
     convert(str(folder), dry_run=True)
 
 
+def told(err: str) -> list[str]:
+    """The lines of stderr, but for files that these folders have not."""
+    return [line for line in err.splitlines() if "The source has no " not in line]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FLOAT)
 def test_a_float_checkpoint_is_planned_in_silence(
@@ -39,7 +44,7 @@ def test_a_float_checkpoint_is_planned_in_silence(
     config, headers = real.read(repository), real.tensors(model)
     dry_run(real.write_headers(tmp_path / name, config, headers))
     out, err = capsys.readouterr()
-    assert not err and "bits, groups of" in out and "all weights" in out
+    assert not told(err) and "bits, groups of" in out and "all weights" in out
     assert ("trained grid" in out) == ("q4_0" in name)
     unread = len(headers) - len(real.used_shapes(model))
     assert (f"Left out: {unread} tensors that no layer reads." in out) == (unread > 0)
@@ -70,7 +75,7 @@ def test_compressed_tensors_are_planned(
     )
     dry_run(real.write_headers(tmp_path / "ct", config, headers))
     out, err = capsys.readouterr()
-    assert not err and "4 bits, groups of 32, trained grid" in out
+    assert not told(err) and "4 bits, groups of 32, trained grid" in out
     assert f"Left out: {left_out}, 1 of a tied head." in out
     table = "model.language_model.embed_tokens.weight"
     assert f"lm_head.weight repeats {table}. The values are not read yet" in out
@@ -93,7 +98,7 @@ def test_mobile_transformers_are_planned(
     assert model != "E2B" or len(headers) == 2780
     dry_run(real.write_headers(tmp_path / "mobile", config, headers))
     out, err = capsys.readouterr()
-    assert ROUNDED in err and len(err.splitlines()) == 1
+    assert ROUNDED in err and len(told(err)) == 1
     layers = config["text_config"]["num_hidden_layers"]
     (line,) = [line for line in out.splitlines() if line.startswith("Left out")]
     assert f"{2 * layers} scales of the cache" in line
@@ -136,7 +141,7 @@ def test_what_changes_a_packed_checkpoint_is_named(
     if change in said:
         dry_run(folder)
         err = capsys.readouterr().err
-        assert said[change] in err and len(err.splitlines()) == 1
+        assert said[change] in err and len(told(err)) == 1
         return
     with pytest.raises(typer.Exit) as caught:
         dry_run(folder)

@@ -168,11 +168,14 @@ def test_a_heic_picture_without_a_suffix(tmp_path, monkeypatch):
         ("photo.jpg", b"RIFF1234WAVEfmt ", "audio"),
         ("talk.wav", png(), "image"),
         ("film.mp4", b"%PDF-1.7\n", "image"),
+        ("film.mp4", b"RIFF1234WAVEfmt ", "audio"),  # which holds sound alone
+        ("film.ogv", b"fLaC" + bytes(8), "audio"),
         ("scan.png", b"\0\0\0\x18ftypisom\0\0\0\0", "video"),
         # A container that may hold either: as it is named.
         ("talk.m4a", b"\0\0\0\x18ftypisom\0\0\0\0", "audio"),
         ("talk.mka", b"\x1a\x45\xdf\xa3" + bytes(12), "audio"),
         ("film.mp4", b"\0\0\0\x18ftypM4A \0\0\0\0", "video"),
+        ("film.ogv", b"OggS\0" + bytes(30), "video"),
         ("a.wma", b"\x30\x26\xb2\x75\x8e\x66\xcf\x11" + bytes(8), "audio"),
         # What the content does not tell, the name does.
         ("film.mov", bytes(40), "video"),

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny_media
 from command import ENDLESS
 from describing import picture
 from typer.testing import CliRunner
@@ -22,11 +21,9 @@ GREEDY = ("--temperature", "0", "--max-tokens", "5")
 BUDGET = 12  # the tiny checkpoint's own
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    tiny_media.write_checkpoint(folder)
-    return folder
+@pytest.fixture
+def model(whole: Path) -> Path:
+    return whole
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,6 @@ from typing import Any
 
 import mlx.core as mx
 import pytest
-import tiny_media
 from command import ESCAPE, Runner
 
 from mlx_gemma4 import __version__
@@ -26,13 +25,6 @@ from mlx_gemma4.doctor.summary import Memory
 TITLES = ["versions", "machine", "folders", "environment", "checks"]
 OF_MODEL = ["model", "files", "model checks"]
 HUB_ID = "google/gemma-4-E2B-it"
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("doctor") / "whole"
-    tiny_media.write_checkpoint(folder)
-    return folder
 
 
 @pytest.fixture

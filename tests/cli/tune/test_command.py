@@ -217,12 +217,12 @@ def test_nothing_of_the_users_is_replaced(
     assert "is the adapter itself" in capsys.readouterr().err
     assert tune("export", there, out, "-m", model, "--overwrite") == 2
     assert "holds a run of its own" in capsys.readouterr().err
-    assert tune("fuse", out, there) == 2
-    assert f"{there} exists; add --overwrite" in capsys.readouterr().err
-    assert tune("fuse", out, there, "--overwrite") == 2
-    assert "no model: name another folder" in capsys.readouterr().err
     for more in ((), ("--overwrite",)):
+        assert tune("fuse", out, there, *more) == 2
+        assert "which neither fusing nor converting wrote" in capsys.readouterr().err
         assert tune("fuse", out, tmp_path / "fused", *more) == 0
+    assert tune("fuse", out, tmp_path / "fused") == 2
+    assert "fused exists; add --overwrite" in capsys.readouterr().err
     above = out.parent
     assert tune("fuse", out, above, "--overwrite") == 2
     assert f"{above} holds the adapter" in capsys.readouterr().err
