@@ -168,12 +168,14 @@ def likeliest(logits: mx.array, k: int) -> mx.array:
 
 
 def filter_sorted(logits: mx.array, sampling: Sampling) -> mx.array:
-    """Apply top-p and min-p to `logits` [1, k] in falling order; -inf = dropped."""
+    """Apply top-p and min-p to `logits` [1, k] in falling order; -inf = dropped.
+
+    The likeliest meets both, and stays.
+    """
     shares = mx.softmax(logits, axis=-1)
     before = mx.cumsum(shares, axis=-1) - shares
     keep = before < sampling.top_p
     keep = keep & (shares >= sampling.min_p * shares[:, :1])
-    keep = keep | (mx.arange(logits.shape[-1]) == 0)  # the likeliest always stays
     return mx.where(keep, logits, -mx.inf)
 
 
