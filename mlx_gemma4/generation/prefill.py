@@ -12,7 +12,7 @@ from .prefix import PrefixCache
 
 STEP = 1024  # tokens read at once
 EXPERTS_STEP = 2048  # on a GPU, where each of many experts gets only some of them
-SHORT = 64  # tokens that are read within a second anywhere
+SHORT = 64  # tokens that nobody waits for
 
 
 @dataclass(frozen=True)
@@ -42,18 +42,16 @@ def prefill(
     while start < len(tokens):
         end = min(start + step, len(tokens))
         end = max([end, *(span.end for span in spans if span.start < end)])
-        last = end == len(tokens)
+        more = end < len(tokens)
         logits = model(
             mx.array([tokens[start:end]]),
             cache=prefix.cache,
             media=media_between(spans, start, end),
-            last_only=last,
+            last_only=not more,
         )
-        if not last:
-            logits = None  # what nobody computes must not keep the caches' old state
-        if not last or end - start > SHORT:
+        if more or end - start > SHORT:
             running = _compute(prefix.cache, running)
-        if not last:
+        if more:
             mx.clear_cache()
         prefix.extend(tokens[start:end], prompt.keys[start:end])
         start = end
@@ -64,13 +62,15 @@ def prefill(
 def _compute(
     cache: Sequence[LayerCache], running: Sequence[mx.array]
 ) -> Sequence[mx.array]:
-    """Compute what was read into `cache`, a layer behind `running`, and what runs then.
+    """Compute what was read into `cache`, and wait for all of it but the last layer.
 
-    Layer by layer, since Python hears Ctrl-C only between evaluations; and always two
-    at once, since a GPU that waits for the next one idles.
+    Layer by layer, since Python hears Ctrl-C only between evaluations; and each is
+    started before the one in front of it, `running` at first, is waited for, so that a
+    GPU does not idle, and the next chunk's graph is built meanwhile.
     """
     for layer in cache:
-        mx.async_eval(layer.state)
+        state = layer.state
+        mx.async_eval(state)
         mx.eval(running)
-        running = layer.state
+        running = state
     return running
