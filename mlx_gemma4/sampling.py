@@ -104,7 +104,7 @@ class Sampler:
         seed = sampling.seed
         self.seed = secrets.randbits(32) if seed is None else seed
         self._key = mx.random.key(self.seed)
-        self._draw = _drawing(replace(sampling, seed=None))
+        self._draw = drawing_with(replace(sampling, seed=None))
         self._seen: mx.array | None = None
         if sampling.repetition_penalty != 1.0:
             self._seen = _marked(prompt, rows)
@@ -127,7 +127,7 @@ class Sampler:
 
 
 @lru_cache(maxsize=16)
-def _drawing(sampling: Sampling) -> Callable[..., mx.array]:
+def drawing_with(sampling: Sampling) -> Callable[..., mx.array]:
     """`draw` with these settings, as few launches as can be where there is a GPU."""
     drawing = partial(draw, sampling=sampling)
     return mx.compile(drawing) if mx.metal.is_available() else drawing
@@ -158,7 +158,8 @@ def likeliest(logits: mx.array, k: int) -> mx.array:
     count = size // width
     blocks = logits[:, : count * width].reshape(-1, count, width).max(axis=-1)
     blocks = mx.argpartition(blocks, kth=-k, axis=-1)[:, -k:]
-    some = (blocks[..., None] * width + mx.arange(width)).reshape(-1, k * width)
+    within = mx.arange(width, dtype=blocks.dtype)
+    some = (blocks[..., None] * width + within).reshape(-1, k * width)
     if rest := size - count * width:  # shorter than a block
         behind = mx.arange(size - rest, size, dtype=some.dtype)
         behind = mx.broadcast_to(behind, (len(some), rest))

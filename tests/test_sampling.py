@@ -1,6 +1,5 @@
 """From logits to a token, by small cases and against transformers' own filters."""
 
-from functools import partial
 from shutil import which
 from typing import Any
 
@@ -15,6 +14,7 @@ from mlx_gemma4.sampling import (
     Sampler,
     Sampling,
     draw,
+    drawing_with,
     filter_sorted,
     likeliest,
 )
@@ -203,12 +203,20 @@ def test_the_likeliest_are_those_of_a_full_sort(size: int, k: int) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not which("g++"), reason="MLX compiles with g++ on a CPU")
 @pytest.mark.parametrize("options", [{}, {"top_k": 0}, OFF, {"min_p": 0.1}], ids=str)
-def test_compiled_as_on_a_gpu_it_draws_the_same(options: dict[str, Any]) -> None:
-    sampling = Sampling(**options)
-    compiled = mx.compile(partial(draw, sampling=sampling))
-    for seed in range(10):
-        row, key = mx.random.normal((1, 3 * SORTED)) * 3, mx.random.key(seed)
-        assert compiled(row, key=key).item() == draw(row, sampling, key).item()
+def test_compiled_as_on_a_gpu_it_draws_the_same(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [mx.random.normal((1, 3 * SORTED), key=mx.random.key(n)) for n in range(9)]
+    tokens, compiled = [], []
+    compile_now = mx.compile
+    monkeypatch.setattr(mx, "compile", lambda f: compiled.append(f) or compile_now(f))
+    for metal in (False, True):
+        monkeypatch.setattr(mx.metal, "is_available", lambda metal=metal: metal)
+        drawing_with.cache_clear()
+        sampler = Sampler(Sampling(seed=1, **options), [], 3 * SORTED)
+        tokens.append([sampler(3 * row).item() for row in rows])
+    drawing_with.cache_clear()
+    assert tokens[0] == tokens[1] and len(compiled) == 1
 
 
 @pytest.mark.reference
