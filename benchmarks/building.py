@@ -2,19 +2,21 @@
 
 With the real models' layers at small widths, as if there were Metal: MLX's fused
 operations, which a CPU writes out in many, are one here. Nothing is evaluated. Ours,
-with its kernels off and on, and mlx-lm's take turns.
+with its kernels off and on, and mlx-lm's take turns, step by step.
 """
 
+import gc
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from statistics import median
 from typing import Any
 from unittest import mock
 
 import mlx.core as mx
 from child import Stopwatch
+from graphs import traced
 
-STEPS, ROUNDS = 8, 3
+STEPS = 24
 FUSED = ("rms_norm", "rope", "scaled_dot_product_attention")
 
 
@@ -30,42 +32,44 @@ def run(answer: Callable[[object], None], context: str, *models: str) -> None:
 
 
 def _milliseconds(model: str, context: int) -> dict[str, float]:
-    from launches import MLX_LM, models_of, settings
+    from launches import ALL, MLX_LM, PLAIN, models_of
 
     from mlx_gemma4.bench.rounds import take_rounds
-    from mlx_gemma4.kernels import using
+    from mlx_gemma4.kernels import NAMES, using
 
     ours, theirs = models_of(model)
 
     def with_kernels(*names: str) -> Callable[[int], float]:
+        step = _decoding(ours, context)
+
         def build(number: int) -> float:
             with using(*names):
-                return _step(ours, context)
+                return step()
 
         return build
 
-    calls: dict[str, Callable[[int], float]] = {
-        MLX_LM: lambda n: _step(theirs, context)
-    }
-    calls |= {label: with_kernels(*names) for label, names in settings().items()}
-    found = take_rounds(calls, range(ROUNDS + 1))
-    return {label: median(times[1:]) for label, times in found.items()}
+    def steps() -> dict[str, list[float]]:
+        theirs_alone = _decoding(theirs, context)
+        calls: dict[str, Callable[[int], float]] = {
+            MLX_LM: lambda number: theirs_alone(),
+            PLAIN: with_kernels(),
+            ALL: with_kernels(*NAMES),
+        }
+        gc.collect()
+        return take_rounds(calls, range(STEPS + 2))
+
+    found = traced(steps)
+    return {label: median(times[2:]) * 1e3 for label, times in found.items()}
 
 
-def _step(model: Any, context: int) -> float:
-    spent: list[float] = []
+def _decoding(model: Any, context: int) -> Callable[[], float]:
+    """Builds a step behind `context` tokens and the steps before it; in seconds."""
+    cache = model.make_cache()
+    outputs = [model(mx.array([[5] * context]), cache=cache)]
 
-    def read() -> list[mx.array]:
-        cache = model.make_cache()
-        outputs = [model(mx.array([[5] * context]), cache=cache)]
-        for _ in range(STEPS):
-            watch = Stopwatch()
-            outputs.append(model(mx.array([[9]]), cache=cache))
-            spent.append(watch.read().cpu)
-        return outputs
+    def step() -> float:
+        watch = Stopwatch()
+        outputs.append(model(mx.array([[9]]), cache=cache))
+        return watch.read().cpu
 
-    # Kernels can be called without Metal only while a function is traced.
-    export: Any = mx.export_function
-    with suppress(ValueError):  # compiled functions cannot be written, and need not
-        export(lambda entry: None, read)
-    return 1e3 * median(spent)
+    return step

@@ -8,20 +8,26 @@ those of the weights and of the keys and values that a token reads, at the real 
 which are never allocated. Host time is the processor's for building the graph of one
 decoding step. Of a prompt, all primitives in the graph of its second chunk are counted.
 
-Counted as one launch: every primitive that does something, each of MLX's fused
-operations (norm, rotation, attention), and each function under `mx.compile`. Where MLX
-has no fused attention for one query, on heads of 512 elements, what it makes of it
-counts. Not counted: views, what comes behind the logits, and the second launch that
-MLX's attention takes on some GPUs.
+Counted as one launch: every primitive that does something, what `mx.compile` has fused
+into one, and each of MLX's fused operations (norm, rotation, attention). Where MLX has
+no fused attention for one query, on heads of 512 elements, what it makes of it counts.
+Not counted: views, and the second launch that MLX's attention takes on some GPUs. What
+comes behind the logits is counted by itself: drawing a token with Gemma's settings,
+where sorting many numbers is launches too.
 """
 
 import argparse
+import importlib.util
 import json
+import sys
 from collections import Counter
+from collections.abc import Callable
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import mlx.core as mx
 import mlx.nn as nn
+from graphs import in_graph, traced, working
 from mlx.utils import tree_map
 from pretended import WIDE, pretended_metal
 from shapes import published
@@ -34,6 +40,7 @@ MODELS = ("E2B", "E4B", "26B-A4B", "31B")
 BANDWIDTHS = (100, 273, 400, 546, 819)
 GROUP_SIZE, BITS = 64, 4
 CHUNK = 1024  # tokens of a prompt read at once
+VOCABULARY = 262144
 PLAIN, ALL, MLX_LM = "plain", "all", "mlx-lm"
 SMALL = {
     "hidden_size": 64,
@@ -45,22 +52,6 @@ SMALL = {
     "pad_token_id": 0,
 }
 SMALL_IF_ANY = {"hidden_size_per_layer_input": 64, "moe_intermediate_size": 64}
-VIEWS = {
-    "AsStrided",
-    "Broadcast",
-    "Depends",
-    "ExpandDims",
-    "Flatten",
-    "Reshape",
-    "Slice",
-    "Split",
-    "Squeeze",
-    "StopGradient",
-    "Transpose",
-    "Unflatten",
-    "View",
-}
-
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -77,9 +68,18 @@ def our_model(text: dict[str, Any]) -> "Gemma4":
     return Gemma4(Config.from_dict({**text, "model_type": "gemma4_text"}))
 
 
-def mlx_lm_model(text: dict[str, Any]) -> nn.Module:
-    from mlx_lm.models import gemma4_text
+def part_of_mlx_lm(name: str) -> Any:
+    """A module of it, without transformers and torch, which the whole one imports."""
+    if "mlx_lm" not in sys.modules:
+        spec = importlib.util.find_spec("mlx_lm")
+        assert spec is not None and spec.submodule_search_locations is not None
+        package = sys.modules["mlx_lm"] = ModuleType("mlx_lm")
+        package.__path__ = spec.submodule_search_locations
+    return importlib.import_module(f"mlx_lm.{name}")
 
+
+def mlx_lm_model(text: dict[str, Any]) -> nn.Module:
+    gemma4_text = part_of_mlx_lm("models.gemma4_text")
     return gemma4_text.Model(gemma4_text.ModelArgs.from_dict(text))
 
 
@@ -96,33 +96,45 @@ def quantised(model: M) -> M:
 
 def launches(model: Any, context: int) -> Counter[str]:
     """Of a token behind `context` others and one, which may have to make room."""
-    first = [[5] * context], [[9]]
-    found = primitives(model, *first, [[9]]) - primitives(model, *first)
-    return Counter({name: n for name, n in found.items() if name not in VIEWS})
+    return working(primitives(model, [[5] * context], [[9]], [[9]]))
 
 
 def prefill_primitives(model: Any) -> int:
     """Of the second chunk of a prompt."""
-    chunk = [[5] * CHUNK]
-    return (primitives(model, chunk, chunk) - primitives(model, chunk)).total()
+    return primitives(model, *[[[5] * CHUNK]] * 2).total()
 
 
 def primitives(model: Any, *texts: list[list[int]]) -> Counter[str]:
-    """Those of the graph of `texts`, read one after the other."""
+    """Those of the last of `texts`, read one after the other."""
 
-    def read() -> list[mx.array]:
+    def read() -> Counter[str]:
         cache = model.make_cache()
-        return [model(mx.array(text), cache=cache) for text in texts]
+        outputs = [model(mx.array(text), cache=cache) for text in texts]
+        return in_graph(outputs) - in_graph(outputs[:-1])
 
-    found: Counter[str] = Counter()
+    return traced(read)
 
-    def note(entry: dict[str, Any]) -> None:
-        if entry["type"] == "primitive":
-            found[entry["name"]] += 1
 
-    export: Any = mx.export_function
-    export(note, read)
-    return found
+def sampler_launches() -> dict[str, int]:
+    """Of drawing a token with Gemma's settings, from the logits on, by program."""
+    from mlx_gemma4.sampling import Sampler, Sampling
+
+    gemma = Sampling(temperature=1.0, top_p=0.95, top_k=64)
+    draw = Sampler(gemma, [], VOCABULARY)
+    make_sampler = part_of_mlx_lm("sample_utils").make_sampler
+    theirs = make_sampler(gemma.temperature, gemma.top_p, top_k=gemma.top_k)
+
+    def drawn(sampler: Callable[[mx.array], mx.array]) -> int:
+        logits = mx.zeros((1, VOCABULARY), mx.bfloat16)
+        return working(in_graph([sampler(logits)]) - in_graph([logits])).total()
+
+    try:
+        return {
+            PLAIN: traced(lambda: drawn(draw)),
+            MLX_LM: traced(lambda: drawn(lambda x: theirs(x - mx.logsumexp(x)))),
+        }
+    finally:
+        mx.random.seed(0)  # what mlx-lm left there is of the graph
 
 
 def models_of(model: str) -> tuple["Gemma4", nn.Module]:
@@ -138,8 +150,13 @@ def settings() -> dict[str, tuple[str, ...]]:
     return {PLAIN: (), **{name: (name,) for name in NAMES}, ALL: NAMES}
 
 
-def measure(model: str, context: int, host_ms: dict[str, float]) -> dict[str, Any]:
-    """Of ours as it is used by default, of mlx-lm, and of ours with kernels."""
+def measure(
+    model: str, context: int, host_ms: dict[str, float], drawing: dict[str, int]
+) -> dict[str, Any]:
+    """Of ours without kernels, of mlx-lm, and of ours with kernels.
+
+    host_ms, drawing: milliseconds of a step and launches of the sampler, by program.
+    """
     from mlx_gemma4.bench.traffic import (
         cache_bytes,
         parameters,
@@ -165,11 +182,13 @@ def measure(model: str, context: int, host_ms: dict[str, float]) -> dict[str, An
         "bytes": weights + cache,
         "host_ms": host_ms[PLAIN],
         "prefill_primitives": prefill_primitives(ours),
+        "sampler_launches": drawing[PLAIN],
         "mlx_lm": {
             "launches": totals[MLX_LM],
             "bytes": their_weights + cache,
             "host_ms": host_ms[MLX_LM],
             "prefill_primitives": prefill_primitives(theirs),
+            "sampler_launches": drawing[MLX_LM],
         },
         "launches_by_kernel": totals,
         "host_ms_by_kernel": host_ms,
@@ -193,14 +212,19 @@ def report(found: dict[str, dict[str, Any]], context: int) -> str:
         removed = {k: counts[PLAIN] - counts[k] for k in kernels}
         shares = [_percent(counts | removed, k, PLAIN) for k in kernels]
         lines += [_row(model, shares)]
-    lines += ["", "ms of the processor to build one decoding step", _row("", [*first])]
+    lines += ["", "ms of the processor to build one decoding step"]
+    lines += [_row("", [MLX_LM, PLAIN, ALL])]
     for model, each in found.items():
         times = each["host_ms_by_kernel"]
-        lines += [_row(model, [f"{times[label]:.1f}" for label in first])]
+        lines += [_row(model, [f"{times[k]:.2f}" for k in (MLX_LM, PLAIN, ALL)])]
     lines += ["", f"primitives of a prompt's second chunk of {CHUNK:,} tokens"]
     lines += [_row("", [MLX_LM, PLAIN])]
     key = "prefill_primitives"
     lines += [_row(model, [f["mlx_lm"][key], f[key]]) for model, f in found.items()]
+    drawing = next(iter(found.values()))
+    lines += ["", "launches of the sampler", _row("", [MLX_LM, PLAIN])]
+    key = "sampler_launches"
+    lines += [_row("all", [drawing["mlx_lm"][key], drawing[key]])]
     lines += ["", f"bytes per token behind {context} others, and tok/s they allow at"]
     lines += [_row("", ["GB", *(f"{b} GB/s" for b in BANDWIDTHS)])]
     for model, each in found.items():
@@ -233,7 +257,11 @@ def main() -> None:
         words = arguments.context, *arguments.models
         with start("launches.py", "building", *words) as timed:
             host_ms = timed.ready
-        found = {m: measure(m, arguments.context, host_ms[m]) for m in arguments.models}
+        drawing = sampler_launches()
+        found = {
+            m: measure(m, arguments.context, host_ms[m], drawing)
+            for m in arguments.models
+        }
     print(json.dumps(found) if arguments.json else report(found, arguments.context))
 
 

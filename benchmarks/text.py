@@ -36,6 +36,7 @@ def load_ours(folder: Path, dtype: str) -> Loaded:
     import mlx.core as mx
 
     from mlx_gemma4 import load, stream_generate
+    from mlx_gemma4.generation.prefill import step_for
 
     model, processor = load(folder, dtype=getattr(mx, dtype))
 
@@ -51,7 +52,7 @@ def load_ours(folder: Path, dtype: str) -> Loaded:
         assert isinstance(above, float)
         return above
 
-    return Loaded(start, mx.synchronize, _default(stream_generate, "prefill_step"), gap)
+    return Loaded(start, mx.synchronize, step_for(model), gap)
 
 
 def load_mlx_lm(folder: Path, dtype: str) -> Loaded:

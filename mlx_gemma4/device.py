@@ -1,6 +1,7 @@
 """What the machine offers."""
 
 import os
+from functools import cache
 
 import mlx.core as mx
 
@@ -10,3 +11,10 @@ def memory_limit() -> int:
     if mx.metal.is_available():
         return int(mx.device_info()["max_recommended_working_set_size"])
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+@cache
+def keep_in_memory() -> None:
+    """Let macOS page out no weights from now on; a limit that was set stays."""
+    if mx.metal.is_available() and (own := mx.set_wired_limit(memory_limit())):
+        mx.set_wired_limit(own)

@@ -7,14 +7,16 @@ then the temperature, and each filter on what the one before it left.
 
 import math
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import mlx.core as mx
 
 from .errors import ChatError
 
+SORTED = 2048  # numbers that MLX sorts in one launch
 GREEDY_BELOW = 1e-5  # temperatures that would divide the logits out of range
 
 
@@ -102,6 +104,7 @@ class Sampler:
         seed = sampling.seed
         self.seed = secrets.randbits(32) if seed is None else seed
         self._key = mx.random.key(self.seed)
+        self._draw = drawing_with(replace(sampling, seed=None))
         self._seen: mx.array | None = None
         if sampling.repetition_penalty != 1.0:
             self._seen = _marked(prompt, rows)
@@ -117,33 +120,63 @@ class Sampler:
             token = mx.argmax(logits, axis=-1, keepdims=True)
         else:
             self._key, key = mx.random.split(self._key)
-            token = draw(logits, self.sampling, key)
+            token = self._draw(logits, key=key)
         if self._seen is not None:
             self._seen = mx.put_along_axis(self._seen, token, mx.array(True), axis=-1)
         return token
 
 
+@lru_cache(maxsize=16)
+def drawing_with(sampling: Sampling) -> Callable[..., mx.array]:
+    """`draw` with these settings, as few launches as can be where there is a GPU."""
+    drawing = partial(draw, sampling=sampling)
+    return mx.compile(drawing) if mx.metal.is_available() else drawing
+
+
 def draw(logits: mx.array, sampling: Sampling, key: mx.array) -> mx.array:
     """Draw from `logits` [1, vocab] with all filters applied: int `[1, 1]`."""
-    logits = logits / sampling.temperature
     vocab = logits.shape[-1]
     k = sampling.top_k if 0 < sampling.top_k < vocab else vocab
     if k == vocab and sampling.top_p == 1 and sampling.min_p == 0:
-        return mx.random.categorical(logits, key=key)[:, None]
-    best = mx.argpartition(-logits, kth=min(k, vocab - 1), axis=-1)[:, :k]
-    order = mx.argsort(-mx.take_along_axis(logits, best, axis=-1), axis=-1)
-    best = mx.take_along_axis(best, order, axis=-1)  # [1, k], likeliest first
-    kept = filter_sorted(mx.take_along_axis(logits, best, axis=-1), sampling)
+        return mx.random.categorical(logits / sampling.temperature, key=key)[:, None]
+    best = likeliest(logits, k)
+    logits = mx.take_along_axis(logits, best, axis=-1) / sampling.temperature
+    kept = filter_sorted(logits, sampling)
     return mx.take_along_axis(best, mx.random.categorical(kept, key=key)[:, None], -1)
 
 
+def likeliest(logits: mx.array, k: int) -> mx.array:
+    """Where the `k` largest of `logits` [rows, n] are, in falling order: [rows, k].
+
+    The `k` largest lie in the `k` blocks whose largest are the largest, so that nothing
+    long has to be sorted, which takes many launches.
+    """
+    size = logits.shape[-1]
+    width = size // max(SORTED, 4 * k)
+    if width < 2:
+        return mx.argsort(-logits, axis=-1)[:, :k]
+    count = size // width
+    blocks = logits[:, : count * width].reshape(-1, count, width).max(axis=-1)
+    blocks = mx.argpartition(blocks, kth=-k, axis=-1)[:, -k:]
+    within = mx.arange(width, dtype=blocks.dtype)
+    some = (blocks[..., None] * width + within).reshape(-1, k * width)
+    if rest := size - count * width:  # shorter than a block
+        behind = mx.arange(size - rest, size, dtype=some.dtype)
+        behind = mx.broadcast_to(behind, (len(some), rest))
+        some = mx.concatenate([some, behind], axis=-1)
+    best = likeliest(mx.take_along_axis(logits, some, axis=-1), k)
+    return mx.take_along_axis(some, best, axis=-1)
+
+
 def filter_sorted(logits: mx.array, sampling: Sampling) -> mx.array:
-    """Apply top-p and min-p to `logits` [1, k] in falling order; -inf = dropped."""
+    """Apply top-p and min-p to `logits` [1, k] in falling order; -inf = dropped.
+
+    The likeliest meets both, and stays.
+    """
     shares = mx.softmax(logits, axis=-1)
     before = mx.cumsum(shares, axis=-1) - shares
     keep = before < sampling.top_p
     keep = keep & (shares >= sampling.min_p * shares[:, :1])
-    keep = keep | (mx.arange(logits.shape[-1]) == 0)  # the likeliest always stays
     return mx.where(keep, logits, -mx.inf)
 
 

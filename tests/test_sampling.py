@@ -1,5 +1,6 @@
 """From logits to a token, by small cases and against transformers' own filters."""
 
+from shutil import which
 from typing import Any
 
 import mlx.core as mx
@@ -8,7 +9,15 @@ import pytest
 from choosing import reference_shares, shares
 
 from mlx_gemma4.errors import ChatError
-from mlx_gemma4.sampling import Sampler, Sampling, draw, filter_sorted
+from mlx_gemma4.sampling import (
+    SORTED,
+    Sampler,
+    Sampling,
+    draw,
+    drawing_with,
+    filter_sorted,
+    likeliest,
+)
 
 OFF: dict[str, Any] = {"top_p": 1.0, "top_k": 0}
 SHARES = [0.4, 0.3, 0.2, 0.1]
@@ -174,6 +183,40 @@ def test_the_next_best_takes_the_place_of_what_is_suppressed() -> None:
 def test_a_bad_value_is_named(name: str, value: float) -> None:
     with pytest.raises(ChatError, match=rf"^{name} is {value}; it must be "):
         Sampling(**{name: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "size", [5, SORTED, SORTED + 1, 2 * SORTED, 9999, 100_003, 2**18]
+)
+@pytest.mark.parametrize("k", [1, 3, 64, 1500])
+def test_the_likeliest_are_those_of_a_full_sort(size: int, k: int) -> None:
+    """Spread, with many equal values, and with all of the largest side by side."""
+    pick, k = np.random.RandomState(size + k), min(k, size)
+    spread = pick.randn(size).astype(np.float32)
+    for row in (spread, spread.round(1), spread + 9 * (np.arange(size) >= size - 70)):
+        best = np.array(likeliest(mx.array(np.stack([row, -row])), k))
+        for each, found in zip((row, -row), best, strict=True):
+            assert len(set(found)) == k
+            np.testing.assert_array_equal(each[found], -np.sort(-each)[:k])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not which("g++"), reason="MLX compiles with g++ on a CPU")
+@pytest.mark.parametrize("options", [{}, {"top_k": 0}, OFF, {"min_p": 0.1}], ids=str)
+def test_compiled_as_on_a_gpu_it_draws_the_same(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [mx.random.normal((1, 3 * SORTED), key=mx.random.key(n)) for n in range(9)]
+    tokens, compiled = [], []
+    compile_now = mx.compile
+    monkeypatch.setattr(mx, "compile", lambda f: compiled.append(f) or compile_now(f))
+    for metal in (False, True):
+        monkeypatch.setattr(mx.metal, "is_available", lambda metal=metal: metal)
+        drawing_with.cache_clear()
+        sampler = Sampler(Sampling(seed=1, **options), [], 3 * SORTED)
+        tokens.append([sampler(3 * row).item() for row in rows])
+    drawing_with.cache_clear()
+    assert tokens[0] == tokens[1] and len(compiled) == 1
 
 
 @pytest.mark.reference

@@ -1,5 +1,6 @@
 """`gemma4 bench`: how fast a model is on this machine, and how much of it is used."""
 
+import os
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
@@ -54,6 +55,15 @@ Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object; notes and errors too.")
 ]
 
+Share = Annotated[
+    bool,
+    typer.Option(
+        "--share",
+        help="Also write medians, ranges, chip and versions to a small file in the "
+        "current folder, to be sent in. It holds no paths.",
+    ),
+]
+
 
 @dataclass(frozen=True)
 class Wishes:
@@ -70,6 +80,7 @@ def bench(
     runs: Runs = 5,
     against: Against = None,
     as_json: Json = False,
+    share: Share = False,
 ) -> None:
     """Measure reading and decoding, and compare in rounds.
 
@@ -81,6 +92,8 @@ def bench(
         contexts = None if context is None else parse_contexts(context)
         if against not in (None, MLX_LM, NONE):
             raise UsageError(f"--against takes {MLX_LM} or {NONE}, not '{against}'.")
+        if share and not os.access(".", os.W_OK):
+            raise UsageError("--share writes into the current folder: not to this one.")
         wishes = Wishes(contexts, decode or default_decode(), runs, against)
         screen = Screen(as_json=as_json)
         facts, series = run(name_or_demo(model, screen), wishes, screen)
@@ -90,6 +103,19 @@ def bench(
             screen.json(bench_report.as_json(facts, series))
         else:
             print("\n".join(bench_report.lines(facts, series)))
+        if share:
+            share_with_others(facts, series, screen)
+
+
+def share_with_others(
+    facts: "Facts", series: "dict[int, list[Series]]", screen: Screen
+) -> None:
+    from mlx_gemma4.doctor.machine import Machine
+
+    from .share import write
+
+    file = write(facts, series, Machine.here())
+    screen.note(f"Written to ./{file}: read it, and attach it to an issue.")
 
 
 def parse_contexts(text: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""Generation: prefill in chunks, decode one step ahead, stop, split, stream.
+"""Generation: prefill, decode one step ahead, stop, split, stream.
 
 Nothing is computed that nobody reads: of a prompt only the last position reaches the
 KV-shared layers and the head, and earlier chunks only fill the caches.
@@ -6,27 +6,26 @@ KV-shared layers and the head, and earlier chunks only fill the caches.
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal, cast
 
 import mlx.core as mx
 
 from ..chat.splitter import opens_thought
 from ..config import Config
-from ..device import memory_limit
+from ..device import keep_in_memory
 from ..errors import ChatError, CheckpointError
-from ..media import Span, content_keys, media_between
+from ..media import content_keys
 from ..model import Gemma4
 from ..prompt.processor import Processor
 from ..sampling import Sampler
 from .answer import Chunk, Response, Stats, Writer
+from .prefill import Prompt, prefill, step_for
 from .prefix import PrefixCache
 from .step import step_of
 
 __all__ = ["Chunk", "Response", "Stats", "generate", "stream_generate"]
 
-PREFILL_STEP = 1024  # tokens read at once: bounds the memory of a long prompt
 CLEAR_EVERY = 256  # decoded tokens between returns of unused memory
 
 Pins = Literal["both", "end", "none"]  # ends of the new part that get a pin
@@ -64,7 +63,7 @@ def stream_generate(
     seed: int | None = None,
     stop: str | Sequence[str] | None = None,
     prefix: PrefixCache | None = None,
-    prefill_step: int = PREFILL_STEP,
+    prefill_step: int | None = None,
 ) -> Iterator[Chunk]:
     """Answer `messages`, or go on from raw `tokens`: one chunk per generated token.
 
@@ -74,6 +73,8 @@ def stream_generate(
     max_tokens: None goes on to the end of the model's context.
     temperature, top_p, top_k: None takes the checkpoint's own setting.
     stop: strings that end the answer and are not part of it.
+    prefill_step: how many tokens of the prompt are read at once; None takes what suits
+        the model.
     prefix: of this conversation; what it holds of the prompt is not read again.
 
     Raises ChatError for a conversation or an option that cannot be honoured, before
@@ -102,6 +103,8 @@ def stream_generate(
     )
     _check_rows(prompt.tokens, model.config)
     limit = _token_limit(model, len(prompt.tokens), max_tokens)
+    if prefill_step is None:
+        prefill_step = step_for(model)
     if prefill_step < 1:
         raise ChatError(f"prefill_step is {prefill_step}; it must be 1 or more.")
     rows = model.config.text_config.token_rows
@@ -140,15 +143,6 @@ def _check_rows(tokens: Sequence[int], config: Config) -> None:
         )
 
 
-@dataclass(frozen=True)
-class _Prompt:
-    """`keys` are what a prefix cache compares in place of the tokens."""
-
-    tokens: list[int]
-    spans: Sequence[Span]
-    keys: list[int]
-
-
 def _prompt(
     processor: Processor,
     messages: Sequence[Mapping[str, Any]] | None,
@@ -158,9 +152,9 @@ def _prompt(
     image_tokens: int | None,
     control_tokens: bool,
     prefix: PrefixCache | None,
-) -> _Prompt:
+) -> Prompt:
     if messages is None and ids is not None:
-        return _Prompt(ids, (), ids)
+        return Prompt(ids, (), ids)
     if messages is None or ids is not None:
         raise ChatError("Give either messages or tokens.")
     cached = prefix.tokens if prefix else ()
@@ -175,7 +169,7 @@ def _prompt(
     tokens = cast(list[int], inputs.tokens[0].tolist())
     # Media are told apart, which takes time, only where another prompt may follow.
     keys = content_keys(tokens, inputs.spans) if prefix else tokens
-    return _Prompt(tokens, inputs.spans, keys)
+    return Prompt(tokens, inputs.spans, keys)
 
 
 def _pins(messages: Sequence[Mapping[str, Any]] | None) -> Pins:
@@ -201,7 +195,7 @@ def _token_limit(model: Gemma4, prompt: int, max_tokens: int | None) -> int:
 
 def _run(
     model: Gemma4,
-    prompt: _Prompt,
+    prompt: Prompt,
     limit: int,
     sampler: Sampler,
     writer: Writer,
@@ -209,45 +203,31 @@ def _run(
     pins: Pins,
     prefill_step: int,
 ) -> Iterator[Chunk]:
-    with _wired_memory():
-        mx.reset_peak_memory()
-        started = time.perf_counter()
-        cached = prefix.reuse(prompt.keys)
-        stats = Stats(len(prompt.tokens), cached, sampler.seed)
-        if pins == "both":
-            prefix.pin()
-        logits = _prefill(model, prompt, prefix, cached, prefill_step)
-        token = sampler(logits)
-        mx.eval(token)
-        _check_finite(logits)
-        first = time.perf_counter()
-        stats.time_to_first_token = stats.prefill_seconds = first - started
-        if pins != "none":
-            prefix.pin(passing=pins == "end")
-        for value in _decode(model, token, limit, sampler, prefix):
-            stats.completion_tokens += 1
-            chunk = writer.take(value, last=stats.completion_tokens == limit)
-            if chunk.finish_reason is None:
-                yield chunk
-                continue
-            stats.decode_seconds = time.perf_counter() - first
-            stats.peak_memory = mx.get_peak_memory()
-            yield replace(chunk, stats=stats)
-            return
-
-
-@contextmanager
-def _wired_memory() -> Iterator[None]:
-    """Keep macOS from paging the weights out while they are in use."""
-    if not mx.metal.is_available():
-        yield
+    keep_in_memory()
+    mx.reset_peak_memory()
+    started = time.perf_counter()
+    cached = prefix.reuse(prompt.keys)
+    stats = Stats(len(prompt.tokens), cached, sampler.seed)
+    if pins == "both":
+        prefix.pin()
+    logits = prefill(model, prompt, prefix, cached, prefill_step)
+    token = sampler(logits)
+    mx.eval(token)
+    _check_finite(logits)
+    first = time.perf_counter()
+    stats.time_to_first_token = stats.prefill_seconds = first - started
+    if pins != "none":
+        prefix.pin(passing=pins == "end")
+    for value in _decode(model, token, limit, sampler, prefix):
+        stats.completion_tokens += 1
+        chunk = writer.take(value, last=stats.completion_tokens == limit)
+        if chunk.finish_reason is None:
+            yield chunk
+            continue
+        stats.decode_seconds = time.perf_counter() - first
+        stats.peak_memory = mx.get_peak_memory()
+        yield replace(chunk, stats=stats)
         return
-    before = mx.set_wired_limit(memory_limit())
-    try:
-        yield
-    finally:
-        mx.synchronize()
-        mx.set_wired_limit(before)
 
 
 def _check_finite(logits: mx.array) -> None:
@@ -257,33 +237,6 @@ def _check_finite(logits: mx.array) -> None:
             "are damaged or do not suit this dtype. Load it with dtype=mx.float32, or "
             "download it again."
         )
-
-
-def _prefill(
-    model: Gemma4, prompt: _Prompt, prefix: PrefixCache, start: int, step: int
-) -> mx.array:
-    """Read the prompt from `start` on; return the last position's logits [1, vocab].
-
-    Whole media stay within a chunk: positions of a picture may see each other.
-    """
-    tokens, spans = prompt.tokens, prompt.spans
-    logits = None
-    while start < len(tokens):
-        end = min(start + step, len(tokens))
-        end = max([end, *(span.end for span in spans if span.start < end)])
-        logits = model(
-            mx.array([tokens[start:end]]),
-            cache=prefix.cache,
-            media=media_between(spans, start, end),
-            last_only=end == len(tokens),
-        )
-        if end < len(tokens):
-            mx.eval([layer.state for layer in prefix.cache])
-            mx.clear_cache()
-        prefix.extend(tokens[start:end], prompt.keys[start:end])
-        start = end
-    assert logits is not None  # reuse leaves at least one token
-    return logits[:, -1]
 
 
 def _decode(

@@ -42,12 +42,14 @@ def test_the_kernels_save_launches(
 
 
 def test_one_object_for_each_shape(counted: dict[str, Any]) -> None:
-    figures = ("launches", "bytes", "host_ms", "prefill_primitives")
+    figures = "launches", "bytes", "host_ms", "prefill_primitives", "sampler_launches"
     for each in counted.values():
         assert all(each[key] > 0 and each["mlx_lm"][key] > 0 for key in figures)
         assert each["launches"] == each["launches_by_kernel"]["plain"]
         assert each["mlx_lm"]["launches"] == each["launches_by_kernel"]["mlx-lm"]
         assert each["bytes"] == each["weight_bytes"] + each["cache_bytes"]
+        assert each["sampler_launches"] < each["mlx_lm"]["sampler_launches"]
+        assert set(each["host_ms_by_kernel"]) == {"mlx-lm", "plain", "all"}
         assert each["bytes"] == pytest.approx(each["mlx_lm"]["bytes"], rel=0.01)
 
 
@@ -56,7 +58,7 @@ def test_what_each_kernel_replaces(moe: dict[str, Any]) -> None:
     full ones, attention that MLX makes of four and the kernel of two."""
     launches, primitives = moe["launches_by_kernel"], moe["primitives"]
     removed = {k: launches["plain"] - launches[k] for k in launches}
-    assert removed["norms"] == 10 * 30
+    assert removed["norms"] == 11 * 30
     assert removed["heads"] == 5 * 30
     assert removed["router"] == 7 * 30
     assert removed["experts"] == 4 * 30

@@ -1,0 +1,76 @@
+"""Reading a prompt in chunks, so that its memory is bounded and Ctrl-C is heard."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+from ..cache import LayerCache
+from ..media import Span, media_between
+from ..model import Gemma4
+from .prefix import PrefixCache
+
+STEP = 1024  # tokens read at once
+EXPERTS_STEP = 2048  # on a GPU, where each of many experts gets only some of them
+SHORT = 64  # tokens that nobody waits for
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """`keys` are what a prefix cache compares in place of the tokens."""
+
+    tokens: list[int]
+    spans: Sequence[Span]
+    keys: list[int]
+
+
+def step_for(model: Gemma4) -> int:
+    """How many tokens `model` reads at once unless told otherwise."""
+    has_experts = model.config.text_config.enable_moe_block
+    return EXPERTS_STEP if has_experts and mx.metal.is_available() else STEP
+
+
+def prefill(
+    model: Gemma4, prompt: Prompt, prefix: PrefixCache, start: int, step: int
+) -> mx.array:
+    """Read the prompt from `start` on; return the last position's logits [1, vocab].
+
+    Whole media stay within a chunk: positions of a picture may see each other.
+    """
+    tokens, spans = prompt.tokens, prompt.spans
+    logits, running = None, ()
+    while start < len(tokens):
+        end = min(start + step, len(tokens))
+        end = max([end, *(span.end for span in spans if span.start < end)])
+        more = end < len(tokens)
+        logits = model(
+            mx.array([tokens[start:end]]),
+            cache=prefix.cache,
+            media=media_between(spans, start, end),
+            last_only=not more,
+        )
+        if more or end - start > SHORT:
+            running = _compute(prefix.cache, running)
+        if more:
+            mx.clear_cache()
+        prefix.extend(tokens[start:end], prompt.keys[start:end])
+        start = end
+    assert logits is not None  # reuse leaves at least one token
+    return logits[:, -1]
+
+
+def _compute(
+    cache: Sequence[LayerCache], running: Sequence[mx.array]
+) -> Sequence[mx.array]:
+    """Compute what was read into `cache`, and wait for all of it but the last layer.
+
+    Layer by layer, since Python hears Ctrl-C only between evaluations; and each is
+    started before the one in front of it, `running` at first, is waited for, so that a
+    GPU does not idle, and the next chunk's graph is built meanwhile.
+    """
+    for layer in cache:
+        state = layer.state
+        mx.async_eval(state)
+        mx.eval(running)
+        running = state
+    return running
