@@ -1,11 +1,13 @@
 """What importing the package sees to: float32 that is float32, and the right Python."""
 
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from places import TESTS
+from places import ROOT, TESTS
 
 # A tiny model against the reference, where products are an M5's.
 COMPARE = """
@@ -29,8 +31,6 @@ main()
 INTEL = """
 import platform, sys
 sys.platform, platform.machine = "darwin", lambda: "x86_64"
-sys.argv = ["{name}"]
-import mlx_gemma4
 """
 
 
@@ -69,8 +69,28 @@ def test_these_tests_say_so_too() -> None:
 
 
 def test_a_python_for_intel_macs_is_told_in_a_line() -> None:
-    code, said = python(INTEL.format(name="/usr/local/bin/gemma4"))
+    start = f"{INTEL}sys.argv = ['/usr/local/bin/gemma4']\nimport mlx_gemma4"
+    code, said = python(start)
     assert code == 1 and said.count("\n") == 1
     assert sys.executable in said and "for arm64" in said and "Rosetta" in said
-    code, as_library = python(INTEL.format(name="script.py"))
+    code, as_library = python(f"{INTEL}import mlx_gemma4")
     assert code == 1 and as_library.endswith(f"ImportError: {said}")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not ((ROOT / "Makefile").is_file() and shutil.which("make")),
+    reason="needs make, and the Makefile beside the tests",
+)
+def test_make_passes_them_over(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(INTEL)
+    done = subprocess.run(
+        ["make", f"VENV={tmp_path}/venv", f"{tmp_path}/venv/bin/python"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode and not (tmp_path / "venv").exists()
+    assert "Not with python3: it is made for Intel Macs." in done.stderr
+    assert "/opt/homebrew" in done.stderr
