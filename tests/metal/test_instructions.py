@@ -5,6 +5,7 @@ A kernel that was changed changes its figures: where they are meant to, write th
 """
 
 import json
+import re
 from pathlib import Path
 
 import clang
@@ -15,6 +16,7 @@ from real_cases import CASES
 
 VERSION = 22  # of clang, whose figures these are
 RECORDED = json.loads(Path(__file__).with_name("instructions.json").read_text())
+EVERY = {t: Figures(**f) for name in RECORDED for t, f in RECORDED[name].items()}
 MOST = 34.0  # operations for a word of weights of 4 bits
 # What some words say, summed up. As it stands: a loop that stays one.
 SUM = """
@@ -45,15 +47,27 @@ def test_figures_are_those_recorded(compiler: clang.Clang, name: str) -> None:
     assert found == RECORDED[name]
 
 
-# The matrix-vector kernels of today do more; those that replace them do not.
-@pytest.mark.xfail(strict=True, reason="the kernels are about to be rewritten")
-def test_products_with_packed_weights_do_little_for_a_word() -> None:
-    every = {t: Figures(**f) for name in RECORDED for t, f in RECORDED[name].items()}
-    packed = {title: f for title, f in every.items() if "BITS=4 GROUP=64" in title}
-    assert packed
-    for title, found in packed.items():
-        assert 0 < found.per_word <= MOST, title
+# Those of before the kernels were rewritten, when `prefill` was one of them.
+OLD = pytest.mark.xfail(
+    "prefill" in CASES, reason="kernels to be rewritten", strict=True
+)
+
+
+@OLD
+def test_loops_hold_no_branch_and_registers_suffice() -> None:
+    for title, found in EVERY.items():
         assert not found.in_loops and not found.stack, title
+
+
+@OLD
+def test_products_with_packed_weights_do_little_for_a_word() -> None:
+    """For one row; for several more is done with each word."""
+    many = r"BITS=8|GROUP=32|TOKENS=([2-9]|1\d)"
+    words = {t: f.per_word for t, f in EVERY.items() if not re.search(many, t)}
+    packed = {title: figure for title, figure in words.items() if "BITS=4" in title}
+    assert packed
+    for title, figure in packed.items():
+        assert 0 < figure <= MOST, title
 
 
 def cost(compiler: clang.Clang, line: str) -> Figures:
