@@ -40,8 +40,8 @@ def addmm(c: mx.array, a: mx.array, b: mx.array, *scales: Any, **more: Any) -> m
     return _addmm(c, *inputs(a, b), *scales, **more)
 
 
-def operator(a: mx.array, b: mx.array) -> mx.array:
-    return _operator(*inputs(a, b))
+def operator(self: mx.array, other: mx.array) -> mx.array:
+    return _operator(*inputs(self, other))
 
 
 mx.matmul, mx.addmm, mx.array.__matmul__ = matmul, addmm, operator
