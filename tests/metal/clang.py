@@ -20,17 +20,10 @@ from translate import as_cpp
 INCLUDE = Path(__file__).parent / "include"
 SHARED = "THREADGROUP {alias} {name};"
 VECTOR = r"\b(float|half|bfloat|u?int|u?short|uchar)([234])\s*\("
+TARGET = "-target amdgcn-amd-amdhsa -mcpu=gfx1100 -nogpulib"
 OPTIONS = (
-    *(
-        "-x",
-        "c++",
-        "-std=c++20",
-        "-target",
-        "amdgcn-amd-amdhsa",
-        "-mcpu=gfx1100",
-        "-nogpulib",
-    ),
-    *("-ffreestanding", "-nostdinc", "-isystem", str(INCLUDE)),
+    *f"-x c++ -std=c++20 {TARGET} -ffreestanding -nostdinc".split(),
+    *("-isystem", str(INCLUDE)),
 )
 WARNINGS = (
     *("-Wall", "-Wextra", "-Wdouble-promotion", "-Werror"),
