@@ -44,19 +44,24 @@ $(EXTRAS_STAMP): pyproject.toml | $(BIN)/python
 	touch $(STAMP) $@
 
 # A name on the PATH is not enough: version managers leave stubs that fail, and
-# some systems ship Python without venv. Each candidate has to prove itself.
+# some systems ship Python without venv. Each candidate has to prove itself. One for
+# Intel Macs, from an older Homebrew, runs on Apple silicon too, but there is no MLX for it.
 $(BIN)/python:
 	@for python in $(PYTHON) python3.13 python3.12 python3.11 python3.14 python3 \
 	    /opt/homebrew/bin/python3.1[1-9] /usr/local/bin/python3.1[1-9] \
 	    "$$HOME"/.pyenv/versions/3.1[1-9]*/bin/python3; do \
-	  if "$$python" -c 'import sys, venv, ensurepip; \
-	      sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
-	    echo "Creating $(VENV) with $$("$$python" --version) ($$python)"; \
-	    exec "$$python" -m venv --clear $(VENV); \
-	  fi; \
+	  "$$python" -c 'import platform, sys; \
+	      (sys.platform, platform.machine()) == ("darwin", "x86_64") and sys.exit(3); \
+	      import venv, ensurepip; \
+	      sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
+	  case $$? in \
+	    0) echo "Creating $(VENV) with $$("$$python" --version) ($$python)"; \
+	       exec "$$python" -m venv --clear $(VENV);; \
+	    3) echo "Not with $$python: it is made for Intel Macs." >&2;; \
+	  esac; \
 	done; \
 	echo "No Python 3.11 or newer with venv was found. Get one with:" >&2; \
-	echo "  macOS          brew install python@3.13" >&2; \
+	echo "  Apple silicon  brew install python@3.13  (Homebrew in /opt/homebrew)" >&2; \
 	echo "  Debian/Ubuntu  sudo apt install python3 python3-venv" >&2; \
 	echo "or name one:     make demo PYTHON=/path/to/python3" >&2; \
 	exit 1

@@ -35,12 +35,14 @@ def _milliseconds(model: str, context: int) -> dict[str, float]:
     from launches import ALL, MLX_LM, PLAIN, models_of
 
     from mlx_gemma4.bench.rounds import take_rounds
+    from mlx_gemma4.generation.step import DecodingStep
     from mlx_gemma4.kernels import NAMES, using
 
     ours, theirs = models_of(model)
 
     def with_kernels(*names: str) -> Callable[[int], float]:
-        step = _decoding(ours, context)
+        with using(*names):
+            step = _decoding(ours, DecodingStep(ours), context)
 
         def build(number: int) -> float:
             with using(*names):
@@ -49,7 +51,7 @@ def _milliseconds(model: str, context: int) -> dict[str, float]:
         return build
 
     def steps() -> dict[str, list[float]]:
-        theirs_alone = _decoding(theirs, context)
+        theirs_alone = _decoding(theirs, theirs, context)
         calls: dict[str, Callable[[int], float]] = {
             MLX_LM: lambda number: theirs_alone(),
             PLAIN: with_kernels(),
@@ -62,14 +64,14 @@ def _milliseconds(model: str, context: int) -> dict[str, float]:
     return {label: median(times[2:]) * 1e3 for label, times in found.items()}
 
 
-def _decoding(model: Any, context: int) -> Callable[[], float]:
+def _decoding(model: Any, decode: Any, context: int) -> Callable[[], float]:
     """Builds a step behind `context` tokens and the steps before it; in seconds."""
     cache = model.make_cache()
     outputs = [model(mx.array([[5] * context]), cache=cache)]
 
     def step() -> float:
         watch = Stopwatch()
-        outputs.append(model(mx.array([[9]]), cache=cache))
+        outputs.append(decode(mx.array([[9]]), cache=cache))
         return watch.read().cpu
 
     return step

@@ -1,6 +1,20 @@
 """Run Gemma 4 on MLX: text, pictures, sound and video."""
 
+import os
+import platform
+import sys
 from pathlib import Path
+
+if (sys.platform, platform.machine()) == ("darwin", "x86_64"):
+    command = Path(sys.argv[0]).name == "gemma4"  # which shows no traceback
+    raise (SystemExit if command else ImportError)(
+        f"mlx-gemma4 needs Apple silicon, and this Python ({sys.executable}) is made "
+        "for Intel Macs. Install one for arm64, from python.org or with "
+        "/opt/homebrew/bin/brew, and start it in a terminal outside of Rosetta."
+    )
+# An M5 multiplies float32 with 10 bits of precision unless MLX finds this at its first
+# product: training, `convert --check` and sound rely on what float32 promises.
+os.environ.setdefault("MLX_ENABLE_TF32", "0")
 
 from .chat.calls import ToolCall
 from .checkpoint.load import load

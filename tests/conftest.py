@@ -8,6 +8,7 @@ and live comparisons are left out, a line at the end says how many.
 import importlib.util
 import os
 import pty
+import sys
 from collections.abc import Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -19,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.pop("GEMMA4_MODEL", None)
+# MLX reads it once, too: without it an M5 multiplies float32 in 10 bits (tf32.py).
+os.environ["MLX_ENABLE_TF32"] = "0"
 
 import pytest
 from command import Runner, Terminal
@@ -46,6 +49,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(no_metal)
         if item.get_closest_marker("reference") and not reference:
             item.add_marker(no_reference)
+
+
+def pytest_configure() -> None:
+    """Bars are the CPU's, also on a Mac; those of its GPU are golden.BAR_ON_GPU."""
+    if sys.platform == "darwin":
+        import mlx.core as mx
+
+        mx.set_default_device(mx.cpu)
+
+
+@pytest.fixture(autouse=sys.platform == "darwin")
+def device(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The GPU for tests marked `metal`."""
+    import mlx.core as mx
+
+    if request.node.get_closest_marker("metal"):
+        mx.set_default_device(mx.gpu)
+    yield
+    mx.set_default_device(mx.cpu)
 
 
 LEFT = pytest.StashKey[int]()
@@ -88,7 +110,7 @@ def demo_folder() -> Path:
 @pytest.fixture
 def environ(tmp_path: Path) -> dict[str, str]:
     """A plain environment, as a user without any settings has it."""
-    ours = ("GEMMA4_", "NO_COLOR", "FORCE_COLOR", "PYTHON", "COLUMNS", "LINES")
+    ours = ("GEMMA4_", "MLX_", "NO_COLOR", "FORCE_COLOR", "PYTHON", "COLUMNS", "LINES")
     kept = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
     return {
         **kept,

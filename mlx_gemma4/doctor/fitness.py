@@ -16,7 +16,6 @@ OLDEST_MACOS, OLDEST_GLIBC = (14, 0), (2, 35)
 # The smallest real model, E2B: converted to 4 bits, and as Google publishes it.
 LEAST_MEMORY, LEAST_DISK = 8 * 10**9, 4 * 10**9
 SMALLEST, PUBLISHED = 3_581_101_896, 10_246_621_918
-GPU = "its GPU is not used"
 
 
 @dataclass(frozen=True)
@@ -41,16 +40,10 @@ def check_machine(machine: Machine) -> Findings:
 
 
 def _check_processor(machine: Machine, say: Findings) -> None:
-    if machine.translated:
+    if sys.platform == "darwin" and not machine.metal:
         say.problem(
-            "python",
-            f"Python is made for x86-64 and runs under Rosetta: {GPU}. Install one for "
-            "arm64, and mlx-gemma4 with it.",
+            "metal", "MLX finds no Metal here: its GPU is not used. Reinstall mlx."
         )
-    elif sys.platform == "darwin" and machine.arch != "arm64":
-        say.problem("python", f"This is no Mac with Apple silicon: {GPU}.")
-    elif sys.platform == "darwin" and not machine.metal:
-        say.problem("metal", f"MLX finds no Metal here: {GPU}. Reinstall mlx.")
     elif machine.metal:
         say.ok("metal", f"MLX uses the {machine.device}.")
     else:

@@ -52,7 +52,6 @@ SET = "set"
 class Machine:
     """Versions by name, None for what is not there. Memory and disk in bytes.
 
-    translated: whether an arm64 Mac runs Python made for x86-64.
     working_set, wired_limit: of the GPU; 0 of the second is the system's own choice.
     container: what a container may use.
     """
@@ -61,7 +60,6 @@ class Machine:
     programs: Mapping[str, bool]
     system: str
     arch: str
-    translated: bool
     chip: str | None
     cores: int | None
     metal: bool
@@ -89,7 +87,6 @@ class Machine:
             programs={name: shutil.which(name) is not None for name in PROGRAMS},
             system=_system(),
             arch=platform.machine(),
-            translated=_sysctl("sysctl.proc_translated") == "1",
             chip=_chip(),
             cores=os.cpu_count(),
             metal=metal,
@@ -192,9 +189,11 @@ def _free(folder: Path) -> int | None:
 
 
 def _environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Variables that change what we or the Hub's library do."""
+    """Variables that change what we or the Hub's library do, but for our own."""
     found = {}
     for name in sorted(environ):
+        if (name, environ[name]) == ("MLX_ENABLE_TF32", "0"):
+            continue
         proxy = name.upper() in PROXIES
         if environ[name] and (proxy or name in SHOWN or name.startswith(ENVIRONMENT)):
             found[name] = environ[name] if name in SHOWN else SET

@@ -57,8 +57,6 @@ def test_nothing_can_be_told(here: Machine, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     ("changes", "version", "about", "words"),
     [
-        ({"translated": True, "arch": "x86_64"}, "15.1", "python", "Rosetta"),
-        ({"arch": "x86_64"}, "15.1", "python", "Apple silicon"),
         ({"metal": False}, "15.1", "metal", "no Metal"),
         ({}, "13.6.1", "system", "macOS is 13.6.1; MLX needs 14.0"),
         ({}, "15.1", "", ""),
@@ -74,7 +72,7 @@ def test_a_mac(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     on_a_mac(monkeypatch, version)
-    plain = {"arch": "arm64", "metal": True, "working_set": 12 * 10**9}
+    plain = {"metal": True, "working_set": 12 * 10**9}
     mac = replace(here, **{**plain, **changes})  # type: ignore[arg-type]
     problems = [f for f in check_machine(mac).all if f.level is Level.PROBLEM]
     assert [f.about for f in problems] == ([about] if about else [])
@@ -85,7 +83,6 @@ def test_what_a_mac_states(monkeypatch: pytest.MonkeyPatch) -> None:
     stated = {
         "machdep.cpu.brand_string": "Apple M3 Max\n",
         "iogpu.wired_limit_mb": "0\n",
-        "sysctl.proc_translated": "0\n",
     }
 
     def sysctl(command: list[str], **_: object) -> SimpleNamespace:
@@ -99,10 +96,10 @@ def test_what_a_mac_states(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machines, "subprocess", run)
     mac = Machine.here()
     assert mac.system.startswith("macOS ")
-    assert (mac.chip, mac.wired_limit, mac.translated) == ("Apple M3 Max", 0, False)
+    assert (mac.chip, mac.wired_limit) == ("Apple M3 Max", 0)
     stated.clear()
     mac = Machine.here()
-    assert (mac.chip, mac.wired_limit, mac.translated) == (None, None, False)
+    assert (mac.chip, mac.wired_limit) == (None, None)
 
 
 def test_little_of_everything(here: Machine) -> None:
@@ -155,6 +152,9 @@ def test_variables_that_count(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shown["GEMMA4_KERNELS"] == "off" and "HF_HOME" not in shown
     assert all(shown[name] == "set" for name in secrets)
     assert "secret" not in str(found)
+    assert "MLX_ENABLE_TF32" not in shown  # which importing the package has set
+    monkeypatch.setenv("MLX_ENABLE_TF32", "1")
+    assert Machine.here().environment["MLX_ENABLE_TF32"] == "set"
 
 
 def test_kernels_that_were_measured(

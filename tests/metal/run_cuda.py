@@ -13,9 +13,14 @@ Nobody has run it on a GPU yet. Its tests compile the kernels (test_cuda.py), ru
 of the CUDA on a CPU (test_cuda_on_cpu.py), and launch on a stand-in for the driver
 (test_cuda_driver.py). With --on-cpu it runs all of it on a CPU, in some minutes: what
 the kernels and the headers compute, but not the driver, nor threads at once.
+
+With --sanitize everything runs once more in each of two tools of NVIDIA's
+compute-sanitizer: for accesses outside of buffers, and for races in shared memory.
 """
 
 import argparse
+import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -34,6 +39,9 @@ from generated import Maker
 from real_cases import CASES, SLOW_CASES
 
 from mlx_gemma4.kernels import using
+
+SANITIZER = "compute-sanitizer"
+TOOLS = ("memcheck", "racecheck")
 
 
 def errors(gpu: Maker, name: str, dtype: mx.Dtype) -> list[Error]:
@@ -78,11 +86,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--kernels", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--driver", default=DRIVER, help="the driver's library")
     parser.add_argument("--on-cpu", action="store_true", help="the same CUDA by g++")
+    parser.add_argument("--sanitize", action="store_true", help=f"with {SANITIZER} too")
     options = parser.parse_args(arguments)
     try:
         if options.on_cpu:
             return run_on_cpu(options.kernels)
-        return run_on_gpu(options.kernels, options.driver)
+        failed = run_on_gpu(options.kernels, options.driver)
+        if options.sanitize and not failed:
+            failed = run_in_sanitizer(options.kernels, options.driver)
+        return failed
     except CudaFault as fault:
         print(fault, file=sys.stderr)
         return 1
@@ -95,6 +107,21 @@ def run_on_gpu(names: list[str], library_of_driver: str) -> int:
     driver = Driver(library_of_driver)
     print(f"{driver.name}, {driver.architecture}", flush=True)
     return 0 if compare(CudaGpu(driver, Nvrtc(compiler)), names) else 1
+
+
+def run_in_sanitizer(names: list[str], library_of_driver: str) -> int:
+    """This script again, in each tool; the first exit code that is not 0."""
+    found = shutil.which(SANITIZER)
+    if found is None:
+        raise CudaFault(f"no {SANITIZER} on the PATH: it comes with the CUDA toolkit")
+    options = ["--driver", library_of_driver, "--kernels", *names]
+    for tool in TOOLS:
+        print(f"{SANITIZER}: {tool}", flush=True)
+        command = [found, "--tool", tool, "--error-exitcode", "3", sys.executable]
+        done = subprocess.run([*command, __file__, *options])
+        if done.returncode:
+            return done.returncode
+    return 0
 
 
 def run_on_cpu(names: list[str]) -> int:

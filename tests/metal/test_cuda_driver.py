@@ -1,6 +1,7 @@
 """How kernels are launched on an NVIDIA GPU, by a stand-in for its driver."""
 
 import ctypes
+import os
 import re
 import subprocess
 import sys
@@ -172,3 +173,30 @@ def test_the_script_without_a_gpu() -> None:
     assert (done.returncode, done.stdout) == (1, "")
     reason = "no NVIDIA GPU: the driver does not load" if library() else "needs NVIDIA"
     assert done.stderr.startswith(reason) and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_the_script_runs_again_in_each_tool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """A stand-in for the sanitizer notes how it is called."""
+    tool, notes = tmp_path / run_cuda.SANITIZER, tmp_path / "notes"
+    tool.write_text(f'#!/bin/sh\necho "$@" >> {notes}\nexit {code}\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(run_cuda, "run_on_gpu", lambda names, driver: 0)
+    asked = ["--sanitize", "--kernels", "norms", "--driver", "d.so"]
+    assert run_cuda.main(asked) == code
+    said = notes.read_text().splitlines()
+    expected = run_cuda.TOOLS if code == 0 else run_cuda.TOOLS[:1]
+    assert [line.split()[1] for line in said] == list(expected)
+    assert all(line.endswith("--driver d.so --kernels norms") for line in said)
+
+
+def test_the_script_without_a_sanitizer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run_cuda, "run_on_gpu", lambda names, driver: 0)
+    monkeypatch.setattr("shutil.which", lambda *_, **__: None)
+    assert run_cuda.main(["--sanitize"]) == 1
+    assert "no compute-sanitizer on the PATH" in capsys.readouterr().err

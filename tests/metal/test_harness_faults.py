@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import mlx.core as mx
 import pytest
+from generated import Maker
 from metal_cpu import SCHEDULES, MetalCpu
 from translate import MetalFault
 
@@ -26,7 +27,7 @@ SHARES = f"""
 """
 
 
-def shares(cpu: MetalCpu, source: str = SHARES) -> tuple[mx.array, mx.array]:
+def shares(cpu: Maker, source: str = SHARES) -> tuple[mx.array, mx.array]:
     """What the kernel makes, and what it should."""
     x = (mx.arange(1, 1 + ROWS * WIDTH) % 17).reshape(ROWS, WIDTH)
     (out,) = cpu.metal_kernel("shares", ["x"], ["out"], source)(

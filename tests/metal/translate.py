@@ -62,10 +62,13 @@ class Translation:
 
     def call(self, values: Sequence[Any]) -> str:
         """The kernel with buffers `b`, for the thread `t`."""
-        names = [TYPES[v] if isinstance(v, mx.Dtype) else str(int(v)) for v in values]
-        template = f"<{', '.join(names)}>" if names else ""
         arguments = [self._argument(i, p) for i, p in enumerate(self.parameters)]
-        return f"{self.function}{template}({', '.join(arguments)})"
+        return f"{self.choice(values)}({', '.join(arguments)})"
+
+    def choice(self, values: Sequence[Any]) -> str:
+        """The kernel's function for one choice of template arguments."""
+        names = [TYPES[v] if isinstance(v, mx.Dtype) else str(int(v)) for v in values]
+        return self.function + (f"<{', '.join(names)}>" if names else "")
 
     def buffers(
         self, names: Sequence[str], inputs: Sequence[np.ndarray]

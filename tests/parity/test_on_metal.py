@@ -1,5 +1,6 @@
 """On an Apple GPU: the same answers as on the CPU, in float32 and in bfloat16."""
 
+import golden
 import mlx.core as mx
 import pytest
 import tiny
@@ -26,7 +27,8 @@ def both(model: Gemma4) -> tuple[mx.array, mx.array]:
 @pytest.mark.parametrize("variant", tiny.VARIANTS)
 def test_float32_logits_equal_the_cpus(variant: str) -> None:
     on_gpu, on_cpu = both(tiny.build(variant, seed=0))
-    assert mx.abs(on_gpu - on_cpu).max().item() < 5e-3  # type: ignore[operator]
+    apart = mx.abs(on_gpu - on_cpu).max().item()
+    assert apart < golden.BAR_ON_GPU  # type: ignore[operator]
     assert mx.array_equal(on_gpu.argmax(axis=-1), on_cpu.argmax(axis=-1))
 
 

@@ -9,7 +9,10 @@ from places import FIXTURES
 
 FOLDER = FIXTURES
 SEED = 20  # of every fixture's weights
-BAR = 2e-4  # maximum absolute difference of logits
+# The largest absolute difference of float32 logits: on a CPU to the reference's, and on
+# an Apple GPU to the CPU's. None was measured on a GPU yet.
+BAR = 2e-4
+BAR_ON_GPU = 5e-3
 
 
 def arrays(name: str) -> dict[str, np.ndarray]:
