@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from .bench.auto import check_kernels
 from .chat.calls import ToolCall
 from .checkpoint.load import load
 from .config import Config
@@ -21,6 +22,7 @@ __all__ = [
     "Response",
     "Stats",
     "ToolCall",
+    "check_kernels",
     "generate",
     "load",
     "stream_generate",

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.pop("GEMMA4_MODEL", None)
+os.environ["GEMMA4_KERNELS"] = "off"  # and no check of them before an answer
 
 import pytest
 from command import Runner, Terminal
@@ -92,6 +93,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
     return {
         **kept,
+        "GEMMA4_KERNELS": "off",
         "HF_HUB_OFFLINE": "1",
         "HF_HOME": str(tmp_path / "huggingface"),
         "XDG_STATE_HOME": str(tmp_path / "state"),

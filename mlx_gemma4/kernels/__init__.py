@@ -1,15 +1,15 @@
 """Metal kernels: NAME.py with its plain-MLX twin, and NAME.metal.
 
 Each does in one launch what MLX does in several, for the few rows at a time of
-decoding; `prefill` is for many. All are off unless `GEMMA4_KERNELS` asks for them (see
-launch.py), and always off where there is no Metal; their twins then run instead.
+decoding; `prefill` is for many. `GEMMA4_KERNELS` says which are on (see launch.py);
+where there is no Metal, their twins always run instead.
 """
 
 from .attention import EVERYTHING, attention
 from .experts import Affine, experts, experts_fit
 from .gate import gated
 from .heads import rotate_keys, rotate_queries
-from .launch import MOST_ROWS, NAMES, comparing, enabled, using
+from .launch import MOST_ROWS, NAMES, Trial, any_on, collecting, enabled, using
 from .norms import Norm, add_norms
 from .router import choose_experts
 
@@ -19,10 +19,12 @@ __all__ = [
     "NAMES",
     "Affine",
     "Norm",
+    "Trial",
     "add_norms",
+    "any_on",
     "attention",
     "choose_experts",
-    "comparing",
+    "collecting",
     "enabled",
     "experts",
     "experts_fit",
