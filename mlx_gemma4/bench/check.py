@@ -28,7 +28,7 @@ Say = Callable[[Sequence[object]], None]
 def check(sampled: Sampled, left_out: set[str], say: Say) -> None:
     """Tries all uses but those that are left out."""
     uses = [use for use in sampled.uses() if use not in left_out]
-    uses = kept([use for use in uses if sampled.is_used(use)], sampled.fault, say)
+    uses = kept(uses, sampled.fault, say)
     share = SECONDS / max(1, len(uses))
     uses = kept(uses, lambda use: sampled.loss(use, share), say)
     if uses and (why := tried(ALL, lambda _: sampled.fault_together(uses), say)):

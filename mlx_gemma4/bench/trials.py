@@ -35,10 +35,15 @@ MARGIN = 0.01  # by which the median has to differ
 
 @dataclass(frozen=True)
 class Use:
-    """Where a model runs kernels: in steps of one token, and of a draft."""
+    """Where a model would run kernels: in steps of one token, and of a draft."""
 
     steps: list[Trial]
     drafts: list[Trial]
+
+    def of(self, use: str) -> "Use":
+        """What of it belongs to one use."""
+        parts = self.steps, self.drafts
+        return Use(*([trial for trial in part if trial.use == use] for part in parts))
 
 
 class Sampled:
@@ -54,31 +59,21 @@ class Sampled:
         self.caches = [cache_behind(model, context) for context in contexts]
 
     def uses(self) -> list[str]:
-        """All that the model asks for, each kernel being alone or with all others."""
-        asked: set[str] = set()
-        for cache in self.caches:
-            for names in (*((name,) for name in NAMES), NAMES):
-                with using(*names, make=self.make), collecting() as those:
-                    self.step(cache, 1)
-                asked |= those.asked
-        return sorted(asked)
-
-    def is_used(self, use: str) -> bool:
-        """Whether the model's arrays are such that its kernel takes them."""
-        with using(use, make=self.make):
-            return bool(self.trials(self._caches(use)).steps)
+        """All for which the model has arrays that a kernel takes."""
+        return sorted(use for name in NAMES for use in self._uses_of(name))
 
     def fault(self, use: str) -> str | None:
         """What is wrong with what a use computes; None if nothing."""
-        with using(use, make=self.make):
-            return fault_of(self.trials(self._caches(use)))
+        name = use.partition(" ")[0]
+        with using(name, make=self.make):
+            return fault_of(self._uses_of(name)[use])
 
     def loss(self, use: str, seconds: float) -> str | None:
         """Why a use that is right does not pay, found out in about so long; None where
         it does."""
-        with using(use, make=self.make):
-            steps = self.trials(self._caches(use)).steps
-            return loss_of(use.partition(" ")[0], steps, seconds)
+        name = use.partition(" ")[0]
+        with using(name, make=self.make):
+            return loss_of(name, self._uses_of(name)[use].steps, seconds)
 
     def fault_together(self, uses: Sequence[str]) -> str | None:
         """What is wrong with all of them at once in a step; None if nothing."""
@@ -97,8 +92,12 @@ class Sampled:
             return f"all together slower: {timing.median:.2f} times MLX's time"
         return None
 
-    def _caches(self, use: str) -> list[list[LayerCache]]:
-        return self.caches if use.startswith("attention") else self.caches[:1]
+    def _uses_of(self, name: str) -> dict[str, Use]:
+        """Of a kernel without any other."""
+        caches = self.caches if name == "attention" else self.caches[:1]
+        with using(name, make=self.make):
+            every = self.trials(caches)
+        return {use: every.of(use) for use in {trial.use for trial in every.steps}}
 
     def trials(self, caches: Sequence[list[LayerCache]]) -> Use:
         """Of the kernels that are on, their arrays evaluated."""

@@ -69,10 +69,14 @@ class Answer:
 
     @property
     def text(self) -> str:
-        """`on: norms, heads; left out: router (slower: 1.20 times MLX's time)`."""
-        on = f"on: {', '.join(self.uses)}" if self.uses else "none is on"
-        left = [f"{use} ({why})" for use, why in self.out.items()]
-        return f"{on}; left out: {', '.join(left)}" if left else on
+        """`on: norms, dense; left out: dense 64x96, router (slower: …)`."""
+        names = dict.fromkeys(use.partition(" ")[0] for use in self.uses)
+        on = f"on: {', '.join(names)}" if names else "none is on"
+        reasons: dict[str, list[str]] = {}
+        for use, why in self.out.items():
+            reasons.setdefault(why, []).append(use)
+        left = [f"{', '.join(uses)} ({why})" for why, uses in reasons.items()]
+        return f"{on}; left out: {'; '.join(left)}" if left else on
 
 
 def _fingerprint(

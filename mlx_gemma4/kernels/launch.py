@@ -57,9 +57,11 @@ class Switch:
 class Trial:
     """A kernel where a model would run it, kept to be tried.
 
+    use: what was asked for before it.
     pairs: of the results of both, in this order, what has to be equal.
     """
 
+    use: str
     kernel: Function
     twin: Function
     arrays: tuple[mx.array, ...]
@@ -68,9 +70,9 @@ class Trial:
 
 @dataclass
 class Trials:
-    """What `collecting` finds: the uses that were asked for, and where kernels ran."""
+    """What `collecting` finds, and the use that was asked for last."""
 
-    asked: set[str] = field(default_factory=set)
+    asked: str = ""
     found: list[Trial] = field(default_factory=list)
 
 
@@ -133,7 +135,7 @@ def enabled(name: str, case: str = "") -> bool:
     """Whether kernel `name` is to be used for arrays of the sizes that `case` tells."""
     switch, use = _switch(), f"{name} {case}".strip()
     if _collected:
-        _collected[-1].asked.add(use)
+        _collected[-1].asked = use
     on = name in switch.on or use in switch.on
     return on and not (switch.reckoned and _gains_nothing(name, case))
 
@@ -262,5 +264,6 @@ def collected(
     kernel: Function, twin: Function, *arrays: mx.array, pairs: Pairs = in_order
 ) -> list[mx.array]:
     """What `twin` makes of `arrays`. For `collecting`, and only then."""
-    _collected[-1].found.append(Trial(kernel, twin, arrays, pairs))
+    those = _collected[-1]
+    those.found.append(Trial(those.asked, kernel, twin, arrays, pairs))
     return twin(*arrays)

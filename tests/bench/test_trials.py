@@ -49,7 +49,7 @@ def test_runs_take_turns_as_long_as_there_is_time() -> None:
 def trial(width: int = 3, add: float = 0.0) -> Trial:
     """Of a kernel that is `add` too large."""
     x = mx.array([1.0] * width)
-    return Trial(lambda x: [x + add], lambda x: [x], (x,), in_order)
+    return Trial("norms", lambda x: [x + add], lambda x: [x], (x,), in_order)
 
 
 @pytest.mark.parametrize(

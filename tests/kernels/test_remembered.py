@@ -75,10 +75,18 @@ def test_what_is_remembered_is_used(machine: Machine) -> None:
     assert enabled("dense", "640x96") and not enabled("dense", "96x640")
     answer = recall(conditions(), pytest.fail)
     assert answer == Answer((SECOND, "dense 640x96"), {"router": "slower"})
-    assert answer.text == f"on: {SECOND}, dense 640x96; left out: router (slower)"
+    assert answer.text == f"on: {SECOND}, dense; left out: router (slower)"
     assert [path.name for path in memory_file().parent.iterdir()] == ["kernels.json"]
     machine.remember(conditions())
     assert machine.use(conditions()) == [] and not machine.notes
+
+
+def test_an_answer_in_words() -> None:
+    out = {"router": "slower", "dense 64x96": "wrong", "gate": "slower"}
+    assert Answer((), out).text == (
+        "none is on; left out: router, gate (slower); dense 64x96 (wrong)"
+    )
+    assert Answer(("norms", "heads 8d", "heads 16d")).text == "on: norms, heads"
 
 
 def test_nothing_remembered_is_quiet_but_where_auto_was_asked_for(
