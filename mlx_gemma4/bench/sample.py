@@ -23,6 +23,7 @@ LAYERS = "language_model.layers."
 OF_A_KIND = 2  # layers: what is timed takes turns, so that less of it stays in caches
 PER_LAYER_ROWS = 1024  # of the table of per-layer inputs, of which a token takes one
 ROWS = 256  # that are random; below, they repeat
+KEYS = 0.25  # size of an element
 
 
 def sample_of(prepared: Prepared) -> Gemma4:
@@ -153,7 +154,8 @@ def cache_behind(model: Gemma4, context: int) -> list[LayerCache]:
         attention = layer.self_attn
         shape = (1, attention.kv_heads, context, attention.head_dim)
         keys, values = (_repeated(shape, _normal(dtype)) for _ in range(2))
-        held.update_and_fetch(keys, values)
+        # Scores as far apart as those of whole keys would leave one key to be seen.
+        held.update_and_fetch(keys * KEYS, values)
     mx.eval([held.state for held in cache])
     return cache
 

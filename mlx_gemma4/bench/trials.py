@@ -77,7 +77,7 @@ class Sampled:
 
     def fault_together(self, uses: Sequence[str]) -> str | None:
         """What is wrong with all of them at once in a step; None if nothing."""
-        cache = self.caches[-1]
+        cache = self.caches[:2][-1]
         with using(*uses, make=self.make):
             if fault := fault_of(self.trials([cache])):
                 return f"all together: {fault}"
