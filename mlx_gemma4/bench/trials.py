@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 
@@ -143,7 +143,7 @@ def distance(trial: Trial) -> float:
     largest value. NaN where a value is not finite."""
     pairs = trial.pairs(trial.kernel(*trial.arrays), trial.twin(*trial.arrays))
     far = mx.stack([_difference(a, b) for a, b in pairs])
-    return float(mx.where(mx.isnan(far).any(), mx.nan, far.max()).item())
+    return cast(float, mx.where(mx.isnan(far).any(), mx.nan, far.max()).item())
 
 
 def _difference(ours: mx.array, twin: mx.array) -> mx.array:
@@ -230,7 +230,8 @@ def in_turns(
     """Pairs of runs, each of which says how long it took, for about so long."""
     ratios: list[float] = []
     spent = 0.0
-    ours(), theirs()
+    ours()
+    theirs()
     while len(ratios) < PAIRS[0] or (spent < seconds and len(ratios) < PAIRS[1]):
         took = {run: run() for run in in_turn((ours, theirs), len(ratios))}
         ratios.append(took[ours] / took[theirs])

@@ -1,7 +1,7 @@
 """`GEMMA4_KERNELS=auto`: what is recalled, under which conditions, and what is said."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,7 +75,7 @@ def test_what_is_remembered_is_used(machine: Machine) -> None:
     assert enabled("dense", "640x96") and not enabled("dense", "96x640")
     answer = recall(conditions(), pytest.fail)
     assert answer == Answer((SECOND, "dense 640x96"), {"router": "slower"})
-    assert answer.text == f"on: {SECOND}, dense; left out: router (slower)"
+    assert answer and answer.text == f"on: {SECOND}, dense; left out: router (slower)"
     assert [path.name for path in memory_file().parent.iterdir()] == ["kernels.json"]
     machine.remember(conditions())
     assert machine.use(conditions()) == [] and not machine.notes
@@ -163,13 +163,12 @@ def test_a_folder_that_cannot_be_written(
         lambda: conditions(OTHER),
         lambda: conditions(dtype=mx.bfloat16),
         lambda: conditions(packings={}),
-        lambda: conditions(
-            packings={path: Packing(8, 64, "affine") for path in PACKED}
-        ),
+        lambda: conditions(packings=dict.fromkeys(PACKED, Packing(8, 64, "affine"))),
     ],
 )
-def test_another_kind_of_model_is_not_known(machine: Machine, other: object) -> None:
-    assert callable(other)
+def test_another_kind_of_model_is_not_known(
+    machine: Machine, other: Callable[[], Conditions]
+) -> None:
     machine.remember(conditions(), SECOND)
     assert machine.use(other()) == []
     machine.remember(other(), FIRST)
