@@ -1,6 +1,12 @@
 """Run Gemma 4 on MLX: text, pictures, sound and video."""
 
+import os
+import sys
 from pathlib import Path
+
+from .bench.buffers import remembered
+
+os.environ.update(remembered(sys.argv, os.environ))  # MLX reads it but once
 
 from .bench.auto import check_kernels
 from .chat.calls import ToolCall

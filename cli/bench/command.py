@@ -142,6 +142,7 @@ def measure_ours(
     """Facts, results, and whether mlx-lm has to be measured afterwards."""
     from mlx_gemma4.bench.timing import check_memory, contenders, default_contexts
 
+    from .larger import add_larger, learn_larger
     from .report import Facts
 
     screen.passing(f"Loading {name} …")
@@ -159,7 +160,11 @@ def measure_ours(
         together = peer_fits(model, max(contexts) + wishes.decode)
         if together:
             add_peer(compared, stack, folder, facts, wishes, screen)
+        most = max(contexts) + wishes.decode
+        added = add_larger(compared, stack, folder, model, most, screen)
         found = rounds(compared, facts, screen)
+    if added is not None:
+        learn_larger(name, added, found, screen)
     return facts, found, not together
 
 
