@@ -25,8 +25,9 @@ CONTEXTS = (64, 512, 4096, 32768)  # tokens held; attention alone depends on the
 ROWS = (1, 4)  # of a step of decoding, and of a short draft
 WITHIN = 0.03  # of the largest value: roundings of two ways in bfloat16
 INSTANCES = 4  # layers whose weights take turns in what is timed
-SLICE = 0.0005  # seconds that a run takes at least
-MOST_REPEATS = 32
+SLICE = 0.001  # seconds that a run takes about
+MOST_REPEATS = 64
+EXTRA = 8  # repeats, to find out how long one takes
 PAIRS = (10, 30)  # of runs: at least, and at most
 TOGETHER = 0.2  # seconds, for all that is on against nothing
 SURE = 0.01  # chance of as many wins by luck, below which there is a verdict
@@ -85,7 +86,7 @@ class Sampled:
         def step(*on: str) -> float:
             with using(*on, make=self.make):
                 logits = self.step(cache, 1)
-            return _seconds_of(logits)
+            return _seconds_of([logits])
 
         timing = in_turns(lambda: step(*uses), step, TOGETHER)
         if timing.verdict == "slower":
@@ -215,8 +216,11 @@ def timed(trials: Sequence[Trial], seconds: float) -> Timing:
     theirs = [mx.compile(trial.twin) for trial in trials]
     arrays = [trial.arrays for trial in trials]
     _run(ours, arrays, 1)
-    once = max(_run(theirs, arrays, 1), 1e-6)
-    repeats = max(1, min(MOST_REPEATS, math.ceil(SLICE / once)))
+    _run(theirs, arrays, 1)
+    # To start and to wait for anything takes time, too, and that is nobody's.
+    once, more = (_run(theirs, arrays, repeats) for repeats in (1, 1 + EXTRA))
+    each = max((more - once) / EXTRA, SLICE / MOST_REPEATS)
+    repeats = math.ceil(SLICE / each)
     return in_turns(
         lambda: _run(ours, arrays, repeats),
         lambda: _run(theirs, arrays, repeats),
@@ -245,24 +249,24 @@ def _run(
     repeats: int,
 ) -> float:
     """Seconds to compute all, each waiting for the one before it."""
-    last: mx.array | None = None
+    made: list[mx.array] = []
     for _ in range(repeats):
         for function, (first, *rest) in zip(functions, arrays, strict=True):
-            x = first if last is None else _behind(first, last)
-            *_, last = function(x, *rest)
-    assert last is not None
-    return _seconds_of(last)
+            made = function(_behind(first, *made) if made else first, *rest)
+    return _seconds_of(made)
 
 
 @mx.compile
-def _behind(x: mx.array, last: mx.array) -> mx.array:
-    """`x`, but not before there is `last`: one small launch."""
-    return x + (0 * last.reshape(-1)[:1]).astype(x.dtype)
+def _behind(x: mx.array, *made: mx.array) -> mx.array:
+    """`x`, but not before all is `made`: one small launch."""
+    for y in made:
+        x = x + (0 * y[(slice(1),) * y.ndim].squeeze()).astype(x.dtype)
+    return x
 
 
-def _seconds_of(x: mx.array) -> float:
+def _seconds_of(made: list[mx.array]) -> float:
     """How long it takes to compute; the graph is there already, as that of a compiled
     step is."""
     started = perf_counter()
-    mx.eval(x)
+    mx.eval(made)
     return perf_counter() - started

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from functools import partial
-from itertools import cycle
 
 import mlx.core as mx
 import pytest
@@ -97,9 +96,48 @@ def test_layers_of_one_size_are_timed_together() -> None:
     assert [len(same) for same in found.values()] == [trials.INSTANCES, 1]
 
 
-def test_a_run_computes_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    seconds = cycle([1.0, 1.5])
-    monkeypatch.setattr(trials, "perf_counter", lambda: next(seconds))
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[list[mx.array]]:
+    """What was computed last, in runs that take 1, 9 and then 2 seconds."""
+    found: list[list[mx.array]] = []
+
+    def seconds_of(made: list[mx.array]) -> float:
+        mx.eval(made)
+        found.append(made)
+        return {3: 1.0, 4: 9.0}.get(len(found), 2.0)
+
+    monkeypatch.setattr(trials, "_seconds_of", seconds_of)
+    return found
+
+
+def test_runs_are_as_long_as_they_have_to_be(
+    ran: list[list[mx.array]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = 0
+
+    def kernel(x: mx.array) -> list[mx.array]:
+        nonlocal calls
+        calls += 1
+        return [x]
+
+    monkeypatch.setattr(trials, "SLICE", 4.5)  # of repeats that take a second each
     with trials._uncompiled():  # on a CPU that takes a compiler
-        timing = trials.timed([trial(add=0.1), trial(4)], 0.0)
-    assert timing.ratios == (1.0,) * trials.PAIRS[0]
+        one = Trial("norms", kernel, lambda x: [x], (mx.array([1.0]),), in_order)
+        assert trials.timed([one, one], 0.0).verdict == "unclear"
+    assert calls == 2 * (1 + 5 * (1 + trials.PAIRS[0]))  # warm-ups, then pairs
+
+
+@pytest.mark.parametrize("nan", [0, 1])
+def test_a_run_waits_for_all_results(nan: int, ran: list[list[mx.array]]) -> None:
+    """What is not a number in any of them would not be seen, were it left out."""
+
+    def kernel(x: mx.array) -> list[mx.array]:
+        results = [x + 1, (x + 2).reshape(1, 3)]
+        results[nan] = results[nan] * mx.nan
+        return results
+
+    with trials._uncompiled():
+        trials._run([kernel, lambda x: [x]], [(mx.array([1.0] * 3),)] * 2, 1)
+        assert mx.isnan(ran[-1][0]).all().item()
+        trials._run([lambda x: [x]] * 2, [(mx.array([1.0] * 3),)] * 2, 1)
+        assert ran[-1][0].tolist() == [1.0] * 3
