@@ -22,7 +22,9 @@ from report import row, table
 
 from mlx_gemma4.bench.child import Spent, Stopwatch
 from mlx_gemma4.bench.rounds import take_rounds
+from mlx_gemma4.cache import Seen
 from mlx_gemma4.text.masks import (
+    Band,
     Mask,
     attend,
     picture_mask,
@@ -90,11 +92,11 @@ def scores(case: Case, chunk: int, mask: Mask) -> int:
 
     def note(queries: mx.array, keys: mx.array, values: mx.array, **_: Any) -> mx.array:
         nonlocal found
-        found += queries.shape[2] * keys.shape[2]
+        found += queries.size // queries.shape[3] * keys.shape[2] // case.heads
         return queries
 
     with mock.patch.object(mx.fast, "scaled_dot_product_attention", note):
-        attend(*_three(arrays(case, chunk)), mask)
+        attend(*_inputs(arrays(case, chunk), mask), mask)
     return found
 
 
@@ -109,7 +111,7 @@ def timed(
     def call(name: str) -> Callable[[int], Spent]:
         def run(number: int) -> Spent:
             watch = Stopwatch()
-            results[name] = attend(*_three(inputs), masks[name])
+            results[name] = attend(*_inputs(inputs, masks[name]), masks[name])
             mx.eval(results[name])
             return watch.read()
 
@@ -120,9 +122,13 @@ def timed(
     return {name: each[1:] for name, each in spent.items()}, float(apart)
 
 
-def _three(inputs: list[mx.array]) -> tuple[mx.array, mx.array, mx.array]:
-    queries, keys, values = inputs
-    return queries, keys, values
+def _inputs(arrays: list[mx.array], mask: Mask) -> tuple[mx.array, Seen]:
+    queries = arrays[0]
+    if isinstance(mask, Band):
+        _, H, L, D = queries.shape
+        rows = queries.swapaxes(1, 2).reshape(1, L, H * D)
+        queries = mask.cut(rows, H, D).swapaxes(1, 2)
+    return queries, Seen.all_of(arrays[1:])
 
 
 def measure(case: Case, chunk: int, runs: int) -> dict[str, Any]:

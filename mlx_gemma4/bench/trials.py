@@ -5,8 +5,7 @@ first what both compute, then, in turns, how long both take.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 from time import perf_counter
@@ -15,6 +14,7 @@ from typing import Any, cast
 import mlx.core as mx
 
 from ..cache import LayerCache, rollback
+from ..generation.step import DecodingStep
 from ..kernels import NAMES, Trial, collecting, using
 from ..kernels.launch import SAVE_NOTHING
 from ..model import Gemma4
@@ -83,12 +83,14 @@ class Sampled:
             if fault := fault_of(self.trials([cache])):
                 return f"all together: {fault}"
 
-        def step(*on: str) -> float:
+        def step(decode: DecodingStep, *on: str) -> float:
             with using(*on, make=self.make):
-                logits = self.step(cache, 1)
+                logits = decode(mx.array([[5]]), cache)
+            rollback(cache, 1)
             return _seconds_of([logits])
 
-        timing = in_turns(lambda: step(*uses), step, TOGETHER)
+        ours, theirs = DecodingStep(self.model), DecodingStep(self.model)
+        timing = in_turns(lambda: step(ours, *uses), lambda: step(theirs), TOGETHER)
         if timing.verdict == "slower":
             return f"all together slower: {timing.median:.2f} times MLX's time"
         return None
@@ -106,27 +108,12 @@ class Sampled:
         for rows in ROWS:
             found.append([])
             for cache in caches:
-                with collecting() as those, _uncompiled():
-                    self.step(cache, rows)
+                with collecting() as those:
+                    self.model(mx.array([[5] * rows]), cache=cache)
+                rollback(cache, rows)
                 mx.eval([trial.arrays for trial in those.found])
                 found[-1] += those.found
         return Use(*found)
-
-    def step(self, cache: list[LayerCache], rows: int) -> mx.array:
-        """The logits of `rows` tokens behind `cache`, which stays as it is."""
-        logits = self.model(mx.array([[5] * rows]), cache=cache)
-        rollback(cache, rows)
-        return logits
-
-
-@contextmanager
-def _uncompiled() -> Iterator[None]:
-    """Functions get arrays, and not what stands for them in a trace."""
-    mx.disable_compile()
-    try:
-        yield
-    finally:
-        mx.enable_compile()
 
 
 def fault_of(use: Use) -> str | None:

@@ -22,6 +22,7 @@ from ..prompt.processor import Processor
 from ..sampling import Sampler
 from .answer import Chunk, Response, Stats, Writer
 from .prefix import PrefixCache
+from .step import step_of
 
 __all__ = ["Chunk", "Response", "Stats", "generate", "stream_generate"]
 
@@ -289,10 +290,11 @@ def _decode(
     model: Gemma4, token: mx.array, limit: int, sampler: Sampler, prefix: PrefixCache
 ) -> Iterator[int]:
     """Yield `token` [1, 1] and what follows it, computing one step ahead."""
+    step = step_of(model)
     for count in range(1, limit + 1):
         ahead = None
         if count < limit:
-            ahead = sampler(model(token, cache=prefix.cache)[:, -1])
+            ahead = sampler(step(token, prefix.cache)[:, -1])
             mx.async_eval(ahead)
         value = cast(int, token.item())
         if ahead is not None:

@@ -6,10 +6,21 @@ where there is no Metal, their twins always run instead.
 """
 
 from .attention import EVERYTHING, attention
+from .dense import dense, project
 from .experts import Affine, experts, experts_fit
 from .gate import gated
 from .heads import rotate_keys, rotate_queries
-from .launch import MOST_ROWS, NAMES, Trial, any_on, collecting, enabled, using
+from .launch import (
+    MOST_ROWS,
+    NAMES,
+    Trial,
+    any_on,
+    collecting,
+    enabled,
+    in_use,
+    using,
+    without_gradients,
+)
 from .norms import Norm, add_norms
 from .router import choose_experts
 
@@ -25,11 +36,15 @@ __all__ = [
     "attention",
     "choose_experts",
     "collecting",
+    "dense",
     "enabled",
     "experts",
     "experts_fit",
     "gated",
+    "in_use",
+    "project",
     "rotate_keys",
     "rotate_queries",
     "using",
+    "without_gradients",
 ]

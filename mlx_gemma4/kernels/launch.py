@@ -78,6 +78,7 @@ class Trials:
 
 _chosen: list[Switch] = []  # by `using`, the innermost last
 _collected: list[Trials] = []  # by `collecting`, the innermost last
+_undifferentiated: list[bool] = []  # by `without_gradients`
 _settled: list[Switch] = []  # what `auto` stands for, once that is known
 
 
@@ -116,6 +117,11 @@ def _switch() -> Switch:
     return (_chosen or _settled or [_from_environment()])[-1]
 
 
+def in_use() -> object:
+    """The same object as long as the same kernels are used."""
+    return _switch()
+
+
 def is_auto() -> bool:
     """Whether the choice of kernels is left to a check, and there is Metal."""
     return setting() == AUTO and mx.metal.is_available()
@@ -132,11 +138,13 @@ def any_on() -> bool:
 
 
 def enabled(name: str, case: str = "") -> bool:
-    """Whether kernel `name` is to be used for arrays of the sizes that `case` tells."""
+    """Whether kernel `name` is to be used for arrays of the sizes that `case` tells;
+    without a case, whether it may be for some."""
     switch, use = _switch(), f"{name} {case}".strip()
     if _collected:
         _collected[-1].asked = use
     on = name in switch.on or use in switch.on
+    on = on or not case and any(each.startswith(f"{name} ") for each in switch.on)
     return on and not (switch.reckoned and _gains_nothing(name, case))
 
 
@@ -229,10 +237,22 @@ def launch(
     )
 
 
+@contextmanager
+def without_gradients() -> Iterator[None]:
+    """Meanwhile nobody asks kernels for gradients: calling them is cheaper."""
+    _undifferentiated.append(True)
+    try:
+        yield
+    finally:
+        _undifferentiated.pop()
+
+
 def differentiable(kernel: Function, twin: Function) -> Function:
     """`kernel` with the gradient of `twin`; both take and return floating arrays."""
     if _collected:
         return partial(collected, kernel, twin)
+    if _undifferentiated:
+        return kernel
     function: Any = mx.custom_function(kernel)
 
     @function.vjp

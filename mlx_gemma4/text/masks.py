@@ -7,143 +7,232 @@ only.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import cast
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import mlx.core as mx
 
-from ..kernels import EVERYTHING, MOST_ROWS, attention, enabled
+from ..cache import Seen
+from ..kernels import MOST_ROWS, enabled
+from ..rope import Rotation
 
-BLOCK = 128  # queries that share a slice of keys in banded attention
-
-
-@dataclass(frozen=True, eq=False)
-class Piece:
-    """Some queries, the keys that one of them may see, and which of these each sees."""
-
-    queries: slice
-    keys: slice
-    mask: mx.array | str | None
+BLOCK = 128  # queries that share a slice of keys
 
 
 @dataclass(frozen=True, eq=False)
 class Band:
-    """The mask of many queries in pieces, made once for all layers that share it.
+    """The mask of many queries in blocks, made once for all layers that share it.
 
     Most scores of a long chunk are hidden: those of later keys, and of keys that the
-    window has left behind. What no query of a piece sees is never computed.
+    window has left behind. Each block of queries gets as many keys in a row as one may
+    see, and all blocks go into one call: their keys are views that overlap.
 
-    pieces: with all queries between them, in order.
+    queries: how many there are.
+    masks: bool [1 or blocks, 1, block, reach], one for all rows of a batch or one for
+        each.
+    left, right: how many keys have to be put before those that there are, and behind.
     window: positions that a query sees, itself included, which is all that a kernel
         needs to know; None where pictures are seen both ways.
+    gradients: call block by block, with queries that are not cut. The gradient of
+        overlapping views takes more memory.
+    rotation: of queries in blocks.
     """
 
-    pieces: Sequence[Piece]
+    queries: int
+    masks: Sequence[mx.array]
+    left: int
+    right: int
     window: int | None = None
+    gradients: bool = False
+    rotation: Rotation | None = None
+
+    @property
+    def block(self) -> int:
+        return self.masks[0].shape[2]
+
+    @property
+    def blocks(self) -> int:
+        return -(-self.queries // self.block)
+
+    def rotating(self, rotation: Rotation, rows: int) -> "Band":
+        """With the rotation of queries that are cut into blocks, `rows` batches of
+        them; `rotation` is that of all positions in a row."""
+        starts = mx.arange(self.blocks, dtype=mx.int32) * self.block
+        position, angles = rotation.position + starts, rotation.angles
+        if angles is not None:
+            cos, sin = (self.cut(x[None], x.shape[1])[:, None] for x in angles)
+            angles = mx.tile(cos, (rows, 1, 1, 1)), mx.tile(sin, (rows, 1, 1, 1))
+        turned = Rotation(rotation.periods, mx.tile(position, rows), angles)
+        return replace(self, rotation=turned)
+
+    def cut(self, x: mx.array, *shape: int) -> mx.array:
+        """`x` [B, queries, width] in blocks: [B * blocks, block, *shape]."""
+        if fill := self.blocks * self.block - self.queries:
+            x = mx.pad(x, [(0, 0), (0, fill), (0, 0)])
+        return x.reshape(-1, self.block, *shape)
 
 
 Mask = mx.array | Band | str | None
 
 
-def window_mask(queries: int, keys: int, window: int) -> Mask:
+def window_mask(queries: int, keys: int, window: int, gradients: bool = False) -> Mask:
     """Mask of a sliding layer: bool `[queries, keys]`, True = attend.
 
-    None where nothing is hidden, a Band for many queries or a kernel, "causal" where
-    the window does not bite.
+    None where nothing is hidden, "causal" where the window does not bite, a Band for
+    many queries or a kernel.
     """
-    bites = keys > window
-    kernel = enabled("attention" if queries <= MOST_ROWS else "prefill")
-    if queries > BLOCK or (bites and kernel):
-        return band(queries, keys, window)
-    return _whole(queries, keys, window)
-
-
-def causal_mask(queries: int, keys: int) -> Mask:
-    """Mask of a full layer.
-
-    On a GPU this is left to MLX. Heads of 512 have no kernel that skips what is hidden,
-    but from 0.32.4 on their scores exist for some queries at a time. On a CPU all of
-    them would, and a Band it is.
-    """
-    if mx.metal.is_available():
-        return None if queries == 1 else "causal"
-    return window_mask(queries, keys, window=keys)
-
-
-def band(queries: int, keys: int, window: int) -> Band:
-    """The Band of a window alone. Pieces of one size share an array."""
-    pieces: list[Piece] = []
-    masks: dict[tuple[int, int], mx.array | str | None] = {}
-    earlier = keys - queries
-    for start in range(0, queries, BLOCK):
-        end = min(start + BLOCK, queries)
-        first = max(0, earlier + start - window + 1)
-        size = end - start, earlier + end - first
-        if size not in masks:
-            masks[size] = _whole(*size, window)
-        rows, seen = slice(start, end), slice(first, earlier + end)
-        pieces.append(Piece(rows, seen, masks[size]))
-    return Band(pieces, window)
-
-
-def _whole(queries: int, keys: int, window: int) -> mx.array | str | None:
-    """As `window_mask`, never a Band."""
     if keys <= window:
-        return None if queries == 1 else "causal"
+        return causal_mask(queries)
+    if queries > BLOCK or (queries <= MOST_ROWS and enabled("attention")):
+        return band(queries, keys, window, gradients)
     distance = _distance(queries, keys)
     return (distance >= 0) & (distance < window)
 
 
-def attend(queries: mx.array, keys: mx.array, values: mx.array, mask: Mask) -> mx.array:
-    """Attention with score scale 1: queries [B, H, L, D], keys and values
-    [B, H_kv, S, D] -> [B, H, L, D]."""
-    window = _window_of(mask, queries.shape[2])
-    return attention(queries, keys, values, window, partial(_plain, mask=mask))
+def causal_mask(queries: int) -> Mask:
+    """Mask of a full layer."""
+    return None if queries == 1 else "causal"
 
 
-def _window_of(mask: Mask, queries: int) -> int | None:
-    """How many positions a query sees; None where that does not say it all."""
+def band(
+    queries: int,
+    keys: int,
+    window: int,
+    gradients: bool = False,
+    pictures: mx.array | None = None,
+    later: int = 0,
+) -> Band:
+    """The Band of a window.
+
+    pictures: the numbers of queries' pictures [B, queries], which reach at most `later`
+        positions beyond the end of a block.
+    """
+    block = min(BLOCK, queries)
+    blocks = -(-queries // block)
+    reach, left = window - 1 + block + later, window - 1 - (keys - queries)
+    right = blocks * block - queries + later
+    distance = mx.arange(block)[:, None] + (window - 1) - mx.arange(reach)[None]
+    places = mx.arange(blocks)[:, None] * block + mx.arange(reach)[None]
+    mask = (distance >= 0)[None, None]  # [1 or B, 1 or blocks, block, reach]
+    if pictures is not None:
+        own = mx.pad(pictures, [(0, 0), (0, right)], constant_values=-1)
+        seen = mx.pad(own, [(0, 0), (max(0, window - 1), 0)], constant_values=-1)
+        own = own[:, : blocks * block].reshape(-1, blocks, block, 1)
+        mask = mask | ((own >= 0) & (own == seen[:, places][:, :, None]))
+    mask = mask & (distance < window)
+    if left > 0:
+        mask = mask & (places >= left)[None, :, None]
+    kernels = window if pictures is None else None
+    masks = [row[:, None] for row in mask]
+    return Band(queries, masks, left, right, kernels, gradients)
+
+
+def attend(queries: mx.array, seen: Seen, mask: Mask) -> mx.array:
+    """Attention with score scale 1: [B, L, H * D].
+
+    queries: [B, H, L, D], or in blocks if `mask` cuts them.
+    """
     if isinstance(mask, Band):
-        return mask.window
-    causal = queries == 1 if mask is None else isinstance(mask, str)
-    return EVERYTHING if causal else None
+        return _banded(queries, seen, mask)
+    keys, values = seen.keys, seen.values
+    # On a GPU MLX bounds what exists of the scores at a time; on a CPU all would.
+    if mask == "causal" and queries.shape[2] > BLOCK and not mx.metal.is_available():
+        return _in_rows(_causal(queries, keys, values))
+    return _in_rows(_whole(queries, keys, values, mask))
 
 
-def _plain(queries: mx.array, keys: mx.array, values: mx.array, mask: Mask) -> mx.array:
-    run = partial(mx.fast.scaled_dot_product_attention, scale=1.0)
-    if not isinstance(mask, Band):
-        return run(queries, keys, values, mask=mask)
-    starts = [piece.queries.start for piece in mask.pieces[1:]]
-    parts = mx.split(queries, starts, axis=2)
-    outputs = [
-        run(part, keys[:, :, piece.keys], values[:, :, piece.keys], mask=piece.mask)
-        for part, piece in zip(parts, mask.pieces, strict=True)
-    ]
-    return mx.concatenate(outputs, axis=2)
+def _in_rows(found: mx.array) -> mx.array:
+    """[B, H, L, D] -> [B, L, H * D]"""
+    B, H, L, D = found.shape
+    rows = found if L == 1 else found.transpose(0, 2, 1, 3)
+    return rows.reshape(B, L, H * D)
 
 
-def picture_mask(blocks: mx.array, keys: int, window: int) -> Mask:
+def _whole(queries: mx.array, keys: mx.array, values: mx.array, mask: Mask) -> mx.array:
+    fused = mx.fast.scaled_dot_product_attention
+    return fused(queries, keys, values, scale=1.0, mask=cast(Any, mask))
+
+
+def _causal(queries: mx.array, keys: mx.array, values: mx.array) -> mx.array:
+    """Block by block: what no query of a block sees is never computed."""
+    L, parts = queries.shape[2], []
+    earlier = keys.shape[2] - L
+    for start in range(0, L, BLOCK):
+        rows, before = slice(start, start + BLOCK), slice(earlier + start + BLOCK)
+        part = queries[:, :, rows], keys[:, :, before], values[:, :, before]
+        parts.append(_whole(*part, "causal"))
+    return mx.concatenate(parts, axis=2)
+
+
+def _banded(queries: mx.array, seen: Seen, band: Band) -> mx.array:
+    seen = _with_room(seen, band.left, band.right)
+    if band.gradients:
+        return _block_by_block(queries, seen, band)
+    parts = mx.split(queries, len(seen.buffer)) if len(seen.buffer) > 1 else [queries]
+    rows = [_at_once(part, seen, i, band) for i, part in enumerate(parts)]
+    found = rows[0] if len(rows) == 1 else mx.concatenate(rows)
+    return found[:, : band.queries]
+
+
+def _with_room(seen: Seen, left: int, right: int) -> Seen:
+    """So many more slots before (if negative, less) and behind; what is in them is
+    hidden."""
+    start, end, slots = seen.start - left, seen.end + right, seen.buffer.shape[2]
+    if start >= 0 and end <= slots:
+        return Seen(seen.buffer, start, end)
+    first, last = max(0, start), min(end, slots)
+    more = [(0, 0), (0, 0), (first - start, end - last), (0, 0)]
+    return Seen(mx.pad(seen.buffer[:, :, first:last], more), 0, end - start)
+
+
+def _at_once(queries: mx.array, seen: Seen, row: int, band: Band) -> mx.array:
+    """Of a row's queries [blocks, H, block, D] in one call: [1, blocks * block, H * D].
+
+    What each block sees of the row's keys is a view that overlaps the next one's.
+    """
+    blocks, H, block, D = queries.shape
+    mask = band.masks[row % len(band.masks)]
+    slots, heads = seen.buffer.shape[2], seen.heads
+    shape, strides = (blocks, heads, mask.shape[3], D), (block * D, slots * D, D, 1)
+    first = 2 * row * heads  # the row's values lie behind its keys
+    begins = [(head * slots + seen.start) * D for head in (first, first + heads)]
+    keys, values = (mx.as_strided(seen.buffer, shape, strides, at) for at in begins)
+    found = _whole(queries, keys, values, mask)
+    return found.swapaxes(1, 2).reshape(1, blocks * block, H * D)
+
+
+def _block_by_block(queries: mx.array, seen: Seen, band: Band) -> mx.array:
+    """Of queries [B, H, L, D] without overlapping views: [B, L, H * D]."""
+    block, reach = band.masks[0].shape[2:]
+    keys, values, parts = seen.keys, seen.values, []
+    for i in range(band.blocks):
+        rows, cut = (
+            slice(block * i, block * (i + 1)),
+            slice(block * i, block * i + reach),
+        )
+        part = queries[:, :, rows], keys[:, :, cut], values[:, :, cut]
+        masks = [mask[i % len(mask)] for mask in band.masks]
+        parts.append(_whole(*part, mx.stack(masks)[:, :, : part[0].shape[2]]))
+    return _in_rows(mx.concatenate(parts, axis=2))
+
+
+def picture_mask(
+    blocks: mx.array, keys: int, window: int, gradients: bool = False
+) -> Mask:
     """Mask of a sliding layer whose queries may hold pictures.
 
-    As `vision_window_mask`, but many queries get a Band, whose pieces also reach to the
+    As `vision_window_mask`, but many queries get a Band, whose blocks also reach to the
     ends of the pictures they touch. `blocks` is then evaluated.
     """
     L = blocks.shape[1]
     if L <= BLOCK:
         return vision_window_mask(blocks, keys, window)
     numbers = cast(list[list[int]], blocks.tolist())
-    text, pieces = band(L, keys, window), []
-    key_blocks = _of_keys(blocks, keys)
-    for piece in text.pieces:
-        rows, seen = piece.queries, piece.keys
-        if any(max(row[rows]) >= 0 for row in numbers):
-            later = max(_rest_of_picture(row, rows.stop) for row in numbers)
-            seen = slice(seen.start, seen.stop + later)
-            mask = _vision_mask(blocks[:, rows], key_blocks[:, seen], window, later)
-            piece = Piece(rows, seen, mask)
-        pieces.append(piece)
-    return text if pieces == text.pieces else Band(pieces)
+    if max(map(max, numbers)) < 0:
+        return window_mask(L, keys, window, gradients)
+    ends = range(BLOCK, L, BLOCK)
+    later = max(_rest_of_picture(row, end) for row in numbers for end in ends)
+    return band(L, keys, window, gradients, blocks, later)
 
 
 def _rest_of_picture(row: list[int], start: int) -> int:

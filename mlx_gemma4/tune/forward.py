@@ -4,13 +4,13 @@ With checkpointing only the residual between layers and the keys and values that
 layers share are kept; all else of a layer is computed again for its gradient.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_unflatten
 
-from ..cache import KeysValues
+from ..cache import Seen
 from ..media import Media
 from ..model import Gemma4
 from ..rope import Rotation
@@ -33,17 +33,18 @@ def hidden_states(
     h, length = text.embed(plain), tokens.shape[1]
     if media is not None:
         h, blocks = model.embed(tokens, media), model.vision_blocks(tokens)
-    inputs, masks = text.per_layer_inputs(plain, h), text.masks(length, blocks=blocks)
-    rotations = text.rotations(0, length, h.dtype)
-    kv: dict[int, KeysValues] = {}
+    inputs = text.per_layer_inputs(plain, h)
+    masks = text.masks(length, blocks=blocks, gradients=True)
+    rotations = text.rotations(mx.zeros(1, mx.int32), length, h.dtype)
+    kv: dict[int, mx.array] = {}  # as `Seen` has them
     for i, layer in enumerate(text.layers):
         kind, source = text.config.layer_types[i], text.kv_sources[i]
         step = _step(layer, rotations[kind], masks[kind])
-        shared = () if layer.self_attn.has_own_kv else kv[source]
+        shared = [] if layer.self_attn.has_own_kv else [kv[source]]
         own = [] if (given := inputs[i]) is None else [given]
         h, *made = _run(layer, step, [h, *shared, *own], checkpoint)
         if made:
-            kv[i] = (made[0], made[1])
+            kv[i] = made[0]
     return text.norm(h)
 
 
@@ -53,13 +54,14 @@ def _step(layer: DecoderLayer, rotation: Rotation, mask: Mask) -> Step:
     def step(arrays: list[mx.array]) -> list[mx.array]:
         h, *rest = arrays
         attention, x = layer.self_attn, layer.input_layernorm(h)
-        made: Sequence[mx.array] = ()
+        made: list[mx.array] = []
         if attention.has_own_kv:
-            made = kv = attention.keys_values(x, rotation)
+            seen = Seen.all_of(attention.keys_values(x, rotation))
+            made = [seen.buffer]
         else:
-            kv, rest = (rest[0], rest[1]), rest[2:]
-        attended = attention(x, rotation, kv, mask)
-        h, _ = layer(h, attended, rest[0] if rest else None)
+            seen, rest = Seen.all_of(rest[:1]), rest[1:]
+        found = attention(attention.queries(x, rotation, mask), seen, mask)
+        h, _ = layer(h, found, rest[0] if rest else None)
         return [h, *made]
 
     return step

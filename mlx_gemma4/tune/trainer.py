@@ -64,6 +64,7 @@ class Trainer:
         self.model, self.adapter = model, adapter
         self.encoder, self.settings = encoder, settings
         self.train, self.validation = train, validation
+        model.step = None  # which would keep the weights of before
         learned = prepare(model, adapter)
         self._dtypes = {name: p.dtype for name, p in learned.items()}
         self.state: State = first_state(learned)

@@ -5,6 +5,7 @@ from functools import partial
 
 import mlx.core as mx
 import pytest
+from compiling import uncompiled
 
 from mlx_gemma4.bench import trials
 from mlx_gemma4.bench.trials import Timing, Use, fault_of, in_turns, loss_of
@@ -121,7 +122,7 @@ def test_runs_are_as_long_as_they_have_to_be(
         return [x]
 
     monkeypatch.setattr(trials, "SLICE", 4.5)  # of repeats that take a second each
-    with trials._uncompiled():  # on a CPU that takes a compiler
+    with uncompiled():
         one = Trial("norms", kernel, lambda x: [x], (mx.array([1.0]),), in_order)
         assert trials.timed([one, one], 0.0).verdict == "unclear"
     assert calls == 2 * (1 + 5 * (1 + trials.PAIRS[0]))  # warm-ups, then pairs
@@ -136,7 +137,7 @@ def test_a_run_waits_for_all_results(nan: int, ran: list[list[mx.array]]) -> Non
         results[nan] = results[nan] * mx.nan
         return results
 
-    with trials._uncompiled():
+    with uncompiled():
         trials._run([kernel, lambda x: [x]], [(mx.array([1.0] * 3),)] * 2, 1)
         assert mx.isnan(ran[-1][0]).all().item()
         trials._run([lambda x: [x]] * 2, [(mx.array([1.0] * 3),)] * 2, 1)

@@ -1,16 +1,18 @@
 """What tells a kernel that computes something else from one that is right."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import tiny
 from checks import Cpu, mutated
+from compiling import uncompiled
 
 from mlx_gemma4.bench import check as checking
 from mlx_gemma4.bench import trials
 from mlx_gemma4.bench.trials import Sampled, Timing
 from mlx_gemma4.kernels import NAMES
 
+Run = Callable[[], float]
 VARIANTS = dict.fromkeys(NAMES, "26B-A4B") | {"gate": "E2B"}
 # Of each kernel: its file, and what stands in place of what.
 FAULTS = {
@@ -94,7 +96,13 @@ def test_what_does_not_do_together_is_off(
     cpu: Cpu, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Sampled, "loss", lambda *_: None)
-    monkeypatch.setattr(trials, "in_turns", lambda *_: Timing((1.2,) * 10))
+
+    def in_turns(ours: Run, theirs: Run, seconds: float) -> Timing:
+        with uncompiled():
+            assert ours() > 0 and theirs() > 0
+        return Timing((1.2,) * 10)
+
+    monkeypatch.setattr(trials, "in_turns", in_turns)
     said: list[Sequence[object]] = []
     model = sampled(cpu, "gate")
     left_out = {use for use in model.uses() if kind(use) != "gate"}

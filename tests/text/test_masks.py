@@ -6,11 +6,11 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from mlx_gemma4.cache import Seen
 from mlx_gemma4.kernels import using
 from mlx_gemma4.text import masks
 from mlx_gemma4.text.masks import (
     Band,
-    attend,
     band,
     picture_mask,
     vision_blocks,
@@ -67,14 +67,13 @@ def test_many_queries_get_a_band() -> None:
     block = masks.BLOCK
     assert window_of(window_mask(block + 1, block + 1, 8)) == 8
     assert isinstance(window_mask(block, block, 8), mx.array)
-    assert window_of(window_mask(block + 1, 2 * block, 4 * block)) == 4 * block
+    assert window_mask(block + 1, 2 * block, 4 * block) == "causal"
 
 
-def test_pieces_of_one_size_share_their_mask() -> None:
-    mask = window_mask(4 * masks.BLOCK, 4 * masks.BLOCK + 7, 8)
-    assert isinstance(mask, Band)
-    assert [piece.queries.stop for piece in mask.pieces] == [128, 256, 384, 512]
-    assert len({id(piece.mask) for piece in mask.pieces}) == 1
+def test_blocks_behind_a_window_share_their_mask() -> None:
+    block = masks.BLOCK
+    assert band(4 * block, 4 * block + 7, 8).masks[0].shape == (1, 1, block, block + 7)
+    assert band(4 * block, 4 * block + 6, 8).masks[0].shape == (4, 1, block, block + 7)
 
 
 def test_a_few_queries_get_a_band_where_a_kernel_takes_them() -> None:
@@ -141,6 +140,16 @@ def heads(count: int, length: int, seed: int) -> mx.array:
     return mx.array(draw.randn(2, count, length, 8).astype(np.float32))
 
 
+def attend(
+    queries: mx.array, keys: mx.array, values: mx.array, mask: masks.Mask
+) -> mx.array:
+    if isinstance(mask, Band) and not mask.gradients:
+        _, H, L, D = queries.shape
+        rows = queries.swapaxes(1, 2).reshape(-1, L, H * D)
+        queries = mask.cut(rows, H, D).swapaxes(1, 2)
+    return masks.attend(queries, Seen.all_of((keys, values)), mask)
+
+
 def plain(L: int, S: int, window: int) -> mx.array:
     """The mask by its definition."""
     distance = mx.arange(S - L, S)[:, None] - mx.arange(S)[None]
@@ -170,6 +179,15 @@ def test_banded_equals_masked(grouped: int, monkeypatch: pytest.MonkeyPatch) -> 
         np.testing.assert_allclose(ours, whole, atol=1e-5)
 
 
+@pytest.mark.parametrize("earlier", [0, 3])
+def test_causal_in_blocks(earlier: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a full layer does without a GPU."""
+    monkeypatch.setattr(masks, "BLOCK", 4)
+    arrays = heads(4, 11, 1), heads(2, 11 + earlier, 2), heads(2, 11 + earlier, 3)
+    whole = attend(*arrays, plain(11, 11 + earlier, 100))
+    np.testing.assert_allclose(attend(*arrays, "causal"), whole, atol=1e-5)
+
+
 def random_blocks(draw: np.random.RandomState, L: int, longest: int) -> mx.array:
     """Two rows of pictures and texts, of different lengths and in different places."""
     rows = []
@@ -183,16 +201,19 @@ def random_blocks(draw: np.random.RandomState, L: int, longest: int) -> mx.array
 
 
 @pytest.mark.parametrize("pictures", [False, True])
+@pytest.mark.parametrize("called_by_block", [False, True])
 def test_gradients_go_through_the_band(
-    pictures: bool, monkeypatch: pytest.MonkeyPatch
+    pictures: bool, called_by_block: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(masks, "BLOCK", 4)
     arrays = heads(4, 11, 1), heads(2, 13, 2), heads(2, 13, 3)
-    weights = heads(4, 11, 4)
-    both: tuple[masks.Mask, masks.Mask] = band(11, 13, 5), plain(11, 13, 5)
+    weights = heads(4, 11, 4).reshape(2, 11, -1)
+    ours: masks.Mask = band(11, 13, 5, called_by_block)
+    whole = plain(11, 13, 5)
     if pictures:
         blocks = random_blocks(np.random.RandomState(0), 11, 9)
-        both = picture_mask(blocks, 13, 5), vision_window_mask(blocks, 13, 5)
+        ours = picture_mask(blocks, 13, 5, called_by_block)
+        whole = vision_window_mask(blocks, 13, 5)
 
     def gradients(mask: masks.Mask) -> tuple[mx.array, ...]:
         def loss(queries: mx.array, keys: mx.array, values: mx.array) -> mx.array:
@@ -200,42 +221,47 @@ def test_gradients_go_through_the_band(
 
         return mx.grad(loss, argnums=(0, 1, 2))(*arrays)
 
-    for ours, whole in zip(*map(gradients, both), strict=True):
-        assert float(mx.abs(whole).max()) > 0.1
-        np.testing.assert_allclose(ours, whole, atol=1e-5)
+    for each, other in zip(gradients(ours), gradients(whole), strict=True):
+        assert float(mx.abs(other).max()) > 0.1
+        np.testing.assert_allclose(each, other, atol=1e-5)
 
 
 def reached(mask: masks.Mask, length: int) -> list[str]:
-    """As `drawn`, piece by piece, with blanks for scores that are never computed."""
+    """As `drawn`, block by block, with blanks for scores that are never computed."""
     assert isinstance(mask, Band) and mask.window is None
-    return [
-        (" " * piece.keys.start + row).ljust(length)
-        for piece in mask.pieces
-        for row in drawn(piece.mask)
-    ]
+    rows = []
+    for i, block in enumerate(np.array(mask.masks[0])[:, 0]):
+        start = i * masks.BLOCK - max(0, mask.left)
+        for row in block:
+            text = "".join(".#"[int(x)] for x in row)
+            rows.append((" " * start + text[max(0, -start) :]).ljust(length)[:length])
+    return rows
 
 
 def test_blocks_reach_to_the_ends_of_their_pictures(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Of blocks of two, the second ends within a picture; the last sees none."""
+    """Of blocks of two, the second ends within a picture, two positions before it
+    does: all blocks get two keys more."""
     monkeypatch.setattr(masks, "BLOCK", 2)
-    blocks = mx.array([[-1, -1, -1, 0, 0, 0, 0, -1, -1, -1]])
+    blocks = mx.array([[-1, -1, -1, 0, 0, 0, -1, -1, -1, -1]])
     assert reached(picture_mask(blocks, 11, 2), 11) == [
-        "##.        ",
-        ".##        ",
-        "  ##....   ",
-        "  .#####   ",
-        "    ####   ",
-        "    .###   ",
-        "      ##.  ",
-        "      .##  ",
+        "##...      ",
+        ".##..      ",
+        "  ##...    ",
+        "  .####    ",
+        "    ###..  ",
+        "    .##..  ",
+        "      ##...",
+        "      .##..",
         "        ##.",
         "        .##",
     ]
 
 
-def test_pieces_equal_the_whole_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_in_blocks_equal_the_whole_mask(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Pictures at the edges of blocks, longer than a block and longer than a window,
     with and without positions before them."""
     draw = np.random.RandomState(0)
@@ -247,17 +273,15 @@ def test_pieces_equal_the_whole_mask(monkeypatch: pytest.MonkeyPatch) -> None:
         blocks = random_blocks(draw, L, longest)
         mask = picture_mask(blocks, S, window)
         assert isinstance(mask, Band) and mask.window is None
-        behind = [S - L + piece.queries.stop for piece in mask.pieces]
-        ends = [piece.keys.stop for piece in mask.pieces]
-        longer += sum(a > b for a, b in zip(ends, behind, strict=True))
+        longer += mask.masks[0].shape[3] > window - 1 + block
         queries, keys, values = heads(4, L, 1), heads(2, S, 2), heads(2, S, 3)
         ours = attend(queries, keys, values, mask)
         whole = attend(queries, keys, values, vision_window_mask(blocks, S, window))
         np.testing.assert_allclose(ours, whole, atol=1e-5)
-    assert longer > 100
+    assert longer > 50
 
 
-def test_no_pictures_no_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_pictures_nothing_to_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(masks, "BLOCK", 4)
     nothing = mx.full((2, 9), -1)
     assert window_of(picture_mask(nothing, 11, 3)) == 3

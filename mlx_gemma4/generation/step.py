@@ -1,0 +1,115 @@
+"""A step of decoding, with everything between two attentions compiled.
+
+What Python does for each operation of a step can take a host longer than a fast GPU
+takes to run it. The calls are those of the model's own layers; `mx.compile` keeps the
+graph that they make, for each number of rows from its first use on. The weights are
+part of that graph, and so is the choice of kernels.
+"""
+
+import operator
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import mlx.core as mx
+from mlx.utils import tree_flatten
+
+from ..cache import LayerCache, Seen
+from ..kernels import Norm, in_use, without_gradients
+from ..model import Gemma4
+from ..text.decoder import TextModel
+
+Arrays = Callable[..., list[mx.array]]
+
+
+def step_of(model: Gemma4) -> Callable[[mx.array, Sequence[LayerCache]], mx.array]:
+    """What decodes with `model`: the model itself where there is no GPU."""
+    if not mx.metal.is_available():
+        return model
+    if not isinstance(model.step, DecodingStep) or not model.step.is_current(model):
+        model.step = None  # what it holds of older weights first
+        model.step = DecodingStep(model)
+    return model.step
+
+
+class DecodingStep:
+    """What `model` does for one position, or for the few rows of a draft.
+
+    compile: in place of `mx.compile`, for tests.
+    """
+
+    def __init__(self, model: Gemma4, compile: Callable[[Any], Any] = mx.compile):
+        self._made_of = _made_of(model)
+        # Weakly: a model holds its step, and the weights are to go with the model.
+        self._model = proxy = cast(Gemma4, weakref.proxy(model))
+        layers = range(len(model.layers))
+        self._begin: Arrays = compile(_before_first(proxy))
+        self._behind: list[Arrays] = [compile(_behind(proxy, i)) for i in layers]
+
+    def is_current(self, model: Gemma4) -> bool:
+        """Whether weights and kernels are still those that it was made with."""
+        made, now = self._made_of, _made_of(model)
+        return len(made) == len(now) and all(map(operator.is_, made, now))
+
+    def __call__(self, tokens: mx.array, cache: Sequence[LayerCache]) -> mx.array:
+        """Logits [B, L, vocab] of `tokens` [B, L], none of them a medium's, which are
+        appended to `cache`."""
+        text = self._model.language_model
+        offset, kinds = cache[0].offset, text.config.layer_types
+        masks = text.masks(tokens.shape[1], offset)
+        position = mx.array([offset], mx.int32)
+        seen: dict[int, Seen] = {}
+        with without_gradients():
+            h, queries, *rest = self._begin(tokens, position)
+            inputs, new = rest[: text.per_layer_count], rest[text.per_layer_count :]
+            for i, behind in enumerate(self._behind):
+                if new:
+                    seen[i] = cache[i].append(new)
+                attention = text.layers[i].self_attn
+                found = attention(queries, seen[text.kv_sources[i]], masks[kinds[i]])
+                h, *heads = behind(h, found, position, *inputs[i : i + 1])
+                queries, new = (heads[0], heads[1:]) if heads else (h, [])
+        return h
+
+
+def _made_of(model: Gemma4) -> list[Any]:
+    parts = model.language_model, model.get("lm_head", {})
+    return [in_use(), *(array for _, array in tree_flatten(parts))]
+
+
+def _before_first(model: Gemma4) -> Arrays:
+    """The first layer's input and queries, then each layer's own input, then the first
+    layer's keys and values."""
+
+    def begin(tokens: mx.array, position: mx.array) -> list[mx.array]:
+        text, tokens = model.language_model, model.text_tokens(tokens)
+        h = text.embed(tokens)
+        inputs = [x for x in text.per_layer_inputs(tokens, h) if x is not None]
+        x = text.layers[0].input_layernorm(h)
+        queries, *new = _heads(text, 0, x, position)
+        return [h, queries, *inputs, *new]
+
+    return begin
+
+
+def _behind(model: Gemma4, i: int) -> Arrays:
+    """What follows the attention of layer `i`, up to that of the next layer."""
+
+    def behind(
+        h: mx.array, found: mx.array, position: mx.array, *own: mx.array
+    ) -> list[mx.array]:
+        text = model.language_model
+        norm = Norm(text.norms[i].weight)
+        h, (x,) = text.layers[i](h, found, own[0] if own else None, [norm])
+        if i == len(text.layers) - 1:
+            return [model.logits(x)]
+        return [h, *_heads(text, i + 1, x, position)]
+
+    return behind
+
+
+def _heads(text: TextModel, i: int, x: mx.array, position: mx.array) -> list[mx.array]:
+    kind = text.config.layer_types[i]
+    rotation = text.rotations(position, x.shape[1], x.dtype)[kind]
+    queries, new = text.layers[i].self_attn.queries_keys_values(x, rotation, None)
+    return [queries, *new]
