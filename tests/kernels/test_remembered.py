@@ -71,7 +71,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Machine
 def test_what_is_remembered_is_used(machine: Machine) -> None:
     assert not any(enabled(name) for name in NAMES)
     machine.remember(conditions(), SECOND, "dense 640x96")
-    assert machine.use(conditions()) == [SECOND] and not machine.notes
+    assert machine.use(conditions()) == [SECOND, "dense"] and not machine.notes
     assert enabled("dense", "640x96") and not enabled("dense", "96x640")
     answer = recall(conditions(), pytest.fail)
     assert answer == Answer((SECOND, "dense 640x96"), {"router": "slower"})
