@@ -42,6 +42,7 @@ class DecodingStep:
         self._made_of = _made_of(model)
         # Weakly: a model holds its step, and the weights are to go with the model.
         self._model = proxy = cast(Gemma4, weakref.proxy(model))
+        self._dtype = model.language_model.norm.weight.dtype
         layers = range(len(model.layers))
         self._begin: Arrays = compile(_before_first(proxy))
         self._behind: list[Arrays] = [compile(_behind(proxy, i)) for i in layers]
@@ -56,8 +57,9 @@ class DecodingStep:
         appended to `cache`."""
         text = self._model.language_model
         offset, kinds = cache[0].offset, text.config.layer_types
-        masks = text.masks(tokens.shape[1], offset)
-        position = mx.array([offset], mx.int32)
+        position, L = mx.array([offset], mx.int32), tokens.shape[1]
+        masks = text.masks(L, offset)
+        rotations = text.rotations(position, L, self._dtype)
         seen: dict[int, Seen] = {}
         with without_gradients():
             h, queries, *rest = self._begin(tokens, position)
@@ -65,8 +67,9 @@ class DecodingStep:
             for i, behind in enumerate(self._behind):
                 if new:
                     seen[i] = cache[i].append(new)
-                attention = text.layers[i].self_attn
-                found = attention(queries, seen[text.kv_sources[i]], masks[kinds[i]])
+                attention, source = text.layers[i].self_attn, seen[text.kv_sources[i]]
+                turn = rotations[kinds[i]], masks[kinds[i]]
+                found = attention(queries, source, *turn)
                 h, *heads = behind(h, found, position, *inputs[i : i + 1])
                 queries, new = (heads[0], heads[1:]) if heads else (h, [])
         return h

@@ -1,15 +1,15 @@
 """Metal kernels: NAME.py with its plain-MLX twin, and NAME.metal.
 
 Each does in one launch what MLX does in several, for the few rows at a time of
-decoding; `prefill` is for many. `GEMMA4_KERNELS` says which are on (see launch.py);
-where there is no Metal, their twins always run instead.
+decoding. `GEMMA4_KERNELS` says which are on (see launch.py); where there is no Metal,
+their twins always run instead.
 """
 
-from .attention import EVERYTHING, attention
+from .attention import EVERYTHING, attention, attention_of_ready, takes_raw
 from .dense import dense, project
 from .experts import Affine, experts, experts_fit
 from .gate import gated
-from .heads import rotate_keys, rotate_queries
+from .heads import rotate_heads, rotate_keys, rotate_queries
 from .launch import (
     MOST_ROWS,
     NAMES,
@@ -34,6 +34,7 @@ __all__ = [
     "add_norms",
     "any_on",
     "attention",
+    "attention_of_ready",
     "choose_experts",
     "collecting",
     "dense",
@@ -43,8 +44,10 @@ __all__ = [
     "gated",
     "in_use",
     "project",
+    "rotate_heads",
     "rotate_keys",
     "rotate_queries",
+    "takes_raw",
     "using",
     "without_gradients",
 ]

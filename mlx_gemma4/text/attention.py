@@ -17,10 +17,17 @@ import mlx.nn as nn
 
 from ..cache import NewKeysValues, Seen
 from ..config import TextConfig
-from ..kernels import dense, project, rotate_keys, rotate_queries
+from ..kernels import (
+    dense,
+    project,
+    rotate_heads,
+    rotate_keys,
+    rotate_queries,
+    takes_raw,
+)
 from ..layers import RMSNorm
 from ..rope import Rotation
-from .masks import Band, Mask, attend
+from .masks import Band, Mask, attend, attend_raw
 
 
 class Attention(nn.Module):
@@ -49,40 +56,64 @@ class Attention(nn.Module):
     def queries_keys_values(
         self, x: mx.array, rotation: Rotation, mask: Mask
     ) -> tuple[mx.array, NewKeysValues]:
-        """The rotated queries of `x` [B, L, hidden], as `mask` needs them; and its keys
-        and values, as a cache takes them, where the layer has its own."""
+        """The queries of `x` [B, L, hidden], as attention under `mask` takes them; and
+        its keys and values, as a cache takes them, where the layer has its own."""
         if not self.has_own_kv:
             return self.queries(x, rotation, mask), ()
         queries, *kv = project([self.q_proj, *self._kv_maps()], x)
-        queries = self._rotated(queries, rotation, mask)
-        return queries, self._rotated_keys(kv, rotation)
+        if isinstance(mask, Band) and mask.rotation:
+            return self._turned(queries, rotation, mask), self._cached(kv, rotation)
+        weights = self.q_norm.weight, self.k_norm.weight
+        raw = self._raw(queries, self.heads), *self._raw_keys_values(kv)
+        return rotate_heads(*raw, *weights, self.eps, rotation)
 
     def queries(self, x: mx.array, rotation: Rotation, mask: Mask) -> mx.array:
         """Only the queries."""
-        return self._rotated(dense(self.q_proj, x), rotation, mask)
+        return self._turned(dense(self.q_proj, x), rotation, mask)
 
     def keys_values(self, x: mx.array, rotation: Rotation) -> NewKeysValues:
         """Only the keys and values."""
-        return self._rotated_keys(project(self._kv_maps(), x), rotation)
+        return self._cached(project(self._kv_maps(), x), rotation)
 
-    def __call__(self, queries: mx.array, seen: Seen, mask: Mask) -> mx.array:
-        """What `queries` find: [B, L, H * D], for `o_proj`."""
+    def __call__(
+        self, queries: mx.array, seen: Seen, rotation: Rotation, mask: Mask
+    ) -> mx.array:
+        """What `queries` find: [B, L, H * D], for `o_proj`.
+
+        rotation: of the queries, should they still be as they were projected.
+        """
+        rows = queries.size // (len(queries) * self.heads * self.head_dim)
+        if self.leaves_raw(rows, queries.dtype):
+            weight = self.q_norm.weight
+            return attend_raw(queries, weight, self.eps, rotation, seen, mask)
         return attend(queries, seen, mask)
 
-    def _kv_maps(self) -> list[nn.Module]:
-        return [self.k_proj] if self.keys_are_values else [self.k_proj, self.v_proj]
+    def leaves_raw(self, rows: int, dtype: mx.Dtype) -> bool:
+        """Whether attention norms and rotates the queries. Own keys are turned together
+        with them, in a launch that is needed anyway."""
+        if self.has_own_kv:
+            return False
+        return takes_raw(rows, self.heads, self.kv_heads, self.head_dim, dtype)
 
-    def _rotated(self, queries: mx.array, rotation: Rotation, mask: Mask) -> mx.array:
+    def _turned(self, queries: mx.array, rotation: Rotation, mask: Mask) -> mx.array:
         if isinstance(mask, Band) and mask.rotation:
             queries = mask.cut(queries, self.heads, self.head_dim)
             rotation = mask.rotation
         else:
-            queries = queries.reshape(*queries.shape[:2], self.heads, self.head_dim)
+            queries = self._raw(queries, self.heads)
+            if self.leaves_raw(queries.shape[1], queries.dtype):
+                return queries
         return rotate_queries(queries, self.q_norm.weight, self.eps, rotation)
 
-    def _rotated_keys(
-        self, raw: Sequence[mx.array], rotation: Rotation
-    ) -> NewKeysValues:
-        shape = *raw[0].shape[:2], self.kv_heads, self.head_dim
-        keys, values = raw[0].reshape(shape), raw[-1].reshape(shape)
+    def _cached(self, raw: Sequence[mx.array], rotation: Rotation) -> NewKeysValues:
+        keys, values = self._raw_keys_values(raw)
         return rotate_keys(keys, values, self.k_norm.weight, self.eps, rotation)
+
+    def _kv_maps(self) -> list[nn.Module]:
+        return [self.k_proj] if self.keys_are_values else [self.k_proj, self.v_proj]
+
+    def _raw(self, x: mx.array, heads: int) -> mx.array:
+        return x.reshape(*x.shape[:2], heads, self.head_dim)
+
+    def _raw_keys_values(self, raw: Sequence[mx.array]) -> tuple[mx.array, mx.array]:
+        return self._raw(raw[0], self.kv_heads), self._raw(raw[-1], self.kv_heads)

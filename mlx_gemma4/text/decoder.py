@@ -188,7 +188,7 @@ class TextModel(nn.Module):
         masks = self.masks(L, offset, blocks)
         position = mx.array([offset], mx.int32)
         rotations = self.rotations(position, L, h.dtype)
-        if isinstance(band := masks[SLIDING], Band):
+        if isinstance(band := masks[SLIDING], Band) and band.blocks > 1:
             masks[SLIDING] = band.rotating(rotations[SLIDING], len(tokens))
         seen: dict[int, Seen] = {}
         norms = self.norms
@@ -208,7 +208,8 @@ class TextModel(nn.Module):
                 )
                 if new:
                     seen[i] = cache[i].append(new) if cache else Seen.all_of(new)
-            found = attention(queries, seen[self.kv_sources[i]], masks[kind])
+            source = seen[self.kv_sources[i]]
+            found = attention(queries, source, rotations[kind], masks[kind])
             h, (x,) = layer(h, found, inputs[i], [Norm(norms[i].weight)])
         return x
 

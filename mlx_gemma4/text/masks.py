@@ -8,12 +8,13 @@ only.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, cast
 
 import mlx.core as mx
 
 from ..cache import Seen
-from ..kernels import MOST_ROWS, enabled
+from ..kernels import EVERYTHING, MOST_ROWS, attention, attention_of_ready, enabled
 from ..rope import Rotation
 
 BLOCK = 128  # queries that share a slice of keys
@@ -53,6 +54,11 @@ class Band:
     @property
     def blocks(self) -> int:
         return -(-self.queries // self.block)
+
+    @property
+    def of_one_block(self) -> mx.array:
+        """Without the keys that would have to be put before those there are."""
+        return self.masks[0][..., max(0, self.left) :]
 
     def rotating(self, rotation: Rotation, rows: int) -> "Band":
         """With the rotation of queries that are cut into blocks, `rows` batches of
@@ -132,13 +138,45 @@ def attend(queries: mx.array, seen: Seen, mask: Mask) -> mx.array:
 
     queries: [B, H, L, D], or in blocks if `mask` cuts them.
     """
-    if isinstance(mask, Band):
+    if isinstance(mask, Band) and mask.blocks > 1:
         return _banded(queries, seen, mask)
-    keys, values = seen.keys, seen.values
+    window, plain = _window_of(mask, queries.shape[2]), partial(_plain, mask=mask)
+    arrays = queries, seen.keys, seen.values
+    return _in_rows(attention_of_ready(*arrays, window, plain))
+
+
+def attend_raw(
+    queries: mx.array,
+    weight: mx.array,
+    eps: float,
+    rotation: Rotation,
+    seen: Seen,
+    mask: Mask,
+) -> mx.array:
+    """The same of queries [B, L, H, D] as they were projected, still to be normed by
+    `weight` [D] and rotated."""
+    window, plain = _window_of(mask, queries.shape[1]), partial(_plain, mask=mask)
+    turn, kv = (weight, eps, rotation), (seen.keys, seen.values)
+    return attention(queries, *turn, *kv, window, plain)
+
+
+def _window_of(mask: Mask, queries: int) -> int | None:
+    """How many positions a query sees; None where that does not say it all."""
+    if isinstance(mask, Band):
+        return mask.window
+    causal = queries == 1 if mask is None else isinstance(mask, str)
+    return EVERYTHING if causal else None
+
+
+def _plain(queries: mx.array, keys: mx.array, values: mx.array, mask: Mask) -> mx.array:
+    """In MLX's own operations, of few queries or under no window: [B, H, L, D]."""
+    if isinstance(mask, Band):
+        first = max(0, -mask.left)
+        mask, keys, values = mask.of_one_block, keys[:, :, first:], values[:, :, first:]
     # On a GPU MLX bounds what exists of the scores at a time; on a CPU all would.
-    if mask == "causal" and queries.shape[2] > BLOCK and not mx.metal.is_available():
-        return _in_rows(_causal(queries, keys, values))
-    return _in_rows(_whole(queries, keys, values, mask))
+    elif mask == "causal" and queries.shape[2] > BLOCK and not mx.metal.is_available():
+        return _causal(queries, keys, values)
+    return _whole(queries, keys, values, mask)
 
 
 def _in_rows(found: mx.array) -> mx.array:

@@ -60,7 +60,7 @@ def _step(layer: DecoderLayer, rotation: Rotation, mask: Mask) -> Step:
             made = [seen.buffer]
         else:
             seen, rest = Seen.all_of(rest[:1]), rest[1:]
-        found = attention(attention.queries(x, rotation, mask), seen, mask)
+        found = attention(attention.queries(x, rotation, mask), seen, rotation, mask)
         h, _ = layer(h, found, rest[0] if rest else None)
         return [h, *made]
 

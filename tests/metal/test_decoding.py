@@ -11,12 +11,12 @@ from checks import Cpu
 from mlx_gemma4.kernels import NAMES, using
 
 SHAPES = ("E2B", "E4B", "26B-A4B", "31B")
-# Of a step; KV-shared layers rotate queries alone.
+# Of a step; in KV-shared layers attention turns the queries.
 LAUNCHES = {
-    "E2B": {"norms": 30, "heads": 15, "gate": 10, "attention": 10},
-    "E4B": {"norms": 36, "heads": 18, "gate": 12, "attention": 12},
-    "26B-A4B": {"norms": 12, "heads": 12, "router": 6, "experts": 12, "attention": 6},
-    "31B": {"norms": 12, "heads": 12, "attention": 6},
+    "E2B": {"norms": 30, "heads": 5, "gate": 10, "attention": 10},
+    "E4B": {"norms": 36, "heads": 6, "gate": 12, "attention": 12},
+    "26B-A4B": {"norms": 12, "heads": 6, "router": 6, "experts": 12, "attention": 6},
+    "31B": {"norms": 12, "heads": 6, "attention": 6},
 }
 
 

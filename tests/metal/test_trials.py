@@ -16,12 +16,12 @@ Run = Callable[[], float]
 VARIANTS = dict.fromkeys(NAMES, "26B-A4B") | {"gate": "E2B"}
 # Of each kernel: its file, and what stands in place of what.
 FAULTS = {
-    "norms": ("norms", "float(norm1[i])", "1.0f"),
-    "heads": ("heads", "a * c - b * s", "a * c + b * s"),
+    "norms": ("norms", "float(weights[n][k][e])", "1.0f"),
+    "heads": ("rotate", "first * c - second * s", "first * c + second * s"),
     "router": ("router", "index = min(winner, experts - 1)", "index = k"),
     "experts": ("experts_down", "share * float(x[", "float(x["),
     "gate": ("gate", "active * float(factor[at])", "active"),
-    "attention": ("attention", "score[t] = dot", "score[t] = 0.5f * dot"),
+    "attention": ("attention", "n + k ? dot", "n + k ? 0.5f * dot"),
 }
 
 

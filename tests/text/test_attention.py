@@ -39,7 +39,9 @@ def test_equals_the_reference(kind: str) -> None:
     seen = Seen.all_of(model.layers[source].self_attn.keys_values(source_x, rotation))
     mask = window_mask(L, L, tiny.WINDOW) if text.is_sliding(i) else "causal"
     attention = model.layers[i].self_attn
-    out = attention.o_proj(attention(attention.queries(x, rotation, mask), seen, mask))
+    out = attention.o_proj(
+        attention(attention.queries(x, rotation, mask), seen, rotation, mask)
+    )
     golden.check_block(out, blocks[f"layers.{i}.self_attn.out0"])
 
 

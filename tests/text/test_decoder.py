@@ -40,7 +40,7 @@ def test_layer_equals_the_reference(kind: str) -> None:
     seen = Seen.all_of(source.self_attn.keys_values(x, rotation))
     mask = window_mask(L, L, tiny.WINDOW) if text.is_sliding(i) else "causal"
     queries = layer.self_attn.queries(layer.input_layernorm(h), rotation, mask)
-    found = layer.self_attn(queries, seen, mask)
+    found = layer.self_attn(queries, seen, rotation, mask)
     per_layer = None
     if "per_layer_inputs" in blocks:
         per_layer = mx.array(blocks["per_layer_inputs"][None, :, i])
