@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -83,8 +83,10 @@ def examined(prepared: Prepared, command: Sequence[str] = COMMAND) -> Answer:
         out |= told.out
         if told.on is not None:
             return Answer(tuple(told.on), out)
+        if told.trying == START:
+            return Answer((), {ALL: f"the check {told.end}"})
         out[told.trying] = told.end
-        if told.trying in (START, ALL) or monotonic() >= ends:
+        if told.trying == ALL or monotonic() >= ends:
             return Answer((), out)
 
 
@@ -124,7 +126,8 @@ def _listened(command: Sequence[str], ends: float) -> _Told:
                 break
             *lines, buffer = (buffer + read).split("\n")
             for line in lines:
-                told.take(line)
+                with suppress(ValueError, TypeError):  # of what another program says
+                    told.take(line)
     return told
 
 
@@ -148,7 +151,7 @@ def _read(process: "subprocess.Popen[bytes]", seconds: float) -> str | None:
     assert process.stdout is not None
     if not select.select([process.stdout], [], [], max(0.0, seconds))[0]:
         return None
-    return os.read(process.stdout.fileno(), 1 << 16).decode()
+    return os.read(process.stdout.fileno(), 1 << 16).decode(errors="replace")
 
 
 def _last(words: Any) -> str:

@@ -51,7 +51,7 @@ def examined(prepared: Prepared, text: str) -> Answer:
 def test_a_use_that_hangs_or_ends_the_process_is_left_out_alone(
     prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(auto, "SILENCE", 0.5)
+    monkeypatch.setattr(auto, "SILENCE", 1.0)
     answer = examined(prepared, TROUBLE)
     assert answer.uses == ("gate",)
     assert answer.out == {
@@ -62,23 +62,29 @@ def test_a_use_that_hangs_or_ends_the_process_is_left_out_alone(
 
 
 def test_the_process_gets_the_folder_and_the_type(prepared: Prepared) -> None:
-    answer = examined(prepared, 'say("on", sys.argv[1:])')
+    answer = examined(prepared, 'print("noise"); print(5); say("on", sys.argv[1:])')
     assert answer == Answer((str(prepared.folder), "float32"))
 
 
 @pytest.mark.parametrize(
     ("text", "out"),
     [
-        ('sys.exit("no such folder")', {"start": "ends the process: no such folder"}),
-        ("", {"start": "ends the process: no word"}),
+        ('sys.exit("no way")', {"all": "the check ends the process: no way"}),
+        ("", {"all": "the check ends the process: no word"}),
+        ("time.sleep(600)", {"all": f"the check {auto.ENDLESS}"}),
         ('say("trying", "all"); os.abort()', {"all": "ends the process: no word"}),
-        ('say("trying", "norms"); time.sleep(600)', {"norms": auto.ENDLESS}),
+        pytest.param(
+            'say("trying", "norms"); time.sleep(600)',
+            {"norms": auto.ENDLESS},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_what_ends_all_of_it_turns_all_off(
     text: str, out: object, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(auto, "SECONDS", 1.0)
+    if "sleep" in text:
+        monkeypatch.setattr(auto, "SECONDS", 2.0 if "say" in text else 0.2)
     assert examined(prepared, text) == Answer((), out)  # type: ignore[arg-type]
 
 
@@ -150,7 +156,8 @@ def test_the_real_process_leaves_out_what_fails(prepared: Prepared) -> None:
     """Here all do: it is the whole way, for all that the demo model uses."""
     answer = auto.examined(prepared)
     assert not answer.uses
-    assert answer.out.keys() == {"attention", "heads", "norms", "router"}
+    kinds = {use.partition(" ")[0] for use in answer.out}
+    assert kinds >= {"attention", "heads", "norms", "router"}
     assert all("No Metal back-end" in why for why in answer.out.values())
 
 
