@@ -42,10 +42,12 @@ class DecodingStep:
         self._made_of = _made_of(model)
         # Weakly: a model holds its step, and the weights are to go with the model.
         self._model = proxy = cast(Gemma4, weakref.proxy(model))
-        self._dtype = model.language_model.norm.weight.dtype
-        layers = range(len(model.layers))
+        text, layers = model.language_model, range(len(model.layers))
+        self._dtype, self._last_own = text.norm.weight.dtype, text.last_own_layer
+        self._sources = _sources(text)
         self._begin: Arrays = compile(_before_first(proxy))
         self._behind: list[Arrays] = [compile(_behind(proxy, i)) for i in layers]
+        self._rest: Arrays = compile(_rest_behind(proxy, self._last_own))
 
     def is_current(self, model: Gemma4) -> bool:
         """Whether weights and kernels are still those that it was made with."""
@@ -70,9 +72,24 @@ class DecodingStep:
                 attention, source = text.layers[i].self_attn, seen[text.kv_sources[i]]
                 turn = rotations[kinds[i]], masks[kinds[i]]
                 found = attention(queries, source, *turn)
+                if i == self._last_own and self._rest_fits(L, seen):
+                    buffers = [seen[j].buffer for j in self._sources]
+                    filled = [mx.array([seen[j].end], mx.int32) for j in self._sources]
+                    return self._rest(h, found, position, inputs[i:], buffers, filled)[
+                        0
+                    ]
                 h, *heads = behind(h, found, position, *inputs[i : i + 1])
                 queries, new = (heads[0], heads[1:]) if heads else (h, [])
         return h
+
+    def _rest_fits(self, rows: int, seen: dict[int, Seen]) -> bool:
+        """Whether layers with shared keys can all read the buffers of these."""
+        text = self._model.language_model
+        return bool(self._sources) and all(
+            layer.self_attn.reads_slots(rows, seen[source].buffer.shape[2], self._dtype)
+            for layer, source in zip(text.layers, text.kv_sources, strict=True)
+            if not layer.self_attn.has_own_kv
+        )
 
 
 def _made_of(model: Gemma4) -> list[Any]:
@@ -109,6 +126,44 @@ def _behind(model: Gemma4, i: int) -> Arrays:
         return [h, *_heads(text, i + 1, x, position)]
 
     return behind
+
+
+def _sources(text: TextModel) -> list[int]:
+    """The layers whose keys and values others share."""
+    return sorted(set(text.kv_sources[text.last_own_layer + 1 :]))
+
+
+def _rest_behind(model: Gemma4, last_own: int) -> Arrays:
+    """What follows the attention of the last layer with keys of its own, to the end.
+
+    buffers, filled: of the caches of `_sources`, and how many slots of each count.
+    """
+
+    def rest(
+        h: mx.array,
+        found: mx.array,
+        position: mx.array,
+        inputs: list[mx.array],
+        buffers: list[mx.array],
+        filled: list[mx.array],
+    ) -> list[mx.array]:
+        text = model.language_model
+        rotations = text.rotations(position, h.shape[1], h.dtype)
+        slots = dict(
+            zip(_sources(text), zip(buffers, filled, strict=True), strict=True)
+        )
+        x = h
+        for i in range(last_own, len(text.layers)):
+            layer, rotation = text.layers[i], rotations[text.config.layer_types[i]]
+            if i > last_own:
+                queries = layer.self_attn.queries(x, rotation, None)
+                source = slots[text.kv_sources[i]]
+                found = layer.self_attn.in_slots(queries, *source, rotation)
+            own = inputs[i - last_own] if inputs else None
+            h, (x,) = layer(h, found, own, [Norm(text.norms[i].weight)])
+        return [model.logits(x)]
+
+    return rest
 
 
 def _heads(text: TextModel, i: int, x: mx.array, position: mx.array) -> list[mx.array]:

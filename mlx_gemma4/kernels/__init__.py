@@ -5,7 +5,14 @@ decoding. `GEMMA4_KERNELS` says which are on (see launch.py); where there is no 
 their twins always run instead.
 """
 
-from .attention import EVERYTHING, attention, attention_of_ready, takes_raw
+from .attention import (
+    EVERYTHING,
+    attention,
+    attention_in_slots,
+    attention_of_ready,
+    slots_fit,
+    takes_raw,
+)
 from .dense import dense, project
 from .experts import Affine, experts, experts_fit
 from .gate import gated
@@ -34,6 +41,7 @@ __all__ = [
     "add_norms",
     "any_on",
     "attention",
+    "attention_in_slots",
     "attention_of_ready",
     "choose_experts",
     "collecting",
@@ -47,6 +55,7 @@ __all__ = [
     "rotate_heads",
     "rotate_keys",
     "rotate_queries",
+    "slots_fit",
     "takes_raw",
     "using",
     "without_gradients",

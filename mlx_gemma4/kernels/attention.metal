@@ -57,7 +57,7 @@ for (uint j = 0; j < PACKS; j++) {
   }
 }
 
-const uint last = uint(keys_shape[2]) - rows + row + 1;
+const uint last = uint(filled[0]) - rows + row + 1;
 const uint window = uint(numbers[0]);
 const uint lowest = last > window ? last - window : 0;
 const uint splits = threadgroups_per_grid.x;

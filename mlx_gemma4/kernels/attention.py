@@ -6,6 +6,7 @@ and a second launch adds up what they found.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import mlx.core as mx
@@ -88,6 +89,29 @@ def attention(
         return [_joined(plain(rotation(normed), keys, values))]
 
     return differentiable(kernel, twin)(queries, keys, values, q_weight)[0]
+
+
+def attention_in_slots(
+    queries: mx.array,
+    q_weight: mx.array,
+    eps: float,
+    rotation: "Rotation",
+    buffer: mx.array,
+    filled: mx.array,
+    window: int,
+) -> mx.array:
+    """The same on all slots of a cache's buffer [B, 2 * H_kv, slots, D], of which the
+    first `filled`, int32 [1], count: how many that is need not be known when it is
+    compiled. Where `slots_fit`; it has no gradient."""
+    heads = buffer.shape[1] // 2
+    kv, turn = (buffer[:, :heads], buffer[:, heads:]), _Turn(q_weight, eps, rotation)
+    return _launch(queries, *kv, window, turn, filled)
+
+
+def slots_fit(head_dim: int, rows: int, slots: int, window: int) -> bool:
+    """Whether `attention_in_slots` is to be used for queries that are left raw."""
+    case = attention_case(head_dim, _seen(slots, rows, window))
+    return enabled("attention", case) and slots < EVERYTHING
 
 
 def attention_of_ready(
@@ -179,6 +203,11 @@ def _together(sharing: int, others: int, simdgroups: int) -> int:
     return 1
 
 
+@lru_cache(maxsize=8)
+def _count(number: int) -> mx.array:
+    return mx.array([number], mx.int32)
+
+
 @dataclass(frozen=True)
 class _Turn:
     """What raw queries still need."""
@@ -194,8 +223,9 @@ def _launch(
     values: mx.array,
     window: int,
     turn: _Turn | None = None,
+    filled: mx.array | None = None,
 ) -> mx.array:
-    """Of queries [B, L, H, D]."""
+    """Of queries [B, L, H, D]. filled: how many of the keys count, if not all."""
     B, L, H, D = queries.shape
     kv_heads, sharing = keys.shape[1], L * H // keys.shape[1]
     spans = _spans(_seen(keys.shape[2], L, window), D, B * L * H)
@@ -203,6 +233,7 @@ def _launch(
     together = _together(sharing, B * kv_heads * spans, simdgroups)
     numbers = constants(min(window, EVERYTHING), turn.eps if turn else 0.0)
     inputs = {"queries": queries, "keys": keys, "values": values, "numbers": numbers}
+    inputs["filled"] = _count(keys.shape[2]) if filled is None else filled
     if turn is not None:
         inputs["weight"] = turn.weight
         inputs["periods"] = turn.rotation.periods

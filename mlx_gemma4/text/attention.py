@@ -18,11 +18,14 @@ import mlx.nn as nn
 from ..cache import NewKeysValues, Seen
 from ..config import TextConfig
 from ..kernels import (
+    EVERYTHING,
+    attention_in_slots,
     dense,
     project,
     rotate_heads,
     rotate_keys,
     rotate_queries,
+    slots_fit,
     takes_raw,
 )
 from ..layers import RMSNorm
@@ -37,6 +40,8 @@ class Attention(nn.Module):
         super().__init__()
         hidden, bias = config.hidden_size, config.attention_bias
         self.eps = config.rms_norm_eps
+        sliding = config.is_sliding(layer)
+        self.window = config.sliding_window if sliding else EVERYTHING
         self.head_dim = config.layer_head_dim(layer)
         self.heads = config.num_attention_heads
         self.kv_heads = config.layer_key_value_heads(layer)
@@ -49,7 +54,7 @@ class Attention(nn.Module):
             return
         self.k_proj = nn.Linear(hidden, kv_width, bias=bias)
         self.k_norm = RMSNorm(self.head_dim, self.eps)
-        self.keys_are_values = config.attention_k_eq_v and not config.is_sliding(layer)
+        self.keys_are_values = config.attention_k_eq_v and not sliding
         if not self.keys_are_values:
             self.v_proj = nn.Linear(hidden, kv_width, bias=bias)
 
@@ -87,6 +92,18 @@ class Attention(nn.Module):
             weight = self.q_norm.weight
             return attend_raw(queries, weight, self.eps, rotation, seen, mask)
         return attend(queries, seen, mask)
+
+    def in_slots(
+        self, queries: mx.array, buffer: mx.array, filled: mx.array, rotation: Rotation
+    ) -> mx.array:
+        """The same in a cache's whole buffer, where `reads_slots` says so; how many of
+        its slots are `filled`, int32 [1], may change in a compiled step."""
+        turn = self.q_norm.weight, self.eps, rotation
+        return attention_in_slots(queries, *turn, buffer, filled, self.window)
+
+    def reads_slots(self, rows: int, slots: int, dtype: mx.Dtype) -> bool:
+        fit = slots_fit(self.head_dim, rows, slots, self.window)
+        return fit and self.leaves_raw(rows, dtype)
 
     def leaves_raw(self, rows: int, dtype: mx.Dtype) -> bool:
         """Whether attention norms and rotates the queries. Own keys are turned together

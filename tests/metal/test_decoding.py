@@ -8,6 +8,7 @@ import pytest
 import tiny
 from checks import Cpu
 
+from mlx_gemma4.generation.step import DecodingStep
 from mlx_gemma4.kernels import NAMES, using
 
 SHAPES = ("E2B", "E4B", "26B-A4B", "31B")
@@ -33,5 +34,25 @@ def test_a_step_equals_the_plain_one(cpu: Cpu, variant: str, rows: int) -> None:
             results.append(made(tokens[:, 10:], cache))
     np.testing.assert_allclose(results[1], results[0], atol=1e-4)
     expected = {f"gemma4_{name}": n for name, n in LAUNCHES[variant].items()}
+    ours = Counter("_".join(name.split("_")[:2]) for name in harness.launches)
+    assert ours == expected
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("variant", SHAPES)
+def test_a_compiled_step_asks_for_the_same(cpu: Cpu, variant: str, rows: int) -> None:
+    """Its parts in a row; what would be compiled is only called here."""
+    made, harness = tiny.build_packed(variant, 7), cpu()
+    tokens = mx.array([tiny.random_tokens(10 + 2 * rows, 6)])
+    results = []
+    for names in ((), NAMES):
+        cache = made.make_cache()
+        made(tokens[:, :10], cache)
+        with using(*names, make=harness.metal_kernel):
+            step = DecodingStep(made, lambda f: f) if names else made
+            for start in (10, 10 + rows):
+                results.append(step(tokens[:, start : start + rows], cache))
+    np.testing.assert_allclose(results[2:], results[:2], atol=1e-4)
+    expected = {f"gemma4_{name}": 2 * n for name, n in LAUNCHES[variant].items()}
     ours = Counter("_".join(name.split("_")[:2]) for name in harness.launches)
     assert ours == expected
