@@ -24,6 +24,7 @@ from .sample import cache_behind
 CONTEXTS = (64, 512, 4096, 32768)  # tokens held; attention alone depends on them
 ROWS = (1, 4)  # of a step of decoding, and of a short draft
 WITHIN = 0.03  # of the largest value: roundings of two ways in bfloat16
+APART = 0.5  # of logits: roundings may make other experts of a layer the best
 INSTANCES = 4  # layers whose weights take turns in what is timed
 SLICE = 0.001  # seconds that a run takes about
 MOST_REPEATS = 64
@@ -83,14 +84,21 @@ class Sampled:
             if fault := fault_of(self.trials([cache])):
                 return f"all together: {fault}"
 
-        def step(decode: DecodingStep, *on: str) -> float:
+        def logits(decode: DecodingStep, *on: str) -> list[mx.array]:
             with using(*on, make=self.make):
-                logits = decode(mx.array([[5]]), cache)
+                found = decode(mx.array([[5]]), cache)
             rollback(cache, 1)
-            return _seconds_of([logits])
+            return [found]
 
         ours, theirs = DecodingStep(self.model), DecodingStep(self.model)
-        timing = in_turns(lambda: step(ours, *uses), lambda: step(theirs), TOGETHER)
+        far = _apart(*logits(ours, *uses), *logits(theirs))
+        if not far < APART:
+            return f"all together: logits differ by {far:.0%}"
+        timing = in_turns(
+            lambda: _seconds_of(logits(ours, *uses)),
+            lambda: _seconds_of(logits(theirs)),
+            TOGETHER,
+        )
         if timing.verdict == "slower":
             return f"all together slower: {timing.median:.2f} times MLX's time"
         return None
@@ -138,6 +146,13 @@ def _difference(ours: mx.array, twin: mx.array) -> mx.array:
     ours, twin = ours.astype(mx.float32), twin.astype(mx.float32)
     far = mx.abs(ours - twin).max() / mx.maximum(mx.abs(twin).max(), 1e-30)
     return mx.where(mx.isfinite(ours).all(), far, mx.nan)
+
+
+def _apart(ours: mx.array, theirs: mx.array) -> float:
+    """How far two results of a whole step are from each other, as a share of one."""
+    ours, theirs = ours.astype(mx.float32), theirs.astype(mx.float32)
+    share = mx.linalg.norm(ours - theirs) / mx.linalg.norm(theirs)
+    return cast(float, share.item())
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def test_a_check_leaves_out_what_is_wrong_and_what_does_not_pay(
     monkeypatch.setattr(trials, "in_turns", lambda *_: Timing((1.0,) * 10))
     said: list[Sequence[object]] = []
     model = sampled(cpu, "router")
-    with mutated(monkeypatch, *FAULTS["router"]):
+    with mutated(monkeypatch, *FAULTS["router"]), uncompiled():
         attention = {use for use in model.uses() if kind(use) == "attention"}
         checking.check(model, attention, said.append)
     out = {kind(str(use)): str(why) for what, use, *why in said if what == "out"}
@@ -98,16 +98,32 @@ def test_what_does_not_do_together_is_off(
     monkeypatch.setattr(Sampled, "loss", lambda *_: None)
 
     def in_turns(ours: Run, theirs: Run, seconds: float) -> Timing:
-        with uncompiled():
-            assert ours() > 0 and theirs() > 0
+        assert ours() > 0 and theirs() > 0
         return Timing((1.2,) * 10)
 
     monkeypatch.setattr(trials, "in_turns", in_turns)
     said: list[Sequence[object]] = []
     model = sampled(cpu, "gate")
     left_out = {use for use in model.uses() if kind(use) != "gate"}
-    checking.check(model, left_out, said.append)
+    with uncompiled():
+        checking.check(model, left_out, said.append)
     assert said[-2:] == [
         ("out", "all", "all together slower: 1.20 times MLX's time"),
         ("on", []),
     ]
+
+
+def test_a_step_whose_logits_are_others_is_told(
+    cpu: Cpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond each kernel's own results: what a compiled step makes of them."""
+    monkeypatch.setattr(trials, "in_turns", lambda *_: Timing((1.0,) * 10))
+    model = sampled(cpu, "gate")
+    uses = uses_of(model, "gate")
+    with uncompiled():
+        assert model.fault_together(uses) is None
+        monkeypatch.setattr(trials, "fault_of", lambda use: None)
+        model.make = cpu().metal_kernel
+        with mutated(monkeypatch, "gate", "active * float(factor[at])", "30.0f"):
+            fault = model.fault_together(uses)
+    assert fault is not None and fault.startswith("all together: logits differ by")
