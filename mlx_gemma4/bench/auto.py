@@ -53,8 +53,10 @@ def check_kernels(path_or_repo: str | Path, dtype: mx.Dtype | None = None) -> An
 
 
 def check_if_new(prepared: Prepared, note: Note) -> None:
-    """With `auto` and Metal: check what is not known yet."""
+    """With `auto` and Metal: check what is not known yet. Raises MemoryError for a
+    model that would not fit."""
     if is_auto() and recall(prepared.conditions, lambda text: None) is None:
+        prepared.check_memory()
         check_again(prepared, note)
 
 

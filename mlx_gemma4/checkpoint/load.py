@@ -161,13 +161,23 @@ class Prepared:
         config = self.plan.model.config.text_config
         return Conditions.of(config, self.plan.fit.packings, self.dtype)
 
+    def check_memory(self) -> None:
+        """Refuse at once what the system would swap or abort over later."""
+        needed = _bytes(self.plan.fit, self.plan.tensors, self.dtype)
+        limit = memory_limit()
+        if needed > limit:
+            raise MemoryError(
+                f"The weights in {self.folder} take {needed / 1e9:.1f} GB, but a model "
+                f"may use at most {limit / 1e9:.1f} GB here."
+            )
+
     def load(self) -> Gemma4:
         """Its model, filled. To be called once.
 
         Raises CheckpointError, and MemoryError where the weights would not fit.
         """
+        self.check_memory()
         model, tensors, fit = self.plan.model, self.plan.tensors, self.plan.fit
-        _check_memory(self.folder, fit, tensors, self.dtype)
         check_copies(fit.copies)
         quantize(model, fit.packings)
         files = sorted({tensor.file for tensor in tensors.values()})
@@ -249,19 +259,6 @@ def _bytes(fit: Fit, tensors: Mapping[str, StoredTensor], dtype: mx.Dtype) -> in
     names = [name for sources in fit.sources.values() for _, name in sources]
     stored = [tensors[name] for name in names]
     return sum(BYTES.get(t.dtype, dtype.size) * math.prod(t.shape) for t in stored)
-
-
-def _check_memory(
-    folder: Path, fit: Fit, tensors: Mapping[str, StoredTensor], dtype: mx.Dtype
-) -> None:
-    """Refuse at once what the system would swap or abort over later."""
-    needed = _bytes(fit, tensors, dtype)
-    limit = memory_limit()
-    if needed > limit:
-        raise MemoryError(
-            f"The weights in {folder} take {needed / 1e9:.1f} GB, but a model may use "
-            f"at most {limit / 1e9:.1f} GB here."
-        )
 
 
 def _read(files: list[Path]) -> dict[str, mx.array]:

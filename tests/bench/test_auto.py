@@ -95,6 +95,7 @@ def mac(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setattr(launch, "_settled", [])
     monkeypatch.setattr(mx.metal, "is_available", lambda: True)
+    monkeypatch.setattr("mlx_gemma4.checkpoint.load.memory_limit", lambda: 10**9)
     monkeypatch.setattr(auto, "examined", lambda _: Answer(("norms",), {"gate": "x"}))
     return []
 

@@ -28,6 +28,7 @@ def mac(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Path]:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setattr(launch, "_settled", [])
     monkeypatch.setattr(mx.metal, "is_available", lambda: True)
+    monkeypatch.setattr("mlx_gemma4.checkpoint.load.memory_limit", lambda: 10**9)
     monkeypatch.setattr(auto.Prepared, "load", lambda self: self.plan.model)
     monkeypatch.setattr(auto, "examined", examined)
     return checked
@@ -63,6 +64,15 @@ def test_a_model_without_a_chat_template_is_refused_before(
             copyfile(file, tmp_path / file.name)
     with pytest.raises(ValueError, match="no chat template"):
         loading.open_model(str(tmp_path), Screen())
+    assert not mac and not memory_file().exists()
+
+
+def test_a_model_that_does_not_fit_is_refused_before(
+    mac: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlx_gemma4.checkpoint.load.memory_limit", lambda: 10**3)
+    with pytest.raises(MemoryError, match="may use at most"):
+        loading.open_model("demo", Screen())
     assert not mac and not memory_file().exists()
 
 
