@@ -1,7 +1,7 @@
 """Loading the model for a command, with what has to be said about it."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,17 +52,23 @@ def open_model(
     """Model, processor and name, with an adapter on.
 
     `name` None means the model that the adapter was made for, or the demo model.
-    `kernels` recalls those that were faster in answering.
+    `kernels` uses those that do on this machine, and checks which they are where that
+    is not known yet.
     """
     told = name is not None
     if adapter is not None:
         name = name_for(adapter, name)
     name = name_or_demo(name, screen)
     screen.passing(f"Loading {name} …")
+
+    def note(text: str) -> None:
+        screen.passed()
+        screen.note(text)
+
     try:
         with warnings_noted(screen), downloading(screen, name) as bar:
             try:
-                model, processor = load_to_chat(name, bar, kernels)
+                model, processor = load_to_chat(name, bar, note if kernels else None)
             except ModelNotFoundError as error:
                 if told or adapter is None:
                     raise
@@ -136,12 +142,20 @@ def _same_model(one: str, other: str) -> bool:
 
 
 def load_to_chat(
-    name: str, bar: type | None = None, kernels: bool = True
+    name: str, bar: type | None = None, note: Callable[[str], None] | None = None
 ) -> tuple["Gemma4", "Processor"]:
-    """As mlx_gemma4.load, but what cannot chat is refused before its weights."""
-    from mlx_gemma4.checkpoint.load import load_both, recall_kernels
+    """As mlx_gemma4.load, but what cannot chat is refused before its weights.
 
-    model, processor = load_both(name, tqdm_class=bar, to_chat=True)
-    if kernels:
-        recall_kernels(model)
+    note: is told of a check of the kernels; None leaves them off.
+    """
+    from mlx_gemma4.checkpoint.load import prepare, recall_kernels
+
+    prepared, processor = prepare(name, tqdm_class=bar, to_chat=True)
+    if note is not None:
+        from mlx_gemma4.bench.auto import check_if_new
+
+        check_if_new(prepared, note)
+    model = prepared.load()
+    if note is not None:
+        recall_kernels(prepared)
     return model, processor

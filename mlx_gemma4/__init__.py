@@ -16,6 +16,11 @@ if (sys.platform, platform.machine()) == ("darwin", "x86_64"):
 # product: training, `convert --check` and sound rely on what float32 promises.
 os.environ.setdefault("MLX_ENABLE_TF32", "0")
 
+from .bench.buffers import remembered
+
+os.environ.update(remembered(sys.argv, os.environ))  # MLX reads it but once
+
+from .bench.auto import check_kernels
 from .chat.calls import ToolCall
 from .checkpoint.load import load
 from .config import Config
@@ -35,6 +40,7 @@ __all__ = [
     "Response",
     "Stats",
     "ToolCall",
+    "check_kernels",
     "generate",
     "load",
     "stream_generate",

@@ -22,6 +22,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.pop("GEMMA4_MODEL", None)
 # MLX reads it once, too: without it an M5 multiplies float32 in 10 bits (tf32.py).
 os.environ["MLX_ENABLE_TF32"] = "0"
+os.environ["GEMMA4_KERNELS"] = "off"  # and no check of them before an answer
 
 import pytest
 from command import Runner, Terminal
@@ -114,6 +115,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
     return {
         **kept,
+        "GEMMA4_KERNELS": "off",
         "HF_HUB_OFFLINE": "1",
         "HF_HOME": str(tmp_path / "huggingface"),
         "XDG_STATE_HOME": str(tmp_path / "state"),

@@ -85,8 +85,8 @@ def bench(
     """Measure reading and decoding, and compare in rounds.
 
     Ranges are the least and the most of all rounds. Where two overlap, or of fewer than
-    three rounds, nothing is said about which is faster. The kernels that are faster,
-    and right, are remembered, and used from then on where GEMMA4_KERNELS=auto.
+    three rounds, nothing is said about which is faster. The Metal kernels are checked
+    again before, and which of them do is remembered.
     """
     with reported(as_json):
         contexts = None if context is None else parse_contexts(context)
@@ -166,16 +166,15 @@ def measure_ours(
     name: str, folder: "Path", config: "Config", wishes: Wishes, screen: Screen
 ) -> "tuple[Facts, dict[int, list[Series]], bool]":
     """Facts, results, and whether mlx-lm has to be measured afterwards."""
-    from mlx_gemma4.bench.auto import learn
     from mlx_gemma4.bench.timing import check_memory, contenders, default_contexts
-    from mlx_gemma4.checkpoint.load import load_model
 
+    from .larger import add_larger, learn_larger
     from .report import Facts
 
     screen.passing(f"Loading {name} …")
     try:
         with warnings_noted(screen):
-            model = load_model(folder, config=config)
+            model = load_checked(folder, config, screen)
     finally:
         screen.passed()
     contexts = wishes.contexts or default_contexts(model, wishes.decode)
@@ -187,9 +186,28 @@ def measure_ours(
         together = peer_fits(model, max(contexts) + wishes.decode)
         if together:
             add_peer(compared, stack, folder, facts, wishes, screen)
+        most = max(contexts) + wishes.decode
+        added = add_larger(compared, stack, folder, model, most, screen)
         found = rounds(compared, facts, screen)
-    learn(model, found, facts.runs, screen.note)
+    if added is not None:
+        learn_larger(name, added, found, screen)
     return facts, found, not together
+
+
+def load_checked(folder: "Path", config: "Config", screen: Screen) -> "Gemma4":
+    """The model, with the kernels that a new check finds to do."""
+    from mlx_gemma4.bench.auto import check_again
+    from mlx_gemma4.checkpoint.load import prepare_model, recall_kernels
+
+    def note(text: str) -> None:
+        screen.passed()
+        screen.note(text)
+
+    prepared = prepare_model(folder, config=config)
+    check_again(prepared, note)
+    model = prepared.load()
+    recall_kernels(prepared)
+    return model
 
 
 def peer_fits(model: "Gemma4", tokens: int) -> bool:

@@ -105,8 +105,9 @@ def _folders(machine: Machine) -> Rows:
     yield "Hub cache", str(machine.hub_cache)
     yield "Hub token", "set" if machine.hub_token else "not set"
     yield "state", str(machine.state)
-    kept = f"{machine.kernels} measured" if machine.kernels else "none measured"
-    yield "kernels", f"{kept} for GEMMA4_KERNELS=auto"
+    if machine.metal:
+        kinds = "1 kind" if machine.kernels == 1 else f"{machine.kernels or 'no'} kinds"
+        yield "kernels", f"checked with {kinds} of models"
 
 
 def _size(nbytes: int | None) -> str:
@@ -146,6 +147,8 @@ def _summary(summary: Summary) -> Rows:
     if summary.packings is not None:
         parts = (f"{how}: {count(n)}" for how, n in summary.packings.items())
         yield "stored", "; ".join(parts)
+    if summary.kernels is not None:
+        yield "kernels", summary.kernels
     if summary.unused_tensors:
         yield "unused", f"{summary.unused_tensors:,} tensors that no layer reads"
 

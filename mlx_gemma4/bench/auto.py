@@ -1,101 +1,162 @@
-"""Which kernels are faster here, and right: what `GEMMA4_KERNELS=auto` goes by.
+"""Checks, once for a machine and a kind of model, which kernels do there.
 
-A benchmark measures every kernel alone against none, in rounds (see timing.py). One is
-remembered whose rounds are all faster than all of those without it, at reading a prompt
-or at decoding, and slower at neither, and whose results are those of MLX's own
-operations.
+It happens in a process of its own (check.py) that gets little time: whatever a kernel
+does there, the worst is that it is left out.
 """
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, cast
+import json
+import os
+import select
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import Any
 
 import mlx.core as mx
 
-from ..kernels import MOST_ROWS, NAMES, comparing, using
-from ..kernels.choice import Conditions, Note, remember
-from ..model import Gemma4
-from .rounds import FEWEST, Verdict, compared
-from .timing import Series, default_contexts, only, prompt_of
+from ..checkpoint.hub import resolve
+from ..checkpoint.load import Prepared, prepare_model
+from ..errors import BenchError
+from ..kernels.choice import Answer, Note, is_auto, recall, remember
 
-# Tokens read behind a prompt to compare results: a step of decoding, a draft, a step.
-BEHIND = (1, MOST_ROWS, 1)
-WITHIN = 0.03  # of the largest value: roundings of two ways in bfloat16
+SECONDS = 40.0  # for all of it
+SILENCE = 10.0  # seconds that one use may take
+START, ALL = "start", "all"  # in place of a use
+ENDLESS = "does not come to an end"
+COMMAND = (sys.executable, "-m", "mlx_gemma4.bench.check")
 
 
-def learn(
-    model: Gemma4, found: Mapping[int, Sequence[Series]], rounds: int, note: Note
-) -> None:
-    """Remember what a benchmark of `model` found, by context, where there is Metal.
+def check_kernels(path_or_repo: str | Path, dtype: mx.Dtype | None = None) -> Answer:
+    """Find out which kernels are right and not slower here with a model like this one,
+    and remember it: `load` uses them from then on.
 
-    Fewer rounds than a verdict takes change nothing.
+    path_or_repo, dtype: as `load` takes them. Weights are not read.
+
+    Takes some seconds, in a process of its own. Returns the uses that are on, and why
+    others are not. Raises BenchError where there is no Metal, what `load` raises, and
+    OSError where nothing can be remembered.
     """
-    if mx.metal.is_available() and rounds >= FEWEST:
-        names = agreeing(model, faster(found.values()), note)
-        remember(Conditions.of(model, model.config.text_config), names, note)
+    if not mx.metal.is_available():
+        raise BenchError("MLX has no Apple GPU here, so there are no kernels to check.")
+    prepared = prepare_model(resolve(path_or_repo), dtype)
+    answer = examined(prepared)
+    notes: list[str] = []
+    remember(prepared.conditions, answer, notes.append)
+    if notes:
+        raise OSError(notes[0])
+    return answer
 
 
-def faster(found: Iterable[Sequence[Series]]) -> tuple[str, ...]:
-    """Kernels that gain something at one context at least, and lose or fail at none.
+def check_if_new(prepared: Prepared, note: Note) -> None:
+    """With `auto` and Metal: check what is not known yet. Raises MemoryError for a
+    model that would not fit."""
+    if is_auto() and recall(prepared.conditions, lambda text: None) is None:
+        prepared.check_memory()
+        check_again(prepared, note)
 
-    found: by context, the series without kernels and behind it those of `only` one.
-    """
-    verdicts: dict[str, set[Verdict]] = {only(name): set() for name in NAMES}
-    for base, *others in found:
-        for failed in verdicts.keys() - {series.name for series in others}:
-            verdicts[failed].add("slower")
-        for series in others:
-            if series.name in verdicts:
-                verdicts[series.name] |= {
-                    compared(series.decode_rates, base.decode_rates),
-                    compared(series.prefill_rates, base.prefill_rates),
-                }
-    return tuple(
-        name
-        for name in NAMES
-        if "faster" in verdicts[only(name)] and "slower" not in verdicts[only(name)]
+
+def check_again(prepared: Prepared, note: Note) -> None:
+    """With `auto` and Metal: check and remember, whatever was known. Nothing fails
+    because of it."""
+    if not is_auto():
+        return
+    note(
+        "Checking which Metal kernels are right and not slower here with a model like "
+        f"this one: a few seconds, {SECONDS:.0f} at most."
     )
+    answer = examined(prepared)
+    note(f"Kernels: {answer.text}.")
+    remember(prepared.conditions, answer, note)
 
 
-def agreeing(model: Gemma4, names: Sequence[str], note: Note) -> tuple[str, ...]:
-    """Those of the kernels `names` that compute with `model` what they should."""
-    context = default_contexts(model, sum(BEHIND))[0]
-    right = []
-    for name in names:
-        try:
-            far = farthest(model, name, context)
-        except (RuntimeError, ValueError) as error:
-            note(f"{only(name)} fails here and is left out: {error}")
-            continue
-        if far is None:  # another chance than the kernel made it look faster
-            continue
-        if far <= WITHIN:
-            right.append(name)
+def examined(prepared: Prepared, command: Sequence[str] = COMMAND) -> Answer:
+    """What the process finds out; another one goes on behind a use that ends it."""
+    dtype = str(prepared.dtype).removeprefix("mlx.core.")
+    start = [*command, str(prepared.folder), dtype]
+    out: dict[str, str] = {}
+    ends = monotonic() + SECONDS
+    while True:
+        told = _listened([*start, *out], ends)
+        out |= told.out
+        if told.on is not None:
+            return Answer(tuple(told.on), out)
+        if told.trying == START:
+            return Answer((), {ALL: f"the check {told.end}"})
+        out[told.trying] = told.end
+        if told.trying == ALL or monotonic() >= ends:
+            return Answer((), out)
+
+
+@dataclass
+class _Told:
+    """What a process said until its end, and what that was like."""
+
+    trying: str = START
+    out: dict[str, str] = field(default_factory=dict)
+    on: list[str] | None = None
+    end: str = ""
+
+    def take(self, line: str) -> None:
+        what, *rest = json.loads(line)
+        if what == "trying":
+            (self.trying,) = rest
+        elif what == "out":
+            self.out[rest[0]] = rest[1]
         else:
-            wrong = "wrong" if math.isfinite(far) else "not finite"
-            note(f"{only(name)} is left out: its results are {wrong} here.")
-    mx.clear_cache()
-    return tuple(right)
+            (self.on,) = rest
 
 
-def farthest(
-    model: Gemma4, name: str, context: int, make: Callable[..., Any] | None = None
-) -> float | None:
-    """The largest difference of kernel `name` from its twin (see `comparing`).
+def _listened(command: Sequence[str], ends: float) -> _Told:
+    told = _Told()
+    with tempfile.TemporaryFile("w+") as words, _running(command, words) as process:
+        buffer = ""
+        while told.on is None:
+            wait = ends - monotonic()
+            if told.trying != START:
+                wait = min(wait, SILENCE)
+            read = _read(process, wait)
+            if read is None:
+                told.end = ENDLESS
+                break
+            if not read:
+                told.end = f"ends the process: {_last(words)}"
+                break
+            *lines, buffer = (buffer + read).split("\n")
+            for line in lines:
+                with suppress(ValueError, TypeError):  # of what another program says
+                    told.take(line)
+    return told
 
-    It reads `context` tokens and then as many as a step of decoding may have. NaN where
-    a value is not finite; None where the model does not use the kernel.
-    make: in place of `mx.fast.metal_kernel`, for tests without Metal.
-    """
-    cache = model.make_cache()
-    differences: list[float] = []
-    with using(name, make=make), comparing() as found:
-        for size in (context, *BEHIND):
-            tokens = prompt_of(size, model.config.text_config.token_rows)
-            model(mx.array([tokens]), cache=cache)
-            mx.eval(found)  # all there is to compute: no logits
-            differences += [cast(float, each.item()) for each in found]
-            found.clear()
-    if any(map(math.isnan, differences)):
-        return math.nan
-    return max(differences, default=None)
+
+@contextmanager
+def _running(command: Sequence[str], words: Any) -> Iterator["subprocess.Popen[bytes]"]:
+    """A process that ends with the context."""
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=words
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def _read(process: "subprocess.Popen[bytes]", seconds: float) -> str | None:
+    """What it says next; nothing where it ended, None where it takes longer."""
+    assert process.stdout is not None
+    if not select.select([process.stdout], [], [], max(0.0, seconds))[0]:
+        return None
+    return os.read(process.stdout.fileno(), 1 << 16).decode(errors="replace")
+
+
+def _last(words: Any) -> str:
+    words.seek(0)
+    said = words.read().split("\n")
+    return next((line.strip() for line in reversed(said) if line.strip()), "no word")

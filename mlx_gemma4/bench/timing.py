@@ -13,7 +13,7 @@ from ..config import TextConfig
 from ..device import memory_limit
 from ..errors import BenchError
 from ..generation.loop import stream_generate
-from ..kernels import NAMES, using
+from ..kernels import any_on, using
 from ..model import Gemma4
 from ..prompt.processor import GenerationDefaults
 from .rounds import Note, Progress, take_rounds
@@ -117,29 +117,17 @@ def memory_needed(model: Gemma4, context: int) -> int:
 
 def contenders(model: Gemma4) -> dict[str, Contender]:
     """What is compared of this project; the first is what the others stand against:
-    no kernel, each one alone, and all, where there is Metal."""
+    without kernels and, where any are on, with them."""
     run = contender(model)
     if not mx.metal.is_available():
         return {OURS: run}
-    return {**each_alone(run), "kernels on": with_kernels(run, *NAMES)}
+    compared = {"kernels off": without_kernels(run)}
+    return compared | ({"kernels on": run} if any_on() else {})
 
 
-def each_alone(run: Contender) -> dict[str, Contender]:
-    """`run` without kernels, and with each of them by itself."""
-    alone = {only(name): with_kernels(run, name) for name in NAMES}
-    return {"kernels off": with_kernels(run), **alone}
-
-
-def only(kernel: str) -> str:
-    """The name of a contender with a single kernel."""
-    return f"only {kernel}"
-
-
-def with_kernels(run: Contender, *names: str) -> Contender:
-    """`run` with exactly these kernels, whatever the environment says."""
-
+def without_kernels(run: Contender) -> Contender:
     def switched(prompt: list[int], decode: int) -> Sample:
-        with using(*names):
+        with using():
             return run(prompt, decode)
 
     return switched

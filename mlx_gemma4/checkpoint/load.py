@@ -15,7 +15,7 @@ import mlx.core as mx
 from ..config import Config, ConfigWarning
 from ..device import memory_limit
 from ..errors import CheckpointError
-from ..kernels.choice import use_remembered
+from ..kernels.choice import Conditions, is_auto, use_remembered
 from ..model import Gemma4
 from ..prompt.processor import Processor
 from .copies import check_copies
@@ -40,7 +40,7 @@ class MissingTowerWarning(UserWarning):
 
 
 class KernelsWarning(UserWarning):
-    """`GEMMA4_KERNELS=auto`, and no kernel was measured with this model here."""
+    """`GEMMA4_KERNELS=auto`, and no kernel was checked with such a model here."""
 
 
 def load(
@@ -56,22 +56,17 @@ def load(
         on the CPU, where MLX computes bfloat16 coarsely or not at all.
     tqdm_class: progress bar of a download.
 
-    Warns with MissingTowerWarning, and with KernelsWarning where GEMMA4_KERNELS=auto
-    finds nothing that `gemma4 bench` remembered. Raises ModelNotFoundError,
-    CheckpointError, and MemoryError where the weights would not fit.
+    Kernels are those that `gemma4`, or `check_kernels`, found to be right and not
+    slower on this machine; nothing is measured here.
+
+    Warns with MissingTowerWarning, and with KernelsWarning where GEMMA4_KERNELS=auto is
+    set and nothing was found out yet. Raises ModelNotFoundError, CheckpointError, and
+    MemoryError where the weights would not fit.
     """
-    model, processor = load_both(path_or_repo, dtype, tqdm_class)
-    recall_kernels(model)
+    prepared, processor = prepare(path_or_repo, dtype, tqdm_class)
+    model = prepared.load()
+    recall_kernels(prepared)
     return model, processor
-
-
-def recall_kernels(model: Gemma4) -> None:
-    """Where GEMMA4_KERNELS=auto, use the kernels that were faster with `model`."""
-
-    def warn(text: str) -> None:
-        warnings.warn(text, KernelsWarning, stacklevel=6)
-
-    use_remembered(model, model.config.text_config, warn)
 
 
 def load_both(
@@ -84,23 +79,15 @@ def load_both(
 
     to_chat: what has no chat template is refused before its weights are read.
     """
-    folder = resolve(path_or_repo, tqdm_class)
-    config, tensors = read_headers(folder)
-    processor = Processor.from_folder(folder, config)
-    if to_chat and processor.template is None:
-        raise CheckpointError(
-            f"{path_or_repo} has no chat template and cannot chat. Choose an "
-            "instruction-tuned model (…-it), or add the original model's "
-            "chat_template.jinja to its folder."
-        )
-    return _filled(folder, plan_load(config, tensors), dtype), processor
+    prepared, processor = prepare(path_or_repo, dtype, tqdm_class, to_chat)
+    return prepared.load(), processor
 
 
 def load_model(
     folder: Path, dtype: mx.Dtype | None = None, config: Config | None = None
 ) -> Gemma4:
     """The model of a local folder alone; `config` if it has been read already."""
-    return _filled(folder, plan_load(*read_headers(folder, config)), dtype)
+    return prepare_model(folder, dtype, config).load()
 
 
 def read_headers(
@@ -159,20 +146,88 @@ def plan_load(config: Config, tensors: Mapping[str, StoredTensor]) -> LoadPlan:
     return LoadPlan(model, tensors, fit_weights(model, tensors))
 
 
-def _filled(folder: Path, plan: LoadPlan, dtype: mx.Dtype | None) -> Gemma4:
+@dataclass(frozen=True)
+class Prepared:
+    """A model whose files were read as far as their headers, and what its weights will
+    be loaded in."""
+
+    folder: Path
+    plan: LoadPlan
+    dtype: mx.Dtype
+
+    @property
+    def conditions(self) -> Conditions:
+        """What a check of the kernels with this model holds for."""
+        config = self.plan.model.config.text_config
+        return Conditions.of(config, self.plan.fit.packings, self.dtype)
+
+    def check_memory(self) -> None:
+        """Refuse at once what the system would swap or abort over later."""
+        needed = _bytes(self.plan.fit, self.plan.tensors, self.dtype)
+        limit = memory_limit()
+        if needed > limit:
+            raise MemoryError(
+                f"The weights in {self.folder} take {needed / 1e9:.1f} GB, but a model "
+                f"may use at most {limit / 1e9:.1f} GB here."
+            )
+
+    def load(self) -> Gemma4:
+        """Its model, filled. To be called once.
+
+        Raises CheckpointError, and MemoryError where the weights would not fit.
+        """
+        self.check_memory()
+        model, tensors, fit = self.plan.model, self.plan.tensors, self.plan.fit
+        check_copies(fit.copies)
+        quantize(model, fit.packings)
+        files = sorted({tensor.file for tensor in tensors.values()})
+        weights = dict(_evaluated(fit, _read(files), self.dtype))
+        model.load_weights(list(weights.items()), strict=True)
+        set_table_dtypes(model, model.language_model.norm.weight.dtype)
+        model.eval()
+        return model
+
+
+def prepare(
+    path_or_repo: str | Path,
+    dtype: mx.Dtype | None = None,
+    tqdm_class: type | None = None,
+    to_chat: bool = False,
+) -> tuple[Prepared, Processor]:
+    """What `load_both` does before it reads weights."""
+    folder = resolve(path_or_repo, tqdm_class)
+    config, tensors = read_headers(folder)
+    processor = Processor.from_folder(folder, config)
+    if to_chat and processor.template is None:
+        raise CheckpointError(
+            f"{path_or_repo} has no chat template and cannot chat. Choose an "
+            "instruction-tuned model (…-it), or add the original model's "
+            "chat_template.jinja to its folder."
+        )
+    return _prepared(folder, plan_load(config, tensors), dtype), processor
+
+
+def prepare_model(
+    folder: Path, dtype: mx.Dtype | None = None, config: Config | None = None
+) -> Prepared:
+    """The same of a local folder, of its model alone."""
+    return _prepared(folder, plan_load(*read_headers(folder, config)), dtype)
+
+
+def _prepared(folder: Path, plan: LoadPlan, dtype: mx.Dtype | None) -> Prepared:
     if dtype is not None and dtype not in DTYPES:
         raise ValueError(f"dtype is {dtype}; it must be float32, bfloat16 or float16.")
-    model, tensors, fit = plan.model, plan.tensors, plan.fit
-    dtype = dtype or _own_dtype(fit, tensors)
-    _check_memory(folder, fit, tensors, dtype)
-    check_copies(fit.copies)
-    quantize(model, fit.packings)
-    files = sorted({tensor.file for tensor in tensors.values()})
-    weights = dict(_evaluated(fit, _read(files), dtype))
-    model.load_weights(list(weights.items()), strict=True)
-    set_table_dtypes(model, model.language_model.norm.weight.dtype)
-    model.eval()
-    return model
+    return Prepared(folder, plan, dtype or _own_dtype(plan.fit, plan.tensors))
+
+
+def recall_kernels(prepared: Prepared) -> None:
+    """With GEMMA4_KERNELS=auto: use the kernels that were found to be right."""
+
+    def warn(text: str) -> None:
+        warnings.warn(text, KernelsWarning, stacklevel=5)
+
+    if is_auto():
+        use_remembered(prepared.conditions, warn)
 
 
 def _own_dtype(fit: Fit, tensors: Mapping[str, StoredTensor]) -> mx.Dtype:
@@ -204,19 +259,6 @@ def _bytes(fit: Fit, tensors: Mapping[str, StoredTensor], dtype: mx.Dtype) -> in
     names = [name for sources in fit.sources.values() for _, name in sources]
     stored = [tensors[name] for name in names]
     return sum(BYTES.get(t.dtype, dtype.size) * math.prod(t.shape) for t in stored)
-
-
-def _check_memory(
-    folder: Path, fit: Fit, tensors: Mapping[str, StoredTensor], dtype: mx.Dtype
-) -> None:
-    """Refuse at once what the system would swap or abort over later."""
-    needed = _bytes(fit, tensors, dtype)
-    limit = memory_limit()
-    if needed > limit:
-        raise MemoryError(
-            f"The weights in {folder} take {needed / 1e9:.1f} GB, but a model may use "
-            f"at most {limit / 1e9:.1f} GB here."
-        )
 
 
 def _read(files: list[Path]) -> dict[str, mx.array]:

@@ -5,12 +5,14 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, cast
 
+import mlx.core as mx
 from mlx.utils import tree_flatten
 
 from ..bench.traffic import held_bytes
 from ..checkpoint.load import LoadPlan, footprint
 from ..config import Config
 from ..device import memory_limit
+from ..kernels.choice import Conditions, recall
 from ..prompt.vocabulary import perceived
 from .headers import Examined
 
@@ -26,6 +28,7 @@ class Summary:
 
     parameters: of the text decoder and of each tower, weights that are used.
     packings: weights by how they are stored.
+    kernels: which of them do on this machine, where there is Metal.
     """
 
     layers: int
@@ -37,6 +40,7 @@ class Summary:
     parameters: dict[str, int] | None = None
     packings: dict[str, int] | None = None
     unused_tensors: int | None = None
+    kernels: str | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,7 @@ def summary_of(found: Examined) -> Summary | None:
         planned["parameters"] = _parameters(plan)
         planned["packings"] = _packings(plan)
         planned["unused_tensors"] = len(plan.tensors.keys() - used)
+        planned["kernels"] = _kernels(plan) if mx.metal.is_available() else None
     return Summary(
         layers=text.num_hidden_layers,
         experts=(text.num_experts or 0) if text.enable_moe_block else 0,
@@ -74,6 +79,13 @@ def summary_of(found: Examined) -> Summary | None:
         chats=processor and processor.template is not None,
         **planned,
     )
+
+
+def _kernels(plan: LoadPlan) -> str:
+    text, dtype = plan.model.config.text_config, footprint(plan).dtype
+    here = Conditions.of(text, plan.fit.packings, dtype)
+    answer = recall(here, lambda text: None)
+    return answer.text if answer else "not checked here yet: the first answer does it"
 
 
 def memory_of(config: Config, plan: LoadPlan) -> Memory:

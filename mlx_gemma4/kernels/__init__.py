@@ -1,8 +1,8 @@
 """Metal kernels: NAME.py with its plain-MLX twin, and NAME.metal.
 
 Each does in one launch what MLX does in several, for the few rows at a time of
-decoding. All are off unless `GEMMA4_KERNELS` asks for them (see launch.py), and always
-off where there is no Metal; their twins then run instead.
+decoding. `GEMMA4_KERNELS` says which are on (see launch.py); where there is no Metal,
+their twins always run instead.
 """
 
 from .attention import (
@@ -20,7 +20,9 @@ from .heads import rotate_heads, rotate_keys, rotate_queries
 from .launch import (
     MOST_ROWS,
     NAMES,
-    comparing,
+    Trial,
+    any_on,
+    collecting,
     enabled,
     in_use,
     using,
@@ -35,12 +37,14 @@ __all__ = [
     "NAMES",
     "Affine",
     "Norm",
+    "Trial",
     "add_norms",
+    "any_on",
     "attention",
     "attention_in_slots",
     "attention_of_ready",
     "choose_experts",
-    "comparing",
+    "collecting",
     "dense",
     "enabled",
     "experts",

@@ -1,114 +1,144 @@
-"""`GEMMA4_KERNELS=auto`: the kernels that a benchmark found to be faster here.
+"""`GEMMA4_KERNELS=auto`, the default: the kernels that a check found to be right here.
 
-`gemma4 bench` measures and remembers them; a model that is loaded recalls them. An
-answer depends on the chip, the versions of MLX and of this project, and the shapes and
-packing of the weights; one is kept for each chip and model, of the versions measured
-last. It holds for the whole process: the last model loaded decides.
+The command line checks them once for a machine and a kind of model (bench/auto.py) and
+remembers; a model that is loaded recalls it. What was found holds for the chip, the
+build of the system, MLX, the kernels' text, and the model's shapes and packing; one
+answer is kept for each chip and kind of model. It is used for the whole process: the
+last model loaded decides.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
 
 import mlx.core as mx
-import mlx.nn as nn
-from mlx.utils import tree_flatten
 
 from ..config import TextConfig
 from ..state import save_text, state_folder
-from . import launch
+from .launch import is_auto, settle
+
+__all__ = [
+    "Answer",
+    "Conditions",
+    "is_auto",
+    "memory_file",
+    "recall",
+    "remember",
+    "remembered",
+    "use_remembered",
+]
 
 Note = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a measurement of the kernels holds for."""
+    """What a check of the kernels holds for."""
 
     chip: str
+    system: str
     mlx: str
-    mlx_gemma4: str
-    kernels: tuple[str, ...]
+    kernels: str
     model: str
 
     @classmethod
-    def of(cls, model: nn.Module, config: TextConfig) -> "Conditions":
+    def of(
+        cls, config: TextConfig, packings: Mapping[str, object], dtype: mx.Dtype
+    ) -> "Conditions":
+        """packings: how modules are packed, by their paths."""
+        from importlib.metadata import version  # costs 30 ms
+
         chip = str(mx.device_info().get("device_name", "CPU"))
-        versions = _version("mlx"), _version("mlx-gemma4")
-        return cls(chip, *versions, launch.NAMES, _fingerprint(model, config))
-
-    def plain(self) -> dict[str, Any]:
-        """As JSON has it."""
-        return {**vars(self), "kernels": list(self.kernels)}
+        system = os.uname().version  # names the build
+        model = _fingerprint(config, packings, dtype)
+        return cls(chip, system, version("mlx"), _digest_of_kernels(), model)
 
 
-def _version(package: str) -> str:
-    """Empty in a checkout that is not installed."""
-    from importlib.metadata import PackageNotFoundError, version  # costs 30 ms
+@dataclass(frozen=True)
+class Answer:
+    """The uses of kernels that are on (see launch.py), and why others are not."""
 
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""
+    uses: tuple[str, ...]
+    out: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        """`on: norms, dense; left out: dense 64x96, router (slower: …)`."""
+        names = dict.fromkeys(use.partition(" ")[0] for use in self.uses)
+        on = f"on: {', '.join(names)}" if names else "none is on"
+        reasons: dict[str, list[str]] = {}
+        for use, why in self.out.items():
+            reasons.setdefault(why, []).append(use)
+        left = [f"{', '.join(uses)} ({why})" for why, uses in reasons.items()]
+        return f"{on}; left out: {'; '.join(left)}" if left else on
 
 
-def _fingerprint(model: nn.Module, config: TextConfig) -> str:
-    """Of the shapes and types of all weights that decoding uses, and their roles."""
-    parameters = cast(list[tuple[str, mx.array]], tree_flatten(model.parameters()))
-    shapes = [
-        (name, array.shape, str(array.dtype))
-        for name, array in parameters
-        if name.startswith(("language_model.", "lm_head."))
+def _fingerprint(
+    config: TextConfig, packings: Mapping[str, object], dtype: mx.Dtype
+) -> str:
+    """Of all that decoding depends on but the values of the weights."""
+    decoding = [
+        (path, str(packing))
+        for path, packing in sorted(packings.items())
+        if path.startswith(("language_model.", "lm_head"))
     ]
-    return hashlib.sha256(repr((config, shapes)).encode()).hexdigest()[:16]
+    return _digest(repr((config, decoding, str(dtype))).encode())
 
 
-def use_remembered(model: nn.Module, config: TextConfig, note: Note) -> None:
-    """Where `auto` is set and there is Metal, use the kernels that are known to be
-    faster with `model`; none, with a note, where nothing is known.
+@cache
+def _digest_of_kernels() -> str:
+    """Of their text, and of what launches it."""
+    room = files("mlx_gemma4.kernels").iterdir()
+    texts = {f.name: f for f in room if f.name.endswith((".metal", ".py"))}
+    return _digest(b"".join(texts[name].read_bytes() for name in sorted(texts)))
 
-    config: of the text decoder.
-    """
-    if not launch.is_auto():
-        return
-    names = recall(Conditions.of(model, config), note)
-    if names is None:
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def use_remembered(here: Conditions, note: Note) -> None:
+    """With `auto`: use the kernels that were found to be right under these conditions;
+    none where nothing is known, with a note where `auto` was asked for."""
+    answer = recall(here, note)
+    if answer is None and "GEMMA4_KERNELS" in os.environ:
         note(
-            "GEMMA4_KERNELS=auto: no kernel is used, since none was measured with this "
-            "model here. `gemma4 bench -m MODEL` measures them and remembers."
+            "GEMMA4_KERNELS=auto: no kernel is used, since none was checked with a "
+            "model like this one here. `gemma4` does it once for each, and "
+            "mlx_gemma4.check_kernels(MODEL) does."
         )
-    launch.settle(*(names or ()))
+    settle(*(answer.uses if answer else ()))
 
 
-def recall(here: Conditions, note: Note) -> tuple[str, ...] | None:
-    """The kernels that were faster under these conditions; None if not known."""
+def recall(here: Conditions, note: Note) -> Answer | None:
+    """What was found under these conditions; None if not known."""
     for entry in _entries(note):
-        known = set(entry["faster"]) <= set(launch.NAMES)
-        if known and entry["place"] == here.plain():
-            return tuple(entry["faster"])
+        if entry["place"] == vars(here):
+            return Answer(tuple(entry["uses"]), entry["out"])
     return None
 
 
-def remember(here: Conditions, names: Sequence[str], note: Note) -> None:
-    """Keep an answer in place of older ones for the same chip and model."""
+def remember(here: Conditions, answer: Answer, note: Note) -> None:
+    """Keep an answer in place of older ones for the same chip and kind of model."""
     others = [
         entry
         for entry in _entries(lambda text: None)
         if (entry["place"].get("chip"), entry["place"].get("model"))
         != (here.chip, here.model)
     ]
-    answers = [*others, {"place": here.plain(), "faster": list(names)}]
+    entry = {"place": vars(here), "uses": answer.uses, "out": dict(answer.out)}
     file = memory_file()
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        save_text(file, json.dumps({"answers": answers}, indent=1) + "\n")
+        save_text(file, json.dumps({"answers": [*others, entry]}, indent=1) + "\n")
     except OSError as error:
-        note(f"Which kernels are faster is not remembered: {error}.")
-    found = f"faster here: {', '.join(names)}" if names else "no kernel is faster here"
-    note(f"Remembered for GEMMA4_KERNELS=auto: {found}.")
+        note(f"What was found out about kernels is not remembered: {error}.")
 
 
 def memory_file() -> Path:
@@ -117,7 +147,7 @@ def memory_file() -> Path:
 
 
 def remembered() -> int:
-    """For how many chips and models an answer is kept."""
+    """For how many chips and kinds of models an answer is kept."""
     return len(_entries(lambda text: None))
 
 
@@ -131,7 +161,7 @@ def _entries(note: Note) -> list[dict[str, Any]]:
     except OSError as error:
         note(f"{file} cannot be read: {error}")
     except (ValueError, RecursionError):
-        note(f"{file} is damaged; the next `gemma4 bench` writes it again.")
+        note(f"{file} is damaged; the next check of the kernels writes it again.")
     return []
 
 
@@ -141,8 +171,10 @@ def _checked(data: Any) -> list[dict[str, Any]]:
     if not isinstance(answers, list):
         raise ValueError("no answers")
     for entry in answers:
-        names = entry.get("faster") if isinstance(entry, dict) else None
-        known = isinstance(names, list) and all(isinstance(n, str) for n in names)
+        uses = entry.get("uses") if isinstance(entry, dict) else None
+        known = isinstance(uses, list) and all(isinstance(use, str) for use in uses)
         if not known or not isinstance(entry.get("place"), dict):
+            raise ValueError("not an answer")
+        if not isinstance(entry.get("out"), dict):
             raise ValueError("not an answer")
     return cast(list[dict[str, Any]], answers)

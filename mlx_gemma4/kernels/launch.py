@@ -1,15 +1,19 @@
 """Which kernels run, and how they are launched.
 
-`GEMMA4_KERNELS` is `off` (also when unset), `on`, `auto`, or names with commas between
-them. Kernels stay off by default: no gain was measured on an Apple GPU yet. `auto` is
-off too until `settle` says which kernels are faster on this machine (see choice.py).
+`GEMMA4_KERNELS` is `auto` (also when unset), `on`, `off`, or names with commas between
+them. `auto` is off until `settle` says which uses of kernels were found to be right and
+not slower on this machine (see choice.py). `on` leaves out only what can gain nothing
+by reckoning, which nobody measured.
+
+A use of a kernel is its name and, behind a space, the case it is for: the sizes that
+its speed depends on.
 """
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cache, lru_cache
+from dataclasses import dataclass, field
+from functools import cache, lru_cache, partial
 from importlib.resources import files
 from typing import Any
 
@@ -22,24 +26,57 @@ NAMES = (
     *("project", "geglu", "dense", "attention"),
 )
 AUTO = "auto"
+SAVE_NOTHING = ("dense",)  # launches: one takes the place of one
+REFUSED_BY_FAST = 512  # inputs of a map: MLX's fast product takes their multiples
 DTYPES = (mx.float32, mx.float16, mx.bfloat16)
 # Rows up to which kernels are used: decoding, and checking a few drafted tokens.
 MOST_ROWS = 16
 
 Launcher = Callable[..., list[mx.array]]
+Function = Callable[..., list[mx.array]]
 Output = tuple[Sequence[int], mx.Dtype]
+Pair = tuple[mx.array, mx.array]
+Pairs = Callable[[list[mx.array], list[mx.array]], list[Pair]]
 
 
 @dataclass(frozen=True)
 class Switch:
-    """The kernels that are on, and what makes them from source."""
+    """What is on, and what makes it from source.
 
-    names: frozenset[str]
+    on: kernels by name, and single uses of others.
+    reckoned: but for the uses that can gain nothing.
+    """
+
+    on: frozenset[str]
     make: Callable[..., Launcher]
+    reckoned: bool = False
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A kernel where a model would run it, kept to be tried.
+
+    use: what was asked for before it.
+    pairs: of the results of both, in this order, what has to be equal.
+    """
+
+    use: str
+    kernel: Function
+    twin: Function
+    arrays: tuple[mx.array, ...]
+    pairs: Pairs
+
+
+@dataclass
+class Trials:
+    """What `collecting` finds, and the use that was asked for last."""
+
+    asked: str = ""
+    found: list[Trial] = field(default_factory=list)
 
 
 _chosen: list[Switch] = []  # by `using`, the innermost last
-_differences: list[list[mx.array]] = []  # by `comparing`, the innermost last
+_collected: list[Trials] = []  # by `collecting`, the innermost last
 _undifferentiated: list[bool] = []  # by `without_gradients`
 _settled: list[Switch] = []  # what `auto` stands for, once that is known
 
@@ -59,11 +96,20 @@ def parse(setting: str) -> frozenset[str]:
     return names
 
 
+def setting() -> str:
+    """GEMMA4_KERNELS, or what stands for it."""
+    return os.environ.get("GEMMA4_KERNELS", "").strip() or AUTO
+
+
 @cache
 def _from_environment() -> Switch:
-    names = parse(os.environ.get("GEMMA4_KERNELS", "off"))
-    make: Any = mx.fast.metal_kernel
-    return Switch(names if mx.metal.is_available() else frozenset(), make)
+    names, make = parse(setting()), _metal()
+    on = names if mx.metal.is_available() else frozenset[str]()
+    return Switch(on, make, reckoned=setting() == "on")
+
+
+def _metal() -> Callable[..., Launcher]:
+    return mx.fast.metal_kernel  # type: ignore[return-value]
 
 
 def _switch() -> Switch:
@@ -76,30 +122,50 @@ def in_use() -> object:
 
 
 def is_auto() -> bool:
-    """Whether GEMMA4_KERNELS leaves the choice to a measurement, and there is Metal."""
-    setting = os.environ.get("GEMMA4_KERNELS", "off")
-    return setting.strip() == AUTO and mx.metal.is_available()
+    """Whether the choice of kernels is left to a check, and there is Metal."""
+    return setting() == AUTO and mx.metal.is_available()
 
 
-def settle(*names: str) -> None:
-    """Use the kernels `names` from now on, wherever `using` says nothing else."""
-    metal: Any = mx.fast.metal_kernel
-    _settled[:] = [Switch(parse(",".join(names)), metal)]
+def settle(*uses: str) -> None:
+    """Use kernels for `uses` alone from now on, wherever `using` says nothing else."""
+    _settled[:] = [Switch(frozenset(uses), _metal())]
+
+
+def any_on() -> bool:
+    """Whether any kernel is on."""
+    return bool(_switch().on)
 
 
 def enabled(name: str, case: str = "") -> bool:
-    """Whether kernel `name` is to be used for arrays of the sizes that `case` tells."""
-    return name in _switch().names
+    """Whether kernel `name` is to be used for arrays of the sizes that `case` tells;
+    without a case, whether it may be for some."""
+    switch, use = _switch(), f"{name} {case}".strip()
+    if _collected:
+        _collected[-1].asked = use
+    on = name in switch.on or use in switch.on
+    on = on or not case and any(each.startswith(f"{name} ") for each in switch.on)
+    return on and not (switch.reckoned and _gains_nothing(name, case))
+
+
+def _gains_nothing(name: str, case: str) -> bool:
+    """Where MLX's own product is its fast one, and no launch is saved."""
+    inputs = case.partition("x")[0]
+    return (
+        name in SAVE_NOTHING
+        and inputs.isdecimal()
+        and int(inputs) % REFUSED_BY_FAST == 0
+    )
 
 
 @contextmanager
-def using(*names: str, make: Callable[..., Launcher] | None = None) -> Iterator[None]:
-    """Use exactly the kernels `names` meanwhile, whatever the environment says.
+def using(*uses: str, make: Callable[..., Launcher] | None = None) -> Iterator[None]:
+    """Use exactly the kernels of these names, and those of single `uses`, meanwhile,
+    whatever the environment says.
 
     make: in place of `mx.fast.metal_kernel`, for tests without Metal.
     """
-    metal: Any = mx.fast.metal_kernel
-    _chosen.append(Switch(parse(",".join(names)), make or metal))
+    parse(",".join(use.partition(" ")[0] for use in uses))
+    _chosen.append(Switch(frozenset(uses), make or _metal()))
     try:
         yield
     finally:
@@ -183,11 +249,11 @@ def without_gradients() -> Iterator[None]:
         _undifferentiated.pop()
 
 
-def differentiable(
-    kernel: Callable[..., list[mx.array]], twin: Callable[..., list[mx.array]]
-) -> Callable[..., list[mx.array]]:
+def differentiable(kernel: Function, twin: Function) -> Function:
     """`kernel` with the gradient of `twin`; both take and return floating arrays."""
-    if _undifferentiated and not is_comparing():
+    if _collected:
+        return partial(collected, kernel, twin)
+    if _undifferentiated:
         return kernel
     function: Any = mx.custom_function(kernel)
 
@@ -195,39 +261,31 @@ def differentiable(
     def _(primals: Any, cotangents: Any, outputs: Any) -> Any:
         return mx.vjp(twin, list(primals), list(cotangents))[1]
 
-    def compared(*arrays: mx.array) -> list[mx.array]:
-        outputs = function(*arrays)
-        note_differences(outputs, twin(*arrays))
-        return outputs
+    return function
 
-    return compared if is_comparing() else function
+
+def in_order(ours: list[mx.array], theirs: list[mx.array]) -> list[Pair]:
+    return list(zip(ours, theirs, strict=True))
 
 
 @contextmanager
-def comparing() -> Iterator[list[mx.array]]:
-    """Meanwhile compute the twin beside every kernel; collects how far they differ.
-
-    One number for each result: the largest difference, as a share of the twin's largest
-    value. NaN where a value is not finite.
-    """
-    _differences.append([])
+def collecting() -> Iterator[Trials]:
+    """Meanwhile run the twin wherever a kernel would run, and keep both as a trial."""
+    _collected.append(Trials())
     try:
-        yield _differences[-1]
+        yield _collected[-1]
     finally:
-        _differences.pop()
+        _collected.pop()
 
 
-def is_comparing() -> bool:
-    return bool(_differences)
+def is_collecting() -> bool:
+    return bool(_collected)
 
 
-def note_differences(ours: Sequence[mx.array], twins: Sequence[mx.array]) -> None:
-    """For `comparing`, and only then."""
-    pairs = zip(ours, twins, strict=True)
-    _differences[-1].extend(_difference(a, b) for a, b in pairs)
-
-
-def _difference(ours: mx.array, twin: mx.array) -> mx.array:
-    ours, twin = ours.astype(mx.float32), twin.astype(mx.float32)
-    far = mx.abs(ours - twin).max() / mx.maximum(mx.abs(twin).max(), 1e-30)
-    return mx.where(mx.isfinite(ours).all(), far, mx.nan)
+def collected(
+    kernel: Function, twin: Function, *arrays: mx.array, pairs: Pairs = in_order
+) -> list[mx.array]:
+    """What `twin` makes of `arrays`. For `collecting`, and only then."""
+    those = _collected[-1]
+    those.found.append(Trial(those.asked, kernel, twin, arrays, pairs))
+    return twin(*arrays)

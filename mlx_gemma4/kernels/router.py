@@ -4,12 +4,20 @@ The norm before the scores belongs to `add_norms`, and the scores are a product 
 MLX's own kernels spread over the whole GPU, quantised or not.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import mlx.core as mx
 
-from .launch import DTYPES, MOST_ROWS, enabled, is_comparing, launch, note_differences
+from .launch import (
+    DTYPES,
+    MOST_ROWS,
+    Function,
+    Pair,
+    collected,
+    enabled,
+    is_collecting,
+    launch,
+)
 
 MOST_EXPERTS = 32 * 32  # of one bit each in every lane
 MOST_CHOSEN = 32  # one for each lane
@@ -30,22 +38,24 @@ def choose_experts(
     )
     if not enabled("router") or not fits:
         return choose_experts_plain(scores, expert_scale, top_k)
-    chosen, weights = _with_gradient(top_k)(scores, expert_scale)
-    if is_comparing():
-        _compare(scores, expert_scale, chosen, weights)
+    if is_collecting():
+        chosen, weights = _collected(scores, expert_scale, top_k)
+    else:
+        chosen, weights = _with_gradient(top_k)(scores, expert_scale)
     return chosen, weights
 
 
-def _compare(
-    scores: mx.array, expert_scale: mx.array, chosen: mx.array, weights: mx.array
-) -> None:
-    """Other experts may be as good as the twin's, so it is scores that are compared."""
-    best, _ = choose_experts_plain(scores, expert_scale, chosen.shape[1])
-    ours, twin = (mx.take_along_axis(scores, each, axis=-1) for each in (chosen, best))
-    note_differences(
-        (weights, mx.sort(ours, axis=-1)),
-        (_weigh(scores, expert_scale, chosen), mx.sort(twin, axis=-1)),
-    )
+def _collected(scores: mx.array, expert_scale: mx.array, top_k: int) -> list[mx.array]:
+    def twin(scores: mx.array, expert_scale: mx.array) -> list[mx.array]:
+        return list(choose_experts_plain(scores, expert_scale, top_k))
+
+    def pairs(ours: list[mx.array], theirs: list[mx.array]) -> list[Pair]:
+        """Other experts may be as good as the twin's, so it is scores that count."""
+        found = (mx.take_along_axis(scores, x[0], axis=-1) for x in (ours, theirs))
+        best, expected = (mx.sort(x, axis=-1) for x in found)
+        return [(best, expected), (ours[1], _weigh(scores, expert_scale, ours[0]))]
+
+    return collected(_kernel(top_k), twin, scores, expert_scale, pairs=pairs)
 
 
 def choose_experts_plain(
@@ -62,9 +72,7 @@ def _weigh(scores: mx.array, expert_scale: mx.array, chosen: mx.array) -> mx.arr
     return weights.astype(scores.dtype)
 
 
-def _with_gradient(top_k: int) -> Callable[..., list[mx.array]]:
-    """The kernel, with the gradient of the weights of what it has chosen."""
-
+def _kernel(top_k: int) -> Function:
     def kernel(scores: mx.array, expert_scale: mx.array) -> list[mx.array]:
         tokens, experts = scores.shape
         return launch(
@@ -79,7 +87,12 @@ def _with_gradient(top_k: int) -> Callable[..., list[mx.array]]:
             template=[("T", scores.dtype), ("K", top_k), ("HELD", -(-experts // 32))],
         )
 
-    function: Any = mx.custom_function(kernel)
+    return kernel
+
+
+def _with_gradient(top_k: int) -> Function:
+    """The kernel, with the gradient of the weights of what it has chosen."""
+    function: Any = mx.custom_function(_kernel(top_k))
 
     @function.vjp
     def _(primals: Any, cotangents: Any, outputs: Any) -> Any:

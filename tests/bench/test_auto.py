@@ -1,136 +1,170 @@
-"""Which kernels a benchmark remembers. No clock runs: seconds are given."""
+"""What is made of a process that checks kernels, however it ends.
 
-import math
+The process is played by a script: a kernel that hangs or ends it needs a Mac.
+"""
+
+import sys
 from pathlib import Path
 
 import mlx.core as mx
 import pytest
-import tiny
 
 from mlx_gemma4.bench import auto
-from mlx_gemma4.bench.timing import Sample, Series, only
-from mlx_gemma4.kernels import NAMES
-from mlx_gemma4.kernels.choice import Conditions, memory_file, recall
+from mlx_gemma4.checkpoint.load import Prepared, prepare_model
+from mlx_gemma4.errors import BenchError
+from mlx_gemma4.kernels import launch
+from mlx_gemma4.kernels.choice import Answer, memory_file, recall
 
-FIRST, SECOND, *_ = NAMES
-Seconds = tuple[float, float]  # until the first token, and of decoding
-PLAIN: Seconds = (2.0, 1.0)
-
-
-def series(name: str, seconds: Seconds, *more: Seconds) -> Series:
-    """Three rounds, each a little slower than the one before, or as many as given."""
-    first, decode = seconds
-    rounds = more or [(first * slow, decode * slow) for slow in (1.01, 1.02)]
-    samples = tuple(Sample(*each, 1) for each in (seconds, *rounds))
-    return Series(name, 20, 10, samples[0], samples)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "kept"),
-    [
-        ((2.0, 0.9), True),
-        ((1.8, 1.0), True),
-        ((1.8, 0.9), True),
-        ((2.0, 1.0), False),
-        ((2.0, 0.985), False),  # faster, but less so than rounds differ
-        ((2.2, 0.9), False),  # reading pays for it
-        ((1.8, 1.1), False),
-    ],
-)
-def test_kept_is_what_gains_and_loses_nothing(seconds: Seconds, kept: bool) -> None:
-    found = [series("kernels off", PLAIN), series(only(SECOND), seconds)]
-    assert auto.faster([found]) == ((SECOND,) if kept else ())
-
-
-def test_two_rounds_prove_nothing() -> None:
-    two = [series("kernels off", PLAIN, PLAIN), series(only(FIRST), *[(1.0, 0.5)] * 2)]
-    assert auto.faster([two]) == ()
-
-
-def test_a_loss_at_another_context_counts() -> None:
-    base = series("kernels off", PLAIN)
-    gain, loss = ((series(only(FIRST), (2.0, s))) for s in (0.9, 1.1))
-    same = series(only(FIRST), PLAIN)
-    assert auto.faster([[base, gain], [base, same]]) == (FIRST,)
-    assert auto.faster([[base, gain], [base, loss]]) == ()
-    assert auto.faster([[base, gain], [base]]) == ()  # it failed
-
-
-def test_all_together_and_other_programs_are_no_kernels() -> None:
-    others = [series(name, (1.0, 0.5)) for name in ("kernels on", "mlx-lm")]
-    assert auto.faster([[series("kernels off", PLAIN), *others]]) == ()
-
-
-class Machine:
-    """A Mac with a model and what was found about it, whose kernels are as far from
-    right as they are told to be."""
-
-    def __init__(self) -> None:
-        self.model = tiny.build("untied")
-        self.wrong: float | None = 0.0
-        self.notes: list[str] = []
-
-    def learn(self, rounds: int = 3) -> tuple[str, ...] | None:
-        """What is remembered after a benchmark in which FIRST is faster."""
-        found = {5: [series("kernels off", PLAIN), series(only(FIRST), (1.0, 1.0))]}
-        auto.learn(self.model, found, rounds, self.notes.append)
-        here = Conditions.of(self.model, self.model.config.text_config)
-        return recall(here, pytest.fail)
+# Plays a process: what is left out are its arguments behind the folder and the type.
+BEGIN = """
+import json, os, sys, time
+left = sys.argv[3:]
+def say(*words):
+    print(json.dumps(words), flush=True)
+"""
+# One use hangs, one ends the process, one is wrong, and the last is right.
+TROUBLE = """
+for use in ("norms", "heads", "router", "gate"):
+    if use in left:
+        continue
+    say("trying", use)
+    if use == "norms":
+        time.sleep(600)
+    if use == "heads":
+        sys.exit("what went before\\nGPU Timeout Error")
+    if use == "router":
+        say("out", use, "differs")
+say("on", ["gate"])
+time.sleep(600)
+"""
 
 
 @pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
-    made = Machine()
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    monkeypatch.setattr(mx.metal, "is_available", lambda: True)
-    monkeypatch.setattr(auto, "default_contexts", lambda model, decode: [7])
-    monkeypatch.setattr(auto, "farthest", lambda model, name, context: made.wrong)
-    return made
+def prepared(demo_folder: Path) -> Prepared:
+    return prepare_model(demo_folder)
 
 
-def test_a_benchmark_remembers_what_is_faster(machine: Machine) -> None:
-    assert machine.learn() == (FIRST,)
-    assert machine.notes == [
-        f"Remembered for GEMMA4_KERNELS=auto: faster here: {FIRST}."
-    ]
+def examined(prepared: Prepared, text: str) -> Answer:
+    return auto.examined(prepared, (sys.executable, "-S", "-c", BEGIN + text))
 
 
-def test_too_few_rounds_change_nothing(machine: Machine) -> None:
-    assert machine.learn(rounds=2) is None
-    assert not machine.notes and not memory_file().exists()
-
-
-def test_without_metal_nothing_is_remembered(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
+def test_a_use_that_hangs_or_ends_the_process_is_left_out_alone(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mx.metal, "is_available", lambda: False)
-    assert machine.learn() is None
-    assert not machine.notes and not memory_file().exists()
+    monkeypatch.setattr(auto, "SILENCE", 1.0)
+    answer = examined(prepared, TROUBLE)
+    assert answer.uses == ("gate",)
+    assert answer.out == {
+        "norms": "does not come to an end",
+        "heads": "ends the process: GPU Timeout Error",
+        "router": "differs",
+    }
+
+
+def test_the_process_gets_the_folder_and_the_type(prepared: Prepared) -> None:
+    answer = examined(prepared, 'print("noise"); print(5); say("on", sys.argv[1:])')
+    assert answer == Answer((str(prepared.folder), "float32"))
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("text", "out"),
     [
-        (0.5, "left out: its results are wrong"),
-        (math.nan, "are not finite"),
-        (None, "no kernel is faster here"),
+        ('sys.exit("no way")', {"all": "the check ends the process: no way"}),
+        ("", {"all": "the check ends the process: no word"}),
+        ("time.sleep(600)", {"all": f"the check {auto.ENDLESS}"}),
+        ('say("trying", "all"); os.abort()', {"all": "ends the process: no word"}),
+        pytest.param(
+            'say("trying", "norms"); time.sleep(600)',
+            {"norms": auto.ENDLESS},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
-def test_a_kernel_that_is_faster_and_wrong_is_left_out(
-    machine: Machine, wrong: float | None, told: str
+def test_what_ends_all_of_it_turns_all_off(
+    text: str, out: object, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    machine.wrong = wrong
-    assert machine.learn() == ()
-    assert told in machine.notes[0]
+    if "sleep" in text:
+        monkeypatch.setattr(auto, "SECONDS", 2.0 if "say" in text else 0.2)
+    assert examined(prepared, text) == Answer((), out)  # type: ignore[arg-type]
 
 
-def test_a_kernel_that_fails_when_compared_is_left_out(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def mac(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """A Mac, and what is noted on it."""
+    monkeypatch.delenv("GEMMA4_KERNELS", raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setattr(launch, "_settled", [])
+    monkeypatch.setattr(mx.metal, "is_available", lambda: True)
+    monkeypatch.setattr("mlx_gemma4.checkpoint.load.memory_limit", lambda: 10**9)
+    monkeypatch.setattr(auto, "examined", lambda _: Answer(("norms",), {"gate": "x"}))
+    return []
+
+
+def test_a_new_kind_of_model_is_checked_once(
+    prepared: Prepared, mac: list[str]
 ) -> None:
-    def failing(*arguments: object) -> float:
-        raise RuntimeError("too many threads")
+    auto.check_if_new(prepared, mac.append)
+    assert "a few seconds" in mac[0]
+    assert mac[1:] == ["Kernels: on: norms; left out: gate (x)."]
+    found = recall(prepared.conditions, pytest.fail)
+    assert found == Answer(("norms",), {"gate": "x"})
+    auto.check_if_new(prepared, pytest.fail)
+    auto.check_again(prepared, mac.append)
+    assert len(mac) == 4
 
-    monkeypatch.setattr(auto, "default_contexts", lambda model, decode: [7])
-    monkeypatch.setattr(auto, "farthest", failing)
-    assert machine.learn() == ()
-    assert "fails here and is left out: too many threads" in machine.notes[0]
+
+@pytest.mark.parametrize("setting", ["off", "on", "norms"])
+def test_nothing_is_checked_unasked(
+    setting: str,
+    prepared: Prepared,
+    mac: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("GEMMA4_KERNELS", setting)
+    auto.check_if_new(prepared, mac.append)
+    auto.check_again(prepared, mac.append)
+    assert not mac and not memory_file().exists()
+
+
+def test_a_memory_that_cannot_be_written_stops_no_command(
+    prepared: Prepared,
+    mac: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    auto.check_if_new(prepared, mac.append)
+    assert "is not remembered" in mac[-1]
+    with pytest.raises(OSError, match="is not remembered"):
+        auto.check_kernels("demo")
+
+
+def test_from_python(prepared: Prepared, mac: list[str]) -> None:
+    assert auto.check_kernels("demo").uses == ("norms",)
+    assert recall(prepared.conditions, pytest.fail) is not None
+
+
+def test_without_metal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mx.metal, "is_available", lambda: False)
+    with pytest.raises(BenchError, match="no Apple GPU"):
+        auto.check_kernels("demo")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(mx.metal.is_available(), reason="needs a machine without Metal")
+def test_the_real_process_leaves_out_what_fails(prepared: Prepared) -> None:
+    """Here all do: it is the whole way, for all that the demo model uses."""
+    answer = auto.examined(prepared)
+    assert not answer.uses
+    kinds = {use.partition(" ")[0] for use in answer.out}
+    assert kinds >= {"attention", "heads", "norms", "router"}
+    assert all("No Metal back-end" in why for why in answer.out.values())
+
+
+@pytest.mark.metal
+def test_on_a_mac_something_is_found_out(prepared: Prepared) -> None:
+    answer = auto.examined(prepared)
+    assert {use.partition(" ")[0] for use in (*answer.uses, *answer.out)} >= {"norms"}
+    wrong = [why for why in answer.out.values() if "slower" not in why]
+    assert not wrong, answer.text

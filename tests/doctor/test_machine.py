@@ -7,13 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import mlx.core as mx
 import pytest
 
+from mlx_gemma4.checkpoint.load import prepare_model
+from mlx_gemma4.cli.doctor.report import Section, model_sections
 from mlx_gemma4.doctor import fitness
 from mlx_gemma4.doctor import machine as machines
 from mlx_gemma4.doctor.findings import Level
 from mlx_gemma4.doctor.fitness import check_machine
 from mlx_gemma4.doctor.machine import Machine
+from mlx_gemma4.doctor.model import report_on
+from mlx_gemma4.kernels.choice import Answer, remember
 
 
 @pytest.fixture
@@ -157,12 +162,33 @@ def test_variables_that_count(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Machine.here().environment["MLX_ENABLE_TF32"] == "set"
 
 
-def test_kernels_that_were_measured(
+def test_kernels_that_were_checked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     assert Machine.here().kernels == 0
     (tmp_path / "gemma4").mkdir()
-    answers = {"answers": [{"place": {}, "faster": []}] * 2}
+    answers = {"answers": [{"place": {}, "uses": [], "out": {}}] * 2}
     (tmp_path / "gemma4" / "kernels.json").write_text(json.dumps(answers))
     assert Machine.here().kernels == 2
+
+
+def test_kernels_that_do_with_a_model(
+    demo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stated() -> str | None:
+        (row,) = [r for s in sections() for r in s.rows if r[0] == "kernels"]
+        return row[1]
+
+    def sections() -> list[Section]:
+        report = report_on(str(demo_folder), True, lambda text: None)
+        return model_sections(report)
+
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert not [row for each in sections() for row in each.rows if "kernels" in row]
+    monkeypatch.setattr(mx.metal, "is_available", lambda: True)
+    monkeypatch.setattr("mlx_gemma4.doctor.summary.memory_limit", lambda: 10**9)
+    assert "not checked here yet" in str(stated())
+    answer = Answer(("norms",), {"router": "slower"})
+    remember(prepare_model(demo_folder).conditions, answer, pytest.fail)
+    assert stated() == "on: norms; left out: router (slower)"
