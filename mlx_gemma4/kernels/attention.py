@@ -224,7 +224,7 @@ def _launch(
         header=("rotate",),
         strided=True,
     )
-    return found[0] if spans == 1 else _added_up(*found, queries)
+    return found[0] if spans == 1 else _added_up(found[0], found[1], queries)
 
 
 def _added_up(unfinished: mx.array, levels: mx.array, queries: mx.array) -> mx.array:
