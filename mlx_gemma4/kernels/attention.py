@@ -24,7 +24,8 @@ MANY = 32  # threadgroups, from which on each may take twice as much in one laun
 SPAN = 128 * 256  # elements of keys for a threadgroup of the first of two launches
 MOST_SPANS = 128
 ENOUGH = 128  # threadgroups, from which on queries are better taken together
-MOST_SIMDGROUPS = 16  # that every Apple GPU takes, with these registers
+SIMDGROUPS = 16  # in a threadgroup: no more registers than every Apple GPU has
+WIDE = 256  # elements of a head: beyond, half as many
 EVERYTHING = 1 << 24  # a window that hides nothing, and a whole float32
 FEW_KEYS, MANY_KEYS = 512 + MOST_ROWS, 4096 + MOST_ROWS  # that a query sees
 
@@ -80,8 +81,9 @@ def attention(
         return _joined(plain(ready, keys, values))
 
     def kernel(*arrays: mx.array) -> list[mx.array]:
-        *arrays, weight = arrays
-        return [_launch(*arrays, window, _Turn(weight, eps, rotation))]
+        queries, keys, values, weight = arrays
+        turn = _Turn(weight, eps, rotation)
+        return [_launch(queries, keys, values, window, turn)]
 
     def twin(*arrays: mx.array) -> list[mx.array]:
         queries, keys, values, weight = arrays
@@ -190,15 +192,14 @@ def _spans(seen: int, dim: int, queries: int) -> int:
     return 1 if seen * dim <= alone else min(MOST_SPANS, -(-seen * dim // SPAN))
 
 
-def _together(sharing: int, others: int, simdgroups: int) -> int:
+def _together(sharing: int, others: int) -> int:
     """How many queries that share keys a threadgroup takes, of `sharing`.
 
     Reading keys once for several saves little as long as cores have nothing to do.
     others: by what the number of threadgroups is to be multiplied.
     """
     for count in (8, 4, 2):
-        enough = -(-sharing // count) * others >= ENOUGH
-        if enough and count <= min(sharing, simdgroups):
+        if count <= sharing and -(-sharing // count) * others >= ENOUGH:
             return count
     return 1
 
@@ -229,21 +230,20 @@ def _launch(
     B, L, H, D = queries.shape
     kv_heads, sharing = keys.shape[1], L * H // keys.shape[1]
     spans = _spans(_seen(keys.shape[2], L, window), D, B * L * H)
-    simdgroups = min(MOST_SIMDGROUPS, 4096 // D)
-    together = _together(sharing, B * kv_heads * spans, simdgroups)
+    together = _together(sharing, B * kv_heads * spans)
+    simdgroups = SIMDGROUPS if D <= WIDE else SIMDGROUPS // 2
     numbers = constants(min(window, EVERYTHING), turn.eps if turn else 0.0)
     inputs = {"queries": queries, "keys": keys, "values": values, "numbers": numbers}
     inputs["filled"] = _count(keys.shape[2]) if filled is None else filled
     if turn is not None:
-        inputs["weight"] = turn.weight
-        inputs["periods"] = turn.rotation.periods
+        inputs |= {"weight": turn.weight, "periods": turn.rotation.periods}
         inputs["position"] = turn.rotation.position
+    whole = {"out": ((B, L, H * D), queries.dtype)}
     parts = {
         "unfinished": ((B * L * H, spans, D), mx.float32),
         "levels": ((B * L * H, spans, 2), mx.float32),
     }
-    whole = {"out": ((B, L, H * D), queries.dtype)}
-    made = launch(
+    found = launch(
         "attention",
         inputs,
         whole if spans == 1 else parts,
@@ -255,14 +255,18 @@ def _launch(
         header=("rotate",),
         strided=True,
     )
-    if spans == 1:
-        return made[0]
-    width = 32 * -(-D // 32)
+    return found[0] if spans == 1 else _added_up(found[0], found[1], queries)
+
+
+def _added_up(unfinished: mx.array, levels: mx.array, queries: mx.array) -> mx.array:
+    """What the spans of `queries` [B, L, H, D] come to."""
+    B, L, H, D = queries.shape
+    threads = 32 * -(-D // 32)
     return launch(
         "attention_sum",
-        dict(zip(parts, made, strict=True)),
-        whole,
-        grid=(width, B * L * H, 1),
-        threadgroup=(width, 1, 1),
+        {"unfinished": unfinished, "levels": levels},
+        {"out": ((B, L, H * D), queries.dtype)},
+        grid=(threads, B * L * H, 1),
+        threadgroup=(threads, 1, 1),
         template=[("T", queries.dtype), ("D", D)],
     )[0]

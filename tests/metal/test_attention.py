@@ -54,6 +54,7 @@ def test_types(cpu: Cpu, dtype: mx.Dtype, keys: int) -> None:
     check(cpu, Case(3, keys, dtype=dtype))
 
 
+@pytest.mark.usefixtures("together")
 @pytest.mark.parametrize("dim", [8, 136, 256, 384, 512])
 def test_odd_heads(cpu: Cpu, dim: int) -> None:
     """Less than a pack for each lane, and not as many for each."""
@@ -129,16 +130,10 @@ def test_the_number_of_spans() -> None:
 
 
 def test_how_many_queries_go_together() -> None:
-    """More than one where there are threadgroups enough, and simdgroups for them."""
-    together = {
-        (8, 1, 16): 1,
-        (8, 32, 16): 2,
-        (8, 128, 16): 8,
-        (8, 128, 4): 4,
-        (1, 999, 16): 1,
-    }
-    for (sharing, others, simdgroups), count in together.items():
-        assert MODULE._together(sharing, others, simdgroups) == count
+    """More than one where there are threadgroups enough."""
+    together = {(8, 1): 1, (8, 32): 2, (8, 128): 8, (1, 999): 1, (3, 999): 2}
+    for (sharing, others), count in together.items():
+        assert MODULE._together(sharing, others) == count
 
 
 @pytest.mark.usefixtures("together")

@@ -179,8 +179,10 @@ def test_gradients_are_the_plain_ones(cpu: Cpu) -> None:
     factors = [random(i, (1, n, 3, 16), mx.float32) for i, n in ((6, 4), (7, 4))]
 
     def loss(*arrays: mx.array) -> mx.array:
-        queries, kv = rotate_heads(*arrays, EPS, case.rotation)
-        again = rotate_queries(arrays[0], arrays[3], EPS, case.rotation)
+        q, k, v, q_weight, k_weight = arrays
+        turn = EPS, case.rotation
+        queries, kv = rotate_heads(q, k, v, q_weight, k_weight, *turn)
+        again = rotate_queries(q, q_weight, *turn)
         sums = [
             (x * f).sum() for x, f in zip((queries, joined(kv)), factors, strict=True)
         ]
