@@ -5,9 +5,10 @@ decoding; `prefill` is for many. All are off unless `GEMMA4_KERNELS` asks for th
 launch.py), and always off where there is no Metal; their twins then run instead.
 """
 
+from .affine import Affine
 from .attention import EVERYTHING, attention
-from .experts import Affine, experts, experts_fit
-from .gate import gated
+from .dense import dense, gated, gated_pair, project
+from .experts import experts, experts_fit
 from .heads import rotate_keys, rotate_queries
 from .launch import MOST_ROWS, NAMES, comparing, enabled, using
 from .norms import Norm, add_norms
@@ -23,10 +24,13 @@ __all__ = [
     "attention",
     "choose_experts",
     "comparing",
+    "dense",
     "enabled",
     "experts",
     "experts_fit",
     "gated",
+    "gated_pair",
+    "project",
     "rotate_keys",
     "rotate_queries",
     "using",

@@ -130,7 +130,7 @@ def _kernel(
         inputs,
         outputs,
         source(name),
-        header=header + source("reduce"),
+        header=header + source("reduce") + source("affine"),
         ensure_row_contiguous=not strided,
     )
 

@@ -16,8 +16,11 @@ FAULTS = {
     "norms": ("norms", "float(norm1[i])", "1.0f"),
     "heads": ("heads", "a * c - b * s", "a * c + b * s"),
     "router": ("router", "index = min(winner, experts - 1)", "index = k"),
-    "experts": ("experts_down", "share * float(x[", "float(x["),
-    "gate": ("gate", "active * float(factor[at])", "active"),
+    "experts": ("experts_down", "share * part", "part"),
+    "gate": ("gate", "gelu(total[i]) * float(factor[at])", "gelu(total[i])"),
+    "project": ("project", "out = out2", "out = out1"),
+    "geglu": ("geglu", "gelu(total[i])", "total[i]"),
+    "dense": ("dense", "T(total[i])", "T(0.5f * total[i])"),
     "attention": ("attention", "score[t] = dot", "score[t] = 0.5f * dot"),
     "prefill": ("prefill", "visible ? line[c]", "visible ? 0.5f * line[c]"),
 }
@@ -42,7 +45,7 @@ def test_a_wrong_kernel_is_far(
 
 def test_values_that_are_not_finite(cpu: Cpu, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny.build_packed("E2B", 7)
-    with mutated(monkeypatch, "gate", "active * float(factor[at])", "NAN"):
+    with mutated(monkeypatch, "gate", "gelu(total[i])", "NAN"):
         far = farthest(model, "gate", CONTEXT, cpu().metal_kernel)
     assert far is not None and math.isnan(far)
 

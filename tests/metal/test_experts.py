@@ -94,9 +94,9 @@ def test_packings(cpu: Cpu, bits: int, group_size: int) -> None:
 
 
 @pytest.mark.parametrize("tokens", [1, 16])
-@pytest.mark.parametrize(("hidden", "width"), [(32, 32), (352, 96), (96, 288)])
+@pytest.mark.parametrize(("hidden", "width"), [(32, 32), (608, 96), (96, 1024)])
 def test_odd_sizes(cpu: Cpu, tokens: int, hidden: int, width: int) -> None:
-    """Less than a word for each lane, and one and a half."""
+    """Less than a piece for each lane, and more; four outputs at once, and two."""
     check(cpu, Case(tokens=tokens, hidden=hidden, width=width))
 
 
@@ -122,13 +122,13 @@ def test_memory_and_order(cpu: Cpu, check_for: str, schedule: str) -> None:
 
 
 MUTATIONS = {
-    "a group too far": (
+    "an expert too far": (
         "address",
         "experts_gate_up",
-        ("word * VALUES / GROUP", "word * VALUES / GROUP + 1"),
+        ("chosen[slot] * 2 * outputs", "(chosen[slot] + 1) * 2 * outputs"),
         "heap-buffer-overflow",
     ),
-    "rows past the end": (
+    "outputs past the end": (
         "address",
         "experts_down",
         ("&& row0 + r < outputs", ""),
@@ -187,7 +187,9 @@ def test_gradients_are_the_plain_ones(cpu: Cpu) -> None:
 
 def test_what_does_not_fit() -> None:
     x, _, _, gate_up, down = Case().arguments()
-    assert experts_fit(x, gate_up, down)
-    assert not experts_fit(mx.zeros((17, 64), x.dtype), gate_up, down)
-    assert not experts_fit(x.astype(mx.float32), gate_up, down)
-    assert not experts_fit(x, gate_up, Case(bits=6, group_size=32).map(1, 64, 96))
+    assert not experts_fit(x, gate_up, down)
+    with using("experts"):
+        assert experts_fit(x, gate_up, down)
+        assert not experts_fit(mx.zeros((17, 64), x.dtype), gate_up, down)
+        assert not experts_fit(x.astype(mx.float32), gate_up, down)
+        assert not experts_fit(x, gate_up, Case(bits=6, group_size=32).map(1, 64, 96))
