@@ -5,6 +5,8 @@ equal those of a fresh prefill. What cannot be exact raises CacheError and chang
 nothing.
 
 - Full layers keep everything; going back only moves the end.
+- Keys and values of a layer lie in one buffer, keys first, so that one write is enough
+  where a kernel makes both.
 - Sliding layers keep what the next query can see, `window - 1` positions, and `slack`
   more, so that the last `slack` tokens can always be taken back. Positions lie in
   order, so attention reads plain slices and needs no mask to decode.
@@ -29,18 +31,29 @@ STEP = 256  # slots by which buffers grow
 SLACK = 128  # tokens that can be taken back from sliding layers
 
 KeysValues = tuple[mx.array, mx.array]
+# Arrays [B, heads, L, D] whose heads in a row are those of the keys and of the values:
+# one of each, or both in one.
+NewKeysValues = Sequence[mx.array]
+
+
+def parted(new: NewKeysValues) -> KeysValues:
+    """The keys and values, [B, H, L, D] both."""
+    if len(new) == 2:
+        return new[0], new[1]
+    heads = new[0].shape[1] // 2
+    return new[0][:, :heads], new[0][:, heads:]
 
 
 @dataclass(frozen=True)
 class Held:
-    """What a cache holds: keys and values [B, H, slots, D], of slot i at the position
-    `first + i`; what stands at `offset` and behind it does not count.
+    """What a cache holds: keys and values in one buffer [B, 2H, slots, D], of slot i at
+    the position `first + i`; what stands at `offset` and behind it does not count.
 
     A cache puts one of these in place of another in one step, so that Ctrl-C leaves it
     with the old one or the new one.
     """
 
-    both: KeysValues | None = None
+    buffer: mx.array | None = None
     first: int = 0
     offset: int = 0
 
@@ -48,29 +61,31 @@ class Held:
     def count(self) -> int:
         return self.offset - self.first
 
-    def with_more(self, keys: mx.array, values: mx.array, most: int | None) -> "Held":
-        """With [B, H, L, D] behind it, in buffers of at most `most` slots."""
-        used, L = self.count, keys.shape[2]
+    def with_more(self, new: NewKeysValues, most: int | None) -> "Held":
+        """With `new` behind it, in a buffer of at most `most` slots."""
+        used, L = self.count, new[0].shape[2]
         slots = -(-(used + L) // STEP) * STEP
         slots = min(slots, most or slots)
-        old = self.both or (None, None)
-        keys = _appended(old[0], keys, used, slots)
-        values = _appended(old[1], values, used, slots)
-        return Held((keys, values), self.first, self.offset + L)
+        buffer = _with_room(self.buffer, new, used, slots)
+        head = 0
+        for x in new:
+            buffer[:, head : head + x.shape[1], used : used + L] = x
+            head += x.shape[1]
+        return Held(buffer, self.first, self.offset + L)
 
     def last(self, count: int, slots: int) -> "Held":
-        """The last `count` positions, if there are so many, in buffers of their own."""
-        if self.both is None:
+        """The last `count` positions, if so many, in a buffer of their own."""
+        if self.buffer is None:
             return self
         start = max(0, self.count - count)
-        keys, values = (_copy(x[:, :, start : self.count], slots) for x in self.both)
-        return Held((keys, values), self.first + start, self.offset)
+        buffer = _copy(self.buffer[:, :, start : self.count], slots)
+        return Held(buffer, self.first + start, self.offset)
 
     def seen(self, start: int = 0) -> KeysValues:
         """From slot `start` on, or from the first."""
-        assert self.both is not None
-        keys, values = (x[:, :, max(0, start) : self.count] for x in self.both)
-        return keys, values
+        assert self.buffer is not None
+        heads, slots = self.buffer.shape[1] // 2, slice(max(0, start), self.count)
+        return self.buffer[:, :heads, slots], self.buffer[:, heads:, slots]
 
 
 @dataclass(eq=False)
@@ -86,7 +101,7 @@ class LayerSnapshot:
 
     @property
     def nbytes(self) -> int:
-        return sum(x.nbytes for x in self.held.both or ())
+        return 0 if self.held.buffer is None else self.held.buffer.nbytes
 
 
 class _Buffers:
@@ -94,6 +109,14 @@ class _Buffers:
 
     def __init__(self) -> None:
         self._held = Held()
+
+    def append(self, new: NewKeysValues) -> KeysValues:
+        """Append `new`; return what the layer may see up to the new end."""
+        raise NotImplementedError
+
+    def update_and_fetch(self, keys: mx.array, values: mx.array) -> KeysValues:
+        """The same of [B, H, L, D] both; mlx-lm's name for it."""
+        return self.append((keys, values))
 
     @property
     def offset(self) -> int:
@@ -119,12 +142,12 @@ class _Buffers:
         return True
 
     def empty(self) -> bool:
-        return self._held.both is None
+        return self._held.buffer is None
 
     @property
     def state(self) -> tuple[mx.array, ...]:
         """The arrays to evaluate after a prefill."""
-        return self._held.both or ()
+        return () if self._held.buffer is None else (self._held.buffer,)
 
     @property
     def meta_state(self) -> Never:
@@ -142,9 +165,9 @@ class FullCache(_Buffers):
         super().__init__()
         self._snapshots: list[weakref.ref[LayerSnapshot]] = []
 
-    def update_and_fetch(self, keys: mx.array, values: mx.array) -> KeysValues:
-        """Append [B, H, L, D]; return everything up to the new end."""
-        self._held = self._held.with_more(keys, values, None)
+    def append(self, new: NewKeysValues) -> KeysValues:
+        """Append `new`; return everything up to the new end."""
+        self._held = self._held.with_more(new, None)
         return self._held.seen()
 
     def trim(self, n: int) -> int:
@@ -177,17 +200,17 @@ class SlidingCache(_Buffers):
         self.kept = self.seen + slack
         self.capacity = self.kept + STEP
 
-    def update_and_fetch(self, keys: mx.array, values: mx.array) -> KeysValues:
-        """Append [B, H, L, D]; return the new positions behind one window."""
-        held, L = self._held, keys.shape[2]
+    def append(self, new: NewKeysValues) -> KeysValues:
+        """Append `new`; return the new positions behind one window."""
+        held, L = self._held, new[0].shape[2]
         visible = held.count - self.seen
         if min(held.count, self.kept) + L > self.capacity:  # attention gets all
-            whole = Held(_joined(held, keys, values), held.first, held.offset + L)
+            whole = Held(_joined(held, new), held.first, held.offset + L)
             self._held = whole.last(self.kept, self.capacity)
             return whole.seen(visible)
         if held.count + L > self.capacity:
             held = held.last(self.kept, self.capacity)
-        self._held = held.with_more(keys, values, self.capacity)
+        self._held = held.with_more(new, self.capacity)
         return self._held.seen(held.count - self.seen)
 
     @property
@@ -242,7 +265,7 @@ def snapshot(cache: Sequence[LayerCache]) -> Snapshot:
     """Pin the present position, to be returned to by `restore`."""
     pinned = tuple(layer.snapshot() for layer in cache)
     # Now: an unevaluated copy would keep the whole buffer it is taken from.
-    mx.eval([part.held.both for part in pinned])
+    mx.eval([part.held.buffer for part in pinned if part.held.buffer is not None])
     return pinned
 
 
@@ -273,25 +296,24 @@ def _check_rollback(n: int, most: int) -> None:
         )
 
 
-def _appended(buffer: mx.array | None, x: mx.array, used: int, slots: int) -> mx.array:
-    """`buffer` with `x` behind its first `used` slots; in place if it has `slots`."""
-    B, H, L, D = x.shape
-    if buffer is None or (used == 0 and buffer.shape[2] < slots):
-        buffer = mx.zeros((B, H, slots, D), x.dtype)
-    elif buffer.shape[2] < slots:
-        buffer = _copy(buffer[:, :, :used], slots)
-    buffer[:, :, used : used + L] = x
-    return buffer
+def _with_room(
+    buffer: mx.array | None, new: NewKeysValues, used: int, slots: int
+) -> mx.array:
+    """`buffer`, or one of `slots` slots that begins with its first `used`."""
+    if buffer is not None and buffer.shape[2] >= slots:
+        return buffer
+    if buffer is not None and used:
+        return _copy(buffer[:, :, :used], slots)
+    B, _, _, D = new[0].shape
+    return mx.zeros((B, sum(x.shape[1] for x in new), slots, D), new[0].dtype)
 
 
-def _joined(held: Held, keys: mx.array, values: mx.array) -> KeysValues:
-    """What is held and, behind it, [B, H, L, D]."""
-    if held.both is None:
-        return keys, values
-    old = held.seen()
-    return mx.concatenate([old[0], keys], axis=2), mx.concatenate(
-        [old[1], values], axis=2
-    )
+def _joined(held: Held, new: NewKeysValues) -> mx.array:
+    """What is held and, behind it, `new`."""
+    joined = mx.concatenate(list(new), axis=1)
+    if held.buffer is None:
+        return joined
+    return mx.concatenate([held.buffer[:, :, : held.count], joined], axis=2)
 
 
 def _copy(x: mx.array, slots: int) -> mx.array:

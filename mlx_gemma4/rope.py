@@ -7,7 +7,6 @@ rest stays put. Patches of a picture rotate half of the head by x and half by y.
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 
 import mlx.core as mx
 
@@ -17,15 +16,17 @@ from .errors import CheckpointError
 
 @dataclass(frozen=True)
 class Rotation:
-    """Rotates `[B, H, L, D]` by position, the first row standing at `offset`.
+    """Rotates `[B, H, L, D]` by position.
 
     periods: positions per radian of each pair, [D / 2].
+    position: of the first row, int32 [1]: an array, so that a compiled step does not
+        depend on it.
     angles: cosines and sines [L, D], the first half of the sines negated, where they
         are computed once for many layers.
     """
 
     periods: mx.array
-    offset: int
+    position: mx.array
     angles: tuple[mx.array, mx.array] | None = None
 
     def __call__(self, x: mx.array) -> mx.array:
@@ -36,18 +37,13 @@ class Rotation:
                 traditional=False,
                 base=None,
                 scale=1.0,
-                offset=self.offset,
+                offset=self.position,
                 freqs=self.periods,
             )
         cos, sin = self.angles
         half = x.shape[-1] // 2
         swapped = mx.concatenate([x[..., half:], x[..., :half]], axis=-1)
         return x * cos + swapped * sin
-
-    @cached_property
-    def position(self) -> mx.array:
-        """`offset` as a kernel takes it: int32 [1]."""
-        return mx.array([self.offset], mx.int32)
 
 
 def rope_periods(head_dim: int, rope: RopeParameters) -> mx.array:
@@ -66,20 +62,20 @@ def rope_periods(head_dim: int, rope: RopeParameters) -> mx.array:
 
 
 def rotation_at(
-    periods: mx.array, offset: int, length: int, dtype: mx.Dtype
+    periods: mx.array, position: mx.array, length: int, dtype: mx.Dtype
 ) -> Rotation:
-    """The rotation of `[B, H, length, D]` at `offset`, to be used by many layers.
+    """The rotation of `[B, H, length, D]` at `position`, to be used by many layers.
 
     On a CPU, where MLX has no kernel for it, the angles are then computed once.
     """
     if mx.metal.is_available():
-        return Rotation(periods, offset)
-    positions = mx.arange(offset, offset + length, dtype=mx.float32)
+        return Rotation(periods, position)
+    positions = position.astype(mx.float32) + mx.arange(length, dtype=mx.float32)
     angles = positions[:, None] / periods
     cos, sin = mx.cos(angles), mx.sin(angles)
     cos = mx.concatenate([cos, cos], axis=-1).astype(dtype)
     sin = mx.concatenate([-sin, sin], axis=-1).astype(dtype)
-    return Rotation(periods, offset, (cos, sin))
+    return Rotation(periods, position, (cos, sin))
 
 
 def axial_angles(

@@ -230,12 +230,12 @@ def test_what_follows_a_restore_is_not_written_into_the_snapshot() -> None:
     old = mx.random.normal((1, 1, 2 * caches.STEP, 4))
     cache.update_and_fetch(old, old)
     pinned = cache.snapshot()
-    assert pinned.held.both is not None
-    before = np.array(pinned.held.both[0])
+    assert pinned.held.buffer is not None
+    before = np.array(pinned.held.buffer)
     cache.restore(pinned)
     cache.trim(3)
     mx.eval(cache.update_and_fetch(mx.ones((1, 1, 1, 4)), mx.ones((1, 1, 1, 4))))
-    assert np.array_equal(pinned.held.both[0], before)
+    assert np.array_equal(pinned.held.buffer, before)
 
 
 def test_a_snapshot_of_the_empty_cache() -> None:
@@ -274,10 +274,10 @@ def test_a_snapshot_holds_no_more_than_window_and_slack() -> None:
     _, cache, _ = filled(length=40, slack=5)
     for layer, part in zip(cache, caches.snapshot(cache), strict=True):
         if isinstance(layer, SlidingCache):
-            assert part.held.both is not None
-            assert part.held.both[0].shape[2] == tiny.WINDOW - 1 + 5
+            assert part.held.buffer is not None
+            assert part.held.buffer.shape[2] == tiny.WINDOW - 1 + 5
         else:
-            assert part.held.both is None
+            assert part.held.buffer is None
 
 
 @pytest.mark.parametrize("length", [4, 12, 40])

@@ -21,7 +21,7 @@ PROPORTIONAL = PARAMETERS[FULL]
 def rope_of(head_dim: int, parameters: RopeParameters) -> Callable[..., mx.array]:
     """Rotates heads whose first position is given."""
     periods = rope_periods(head_dim, parameters)
-    return lambda x, offset: Rotation(periods, offset)(x)
+    return lambda x, offset: Rotation(periods, mx.array([offset], mx.int32))(x)
 
 
 @pytest.mark.parametrize("case", sorted(FIXTURE))
@@ -75,8 +75,9 @@ def test_offset_continues_the_sequence() -> None:
 def test_one_rotation_for_many_layers(kind: str, offset: int) -> None:
     periods = rope_periods(32, PARAMETERS[kind])
     x = mx.array(tiny.random_tensor("x", (2, 3, 7, 32), 0))
-    shared = rotation_at(periods, offset, 7, x.dtype)(x)
-    alone = Rotation(periods, offset)(x)
+    position = mx.array([offset], mx.int32)
+    shared = rotation_at(periods, position, 7, x.dtype)(x)
+    alone = Rotation(periods, position)(x)
     np.testing.assert_allclose(shared, alone, atol=2e-6 + 3e-7 * offset)
 
 

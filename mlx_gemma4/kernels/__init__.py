@@ -10,7 +10,15 @@ from .attention import EVERYTHING, attention
 from .dense import dense, gated, gated_pair, project
 from .experts import experts, experts_fit
 from .heads import rotate_keys, rotate_queries
-from .launch import MOST_ROWS, NAMES, comparing, enabled, using
+from .launch import (
+    MOST_ROWS,
+    NAMES,
+    comparing,
+    enabled,
+    in_use,
+    using,
+    without_gradients,
+)
 from .norms import Norm, add_norms
 from .router import choose_experts
 
@@ -30,8 +38,10 @@ __all__ = [
     "experts_fit",
     "gated",
     "gated_pair",
+    "in_use",
     "project",
     "rotate_keys",
     "rotate_queries",
     "using",
+    "without_gradients",
 ]

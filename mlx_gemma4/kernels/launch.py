@@ -41,6 +41,7 @@ class Switch:
 
 _chosen: list[Switch] = []  # by `using`, the innermost last
 _differences: list[list[mx.array]] = []  # by `comparing`, the innermost last
+_undifferentiated: list[bool] = []  # by `without_gradients`
 _settled: list[Switch] = []  # what `auto` stands for, once that is known
 
 
@@ -70,6 +71,11 @@ def _switch() -> Switch:
     return (_chosen or _settled or [_from_environment()])[-1]
 
 
+def in_use() -> object:
+    """The same object as long as the same kernels are used."""
+    return _switch()
+
+
 def is_auto() -> bool:
     """Whether GEMMA4_KERNELS leaves the choice to a measurement, and there is Metal."""
     setting = os.environ.get("GEMMA4_KERNELS", "off")
@@ -83,7 +89,7 @@ def settle(*names: str) -> None:
 
 
 def enabled(name: str, case: str = "") -> bool:
-    """Whether kernel `name` is to be used, for arrays of the sizes that `case` names."""
+    """Whether kernel `name` is to be used for arrays of the sizes that `case` tells."""
     return name in _switch().names
 
 
@@ -165,10 +171,22 @@ def launch(
     )
 
 
+@contextmanager
+def without_gradients() -> Iterator[None]:
+    """Meanwhile nobody asks kernels for gradients: calling them is cheaper."""
+    _undifferentiated.append(True)
+    try:
+        yield
+    finally:
+        _undifferentiated.pop()
+
+
 def differentiable(
     kernel: Callable[..., list[mx.array]], twin: Callable[..., list[mx.array]]
 ) -> Callable[..., list[mx.array]]:
     """`kernel` with the gradient of `twin`; both take and return floating arrays."""
+    if _undifferentiated and not is_comparing():
+        return kernel
     function: Any = mx.custom_function(kernel)
 
     @function.vjp

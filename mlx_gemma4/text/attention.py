@@ -10,12 +10,14 @@ Letters: B batch, L queries, S keys, H heads, D head dimension.
   projected.
 """
 
+from collections.abc import Sequence
+
 import mlx.core as mx
 import mlx.nn as nn
 
-from ..cache import KeysValues
+from ..cache import KeysValues, NewKeysValues
 from ..config import TextConfig
-from ..kernels import rotate_keys, rotate_queries
+from ..kernels import dense, project, rotate_keys, rotate_queries
 from ..layers import RMSNorm
 from ..rope import Rotation
 from .masks import Mask, attend
@@ -44,20 +46,42 @@ class Attention(nn.Module):
         if not self.keys_are_values:
             self.v_proj = nn.Linear(hidden, kv_width, bias=bias)
 
-    def keys_values(self, x: mx.array, rotation: Rotation) -> KeysValues:
-        """Rotated keys, and values, of `x` [B, L, hidden]: both [B, H_kv, L, D]."""
-        shape = *x.shape[:2], self.kv_heads, self.head_dim
-        keys = self.k_proj(x)
-        values = keys if self.keys_are_values else self.v_proj(x)
-        keys, values = keys.reshape(shape), values.reshape(shape)
-        return rotate_keys(keys, values, self.k_norm.weight, self.eps, rotation)
+    def queries_keys_values(
+        self, x: mx.array, rotation: Rotation
+    ) -> tuple[mx.array, NewKeysValues]:
+        """The rotated queries [B, H, L, D] of `x` [B, L, hidden]; and its keys and
+        values, as a cache takes them, where the layer has its own."""
+        if not self.has_own_kv:
+            return self.queries(x, rotation), ()
+        queries, *kv = project([self.q_proj, *self._kv_maps()], x)
+        queries = self._rotated(queries, rotation)
+        return queries, self._rotated_keys(kv, rotation)
 
-    def __call__(
-        self, x: mx.array, rotation: Rotation, kv: KeysValues, mask: Mask
-    ) -> mx.array:
-        """Attend from `x` [B, L, hidden], its queries rotated, to `kv`, both
-        [B, H_kv, S, D]: all that the layer may see."""
-        queries = self.q_proj(x).reshape(*x.shape[:2], self.heads, self.head_dim)
-        queries = rotate_queries(queries, self.q_norm.weight, self.eps, rotation)
+    def queries(self, x: mx.array, rotation: Rotation) -> mx.array:
+        """Only the queries."""
+        return self._rotated(dense(self.q_proj, x), rotation)
+
+    def keys_values(self, x: mx.array, rotation: Rotation) -> NewKeysValues:
+        """Only the keys and values."""
+        return self._rotated_keys(project(self._kv_maps(), x), rotation)
+
+    def __call__(self, queries: mx.array, kv: KeysValues, mask: Mask) -> mx.array:
+        """What `queries` find in `kv`, both [B, H_kv, S, D]: all that the layer may
+        see. Returns [B, L, H * D], for `o_proj`."""
         out = attend(queries, *kv, mask)
-        return self.o_proj(out.transpose(0, 2, 1, 3).reshape(*x.shape[:2], -1))
+        B, H, L, D = out.shape
+        return out.transpose(0, 2, 1, 3).reshape(B, L, H * D)
+
+    def _kv_maps(self) -> list[nn.Module]:
+        return [self.k_proj] if self.keys_are_values else [self.k_proj, self.v_proj]
+
+    def _rotated(self, queries: mx.array, rotation: Rotation) -> mx.array:
+        queries = queries.reshape(*queries.shape[:2], self.heads, self.head_dim)
+        return rotate_queries(queries, self.q_norm.weight, self.eps, rotation)
+
+    def _rotated_keys(
+        self, raw: Sequence[mx.array], rotation: Rotation
+    ) -> NewKeysValues:
+        shape = *raw[0].shape[:2], self.kv_heads, self.head_dim
+        keys, values = raw[0].reshape(shape), raw[-1].reshape(shape)
+        return rotate_keys(keys, values, self.k_norm.weight, self.eps, rotation)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import mlx.core as mx
 import mlx.nn as nn
 
-from ..cache import KeysValues, LayerCache
+from ..cache import KeysValues, LayerCache, parted
 from ..config import FULL, SLIDING, TextConfig
 from ..kernels import Norm, add_norms, dense, gated, gated_pair
 from ..layers import RMSNorm
@@ -66,16 +66,18 @@ class DecoderLayer(nn.Module):
     def __call__(
         self,
         h: mx.array,
-        attended: mx.array,
+        found: mx.array,
         per_layer_input: mx.array | None,
         following: Sequence[Norm] = (),
     ) -> tuple[mx.array, list[mx.array]]:
-        """The layer behind its attention: all arguments and results [B, L, …].
+        """The layer behind its attention, which has `found` what goes to o_proj; all
+        arguments and results are [B, L, …].
 
         Each part is normed and added to `h`. Also returns the result's norms that are
         asked for: a kernel computes what comes next, the norm of another part, layer or
         of the model, with the sum before it.
         """
+        attended = dense(self.self_attn.o_proj, found)
         norms = [Norm(self.pre_feedforward_layernorm.weight)]
         if self.has_experts:
             norms += [Norm(self.pre_feedforward_layernorm_2.weight), self.router.norm]
@@ -127,6 +129,16 @@ class TextModel(nn.Module):
             )
             self.per_layer_projection_norm = RMSNorm(size, config.rms_norm_eps)
 
+    @property
+    def norms(self) -> list[RMSNorm]:
+        """Behind each layer: the next one's first, and the model's last."""
+        return [*(layer.input_layernorm for layer in self.layers[1:]), self.norm]
+
+    @property
+    def per_layer_count(self) -> int:
+        """How many layers get an input of their own: all or none."""
+        return len(self.layers) if self.per_layer_size else 0
+
     def embed(self, tokens: mx.array) -> mx.array:
         """Embeddings of `tokens` [B, L], scaled as the first layer expects them."""
         return self.embed_tokens(tokens) * self.config.hidden_size**0.5
@@ -173,31 +185,34 @@ class TextModel(nn.Module):
         inputs = self.per_layer_inputs(tokens, h)
         L, offset = tokens.shape[1], cache[0].offset if cache else 0
         masks = self.masks(L, offset, blocks)
-        rotations = self.rotations(offset, L, h.dtype)
+        position = mx.array([offset], mx.int32)
+        rotations = self.rotations(position, L, h.dtype)
         kv: dict[int, KeysValues] = {}
-        norms = [*(layer.input_layernorm for layer in self.layers[1:]), self.norm]
+        norms = self.norms
         x = self.layers[0].input_layernorm(h)
         for i, layer in enumerate(self.layers):
             attention, kind = layer.self_attn, self.config.layer_types[i]
-            if attention.has_own_kv:
-                kv[i] = attention.keys_values(x, rotations[kind])
-                if cache:
-                    kv[i] = cache[i].update_and_fetch(*kv[i])
             if last_only and i == self.last_own_layer and L > 1:
-                rotations = self.rotations(offset + L - 1, 1, h.dtype)
+                new = attention.keys_values(x, rotations[kind])
+                kv[i] = cache[i].append(new) if cache else parted(new)
+                rotations = self.rotations(position + L - 1, 1, h.dtype)
                 h, x, inputs = h[:, -1:], x[:, -1:], [_last(y) for y in inputs]
                 kv, masks = self._seen_by_last(kv), {SLIDING: None, FULL: None}
-            source = self.kv_sources[i]
-            attended = attention(x, rotations[kind], kv[source], masks[kind])
-            h, (x,) = layer(h, attended, inputs[i], [Norm(norms[i].weight)])
+                queries = attention.queries(x, rotations[kind])
+            else:
+                queries, new = attention.queries_keys_values(x, rotations[kind])
+                if new:
+                    kv[i] = cache[i].append(new) if cache else parted(new)
+            found = attention(queries, kv[self.kv_sources[i]], masks[kind])
+            h, (x,) = layer(h, found, inputs[i], [Norm(norms[i].weight)])
         return x
 
     def rotations(
-        self, offset: int, length: int, dtype: mx.Dtype
+        self, position: mx.array, length: int, dtype: mx.Dtype
     ) -> dict[str, Rotation]:
-        """Of each kind of layer, for `length` positions from `offset` on."""
+        """Of each kind of layer, for `length` positions from `position` [1] on."""
         return {
-            kind: rotation_at(periods, offset, length, dtype)
+            kind: rotation_at(periods, position, length, dtype)
             for kind, periods in self._periods.items()
         }
 

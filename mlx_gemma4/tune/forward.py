@@ -10,7 +10,7 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_unflatten
 
-from ..cache import KeysValues
+from ..cache import KeysValues, parted
 from ..media import Media
 from ..model import Gemma4
 from ..rope import Rotation
@@ -34,7 +34,7 @@ def hidden_states(
     if media is not None:
         h, blocks = model.embed(tokens, media), model.vision_blocks(tokens)
     inputs, masks = text.per_layer_inputs(plain, h), text.masks(length, blocks=blocks)
-    rotations = text.rotations(0, length, h.dtype)
+    rotations = text.rotations(mx.zeros(1, mx.int32), length, h.dtype)
     kv: dict[int, KeysValues] = {}
     for i, layer in enumerate(text.layers):
         kind, source = text.config.layer_types[i], text.kv_sources[i]
@@ -55,11 +55,11 @@ def _step(layer: DecoderLayer, rotation: Rotation, mask: Mask) -> Step:
         attention, x = layer.self_attn, layer.input_layernorm(h)
         made: Sequence[mx.array] = ()
         if attention.has_own_kv:
-            made = kv = attention.keys_values(x, rotation)
+            made = kv = parted(attention.keys_values(x, rotation))
         else:
             kv, rest = (rest[0], rest[1]), rest[2:]
-        attended = attention(x, rotation, kv, mask)
-        h, _ = layer(h, attended, rest[0] if rest else None)
+        found = attention(attention.queries(x, rotation), kv, mask)
+        h, _ = layer(h, found, rest[0] if rest else None)
         return [h, *made]
 
     return step

@@ -367,7 +367,7 @@ def test_an_exception_within_the_model_costs_a_new_reading(
     first = [next(stream).token, next(stream).token]
     kind = type(prefix.cache[layer])
     with monkeypatch.context() as patch:
-        patch.setattr(kind, "update_and_fetch", interrupted)
+        patch.setattr(kind, "append", interrupted)
         with pytest.raises(KeyboardInterrupt):
             next(stream)
     longer = [*prompt, *first, 7]

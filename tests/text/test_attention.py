@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tiny
 
+from mlx_gemma4.cache import parted
 from mlx_gemma4.config import Config
 from mlx_gemma4.text.masks import vision_blocks, vision_window_mask, window_mask
 
@@ -33,11 +34,12 @@ def test_equals_the_reference(kind: str) -> None:
     x = mx.array(blocks[f"layers.{i}.self_attn.in"])
     source_x = mx.array(blocks[f"layers.{source}.self_attn.in"])
     L = x.shape[1]
-    rotations = model.language_model.rotations(0, L, x.dtype)
+    rotations = model.language_model.rotations(mx.zeros(1, mx.int32), L, x.dtype)
     rotation = rotations[text.layer_types[i]]
-    kv = model.layers[source].self_attn.keys_values(source_x, rotation)
+    kv = parted(model.layers[source].self_attn.keys_values(source_x, rotation))
     mask = window_mask(L, L, tiny.WINDOW) if text.is_sliding(i) else "causal"
-    out = model.layers[i].self_attn(x, rotation, kv, mask)
+    attention = model.layers[i].self_attn
+    out = attention.o_proj(attention(attention.queries(x, rotation), kv, mask))
     golden.check_block(out, blocks[f"layers.{i}.self_attn.out0"])
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tiny
 
+from mlx_gemma4.cache import parted
 from mlx_gemma4.text.masks import window_mask
 
 LAYERS = {
@@ -32,14 +33,18 @@ def test_layer_equals_the_reference(kind: str) -> None:
     h = mx.array(blocks[f"layers.{i}.in"])
     source_h = mx.array(blocks[f"layers.{text.kv_source(i)}.in"])
     L = h.shape[1]
-    rotation = model.language_model.rotations(0, L, h.dtype)[text.layer_types[i]]
-    kv = source.self_attn.keys_values(source.input_layernorm(source_h), rotation)
+    rotation = model.language_model.rotations(mx.zeros(1, mx.int32), L, h.dtype)[
+        text.layer_types[i]
+    ]
+    x = source.input_layernorm(source_h)
+    kv = parted(source.self_attn.keys_values(x, rotation))
     mask = window_mask(L, L, tiny.WINDOW) if text.is_sliding(i) else "causal"
-    attended = layer.self_attn(layer.input_layernorm(h), rotation, kv, mask)
+    queries = layer.self_attn.queries(layer.input_layernorm(h), rotation)
+    found = layer.self_attn(queries, kv, mask)
     per_layer = None
     if "per_layer_inputs" in blocks:
         per_layer = mx.array(blocks["per_layer_inputs"][None, :, i])
-    out, _ = layer(h, attended, per_layer)
+    out, _ = layer(h, found, per_layer)
     golden.check_block(out, blocks[f"layers.{i}.out"])
 
 
