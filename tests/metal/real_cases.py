@@ -64,10 +64,11 @@ def wide_experts(dtype: mx.Dtype) -> None:
 
 
 def maps(name: str, dtype: mx.Dtype, *inputs: int) -> None:
-    """All packings of maps with these inputs, and of a narrow one with several rows."""
+    """All packings of maps with these inputs; several rows, and many outputs."""
     for (bits, group_size), width in product(PACKINGS, inputs):
-        test_dense.Case(width, 8, 1, bits, group_size, dtype).check(name)
+        test_dense.Case(width, 24, 1, bits, group_size, dtype).check(name)
     test_dense.Case(608, 7, 3, dtype=dtype).check(name)
+    test_dense.Case(576, 2050, 1, group_size=64, dtype=dtype).check(name)
     test_dense.Case(96, 2050, 16, dtype=dtype).check(name)
 
 
@@ -79,7 +80,7 @@ def gate(dtype: mx.Dtype) -> None:
 def project(dtype: mx.Dtype) -> None:
     """26B-A4B's width, and 31B's."""
     maps("project", dtype, 2816, 5376)
-    test_dense.Case(2816, 8, 1, dtype=dtype, maps=2).check("project")
+    test_dense.Case(2816, 24, 1, dtype=dtype, maps=2).check("project")
 
 
 def geglu(dtype: mx.Dtype) -> None:

@@ -18,7 +18,7 @@ FAULTS = {
     "router": ("router", "index = min(winner, experts - 1)", "index = k"),
     "experts": ("experts_down", "share * part", "part"),
     "gate": ("gate", "gelu(total[i]) * float(factor[at])", "gelu(total[i])"),
-    "project": ("project", "out = out2", "out = out1"),
+    "project": ("project", "T(total[i])", "T(0.5f * total[i])"),
     "geglu": ("geglu", "gelu(total[i])", "total[i]"),
     "dense": ("dense", "T(total[i])", "T(0.5f * total[i])"),
     "attention": ("attention", "score[t] = dot", "score[t] = 0.5f * dot"),
