@@ -32,7 +32,8 @@ inline void unpack(uint word, thread half2* pairs) {
   }
 }
 
-// What a piece's weights meet in each of TOKENS rows of x, and the sum of it.
+// What a piece's weights meet in each of TOKENS rows of x, and the sum of it. x begins
+// where four elements may be read at once.
 template <typename T, int SIZE, int INPUTS, int TOKENS>
 inline void take(
     const device T* x, uint token0, uint tokens, uint piece,

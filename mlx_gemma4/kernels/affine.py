@@ -4,7 +4,7 @@ A simdgroup computes four outputs, or two of a small map so that there are simdg
 enough to keep a GPU busy, for one row or two.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -76,7 +76,7 @@ def fit(x: mx.array, maps: Sequence[Affine]) -> bool:
 def taken(name: str, modules: Sequence[nn.Module], x: mx.array) -> list[Affine] | None:
     """`modules` for the kernel `name` with rows `x` [..., inputs]; None where it is off
     for their sizes or does not take them."""
-    if x.size > MOST_ROWS * x.shape[-1]:
+    if x.size > MOST_ROWS * x.shape[-1]:  # a prompt: at once
         return None
     maps = [each for each in map(affine_of, modules) if each]
     if len(maps) < len(modules) or not fit(x, maps):
@@ -149,7 +149,7 @@ def _launch(
     return [y.reshape(*leading, -1) for y in results]
 
 
-def named(maps: Affine, number: int | str = "") -> Mapping[str, mx.array]:
+def named(maps: Affine, number: int | str = "") -> dict[str, mx.array]:
     """Weights as kernels call them."""
     weights = {"weight": maps.weight, "scales": maps.scales, "biases": maps.biases}
     return {f"{name}{number}": array for name, array in weights.items()}
