@@ -17,6 +17,7 @@ BITS, GROUP_SIZES = (4, 8), (32, 64)
 BUSY = 512  # simdgroups
 MOST_TOKENS = 2  # rows for one simdgroup
 SIMDGROUPS = 2  # in a threadgroup
+KINDS = (nn.QuantizedLinear, nn.QuantizedEmbedding)  # not what is made from them
 TABLES = (nn.Embedding, nn.QuantizedEmbedding)
 
 
@@ -50,9 +51,9 @@ Plain = Callable[[Sequence[mx.array], Sequence[Affine]], list[mx.array]]
 
 def affine_of(module: nn.Module) -> Affine | None:
     """What kernels can take of a linear map or a tied table; None for any other."""
-    if type(module) not in (nn.QuantizedLinear, nn.QuantizedEmbedding):
+    if not isinstance(module, KINDS) or type(module) not in KINDS:
         return None
-    if module.mode != "affine" or "bias" in module:
+    if module.mode != "affine" or module.biases is None or "bias" in module:
         return None
     parts = module.weight, module.scales, module.biases
     return Affine(*parts, module.group_size, module.bits)
@@ -132,7 +133,7 @@ def _launch(
     leading = rows[0].shape[:-1]
     flat = [x.reshape(-1, x.shape[-1]) for x in rows]
     count = len(flat[0])
-    inputs = dict(zip(("x", "factor"), flat, strict=False))
+    inputs: dict[str, mx.array] = dict(zip(("x", "factor"), flat, strict=False))
     for number, each in enumerate(maps, 1):
         inputs |= named(each, number)
     tokens, at_once = min(count, MOST_TOKENS), rows_at_once(sum(outputs))
