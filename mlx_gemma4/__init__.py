@@ -18,7 +18,7 @@ os.environ.setdefault("MLX_ENABLE_TF32", "0")
 
 from .bench.buffers import remembered
 
-os.environ.update(remembered(sys.argv, os.environ))  # MLX reads it but once
+os.environ.update(remembered(sys.argv or [""], os.environ))  # MLX reads it but once
 
 from .bench.auto import check_kernels
 from .chat.calls import ToolCall

@@ -14,6 +14,7 @@ from .audio.tower import AudioTower
 from .cache import LayerCache, make_cache
 from .config import Config
 from .errors import MediaError
+from .kernels import dense
 from .layers import Projector, soft_cap
 from .media import Kind, Media
 from .text.decoder import DecoderLayer, TextModel
@@ -87,9 +88,8 @@ class Gemma4(nn.Module):
 
     def head(self, h: mx.array) -> mx.array:
         """The same before the soft cap: linear in `h`."""
-        if self.config.text_config.tie_word_embeddings:
-            return self.language_model.embed_tokens.as_linear(h)
-        return self.lm_head(h)
+        tied = self.config.text_config.tie_word_embeddings
+        return dense(self.language_model.embed_tokens if tied else self.lm_head, h)
 
     def embed(self, inputs: mx.array, media: Media) -> mx.array:
         """Embeddings [B, L, hidden] of `inputs` [B, L] with media in their places.

@@ -21,7 +21,16 @@ FLOORS = (
     "cli",
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
-ON_KERNELS = {"layers", "text", "vision", "audio", "bench", "doctor", "kernels"}
+ON_KERNELS = {
+    "layers",
+    "text",
+    "vision",
+    "audio",
+    "model",
+    "bench",
+    "doctor",
+    "kernels",
+}
 LARGE = {"convert", "tune", "kernels"}  # whose files explain themselves by their names
 
 

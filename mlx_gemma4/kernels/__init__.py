@@ -5,6 +5,7 @@ decoding. `GEMMA4_KERNELS` says which are on (see launch.py); where there is no 
 their twins always run instead.
 """
 
+from .affine import Affine
 from .attention import (
     EVERYTHING,
     attention,
@@ -13,9 +14,8 @@ from .attention import (
     slots_fit,
     takes_raw,
 )
-from .dense import dense, project
-from .experts import Affine, experts, experts_fit
-from .gate import gated
+from .dense import dense, gated, gated_pair, project
+from .experts import experts, experts_fit
 from .heads import rotate_heads, rotate_keys, rotate_queries
 from .launch import (
     MOST_ROWS,
@@ -50,6 +50,7 @@ __all__ = [
     "experts",
     "experts_fit",
     "gated",
+    "gated_pair",
     "in_use",
     "project",
     "rotate_heads",

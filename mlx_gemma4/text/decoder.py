@@ -12,8 +12,8 @@ import mlx.nn as nn
 
 from ..cache import LayerCache, Seen
 from ..config import FULL, SLIDING, TextConfig
-from ..kernels import Norm, add_norms, dense, gated
-from ..layers import RMSNorm, geglu
+from ..kernels import Norm, add_norms, dense, gated, gated_pair
+from ..layers import RMSNorm
 from ..rope import Rotation, rope_periods, rotation_at
 from .attention import Attention
 from .masks import Band, Mask, causal_mask, picture_mask, window_mask
@@ -33,7 +33,7 @@ class MLP(nn.Module):
         self.down_proj = nn.Linear(width, config.hidden_size, bias=False)
 
     def __call__(self, x: mx.array) -> mx.array:
-        return self.down_proj(geglu(self.gate_proj(x), self.up_proj(x)))
+        return dense(self.down_proj, gated_pair(self.gate_proj, self.up_proj, x))
 
 
 class DecoderLayer(nn.Module):
@@ -93,7 +93,7 @@ class DecoderLayer(nn.Module):
             assert per_layer_input is not None
             h, _ = add_norms(h, parts, after, self.eps)
             x = gated(self.per_layer_input_gate, h, per_layer_input)
-            parts = [self.per_layer_projection(x)]
+            parts = [dense(self.per_layer_projection, x)]
             after = [self.post_per_layer_input_norm.weight]
         return add_norms(h, parts, after, self.eps, self.layer_scalar, following)
 
@@ -159,7 +159,7 @@ class TextModel(nn.Module):
             return [None] * count
         shape = (*tokens.shape, count, size)
         table = self.embed_tokens_per_layer(tokens) * size**0.5
-        context = self.per_layer_model_projection(embeddings)
+        context = dense(self.per_layer_model_projection, embeddings)
         context = context * self.config.hidden_size**-0.5
         context = self.per_layer_projection_norm(context.reshape(shape))
         combined = (context + table.reshape(shape)) * 2**-0.5

@@ -1,10 +1,14 @@
 """The mixture-of-experts block, which runs beside the dense MLP of the same layer."""
 
+from functools import lru_cache
+from math import prod
+
 import mlx.core as mx
 import mlx.nn as nn
+import numpy as np
 
 from ..config import TextConfig
-from ..kernels import Affine, Norm, choose_experts, enabled, experts, experts_fit
+from ..kernels import Affine, Norm, choose_experts, dense, experts, experts_fit
 from ..layers import geglu
 
 # From this many (token, expert) pairs on, sorting the rows by expert pays: each
@@ -21,8 +25,13 @@ class ExpertLinear(nn.Module):
 
     def __call__(self, x: mx.array, experts: mx.array, in_order: bool) -> mx.array:
         """Map rows `x` [..., 1, inputs] by the expert of each; `in_order` = sorted."""
-        weight = self.weight.swapaxes(-1, -2)
-        return mx.gather_mm(x, weight, rhs_indices=experts, sorted_indices=in_order)
+        return mx.gather_mm(
+            x,
+            self.weight.swapaxes(-1, -2),
+            lhs_indices=None if in_order else _numbers(*x.shape[:-2]),
+            rhs_indices=experts,
+            sorted_indices=in_order,
+        )
 
     def to_quantized(
         self, group_size: int | None, bits: int | None, mode: str = "affine"
@@ -49,6 +58,7 @@ class QuantizedExpertLinear(nn.Module):
             self.weight,
             self.scales,
             self.biases,
+            lhs_indices=None if in_order else _numbers(*x.shape[:-2]),
             rhs_indices=experts,
             transpose=True,
             group_size=self.group_size,
@@ -56,6 +66,12 @@ class QuantizedExpertLinear(nn.Module):
             mode=self.mode,
             sorted_indices=in_order,
         )
+
+
+@lru_cache(maxsize=256)
+def _numbers(*shape: int) -> mx.array:
+    """Of all rows of a batch: kept, since MLX would number them at every call."""
+    return mx.array(np.arange(prod(shape), dtype=np.uint32).reshape(shape))
 
 
 class Router(nn.Module):
@@ -86,7 +102,7 @@ class Router(nn.Module):
 
     def choose(self, x: mx.array) -> tuple[mx.array, mx.array]:
         """The same of `x` that is normed already."""
-        scores, scale = self.proj(x), self.per_expert_scale
+        scores, scale = dense(self.proj, x), self.per_expert_scale
         chosen, weights = choose_experts(scores, scale, self.top_k)
         return chosen, weights.astype(x.dtype)
 
@@ -122,9 +138,7 @@ class Experts(nn.Module):
 
 
 def _affine(linear: nn.Module) -> Affine | None:
-    """What the kernels can take of a map; None if they are off, or it is another."""
-    if not enabled("experts"):
-        return None
+    """What kernels can take of a map; None of any other."""
     if not isinstance(linear, QuantizedExpertLinear) or linear.biases is None:
         return None
     if linear.mode != "affine" or linear.group_size is None or linear.bits is None:

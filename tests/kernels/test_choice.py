@@ -96,7 +96,11 @@ def test_every_source_is_installed() -> None:
     ops = {
         "norms",
         "heads",
+        "affine",
+        "dense",
         "gate",
+        "geglu",
+        "project",
         "router",
         "experts_gate_up",
         "experts_down",

@@ -9,8 +9,8 @@ from itertools import product
 
 import attention_cases
 import mlx.core as mx
+import test_dense
 import test_experts
-import test_gate
 import test_heads
 import test_norms
 import test_router
@@ -53,7 +53,7 @@ def experts(dtype: mx.Dtype) -> None:
     for bits, group_size in PACKINGS:
         case = test_experts.Case(2, 9, 8, 256, 64, bits, group_size, dtype)
         test_experts.compare(case)
-    test_experts.compare(test_experts.Case(hidden=352, dtype=dtype))
+    test_experts.compare(test_experts.Case(hidden=608, dtype=dtype))
 
 
 def wide_experts(dtype: mx.Dtype) -> None:
@@ -62,11 +62,33 @@ def wide_experts(dtype: mx.Dtype) -> None:
     test_experts.compare(case)
 
 
+def maps(name: str, dtype: mx.Dtype, *inputs: int) -> None:
+    """All packings of maps with these inputs; several rows, and many outputs."""
+    for (bits, group_size), width in product(PACKINGS, inputs):
+        test_dense.Case(width, 24, 1, bits, group_size, dtype).check(name)
+    test_dense.Case(608, 7, 3, dtype=dtype).check(name)
+    test_dense.Case(576, 2050, 1, group_size=64, dtype=dtype).check(name)
+    test_dense.Case(96, 2050, 16, dtype=dtype).check(name)
+
+
 def gate(dtype: mx.Dtype) -> None:
-    for (bits, group_size), width in product(PACKINGS, (1536, 2560)):
-        linear = test_gate.linear_of(256, width, dtype, bits, group_size)
-        test_gate.check(linear, 1)
-    test_gate.check(test_gate.linear_of(7, 352, dtype), 3)
+    """E2B's and E4B's widths."""
+    maps("gate", dtype, 1536, 2560)
+
+
+def project(dtype: mx.Dtype) -> None:
+    """26B-A4B's width, and 31B's."""
+    maps("project", dtype, 2816, 5376)
+    test_dense.Case(2816, 24, 1, dtype=dtype, maps=2).check("project")
+
+
+def geglu(dtype: mx.Dtype) -> None:
+    maps("geglu", dtype, 2816, 5376)
+
+
+def dense(dtype: mx.Dtype) -> None:
+    """26B-A4B's MLP, and its heads together, as well as 31B's MLP."""
+    maps("dense", dtype, 2112, 4096, 21504)
 
 
 def attention(dtype: mx.Dtype) -> None:
@@ -89,6 +111,9 @@ CASES: dict[str, Case] = {
     "router": router,
     "experts": experts,
     "gate": gate,
+    "project": project,
+    "geglu": geglu,
+    "dense": dense,
     "attention": attention,
 }
 # Too slow to make where nothing is computed, and no other program than in CASES.

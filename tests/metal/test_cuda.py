@@ -85,7 +85,7 @@ FAULTS = {
         "float y[COUNT[4];",
         r"norms.metal\(45",
     ),
-    "an unknown name": ("gate", "float(scales[at])", "skales[at]", "skales"),
+    "an unknown name": ("gate", "float(factor[at])", "faktor[at]", "faktor"),
     "an unknown function": ("router", "simd_max(best)", "simd_most(best)", "simd_most"),
     "too much memory": ("norms", "part_x[32]", "part_x[32768]", "shared data"),
     "an implicit bfloat": (

@@ -19,8 +19,11 @@ FAULTS = {
     "norms": ("norms", "float(weights[n][k][e])", "1.0f"),
     "heads": ("rotate", "first * c - second * s", "first * c + second * s"),
     "router": ("router", "index = min(winner, experts - 1)", "index = k"),
-    "experts": ("experts_down", "share * float(x[", "float(x["),
-    "gate": ("gate", "active * float(factor[at])", "active"),
+    "experts": ("experts_down", "share * part", "part"),
+    "gate": ("gate", "gelu(total[i]) * float(factor[at])", "gelu(total[i])"),
+    "project": ("project", "T(total[i])", "T(0.5f * total[i])"),
+    "geglu": ("geglu", "gelu(total[i])", "total[i]"),
+    "dense": ("dense", "T(total[i])", "T(0.5f * total[i])"),
     "attention": ("attention", "n + k ? dot", "n + k ? 0.5f * dot"),
 }
 
@@ -60,7 +63,7 @@ def test_a_right_kernel_passes_and_a_wrong_one_does_not(
 
 def test_values_that_are_not_finite(cpu: Cpu, monkeypatch: pytest.MonkeyPatch) -> None:
     model = sampled(cpu, "gate")
-    with mutated(monkeypatch, "gate", "active * float(factor[at])", "NAN"):
+    with mutated(monkeypatch, "gate", "gelu(total[i])", "NAN"):
         assert {model.fault(use) for use in uses_of(model, "gate")} == {
             "gives values that are not finite"
         }

@@ -97,15 +97,14 @@ def build(variant: str, seed: int = 0, **text: Any) -> Gemma4:
 
 
 def build_packed(variant: str, seed: int = 0) -> Gemma4:
-    """`build` with 4-bit experts and gates of per-layer inputs: kernels take these."""
-    moe = variant == "26B-A4B"
-    model = build(variant, seed, **({"moe_intermediate_size": 32} if moe else {}))
-    kinds = ("gate_up_proj", "experts.down_proj", "per_layer_input_gate")
-
-    def packed(path: str, module: nn.Module) -> bool:
-        return path.endswith(kinds)
-
-    nn.quantize(model, 32, 4, class_predicate=packed)
+    """`build` with all maps of the decoder in 4 bits: kernels take these."""
+    sizes = {"intermediate_size": 64}
+    if variant in ("E2B", "E4B"):
+        sizes["hidden_size_per_layer_input"] = 32
+    if variant == "26B-A4B":
+        sizes["moe_intermediate_size"] = 32
+    model = build(variant, seed, **sizes)
+    nn.quantize(model.language_model, 32, 4)
     return model
 
 

@@ -1,7 +1,10 @@
 """The router and the experts, against the reference and a plain loop."""
 
+import io
+
 import golden
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 import pytest
 import tiny
@@ -114,3 +117,17 @@ def test_quantised_experts_equal_their_dequantised_weights(
     experts = mx.array([0, 2, 2, 4])
     ours = quantised(x, experts, in_order=True)
     np.testing.assert_allclose(ours, linear(x, experts, in_order=True), atol=1e-5)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_rows_are_not_numbered_anew(packed: bool) -> None:
+    """By MLX, in two launches for each token and layer."""
+    made = tiny.build("26B-A4B", golden.SEED, moe_intermediate_size=32).layers[0]
+    if packed:
+        nn.quantize(made.experts, 32, 4)
+    x = mx.array(tiny.random_tensor("x", (2, 32), 1))
+    graph = io.StringIO()
+    mx.export_to_dot(graph, made.experts(x, *made.router(x)))
+    name = "GatherQMM" if packed else "GatherMM"
+    assert graph.getvalue().count(name) == 2
+    assert "Arange" not in graph.getvalue()
