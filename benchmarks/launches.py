@@ -163,8 +163,8 @@ def settings() -> dict[str, tuple[str, ...]]:
 def measure(
     model: str, context: int, host_ms: dict[str, float], drawing: dict[str, int]
 ) -> dict[str, Any]:
-    """Of ours with all kernels, as a Mac on which they do uses it, and of mlx-lm; and of
-    ours without kernels and with each alone.
+    """Of ours with all kernels, as on a Mac where they do, and of mlx-lm; and of ours
+    without kernels and with each alone.
 
     host_ms, drawing: milliseconds of a step and launches of the sampler, by program.
     """

@@ -22,6 +22,7 @@ FLOORS = (
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
 ON_KERNELS = {
+    "generation",
     "layers",
     "text",
     "vision",
