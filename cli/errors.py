@@ -150,8 +150,13 @@ def report(code: int, message: str, hint: str | None, as_json: bool) -> int:
 
 def report_usage(error: typer.TyperException, as_json: bool) -> int:
     """A mistake on the command line, found by typer."""
-    message = error.format_message()
-    return report(error.exit_code, message, "Try 'gemma4 --help'.", as_json)
+    if context := getattr(error, "ctx", None):
+        root = context.find_root().command_path  # differs with how Python was started
+        command = context.command_path.removeprefix(root)
+    else:  # an option without its value
+        command = "".join(f" {word}" for word in sys.argv[1:2] if word[:1] != "-")
+    hint = f"Try 'gemma4{command} --help'."
+    return report(error.exit_code, error.format_message(), hint, as_json)
 
 
 def discard_stdout() -> None:

@@ -4,11 +4,13 @@ import errno
 import json
 import os
 import shutil
+import sys
 
 import pytest
 from places import SHAPES
 
 from mlx_gemma4 import errors
+from mlx_gemma4.cli.app import run as run_here
 from mlx_gemma4.cli.errors import InputError, UsageError, exit_code
 
 
@@ -20,6 +22,26 @@ def assert_fails(run, code: int, *said: str) -> None:
     assert len(run.stderr.strip().splitlines()) <= 3, run.stderr
     for words in said:
         assert words in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "help_of"),
+    [
+        ("--foo", "No such option: --foo", "gemma4"),
+        ("nothing", "No such command 'nothing'", "gemma4"),
+        ("chat --tempature 1 hi", "--temperature", "gemma4 chat"),
+        ("chat -m", "requires an argument", "gemma4 chat"),
+        ("chat --track 2 hi", "files that --audio names", None),
+        ("transcribe --track 0 a.wav", "Invalid value", "gemma4 transcribe"),
+        ("tune export a --foo", "--foo", "gemma4 tune export"),
+    ],
+)
+def test_a_slip_on_the_command_line(monkeypatch, capsys, words, said, help_of):
+    monkeypatch.setattr(sys, "argv", ["/some where/main.py", *words.split()])
+    assert run_here(as_json=False) == 2
+    first, *hint = capsys.readouterr().err.splitlines()
+    assert said in first
+    assert hint == ([f"Try '{help_of} --help'."] if help_of else [])
 
 
 def test_missing_folder(gemma4):
