@@ -58,7 +58,7 @@ def read_adapter(folder: Path, model: Gemma4) -> Adapter:
     folder = folder.expanduser()
     check_adapter(folder)
     config = read_object(folder / CONFIG)
-    if _is_peft(folder, config):
+    if is_peft(folder, config):
         tensors = load_floats(folder / PEFT_WEIGHTS)
         return adapter_of(model, read_peft(model, config, tensors, str(folder)))
     file = folder / WEIGHTS
@@ -66,7 +66,7 @@ def read_adapter(folder: Path, model: Gemma4) -> Adapter:
     return full_adapter_of(model, stated) if full else adapter_of(model, stated)
 
 
-def _is_peft(folder: Path, config: Mapping[str, Any]) -> bool:
+def is_peft(folder: Path, config: Mapping[str, Any]) -> bool:
     """By its configuration; where that says nothing, by its file."""
     if config.get("peft_type") is not None:
         return True
