@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint.hub import HUB_ID, local_folder
+from ..checkpoint.hub import HUB_ID, beside, local_folder
 from ..checkpoint.load import load_both
 from ..errors import CheckpointError
 from ..reading.sizes import size
@@ -106,7 +106,8 @@ def _absent(name: str) -> ModelReport:
     report.findings.problem(
         "files",
         f"{name} is no folder here, and not, or not whole, in the Hub's cache. "
-        f"`hf download {wanted}` fetches it, and so does `gemma4 chat -m {name}`.",
+        f"`hf download {wanted}` fetches it, and so does `gemma4 chat -m {name}`."
+        f"{beside(repo)}",
     )
     return report
 

@@ -293,6 +293,22 @@ def test_what_is_no_model_at_all(tmp_path: Path) -> None:
         report_on(str(tmp_path / "nowhere"), headers_only=True)
 
 
+def test_a_hub_id_that_may_be_a_mistyped_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def told() -> str:
+        (text,) = said(report_on("b/x1", headers_only=True), Level.PROBLEM)["files"]
+        return text.partition("`gemma4 chat -m b/x1`.")[2]
+
+    assert told() == ""
+    (tmp_path / "b" / "x2").mkdir(parents=True)
+    assert told() == " Here, b is a folder without x1; it holds no model."
+    (tmp_path / "b" / "x2" / "config.json").touch()
+    assert told() == " Here, b is a folder without x1; models are x2."
+
+
 def test_a_model_that_is_too_large(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
