@@ -153,7 +153,9 @@ def _unreachable(repo: str) -> str:
 
     start = f"{repo} is no folder here and not complete in the local Hub cache"
     if is_offline_mode():
-        return f"{start}, and HF_HUB_OFFLINE is set: unset it to download.{beside(repo)}"
+        return (
+            f"{start}, and HF_HUB_OFFLINE is set: unset it to download.{beside(repo)}"
+        )
     return f"{start}, and the Hub cannot be reached: check the network.{beside(repo)}"
 
 
