@@ -8,11 +8,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from mlx_gemma4.reading.home import with_home
 from mlx_gemma4.reading.sizes import size
 
 from .render import ERASE_LINE, Screen, printable
@@ -168,7 +168,7 @@ def hub_bar(screen: Screen, name: str) -> type | None:
 
     None, which is the Hub library's own, where none is drawn: that one is silent then.
     """
-    if not screen.draws or name == "demo" or Path(name).expanduser().exists():
+    if not screen.draws or name == "demo" or with_home(name).exists():
         return None
     from tqdm import tqdm
 

@@ -5,6 +5,7 @@ from contextlib import closing
 from pathlib import Path
 
 from mlx_gemma4.checkpoint.hub import resolve
+from mlx_gemma4.reading.home import with_home
 from mlx_gemma4.tune.adapter_files import CONFIG, PEFT_WEIGHTS, WEIGHTS
 from mlx_gemma4.tune.adapters import put_on
 from mlx_gemma4.tune.base import weights_digest
@@ -70,10 +71,10 @@ def fuse_adapter(
     screen: Screen,
     overwrite: bool = False,
 ) -> None:
-    out = out.expanduser()
+    out = with_home(out)
     if not overwrite and out.is_dir() and any(out.iterdir()):
         refuse_existing(out)
-    held = Path(os.path.realpath(adapter.expanduser()))
+    held = Path(os.path.realpath(with_home(adapter)))
     if Path(os.path.realpath(out)) in (held, *held.parents):
         raise UsageError(f"{out} holds the adapter, {adapter}: name another folder.")
     model, _, name = open_model(name_for(adapter, name), screen, kernels=False)
@@ -90,9 +91,9 @@ def export_adapter(
     screen: Screen,
     overwrite: bool = False,
 ) -> None:
-    out = out.expanduser()
+    out = with_home(out)
     check_folder(out)
-    if out.is_dir() and adapter.expanduser().is_dir() and out.samefile(adapter):
+    if out.is_dir() and with_home(adapter).is_dir() and out.samefile(adapter):
         raise UsageError(f"{out} is the adapter itself: name another folder.")
     finish_saving(out)
     if (out / RESUME).exists():

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError, ModelNotFoundError
+from ..reading.home import with_home
 from ..reading.listing import listed
 from .folders import again, instead_of_model, weight_files
 
@@ -34,7 +35,7 @@ def resolve(name: str | Path, tqdm_class: type | None = None) -> Path:
 
 def local_folder(name: str | Path) -> Path | None:
     """The same of a model that needs no download; None of one at the Hub that does."""
-    folder = Path(name).expanduser()
+    folder = with_home(name)
     if folder.is_dir() and (str(name) != DEMO or (folder / "config.json").is_file()):
         return _with_config(folder)
     if str(name) == DEMO:

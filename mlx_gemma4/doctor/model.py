@@ -10,6 +10,7 @@ from typing import Any
 from ..checkpoint.hub import HUB_ID, beside, local_folder
 from ..checkpoint.load import load_both
 from ..errors import CheckpointError
+from ..reading.home import with_home
 from ..reading.sizes import size
 from .adapter import examine_adapter, is_adapter
 from .findings import Findings, Level
@@ -94,7 +95,7 @@ def _folder(name: str) -> Path | None:
     try:
         return local_folder(name)
     except CheckpointError:
-        return Path(name).expanduser()
+        return with_home(name)
 
 
 def _absent(name: str) -> ModelReport:

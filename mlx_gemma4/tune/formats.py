@@ -13,6 +13,7 @@ import mlx.core as mx
 
 from ..checkpoint.names import Place, in_layer, mlx_names
 from ..model import Gemma4
+from ..reading.home import with_home
 from ..reading.json_file import read_object
 from ..state import save_text
 from .adapter_files import CONFIG, PEFT_WEIGHTS, WEIGHTS, check_adapter, load_floats
@@ -55,7 +56,7 @@ def read_adapter(folder: Path, model: Gemma4) -> Adapter:
     Raises AdapterError that says what is missing or does not fit; warns with
     AdapterWarning of what has no effect.
     """
-    folder = folder.expanduser()
+    folder = with_home(folder)
     check_adapter(folder)
     config = read_object(folder / CONFIG)
     if is_peft(folder, config):

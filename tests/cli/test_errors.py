@@ -44,6 +44,24 @@ def test_a_slip_on_the_command_line(monkeypatch, capsys, words, said, help_of):
     assert hint == ([f"Try '{help_of} --help'."] if help_of else [])
 
 
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ("chat -m ~no-such-user/x hi", 3),
+        ("chat -m demo --adapter ~no-such-user/x hi", 3),
+        ("doctor ~no-such-user/x", 3),
+        ("convert ~no-such-user/x out", 3),
+        ("tune ~no-such-user/t.jsonl -m demo -o out", 5),
+        ("tune fuse ~no-such-user/a out", 3),
+    ],
+)
+def test_the_home_of_nobody(monkeypatch, capsys, tmp_path, words, code):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["gemma4", *words.split()])
+    assert run_here(as_json=False) == code
+    assert "~no-such-user/" in capsys.readouterr().err
+
+
 def test_missing_folder(gemma4):
     run = gemma4("chat", "-m", "./nowhere", "hi")
     assert_fails(run, 3, "nowhere")
