@@ -243,7 +243,7 @@ def test_parsing_is_the_inverse_of_rendering(demo_folder: Path, source: str):
         demo if source == "demo" else google_template(source), "<bos>"
     )
     rng = Random(3)
-    for _ in range(300):
+    for _ in range(120):
         call = ToolCall(rng.choice(["f", "ns:a.b/c-d"]), arguments_of(rng))
         messages = [
             {"role": "user", "content": "go"},
