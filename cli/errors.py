@@ -5,6 +5,7 @@ enough memory or disk, 5 bad input file, 130 stopped with Ctrl-C. A reader that 
 the pipe early (`gemma4 chat … | head -1`) is no error.
 """
 
+import errno
 import os
 import sys
 import traceback
@@ -82,11 +83,18 @@ def exit_code(error: BaseException) -> int:
     for kind, code in kinds:
         if isinstance(error, kind):
             return code
+    if _name_too_long(error):
+        return USAGE
     refused = isinstance(error, RuntimeError) and any(
         words in str(error) for words in OUT_OF_MEMORY
     )
     full = isinstance(error, OSError) and error.errno in FULL
     return MEMORY if refused or full else FAILED
+
+
+def _name_too_long(error: BaseException) -> bool:
+    """Whether what was named on the command line cannot be a file."""
+    return isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG
 
 
 def batch_code(codes: Sequence[int], total: int) -> int:
@@ -126,6 +134,8 @@ def explain(error: BaseException, code: int) -> tuple[str, str | None]:
         return str(error), None
     if isinstance(error, OSError) and error.errno in FULL:
         return f"nothing more can be written: {error.strerror}.", None
+    if isinstance(error, OSError) and _name_too_long(error):
+        return f"No file can have a name as long as {str(error.filename)[:40]}…", None
     if code == MEMORY:
         return f"not enough memory: {error}".rstrip(": "), MEMORY_HINT
     plain = AnswerError | OutputError | errors.BusyError | Diverged

@@ -4,6 +4,7 @@ It is drawn on a terminal only. What is counted in bytes is told elsewhere too, 
 line now and then. rich is imported once a bar is drawn: it costs 40 ms.
 """
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -168,7 +169,7 @@ def hub_bar(screen: Screen, name: str) -> type | None:
 
     None, which is the Hub library's own, where none is drawn: that one is silent then.
     """
-    if not screen.draws or name == "demo" or with_home(name).exists():
+    if not screen.draws or name == "demo" or os.path.exists(with_home(name)):
         return None
     from tqdm import tqdm
 

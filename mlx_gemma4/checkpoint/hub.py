@@ -4,6 +4,7 @@ A Hub model that is in the local cache is used as it is, without any network cal
 bring it up to date, download it again with `hf download`.
 """
 
+import os
 import re
 from importlib.resources import files
 from pathlib import Path
@@ -36,11 +37,13 @@ def resolve(name: str | Path, tqdm_class: type | None = None) -> Path:
 def local_folder(name: str | Path) -> Path | None:
     """The same of a model that needs no download; None of one at the Hub that does."""
     folder = with_home(name)
-    if folder.is_dir() and (str(name) != DEMO or (folder / "config.json").is_file()):
+    # os.path, since Path's own raise for names that are too long.
+    there = os.path.isdir(folder)
+    if there and (str(name) != DEMO or (folder / "config.json").is_file()):
         return _with_config(folder)
     if str(name) == DEMO:
         return _with_config(Path(str(files("mlx_gemma4.assets"))) / DEMO)
-    if folder.exists():
+    if os.path.exists(folder):
         raise ModelNotFoundError(f"{folder} is a file: give the folder it lies in.")
     match = HUB_ID.fullmatch(str(name))
     if match is None or ".." in str(name) or str(name).startswith((".", "~")):

@@ -66,7 +66,7 @@ def _check_config(config: dict[str, Any], peft: bool) -> None:
 def _try_on(folder: Path, made_for: Any, say: Findings) -> None:
     """Fits the adapter to its model, of which headers are read alone."""
     try:
-        base = local_folder(made_for) if isinstance(made_for, str) else None
+        base = local_folder(made_for) if made_for and type(made_for) is str else None
     except (ModelNotFoundError, CheckpointError):
         base = None
     if base is None:

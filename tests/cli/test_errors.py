@@ -62,6 +62,26 @@ def test_the_home_of_nobody(monkeypatch, capsys, tmp_path, words, code):
     assert "~no-such-user/" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ("chat -m ~ hi", 3),
+        ("doctor ~", 3),
+        ("convert ~ out", 3),
+        ("convert demo ~", 2),
+        ("chat -m demo --adapter ~ hi", 2),
+        ("tune ~ -m demo -o out", 2),
+    ],
+)
+def test_names_that_are_too_long(monkeypatch, capsys, tmp_path, words, code):
+    monkeypatch.chdir(tmp_path)
+    named = words.replace("~", "x" * 300)
+    monkeypatch.setattr(sys, "argv", ["gemma4", *named.split()])
+    assert run_here(as_json=False) == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("gemma4: ") and "x" * 40 in line
+
+
 def test_missing_folder(gemma4):
     run = gemma4("chat", "-m", "./nowhere", "hi")
     assert_fails(run, 3, "nowhere")
