@@ -190,7 +190,7 @@ def is_part(value: Any) -> bool:
         return isinstance(value.get("text"), str)
     budget, track = value.get("image_tokens"), value.get("track")
     return (
-        value.get("type") in MARKS
+        value.get("type") in tuple(MARKS)  # a list has no hash
         and isinstance(value.get("path"), str)
         and (budget is None or type(budget) is int and budget in IMAGE_TOKENS)
         and (track is None or type(track) is int and track > 0)

@@ -45,6 +45,7 @@ def test_an_unknown_key_is_one_line(gemma4: Runner, source: Path) -> None:
     assert done.stderr.startswith("Warning: config.json states")
 
 
+@pytest.mark.slow
 def test_a_model_is_not_converted_onto_itself(gemma4: Runner, source: Path) -> None:
     done = gemma4("convert", str(source), f"{source}/.", "--dry-run")
     assert done.returncode == 2 and "is the model to convert" in done.stderr
@@ -186,6 +187,7 @@ def test_damaged_sources(harm: str, gemma4: Runner, source: Path) -> None:
     assert not list(gemma4.folder.iterdir())
 
 
+@pytest.mark.slow
 def test_errors_as_json(gemma4: Runner) -> None:
     done = gemma4("convert", "nowhere/", "out", "--json")
     assert json.loads(done.stderr)["error"]["code"] == 3

@@ -66,6 +66,7 @@ def test_without_a_model(gemma4: Runner) -> None:
     assert ESCAPE not in done.stdout
 
 
+@pytest.mark.slow
 def test_the_demo_from_headers(gemma4: Runner) -> None:
     done = gemma4("doctor", "-m", "demo", "--headers")
     assert done.returncode == 0 and done.stderr == ""
