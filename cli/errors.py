@@ -94,7 +94,8 @@ def exit_code(error: BaseException) -> int:
 
 def _name_too_long(error: BaseException) -> bool:
     """Whether what was named on the command line cannot be a file."""
-    return isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG
+    too_long = isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG
+    return too_long and error.filename is not None
 
 
 def batch_code(codes: Sequence[int], total: int) -> int:
