@@ -94,8 +94,9 @@ def exit_code(error: BaseException) -> int:
 
 def _name_too_long(error: BaseException) -> bool:
     """Whether what was named on the command line cannot be a file."""
-    too_long = isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG
-    return too_long and error.filename is not None
+    if not isinstance(error, OSError) or error.filename is None:
+        return False
+    return error.errno == errno.ENAMETOOLONG
 
 
 def batch_code(codes: Sequence[int], total: int) -> int:
