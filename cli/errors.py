@@ -5,6 +5,7 @@ enough memory or disk, 5 bad input file, 130 stopped with Ctrl-C. A reader that 
 the pipe early (`gemma4 chat … | head -1`) is no error.
 """
 
+import errno
 import os
 import sys
 import traceback
@@ -82,11 +83,20 @@ def exit_code(error: BaseException) -> int:
     for kind, code in kinds:
         if isinstance(error, kind):
             return code
+    if _name_too_long(error):
+        return USAGE
     refused = isinstance(error, RuntimeError) and any(
         words in str(error) for words in OUT_OF_MEMORY
     )
     full = isinstance(error, OSError) and error.errno in FULL
     return MEMORY if refused or full else FAILED
+
+
+def _name_too_long(error: BaseException) -> bool:
+    """Whether what was named on the command line cannot be a file."""
+    if not isinstance(error, OSError) or error.filename is None:
+        return False
+    return error.errno == errno.ENAMETOOLONG
 
 
 def batch_code(codes: Sequence[int], total: int) -> int:
@@ -126,6 +136,8 @@ def explain(error: BaseException, code: int) -> tuple[str, str | None]:
         return str(error), None
     if isinstance(error, OSError) and error.errno in FULL:
         return f"nothing more can be written: {error.strerror}.", None
+    if isinstance(error, OSError) and _name_too_long(error):
+        return f"No file can have a name as long as {str(error.filename)[:40]}…", None
     if code == MEMORY:
         return f"not enough memory: {error}".rstrip(": "), MEMORY_HINT
     plain = AnswerError | OutputError | errors.BusyError | Diverged
@@ -150,8 +162,13 @@ def report(code: int, message: str, hint: str | None, as_json: bool) -> int:
 
 def report_usage(error: typer.TyperException, as_json: bool) -> int:
     """A mistake on the command line, found by typer."""
-    message = error.format_message()
-    return report(error.exit_code, message, "Try 'gemma4 --help'.", as_json)
+    if context := getattr(error, "ctx", None):
+        root = context.find_root().command_path  # differs with how Python was started
+        command = context.command_path.removeprefix(root)
+    else:  # an option without its value
+        command = "".join(f" {word}" for word in sys.argv[1:2] if word[:1] != "-")
+    hint = f"Try 'gemma4{command} --help'."
+    return report(error.exit_code, error.format_message(), hint, as_json)
 
 
 def discard_stdout() -> None:

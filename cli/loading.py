@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlx_gemma4.errors import ModelNotFoundError
+from mlx_gemma4.reading.home import with_home
 
 from .progress import downloading
 from .render import Screen
@@ -128,14 +129,14 @@ def check_base(adapter: Path, name: str, screen: Screen) -> None:
 
 def saved_name(name: str) -> str:
     """The model as an adapter's configuration names it: folders in full."""
-    folder = Path(name).expanduser()
+    folder = with_home(name)
     # A folder that is no model may bear the name of one: a new adapter's, for instance.
     named = (folder / "config.json").is_file()
     return str(folder.resolve()) if named else name
 
 
 def _same_model(one: str, other: str) -> bool:
-    folders = [Path(name).expanduser() for name in (one, other)]
+    folders = [with_home(name) for name in (one, other)]
     return one == other or (
         all(folder.is_dir() for folder in folders) and folders[0].samefile(folders[1])
     )

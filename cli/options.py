@@ -88,6 +88,14 @@ Video = Annotated[
         "All files of a kind come together, the kinds in the order typed.",
     ),
 ]
+Track = Annotated[
+    int | None,
+    typer.Option(
+        "--track",
+        min=1,
+        help="Which sound track of a recording or video is heard. Default: its own.",
+    ),
+]
 ImageTokens = Annotated[
     int | None,
     typer.Option(

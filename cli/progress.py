@@ -4,15 +4,16 @@ It is drawn on a terminal only. What is counted in bytes is told elsewhere too, 
 line now and then. rich is imported once a bar is drawn: it costs 40 ms.
 """
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from mlx_gemma4.reading.home import with_home
 from mlx_gemma4.reading.sizes import size
 
 from .render import ERASE_LINE, Screen, printable
@@ -168,7 +169,7 @@ def hub_bar(screen: Screen, name: str) -> type | None:
 
     None, which is the Hub library's own, where none is drawn: that one is silent then.
     """
-    if not screen.draws or name == "demo" or Path(name).expanduser().exists():
+    if not screen.draws or name == "demo" or os.path.exists(with_home(name)):
         return None
     from tqdm import tqdm
 

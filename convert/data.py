@@ -9,6 +9,7 @@ from mlx_gemma4.chat.rendered import Rendered
 from mlx_gemma4.chat.template import ChatTemplate
 from mlx_gemma4.chat.tokenizer import Tokenizer
 from mlx_gemma4.errors import ChatError, DataError
+from mlx_gemma4.reading.home import with_home
 from mlx_gemma4.reading.text_file import numbered_lines, read_text
 
 LONGEST = 512  # tokens of a sequence; what is longer is cut, and nothing is lost
@@ -22,7 +23,7 @@ def read_data(path: Path, model: Path) -> list[list[int]]:
 
     Raises DataError that names the line.
     """
-    text = read_text(path.expanduser())
+    text = read_text(with_home(path))
     tokenizer = Tokenizer(model)
     if path.suffix == ".jsonl":
         documents = _json_lines(path, text, model, tokenizer)

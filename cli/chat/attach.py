@@ -26,10 +26,16 @@ if TYPE_CHECKING:
 NamedFile = tuple[Kind, Path]
 
 
-def attach(session: "Session", named: Iterable[NamedFile], say: bool = True) -> None:
+def attach(
+    session: "Session",
+    named: Iterable[NamedFile],
+    say: bool = True,
+    track: int | None = None,
+) -> None:
     """Puts files to the next message, all of them or none, and says so.
 
-    One that waits for it already is read anew and keeps its place.
+    One that waits for it already is read anew and keeps its place. track: which sound
+    track of the recordings.
     Raises UsageError if the model cannot take them, MediaError if one cannot be read.
     """
     chat, screen = session.chat, session.screen
@@ -42,7 +48,8 @@ def attach(session: "Session", named: Iterable[NamedFile], say: bool = True) -> 
         try:
             with warnings_noted(screen):
                 budget = chat.settings.image_tokens
-                parts.append(read_part(chat.processor, kind, path, budget))
+                part = read_part(chat.processor, kind, path, budget, track)
+                parts.append(part)
         finally:
             screen.passed()
     for part in parts:
@@ -56,7 +63,7 @@ def put(session: "Session", part: Part, say: bool) -> None:
     """
     attached, note = session.chat.attached, f"attached {part['label']}"
     for n, other in enumerate(attached):
-        if (other["type"], other["path"]) == (part["type"], part["path"]):
+        if all(other.get(key) == part.get(key) for key in ("type", "path", "track")):
             attached[n] = part
             session.screen.note(f"{note}, in place of the one from before")
             return
@@ -100,10 +107,14 @@ def refuse_other_kind(kind: str, path: Path, sign: str) -> None:
 
 
 def read_part(
-    processor: "Processor", kind: str, path: Path, image_tokens: int | None = None
+    processor: "Processor",
+    kind: str,
+    path: Path,
+    image_tokens: int | None = None,
+    track: int | None = None,
 ) -> Part:
     """A file as a part of a message. Raises MediaError that names it."""
-    source, detail = opened(processor, kind, path)
+    source, detail = opened(processor, kind, path, track)
     try:
         medium = processor.prepare({"type": kind, kind: source}, image_tokens)
     except MediaError as error:
@@ -118,10 +129,14 @@ def read_part(
     part: Part = {"type": kind, "path": str(path), "label": label, kind: medium}
     if kind == "image":  # what a saved conversation reads it with again
         part["image_tokens"] = image_tokens
+    if kind == "audio" and track is not None:
+        part["track"] = track
     return part
 
 
-def opened(processor: "Processor", kind: str, path: Path) -> tuple[Any, str]:
+def opened(
+    processor: "Processor", kind: str, path: Path, track: int | None
+) -> tuple[Any, str]:
     """What the library takes for a file, and what the user wants to know of it."""
     if kind == "image":
         from mlx_gemma4.vision.pages import open_pages
@@ -135,8 +150,9 @@ def opened(processor: "Processor", kind: str, path: Path) -> tuple[Any, str]:
         from mlx_gemma4.audio.files import read_audio
 
         rate = processor.media.audio.sampling_rate
-        samples = read_audio(path, rate)
-        return (samples, rate), f"{len(samples) / rate:.1f} s"
+        samples = read_audio(path, rate, track)
+        chosen = f", track {track}" if track is not None else ""
+        return (samples, rate), f"{len(samples) / rate:.1f} s{chosen}"
     return path, ""
 
 

@@ -44,6 +44,7 @@ def chat(
     image: options.Image = None,
     audio: options.Audio = None,
     video: options.Video = None,
+    track: options.Track = None,
     as_json: options.Json = False,
     stats: options.Stats = False,
     interactive: options.Interactive = False,
@@ -56,13 +57,15 @@ def chat(
     """
     with reported(as_json):
         media = existing(context.meta.get(options.MEDIA, []))
+        if track is not None and not audio:
+            raise UsageError("--track is for the files that --audio names.")
         question = read_question(prompt, interactive)
         settings.check()
         screen = Screen(show_thinking, as_json)
         session = open_session(model, settings, screen, system, tools, adapter)
         session.show_stats = stats
         talking = interactive or question is None
-        attach(session, media, say=talking)
+        attach(session, media, say=talking, track=track)
         if question is None or talking:
             talk(session, question, keep_history=not no_history)
         else:

@@ -179,7 +179,9 @@ COMMANDS = {
     "/undo": Command(undo_command, "/undo", "take back the last message"),
     "/edit": Command(edit_command, "/edit [TEXT]", "change the last message"),
     "/image": Command(attaching("image"), "/image [FILE…]", "attach pictures"),
-    "/audio": Command(attaching("audio"), "/audio [FILE…]", "attach recordings"),
+    "/audio": Command(
+        attaching("audio"), "/audio [FILE…]", "attach recordings; --track N before them"
+    ),
     "/video": Command(attaching("video"), "/video [FILE…]", "attach videos"),
     "/detach": Command(detach_command, "/detach [FILE]", "take one back, or all"),
     "/set": Command(set_command, "/set [NAME [VALUE]]", "sampling; default resets"),

@@ -117,7 +117,7 @@ def plain_message(message: Message) -> Message:
     content = message["content"]
     if isinstance(content, str):
         return message
-    kept = ("type", "text", "path", "image_tokens")
+    kept = ("type", "text", "path", "image_tokens", "track")
     parts = [{key: part[key] for key in kept if key in part} for part in content]
     return {**message, "content": parts}
 
@@ -133,7 +133,7 @@ def read_media(
         for n, part in enumerate(message["content"]):
             if part["type"] == "text":
                 continue
-            kind, file = part["type"], Path(part["path"])
+            kind, file, track = part["type"], Path(part["path"]), part.get("track")
             # Files from before pictures kept a budget of their own lack it.
             budget = part.get("image_tokens", settings.image_tokens)
             if not os.path.exists(file):
@@ -142,7 +142,9 @@ def read_media(
                     "and load again. Nothing was loaded."
                 )
             try:
-                message["content"][n] = read_part(chat.processor, kind, file, budget)
+                message["content"][n] = read_part(
+                    chat.processor, kind, file, budget, track
+                )
             except MediaError as error:
                 raise InputError(f"{error} Nothing was loaded from {path}.") from None
 
@@ -186,9 +188,10 @@ def is_part(value: Any) -> bool:
         return False
     if value.get("type") == "text":
         return isinstance(value.get("text"), str)
-    budget = value.get("image_tokens")
+    budget, track = value.get("image_tokens"), value.get("track")
     return (
-        value.get("type") in MARKS
+        value.get("type") in tuple(MARKS)  # a list has no hash
         and isinstance(value.get("path"), str)
         and (budget is None or type(budget) is int and budget in IMAGE_TOKENS)
+        and (track is None or type(track) is int and track > 0)
     )

@@ -1,5 +1,6 @@
 """What /image, /audio, /video and /detach do in an interactive chat."""
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from .messages import Part, names
 from .paths import escaped, last_word, named_paths, path_of, unquoted
 from .session import Session
 
+TRACK = re.compile(r"--track[ =]+(\S+)\s+")
 NOTHING = "Nothing is attached. /image, /audio and /video attach files."
 
 
@@ -22,12 +24,22 @@ def attaching(kind: Kind) -> Callable[[Session, str], None]:
         if not words:
             list_attached(session)
             return
+        track, words = take_track(words) if kind == "audio" else (None, words)
         paths = named_paths(words)
         for path in paths:
             refuse_other_kind(kind, path, "/")
-        attach(session, [(kind, path) for path in paths])
+        attach(session, [(kind, path) for path in paths], track=track)
 
     return command
+
+
+def take_track(words: str) -> tuple[int | None, str]:
+    """The number that `--track` gives before the files, and the rest."""
+    if not (match := TRACK.match(words)):
+        return None, words
+    if not re.fullmatch("[1-9][0-9]{0,8}", match[1]):
+        raise UsageError(f"--track is {match[1]}; sound tracks are counted from 1.")
+    return int(match[1]), words[match.end() :]
 
 
 def list_attached(session: Session) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from mlx_gemma4.errors import TakenError
+from mlx_gemma4.reading.home import with_home
 from mlx_gemma4.reading.sizes import size
 
 from ..errors import UsageError, unread
@@ -51,7 +52,7 @@ class Conversion:
     def __init__(
         self, source: str, out: Path, wishes: "Wishes", screen: Screen, yes: bool
     ) -> None:
-        self.source, self.out, self.wishes = source, out.expanduser(), wishes
+        self.source, self.out, self.wishes = source, with_home(out), wishes
         self.screen, self.yes = screen, yes
 
     def run(
@@ -95,7 +96,7 @@ class Conversion:
         from mlx_gemma4.convert.card import RECORD
         from mlx_gemma4.convert.output import check_out
 
-        source = Path(self.source).expanduser()
+        source = with_home(self.source)
         if source.is_dir() and self.out.is_dir() and source.samefile(self.out):
             raise TakenError(f"{self.out} is the model to convert: name another.")
         if not (self.out / RECORD).is_file():

@@ -1,5 +1,6 @@
 """`gemma4 doctor`: this machine and a model, for oneself and for bug reports."""
 
+import os
 import shutil
 from typing import Annotated
 
@@ -40,13 +41,14 @@ def doctor(
     """Examine this machine and a model, to paste into a bug report.
 
     A model's files are checked strictly, then it is loaded and shown pictures and
-    sounds, to see that they reach it. Nothing is downloaded. The exit code is 0 only if
-    the model would load. Home folders are written as ~; no token is ever printed.
+    sounds, to see that they reach it; without MODEL it is the one that GEMMA4_MODEL
+    names, if any. Nothing is downloaded. The exit code is 0 only if the model would
+    load. Home folders are written as ~; no token is ever printed.
     """
     with reported(as_json):
         if model is not None and named is not None:
             raise UsageError("Name one model, with --model or without.")
-        model = named if model is None else model
+        model = model or named or os.environ.get("GEMMA4_MODEL") or None
         if headers and model is None:
             raise UsageError("--headers needs a MODEL, whose files it checks.")
         code = run(model, headers, Screen(as_json=as_json))

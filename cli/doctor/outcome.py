@@ -12,7 +12,7 @@ def verdict(machine: Findings, model: ModelReport | None) -> str:
         fine = not machine.count(Level.PROBLEM)
         return _counted("ok" if fine else "not ok", machine)
     if model.kind is Kind.ADAPTER:
-        return "an adapter, not a model"
+        return "an adapter, not a model" if model.loads else "a damaged adapter"
     if model.kind is Kind.ABSENT:
         return "not downloaded yet"
     if model.works and not model.fits:

@@ -3,7 +3,6 @@
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from mlx_gemma4.doctor.findings import Finding, Findings
@@ -11,6 +10,7 @@ from mlx_gemma4.doctor.folder import FileFacts
 from mlx_gemma4.doctor.machine import Machine
 from mlx_gemma4.doctor.model import ModelReport
 from mlx_gemma4.doctor.summary import Memory, Summary
+from mlx_gemma4.reading.home import with_home
 from mlx_gemma4.reading.sizes import size
 
 from ..convert.plans import count
@@ -121,7 +121,7 @@ def _findings(findings: Sequence[Finding]) -> Rows:
 
 def _model(model: ModelReport) -> Rows:
     yield "name", model.name
-    if model.folder is not None and model.folder != Path(model.name).expanduser():
+    if model.folder is not None and model.folder != with_home(model.name):
         yield "folder", str(model.folder)
     if model.revision:
         yield "revision", model.revision

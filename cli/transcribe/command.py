@@ -78,12 +78,7 @@ def transcribe(
         ),
     ] = None,
     overwrite: options.Overwrite = False,
-    track: Annotated[
-        int | None,
-        typer.Option(
-            "--track", min=1, help="Which sound track of a video. Default: its own."
-        ),
-    ] = None,
+    track: options.Track = None,
     mic: Annotated[
         bool,
         typer.Option("--mic", help="Record from the microphone (extra `mic`)."),

@@ -5,6 +5,7 @@ from contextlib import closing
 from pathlib import Path
 
 from mlx_gemma4.checkpoint.hub import resolve
+from mlx_gemma4.reading.home import with_home
 from mlx_gemma4.tune.adapter_files import CONFIG, PEFT_WEIGHTS, WEIGHTS
 from mlx_gemma4.tune.adapters import put_on
 from mlx_gemma4.tune.base import weights_digest
@@ -71,8 +72,8 @@ def fuse_adapter(
     screen: Screen,
     overwrite: bool = False,
 ) -> None:
-    out = out.expanduser()
-    held = Path(os.path.realpath(adapter.expanduser()))
+    out = with_home(out)
+    held = Path(os.path.realpath(with_home(adapter)))
     if Path(os.path.realpath(out)) in (held, *held.parents):
         raise UsageError(f"{out} holds the adapter, {adapter}: name another folder.")
     if out.is_dir() and any(out.iterdir()):
@@ -93,9 +94,9 @@ def export_adapter(
     screen: Screen,
     overwrite: bool = False,
 ) -> None:
-    out = out.expanduser()
+    out = with_home(out)
     check_folder(out)
-    if out.is_dir() and adapter.expanduser().is_dir() and out.samefile(adapter):
+    if out.is_dir() and with_home(adapter).is_dir() and out.samefile(adapter):
         raise UsageError(f"{out} is the adapter itself: name another folder.")
     finish_saving(out)
     if (out / RESUME).exists():

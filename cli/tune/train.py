@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlx_gemma4.checkpoint.hub import resolve
+from mlx_gemma4.reading.home import with_home
 from mlx_gemma4.tune.adapters import AdapterSettings, new_adapter
 from mlx_gemma4.tune.base import weights_digest
 from mlx_gemma4.tune.errors import AdapterError, Diverged
@@ -59,7 +60,7 @@ def train_adapter(wishes: Wishes, screen: Screen) -> None:
     if wishes.dry_run or wishes.show_mask or wishes.out is None:
         _train_adapter(wishes, None, screen)
         return
-    with closing(Hold(wishes.out.expanduser())) as hold:
+    with closing(Hold(with_home(wishes.out))) as hold:
         check_folder(wishes, hold)
         _train_adapter(wishes, hold, screen)
 
@@ -169,7 +170,7 @@ class Job:
 
     def _train(self, trainer: Trainer) -> None:
         assert self.wishes.out is not None
-        out = self.wishes.out.expanduser()
+        out = with_home(self.wishes.out)
         mark = fingerprint(trainer.settings, trainer.train)
         weights = weights_digest(resolve(self.name))
         run = Run(out, mark, {"model": saved_name(self.name)}, weights)

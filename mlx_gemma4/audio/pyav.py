@@ -105,7 +105,7 @@ def _chosen(streams: Any, name: str, track: int | None) -> Any:
     if len(streams) > 1:
         warnings.warn(
             f"{name} has {len(streams)} sound tracks: track {number + 1} is heard; "
-            "gemma4 transcribe --track chooses another.",
+            "--track chooses another.",
             stacklevel=2,
         )
     return streams[number]

@@ -20,6 +20,8 @@ KEY = re.compile(r"\s*(?!')([^:=,{}\[\]<\"]+?)\s*:")
 WORD = re.compile(r"[^\s,{}\[\]]+")
 NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
 CONSTANTS = {"true": True, "false": False, "null": None}
+# In quotes, with single backslashes: they are no escapes, whatever follows them.
+WINDOWS_PATH = re.compile(r'[C-Zc-z]:(?:\\[^\\/:*?"<>|\n]+)+')
 
 
 @dataclass(frozen=True)
@@ -138,11 +140,13 @@ class _Parser:
                 self.fail(f"a closing {QUOTE}")
             start, self.at = self.at, end + len(QUOTE)
             return self.text[start:end]
+        start = self.at + 1
         try:
             value, self.at = json.JSONDecoder().raw_decode(self.text, self.at)
         except ValueError:
             self.fail("a closed string")
-        return value
+        path = WINDOWS_PATH.fullmatch(self.text, start, self.at - 1)
+        return path[0] if path else value
 
     def word(self) -> Any:
         match = WORD.match(self.text, self.at)

@@ -9,10 +9,11 @@ import ast
 import json
 import math
 import re
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from .calls import CONSTANTS, MAX_DEPTH, NUMBER, QUOTE, ToolCall
+from .calls import CONSTANTS, MAX_DEPTH, NUMBER, QUOTE, WINDOWS_PATH, ToolCall
 
 QUOTES = (QUOTE, '"', "'")
 MARK = re.escape(QUOTE)
@@ -28,6 +29,11 @@ NEXT = rf"(?:[^\W\d][\w.\-]*|{QUOTED})\s*[:=]"
 KEY_INSIDE = re.compile(rf"\s{NEXT}")
 KEY_AND_QUOTE = {
     quote: re.compile(rf"[,\s][^\W\d][\w.\-]*\s*[:=]\s*{re.escape(quote)}")
+    for quote in QUOTES
+}
+# Several strings, as a program would join them.
+JOINED = {
+    quote: re.compile(r"{0}(?:\s+|\s*[-+*/%&|.~]+\s*){0}".format(re.escape(quote)))
     for quote in QUOTES
 }
 # What may follow a string, by what closes the mapping or list that it stands in.
@@ -177,6 +183,9 @@ class _Parser:
                 text = self.text[self.at : end]
                 if KEY_AND_QUOTE[quote].search(text) or _is_cut(text, quote):
                     raise _NoReadingError  # it may have lacked its closing quote
+                *parts, last = JOINED[quote].split(text)
+                if parts and not any(quote in part for part in (*parts, last)):
+                    raise _NoReadingError
                 self.at = end + len(quote)
                 return _unescaped(text, quote)
         raise _NoReadingError
@@ -248,14 +257,13 @@ def _constant(word: str) -> Any:
 
 def _unescaped(text: str, quote: str) -> str:
     """A string in JSON's or Python's quotes as they read it, if they can."""
-    if quote == QUOTE or "\\" not in text:
+    if quote == QUOTE or "\\" not in text or WINDOWS_PATH.fullmatch(text):
         return text
     try:
-        read = (
-            json.loads(f'"{text}"', strict=False)
-            if quote == '"'
-            else ast.literal_eval(f"'{text}'")
-        )
+        if quote == '"':
+            return json.loads(f'"{text}"', strict=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # of a backslash that escapes nothing
+            return ast.literal_eval(f"'{text}'")
     except (ValueError, SyntaxError):
         return text
-    return read

@@ -17,9 +17,9 @@ from typing import Any
 from jinja2.exceptions import SecurityError
 
 SECONDS = 2.5  # of processor time, for all renderings of a conversation
-# More for each two messages: Google's templates go back from each to those before, and
-# take 14 s for a chat of 2000, three times where answers hold thoughts.
-SECONDS_FOR_PAIR = 4e-5
+# More for each two messages: Google's templates go from each to those behind it, and
+# take 2 s for a chat of 2000, three times where answers hold thoughts.
+SECONDS_FOR_PAIR = 1e-5
 MAX_STEPS = 10_000_000  # of all ranges; a chat of 2000 messages: 4 M
 MAX_WEIGHT = 16_000_000  # bytes of a value; the longest context has some 4 MB
 MAX_MADE = 400_000_000  # bytes of all values

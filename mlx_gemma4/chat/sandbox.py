@@ -186,6 +186,16 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     concat = joined
 
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """As Jinja does. What a namespace holds was within reach before: most of what
+        Google's templates do for each pair of messages is to ask one for it."""
+        if type(obj) is PlainNamespace and not attribute.startswith("_"):
+            try:
+                return getattr(obj, attribute)
+            except AttributeError:
+                return self.undefined(obj=obj, name=attribute)
+        return super().getattr(obj, attribute)
+
     def unsafe_undefined(self, obj: Any, attribute: str) -> Never:
         raise SecurityError(f"access to {attribute!r} is not allowed")
 

@@ -181,7 +181,8 @@ def _read_template(folder: Path) -> Found | None:
             refuse_pointer(file, content)
             return Found(content.decode("utf-8"), file)
     except (OSError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{file} cannot be read: {error}.") from None
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(f"{file} cannot be read: {reason}.") from None
     for name in ("chat_template.json", "tokenizer_config.json"):
         found = read_json(folder / name).get("chat_template")
         if isinstance(found, list):

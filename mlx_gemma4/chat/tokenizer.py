@@ -6,6 +6,7 @@ run is therefore only known once it has ended, and streaming waits for that.
 """
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ DECODER = {
         {"type": "Fuse"},
     ],
 }
+MAX_GROWTH = 16  # characters for one; in Gemma's a blank becomes SPACE
 
 
 class Detokenizer:
@@ -221,9 +223,25 @@ def _load(path: Path) -> "Backend":
             f"{path} decodes in another way than Gemma 4's tokenizer; use the "
             "tokenizer.json of the original model."
         )
+    normalizer = json.loads(
+        backend.normalizer.__getstate__() if backend.normalizer else "{}"
+    )
+    if (growth := _growth(normalizer)) > MAX_GROWTH:
+        raise CheckpointError(
+            f"{path} makes up to {growth} characters of one that it reads; use the "
+            "tokenizer.json of the original model."
+        )
+    if getattr(backend.model, "dropout", None):
+        backend.model.dropout = None  # of training: the same text would vary
     backend.no_truncation()
     backend.no_padding()
     return backend
+
+
+def _growth(normalizer: Mapping[str, Any]) -> int:
+    """How many characters a normalizer can make of one."""
+    longest = max(1, len(normalizer.get("content", "")))
+    return math.prod(map(_growth, normalizer.get("normalizers", ())), start=longest)
 
 
 def _named_tokens(folder: Path) -> dict[str, str]:

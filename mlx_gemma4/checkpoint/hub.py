@@ -4,12 +4,15 @@ A Hub model that is in the local cache is used as it is, without any network cal
 bring it up to date, download it again with `hf download`.
 """
 
+import os
 import re
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError, ModelNotFoundError
+from ..reading.home import with_home
+from ..reading.listing import listed
 from .folders import again, instead_of_model, weight_files
 
 DEMO = "demo"
@@ -33,12 +36,14 @@ def resolve(name: str | Path, tqdm_class: type | None = None) -> Path:
 
 def local_folder(name: str | Path) -> Path | None:
     """The same of a model that needs no download; None of one at the Hub that does."""
-    folder = Path(name).expanduser()
-    if folder.is_dir() and (str(name) != DEMO or (folder / "config.json").is_file()):
+    folder = with_home(name)
+    # os.path, since Path's own raise for names that are too long.
+    there = os.path.isdir(folder)
+    if there and (str(name) != DEMO or (folder / "config.json").is_file()):
         return _with_config(folder)
     if str(name) == DEMO:
         return _with_config(Path(str(files("mlx_gemma4.assets"))) / DEMO)
-    if folder.exists():
+    if os.path.exists(folder):
         raise ModelNotFoundError(f"{folder} is a file: give the folder it lies in.")
     match = HUB_ID.fullmatch(str(name))
     if match is None or ".." in str(name) or str(name).startswith((".", "~")):
@@ -47,6 +52,17 @@ def local_folder(name: str | Path) -> Path | None:
             f"folder, a Hub id such as google/gemma-4-E2B-it, or {DEMO!r}."
         )
     return _cached(match["repo"], match["revision"])
+
+
+def beside(repo: str) -> str:
+    """What to look at where a Hub id may be a mistyped path; empty if it is none."""
+    owner, _, name = repo.partition("/")
+    folder = Path(owner)
+    if not folder.is_dir():
+        return ""
+    models = sorted(path.parent.name for path in folder.glob("*/config.json"))
+    held = f"models are {listed(models)}" if models else "it holds no model"
+    return f" Here, {owner} is a folder without {name}; {held}."
 
 
 def _with_config(folder: Path) -> Path:
@@ -129,7 +145,7 @@ def refusal(error: Exception, repo: str, revision: str | None) -> str | None:
     if isinstance(error, RepositoryNotFoundError):
         return (
             f"{repo} is no folder here and not on the Hub, or it is private: check the "
-            "spelling, or log in with `hf auth login`."
+            f"spelling, or log in with `hf auth login`.{beside(repo)}"
         )
     if isinstance(error, RevisionNotFoundError):
         return f"{repo} has no revision {revision!r} on the Hub."
@@ -141,8 +157,10 @@ def _unreachable(repo: str) -> str:
 
     start = f"{repo} is no folder here and not complete in the local Hub cache"
     if is_offline_mode():
-        return f"{start}, and HF_HUB_OFFLINE is set: unset it to download."
-    return f"{start}, and the Hub cannot be reached: check the network."
+        return (
+            f"{start}, and HF_HUB_OFFLINE is set: unset it to download.{beside(repo)}"
+        )
+    return f"{start}, and the Hub cannot be reached: check the network.{beside(repo)}"
 
 
 def first_line(error: Exception) -> str:

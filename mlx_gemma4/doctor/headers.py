@@ -15,11 +15,13 @@ from ..checkpoint.load import LoadPlan, plan_load, read_headers
 from ..config import Config
 from ..prompt.defaults import GenerationDefaults
 from ..prompt.processor import Processor
-from ..prompt.settings import MediaSettings
+from ..prompt.settings import VIDEO_FILES, MediaSettings
 from ..reading.json_file import read_json
 from ..reading.sizes import size
 from .findings import Findings
 from .templates import check_template
+
+MEDIA_FILES = ("processor_config.json", *VIDEO_FILES)
 
 
 @dataclass
@@ -96,6 +98,13 @@ def _read_text_files(found: Examined) -> None:
         found.processor = tried.attempt("processor", read)
     if found.processor is None:
         _read_one_by_one(folder, config, say)
+    senses = config and (config.vision_config or config.audio_config)
+    if senses and not any((folder / name).exists() for name in MEDIA_FILES):
+        say.warn(
+            "processor",
+            f"{MEDIA_FILES[0]} is missing: pictures and sound are prepared as Google's "
+            "models have it, which this one may not.",
+        )
     said = {each.text for each in say.all}
     say.all += [each for each in tried.all if each.text not in said]
     if (processor := found.processor) is not None and config is not None:

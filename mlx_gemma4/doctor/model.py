@@ -7,20 +7,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint.files import read_header
-from ..checkpoint.hub import HUB_ID, local_folder
+from ..checkpoint.hub import HUB_ID, beside, local_folder
 from ..checkpoint.load import load_both
 from ..errors import CheckpointError
-from ..reading.json_file import read_object
+from ..reading.home import with_home
 from ..reading.sizes import size
-from ..tune.adapter_files import CONFIG, PEFT_WEIGHTS, WEIGHTS
+from .adapter import examine_adapter, is_adapter
 from .findings import Findings, Level
 from .folder import FileFacts, files_in, revision_of
 from .headers import examine
 from .running import Run, prove
 from .summary import Memory, Summary, memory_of, summary_of
-
-ADAPTER_WEIGHTS = (WEIGHTS, PEFT_WEIGHTS)
 
 
 class Kind(StrEnum):
@@ -33,7 +30,8 @@ class Kind(StrEnum):
 class ModelReport:
     """What `name` is, and how its checks came out.
 
-    loads: whether it was loaded, or could be, as far as headers tell.
+    loads: whether it was loaded, or could be, as far as headers tell; of an adapter,
+        whether nothing is wrong with it.
     """
 
     name: str
@@ -73,8 +71,8 @@ def report_on(
     folder = _folder(name)
     if folder is None:
         return _absent(name)
-    if (folder / CONFIG).is_file() and not (folder / "config.json").is_file():
-        return _adapter(name, folder)
+    if is_adapter(folder):
+        return _adapter(name, folder, headers_only)
     progress("Reading headers …")
     report = ModelReport(name, Kind.MODEL, folder, revision=revision_of(folder))
     report.files = files_in(folder, report.findings)
@@ -97,7 +95,7 @@ def _folder(name: str) -> Path | None:
     try:
         return local_folder(name)
     except CheckpointError:
-        return Path(name).expanduser()
+        return with_home(name)
 
 
 def _absent(name: str) -> ModelReport:
@@ -109,31 +107,18 @@ def _absent(name: str) -> ModelReport:
     report.findings.problem(
         "files",
         f"{name} is no folder here, and not, or not whole, in the Hub's cache. "
-        f"`hf download {wanted}` fetches it, and so does `gemma4 chat -m {name}`.",
+        f"`hf download {wanted}` fetches it, and so does `gemma4 chat -m {name}`."
+        f"{beside(repo)}",
     )
     return report
 
 
-def _adapter(name: str, folder: Path) -> ModelReport:
+def _adapter(name: str, folder: Path, headers_only: bool) -> ModelReport:
     report = ModelReport(name, Kind.ADAPTER, folder)
     say = report.findings
     report.files = files_in(folder, say)
-    stated = say.attempt("adapter", partial(read_object, folder / CONFIG)) or {}
-    weights = [file for w in ADAPTER_WEIGHTS if (file := folder / w).is_file()]
-    count = None
-    if not weights:
-        say.problem("adapter", f"It has none of {', '.join(ADAPTER_WEIGHTS)}.")
-    elif header := say.attempt("adapter", partial(read_header, weights[0])):
-        count = len(header)
-    settings = stated.get("lora_parameters")
-    settings = settings if isinstance(settings, dict) else {}
-    report.adapter = {
-        "format": "PEFT" if "peft_type" in stated else "MLX",
-        "kind": stated.get("peft_type") or stated.get("fine_tune_type"),
-        "rank": stated.get("r", settings.get("rank")),
-        "made_for": stated.get("base_model_name_or_path", stated.get("model")),
-        "tensors": count,
-    }
+    report.adapter = examine_adapter(folder, headers_only, say)
+    report.loads = not say.count(Level.PROBLEM)
     say.problem(
         "adapter",
         "It is an adapter, not a model: put it on its model with "

@@ -1,5 +1,8 @@
 """Texts that no context holds, told before they are encoded as a whole."""
 
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
 from ..chat.tokenizer import Tokenizer
 from ..config import Config
 from ..errors import ChatError
@@ -7,6 +10,17 @@ from ..errors import ChatError
 LONG = 8  # characters a token: hardly a text has as many on average
 PIECE = 100_000  # characters encoded at once
 SEAM = 8  # tokens more that a cut between pieces can make
+
+
+def long_texts(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Texts of messages that may be too long by themselves; a template would take long
+    to refuse them. What is no message is left to others to refuse."""
+    for message in messages if isinstance(messages, Sequence) else ():
+        content = message.get("content") if isinstance(message, Mapping) else None
+        for part in content if isinstance(content, list) else [content]:
+            text = part.get("text") if isinstance(part, Mapping) else part
+            if isinstance(text, str) and len(text) > PIECE:
+                yield text
 
 
 def check_length(text: str, tokenizer: Tokenizer, config: Config) -> None:

@@ -15,7 +15,7 @@ from ..errors import ChatError, MediaError
 from ..media import Media, Span, find_spans
 from .attachments import KIND_OF_PART, Attachments, Prepared
 from .defaults import GenerationDefaults
-from .lengths import check_length
+from .lengths import check_length, long_texts
 from .settings import MediaSettings
 from .vocabulary import check_vocabulary
 
@@ -113,8 +113,11 @@ class Processor:
     ) -> Rendered:
         """The text of a conversation, with a mark for each medium, none of them read.
 
-        Raises ChatError for what cannot be rendered.
+        Raises ChatError for what cannot be rendered, or is far too long to be.
         """
+        if self.config is not None:  # one made by hand may do without, for text
+            for text in long_texts(messages):
+                check_length(text, self.tokenizer, self.config)
         if self.template is None:
             raise ChatError(
                 "This checkpoint has no chat template: pass tokens, which "
@@ -139,7 +142,7 @@ class Processor:
 
         Raises ChatError for one that no context holds, before it takes the time.
         """
-        if self.config is not None:  # one made by hand may do without, for text
+        if self.config is not None:
             check_length(rendered.text, self.tokenizer, self.config)
         rendered = attachments.write_into(rendered)
         tokens = self.tokenizer.continue_tokens(cached, rendered)

@@ -12,6 +12,7 @@ from urllib.parse import unquote_to_bytes
 from ..errors import MediaError
 from .bounded import opened, read_all
 from .containers import refuse_playlist
+from .home import with_home
 from .pointers import START as LFS
 
 # Brands of HEIF pictures, at bytes 8 to 12 of the file, after "ftyp".
@@ -128,7 +129,7 @@ def source_name(source: object, kind: str) -> str:
 def _existing(source: str | Path, name: str, kind: str) -> Path | bytes:
     if is_url(str(source)):
         raise MediaError(f"{name} is a URL: download the {kind} first.")
-    path = Path(source).expanduser()
+    path = with_home(source)
     if not os.path.exists(path):  # False for what cannot be a path, too
         path = find_alike(path) or path
     if not os.path.exists(path):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from ..checkpoint.files import FLOATS, PICKLES, listed, read_header
+from ..checkpoint.files import FLOATS, PICKLES, StoredTensor, listed, read_header
 from ..errors import CheckpointError
 from .errors import AdapterError
 from .folders import finish_saving
@@ -29,11 +29,9 @@ def check_adapter(folder: Path) -> None:
     raise AdapterError(f"{folder} holds no adapter: it has no {CONFIG}.{hint}")
 
 
-def load_floats(file: Path) -> dict[str, mx.array]:
-    """The tensors of an adapter's file, all of them finite numbers.
-
-    Raises AdapterError that names the tensors of other types, or those that are not.
-    """
+def float_header(file: Path) -> dict[str, StoredTensor]:
+    """The header of an adapter's file. Raises AdapterError that names what is no
+    floating-point tensor."""
     if not file.is_file():
         _refuse_missing(file)
     try:
@@ -48,6 +46,15 @@ def load_floats(file: Path) -> dict[str, mx.array]:
             f"{file} holds {listed(others)}; an adapter's numbers are stored as "
             f"{', '.join(FLOATS)}."
         )
+    return header
+
+
+def load_floats(file: Path) -> dict[str, mx.array]:
+    """The tensors of an adapter's file, all of them finite numbers.
+
+    Raises AdapterError that names the tensors of other types, or those that are not.
+    """
+    float_header(file)
     tensors = load_tensors(file)
     finite = {name: mx.isfinite(tensor).all() for name, tensor in tensors.items()}
     mx.eval(finite)

@@ -13,6 +13,7 @@ from random import Random
 from typing import Any
 
 from ..errors import DataError
+from ..reading.home import with_home
 from ..reading.sources import MOST
 from ..reading.text_file import numbered_lines, read_text
 from .errors import listed_problems
@@ -48,7 +49,7 @@ def read_data(path: Path, share: float = 0.0, seed: int = 0) -> Data:
     """
     data = Data()
     reader = _Reader()
-    path = path.expanduser()
+    path = with_home(path)
     train = split_of(path, Part.TRAIN)
     data.train = reader.read(train or path)
     if train and (valid := split_of(path, Part.VALIDATION)):
@@ -69,7 +70,7 @@ def read_records(path: Path) -> list[Record]:
     Raises DataError that lists every unusable line, and for a folder that has only
     a training set: what was trained on measures nothing.
     """
-    path = path.expanduser()
+    path = with_home(path)
     file = split_of(path, Part.TEST) or split_of(path, Part.VALIDATION)
     if file is None and split_of(path, Part.TRAIN):
         raise DataError(

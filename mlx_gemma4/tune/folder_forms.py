@@ -45,9 +45,13 @@ def check_text_folder(folder: Path) -> list[Path]:
     Raises DataError where there are none, or files that text alone would leave out:
     tables of examples, and media that a text of the same name describes.
     """
+    try:
+        inside = sorted(folder.rglob("*"))
+    except OSError as error:  # what is there changes meanwhile
+        raise DataError(f"{folder} cannot be read: {error.strerror}.") from None
     seen = [
         file
-        for file in sorted(folder.rglob("*"))
+        for file in inside
         if not any(part.startswith(".") for part in file.relative_to(folder).parts)
     ]
     texts = [file for file in seen if file.suffix.lower() in TEXT_SUFFIXES]

@@ -80,12 +80,26 @@ def write_tensors(
         reason = str(error).rstrip(".")
         folder = file.parent.parent if file.parent.name == SAVING else file.parent
         size = sum(tensor.nbytes for tensor in tensors.values())
-        if shutil.disk_usage(file.parent).free <= size + MARGIN:
+        if _is_full(file, size + MARGIN):
             raise DiskFullError(disk_full(folder / file.name)) from None
         raise AdapterError(
             f"{folder} cannot be written ({reason}): make room on its disk, or name "
             "another folder."
         ) from None
+
+
+def _is_full(file: Path, size: int) -> bool:
+    """Whether so many bytes do not fit where `file` was to be: MLX gives no reason, and
+    what a disk calls free may be more than its user can have."""
+    try:
+        with open(file, "wb", buffering=0) as stream:
+            for _ in range(0, size, MARGIN):
+                stream.write(bytes(MARGIN))
+    except OSError as error:
+        return error.errno in FULL
+    finally:
+        file.unlink(missing_ok=True)
+    return False
 
 
 @contextmanager

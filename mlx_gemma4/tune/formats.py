@@ -13,6 +13,7 @@ import mlx.core as mx
 
 from ..checkpoint.names import Place, in_layer, mlx_names
 from ..model import Gemma4
+from ..reading.home import with_home
 from ..reading.json_file import read_object
 from ..state import save_text
 from .adapter_files import CONFIG, PEFT_WEIGHTS, WEIGHTS, check_adapter, load_floats
@@ -55,10 +56,10 @@ def read_adapter(folder: Path, model: Gemma4) -> Adapter:
     Raises AdapterError that says what is missing or does not fit; warns with
     AdapterWarning of what has no effect.
     """
-    folder = folder.expanduser()
+    folder = with_home(folder)
     check_adapter(folder)
     config = read_object(folder / CONFIG)
-    if _is_peft(folder, config):
+    if is_peft(folder, config):
         tensors = load_floats(folder / PEFT_WEIGHTS)
         return adapter_of(model, read_peft(model, config, tensors, str(folder)))
     file = folder / WEIGHTS
@@ -66,7 +67,7 @@ def read_adapter(folder: Path, model: Gemma4) -> Adapter:
     return full_adapter_of(model, stated) if full else adapter_of(model, stated)
 
 
-def _is_peft(folder: Path, config: Mapping[str, Any]) -> bool:
+def is_peft(folder: Path, config: Mapping[str, Any]) -> bool:
     """By its configuration; where that says nothing, by its file."""
     if config.get("peft_type") is not None:
         return True

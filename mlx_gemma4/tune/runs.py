@@ -13,6 +13,7 @@ import mlx.core as mx
 
 from ..errors import DataError, DiskFullError, TakenError
 from ..model import Gemma4
+from ..reading.home import with_home
 from ..reading.json_file import read_object
 from ..state import FULL, disk_full, save_text
 from .adapter_files import CONFIG, check_adapter, load_tensors
@@ -210,13 +211,13 @@ def _no_number(value: Any) -> bool:
 
 def base_weights(folder: Path) -> str | None:
     """The digest of the weights that an adapter was made for, if it states one."""
-    stated = read_object(folder.expanduser() / CONFIG).get(BASE)
+    stated = read_object(with_home(folder) / CONFIG).get(BASE)
     return stated if isinstance(stated, str) and stated else None
 
 
 def base_model(folder: Path) -> str | None:
     """The model that an adapter's configuration names. Raises AdapterError."""
-    folder = folder.expanduser()
+    folder = with_home(folder)
     check_adapter(folder)
     config = read_object(folder / CONFIG)
     name = config.get("model") or config.get("base_model_name_or_path")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from sounds import write_tracks
 
 from mlx_gemma4.audio.channels import Downmix
 from mlx_gemma4.audio.files import RATE, read_audio
@@ -108,42 +109,10 @@ def test_ordinary_stereo_is_averaged(channels: Any) -> None:
     np.testing.assert_allclose(read(given), np.mean(given, 0), atol=1e-3)
 
 
-def write_tracks(
-    path: Path,
-    tracks: list[list[np.ndarray]],
-    default: int | None = None,
-    codec: str = "pcm_f32le",
-) -> Path:
-    av = pytest.importorskip("av", reason="PyAV is not installed (extra `media`)")
-    layouts = {1: "mono", 2: "stereo", 6: "5.1"}
-    with av.open(str(path), "w") as container:
-        streams = []
-        for number, channels in enumerate(tracks):
-            layout = layouts[len(channels)]
-            stream = container.add_stream(codec, rate=RATE, layout=layout)
-            stream.disposition = av.stream.Disposition.default * (number == default)
-            streams.append(stream)
-        for stream, channels in zip(streams, tracks, strict=True):
-            packed = np.stack(channels, 1).astype(np.float32).reshape(1, -1)
-            frame = av.AudioFrame.from_ndarray(
-                packed, format="flt", layout=layouts[len(channels)]
-            )
-            frame.rate = RATE
-            context = stream.codec_context
-            if not context.is_open:
-                context.open()
-            cut = av.AudioResampler(
-                context.format.name, frame.layout, RATE, context.frame_size or None
-            )
-            for part in [*cut.resample(frame), *cut.resample(None), None]:
-                container.mux(stream.encode(part))
-    return path
-
-
 def test_the_track_that_players_take(tmp_path: Path) -> None:
     silent = np.zeros(len(SPEECH))
     path = write_tracks(tmp_path / "a.mkv", [[silent], [SPEECH]], default=1)
-    with pytest.warns(UserWarning, match="has 2 sound tracks: track 2 is heard; gem"):
+    with pytest.warns(UserWarning, match="has 2 sound tracks: track 2 is heard; --tr"):
         heard = read_audio(path)
     assert share(heard, SPEECH) > 0.99
     with warnings.catch_warnings():

@@ -91,3 +91,14 @@ def test_what_templates_may_use():
     assert render("{{ messages|join(',', attribute='role') }}") == "user"
     assert render("{{ 'a\nb'|indent(2) }}") == "a\n  b"
     assert render("{{ 'ab' * 2 }}{{ 2 * 3 }}{{ 2 ** 3 }}") == "abab68"
+
+
+def test_namespaces_hold_only_what_could_be_reached():
+    def render(source: str) -> str:
+        setup = "{% set ns = namespace(x=1, _y=2, cut='{0.__class__}'.format) %}"
+        return ChatTemplate(setup + source, "<bos>").render(HI).text
+
+    assert render("{{ ns.x }}{{ ns['x'] }}{{ ns.absent is defined }}") == "11False"
+    for source in ("{{ ns._y }}", "{{ ns.cut('') }}", "{{ ns.absent.x }}"):
+        with pytest.raises(ChatError, match="The chat template refused"):
+            render(source)

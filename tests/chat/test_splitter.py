@@ -215,7 +215,7 @@ def test_random_streams_do_not_depend_on_their_cuts():
     rng = Random(2)
     words = [*MARKERS, *["<|channel>", "<channel|>", "<|tool_call>", '<|"|>'] * 4]
     words += ["thought\n", "call:f{", "}", "{", "\n", "a b", "<", "<|", "|>", ","] * 3
-    for _ in range(2000):
+    for _ in range(1000):
         text = "".join(rng.choice(words) for _ in range(rng.randrange(1, 14)))
         inside = rng.random() < 0.3
         cuts = sorted(rng.randrange(len(text) + 1) for _ in range(rng.randrange(6)))

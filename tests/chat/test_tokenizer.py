@@ -171,6 +171,30 @@ def test_another_decoder_is_refused(tmp_path: Path):
         Tokenizer(tmp_path)
 
 
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_text_that_would_become_far_longer_is_refused(tmp_path: Path, times: int):
+    data = tokenizer_json()
+    longer = {"type": "Replace", "pattern": {"String": "e"}, "content": "e" * 8}
+    steps = [data["normalizer"], *[longer] * times]
+    data["normalizer"] = {"type": "Sequence", "normalizers": steps}
+    write_json(tmp_path / "tokenizer.json", data)
+    if times == 1:
+        tokenizer = Tokenizer(tmp_path)
+        assert tokenizer.decode(tokenizer.encode("e")) == "e" * 8
+        return
+    with pytest.raises(CheckpointError, match=r"up to 512 characters of one that it"):
+        Tokenizer(tmp_path)
+
+
+def test_a_text_is_always_split_the_same_way(tmp_path: Path):
+    write_tokenizer(tmp_path)
+    plain = Tokenizer(tmp_path).encode("a text of some words")
+    data = tokenizer_json()
+    data["model"]["dropout"] = 1.0
+    write_json(tmp_path / "tokenizer.json", data)
+    assert Tokenizer(tmp_path).encode("a text of some words") == plain
+
+
 def test_a_bos_token_outside_the_vocabulary_is_refused(tmp_path: Path):
     write_tokenizer(tmp_path)
     write_json(tmp_path / "tokenizer_config.json", {"bos_token": "<s>"})

@@ -4,11 +4,13 @@ import errno
 import json
 import os
 import shutil
+import sys
 
 import pytest
 from places import SHAPES
 
 from mlx_gemma4 import errors
+from mlx_gemma4.cli.app import run as run_here
 from mlx_gemma4.cli.errors import InputError, UsageError, exit_code
 
 
@@ -20,6 +22,64 @@ def assert_fails(run, code: int, *said: str) -> None:
     assert len(run.stderr.strip().splitlines()) <= 3, run.stderr
     for words in said:
         assert words in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "help_of"),
+    [
+        ("--foo", "No such option: --foo", "gemma4"),
+        ("nothing", "No such command 'nothing'", "gemma4"),
+        ("chat --tempature 1 hi", "--temperature", "gemma4 chat"),
+        ("chat -m", "requires an argument", "gemma4 chat"),
+        ("chat --track 2 hi", "files that --audio names", None),
+        ("transcribe --track 0 a.wav", "Invalid value", "gemma4 transcribe"),
+        ("tune export a --foo", "--foo", "gemma4 tune export"),
+    ],
+)
+def test_a_slip_on_the_command_line(monkeypatch, capsys, words, said, help_of):
+    monkeypatch.setattr(sys, "argv", ["/some where/main.py", *words.split()])
+    assert run_here(as_json=False) == 2
+    first, *hint = capsys.readouterr().err.splitlines()
+    assert said in first
+    assert hint == ([f"Try '{help_of} --help'."] if help_of else [])
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ("chat -m ~no-such-user/x hi", 3),
+        ("chat -m demo --adapter ~no-such-user/x hi", 3),
+        ("doctor ~no-such-user/x", 3),
+        ("convert ~no-such-user/x out", 3),
+        ("tune ~no-such-user/t.jsonl -m demo -o out", 5),
+        ("tune fuse ~no-such-user/a out", 3),
+    ],
+)
+def test_the_home_of_nobody(monkeypatch, capsys, tmp_path, words, code):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["gemma4", *words.split()])
+    assert run_here(as_json=False) == code
+    assert "~no-such-user/" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ("chat -m ~ hi", 3),
+        ("doctor ~", 3),
+        ("convert ~ out", 3),
+        ("convert demo ~", 2),
+        ("chat -m demo --adapter ~ hi", 2),
+        ("tune ~ -m demo -o out", 2),
+    ],
+)
+def test_names_that_are_too_long(monkeypatch, capsys, tmp_path, words, code):
+    monkeypatch.chdir(tmp_path)
+    named = words.replace("~", "x" * 300)
+    monkeypatch.setattr(sys, "argv", ["gemma4", *named.split()])
+    assert run_here(as_json=False) == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("gemma4: ") and "x" * 40 in line
 
 
 def test_missing_folder(gemma4):

@@ -84,6 +84,7 @@ def test_model_from_the_environment(gemma4, demo_folder):
     assert run.stderr == ""
 
 
+@pytest.mark.slow
 def test_stats_go_to_stderr(gemma4):
     run = gemma4("chat", "-m", "demo", QUESTION, *GREEDY, "--stats")
     assert re.search(

@@ -53,6 +53,7 @@ def test_a_conversation_through_a_pipe(gemma4):
     assert "> " not in run.stdout + run.stderr
 
 
+@pytest.mark.slow
 def test_each_turn_reads_only_what_is_new(gemma4):
     lines = "\n".join([QUESTION] * 3)
     run = gemma4("chat", "-m", "demo", "-i", *GREEDY, "--json", stdin=lines)

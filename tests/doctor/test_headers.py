@@ -245,7 +245,10 @@ def test_a_packed_model_is_to_be_converted(model: Path) -> None:
             {"format": "PEFT", "kind": "LORA", "rank": 8, "made_for": "google/x"},
         ),
         (
-            {"fine_tune_type": "lora", "lora_parameters": {"rank": 4}, "model": "demo"},
+            {
+                **{"fine_tune_type": "lora", "model": "demo"},
+                "lora_parameters": {"rank": 4, "scale": 1.0},
+            },
             "adapters.safetensors",
             {"format": "MLX", "kind": "lora", "rank": 4, "made_for": "demo"},
         ),
@@ -257,12 +260,20 @@ def test_an_adapter_is_called_one(
     (tmp_path / "adapter_config.json").write_text(json.dumps(config))
     report = headers(tmp_path)
     assert report.kind is Kind.ADAPTER and not report.loads
-    assert "adapter_model.safetensors" in str(said(report, Level.PROBLEM))
+    assert f"{weights} is missing" in str(said(report, Level.PROBLEM))
     mx.save_safetensors(str(tmp_path / weights), {"a.lora_a": mx.zeros((2, 3))})
     report = headers(tmp_path)
-    assert report.adapter == {**words, "tensors": 1}
+    assert report.adapter == {**words, "tensors": 1} and report.loads
     (text,) = said(report, Level.PROBLEM)["adapter"]
     assert f"gemma4 chat --adapter {tmp_path}" in text
+
+
+def test_media_without_settings(model: Path) -> None:
+    (model / "processor_config.json").unlink()
+    (text,) = said(headers(model), Level.WARNING)["processor"]
+    assert text.startswith("processor_config.json is missing: pictures and sound are")
+    (model / "preprocessor_config.json").write_text("{}")
+    assert "processor" not in said(headers(model), Level.WARNING)
 
 
 def test_what_is_no_model_at_all(tmp_path: Path) -> None:
@@ -272,6 +283,22 @@ def test_what_is_no_model_at_all(tmp_path: Path) -> None:
     assert [file.name for file in report.files] == ["notes.txt"]
     with pytest.raises(ModelNotFoundError):
         report_on(str(tmp_path / "nowhere"), headers_only=True)
+
+
+def test_a_hub_id_that_may_be_a_mistyped_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def told() -> str:
+        (text,) = said(report_on("b/x1", headers_only=True), Level.PROBLEM)["files"]
+        return text.partition("`gemma4 chat -m b/x1`.")[2]
+
+    assert told() == ""
+    (tmp_path / "b" / "x2").mkdir(parents=True)
+    assert told() == " Here, b is a folder without x1; it holds no model."
+    (tmp_path / "b" / "x2" / "config.json").touch()
+    assert told() == " Here, b is a folder without x1; models are x2."
 
 
 def test_a_model_that_is_too_large(

@@ -59,9 +59,8 @@ def spelled(chat: Chat, text: str) -> list[int]:
     return [*(token for letter in text for token in encode(letter)), *encode(END)]
 
 
-@pytest.mark.parametrize(
-    "variant", ["E2B", pytest.param("26B-A4B", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["E2B", "26B-A4B"])
 def test_each_of_ten_turns_reads_its_new_tokens(
     new_chat: MakeChat, variant: str
 ) -> None:

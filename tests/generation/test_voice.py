@@ -105,6 +105,7 @@ def test_noise_is_not_sent_and_that_is_told(monkeypatch):
     assert told == ["There is sound but no speech at 0.0 to 10.0 s."]
 
 
+@pytest.mark.slow
 def test_noise_of_several_pieces_is_told_as_one(monkeypatch):
     deaf, segments, told = transcribed(monkeypatch, noise("-40", 70 * RATE), "close")
     assert (deaf.asked, segments) == (0, [])

@@ -46,6 +46,18 @@ def test_what_may_fit_is_left_to_the_exact_check(config, monkeypatch):
     check_length("w" * 1_000_000, tokenizer, config)  # few tokens after all
 
 
+def test_a_text_too_long_for_a_template_is_a_long_prompt(demo_folder: Path):
+    """It would refuse one, with a reason of its own."""
+    config = Config.from_file(demo_folder / "config.json")
+    processor = Processor.from_folder(demo_folder, config)
+    text = "y\n" * 10_000_000
+    for content in (text, [{"type": "text", "text": text}]):
+        with pytest.raises(ChatError, match="The prompt has 20,000,000 characters"):
+            processor([{"role": "user", "content": content}])
+    for wrong in (None, "x" * 200_000, [None], [{"content": 3}]):
+        assert list(lengths.long_texts(wrong)) == []  # type: ignore[arg-type]
+
+
 def test_a_prompt_of_nothing(config):
     tokenizer: Any = Words()
     with pytest.raises(ChatError, match="made nothing"):

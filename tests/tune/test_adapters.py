@@ -127,6 +127,7 @@ def test_full_weights_written_and_read(tmp_path: Path):
     assert all(mx.array_equal(adapter.weights[n], w) for n, w in read.weights.items())
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # mlx-lm imports transformers
 @pytest.mark.parametrize("variant, kind, targets", CASES[:3])
 def test_mlx_lm_computes_the_same(

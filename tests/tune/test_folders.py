@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 import tiny
 
 from mlx_gemma4.cli.loading import name_for, saved_name
-from mlx_gemma4.errors import TakenError
+from mlx_gemma4.errors import DiskFullError, TakenError
 from mlx_gemma4.tune import folders
 from mlx_gemma4.tune.adapters import Adapter
 from mlx_gemma4.tune.errors import AdapterError
@@ -66,6 +67,17 @@ def test_a_full_disk_leaves_nothing_half_written(
         save(tmp_path, 2)
     assert sorted(os.listdir(tmp_path)) == sorted(TOGETHER)
     assert saved_steps(tmp_path) == {1}
+
+
+def test_a_quota_is_a_full_disk(tmp_path: Path):
+    most, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, hard))
+    try:
+        with pytest.raises(DiskFullError, match=r"a\.safetensors was not written"):
+            write_tensors(tmp_path / "a.safetensors", {"x": mx.zeros(2**15)}, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+    assert os.listdir(tmp_path) == []
 
 
 TOGETHER = ("adapters.safetensors", "adapter_config.json", "resume.safetensors")

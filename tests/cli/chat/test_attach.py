@@ -4,10 +4,12 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import tiny_media
 from PIL import Image
 from scripted import Lines, shapes
+from sounds import TRACK_RATE, write_tracks
 
 from mlx_gemma4.cli.chat.conversation import Conversation
 from mlx_gemma4.cli.chat.interactive import converse
@@ -105,3 +107,23 @@ def test_an_edit_of_nothing_attaches_nothing(seeing, script, here, capsys):
     converse(seeing, Lines("/edit ./a.png two"))
     assert capsys.readouterr().err == "There is no message to edit yet.\n"
     assert seeing.chat.attached == [] and script.asked == []
+
+
+def test_one_of_several_sound_tracks(seeing, script, here, capsys):
+    tracks = [[np.ones(seconds * TRACK_RATE) / 8] for seconds in (1, 2)]
+    write_tracks(here / "film.mkv", tracks)
+    converse(seeing, Lines("/audio --track 2 film.mkv", "/save t.json", "hear"))
+    converse(seeing, Lines("/audio --track=1 film.mkv", "/audio --track 3 film.mkv"))
+    converse(seeing, Lines("/audio --track 0 film.mkv", "/save t.json", "/audio"))
+    assert capsys.readouterr().err.splitlines() == [
+        "attached film.mkv (audio, 2.0 s, track 2)",
+        "Saved 0 messages to t.json.",
+        "attached film.mkv (audio, 1.0 s, track 1)",
+        f"{here}/film.mkv has 2 sound tracks: there is no track 3.",
+        "--track is 0; sound tracks are counted from 1.",
+        "Saved 2 messages to t.json.",
+        "attached film.mkv (audio, 1.0 s, track 1)",
+    ]
+    converse(seeing, Lines("/clear", "/load t.json", "again"))
+    (part, _) = script.asked[-1].messages[0]["content"]
+    assert part["label"] == "film.mkv (audio, 2.0 s, track 2)"

@@ -57,6 +57,8 @@ def test_loading_what_is_damaged_now(seeing, here, capsys):
         [{"type": "text", "text": 3}],
         [{"type": "image", "path": "a.png", "image_tokens": 71}],
         [{"type": "image", "path": "a.png", "image_tokens": True}],
+        [{"type": "audio", "path": "d.wav", "track": 0}],
+        [{"type": ["image"], "path": "a.png"}],
         ["a.png"],
         [],
     ],

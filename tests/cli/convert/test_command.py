@@ -34,6 +34,7 @@ def test_dry_run(gemma4: Runner, demo_folder: Path) -> None:
     assert not list(gemma4.folder.iterdir())
 
 
+@pytest.mark.slow
 def test_an_unknown_key_is_one_line(gemma4: Runner, source: Path) -> None:
     path = source / "config.json"
     config = json.loads(path.read_text())
@@ -44,6 +45,7 @@ def test_an_unknown_key_is_one_line(gemma4: Runner, source: Path) -> None:
     assert done.stderr.startswith("Warning: config.json states")
 
 
+@pytest.mark.slow
 def test_a_model_is_not_converted_onto_itself(gemma4: Runner, source: Path) -> None:
     done = gemma4("convert", str(source), f"{source}/.", "--dry-run")
     assert done.returncode == 2 and "is the model to convert" in done.stderr
@@ -60,6 +62,7 @@ def test_dry_run_as_json(gemma4: Runner) -> None:
     assert parts == plan["bytes"]
 
 
+@pytest.mark.slow
 def test_converts(gemma4: Runner, source: Path) -> None:
     done = gemma4("convert", str(source), "out")
     assert done.returncode == 0, done.stderr
@@ -98,6 +101,7 @@ def test_check_compares_with_the_source(gemma4: Runner, source: Path) -> None:
     assert f"{fidelity['kl_mean']:.4f}" in card or "KL" in card
 
 
+@pytest.mark.slow
 def test_the_plan_need_not_be_read(gemma4: Runner, source: Path) -> None:
     assert gemma4.unread("convert", str(source), "out") == 0
     assert (gemma4.folder / "out" / "conversion.json").is_file()
@@ -183,6 +187,7 @@ def test_damaged_sources(harm: str, gemma4: Runner, source: Path) -> None:
     assert not list(gemma4.folder.iterdir())
 
 
+@pytest.mark.slow
 def test_errors_as_json(gemma4: Runner) -> None:
     done = gemma4("convert", "nowhere/", "out", "--json")
     assert json.loads(done.stderr)["error"]["code"] == 3

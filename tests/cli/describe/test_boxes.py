@@ -144,6 +144,7 @@ def test_a_loop_is_found_once():
     assert find_boxes(answer) == ([THE_CAT, THE_DOG], 1)
 
 
+@pytest.mark.slow
 def test_anything_is_read_in_time_and_without_a_fault():
     """Real answers with letters changed, left out, repeated."""
     draw = np.random.RandomState(8)

@@ -13,6 +13,7 @@ import pytest
 from command import ESCAPE, Runner
 
 from mlx_gemma4 import __version__
+from mlx_gemma4.cli.doctor import command
 from mlx_gemma4.cli.doctor.command import run
 from mlx_gemma4.cli.doctor.outcome import exit_code, verdict
 from mlx_gemma4.cli.doctor.private import Private
@@ -57,6 +58,7 @@ def test_without_a_model(gemma4: Runner) -> None:
     assert ESCAPE not in done.stdout
 
 
+@pytest.mark.slow
 def test_the_demo_from_headers(gemma4: Runner) -> None:
     done = gemma4("doctor", "-m", "demo", "--headers")
     assert done.returncode == 0 and done.stderr == ""
@@ -185,11 +187,31 @@ def test_headers_of_no_model(gemma4: Runner) -> None:
 
 
 def test_an_adapter(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 8}')
+    config = {"peft_type": "LORA", "r": 8, "target_modules": ["q_proj"]}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
     report = found(capsys, str(tmp_path))
-    assert report["exit_code"] == 3
-    assert report["verdict"] == "an adapter, not a model"
+    assert (report["exit_code"], report["verdict"]) == (3, "a damaged adapter")
+    weights = {"a.lora_A.weight": mx.zeros((8, 3))}
+    mx.save_safetensors(str(tmp_path / "adapter_model.safetensors"), weights)
+    report = found(capsys, str(tmp_path))
+    assert (report["exit_code"], report["verdict"]) == (3, "an adapter, not a model")
     assert report["model"]["adapter"]["rank"] == 8
+
+
+def test_the_model_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    examined: list[str | None] = []
+    monkeypatch.setattr(command, "run", lambda name, *_: examined.append(name))
+    for stated, options in (
+        ("here", {"headers": True}),
+        ("here", {"model": "there"}),
+        ("here", {"named": "there"}),
+        ("", {}),
+    ):
+        monkeypatch.setenv("GEMMA4_MODEL", stated)
+        command.doctor(**options)
+    assert examined == ["here", "there", "there", None]
 
 
 @pytest.mark.slow

@@ -2,11 +2,11 @@
 
 import base64
 import json
+import resource
 import shutil
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import mlx.core as mx
@@ -250,13 +250,18 @@ def test_an_adapter_knows_its_base_by_content(
 def test_a_full_disk_is_exit_code_4(
     tune: Run, model: str, data: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
 ):
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)
+
     def full(*_: object) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, most[1]))
         raise RuntimeError("[write] Unable to write 9 bytes to file.")
 
     monkeypatch.setattr(mx, "save_safetensors", full)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
     out = tmp_path / "out"
-    assert tune(data, "-m", model, "-o", out, "--steps", "1", *TINY) == 4
+    try:
+        assert tune(data, "-m", model, "-o", out, "--steps", "1", *TINY) == 4
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, most)
     told = capsys.readouterr().err
     assert f"The disk is full: {out / 'adapters.safetensors'} was not written" in told
 
