@@ -47,13 +47,15 @@ class DecodingStep:
         position = mx.array([offset], mx.int32)
         with without_gradients():
             h, queries, *rest = self._begin(tokens, position)
+            rotations = text.rotations(position, tokens.shape[1], h.dtype)
             inputs, new = rest[: text.per_layer_count], rest[text.per_layer_count :]
             kv: dict[int, KeysValues] = {}
             for i, behind in enumerate(self._behind):
                 if new:
                     kv[i] = cache[i].append(new)
-                attention = text.layers[i].self_attn
-                found = attention(queries, kv[text.kv_sources[i]], masks[kinds[i]])
+                attention, kind = text.layers[i].self_attn, kinds[i]
+                seen = kv[text.kv_sources[i]]
+                found = attention(queries, seen, masks[kind], rotations[kind])
                 h, *heads = behind(h, found, position, *inputs[i : i + 1])
                 queries, new = (heads[0], heads[1:]) if heads else (h, ())
         return h

@@ -1,15 +1,15 @@
 """Metal kernels: NAME.py with its plain-MLX twin, and NAME.metal.
 
 Each does in one launch what MLX does in several, for the few rows at a time of
-decoding; `prefill` is for many. All are off unless `GEMMA4_KERNELS` asks for them (see
-launch.py), and always off where there is no Metal; their twins then run instead.
+decoding. All are off unless `GEMMA4_KERNELS` asks for them (see launch.py), and always
+off where there is no Metal; their twins then run instead.
 """
 
 from .affine import Affine
-from .attention import EVERYTHING, attention
+from .attention import EVERYTHING, attention, attention_of_ready, takes_raw
 from .dense import dense, gated, gated_pair, project
 from .experts import experts, experts_fit
-from .heads import rotate_keys, rotate_queries
+from .heads import rotate_heads, rotate_keys, rotate_queries
 from .launch import (
     MOST_ROWS,
     NAMES,
@@ -30,6 +30,7 @@ __all__ = [
     "Norm",
     "add_norms",
     "attention",
+    "attention_of_ready",
     "choose_experts",
     "comparing",
     "dense",
@@ -40,8 +41,10 @@ __all__ = [
     "gated_pair",
     "in_use",
     "project",
+    "rotate_heads",
     "rotate_keys",
     "rotate_queries",
+    "takes_raw",
     "using",
     "without_gradients",
 ]

@@ -1,33 +1,63 @@
-"""Attention straight from the cache's views of keys and values.
+"""Attention of a few queries, straight from the cache's views of keys and values.
 
-Of a few queries it is this kernel's, of more `prefill`'s. Few keys take one launch.
-More are cut into spans, each with threadgroups of its own, and a second launch adds up
-what they found.
+Few keys take one launch. More are cut into spans, each with threadgroups of its own,
+and a second launch adds up what they found.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import mlx.core as mx
 
+from .heads import LEAST_DIM, rotate_queries
 from .launch import DTYPES, MOST_ROWS, constants, differentiable, enabled, launch
-from .prefill import prefill, prefill_fits
 
-LEAST_DIM, MOST_DIM = 8, 512  # of a head; MLX hands out fewer elements differently
+if TYPE_CHECKING:
+    from ..rope import Rotation
+
+MOST_DIM = 512  # of a head
 # All of these were chosen by reckoning; nothing was measured on an Apple GPU.
-ALONE = 512 + MOST_ROWS  # keys for one launch: a small model's window, and a draft
-SPAN = 128  # keys for a threadgroup of the first of two launches
-MOST_SPANS = 32  # one for each lane of the second
-# In a threadgroup: every Apple GPU takes so many, whatever the registers.
-SIMDGROUPS = 8
-ENOUGH = 64  # threadgroups, from which on queries are better taken together
-WIDE = 256  # elements of a head: beyond, registers hold fewer queries and keys
+ALONE = (512 + MOST_ROWS) * 256  # elements of keys for one launch: a window and a draft
+MANY = 32  # threadgroups, from which on each may take twice as much in one launch
+SPAN = 128 * 256  # elements of keys for a threadgroup of the first of two launches
+MOST_SPANS = 128
+ENOUGH = 128  # threadgroups, from which on queries are better taken together
+SIMDGROUPS = 16  # in a threadgroup: no more registers than every Apple GPU has
+WIDE = 256  # elements of a head: beyond, half as many
 EVERYTHING = 1 << 24  # a window that hides nothing, and a whole float32
+FEW_KEYS, MANY_KEYS = 512 + MOST_ROWS, 4096 + MOST_ROWS  # that a query sees
 
 Plain = Callable[[mx.array, mx.array, mx.array], mx.array]
 
 
+def attention_case(head_dim: int, keys: int) -> str:
+    """What `enabled` is asked for, of a query that sees `keys` keys."""
+    for most in (FEW_KEYS, MANY_KEYS):
+        if keys <= most:
+            return f"{head_dim}d {most} keys"
+    return f"{head_dim}d more keys"
+
+
+def takes_raw(
+    rows: int, heads: int, kv_heads: int, head_dim: int, dtype: mx.Dtype
+) -> bool:
+    """Whether `attention` does the norm and rotation of such queries in its launch."""
+    return (
+        enabled("attention", attention_case(head_dim, FEW_KEYS))
+        and 0 < rows <= MOST_ROWS
+        and heads % kv_heads == 0
+        and LEAST_DIM <= head_dim <= MOST_DIM
+        and head_dim % 8 == 0
+        and dtype in DTYPES
+    )
+
+
 def attention(
     queries: mx.array,
+    q_weight: mx.array,
+    eps: float,
+    rotation: "Rotation",
     keys: mx.array,
     values: mx.array,
     window: int | None,
@@ -35,21 +65,58 @@ def attention(
 ) -> mx.array:
     """Causal attention with score scale 1, of queries that end where the keys end.
 
-    queries: [B, H, L, D], like the result. keys, values: [B, H_kv, S, D], views or not,
-        as long as the elements of each head lie side by side (`prefill` has no need).
+    queries: [B, L, H, D] as they were projected, to be normed by `q_weight` [D] and
+        rotated.
+    keys, values: [B, H_kv, S, D], views or not, as long as the elements of each head
+        lie side by side.
     window: positions that a query sees, itself included, or EVERYTHING; None where the
         mask is another one, and no kernel is for it.
-    plain: the same of queries, keys and values in plain MLX, for what does not fit and
-        for gradients.
+    plain: the same of ready queries [B, H, L, D], keys and values in plain MLX, for
+        what does not fit and for gradients.
+    Returns [B, L, H * D].
     """
-    few = queries.shape[2] <= MOST_ROWS
-    fits, run = (_fits, _launch) if few else (prefill_fits, prefill)
-    if window is None or not fits(queries, keys, values):
+    if window is None or not _fits(queries, keys, values, window, q_weight):
+        ready = rotate_queries(queries, q_weight, eps, rotation)
+        return _joined(plain(ready, keys, values))
+
+    def kernel(*arrays: mx.array) -> list[mx.array]:
+        queries, keys, values, weight = arrays
+        turn = _Turn(weight, eps, rotation)
+        return [_launch(queries, keys, values, window, turn)]
+
+    def twin(*arrays: mx.array) -> list[mx.array]:
+        queries, keys, values, weight = arrays
+        normed = mx.fast.rms_norm(queries, weight, eps).transpose(0, 2, 1, 3)
+        return [_joined(plain(rotation(normed), keys, values))]
+
+    return differentiable(kernel, twin)(queries, keys, values, q_weight)[0]
+
+
+def attention_of_ready(
+    queries: mx.array,
+    keys: mx.array,
+    values: mx.array,
+    window: int | None,
+    plain: Plain,
+) -> mx.array:
+    """As `attention`, of queries [B, H, L, D] that are normed and rotated, like the
+    result.
+
+    Only where MLX has no such kernel of its own: it would save no launch there.
+    """
+    _, H, L, D = queries.shape
+    if (
+        window is None
+        or _mlx_has_one(H, L, D, *keys.shape[1:3])
+        or not _fits(queries.transpose(0, 2, 1, 3), keys, values, window)
+    ):
         return plain(queries, keys, values)
 
     def kernel(*arrays: mx.array) -> list[mx.array]:
         queries, keys, values = arrays
-        return [run(queries, keys, values, window)]
+        across = queries.transpose(0, 2, 1, 3)
+        found = _launch(across, keys, values, window).reshape(across.shape)
+        return [found.transpose(0, 2, 1, 3)]
 
     def twin(*arrays: mx.array) -> list[mx.array]:
         return [plain(*arrays)]
@@ -57,68 +124,118 @@ def attention(
     return differentiable(kernel, twin)(queries, keys, values)[0]
 
 
-def _fits(queries: mx.array, keys: mx.array, values: mx.array) -> bool:
+def _joined(x: mx.array) -> mx.array:
+    """[B, H, L, D] -> [B, L, H * D]."""
+    return x.transpose(0, 2, 1, 3).reshape(x.shape[0], x.shape[2], -1)
+
+
+def _mlx_has_one(heads: int, rows: int, dim: int, kv_heads: int, keys: int) -> bool:
+    """Whether MLX 0.32 does the attention of a few rows in one go on an Apple GPU."""
+    sharing = heads // kv_heads
+    if dim == 512:
+        return rows == 1 and sharing == 8 and keys >= 1024
+    return dim in (64, 96, 128, 192, 256) and rows <= 8 and rows * sharing <= 32
+
+
+def _fits(
+    queries: mx.array,
+    keys: mx.array,
+    values: mx.array,
+    window: int,
+    weight: mx.array | None = None,
+) -> bool:
+    _, L, H, D = queries.shape
+    kv_heads, S = keys.shape[1:3]
     return (
-        enabled("attention")
-        and 0 < queries.shape[2] <= MOST_ROWS
-        and queries.dtype in DTYPES
+        takes_raw(L, H, kv_heads, D, queries.dtype)
+        and enabled("attention", attention_case(D, _seen(S, L, window)))
         and queries.dtype == keys.dtype == values.dtype
-        and LEAST_DIM <= queries.shape[3] <= MOST_DIM
-        and queries.shape[3] == keys.shape[3] == values.shape[3]
-        and queries.shape[2] <= keys.shape[2] < EVERYTHING
-        and queries.shape[1] % keys.shape[1] == 0
+        and (weight is None or weight.dtype == queries.dtype)
+        and D == keys.shape[3]
+        and keys.shape == values.shape
+        and L <= S < EVERYTHING
     )
 
 
-def _spans(keys: int, rows: int, window: int) -> int:
-    seen = min(keys, window + rows - 1)
-    return 1 if seen <= ALONE else min(MOST_SPANS, -(-seen // SPAN))
+def _seen(keys: int, rows: int, window: int) -> int:
+    """How many keys the queries of all rows see."""
+    return min(keys, window + rows - 1)
 
 
-def _tile(dim: int, sharing: int, others: int) -> int:
+def _spans(seen: int, dim: int, queries: int) -> int:
+    """Into how many spans the `seen` keys are cut, for so many queries in all."""
+    alone = ALONE if queries < MANY else 2 * ALONE
+    return 1 if seen * dim <= alone else min(MOST_SPANS, -(-seen * dim // SPAN))
+
+
+def _together(sharing: int, others: int) -> int:
     """How many queries that share keys a threadgroup takes, of `sharing`.
 
     Reading keys once for several saves little as long as cores have nothing to do.
     others: by what the number of threadgroups is to be multiplied.
     """
-    for tile in (4, 2) if dim <= WIDE else (2,):
-        if tile <= sharing and -(-sharing // tile) * others >= ENOUGH:
-            return tile
+    for count in (8, 4, 2):
+        if count <= sharing and -(-sharing // count) * others >= ENOUGH:
+            return count
     return 1
 
 
+@dataclass(frozen=True)
+class _Turn:
+    """What raw queries still need."""
+
+    weight: mx.array
+    eps: float
+    rotation: "Rotation"
+
+
 def _launch(
-    queries: mx.array, keys: mx.array, values: mx.array, window: int
+    queries: mx.array,
+    keys: mx.array,
+    values: mx.array,
+    window: int,
+    turn: _Turn | None = None,
 ) -> mx.array:
-    B, H, L, D = queries.shape
-    kv_heads, spans = keys.shape[1], _spans(keys.shape[2], L, window)
-    sharing = L * H // kv_heads  # queries of one head of keys
-    tile = _tile(D, sharing, B * kv_heads * spans)
-    inputs = {"queries": queries, "keys": keys, "values": values}
+    """Of queries [B, L, H, D]."""
+    B, L, H, D = queries.shape
+    kv_heads, sharing = keys.shape[1], L * H // keys.shape[1]
+    spans = _spans(_seen(keys.shape[2], L, window), D, B * L * H)
+    together = _together(sharing, B * kv_heads * spans)
+    simdgroups = SIMDGROUPS if D <= WIDE else SIMDGROUPS // 2
+    numbers = constants(min(window, EVERYTHING), turn.eps if turn else 0.0)
+    inputs = {"queries": queries, "keys": keys, "values": values, "numbers": numbers}
+    if turn is not None:
+        inputs |= {"weight": turn.weight, "periods": turn.rotation.periods}
+        inputs["position"] = turn.rotation.position
+    whole = {"out": ((B, L, H * D), queries.dtype)}
     parts = {
         "unfinished": ((B * L * H, spans, D), mx.float32),
         "levels": ((B * L * H, spans, 2), mx.float32),
     }
-    whole = {"out": ((B, L, H, D), queries.dtype)}
-    made = launch(
+    found = launch(
         "attention",
-        inputs | {"numbers": constants(min(window, EVERYTHING))},
+        inputs,
         whole if spans == 1 else parts,
-        grid=(32 * SIMDGROUPS * spans, -(-sharing // tile), B * kv_heads),
-        threadgroup=(32 * SIMDGROUPS, 1, 1),
-        template=[("T", queries.dtype), ("D", D), ("TILE", tile)]
-        + [("GROUPS", SIMDGROUPS), ("KEYS", 4 if D <= WIDE else 2)],
-        defines="" if spans == 1 else "PARTS",
+        grid=(32 * simdgroups * spans, -(-sharing // together), B * kv_heads),
+        threadgroup=(32 * simdgroups, 1, 1),
+        template=[("T", queries.dtype), ("D", D), ("QUERIES", together)]
+        + [("SIMDGROUPS", simdgroups), ("KEYS", 8 // -(-D // 128))],
+        defines=" ".join(["RAW"] * (turn is not None) + ["PARTS"] * (spans > 1)),
+        header=("rotate",),
         strided=True,
     )
-    if spans > 1:
-        width = 32 * -(-D // 32)
-        made = launch(
-            "attention_sum",
-            dict(zip(parts, made, strict=True)),
-            whole,
-            grid=(width, B * L * H, 1),
-            threadgroup=(width, 1, 1),
-            template=[("T", queries.dtype)],
-        )
-    return made[0].transpose(0, 2, 1, 3)
+    return found[0] if spans == 1 else _added_up(found[0], found[1], queries)
+
+
+def _added_up(unfinished: mx.array, levels: mx.array, queries: mx.array) -> mx.array:
+    """What the spans of `queries` [B, L, H, D] come to."""
+    B, L, H, D = queries.shape
+    threads = 32 * -(-D // 32)
+    return launch(
+        "attention_sum",
+        {"unfinished": unfinished, "levels": levels},
+        {"out": ((B, L, H * D), queries.dtype)},
+        grid=(threads, B * L * H, 1),
+        threadgroup=(threads, 1, 1),
+        template=[("T", queries.dtype), ("D", D)],
+    )[0]

@@ -1,54 +1,44 @@
-// Norm and rotation of each head; with VALUES, behind them the norm alone of as many
-// heads of `values`. One simdgroup for each head, PAIRS pairs that rotate to a lane.
+// Norm and rotation of heads: of queries with QUERIES; behind them with KEYS those of
+// keys, and of values the norm alone. One threadgroup for each head of a row, and a
+// thread for each pair of its elements; every simdgroup takes the whole head's norm.
 const uint lane = thread_index_in_simdgroup;
-const uint width = uint(x_shape[3]);
-const uint middle = width / 2;
-const uint heads = uint(x_shape[2]);
-const uint number = thread_position_in_grid.x / 32;
-
-#ifdef VALUES
-const uint count = uint(x_shape[0] * x_shape[1]) * heads;
-const bool rotates = number < count;
-const uint base = (rotates ? number : number - count) * width;
-const device T* from = rotates ? x + base : values + base;
+const uint pair = thread_position_in_threadgroup.x;
+uint head = threadgroup_position_in_grid.y;
+const uint number = threadgroup_position_in_grid.z;  // batch * rows + row
+bool turns = true;
+#ifdef QUERIES
+const uint before = uint(queries_shape[2]);
+const uint rows = uint(queries_shape[1]);
+const device T* from = queries + (number * before + head) * D;
+const device T* weight = q_weight;
+device T* to = rotated + ((number / rows * before + head) * rows + number % rows) * D;
 #else
-const uint base = number * width;
-const device T* from = x + base;
+const uint before = 0;
+const uint rows = uint(keys_shape[1]);
+const device T* from = keys;
+const device T* weight = k_weight;
+device T* to = kv;
+#endif
+#ifdef KEYS
+if (head >= before) {
+  head -= before;
+  const uint heads = uint(keys_shape[2]);
+  turns = head < heads;
+  from = (turns ? keys : values) + (number * heads + head % heads) * D;
+  weight = k_weight;
+  to = kv + ((number / rows * 2 * heads + head) * rows + number % rows) * D;
+}
 #endif
 
-float first[PAIRS];
-float second[PAIRS];
-float square = 0.0f;
-for (uint j = 0; j < PAIRS; j++) {
-  const uint i = lane + 32 * j;
-  first[j] = i < middle ? float(from[i]) : 0.0f;
-  second[j] = i < middle ? float(from[i + middle]) : 0.0f;
-  square += first[j] * first[j] + second[j] * second[j];
-}
-const float sum = simd_sum(square);
-const float scale = metal::precise::rsqrt(sum / float(width) + numbers[0]);
-
-#ifdef VALUES
-if (!rotates) {
-  for (uint j = 0; j < PAIRS; j++) {
-    const uint i = lane + 32 * j;
-    if (i >= middle) continue;
-    normed[base + i] = T(first[j] * scale);
-    normed[base + i + middle] = T(second[j] * scale);
+const float scale = head_scale<T, D>(from, lane, numbers[0]);
+if (D % 64 == 0 || pair < D / 2) {
+  const float first = float(from[pair]) * scale;
+  const float second = float(from[pair + D / 2]) * scale;
+  float2 made = float2(first, second);
+  if (turns) {
+    const float angle = float(position[0] + int(number % rows)) / periods[pair];
+    made = turned(first * float(weight[pair]), second * float(weight[pair + D / 2]), angle);
   }
-  return;
-}
-#endif
-const uint row = number / heads % uint(x_shape[1]);
-const float position = float(offset[0] + int(row));
-for (uint j = 0; j < PAIRS; j++) {
-  const uint i = lane + 32 * j;
-  if (i >= middle) continue;
-  const float angle = position / periods[i];
-  const float c = metal::precise::cos(angle);
-  const float s = metal::precise::sin(angle);
-  const float a = first[j] * scale * float(weight[i]);
-  const float b = second[j] * scale * float(weight[i + middle]);
-  rotated[base + i] = T(a * c - b * s);
-  rotated[base + i + middle] = T(b * c + a * s);
+  to[pair] = T(made.x);
+  to[pair + D / 2] = T(made.y);
 }

@@ -19,12 +19,11 @@ from ..errors import ChatError
 
 NAMES = (
     *("norms", "heads", "router", "experts", "gate"),
-    *("project", "geglu", "dense", "attention", "prefill"),
+    *("project", "geglu", "dense", "attention"),
 )
 AUTO = "auto"
 DTYPES = (mx.float32, mx.float16, mx.bfloat16)
-# Rows up to which kernels are used: decoding, and checking a few drafted tokens. Only
-# `prefill` is for more.
+# Rows up to which kernels are used: decoding, and checking a few drafted tokens.
 MOST_ROWS = 16
 
 Launcher = Callable[..., list[mx.array]]
@@ -126,17 +125,18 @@ def _kernel(
     defines: str,
     inputs: tuple[str, ...],
     outputs: tuple[str, ...],
+    header: tuple[str, ...],
     strided: bool,
 ) -> Launcher:
     words = defines.split()
-    header = "".join(f"#define {word.replace('=', ' ')}\n" for word in words)
+    before = "".join(f"#define {word.replace('=', ' ')}\n" for word in words)
     full_name = "_".join(["gemma4", name, *words]).replace("=", "")
     return make(
         full_name,
         inputs,
         outputs,
         source(name),
-        header=header + source("reduce") + source("affine"),
+        header=before + "".join(source(part) for part in header),
         ensure_row_contiguous=not strided,
     )
 
@@ -150,6 +150,7 @@ def launch(
     threadgroup: tuple[int, int, int],
     template: Sequence[tuple[str, Any]],
     defines: str = "",
+    header: tuple[str, ...] = ("reduce",),
     strided: bool = False,
 ) -> list[mx.array]:
     """Run NAME.metal on `inputs`; returns `outputs`, given as shape and dtype.
@@ -157,10 +158,11 @@ def launch(
     grid, threadgroup: in threads.
     template: types and numbers the kernel is compiled for.
     defines: `WORD` or `WORD=value`, with spaces between, for its preprocessor.
+    header: the files of functions that it uses.
     strided: the kernel reads views by their strides; otherwise MLX copies them first.
     """
     names = tuple(inputs), tuple(outputs)
-    kernel = _kernel(_switch().make, name, defines, *names, strided)
+    kernel = _kernel(_switch().make, name, defines, *names, header, strided)
     return kernel(
         inputs=list(inputs.values()),
         output_shapes=[tuple(shape) for shape, _ in outputs.values()],

@@ -5,13 +5,14 @@ A layer ends each of its parts with `h + norm(x)` and begins the next with norms
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import mlx.core as mx
 
 from .launch import DTYPES, MOST_ROWS, constants, differentiable, enabled, launch
 
-THREADS = 256
-MOST_WIDTH = 32 * THREADS  # elements of a row that fit into registers
+MOST_THREADS = 768  # of a row, of four elements each
+MOST_PACKS = 4  # of four elements that a thread keeps in registers
 MOST_NORMS = 3
 
 
@@ -66,12 +67,28 @@ def add_norms_plain(
     return h, [mx.fast.rms_norm(h, weight, eps) for weight in scaled]
 
 
+@cache
+def _threads(width: int) -> int:
+    """As many as may be that share a row evenly; 0 where the kernel is not for it.
+
+    Whole simdgroups, or part of one where there are no more elements.
+    """
+    if width % 4 or width < 8:
+        return 0
+    packs = width // 4
+    if packs <= 32:
+        return packs
+    counts = range(MOST_THREADS, 0, -32)
+    threads = next((n for n in counts if packs % n == 0), 0)
+    return threads if packs <= MOST_PACKS * threads else 0
+
+
 def _fits(arrays: Sequence[mx.array], norms: int) -> bool:
     h = arrays[0]
     return (
         h.dtype in DTYPES
         and all(x.dtype == h.dtype for x in arrays)
-        and h.shape[-1] <= MOST_WIDTH
+        and _threads(h.shape[-1]) > 0
         and 0 < h.size // h.shape[-1] <= MOST_ROWS
         and norms <= MOST_NORMS
     )
@@ -94,7 +111,7 @@ class _Form:
         defines = ["TWO"] * two + ["SCALED"] * self.scaled
         defines += [f"NORMS={len(self.factors)}"] if self.factors else []
         width = arrays[0].shape[-1]
-        rows = arrays[0].size // width
+        rows, threads = arrays[0].size // width, _threads(width)
         flat = [a.reshape(rows, width) if a.ndim > 1 else a for a in arrays]
         inputs = dict(zip(names, flat, strict=True))
         results = ["out", *(f"normed{i + 1}" for i in range(len(self.factors)))]
@@ -102,12 +119,12 @@ class _Form:
             "norms",
             inputs | {"numbers": constants(self.eps, *self.factors)},
             dict.fromkeys(results, ((rows, width), arrays[0].dtype)),
-            grid=(rows * THREADS, 1, 1),
-            threadgroup=(THREADS, 1, 1),
+            grid=(rows * threads, 1, 1),
+            threadgroup=(threads, 1, 1),
             template=[
                 ("T", arrays[0].dtype),
-                ("THREADS", THREADS),
-                ("COUNT", -(-width // THREADS)),
+                ("THREADS", threads),
+                ("COUNT", width // (4 * threads)),
             ],
             defines=" ".join(defines),
         )

@@ -17,10 +17,17 @@ import mlx.nn as nn
 
 from ..cache import KeysValues, NewKeysValues
 from ..config import TextConfig
-from ..kernels import dense, project, rotate_keys, rotate_queries
+from ..kernels import (
+    dense,
+    project,
+    rotate_heads,
+    rotate_keys,
+    rotate_queries,
+    takes_raw,
+)
 from ..layers import RMSNorm
 from ..rope import Rotation
-from .masks import Mask, attend
+from .masks import Mask, attend, attend_raw
 
 
 class Attention(nn.Module):
@@ -54,34 +61,55 @@ class Attention(nn.Module):
         if not self.has_own_kv:
             return self.queries(x, rotation), ()
         queries, *kv = project([self.q_proj, *self._kv_maps()], x)
-        queries = self._rotated(queries, rotation)
-        return queries, self._rotated_keys(kv, rotation)
+        weights = self.q_norm.weight, self.k_norm.weight
+        raw = self._raw(queries, self.heads), *self._raw_keys_values(kv)
+        return rotate_heads(*raw, *weights, self.eps, rotation)
 
     def queries(self, x: mx.array, rotation: Rotation) -> mx.array:
-        """Only the queries."""
-        return self._rotated(dense(self.q_proj, x), rotation)
+        """Only the queries; as they were projected, [B, L, H, D], where that is left to
+        attention."""
+        raw = self._raw(dense(self.q_proj, x), self.heads)
+        if self._leaves_raw(x.shape[1], raw.dtype):
+            return raw
+        return rotate_queries(raw, self.q_norm.weight, self.eps, rotation)
 
     def keys_values(self, x: mx.array, rotation: Rotation) -> NewKeysValues:
         """Only the keys and values."""
-        return self._rotated_keys(project(self._kv_maps(), x), rotation)
+        raw = self._raw_keys_values(project(self._kv_maps(), x))
+        return rotate_keys(*raw, self.k_norm.weight, self.eps, rotation)
 
-    def __call__(self, queries: mx.array, kv: KeysValues, mask: Mask) -> mx.array:
+    def __call__(
+        self,
+        queries: mx.array,
+        kv: KeysValues,
+        mask: Mask,
+        rotation: Rotation | None = None,
+    ) -> mx.array:
         """What `queries` find in `kv`, both [B, H_kv, S, D]: all that the layer may
-        see. Returns [B, L, H * D], for `o_proj`."""
+        see. Returns [B, L, H * D], for `o_proj`.
+
+        rotation: of the queries, should they still be as they were projected.
+        """
+        B, width = queries.shape[0], self.heads * self.head_dim
+        L = queries.size // (B * width)
+        if rotation is not None and self._leaves_raw(L, queries.dtype):
+            weight = self.q_norm.weight
+            return attend_raw(queries, weight, self.eps, rotation, *kv, mask)
         out = attend(queries, *kv, mask)
-        B, H, L, D = out.shape
-        return out.transpose(0, 2, 1, 3).reshape(B, L, H * D)
+        return out.transpose(0, 2, 1, 3).reshape(B, L, width)
+
+    def _leaves_raw(self, rows: int, dtype: mx.Dtype) -> bool:
+        """Whether attention turns the queries; own keys are turned together with them,
+        in a launch that is needed anyway."""
+        if self.has_own_kv:
+            return False
+        return takes_raw(rows, self.heads, self.kv_heads, self.head_dim, dtype)
 
     def _kv_maps(self) -> list[nn.Module]:
         return [self.k_proj] if self.keys_are_values else [self.k_proj, self.v_proj]
 
-    def _rotated(self, queries: mx.array, rotation: Rotation) -> mx.array:
-        queries = queries.reshape(*queries.shape[:2], self.heads, self.head_dim)
-        return rotate_queries(queries, self.q_norm.weight, self.eps, rotation)
+    def _raw(self, x: mx.array, heads: int) -> mx.array:
+        return x.reshape(*x.shape[:2], heads, self.head_dim)
 
-    def _rotated_keys(
-        self, raw: Sequence[mx.array], rotation: Rotation
-    ) -> NewKeysValues:
-        shape = *raw[0].shape[:2], self.kv_heads, self.head_dim
-        keys, values = raw[0].reshape(shape), raw[-1].reshape(shape)
-        return rotate_keys(keys, values, self.k_norm.weight, self.eps, rotation)
+    def _raw_keys_values(self, raw: Sequence[mx.array]) -> KeysValues:
+        return self._raw(raw[0], self.kv_heads), self._raw(raw[-1], self.kv_heads)

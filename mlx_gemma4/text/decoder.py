@@ -203,7 +203,8 @@ class TextModel(nn.Module):
                 queries, new = attention.queries_keys_values(x, rotations[kind])
                 if new:
                     kv[i] = cache[i].append(new) if cache else parted(new)
-            found = attention(queries, kv[self.kv_sources[i]], masks[kind])
+            seen = kv[self.kv_sources[i]]
+            found = attention(queries, seen, masks[kind], rotations[kind])
             h, (x,) = layer(h, found, inputs[i], [Norm(norms[i].weight)])
         return x
 

@@ -13,7 +13,8 @@ from typing import cast
 
 import mlx.core as mx
 
-from ..kernels import EVERYTHING, MOST_ROWS, attention, enabled
+from ..kernels import EVERYTHING, MOST_ROWS, attention, attention_of_ready, enabled
+from ..rope import Rotation
 
 BLOCK = 128  # queries that share a slice of keys in banded attention
 
@@ -52,9 +53,8 @@ def window_mask(queries: int, keys: int, window: int) -> Mask:
     None where nothing is hidden, a Band for many queries or a kernel, "causal" where
     the window does not bite.
     """
-    bites = keys > window
-    kernel = enabled("attention" if queries <= MOST_ROWS else "prefill")
-    if queries > BLOCK or (bites and kernel):
+    kernel = queries <= MOST_ROWS and enabled("attention")
+    if queries > BLOCK or (keys > window and kernel):
         return band(queries, keys, window)
     return _whole(queries, keys, window)
 
@@ -99,7 +99,23 @@ def attend(queries: mx.array, keys: mx.array, values: mx.array, mask: Mask) -> m
     """Attention with score scale 1: queries [B, H, L, D], keys and values
     [B, H_kv, S, D] -> [B, H, L, D]."""
     window = _window_of(mask, queries.shape[2])
-    return attention(queries, keys, values, window, partial(_plain, mask=mask))
+    plain = partial(_plain, mask=mask)
+    return attention_of_ready(queries, keys, values, window, plain)
+
+
+def attend_raw(
+    queries: mx.array,
+    weight: mx.array,
+    eps: float,
+    rotation: Rotation,
+    keys: mx.array,
+    values: mx.array,
+    mask: Mask,
+) -> mx.array:
+    """The same of queries [B, L, H, D] as they were projected, still to be normed by
+    `weight` [D] and rotated -> [B, L, H * D]."""
+    window, plain = _window_of(mask, queries.shape[1]), partial(_plain, mask=mask)
+    return attention(queries, weight, eps, rotation, keys, values, window, plain)
 
 
 def _window_of(mask: Mask, queries: int) -> int | None:

@@ -1,17 +1,18 @@
 """Where the kernels of attention read, when they run, and their gradients."""
 
 from dataclasses import replace
+from importlib import import_module
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 import pytest
-from attention_cases import Arrays, Case, expected
+from attention_cases import EPS, Arrays, Case, compare_raw, expected, found, turned
 from checks import Cpu, close, exact, random
 
 from mlx_gemma4.cache import FullCache, SlidingCache
-from mlx_gemma4.kernels import using
-from mlx_gemma4.text.masks import Mask, attend, band
+from mlx_gemma4.kernels import takes_raw, using
+from mlx_gemma4.text.masks import Mask, attend, attend_raw, band
 
 
 def test_keys_that_no_cache_holds(cpu: Cpu) -> None:
@@ -53,7 +54,8 @@ def test_a_cache_is_read_where_it_lies(cpu: Cpu, kind: str, dtype: mx.Dtype) -> 
     arrays = appended(cache, dtype, 9)
     with using("attention", make=make):
         close(attend(*arrays, None), expected(arrays, None))
-    for view, buffer in zip(given, cache.state, strict=True):
+    (buffer,) = cache.state
+    for view in given:
         ours, whole = memory(view), memory(buffer)
         assert np.shares_memory(ours, whole)
         assert ours.strides == whole.strides and ours.size < whole.size
@@ -83,17 +85,29 @@ def test_the_cache_is_still_written_in_place() -> None:
     assert len(places) == 1
 
 
-def test_gradients_are_the_plain_ones(cpu: Cpu) -> None:
+@pytest.mark.parametrize("raw", [False, True])
+def test_gradients_are_the_plain_ones(cpu: Cpu, raw: bool) -> None:
     case = Case(3, 9, window=5, dtype=mx.float32)
-    factors = random(4, (1, 4, 3, 24), mx.float32)
+    factors = random(4, (1, 3, 4 * 24), mx.float32)
+    arrays = *case.arrays(), case.weight
 
-    def loss(queries: mx.array, keys: mx.array, values: mx.array) -> mx.array:
-        return (attend(queries, keys, values, case.mask) * factors).sum()
+    def loss(queries: mx.array, *others: mx.array) -> mx.array:
+        keys, values, weight = others
+        across = queries.transpose(0, 2, 1, 3)
+        if raw:
+            turn = weight, EPS, case.rotation
+            found = attend_raw(across, *turn, keys, values, case.mask)
+        else:
+            found = attend(queries, keys, values, case.mask)
+            found = found.transpose(0, 2, 1, 3).reshape(factors.shape)
+        return (found * factors).sum() + (weight**2).sum()
 
-    gradients = mx.grad(loss, argnums=(0, 1, 2))
-    with using("attention", make=cpu().metal_kernel):
-        ours = gradients(*case.arrays())
-    for a, b in zip(ours, gradients(*case.arrays()), strict=True):
+    gradients = mx.grad(loss, argnums=(0, 1, 2, 3))
+    harness = cpu()
+    with using("attention", make=harness.metal_kernel):
+        ours = gradients(*arrays)
+    assert harness.launches
+    for a, b in zip(ours, gradients(*arrays), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
@@ -131,3 +145,83 @@ def plain_way(arrays: Arrays, mask: Mask, window: int | None) -> None:
         ours = attend(*arrays, mask)
     limit = 2e-2 * np.abs(expected(arrays, window)).max()
     np.testing.assert_allclose(exact(ours), expected(arrays, window), atol=limit)
+
+
+# Heads, heads of keys, rows, elements, keys; and whether MLX has one launch for them.
+SHAPES = {
+    "a window": ((8, 1, 1, 256, 512), True),
+    "a short draft": ((8, 1, 4, 256, 515), True),
+    "a longer draft": ((8, 1, 5, 256, 516), False),
+    "few keys of a wide head": ((8, 1, 1, 512, 1000), False),
+    "many keys of a wide head": ((8, 1, 1, 512, 1024), True),
+    "a draft over wide heads": ((8, 1, 2, 512, 1025), False),
+    "other wide heads": ((8, 2, 1, 512, 1024), False),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_what_mlx_does_in_one_launch_is_left_to_it(shape: str) -> None:
+    (heads, kv_heads, rows, dim, keys), left = SHAPES[shape]
+    made = list[str]()
+
+    def make(name: str, *_: Any, **__: Any) -> Any:
+        def run(output_shapes: Any, **_: Any) -> list[mx.array]:
+            made.append(name)
+            return [mx.zeros(each) for each in output_shapes]
+
+        return run
+
+    queries = mx.zeros((1, heads, rows, dim))
+    held = mx.zeros((1, kv_heads, keys, dim))
+    with using("attention", make=make):
+        attend(queries, held, held, "causal" if rows > 1 else None)
+    assert bool(made) != left
+
+
+def test_raw_queries_that_do_not_fit_are_turned(cpu: Cpu) -> None:
+    """By the kernel of heads, where that is on."""
+    case = Case(3, 9, window=None, dtype=mx.float32)
+    queries, keys, values = case.arrays()
+    causal = mx.tril(mx.ones((1, 1, 3, 9), mx.bool_), 6)
+    harness = cpu()
+    with using("attention", "heads", make=harness.metal_kernel):
+        turn = case.weight, EPS, case.rotation
+        across = queries.transpose(0, 2, 1, 3)
+        ours = attend_raw(across, *turn, keys, values, causal)
+    assert harness.launches == ["gemma4_heads_QUERIES"]
+    expected = found(turned(exact(queries), case), exact(keys), exact(values), None)
+    close(ours, expected.swapaxes(1, 2).reshape(ours.shape))
+
+
+def test_which_queries_are_left_raw() -> None:
+    real = 1, 8, 1, 256, mx.bfloat16
+    assert not takes_raw(*real)
+    with using("attention"):
+        assert takes_raw(*real)
+        for rows, heads, kv_heads, dim, dtype in (
+            (17, 8, 1, 256, mx.bfloat16),
+            (1, 8, 3, 256, mx.bfloat16),
+            (1, 8, 1, 1024, mx.bfloat16),
+            (1, 8, 1, 20, mx.bfloat16),
+            (1, 8, 1, 256, mx.int32),
+        ):
+            assert not takes_raw(rows, heads, kv_heads, dim, dtype)
+
+
+def test_keys_that_the_record_leaves_out(
+    cpu: Cpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel is asked for by how many keys are seen, not held."""
+    asked = list[str]()
+
+    def enabled(name: str, case: str = "") -> bool:
+        asked.append(case)
+        return name == "attention"
+
+    monkeypatch.setattr(
+        import_module("mlx_gemma4.kernels.attention"), "enabled", enabled
+    )
+    with using("attention", make=cpu().metal_kernel):
+        compare_raw(Case(1, 600, window=40))
+        compare_raw(Case(1, 600))
+    assert asked == ["24d 528 keys", "24d 528 keys", "24d 528 keys", "24d 4112 keys"]

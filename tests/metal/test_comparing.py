@@ -13,16 +13,15 @@ CONTEXT = 20  # beyond the rows that kernels for decoding take
 VARIANTS = dict.fromkeys(NAMES, "26B-A4B") | {"gate": "E2B"}
 # Of each kernel: its file, and what stands in place of what.
 FAULTS = {
-    "norms": ("norms", "float(norm1[i])", "1.0f"),
-    "heads": ("heads", "a * c - b * s", "a * c + b * s"),
+    "norms": ("norms", "float(weights[n][k][e])", "1.0f"),
+    "heads": ("rotate", "first * c - second * s", "first * c + second * s"),
     "router": ("router", "index = min(winner, experts - 1)", "index = k"),
     "experts": ("experts_down", "share * part", "part"),
     "gate": ("gate", "gelu(total[i]) * float(factor[at])", "gelu(total[i])"),
     "project": ("project", "T(total[i])", "T(0.5f * total[i])"),
     "geglu": ("geglu", "gelu(total[i])", "total[i]"),
     "dense": ("dense", "T(total[i])", "T(0.5f * total[i])"),
-    "attention": ("attention", "score[t] = dot", "score[t] = 0.5f * dot"),
-    "prefill": ("prefill", "visible ? line[c]", "visible ? 0.5f * line[c]"),
+    "attention": ("attention", "n + k ? dot", "n + k ? 0.5f * dot"),
 }
 
 

@@ -81,17 +81,17 @@ def test_what_no_kernel_uses_yet_compiles_too(nvrtc: cuda.Nvrtc) -> None:
 FAULTS = {
     "a syntax error": (
         "norms",
-        "float y[COUNT];",
-        "float y[COUNT;",
-        r"norms.metal\(12",
+        "float y[COUNT][4];",
+        "float y[COUNT[4];",
+        r"norms.metal\(45",
     ),
     "an unknown name": ("gate", "float(factor[at])", "faktor[at]", "faktor"),
     "an unknown function": ("router", "simd_max(best)", "simd_most(best)", "simd_most"),
     "too much memory": ("norms", "part_x[32]", "part_x[32768]", "shared data"),
     "an implicit bfloat": (
         "heads",
-        "T(a * c - b * s)",
-        "a * c - b * s",
+        "T(made.x)",
+        "made.x",
         "bfloat16_t = float",
     ),
 }

@@ -11,15 +11,15 @@ from checks import Cpu
 from mlx_gemma4.kernels import NAMES, using
 
 SHAPES = ("E2B", "E4B", "26B-A4B", "31B")
-# Of a step; KV-shared layers rotate queries alone.
+# Of a step; in KV-shared layers attention turns the queries.
 LAUNCHES = {
-    "E2B": {"norms": 30, "heads": 15, "attention": 10}
+    "E2B": {"norms": 30, "heads": 5, "attention": 10}
     | {"project": 5, "geglu": 10, "gate": 10, "dense": 37},
-    "E4B": {"norms": 36, "heads": 18, "attention": 12}
+    "E4B": {"norms": 36, "heads": 6, "attention": 12}
     | {"project": 6, "geglu": 12, "gate": 12, "dense": 44},
-    "26B-A4B": {"norms": 12, "heads": 12, "attention": 6}
+    "26B-A4B": {"norms": 12, "heads": 6, "attention": 6}
     | {"project": 6, "geglu": 6, "dense": 19, "router": 6, "experts": 12},
-    "31B": {"norms": 12, "heads": 12, "attention": 6}
+    "31B": {"norms": 12, "heads": 6, "attention": 6}
     | {"project": 6, "geglu": 6, "dense": 13},
 }
 

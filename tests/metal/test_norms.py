@@ -1,6 +1,7 @@
 """The kernel of residuals and norms, against float64."""
 
 from dataclasses import dataclass
+from importlib import import_module
 
 import mlx.core as mx
 import numpy as np
@@ -10,6 +11,7 @@ from translate import MetalFault
 
 from mlx_gemma4.kernels import Norm, add_norms, using
 
+MODULE = import_module("mlx_gemma4.kernels.norms")
 EPS = 1e-6
 
 
@@ -72,14 +74,14 @@ def rms(x: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("case", CASES)
 def test_odd_sizes(cpu: Cpu, case: Case) -> None:
     with using("norms", make=cpu().metal_kernel):
-        for rows, width in ((1, 1), (1, 7), (16, 33), (3, 255), (2, 256)):
+        for rows, width in ((1, 8), (1, 76), (16, 128), (3, 384), (2, 4096)):
             Inputs(case, rows, width, mx.float32).check()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_types(cpu: Cpu, dtype: mx.Dtype) -> None:
     with using("norms", make=cpu().metal_kernel):
-        Inputs(MOST, 2, 200, dtype).check()
+        Inputs(MOST, 2, 256, dtype).check()
 
 
 @pytest.mark.parametrize(
@@ -100,7 +102,7 @@ def test_real_widths(cpu: Cpu, width: int, case: Case) -> None:
 def test_memory_and_order(cpu: Cpu, check: str, schedule: str) -> None:
     harness = cpu(check=check, schedule=schedule)
     with using("norms", make=harness.metal_kernel):
-        Inputs(MOST, 2, 300, mx.bfloat16).check()
+        Inputs(MOST, 2, 384, mx.bfloat16).check()
 
 
 def test_a_dropped_barrier_is_caught(cpu: Cpu, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +111,7 @@ def test_a_dropped_barrier_is_caught(cpu: Cpu, monkeypatch: pytest.MonkeyPatch) 
         using("norms", make=cpu(check="races").metal_kernel),
         pytest.raises(MetalFault, match="threadgroup array"),
     ):
-        Inputs(MOST, 2, 300, mx.bfloat16).run()
+        Inputs(MOST, 2, 384, mx.bfloat16).run()
 
 
 def test_one_sum_too_few_is_caught(cpu: Cpu, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,16 +121,16 @@ def test_one_sum_too_few_is_caught(cpu: Cpu, monkeypatch: pytest.MonkeyPatch) ->
         using("norms", make=cpu(check="races").metal_kernel),
         pytest.raises(MetalFault, match="data race"),
     ):
-        Inputs(BEHIND_ATTENTION, 2, 300, mx.bfloat16).run()
+        Inputs(BEHIND_ATTENTION, 2, 384, mx.bfloat16).run()
 
 
 def test_a_shifted_index_is_caught(cpu: Cpu, monkeypatch: pytest.MonkeyPatch) -> None:
     with (
-        mutated(monkeypatch, "norms", "float(h[base + i])", "float(h[base + i + 1])"),
+        mutated(monkeypatch, "norms", "PACK(h, base)", "PACK(h, base + 1)"),
         using("norms", make=cpu(check="address").metal_kernel),
         pytest.raises(MetalFault, match="heap-buffer-overflow"),
     ):
-        Inputs(MOST, 2, 300, mx.bfloat16).run()
+        Inputs(MOST, 2, 384, mx.bfloat16).run()
 
 
 def test_gradients_are_the_plain_ones(cpu: Cpu) -> None:
@@ -151,10 +153,19 @@ def test_gradients_are_the_plain_ones(cpu: Cpu) -> None:
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
+def test_how_many_threads_share_a_row() -> None:
+    """Whole simdgroups and whole packs for each, or no kernel."""
+    real = {1536: 384, 2560: 640, 2816: 704, 5376: 672}
+    odd = {4: 0, 8: 2, 30: 0, 128: 32, 132: 0, 8192: 512, 32 * 4 * 61: 0}
+    for width, threads in (real | odd).items():
+        assert MODULE._threads(width) == threads, width
+
+
 def test_what_does_not_fit_falls_back(cpu: Cpu) -> None:
     harness = cpu()
     with using("norms", make=harness.metal_kernel):
         Inputs(BEHIND_MLP, 17, 8, mx.float32).check()  # too many rows
+        Inputs(BEHIND_MLP, 2, 33, mx.float32).check()  # no packs of four
         mixed = Inputs(BEHIND_MLP, 2, 8, mx.float16)
         mixed.weights = [w.astype(mx.float32) for w in mixed.weights]
         mixed.run()
