@@ -1,4 +1,3 @@
-
 #define UNROLLED _Pragma("clang loop unroll(full)")
 
 // Products of rows with affine weights of BITS bits, GROUP to a scale and a bias. A lane

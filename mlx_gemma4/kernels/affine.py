@@ -17,6 +17,7 @@ BITS, GROUP_SIZES = (4, 8), (32, 64)
 BUSY = 512  # simdgroups
 MOST_TOKENS = 2  # rows for one simdgroup
 SIMDGROUPS = 2  # in a threadgroup
+HEADER = ("affine",)
 KINDS = (nn.QuantizedLinear, nn.QuantizedEmbedding)  # not what is made from them
 TABLES = (nn.Embedding, nn.QuantizedEmbedding)
 
@@ -146,7 +147,7 @@ def _launch(
         threadgroup=(32, SIMDGROUPS, 1),
         template=template(rows[0].dtype, maps[0], at_once) + [("TOKENS", tokens)],
         defines=f"MAPS={len(outputs)}" if len(outputs) > 1 else "",
-        header=("affine",),
+        header=HEADER,
     )
     return [y.reshape(*leading, -1) for y in results]
 

@@ -8,6 +8,7 @@ import mlx.core as mx
 
 from ..layers import geglu
 from .affine import (
+    HEADER,
     SIMDGROUPS,
     Affine,
     fit,
@@ -98,6 +99,6 @@ def _launch(
         grid=(32, -(-outputs // at_once), rows),
         threadgroup=(32, SIMDGROUPS, 1),
         template=template(dtype, maps, at_once) + [("K", top_k)],
-        header=("affine",),
+        header=HEADER,
     )
     return out

@@ -187,8 +187,9 @@ def test_towers(folder: Path) -> None:
     assert len(result["apart"]) == (2 if "mlx-vlm" in result["about"] else 0)
 
 
-def test_bands_compute_half_of_the_scores_at_most() -> None:
-    """At the published windows: counted in the calls, with nothing evaluated."""
+def test_bands_leave_most_scores_out() -> None:
+    """At the published windows: counted in the calls, with nothing evaluated. Behind
+    nothing all blocks get as many keys as the last, hidden ones among them."""
     done = compare("--count", "--json", script="banded.py")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
@@ -199,7 +200,8 @@ def test_bands_compute_half_of_the_scores_at_most() -> None:
         assert scores["masked"] == chunk * (
             min(each["earlier"], each["window"] - 1) + chunk
         )
-        assert 0 < scores["banded"] <= scores["masked"] / 2
+        most = 0.5 if each["earlier"] else 0.7
+        assert 0 < scores["banded"] <= most * scores["masked"]
     pictures = [each["scores"]["banded"] for each in found if each["pictures"]]
     assert len(pictures) == 2
 
