@@ -20,9 +20,9 @@ evaluators run on them.
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Never
+from typing import Any, Never
 
 import mlx.core as mx
 
@@ -39,30 +39,38 @@ NewKeysValues = Sequence[mx.array]
 
 @dataclass(frozen=True)
 class Seen:
-    """The keys and values that a layer may see: those from slot `start` to `end` of a
-    buffer [B, 2H, slots, D], whose first H heads are the keys'."""
+    """The keys and values that a layer may see: those from slot `start` to `end`.
 
-    buffer: mx.array
+    cut: what attention made of them for a mask, kept for layers that share them.
+    """
+
+    parts: NewKeysValues
     start: int
     end: int
+    cut: dict[object, Any] = field(default_factory=dict, compare=False)
 
     @classmethod
     def all_of(cls, new: NewKeysValues) -> "Seen":
-        buffer = new[0] if len(new) == 1 else mx.concatenate(list(new), axis=1)
-        return cls(buffer, 0, buffer.shape[2])
+        return cls(new, 0, new[0].shape[2])
+
+    @cached_property
+    def buffer(self) -> mx.array:
+        """[B, 2H, slots, D]; the first H heads are the keys'."""
+        one = len(self.parts) == 1
+        return self.parts[0] if one else mx.concatenate(list(self.parts), axis=1)
 
     @property
     def heads(self) -> int:
-        return self.buffer.shape[1] // 2
+        return sum(part.shape[1] for part in self.parts) // 2
 
     @cached_property
     def keys(self) -> mx.array:
         """[B, H, end - start, D], like the values."""
-        return self.buffer[:, : self.heads, self.start : self.end]
+        return self.parts[0][:, : self.heads, self.start : self.end]
 
     @cached_property
     def values(self) -> mx.array:
-        return self.buffer[:, self.heads :, self.start : self.end]
+        return self.parts[-1][:, -self.heads :, self.start : self.end]
 
 
 @dataclass(frozen=True)
@@ -105,7 +113,7 @@ class Held:
     def seen(self, start: int = 0) -> Seen:
         """From slot `start` on, or from the first."""
         assert self.buffer is not None
-        return Seen(self.buffer, max(0, start), self.count)
+        return Seen((self.buffer,), max(0, start), self.count)
 
 
 @dataclass(eq=False)

@@ -203,11 +203,18 @@ def _causal(queries: mx.array, keys: mx.array, values: mx.array) -> mx.array:
 
 
 def _banded(queries: mx.array, seen: Seen, band: Band) -> mx.array:
-    seen = _with_room(seen, band.left, band.right)
     if band.gradients:
-        return _block_by_block(queries, seen, band)
-    parts = mx.split(queries, len(seen.buffer)) if len(seen.buffer) > 1 else [queries]
-    rows = [_at_once(part, seen, i, band) for i, part in enumerate(parts)]
+        whole = _with_room(seen, band.left, band.right)
+        return _block_by_block(queries, whole, band)[:, : band.queries]
+    if band not in seen.cut:
+        seen.cut[band] = _overlapping(_with_room(seen, band.left, band.right), band)
+    kv = seen.cut[band]
+    parts = mx.split(queries, len(kv)) if len(kv) > 1 else [queries]
+    rows = []
+    for i, (part, (keys, values)) in enumerate(zip(parts, kv, strict=True)):
+        found = _whole(part, keys, values, band.masks[i % len(band.masks)])
+        blocks, H, block, D = found.shape
+        rows.append(found.swapaxes(1, 2).reshape(1, blocks * block, H * D))
     found = rows[0] if len(rows) == 1 else mx.concatenate(rows)
     return found[:, : band.queries]
 
@@ -215,28 +222,28 @@ def _banded(queries: mx.array, seen: Seen, band: Band) -> mx.array:
 def _with_room(seen: Seen, left: int, right: int) -> Seen:
     """So many more slots before (if negative, less) and behind; what is in them is
     hidden."""
-    start, end, slots = seen.start - left, seen.end + right, seen.buffer.shape[2]
+    start, end, slots = seen.start - left, seen.end + right, seen.parts[0].shape[2]
     if start >= 0 and end <= slots:
-        return Seen(seen.buffer, start, end)
+        return Seen(seen.parts, start, end)
     first, last = max(0, start), min(end, slots)
     more = [(0, 0), (0, 0), (first - start, end - last), (0, 0)]
-    return Seen(mx.pad(seen.buffer[:, :, first:last], more), 0, end - start)
+    parts = [mx.pad(part[:, :, first:last], more) for part in seen.parts]
+    return Seen(parts, 0, end - start)
 
 
-def _at_once(queries: mx.array, seen: Seen, row: int, band: Band) -> mx.array:
-    """Of a row's queries [blocks, H, block, D] in one call: [1, blocks * block, H * D].
+def _overlapping(seen: Seen, band: Band) -> list[tuple[mx.array, mx.array]]:
+    """What each block of queries sees of the keys and values of each row, both
+    [blocks, H_kv, reach, D]: views that overlap the next block's."""
+    rows, both, slots, D = seen.buffer.shape
+    block, heads, flat = band.block, seen.heads, seen.buffer.reshape(-1)
+    shape = band.blocks, heads, band.masks[0].shape[3], D
+    strides = block * D, slots * D, D, 1
 
-    What each block sees of the row's keys is a view that overlaps the next one's.
-    """
-    blocks, H, block, D = queries.shape
-    mask = band.masks[row % len(band.masks)]
-    slots, heads = seen.buffer.shape[2], seen.heads
-    shape, strides = (blocks, heads, mask.shape[3], D), (block * D, slots * D, D, 1)
-    first = 2 * row * heads  # the row's values lie behind its keys
-    begins = [(head * slots + seen.start) * D for head in (first, first + heads)]
-    keys, values = (mx.as_strided(seen.buffer, shape, strides, at) for at in begins)
-    found = _whole(queries, keys, values, mask)
-    return found.swapaxes(1, 2).reshape(1, blocks * block, H * D)
+    def views(head: int) -> mx.array:
+        return mx.as_strided(flat, shape, strides, (head * slots + seen.start) * D)
+
+    firsts = range(0, rows * both, both)
+    return [(views(first), views(first + heads)) for first in firsts]
 
 
 def _block_by_block(queries: mx.array, seen: Seen, band: Band) -> mx.array:

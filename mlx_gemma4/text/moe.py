@@ -1,11 +1,11 @@
 """The mixture-of-experts block, which runs beside the dense MLP of the same layer."""
 
+from array import array
 from functools import lru_cache
 from math import prod
 
 import mlx.core as mx
 import mlx.nn as nn
-import numpy as np
 
 from ..config import TextConfig
 from ..kernels import Affine, Norm, choose_experts, dense, experts, experts_fit
@@ -71,7 +71,8 @@ class QuantizedExpertLinear(nn.Module):
 @lru_cache(maxsize=256)
 def _numbers(*shape: int) -> mx.array:
     """Of all rows of a batch: kept, since MLX would number them at every call."""
-    return mx.array(np.arange(prod(shape), dtype=np.uint32).reshape(shape))
+    numbers = memoryview(array("I", range(prod(shape)))).cast("B")
+    return mx.array(numbers.cast("I", shape))
 
 
 class Router(nn.Module):
@@ -129,7 +130,7 @@ class Experts(nn.Module):
         flat = chosen.flatten()
         order = mx.argsort(flat)
         y = self._forward(x[order // K][:, None], flat[order], in_order=True)
-        y = y.squeeze(1)[mx.argsort(order)].reshape(T, K, -1)
+        y = y[mx.argsort(order)].reshape(T, K, -1)
         return _weighted_sum(y, weights)
 
     def _forward(self, x: mx.array, experts: mx.array, in_order: bool) -> mx.array:

@@ -36,31 +36,31 @@ def hidden_states(
     inputs = text.per_layer_inputs(plain, h)
     masks = text.masks(length, blocks=blocks, gradients=True)
     rotations = text.rotations(mx.zeros(1, mx.int32), length, h.dtype)
-    kv: dict[int, mx.array] = {}  # as `Seen` has them
+    kv: dict[int, list[mx.array]] = {}
     for i, layer in enumerate(text.layers):
         kind, source = text.config.layer_types[i], text.kv_sources[i]
-        step = _step(layer, rotations[kind], masks[kind])
-        shared = [] if layer.self_attn.has_own_kv else [kv[source]]
+        shared = [] if layer.self_attn.has_own_kv else kv[source]
+        step = _step(layer, rotations[kind], masks[kind], len(shared))
         own = [] if (given := inputs[i]) is None else [given]
         h, *made = _run(layer, step, [h, *shared, *own], checkpoint)
         if made:
-            kv[i] = made[0]
+            kv[i] = made
     return text.norm(h)
 
 
-def _step(layer: DecoderLayer, rotation: Rotation, mask: Mask) -> Step:
-    """One layer as a function of arrays, as `mx.checkpoint` needs it."""
+def _step(layer: DecoderLayer, rotation: Rotation, mask: Mask, shared: int) -> Step:
+    """One layer as a function of arrays, as `mx.checkpoint` needs it.
+
+    shared: how many of these are keys and values of an earlier layer.
+    """
 
     def step(arrays: list[mx.array]) -> list[mx.array]:
         h, *rest = arrays
         attention, x = layer.self_attn, layer.input_layernorm(h)
-        made: list[mx.array] = []
-        if attention.has_own_kv:
-            seen = Seen.all_of(attention.keys_values(x, rotation))
-            made = [seen.buffer]
-        else:
-            seen, rest = Seen.all_of(rest[:1]), rest[1:]
-        found = attention(attention.queries(x, rotation, mask), seen, rotation, mask)
+        kv, rest = rest[:shared], rest[shared:]
+        made = [] if shared else list(attention.keys_values(x, rotation))
+        queries, seen = attention.queries(x, rotation, mask), Seen.all_of(kv or made)
+        found = attention(queries, seen, rotation, mask)
         h, _ = layer(h, found, rest[0] if rest else None)
         return [h, *made]
 

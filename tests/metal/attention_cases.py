@@ -105,7 +105,7 @@ def held(kv: Sequence[mx.array]) -> Seen:
     """As a cache has it, between slots that are not seen."""
     joined = mx.concatenate(list(kv), axis=1)
     buffer = mx.pad(joined, [(0, 0), (0, 0), (3, 4), (0, 0)], constant_values=mx.nan)
-    return Seen(buffer, 3, 3 + joined.shape[2])
+    return Seen((buffer,), 3, 3 + joined.shape[2])
 
 
 def compare(case: Case) -> None:
