@@ -25,7 +25,7 @@ def sources(name: str) -> list[str]:
     return list(calls.found)
 
 
-@pytest.mark.parametrize("name", [n for n in CASES if n != "prefill"])
+@pytest.mark.parametrize("name", CASES)
 def test_a_kernel_passes(compiler: clang.Clang, name: str) -> None:
     texts = sources(name)
     assert len(texts) >= len(DTYPES)

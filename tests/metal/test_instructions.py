@@ -41,25 +41,17 @@ def compiler() -> clang.Clang:
     return found
 
 
-@pytest.mark.parametrize("name", [n for n in CASES if n != "prefill"])
+@pytest.mark.parametrize("name", CASES)
 def test_figures_are_those_recorded(compiler: clang.Clang, name: str) -> None:
     found = {title: vars(each) for title, each in measured(compiler, name).items()}
     assert found == RECORDED[name]
 
 
-# Those of before the kernels were rewritten, when `prefill` was one of them.
-OLD = pytest.mark.xfail(
-    "prefill" in CASES, reason="kernels to be rewritten", strict=True
-)
-
-
-@OLD
 def test_loops_hold_no_branch_and_registers_suffice() -> None:
     for title, found in EVERY.items():
         assert not found.in_loops and not found.stack, title
 
 
-@OLD
 def test_products_with_packed_weights_do_little_for_a_word() -> None:
     """For one row; for several more is done with each word."""
     many = r"BITS=8|GROUP=32|TOKENS=([2-9]|1\d)"
