@@ -59,7 +59,7 @@ class Seen:
         one = len(self.parts) == 1
         return self.parts[0] if one else mx.concatenate(list(self.parts), axis=1)
 
-    @property
+    @cached_property
     def heads(self) -> int:
         return sum(part.shape[1] for part in self.parts) // 2
 

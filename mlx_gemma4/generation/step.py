@@ -45,6 +45,7 @@ class DecodingStep:
         text, layers = model.language_model, range(len(model.layers))
         self._dtype, self._last_own = text.norm.weight.dtype, text.last_own_layer
         self._sources = _sources(text)
+        self._attentions = [layer.self_attn for layer in text.layers]
         self._begin: Arrays = compile(_before_first(proxy))
         self._behind: list[Arrays] = [compile(_behind(proxy, i)) for i in layers]
         self._rest: Arrays = compile(_rest_behind(proxy, self._last_own))
@@ -58,7 +59,8 @@ class DecodingStep:
         """Logits [B, L, vocab] of `tokens` [B, L], none of them a medium's, which are
         appended to `cache`."""
         text = self._model.language_model
-        offset, kinds = cache[0].offset, text.config.layer_types
+        kinds, sources = text.config.layer_types, text.kv_sources
+        offset = cache[0].offset
         position, L = mx.array([offset], mx.int32), tokens.shape[1]
         masks = text.masks(L, offset)
         rotations = text.rotations(position, L, self._dtype)
@@ -69,26 +71,24 @@ class DecodingStep:
             for i, behind in enumerate(self._behind):
                 if new:
                     seen[i] = cache[i].append(new)
-                attention, source = text.layers[i].self_attn, seen[text.kv_sources[i]]
                 turn = rotations[kinds[i]], masks[kinds[i]]
-                found = attention(queries, source, *turn)
+                found = self._attentions[i](queries, seen[sources[i]], *turn)
                 if i == self._last_own and self._rest_fits(L, seen):
                     buffers = [seen[j].buffer for j in self._sources]
                     filled = [mx.array([seen[j].end], mx.int32) for j in self._sources]
-                    return self._rest(h, found, position, inputs[i:], buffers, filled)[
-                        0
-                    ]
+                    slots = buffers, filled
+                    return self._rest(h, found, position, inputs[i:], *slots)[0]
                 h, *heads = behind(h, found, position, *inputs[i : i + 1])
                 queries, new = (heads[0], heads[1:]) if heads else (h, [])
         return h
 
     def _rest_fits(self, rows: int, seen: dict[int, Seen]) -> bool:
         """Whether layers with shared keys can all read the buffers of these."""
-        text = self._model.language_model
+        sources = self._model.language_model.kv_sources
         return bool(self._sources) and all(
-            layer.self_attn.reads_slots(rows, seen[source].buffer.shape[2], self._dtype)
-            for layer, source in zip(text.layers, text.kv_sources, strict=True)
-            if not layer.self_attn.has_own_kv
+            attention.reads_slots(rows, seen[source].buffer.shape[2], self._dtype)
+            for attention, source in zip(self._attentions, sources, strict=True)
+            if not attention.has_own_kv
         )
 
 

@@ -11,6 +11,7 @@ from .attention import (
     attention,
     attention_in_slots,
     attention_of_ready,
+    mlx_has_one,
     slots_fit,
     takes_raw,
 )
@@ -52,6 +53,7 @@ __all__ = [
     "gated",
     "gated_pair",
     "in_use",
+    "mlx_has_one",
     "project",
     "rotate_heads",
     "rotate_keys",

@@ -132,24 +132,24 @@ def _launch(
     outputs: Sequence[int],
 ) -> list[mx.array]:
     leading = rows[0].shape[:-1]
-    flat = [x.reshape(-1, x.shape[-1]) for x in rows]
-    count = len(flat[0])
+    count = rows[0].size // rows[0].shape[-1]
+    # A row needs no other shape, which the host would have to make.
+    flat = rows if count == 1 else [x.reshape(count, -1) for x in rows]
     inputs: dict[str, mx.array] = dict(zip(("x", "factor"), flat, strict=False))
     for number, each in enumerate(maps, 1):
         inputs |= named(each, number)
     tokens, at_once = min(count, MOST_TOKENS), rows_at_once(sum(outputs))
     blocks = sum(-(-size // at_once) for size in outputs)
-    results = launch(
+    return launch(
         name,
         inputs,
-        {f"out{i}": ((count, n), rows[0].dtype) for i, n in enumerate(outputs, 1)},
+        {f"out{i}": ((*leading, n), rows[0].dtype) for i, n in enumerate(outputs, 1)},
         grid=(32 * -(-count // tokens), blocks, 1),
         threadgroup=(32, SIMDGROUPS, 1),
         template=template(rows[0].dtype, maps[0], at_once) + [("TOKENS", tokens)],
         defines=f"MAPS={len(outputs)}" if len(outputs) > 1 else "",
         header=HEADER,
     )
-    return [y.reshape(*leading, -1) for y in results]
 
 
 def named(maps: Affine, number: int | str = "") -> dict[str, mx.array]:

@@ -131,7 +131,7 @@ def attention_of_ready(
     _, H, L, D = queries.shape
     if (
         window is None
-        or _mlx_has_one(H, L, D, *keys.shape[1:3])
+        or mlx_has_one(H, L, D, *keys.shape[1:3])
         or not _fits(queries.transpose(0, 2, 1, 3), keys, values, window)
     ):
         return plain(queries, keys, values)
@@ -153,7 +153,7 @@ def _joined(x: mx.array) -> mx.array:
     return x.transpose(0, 2, 1, 3).reshape(x.shape[0], x.shape[2], -1)
 
 
-def _mlx_has_one(heads: int, rows: int, dim: int, kv_heads: int, keys: int) -> bool:
+def mlx_has_one(heads: int, rows: int, dim: int, kv_heads: int, keys: int) -> bool:
     """Whether MLX 0.32 does the attention of a few rows in one go on an Apple GPU."""
     sharing = heads // kv_heads
     if dim == 512:

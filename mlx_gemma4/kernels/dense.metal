@@ -2,7 +2,7 @@
 const uint lane = thread_index_in_simdgroup;
 const uint token0 = threadgroup_position_in_grid.x * TOKENS;
 const uint row0 = thread_position_in_grid.y * ROWS;
-const uint tokens = uint(x_shape[0]);
+const uint tokens = TOKENS == 1 ? 1 : uint(x_shape[0]);
 const uint outputs = uint(weight1_shape[0]);
 const Affine<T> maps[1] = {{weight1, scales1, biases1}};
 float total[ROWS * TOKENS];

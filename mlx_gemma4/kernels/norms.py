@@ -112,13 +112,12 @@ class _Form:
         defines += [f"NORMS={len(self.factors)}"] if self.factors else []
         width = arrays[0].shape[-1]
         rows, threads = arrays[0].size // width, _threads(width)
-        flat = [a.reshape(rows, width) if a.ndim > 1 else a for a in arrays]
-        inputs = dict(zip(names, flat, strict=True))
+        inputs = dict(zip(names, arrays, strict=True))
         results = ["out", *(f"normed{i + 1}" for i in range(len(self.factors)))]
-        outputs = launch(
+        return launch(
             "norms",
             inputs | {"numbers": constants(self.eps, *self.factors)},
-            dict.fromkeys(results, ((rows, width), arrays[0].dtype)),
+            dict.fromkeys(results, (arrays[0].shape, arrays[0].dtype)),
             grid=(rows * threads, 1, 1),
             threadgroup=(threads, 1, 1),
             template=[
@@ -128,7 +127,6 @@ class _Form:
             ],
             defines=" ".join(defines),
         )
-        return [y.reshape(arrays[0].shape) for y in outputs]
 
     def twin(self, *arrays: mx.array) -> list[mx.array]:
         rest = iter(arrays)

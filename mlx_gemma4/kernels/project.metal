@@ -2,7 +2,7 @@
 // rows of x.
 const uint lane = thread_index_in_simdgroup;
 const uint token0 = threadgroup_position_in_grid.x * TOKENS;
-const uint tokens = uint(x_shape[0]);
+const uint tokens = TOKENS == 1 ? 1 : uint(x_shape[0]);
 uint block = thread_position_in_grid.y;
 uint outputs = uint(weight1_shape[0]);
 Affine<T> map = {weight1, scales1, biases1};

@@ -87,11 +87,13 @@ class Attention(nn.Module):
 
         rotation: of the queries, should they still be as they were projected.
         """
+        if self.has_own_kv:
+            return attend(queries, seen, mask)
         rows = queries.size // (len(queries) * self.heads * self.head_dim)
-        if self.leaves_raw(rows, queries.dtype):
-            weight = self.q_norm.weight
-            return attend_raw(queries, weight, self.eps, rotation, seen, mask)
-        return attend(queries, seen, mask)
+        if not self.leaves_raw(rows, queries.dtype):
+            return attend(queries, seen, mask)
+        weight = self.q_norm.weight
+        return attend_raw(queries, weight, self.eps, rotation, seen, mask)
 
     def in_slots(
         self, queries: mx.array, buffer: mx.array, filled: mx.array, rotation: Rotation

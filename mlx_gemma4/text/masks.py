@@ -14,7 +14,14 @@ from typing import Any, cast
 import mlx.core as mx
 
 from ..cache import Seen
-from ..kernels import EVERYTHING, MOST_ROWS, attention, attention_of_ready, enabled
+from ..kernels import (
+    EVERYTHING,
+    MOST_ROWS,
+    attention,
+    attention_of_ready,
+    enabled,
+    mlx_has_one,
+)
 from ..rope import Rotation
 
 BLOCK = 128  # queries that share a slice of keys
@@ -140,9 +147,12 @@ def attend(queries: mx.array, seen: Seen, mask: Mask) -> mx.array:
     """
     if isinstance(mask, Band) and mask.blocks > 1:
         return _banded(queries, seen, mask)
-    window, plain = _window_of(mask, queries.shape[2]), partial(_plain, mask=mask)
-    arrays = queries, seen.keys, seen.values
-    return _in_rows(attention_of_ready(*arrays, window, plain))
+    keys, values = seen.keys, seen.values
+    _, H, L, D = queries.shape
+    if mask is None and mlx_has_one(H, L, D, seen.heads, seen.end - seen.start):
+        return _in_rows(_whole(queries, keys, values, None))
+    window, plain = _window_of(mask, L), partial(_plain, mask=mask)
+    return _in_rows(attention_of_ready(queries, keys, values, window, plain))
 
 
 def attend_raw(
@@ -182,8 +192,7 @@ def _plain(queries: mx.array, keys: mx.array, values: mx.array, mask: Mask) -> m
 def _in_rows(found: mx.array) -> mx.array:
     """[B, H, L, D] -> [B, L, H * D]"""
     B, H, L, D = found.shape
-    rows = found if L == 1 else found.transpose(0, 2, 1, 3)
-    return rows.reshape(B, L, H * D)
+    return (found if L == 1 else found.swapaxes(1, 2)).reshape(B, L, H * D)
 
 
 def _whole(queries: mx.array, keys: mx.array, values: mx.array, mask: Mask) -> mx.array:
