@@ -207,7 +207,8 @@ def _banded(queries: mx.array, seen: Seen, band: Band) -> mx.array:
     if band.gradients:
         return _block_by_block(queries, seen, band)
     parts = mx.split(queries, len(seen.buffer)) if len(seen.buffer) > 1 else [queries]
-    rows = [_at_once(part, seen, i, band) for i, part in enumerate(parts)]
+    numbers = seen.buffer.flatten()  # once for all views
+    rows = [_at_once(part, seen, numbers, i, band) for i, part in enumerate(parts)]
     found = rows[0] if len(rows) == 1 else mx.concatenate(rows)
     return found[:, : band.queries]
 
@@ -223,10 +224,13 @@ def _with_room(seen: Seen, left: int, right: int) -> Seen:
     return Seen(mx.pad(seen.buffer[:, :, first:last], more), 0, end - start)
 
 
-def _at_once(queries: mx.array, seen: Seen, row: int, band: Band) -> mx.array:
+def _at_once(
+    queries: mx.array, seen: Seen, numbers: mx.array, row: int, band: Band
+) -> mx.array:
     """Of a row's queries [blocks, H, block, D] in one call: [1, blocks * block, H * D].
 
     What each block sees of the row's keys is a view that overlaps the next one's.
+    numbers: those of the buffer, in a row.
     """
     blocks, H, block, D = queries.shape
     mask = band.masks[row % len(band.masks)]
@@ -234,7 +238,7 @@ def _at_once(queries: mx.array, seen: Seen, row: int, band: Band) -> mx.array:
     shape, strides = (blocks, heads, mask.shape[3], D), (block * D, slots * D, D, 1)
     first = 2 * row * heads  # the row's values lie behind its keys
     begins = [(head * slots + seen.start) * D for head in (first, first + heads)]
-    keys, values = (mx.as_strided(seen.buffer, shape, strides, at) for at in begins)
+    keys, values = (mx.as_strided(numbers, shape, strides, at) for at in begins)
     found = _whole(queries, keys, values, mask)
     return found.swapaxes(1, 2).reshape(1, blocks * block, H * D)
 
@@ -287,20 +291,10 @@ def vision_window_mask(blocks: mx.array, keys: int, window: int) -> mx.array:
     `blocks` [B, L] gives each position the number of its picture, or -1. A picture lies
     wholly inside the queries.
     """
-    return _vision_mask(blocks, _of_keys(blocks, keys), window)
-
-
-def _of_keys(blocks: mx.array, keys: int) -> mx.array:
-    """`blocks` [B, L] of the last of `keys` positions as those of all: [B, keys]."""
-    return mx.pad(blocks, [(0, 0), (keys - blocks.shape[1], 0)], constant_values=-1)
-
-
-def _vision_mask(
-    blocks: mx.array, key_blocks: mx.array, window: int, later: int = 0
-) -> mx.array:
-    """bool `[B, 1, queries, keys]`; the last `later` keys lie behind all queries."""
-    distance = _distance(blocks.shape[1], key_blocks.shape[1] - later, later)
-    same = (blocks[:, :, None] == key_blocks[:, None, :]) & (blocks >= 0)[:, :, None]
+    L = blocks.shape[1]
+    of_keys = mx.pad(blocks, [(0, 0), (keys - L, 0)], constant_values=-1)
+    distance = _distance(L, keys)
+    same = (blocks[:, :, None] == of_keys[:, None, :]) & (blocks >= 0)[:, :, None]
     return (((distance >= 0) | same) & (distance < window))[:, None]
 
 
@@ -314,7 +308,6 @@ def vision_blocks(is_vision: mx.array) -> mx.array:
     return mx.where(is_vision, mx.cumsum(starts, axis=1) - 1, -1)
 
 
-def _distance(queries: int, keys: int, later: int = 0) -> mx.array:
-    """How far each key lies before each query; `later` more lie behind the last."""
-    rows = mx.arange(keys - queries, keys)[:, None]
-    return rows - mx.arange(keys + later)[None]
+def _distance(queries: int, keys: int) -> mx.array:
+    """How far each key lies before each query."""
+    return mx.arange(keys - queries, keys)[:, None] - mx.arange(keys)[None]
