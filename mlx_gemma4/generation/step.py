@@ -103,7 +103,7 @@ class DecodingStep:
         """Whether layers with shared keys can all read the buffers of these."""
         text = self._model.language_model
         return bool(self._sources) and all(
-            layer.self_attn.reads_slots(rows, seen[source].buffer.shape[2], self._dtype)
+            layer.self_attn.reads_slots(rows, seen[source].buffer, self._dtype)
             for layer, source in zip(text.layers, text.kv_sources, strict=True)
             if not layer.self_attn.has_own_kv
         )
