@@ -138,9 +138,14 @@ def sampler_launches() -> dict[str, int]:
 
 
 def models_of(model: str) -> tuple["Gemma4", nn.Module]:
-    """Ours and mlx-lm's, narrow."""
+    """Ours and mlx-lm's, narrow.
+
+    Evaluated: a compiled step would go on computing what it was traced with.
+    """
     text = small(published(model))
-    return quantised(our_model(text)), quantised(mlx_lm_model(text))
+    both = quantised(our_model(text)), quantised(mlx_lm_model(text))
+    mx.eval([each.parameters() for each in both])
+    return both
 
 
 def settings() -> dict[str, tuple[str, ...]]:

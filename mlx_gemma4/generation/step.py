@@ -23,7 +23,11 @@ Arrays = Callable[..., list[mx.array]]
 
 
 def step_of(model: Gemma4) -> Callable[[mx.array, Sequence[LayerCache]], mx.array]:
-    """What decodes with `model`: the model itself where there is no GPU."""
+    """What decodes with `model`: the model itself where there is no GPU.
+
+    It is made anew where weights were replaced. What was changed in place is not
+    noticed: set `model.step` to None behind it.
+    """
     if not mx.metal.is_available():
         return model
     if not isinstance(model.step, DecodingStep) or not model.step.is_current(model):
@@ -46,9 +50,10 @@ class DecodingStep:
         self._dtype, self._last_own = text.norm.weight.dtype, text.last_own_layer
         self._sources = _sources(text)
         self._attentions = [layer.self_attn for layer in text.layers]
+        self._compile = compile
         self._begin: Arrays = compile(_before_first(proxy))
         self._behind: list[Arrays] = [compile(_behind(proxy, i)) for i in layers]
-        self._rest: Arrays = compile(_rest_behind(proxy, self._last_own))
+        self._rest_for: tuple[list[tuple[int, ...]], Arrays] | None = None
 
     def is_current(self, model: Gemma4) -> bool:
         """Whether weights and kernels are still those that it was made with."""
@@ -76,17 +81,30 @@ class DecodingStep:
                 if i == self._last_own and self._rest_fits(L, seen):
                     buffers = [seen[j].buffer for j in self._sources]
                     filled = [mx.array([seen[j].end], mx.int32) for j in self._sources]
-                    slots = buffers, filled
-                    return self._rest(h, found, position, inputs[i:], *slots)[0]
+                    rest = self._rest(buffers)
+                    return rest(h, found, position, inputs[i:], buffers, filled)[0]
                 h, *heads = behind(h, found, position, *inputs[i : i + 1])
                 queries, new = (heads[0], heads[1:]) if heads else (h, [])
         return h
+
+    def _rest(self, buffers: Sequence[mx.array]) -> Arrays:
+        """What follows the last own keys, for buffers like these alone: they grow, and
+        each graph holds megabytes."""
+        shapes = [each.shape for each in buffers]
+        if self._rest_for is None or self._rest_for[0] != shapes:
+            rest = self._compile(_rest_behind(self._model, self._last_own))
+            self._rest_for = shapes, rest
+        return self._rest_for[1]
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        """In a copy of its model it is None: the copy will make its own."""
+        return type(None), ()
 
     def _rest_fits(self, rows: int, seen: dict[int, Seen]) -> bool:
         """Whether layers with shared keys can all read the buffers of these."""
         sources = self._model.language_model.kv_sources
         return bool(self._sources) and all(
-            attention.reads_slots(rows, seen[source].buffer.shape[2], self._dtype)
+            attention.reads_slots(rows, seen[source].buffer, self._dtype)
             for attention, source in zip(self._attentions, sources, strict=True)
             if not attention.has_own_kv
         )

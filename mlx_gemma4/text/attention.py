@@ -103,9 +103,11 @@ class Attention(nn.Module):
         turn = self.q_norm.weight, self.eps, rotation
         return attention_in_slots(queries, *turn, buffer, filled, self.window)
 
-    def reads_slots(self, rows: int, slots: int, dtype: mx.Dtype) -> bool:
-        fit = slots_fit(self.head_dim, rows, slots, self.window)
-        return fit and self.leaves_raw(rows, dtype)
+    def reads_slots(self, rows: int, buffer: mx.array, dtype: mx.Dtype) -> bool:
+        """Where all is of one type: trained layers may be wider than others."""
+        fit = slots_fit(self.head_dim, rows, buffer.shape[2], self.window)
+        alike = buffer.dtype == self.q_norm.weight.dtype == dtype
+        return fit and alike and self.leaves_raw(rows, dtype)
 
     def leaves_raw(self, rows: int, dtype: mx.Dtype) -> bool:
         """Whether attention norms and rotates the queries. Own keys are turned together

@@ -214,7 +214,7 @@ def _causal(queries: mx.array, keys: mx.array, values: mx.array) -> mx.array:
 def _banded(queries: mx.array, seen: Seen, band: Band) -> mx.array:
     if band.gradients:
         whole = _with_room(seen, band.left, band.right)
-        return _block_by_block(queries, whole, band)[:, : band.queries]
+        return _block_by_block(queries, whole, band)
     if band not in seen.cut:
         seen.cut[band] = _overlapping(_with_room(seen, band.left, band.right), band)
     kv = seen.cut[band]
@@ -303,20 +303,10 @@ def vision_window_mask(blocks: mx.array, keys: int, window: int) -> mx.array:
     `blocks` [B, L] gives each position the number of its picture, or -1. A picture lies
     wholly inside the queries.
     """
-    return _vision_mask(blocks, _of_keys(blocks, keys), window)
-
-
-def _of_keys(blocks: mx.array, keys: int) -> mx.array:
-    """`blocks` [B, L] of the last of `keys` positions as those of all: [B, keys]."""
-    return mx.pad(blocks, [(0, 0), (keys - blocks.shape[1], 0)], constant_values=-1)
-
-
-def _vision_mask(
-    blocks: mx.array, key_blocks: mx.array, window: int, later: int = 0
-) -> mx.array:
-    """bool `[B, 1, queries, keys]`; the last `later` keys lie behind all queries."""
-    distance = _distance(blocks.shape[1], key_blocks.shape[1] - later, later)
-    same = (blocks[:, :, None] == key_blocks[:, None, :]) & (blocks >= 0)[:, :, None]
+    L = blocks.shape[1]
+    of_keys = mx.pad(blocks, [(0, 0), (keys - L, 0)], constant_values=-1)
+    distance = _distance(L, keys)
+    same = (blocks[:, :, None] == of_keys[:, None, :]) & (blocks >= 0)[:, :, None]
     return (((distance >= 0) | same) & (distance < window))[:, None]
 
 
@@ -330,7 +320,6 @@ def vision_blocks(is_vision: mx.array) -> mx.array:
     return mx.where(is_vision, mx.cumsum(starts, axis=1) - 1, -1)
 
 
-def _distance(queries: int, keys: int, later: int = 0) -> mx.array:
-    """How far each key lies before each query; `later` more lie behind the last."""
-    rows = mx.arange(keys - queries, keys)[:, None]
-    return rows - mx.arange(keys + later)[None]
+def _distance(queries: int, keys: int) -> mx.array:
+    """How far each key lies before each query."""
+    return mx.arange(keys - queries, keys)[:, None] - mx.arange(keys)[None]

@@ -1,5 +1,6 @@
 """The compiled step of decoding beside the model itself."""
 
+import copy
 import gc
 import weakref
 from unittest import mock
@@ -68,6 +69,13 @@ def test_a_step_is_kept_where_there_is_a_gpu(monkeypatch: pytest.MonkeyPatch) ->
         assert isinstance(step, DecodingStep) and step_of(model) is step
         model.layers[0].layer_scalar = mx.array([0.5])
         assert step_of(model) is not step
+
+
+def test_a_copy_of_a_model_makes_a_step_of_its_own() -> None:
+    model = tiny.build("E2B", 3)
+    model.step = DecodingStep(model)
+    other = copy.deepcopy(model)
+    assert other.step is None and isinstance(model.step, DecodingStep)
 
 
 def test_a_model_goes_with_its_step() -> None:

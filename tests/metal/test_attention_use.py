@@ -7,6 +7,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
+import tiny
 from attention_cases import (
     EPS,
     Arrays,
@@ -221,6 +222,19 @@ def test_which_queries_are_left_raw() -> None:
             (1, 8, 1, 256, mx.int32),
         ):
             assert not takes_raw(rows, heads, kv_heads, dim, dtype)
+
+
+def test_slots_are_read_where_all_is_of_one_type() -> None:
+    attention = tiny.build("E2B", 3).layers[-1].self_attn
+    buffer = mx.zeros((1, 2 * attention.kv_heads, 16, attention.head_dim))
+    others = buffer.astype(mx.bfloat16), mx.bfloat16
+    assert not attention.reads_slots(1, buffer, mx.float32)
+    with using("attention"):
+        assert attention.reads_slots(1, buffer, mx.float32)
+        assert not attention.reads_slots(1, others[0], mx.float32)
+        assert not attention.reads_slots(1, *others)
+        attention.q_norm.weight = attention.q_norm.weight.astype(mx.bfloat16)
+        assert attention.reads_slots(1, *others)
 
 
 def test_keys_that_the_record_leaves_out(

@@ -1,6 +1,9 @@
 """A tiny model of each real shape decodes the same with all kernels on."""
 
+import weakref
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -8,6 +11,7 @@ import pytest
 import tiny
 from checks import Cpu
 
+from mlx_gemma4 import cache as caches
 from mlx_gemma4.generation.step import DecodingStep
 from mlx_gemma4.kernels import NAMES, using
 
@@ -60,3 +64,27 @@ def test_a_compiled_step_asks_for_the_same(cpu: Cpu, variant: str, rows: int) ->
     expected = {f"gemma4_{name}": 2 * n for name, n in LAUNCHES[variant].items()}
     ours = Counter("_".join(name.split("_")[:2]) for name in harness.launches)
     assert ours == expected
+
+
+def test_graphs_of_smaller_buffers_are_not_kept(
+    cpu: Cpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would pile up in a long chat: layers with shared keys read whole buffers."""
+    monkeypatch.setattr(caches, "STEP", 8)
+    model, graphs = tiny.build_packed("E2B", 7), list[weakref.ref[Any]]()
+
+    def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+        if function.__name__ == "rest":
+            graphs.append(weakref.ref(function))
+        return function
+
+    cache, plain = model.make_cache(), model.make_cache()
+    with using(*NAMES, make=cpu().metal_kernel):
+        step = DecodingStep(model, compiled)
+        for token in tiny.random_tokens(18, 6):
+            ours = step(mx.array([[token]]), cache)
+            with using():
+                whole = model(mx.array([[token]]), plain)
+            np.testing.assert_allclose(ours, whole, atol=1e-4)
+    assert len(graphs) == 3
+    assert [ref() is not None for ref in graphs] == [False, False, True]
