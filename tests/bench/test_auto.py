@@ -3,6 +3,7 @@
 The process is played by a script: a kernel that hangs or ends it needs a Mac.
 """
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import mlx.core as mx
 import pytest
 
 from mlx_gemma4.bench import auto
+from mlx_gemma4.bench.worker import running
 from mlx_gemma4.checkpoint.load import Prepared, prepare_model
 from mlx_gemma4.errors import BenchError
 from mlx_gemma4.kernels import launch
@@ -59,6 +61,18 @@ def test_a_use_that_hangs_or_ends_the_process_is_left_out_alone(
         "heads": "ends the process: GPU Timeout Error",
         "router": "differs",
     }
+
+
+def test_modules_of_the_current_folder_are_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("json", "tokenize", "mlx_gemma4"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('a stranger')")
+    monkeypatch.chdir(tmp_path)
+    command = running(auto.CHECK, str(tmp_path), "float32")
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("mlx_gemma4.errors.CheckpointError")
 
 
 def test_the_process_gets_the_folder_and_the_type(prepared: Prepared) -> None:
