@@ -69,7 +69,11 @@ def check_again(prepared: Prepared, note: Note) -> None:
         "Checking which Metal kernels are right and not slower here with a model like "
         f"this one: a few seconds, {SECONDS:.0f} at most."
     )
-    answer = examined(prepared)
+    try:
+        answer = examined(prepared)
+    except OSError as error:
+        note(f"Kernels are off: the check cannot be started. {error}.")
+        return
     note(f"Kernels: {answer.text}.")
     remember(prepared.conditions, answer, note)
 

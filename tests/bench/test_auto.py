@@ -12,9 +12,9 @@ import pytest
 
 from mlx_gemma4.bench import auto
 from mlx_gemma4.bench.worker import running
-from mlx_gemma4.checkpoint.load import Prepared, prepare_model
+from mlx_gemma4.checkpoint.load import Prepared, prepare_model, recall_kernels
 from mlx_gemma4.errors import BenchError
-from mlx_gemma4.kernels import launch
+from mlx_gemma4.kernels import choice, launch
 from mlx_gemma4.kernels.choice import Answer, memory_file, recall
 
 # Plays a process: what is left out are its arguments behind the folder and the type.
@@ -108,6 +108,7 @@ def mac(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     monkeypatch.delenv("GEMMA4_KERNELS", raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setattr(launch, "_settled", [])
+    monkeypatch.setattr(choice, "_unwritten", {})
     monkeypatch.setattr(mx.metal, "is_available", lambda: True)
     monkeypatch.setattr("mlx_gemma4.checkpoint.load.memory_limit", lambda: 10**9)
     monkeypatch.setattr(auto, "examined", lambda _: Answer(("norms",), {"gate": "x"}))
@@ -150,8 +151,22 @@ def test_a_memory_that_cannot_be_written_stops_no_command(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
     auto.check_if_new(prepared, mac.append)
     assert "is not remembered" in mac[-1]
+    recall_kernels(prepared)
+    assert launch.enabled("norms")  # nothing was checked in vain
     with pytest.raises(OSError, match="is not remembered"):
         auto.check_kernels("demo")
+
+
+def test_a_check_that_cannot_be_started_stops_no_command(
+    prepared: Prepared, mac: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(prepared: Prepared) -> Answer:
+        raise BlockingIOError("too many processes")
+
+    monkeypatch.setattr(auto, "examined", fail)
+    auto.check_if_new(prepared, mac.append)
+    assert "cannot be started. too many processes" in mac[-1]
+    assert not memory_file().exists()
 
 
 def test_from_python(prepared: Prepared, mac: list[str]) -> None:
