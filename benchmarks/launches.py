@@ -148,9 +148,12 @@ def sampler_launches() -> dict[str, int]:
 
 
 def models_of(model: str) -> tuple["Gemma4", nn.Module]:
-    """Ours and mlx-lm's, narrow."""
+    """Ours and mlx-lm's, narrow. Their weights are made: what would make them later is
+    no part of a step."""
     text = small(published(model))
-    return quantised(our_model(text)), quantised(mlx_lm_model(text))
+    models = quantised(our_model(text)), quantised(mlx_lm_model(text))
+    mx.eval([model.parameters() for model in models])
+    return models
 
 
 def settings() -> dict[str, tuple[str, ...]]:
