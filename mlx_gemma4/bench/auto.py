@@ -148,7 +148,8 @@ def _running(command: Sequence[str], words: Any) -> Iterator["subprocess.Popen[b
         yield process
     finally:
         process.kill()
-        process.wait()
+        with suppress(subprocess.TimeoutExpired):  # which a GPU that hangs may hold
+            process.wait(SILENCE)
         assert process.stdout is not None
         process.stdout.close()
 
