@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 if (sys.platform, platform.machine()) == ("darwin", "x86_64"):
-    command = Path(sys.argv[0]).name == "gemma4"  # which shows no traceback
+    command = Path((sys.argv or [""])[0]).name == "gemma4"  # which shows no traceback
     raise (SystemExit if command else ImportError)(
         f"mlx-gemma4 needs Apple silicon, and this Python ({sys.executable}) is made "
         "for Intel Macs. Install one for arm64, from python.org or with "

@@ -42,7 +42,7 @@ class Gemma4(nn.Module):
             self.embed_audio = Projector(
                 audio.output_proj_dims, text.hidden_size, audio.rms_norm_eps
             )
-        self.step: object = None  # of decoding, made and kept by generation/step.py
+        self.step: object = None  # of decoding: what generation/step.py keeps
         self._vision_ids = _known(config.image_token_id, config.video_token_id)
 
     @property

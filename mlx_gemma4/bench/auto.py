@@ -8,7 +8,6 @@ import json
 import os
 import select
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -23,12 +22,13 @@ from ..checkpoint.hub import resolve
 from ..checkpoint.load import Prepared, prepare_model
 from ..errors import BenchError
 from ..kernels.choice import Answer, Note, is_auto, recall, remember
+from .worker import running
 
 SECONDS = 40.0  # for all of it
 SILENCE = 10.0  # seconds that one use may take
 START, ALL = "start", "all"  # in place of a use
 ENDLESS = "does not come to an end"
-COMMAND = (sys.executable, "-m", "mlx_gemma4.bench.check")
+CHECK = "mlx_gemma4.bench.check"
 
 
 def check_kernels(path_or_repo: str | Path, dtype: mx.Dtype | None = None) -> Answer:
@@ -69,15 +69,20 @@ def check_again(prepared: Prepared, note: Note) -> None:
         "Checking which Metal kernels are right and not slower here with a model like "
         f"this one: a few seconds, {SECONDS:.0f} at most."
     )
-    answer = examined(prepared)
+    try:
+        answer = examined(prepared)
+    except OSError as error:
+        note(f"Kernels are off: the check cannot be started. {error}.")
+        return
     note(f"Kernels: {answer.text}.")
     remember(prepared.conditions, answer, note)
 
 
-def examined(prepared: Prepared, command: Sequence[str] = COMMAND) -> Answer:
-    """What the process finds out; another one goes on behind a use that ends it."""
+def examined(prepared: Prepared, command: Sequence[str] | None = None) -> Answer:
+    """What the process finds out; another one goes on behind a use that ends it.
+    Raises OSError where it cannot be started."""
     dtype = str(prepared.dtype).removeprefix("mlx.core.")
-    start = [*command, str(prepared.folder), dtype]
+    start = [*(command or running(CHECK)), str(prepared.folder), dtype]
     out: dict[str, str] = {}
     ends = monotonic() + SECONDS
     while True:
@@ -143,7 +148,8 @@ def _running(command: Sequence[str], words: Any) -> Iterator["subprocess.Popen[b
         yield process
     finally:
         process.kill()
-        process.wait()
+        with suppress(subprocess.TimeoutExpired):  # which a GPU that hangs may hold
+            process.wait(SILENCE)
         assert process.stdout is not None
         process.stdout.close()
 

@@ -13,7 +13,7 @@ from ..checkpoint.load import prepare_model, recall_kernels
 from .buffers import Settings
 from .child import answers, serve
 from .timing import Sample, contender
-from .worker import Worker
+from .worker import Worker, running
 
 NAME = "larger buffers"
 
@@ -25,7 +25,7 @@ class Larger(Worker):
     """
 
     def __init__(self, folder: Path, settings: Settings):
-        command = [sys.executable, "-m", __name__, str(folder)]
+        command = running(__name__, str(folder))
         super().__init__(NAME, command, {**os.environ, **settings})
 
     def __call__(self, prompt: list[int], decode: int) -> Sample:

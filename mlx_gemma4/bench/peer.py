@@ -14,7 +14,7 @@ from typing import Any
 
 from .child import answers, serve
 from .timing import Sample
-from .worker import Worker
+from .worker import Worker, running
 
 NAME = "mlx-lm"
 
@@ -33,7 +33,7 @@ class Peer(Worker):
     """
 
     def __init__(self, folder: Path, dtype: str):
-        super().__init__(NAME, [sys.executable, "-m", __name__, str(folder), dtype])
+        super().__init__(NAME, running(__name__, str(folder), dtype))
         self.version: str = self.ready
 
     def __call__(self, prompt: list[int], decode: int) -> Sample:

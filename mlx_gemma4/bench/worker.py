@@ -5,15 +5,29 @@ What runs in the process is in child.py.
 
 import json
 import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from ..errors import PeerError
 
 LAST = 2000  # characters of what a process said that an error's notes keep
+# Of Python. Modules of the current folder, which may be anybody's, are not found.
+RUN = """
+import runpy, sys
+sys.path.append(sys.argv.pop(1))
+runpy.run_module(sys.argv.pop(1), run_name="__main__")
+"""
+
+
+def running(module: str, *arguments: str) -> list[str]:
+    """The command for a module of this package, also of one that is not installed."""
+    place = str(Path(__file__).resolve().parents[2])
+    return [sys.executable, "-P", "-c", RUN, place, module, *arguments]
 
 
 class Worker:

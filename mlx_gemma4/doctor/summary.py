@@ -12,7 +12,8 @@ from ..bench.traffic import held_bytes
 from ..checkpoint.load import LoadPlan, footprint
 from ..config import Config
 from ..device import memory_limit
-from ..kernels.choice import Conditions, recall
+from ..kernels.choice import Conditions, is_auto, recall
+from ..kernels.launch import setting
 from ..prompt.vocabulary import perceived
 from .headers import Examined
 
@@ -82,6 +83,8 @@ def summary_of(found: Examined) -> Summary | None:
 
 
 def _kernels(plan: LoadPlan) -> str:
+    if not is_auto():
+        return f"GEMMA4_KERNELS is {setting()}"
     text, dtype = plan.model.config.text_config, footprint(plan).dtype
     here = Conditions.of(text, plan.fit.packings, dtype)
     answer = recall(here, lambda text: None)

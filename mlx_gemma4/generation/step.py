@@ -30,10 +30,21 @@ def step_of(model: Gemma4) -> Callable[[mx.array, Sequence[LayerCache]], mx.arra
     """
     if not mx.metal.is_available():
         return model
-    if not isinstance(model.step, DecodingStep) or not model.step.is_current(model):
-        model.step = None  # what it holds of older weights first
-        model.step = DecodingStep(model)
-    return model.step
+    if not isinstance(model.step, Steps):
+        model.step = Steps()
+    kept, kernels = model.step.by_kernels, in_use()
+    if not all(step.is_current(model) for step in kept.values()):
+        kept.clear()  # what they hold of older weights first
+    if kernels not in kept:
+        kept[kernels] = DecodingStep(model)
+    return kept[kernels]
+
+
+class Steps:
+    """Those of a model, each with the choice of kernels that it was made with."""
+
+    def __init__(self) -> None:
+        self.by_kernels: dict[object, DecodingStep] = {}
 
 
 class DecodingStep:
@@ -56,7 +67,7 @@ class DecodingStep:
         self._rest_for: tuple[list[tuple[int, ...]], Arrays] | None = None
 
     def is_current(self, model: Gemma4) -> bool:
-        """Whether weights and kernels are still those that it was made with."""
+        """Whether the weights are still those that it was made with."""
         made, now = self._made_of, _made_of(model)
         return len(made) == len(now) and all(map(operator.is_, made, now))
 
@@ -112,7 +123,7 @@ class DecodingStep:
 
 def _made_of(model: Gemma4) -> list[Any]:
     parts = model.language_model, model.get("lm_head", {})
-    return [in_use(), *(array for _, array in tree_flatten(parts))]
+    return [array for _, array in tree_flatten(parts)]
 
 
 def _before_first(model: Gemma4) -> Arrays:

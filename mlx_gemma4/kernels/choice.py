@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 Note = Callable[[str], None]
+_unwritten: dict["Conditions", "Answer"] = {}  # known to this process alone
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,8 @@ def use_remembered(here: Conditions, note: Note) -> None:
 
 def recall(here: Conditions, note: Note) -> Answer | None:
     """What was found under these conditions; None if not known."""
+    if here in _unwritten:
+        return _unwritten[here]
     for entry in _entries(note):
         if entry["place"] == vars(here):
             return Answer(tuple(entry["uses"]), entry["out"])
@@ -125,7 +128,8 @@ def recall(here: Conditions, note: Note) -> Answer | None:
 
 
 def remember(here: Conditions, answer: Answer, note: Note) -> None:
-    """Keep an answer in place of older ones for the same chip and kind of model."""
+    """Keep an answer in place of older ones for the same chip and kind of model; for
+    this process alone, with a note, where it cannot be written."""
     others = [
         entry
         for entry in _entries(lambda text: None)
@@ -137,7 +141,9 @@ def remember(here: Conditions, answer: Answer, note: Note) -> None:
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         save_text(file, json.dumps({"answers": [*others, entry]}, indent=1) + "\n")
+        _unwritten.pop(here, None)
     except OSError as error:
+        _unwritten[here] = answer
         note(f"What was found out about kernels is not remembered: {error}.")
 
 
@@ -175,6 +181,9 @@ def _checked(data: Any) -> list[dict[str, Any]]:
         known = isinstance(uses, list) and all(isinstance(use, str) for use in uses)
         if not known or not isinstance(entry.get("place"), dict):
             raise ValueError("not an answer")
-        if not isinstance(entry.get("out"), dict):
+        out = entry.get("out")
+        if not (
+            isinstance(out, dict) and all(isinstance(x, str) for x in out.values())
+        ):
             raise ValueError("not an answer")
     return cast(list[dict[str, Any]], answers)

@@ -117,7 +117,7 @@ def _switch() -> Switch:
 
 
 def in_use() -> object:
-    """The same object as long as the same kernels are used."""
+    """Equal where the same kernels are used."""
     return _switch()
 
 

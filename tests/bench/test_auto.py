@@ -3,6 +3,7 @@
 The process is played by a script: a kernel that hangs or ends it needs a Mac.
 """
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import mlx.core as mx
 import pytest
 
 from mlx_gemma4.bench import auto
-from mlx_gemma4.checkpoint.load import Prepared, prepare_model
+from mlx_gemma4.bench.worker import running
+from mlx_gemma4.checkpoint.load import Prepared, prepare_model, recall_kernels
 from mlx_gemma4.errors import BenchError
-from mlx_gemma4.kernels import launch
+from mlx_gemma4.kernels import choice, launch
 from mlx_gemma4.kernels.choice import Answer, memory_file, recall
 
 # Plays a process: what is left out are its arguments behind the folder and the type.
@@ -61,6 +63,18 @@ def test_a_use_that_hangs_or_ends_the_process_is_left_out_alone(
     }
 
 
+def test_modules_of_the_current_folder_are_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("json", "tokenize", "mlx_gemma4"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('a stranger')")
+    monkeypatch.chdir(tmp_path)
+    command = running(auto.CHECK, str(tmp_path), "float32")
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("mlx_gemma4.errors.CheckpointError")
+
+
 def test_the_process_gets_the_folder_and_the_type(prepared: Prepared) -> None:
     answer = examined(prepared, 'print("noise"); print(5); say("on", sys.argv[1:])')
     assert answer == Answer((str(prepared.folder), "float32"))
@@ -94,6 +108,7 @@ def mac(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     monkeypatch.delenv("GEMMA4_KERNELS", raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setattr(launch, "_settled", [])
+    monkeypatch.setattr(choice, "_unwritten", {})
     monkeypatch.setattr(mx.metal, "is_available", lambda: True)
     monkeypatch.setattr("mlx_gemma4.checkpoint.load.memory_limit", lambda: 10**9)
     monkeypatch.setattr(auto, "examined", lambda _: Answer(("norms",), {"gate": "x"}))
@@ -136,8 +151,22 @@ def test_a_memory_that_cannot_be_written_stops_no_command(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
     auto.check_if_new(prepared, mac.append)
     assert "is not remembered" in mac[-1]
+    recall_kernels(prepared)
+    assert launch.enabled("norms")  # nothing was checked in vain
     with pytest.raises(OSError, match="is not remembered"):
         auto.check_kernels("demo")
+
+
+def test_a_check_that_cannot_be_started_stops_no_command(
+    prepared: Prepared, mac: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(prepared: Prepared) -> Answer:
+        raise BlockingIOError("too many processes")
+
+    monkeypatch.setattr(auto, "examined", fail)
+    auto.check_if_new(prepared, mac.append)
+    assert "cannot be started. too many processes" in mac[-1]
+    assert not memory_file().exists()
 
 
 def test_from_python(prepared: Prepared, mac: list[str]) -> None:

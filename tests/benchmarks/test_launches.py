@@ -64,6 +64,8 @@ def test_what_each_kernel_replaces(moe: dict[str, Any]) -> None:
     assert removed["router"] == 5 * 30
     assert removed["experts"] == 2 * 30
     assert removed["attention"] == 2 * 5
+    made = {"RandomBits", "Quantize"}  # of weights, which is no part of a step
+    assert not made & {*primitives["plain"], *primitives["all"]}
     assert primitives["plain"]["GatherQMM"] == 2 * 30
     assert "GatherQMM" not in primitives["experts"]
 

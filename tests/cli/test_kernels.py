@@ -11,7 +11,7 @@ from mlx_gemma4.cli import loading
 from mlx_gemma4.cli.bench.command import load_checked
 from mlx_gemma4.cli.render import Screen
 from mlx_gemma4.config import Config
-from mlx_gemma4.kernels import any_on, launch
+from mlx_gemma4.kernels import any_on, choice, launch
 from mlx_gemma4.kernels.choice import Answer, memory_file
 
 
@@ -27,6 +27,7 @@ def mac(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Path]:
     monkeypatch.delenv("GEMMA4_KERNELS")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setattr(launch, "_settled", [])
+    monkeypatch.setattr(choice, "_unwritten", {})
     monkeypatch.setattr(mx.metal, "is_available", lambda: True)
     monkeypatch.setattr("mlx_gemma4.checkpoint.load.memory_limit", lambda: 10**9)
     monkeypatch.setattr(auto.Prepared, "load", lambda self: self.plan.model)

@@ -188,6 +188,8 @@ def test_kernels_that_do_with_a_model(
     assert not [row for each in sections() for row in each.rows if "kernels" in row]
     monkeypatch.setattr(mx.metal, "is_available", lambda: True)
     monkeypatch.setattr("mlx_gemma4.doctor.summary.memory_limit", lambda: 10**9)
+    assert stated() == "GEMMA4_KERNELS is off"
+    monkeypatch.delenv("GEMMA4_KERNELS")
     assert "not checked here yet" in str(stated())
     answer = Answer(("norms",), {"router": "slower"})
     remember(prepare_model(demo_folder).conditions, answer, pytest.fail)

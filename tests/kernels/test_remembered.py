@@ -18,7 +18,7 @@ from mlx_gemma4.checkpoint.load import (
 )
 from mlx_gemma4.checkpoint.packing import Packing
 from mlx_gemma4.config import TextConfig
-from mlx_gemma4.kernels import NAMES, enabled, launch, using
+from mlx_gemma4.kernels import NAMES, choice, enabled, launch, using
 from mlx_gemma4.kernels.choice import (
     Answer,
     Conditions,
@@ -63,6 +63,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Machine
     monkeypatch.delenv("GEMMA4_KERNELS", raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setattr(launch, "_settled", [])
+    monkeypatch.setattr(choice, "_unwritten", {})
     launch._from_environment.cache_clear()
     monkeypatch.setattr(mx.metal, "is_available", lambda: True)
     yield Machine()
@@ -121,6 +122,7 @@ def test_using_wins_over_what_is_remembered(machine: Machine) -> None:
         '{"answers": [{"place": {}}]}',
         '{"answers": [{"place": {}, "out": {}, "uses": [1]}]}',
         '{"answers": [{"place": {}, "out": 1, "uses": []}]}',
+        '{"answers": [{"place": {}, "out": {"norms": []}, "uses": []}]}',
         '{"answers": [{"place": 1, "out": {}, "uses": []}]}',
         '{"answers": [{"place": {}, "faster": ["norms"]}]}',
     ],
