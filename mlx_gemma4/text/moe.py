@@ -5,7 +5,6 @@ from math import prod
 
 import mlx.core as mx
 import mlx.nn as nn
-import numpy as np
 
 from ..config import TextConfig
 from ..kernels import Affine, Norm, choose_experts, dense, experts, experts_fit
@@ -71,6 +70,8 @@ class QuantizedExpertLinear(nn.Module):
 @lru_cache(maxsize=256)
 def _numbers(*shape: int) -> mx.array:
     """Of all rows of a batch: kept, since MLX would number them at every call."""
+    import numpy as np  # which `gemma4 --help` does without
+
     return mx.array(np.arange(prod(shape), dtype=np.uint32).reshape(shape))
 
 
