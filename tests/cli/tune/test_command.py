@@ -472,3 +472,14 @@ def test_as_a_process(gemma4: Runner, model: str, data: Path, tmp_path: Path):
     refused = gemma4(*question, "-m", "demo", "--adapter", out)
     assert refused.returncode == 3 and "made for another model" in refused.stderr
     assert f"was made for {model}, not demo" in refused.stderr
+
+
+def test_mistyped_words_are_wrong_usage(
+    tune: Run, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert tune(data, "-o", tmp_path / "out", "--target", "atention") == 2
+    assert "no target 'atention'" in capsys.readouterr().err
+    assert tune("fuse", tmp_path, tmp_path / "out", "--to", "4bit") == 2
+    with pytest.raises(typer.TyperException, match="eval"):
+        tune("evl", data)
+    assert not (tmp_path / "out").exists()
