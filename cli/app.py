@@ -24,10 +24,10 @@ app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 app.command()(chat)
 app.command()(bench)
 app.command()(convert)
-app.command()(describe)
+app.command(short_help="Say what is in pictures and videos.")(describe)
 app.command()(doctor)
 app.command()(transcribe)
-app.add_typer(tune, name="tune")
+app.add_typer(tune, name="tune", short_help="Train an adapter on your examples.")
 
 
 def show_version(wanted: bool) -> None:

@@ -168,7 +168,8 @@ def report_usage(error: typer.TyperException, as_json: bool) -> int:
     else:  # an option without its value
         command = "".join(f" {word}" for word in sys.argv[1:2] if word[:1] != "-")
     hint = f"Try 'gemma4{command} --help'."
-    return report(error.exit_code, error.format_message(), hint, as_json)
+    message = error.format_message().replace(": Value error, ", ": ", 1)
+    return report(error.exit_code, message, hint, as_json)
 
 
 def discard_stdout() -> None:

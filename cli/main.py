@@ -6,12 +6,15 @@ from the first moment on.
 
 import io
 import os
+import signal
 import sys
 
 
 def main() -> None:
     """Runs one command and exits with its code."""
     try:
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         prepare_streams()
         from .app import run
 

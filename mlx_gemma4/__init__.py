@@ -2,6 +2,7 @@
 
 import os
 import platform
+import signal
 import sys
 from pathlib import Path
 
@@ -12,6 +13,11 @@ if (sys.platform, platform.machine()) == ("darwin", "x86_64"):
         "for Intel Macs. Install one for arm64, from python.org or with "
         "/opt/homebrew/bin/brew, and start it in a terminal outside of Rosetta."
     )
+# Until the command catches Ctrl-C, as cli/main.py does: no traceback.
+if Path((sys.argv or [""])[0]).name == "gemma4" and (
+    signal.getsignal(signal.SIGINT) is signal.default_int_handler
+):
+    signal.signal(signal.SIGINT, lambda number, frame: os._exit(130))
 # An M5 multiplies float32 with 10 bits of precision unless MLX finds this at its first
 # product: training, `convert --check` and sound rely on what float32 promises.
 os.environ.setdefault("MLX_ENABLE_TF32", "0")

@@ -281,7 +281,8 @@ def rounds(
     found: dict[int, list[Series]] = {}
     for context in facts.contexts:
         screen.note(
-            f"Context {context:,}: a warm-up and {facts.runs} rounds of "
+            f"Context {context:,}: a warm-up and {facts.runs} "
+            f"{'round' if facts.runs == 1 else 'rounds'} of "
             f"{', '.join(compared)}."
         )
         prompt = prompt_of(context, facts.token_rows)

@@ -79,7 +79,8 @@ def lines(facts: Facts, found: Mapping[int, Sequence[Series]]) -> list[str]:
         f"{size(facts.bandwidth.copy)}/s copied; bandwidth is the share of "
         "the larger",
         f"a token reads {size(facts.weights)} of weights; {facts.decode} tokens "
-        f"decoded, {facts.runs} rounds after a warm-up: median [least-most]",
+        f"decoded, {facts.runs} {'round' if facts.runs == 1 else 'rounds'} after a "
+        "warm-up: median [least-most]",
     ]
     for context, series in found.items():
         text += ["", *_block(facts, context, series)]

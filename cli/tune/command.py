@@ -1,7 +1,9 @@
 """`gemma4 tune`: train an adapter; and `tune eval`, `fuse` and `export` beside it."""
 
 import math
+import os
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -118,9 +120,16 @@ class TrainByDefault(TyperGroup):
     """`gemma4 tune DATA …` is `gemma4 tune train DATA …`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if args and args[0] not in self.commands and args[0] != "--help":
+        if args and args[0] != "--help" and not self._names_command(args[0]):
             args = ["train", *args]
         return super().parse_args(ctx, args)
+
+    def _names_command(self, word: str) -> bool:
+        """Whether `word` is a command, or one mistyped, which is no file here."""
+        if word in self.commands:
+            return True
+        alike = get_close_matches(word, self.commands)
+        return bool(alike) and not os.path.exists(word)
 
 
 app = typer.Typer(
@@ -182,6 +191,7 @@ def train(
     with reported(as_json):
         from mlx_gemma4.tune.adapters import AdapterSettings
         from mlx_gemma4.tune.settings import Rhythm
+        from mlx_gemma4.tune.targets import TARGETS
 
         from .train import Wishes, train_adapter
 
@@ -197,6 +207,10 @@ def train(
         if out is None and not (dry_run or show_mask):
             raise UsageError("Name the folder to make: gemma4 tune DATA -o ADAPTER.")
         targets = tuple(target) if target else ("attention", "mlp")
+        for name in targets:
+            if name not in TARGETS:
+                known = ", ".join(TARGETS)
+                raise UsageError(f"There is no target {name!r}; there are {known}.")
         wishes = Wishes(
             data=data,
             model=model,
@@ -227,7 +241,7 @@ def train(
         train_adapter(wishes, Screen(as_json=as_json))
 
 
-@app.command("eval")
+@app.command("eval", short_help="Loss and accuracy on examples.")
 def evaluate(
     data: DataPath,
     model: options.Model = None,
@@ -257,8 +271,12 @@ def fuse(
 ) -> None:
     """Write a checkpoint with the adapter in its weights."""
     with reported(as_json):
+        from mlx_gemma4.tune.fuse import FORMS, REQUANTISED
+
         from .results import fuse_adapter
 
+        if form not in FORMS:
+            raise UsageError(REQUANTISED.format(form=form))
         screen = Screen(as_json=as_json)
         fuse_adapter(adapter, out, model, form, screen, overwrite)
 

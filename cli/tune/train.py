@@ -4,6 +4,7 @@ import math
 import time
 from contextlib import closing
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from mlx_gemma4.tune.adapters import AdapterSettings, new_adapter
 from mlx_gemma4.tune.base import weights_digest
 from mlx_gemma4.tune.errors import AdapterError, Diverged
 from mlx_gemma4.tune.examples import Encoded, Encoder, Long, repeated
+from mlx_gemma4.tune.fields import FIELDS
 from mlx_gemma4.tune.files import Data, read_data
 from mlx_gemma4.tune.folders import Hold
 from mlx_gemma4.tune.plan import Plan, knobs, make_plan
@@ -65,11 +67,18 @@ def train_adapter(wishes: Wishes, screen: Screen) -> None:
         _train_adapter(wishes, hold, screen)
 
 
+def _with_likeness(field: str) -> str:
+    """`field`, and the one that it may be a slip of."""
+    alike = get_close_matches(field, sorted(FIELDS), 1, cutoff=0.8)
+    return f"{field} ({alike[0]}?)" if alike else field
+
+
 def _train_adapter(wishes: Wishes, hold: Hold | None, screen: Screen) -> None:
     """Reads the examples first, so that a bad line costs no loading of a model."""
     data = read_data(wishes.data, wishes.validation, wishes.training["seed"])
     if data.ignored:
-        screen.note(f"Fields without a meaning: {', '.join(sorted(data.ignored))}.")
+        named = ", ".join(map(_with_likeness, sorted(data.ignored)))
+        screen.note(f"Fields without a meaning: {named}.")
     for remark, count in data.remarks.items():
         screen.note(f"{remark.value} (examples: {count}).")
     name = wishes.model

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
+from ..errors import ChatError
+from ..kernels import launch
 from ..reading.sizes import size
 from .findings import Findings
 from .machine import Machine, existing
@@ -36,6 +38,7 @@ def check_machine(machine: Machine) -> Findings:
     _check_folder(machine.hub_cache, "models cannot be downloaded", say)
     _check_folder(machine.state, "history and measurements are not kept", say)
     _check_disk(machine, say)
+    _check_kernels(machine, say)
     return say
 
 
@@ -144,3 +147,10 @@ def _check_disk(machine: Machine, say: Findings) -> None:
         say.warn("disk", text)
     else:
         say.ok("disk", text)
+
+
+def _check_kernels(machine: Machine, say: Findings) -> None:
+    try:
+        launch.parse(machine.environment.get("GEMMA4_KERNELS", ""))
+    except ChatError as error:
+        say.problem("kernels", str(error))

@@ -89,8 +89,8 @@ def _hold_back(data: Data, share: float, seed: int) -> None:
     count = max(1, round(len(data.train) * share))
     if count >= len(data.train):
         raise DataError(
-            f"{len(data.train)} example(s) are too few to keep some back: add some, "
-            "or train without validation (--validation 0)."
+            "There are too few examples to keep some back: add some, or train "
+            "without validation (--validation 0)."
         )
     kept = set(Random(seed).sample(range(len(data.train)), count))
     data.validation = [r for i, r in enumerate(data.train) if i in kept]

@@ -194,3 +194,9 @@ def test_kernels_that_do_with_a_model(
     answer = Answer(("norms",), {"router": "slower"})
     remember(prepare_model(demo_folder).conditions, answer, pytest.fail)
     assert stated() == "on: norms; left out: router (slower)"
+
+
+def test_kernels_that_do_not_exist(here: Machine) -> None:
+    assert "kernels" not in levels(replace(here, environment={}))
+    mistyped = replace(here, environment={"GEMMA4_KERNELS": "norms,haeds"})
+    assert levels(mistyped)["kernels"] is Level.PROBLEM

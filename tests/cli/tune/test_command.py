@@ -472,3 +472,28 @@ def test_as_a_process(gemma4: Runner, model: str, data: Path, tmp_path: Path):
     refused = gemma4(*question, "-m", "demo", "--adapter", out)
     assert refused.returncode == 3 and "made for another model" in refused.stderr
     assert f"was made for {model}, not demo" in refused.stderr
+
+
+def test_mistyped_words_are_wrong_usage(
+    tune: Run, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert tune(data, "-o", tmp_path / "out", "--target", "atention") == 2
+    assert "no target 'atention'" in capsys.readouterr().err
+    assert tune("fuse", tmp_path, tmp_path / "out", "--to", "4bit") == 2
+    with pytest.raises(typer.TyperException, match="eval"):
+        tune("evl", data)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_mistyped_field_is_told_with_what_it_is_like(
+    tune: Run, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"prompt": "a", "completion": "b", "sytem": "Be brief.", "category": "open"}
+    data = tmp_path / "data.jsonl"
+    data.write_text(json.dumps(row) + "\n")
+    look = ("-m", model, "--show-mask", "1", "--validation", "0")
+    assert tune(data, *look) == 0
+    said = capsys.readouterr().err
+    assert "Fields without a meaning: category, sytem (system?)." in said
+    assert tune(data, *look[:-2]) == 5
+    assert "too few examples" in capsys.readouterr().err
