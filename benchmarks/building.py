@@ -39,7 +39,6 @@ def _milliseconds(model: str, context: int) -> dict[str, float]:
     from mlx_gemma4.kernels import NAMES, using
 
     ours, theirs = models_of(model)
-    mx.eval(ours.parameters(), theirs.parameters())  # or they are part of the graph
 
     def with_kernels(*names: str) -> Callable[[int], float]:
         with using(*names):

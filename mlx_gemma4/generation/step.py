@@ -46,6 +46,10 @@ class Steps:
     def __init__(self) -> None:
         self.by_kernels: dict[object, DecodingStep] = {}
 
+    def __reduce__(self) -> "tuple[type[Steps], tuple[()]]":
+        """A copy of a model makes its own."""
+        return Steps, ()
+
 
 class DecodingStep:
     """What `model` does for one position, or for the few rows of a draft.
@@ -106,10 +110,6 @@ class DecodingStep:
             rest = self._compile(_rest_behind(self._model, self._last_own))
             self._rest_for = shapes, rest
         return self._rest_for[1]
-
-    def __reduce__(self) -> tuple[type[None], tuple[()]]:
-        """In a copy of its model it is None: the copy will make its own."""
-        return type(None), ()
 
     def _rest_fits(self, rows: int, seen: dict[int, Seen]) -> bool:
         """Whether layers with shared keys can all read the buffers of these."""

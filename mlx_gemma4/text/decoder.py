@@ -5,7 +5,6 @@ modules of what it does, and nothing else.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -246,9 +245,7 @@ class TextModel(nn.Module):
     def _seen_by_last(self, seen: dict[int, Seen]) -> dict[int, Seen]:
         window = self.config.sliding_window
         return {
-            i: replace(each, start=max(each.start, each.end - window))
-            if self.config.is_sliding(i)
-            else each
+            i: each.last(window) if self.config.is_sliding(i) else each
             for i, each in seen.items()
         }
 
