@@ -121,6 +121,9 @@ def clear_command(session: Session, words: str) -> Answer:
 
 def save_command(session: Session, words: str) -> Answer:
     path = named_file(words, "/save FILE")
+    if not session.chat.messages and not session.chat.attached:
+        session.screen.note("The conversation is empty: nothing was saved.")
+        return None
     write_conversation(path, session.chat, session.model_name)
     session.screen.note(f"Saved {len(session.chat.messages)} messages to {path}.")
     return None

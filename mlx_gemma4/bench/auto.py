@@ -92,8 +92,10 @@ def examined(prepared: Prepared, command: Sequence[str] | None = None) -> Answer
             return Answer(tuple(told.on), out)
         if told.trying == START:
             return Answer((), {ALL: f"the check {told.end}"})
+        if monotonic() >= ends:
+            return Answer((), out | {ALL: f"the check takes over {SECONDS:.0f} s"})
         out[told.trying] = told.end
-        if told.trying == ALL or monotonic() >= ends:
+        if told.trying == ALL:
             return Answer((), out)
 
 

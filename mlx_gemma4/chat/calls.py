@@ -22,6 +22,8 @@ NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
 CONSTANTS = {"true": True, "false": False, "null": None}
 # In quotes, with single backslashes: they are no escapes, whatever follows them.
 WINDOWS_PATH = re.compile(r'[C-Zc-z]:(?:\\[^\\/:*?"<>|\n]+)+')
+# Of these the ones that cannot be JSON's two lines, as `"Q:\nWhat"`, in all likelihood.
+IS_PATH = re.compile(r"^[C-Fc-f]:|\.\w{1,5}$")
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ class _Parser:
         except ValueError:
             self.fail("a closed string")
         path = WINDOWS_PATH.fullmatch(self.text, start, self.at - 1)
-        return path[0] if path else value
+        return path[0] if path and IS_PATH.search(path[0]) else value
 
     def word(self) -> Any:
         match = WORD.match(self.text, self.at)

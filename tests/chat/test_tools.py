@@ -142,6 +142,8 @@ def test_malformed_calls_say_where(text: str, message: str):
         (r"call:f{a:'C:\new\temp file.txt'}", {"a": r"C:\new\temp file.txt"}),
         (r'call:f{a:"d:\new",b:1}', {"a": r"d:\new", "b": 1}),
         (r'call:f{a:"C:\\new"}', {"a": r"C:\new"}),
+        (r'call:f{a:"Q:\nWhat"}', {"a": "Q:\nWhat"}),
+        (r'call:f{a:"Q:\notes.txt"}', {"a": r"Q:\notes.txt"}),
         (r"call:f{a:'A:\nyes'}", {"a": "A:\nyes"}),
         (r"call:f{a:'\d+\n'}", {"a": r"\d+\n"}),
         ("call:f{a:'print('x' + 'y')'}", {"a": "print('x' + 'y')"}),

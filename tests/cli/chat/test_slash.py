@@ -99,6 +99,15 @@ def test_save_and_load_bring_a_conversation_back(session, script, tmp_path: Path
     assert session.chat.settings == Settings(temperature=0.5)
 
 
+def test_save_keeps_a_conversation_from_being_emptied(session, tmp_path: Path, capsys):
+    file = tmp_path / "talk.json"
+    converse(session, Lines("one", f"/save {file}"))
+    before = file.read_text()
+    converse(session, Lines("/clear", f"/save {file}"))
+    assert file.read_text() == before
+    assert "nothing was saved" in capsys.readouterr().err
+
+
 def test_save_spares_files_of_others(session, tmp_path: Path, capsys):
     file = tmp_path / "thesis.json"
     file.write_text("{}")
