@@ -3,6 +3,7 @@
 from array import array
 from functools import lru_cache
 from math import prod
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -71,7 +72,7 @@ class QuantizedExpertLinear(nn.Module):
 @lru_cache(maxsize=256)
 def _numbers(*shape: int) -> mx.array:
     """Of all rows of a batch: kept, since MLX would number them at every call."""
-    numbers = memoryview(array("I", range(prod(shape)))).cast("B")
+    numbers: Any = memoryview(array("I", range(prod(shape)))).cast("B")
     return mx.array(numbers.cast("I", shape))
 
 
