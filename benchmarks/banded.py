@@ -26,11 +26,11 @@ from mlx_gemma4.cache import Seen
 from mlx_gemma4.text.masks import (
     Band,
     Mask,
-    attend,
     picture_mask,
     vision_blocks,
     vision_window_mask,
 )
+from mlx_gemma4.text.scores import attend
 
 HEAD_DIM = 256
 PICTURE, TEXT = 280, 200  # positions of a picture, and of the text before each

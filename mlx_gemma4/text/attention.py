@@ -30,7 +30,8 @@ from ..kernels import (
 )
 from ..layers import RMSNorm
 from ..rope import Rotation
-from .masks import Band, Mask, attend, attend_raw
+from .masks import Band, Mask
+from .scores import attend, attend_raw
 
 
 class Attention(nn.Module):

@@ -11,7 +11,8 @@ from mlx_gemma4.cache import Seen
 from mlx_gemma4.config import RopeParameters
 from mlx_gemma4.kernels import EVERYTHING, attention
 from mlx_gemma4.rope import Rotation, rope_periods, rotation_at
-from mlx_gemma4.text.masks import Mask, attend, band
+from mlx_gemma4.text.masks import Mask, band
+from mlx_gemma4.text.scores import attend
 
 EPS = 1e-6
 SLIDING = RopeParameters("default", 10_000.0)

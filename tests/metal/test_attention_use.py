@@ -23,7 +23,8 @@ from checks import Cpu, close, exact, random
 
 from mlx_gemma4.cache import FullCache, Seen, SlidingCache
 from mlx_gemma4.kernels import takes_raw, using
-from mlx_gemma4.text.masks import Mask, attend, attend_raw, band
+from mlx_gemma4.text.masks import Mask, band
+from mlx_gemma4.text.scores import attend, attend_raw
 
 
 def test_keys_that_no_cache_holds(cpu: Cpu) -> None:

@@ -17,7 +17,7 @@ import real
 import tiny
 
 from mlx_gemma4.config import Config, TextConfig
-from mlx_gemma4.text import masks
+from mlx_gemma4.text import masks, scores
 
 pytestmark = pytest.mark.reference
 
@@ -88,6 +88,7 @@ def test_soft_tokens(family: str, seed: int, monkeypatch: pytest.MonkeyPatch) ->
     model = tiny.build_from(config, seed)
     for block in (len(tokens), 4):
         monkeypatch.setattr(masks, "BLOCK", block)
+        monkeypatch.setattr(scores, "BLOCK", block)
         ours = model(mx.array([tokens]), input_embeddings=mx.array(soft[None]))
         golden.check_logits(np.array(ours[0]), expected)
 

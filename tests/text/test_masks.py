@@ -8,7 +8,7 @@ import pytest
 
 from mlx_gemma4.cache import Seen
 from mlx_gemma4.kernels import using
-from mlx_gemma4.text import masks
+from mlx_gemma4.text import masks, scores
 from mlx_gemma4.text.masks import (
     Band,
     band,
@@ -147,7 +147,7 @@ def attend(
         _, H, L, D = queries.shape
         rows = queries.swapaxes(1, 2).reshape(-1, L, H * D)
         queries = mask.cut(rows, H, D).swapaxes(1, 2)
-    return masks.attend(queries, Seen.all_of((keys, values)), mask)
+    return scores.attend(queries, Seen.all_of((keys, values)), mask)
 
 
 def plain(L: int, S: int, window: int) -> mx.array:
@@ -182,7 +182,7 @@ def test_banded_equals_masked(grouped: int, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("earlier", [0, 3])
 def test_causal_in_blocks(earlier: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a full layer does without a GPU."""
-    monkeypatch.setattr(masks, "BLOCK", 4)
+    monkeypatch.setattr(scores, "BLOCK", 4)
     arrays = heads(4, 11, 1), heads(2, 11 + earlier, 2), heads(2, 11 + earlier, 3)
     whole = attend(*arrays, plain(11, 11 + earlier, 100))
     np.testing.assert_allclose(attend(*arrays, "causal"), whole, atol=1e-5)
