@@ -127,6 +127,8 @@ def test_a_step_whose_logits_are_others_is_told(
         assert model.fault_together(uses) is None
         monkeypatch.setattr(trials, "fault_of", lambda use: None)
         model.make = cpu().metal_kernel
-        with mutated(monkeypatch, "gate", "active * float(factor[at])", "30.0f"):
+        with mutated(
+            monkeypatch, "gate", "gelu(total[i]) * float(factor[at])", "30.0f"
+        ):
             fault = model.fault_together(uses)
     assert fault is not None and fault.startswith("all together: logits differ by")

@@ -132,8 +132,11 @@ def test_where_it_cannot_be_kept_the_crash_is_told(session, capsys, state):
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
-def test_a_closed_terminal_keeps_the_conversation(session, script, state, number):
-    before = signal.getsignal(number)
+def test_a_closed_terminal_keeps_the_conversation(
+    session, script, state, number, request
+):
+    given = signal.signal(number, signal.SIG_DFL)  # which nohup, for one, changes
+    request.addfinalizer(lambda: signal.signal(number, given))
 
     def answer(messages: list[dict]) -> Iterator[Chunk]:
         yield Chunk("half an ", token=1)
@@ -146,7 +149,7 @@ def test_a_closed_terminal_keeps_the_conversation(session, script, state, number
     assert ended.value.code == 128 + number
     (kept,) = state.iterdir()
     assert json.loads(kept.read_text())["messages"][-1]["content"].startswith("half")
-    assert signal.getsignal(number) == before
+    assert signal.getsignal(number) == signal.SIG_DFL
 
 
 def test_a_full_disk_leaves_what_was_saved(session, monkeypatch, capsys, tmp_path):
