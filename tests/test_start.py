@@ -48,6 +48,7 @@ def python(code: str, *arguments: str, **environment: str) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
+@pytest.mark.slow
 def test_the_reference_is_not_met_in_tf32() -> None:
     code, said = python(COMPARE, MLX_ENABLE_TF32="1")
     assert code == 1 and "in check_logits" in said and "AssertionError" in said

@@ -381,6 +381,7 @@ def interrupted(*_: Any) -> None:
     raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_thinking_with_the_demo_model(demo_folder: Path) -> None:
     """Whatever it answers: raw and split output agree, and no mark is left in it."""
     model, processor = load(demo_folder, dtype=mx.float32)

@@ -66,8 +66,8 @@ def most(model: Gemma4, learned: Any, rows: Rows) -> int:
     [
         (False, ("attention", "mlp")),
         (True, ("attention", "mlp")),
-        (True, ("attention", "vision")),
-        (True, ("attention", "audio")),
+        pytest.param(True, ("attention", "vision"), marks=pytest.mark.slow),
+        pytest.param(True, ("attention", "audio"), marks=pytest.mark.slow),
     ],
 )
 def test_the_memory_is_enough(media: bool, targets: tuple[str, ...]):

@@ -157,6 +157,7 @@ def wait_for_step(process: subprocess.Popen[bytes], out: Path, step: int) -> Non
         time.sleep(0.005)
 
 
+@pytest.mark.slow
 def test_a_run_stopped_in_its_last_validation_is_validated(
     make: Callable[..., Trainer],
 ):
