@@ -96,8 +96,8 @@ class DecodingStep:
                 if i == self._last_own and self._rest_fits(L, seen):
                     buffers = [seen[j].buffer for j in self._sources]
                     filled = [mx.array([seen[j].end], mx.int32) for j in self._sources]
-                    rest = self._rest(buffers)
-                    return rest(h, found, position, inputs[i:], buffers, filled)[0]
+                    finish = self._rest(buffers)
+                    return finish(h, found, position, inputs[i:], buffers, filled)[0]
                 h, *heads = behind(h, found, position, *inputs[i : i + 1])
                 queries, new = (heads[0], heads[1:]) if heads else (h, [])
         return h

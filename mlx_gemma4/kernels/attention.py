@@ -78,7 +78,7 @@ def attention(
     """
     if window is None or not _fits(queries, keys, values, window, q_weight):
         ready = rotate_queries(queries, q_weight, eps, rotation)
-        return _joined(plain(ready, keys, values))
+        return in_rows(plain(ready, keys, values))
 
     def kernel(*arrays: mx.array) -> list[mx.array]:
         queries, keys, values, weight = arrays
@@ -88,7 +88,7 @@ def attention(
     def twin(*arrays: mx.array) -> list[mx.array]:
         queries, keys, values, weight = arrays
         normed = mx.fast.rms_norm(queries, weight, eps).transpose(0, 2, 1, 3)
-        return [_joined(plain(rotation(normed), keys, values))]
+        return [in_rows(plain(rotation(normed), keys, values))]
 
     return differentiable(kernel, twin)(queries, keys, values, q_weight)[0]
 
@@ -123,8 +123,7 @@ def attention_of_ready(
     window: int | None,
     plain: Plain,
 ) -> mx.array:
-    """As `attention`, of queries [B, H, L, D] that are normed and rotated, like the
-    result.
+    """As `attention`, of queries [B, H, L, D] that are normed and rotated.
 
     Only where MLX has no such kernel of its own: it would save no launch there.
     """
@@ -134,23 +133,22 @@ def attention_of_ready(
         or mlx_has_one(H, L, D, *keys.shape[1:3])
         or not _fits(queries.transpose(0, 2, 1, 3), keys, values, window)
     ):
-        return plain(queries, keys, values)
+        return in_rows(plain(queries, keys, values))
 
     def kernel(*arrays: mx.array) -> list[mx.array]:
         queries, keys, values = arrays
-        across = queries.transpose(0, 2, 1, 3)
-        found = _launch(across, keys, values, window).reshape(across.shape)
-        return [found.transpose(0, 2, 1, 3)]
+        return [_launch(queries.transpose(0, 2, 1, 3), keys, values, window)]
 
     def twin(*arrays: mx.array) -> list[mx.array]:
-        return [plain(*arrays)]
+        return [in_rows(plain(*arrays))]
 
     return differentiable(kernel, twin)(queries, keys, values)[0]
 
 
-def _joined(x: mx.array) -> mx.array:
+def in_rows(found: mx.array) -> mx.array:
     """[B, H, L, D] -> [B, L, H * D]."""
-    return x.transpose(0, 2, 1, 3).reshape(x.shape[0], x.shape[2], -1)
+    B, H, L, D = found.shape
+    return (found if L == 1 else found.swapaxes(1, 2)).reshape(B, L, H * D)
 
 
 def mlx_has_one(heads: int, rows: int, dim: int, kv_heads: int, keys: int) -> bool:

@@ -10,7 +10,13 @@ from typing import Any, cast
 import mlx.core as mx
 
 from ..cache import Seen
-from ..kernels import EVERYTHING, attention, attention_of_ready, mlx_has_one
+from ..kernels import (
+    EVERYTHING,
+    attention,
+    attention_of_ready,
+    in_rows,
+    mlx_has_one,
+)
 from ..rope import Rotation
 from .masks import BLOCK, Band, Mask
 
@@ -24,10 +30,11 @@ def attend(queries: mx.array, seen: Seen, mask: Mask) -> mx.array:
         return _banded(queries, seen, mask)
     keys, values = seen.keys, seen.values
     _, H, L, D = queries.shape
+    # Nearly every step of decoding: at once, without what only a kernel asks for.
     if mask is None and mlx_has_one(H, L, D, seen.heads, seen.end - seen.start):
-        return _in_rows(_whole(queries, keys, values, None))
+        return in_rows(_whole(queries, keys, values, None))
     window, plain = _window_of(mask, L), partial(_plain, mask=mask)
-    return _in_rows(attention_of_ready(queries, keys, values, window, plain))
+    return attention_of_ready(queries, keys, values, window, plain)
 
 
 def attend_raw(
@@ -62,12 +69,6 @@ def _plain(queries: mx.array, keys: mx.array, values: mx.array, mask: Mask) -> m
     elif mask == "causal" and queries.shape[2] > BLOCK and not mx.metal.is_available():
         return _causal(queries, keys, values)
     return _whole(queries, keys, values, mask)
-
-
-def _in_rows(found: mx.array) -> mx.array:
-    """[B, H, L, D] -> [B, L, H * D]"""
-    B, H, L, D = found.shape
-    return (found if L == 1 else found.swapaxes(1, 2)).reshape(B, L, H * D)
 
 
 def _whole(queries: mx.array, keys: mx.array, values: mx.array, mask: Mask) -> mx.array:
@@ -142,4 +143,4 @@ def _block_by_block(queries: mx.array, seen: Seen, band: Band) -> mx.array:
         part = queries[:, :, rows], keys[:, :, cut], values[:, :, cut]
         masks = [mask[i % len(mask)] for mask in band.masks]
         parts.append(_whole(*part, mx.stack(masks)[:, :, : part[0].shape[2]]))
-    return _in_rows(mx.concatenate(parts, axis=2))
+    return in_rows(mx.concatenate(parts, axis=2))
