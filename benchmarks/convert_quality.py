@@ -22,11 +22,11 @@ from programs import MLX_LM, MLX_VLM, MODULES, failed, has_module, interpreters,
 
 from mlx_gemma4.chat.tokenizer import Tokenizer
 from mlx_gemma4.checkpoint.files import INDEX, SIZES, read_tensors
-from mlx_gemma4.checkpoint.hub import resolve
 from mlx_gemma4.checkpoint.names import place
 from mlx_gemma4.convert import check, job
 from mlx_gemma4.convert.survey import Wishes
 from mlx_gemma4.errors import CheckpointError, PeerError
+from mlx_gemma4.hub.resolve import resolve
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SEED = 1_000_003  # the examination's; training used others

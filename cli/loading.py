@@ -111,7 +111,7 @@ def name_for(adapter: Path, name: str | None) -> str | None:
 def check_base(adapter: Path, name: str, screen: Screen) -> None:
     """Notes that an adapter was made for another model than `name`: by the content of
     its weights, or by its name where the adapter states no more."""
-    from mlx_gemma4.checkpoint.hub import resolve
+    from mlx_gemma4.hub.resolve import resolve
     from mlx_gemma4.tune.base import weights_digest
     from mlx_gemma4.tune.runs import base_model, base_weights
 

@@ -15,7 +15,7 @@ FLOORS = (
     "kernels layers rope cache",
     "text vision audio media",
     "model sampling",
-    "checkpoint chat prompt",
+    "checkpoint hub chat prompt",
     "generation",
     "bench doctor tune convert",
     "cli",

@@ -138,8 +138,8 @@ def run(
     name: str, wishes: Wishes, screen: Screen
 ) -> "tuple[Facts, dict[int, list[Series]]]":
     """Everything there is to measure, by context."""
-    from mlx_gemma4.checkpoint.hub import resolve
     from mlx_gemma4.config import Config
+    from mlx_gemma4.hub.resolve import resolve
 
     with downloading(screen, name) as bar:
         folder = resolve(name, bar)

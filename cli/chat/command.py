@@ -12,13 +12,13 @@ from mlx_gemma4.media import Kind
 from mlx_gemma4.reading.sources import find_alike
 
 from .. import options
+from ..attach.attaching import NamedFile, attach, refuse_other_kind
+from ..attach.paths import path_of
 from ..errors import UsageError, no_file, reported
 from ..inputs import has_piped_input, read_piped_text, read_tools, whole_prompt
 from ..loading import open_model
 from ..render import Screen
 from ..settings import Settings, takes_settings
-from .attach import NamedFile, attach, refuse_other_kind
-from .paths import path_of
 
 if TYPE_CHECKING:
     from .session import Session

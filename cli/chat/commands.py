@@ -8,14 +8,14 @@ from pathlib import Path
 from mlx_gemma4.generation.answer import Chunk
 from mlx_gemma4.sampling import BOUNDS, SAMPLING
 
+from ..attach.attaching import put, take_dropped
+from ..attach.commands import attaching, detach_command, media_paths
+from ..attach.messages import media_of, names, text_of
 from ..errors import UsageError
 from ..loading import warnings_noted
 from ..render import stats_line
 from ..settings import Settings
-from .attach import put, take_dropped
 from .conversation_file import read_conversation, write_conversation
-from .media_commands import attaching, detach_command, media_paths
-from .messages import media_of, names, text_of
 from .session import Session
 
 Answer = Iterator[Chunk] | None

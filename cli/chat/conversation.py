@@ -13,8 +13,8 @@ from mlx_gemma4.generation.prefix import PrefixCache
 from mlx_gemma4.model import Gemma4
 from mlx_gemma4.prompt.processor import Processor
 
+from ..attach.messages import Message, Part, content_of
 from ..settings import Settings
-from .messages import Message, Part, content_of
 
 
 class Conversation:

@@ -17,12 +17,12 @@ from mlx_gemma4.prompt.attachments import IMAGE_TOKENS, MARKS
 from mlx_gemma4.reading.bounded import read_bytes
 from mlx_gemma4.state import PRIVATE, save_text, state_folder
 
+from ..attach.attaching import read_part
+from ..attach.messages import Message
 from ..errors import InputError, unwritable
 from ..render import json_text
 from ..settings import Settings
-from .attach import read_part
 from .conversation import Conversation
-from .messages import Message
 
 FORMAT = "gemma4-chat"
 ROLES = ("user", "assistant", "tool")

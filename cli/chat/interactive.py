@@ -16,8 +16,8 @@ from typing import NoReturn
 from mlx_gemma4.errors import MediaError
 from mlx_gemma4.generation.loop import Chunk
 
+from ..attach.attaching import take_dropped
 from ..errors import InputError, UsageError, exit_code, explain, wants_tracebacks
-from .attach import take_dropped
 from .commands import Leave, is_command, run_command
 from .conversation_file import rescue_conversation
 from .lines import Reader

@@ -20,8 +20,8 @@ from prompt_toolkit.output import Output
 
 from mlx_gemma4.state import state_folder
 
+from ..attach.paths import last_word
 from ..errors import InputError, UsageError
-from .paths import last_word
 
 LONGEST = 10_000_000  # characters of a message; the longest context has a million
 SKIPPED = 100  # times as many of a line that is too long

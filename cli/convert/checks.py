@@ -16,10 +16,10 @@ def run_check(
     folder: Path, source: str | None, data: Path | None, screen: Screen
 ) -> None:
     """Checksums, shapes and values; predictions too if the source is given."""
-    from mlx_gemma4.checkpoint.hub import resolve
     from mlx_gemma4.convert import check
     from mlx_gemma4.convert.card import CARD, RECORD, write_card
     from mlx_gemma4.convert.data import read_data
+    from mlx_gemma4.hub.resolve import resolve
 
     folder = resolve(folder)
     read = [file for file in folder.iterdir() if file.is_file()]

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 def any_plan(source: str, wishes: "Wishes") -> tuple["Plan", Path | None]:
     """The plan, and the source's folder if it needs no download."""
-    from mlx_gemma4.checkpoint.hub import local_folder
     from mlx_gemma4.convert.hub import headers
     from mlx_gemma4.convert.job import plan_folder
     from mlx_gemma4.convert.survey import make_plan
+    from mlx_gemma4.hub.resolve import local_folder
 
     folder = local_folder(source)
     if folder is not None:
@@ -110,7 +110,7 @@ class Conversion:
             raise typer.Exit(0)
 
     def _download(self) -> Path:
-        from mlx_gemma4.checkpoint.hub import resolve
+        from mlx_gemma4.hub.resolve import resolve
 
         with downloading(self.screen, self.source) as bar:
             return resolve(self.source, bar)

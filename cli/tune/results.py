@@ -4,7 +4,7 @@ import os
 from contextlib import closing
 from pathlib import Path
 
-from mlx_gemma4.checkpoint.hub import resolve
+from mlx_gemma4.hub.resolve import resolve
 from mlx_gemma4.reading.home import with_home
 from mlx_gemma4.tune.adapter_files import CONFIG, PEFT_WEIGHTS, WEIGHTS
 from mlx_gemma4.tune.adapters import put_on

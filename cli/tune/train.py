@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlx_gemma4.checkpoint.hub import resolve
+from mlx_gemma4.hub.resolve import resolve
 from mlx_gemma4.reading.home import with_home
 from mlx_gemma4.tune.adapters import AdapterSettings, new_adapter
 from mlx_gemma4.tune.base import weights_digest

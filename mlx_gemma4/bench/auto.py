@@ -18,9 +18,9 @@ from typing import Any
 
 import mlx.core as mx
 
-from ..checkpoint.hub import resolve
 from ..checkpoint.load import Prepared, prepare_model
 from ..errors import BenchError
+from ..hub.resolve import resolve
 from ..kernels.choice import Answer, Note, is_auto, recall, remember
 from .worker import running
 

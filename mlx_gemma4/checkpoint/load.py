@@ -15,6 +15,7 @@ import mlx.core as mx
 from ..config import Config, ConfigWarning
 from ..device import memory_limit
 from ..errors import CheckpointError
+from ..hub.resolve import resolve
 from ..kernels.choice import Conditions, is_auto, use_remembered
 from ..model import Gemma4
 from ..prompt.processor import Processor
@@ -23,7 +24,6 @@ from .counts import check_counts, elsewhere, without_missing_parts
 from .files import StoredTensor, listed, read_tensors
 from .fit import Fit, fit_weights
 from .foreign import refuse_foreign
-from .hub import resolve
 from .names import BOUNDS, Place
 from .packing import Packing
 from .quantized import quantize, set_table_dtypes

@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint.hub import HUB_ID, beside, local_folder
 from ..checkpoint.load import load_both
 from ..errors import CheckpointError
+from ..hub.resolve import HUB_ID, beside, local_folder
 from ..reading.home import with_home
 from ..reading.sizes import size
 from .adapter import examine_adapter, is_adapter

@@ -10,10 +10,10 @@ import tiny
 from mlx_gemma4.chat.tokenizer import Tokenizer
 from mlx_gemma4.checkpoint.files import INDEX, SINGLE, read_tensors
 from mlx_gemma4.checkpoint.folders import weight_files
-from mlx_gemma4.checkpoint.hub import resolve
 from mlx_gemma4.checkpoint.load import load_model
 from mlx_gemma4.config import Config, ConfigWarning
 from mlx_gemma4.errors import CheckpointError
+from mlx_gemma4.hub.resolve import resolve
 
 TOKENS = tiny.random_tokens(12, seed=3)
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n"

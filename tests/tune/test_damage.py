@@ -15,9 +15,9 @@ from adapting import Tensors, change_folder, filled
 from places import FIXTURES, REAL
 
 from mlx_gemma4.checkpoint.files import SIZES
-from mlx_gemma4.checkpoint.hub import resolve
 from mlx_gemma4.config import Config
 from mlx_gemma4.errors import CheckpointError
+from mlx_gemma4.hub.resolve import resolve
 from mlx_gemma4.model import Gemma4
 from mlx_gemma4.tune.adapters import Adapter, AdapterSettings, new_adapter
 from mlx_gemma4.tune.errors import AdapterError, AdapterWarning

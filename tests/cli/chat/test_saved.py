@@ -6,8 +6,8 @@ from dataclasses import asdict
 import pytest
 from scripted import Lines, roles, shapes
 
+from mlx_gemma4.cli.attach.messages import media_of
 from mlx_gemma4.cli.chat.interactive import converse
-from mlx_gemma4.cli.chat.messages import media_of
 from mlx_gemma4.cli.settings import Settings
 
 

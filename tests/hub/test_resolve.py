@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import tiny
 
-from mlx_gemma4.checkpoint.hub import local_folder, resolve
 from mlx_gemma4.errors import CheckpointError, ModelNotFoundError
+from mlx_gemma4.hub.resolve import local_folder, resolve
 
 SHA = "1" * 40
 # Repository -> status and the Hub's error code. A gated one only refuses its files.
@@ -99,7 +99,7 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
 
 SCRIPT = """
 import json, sys, warnings
-from mlx_gemma4.checkpoint.hub import resolve
+from mlx_gemma4.hub.resolve import resolve
 from mlx_gemma4.errors import ModelNotFoundError
 for name in sys.argv[1:]:
     try:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mlx_gemma4.cli.chat.paths import (
+from mlx_gemma4.cli.attach.paths import (
     escaped,
     last_word,
     named_paths,

@@ -21,7 +21,7 @@ from .paths import take_paths
 if TYPE_CHECKING:
     from mlx_gemma4 import Processor
 
-    from .session import Session
+    from ..chat.session import Session
 
 NamedFile = tuple[Kind, Path]
 

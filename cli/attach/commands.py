@@ -6,12 +6,12 @@ from pathlib import Path
 
 from mlx_gemma4.media import Kind
 
+from ..chat.session import Session
 from ..errors import UsageError
 from ..media_formats import kind_of
-from .attach import attach, refuse_other_kind
+from .attaching import attach, refuse_other_kind
 from .messages import Part, names
 from .paths import escaped, last_word, named_paths, path_of, unquoted
-from .session import Session
 
 TRACK = re.compile(r"--track[ =]+(\S+)\s+")
 NOTHING = "Nothing is attached. /image, /audio and /video attach files."

@@ -10,10 +10,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from ..checkpoint.folders import again, instead_of_model, weight_files
 from ..errors import CheckpointError, ModelNotFoundError
 from ..reading.home import with_home
 from ..reading.listing import listed
-from .folders import again, instead_of_model, weight_files
 
 DEMO = "demo"
 HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?", re.ASCII)

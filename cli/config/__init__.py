@@ -1,0 +1,1 @@
+"""`gemma4 config`: the settings file, presets, and where each setting comes from."""

@@ -1,0 +1,1 @@
+"""The Hugging Face Hub: which models there are, what they cost, and their files."""
