@@ -18,9 +18,18 @@ from .doctor.command import doctor
 from .errors import reported
 from .transcribe.command import transcribe
 from .tune.command import app as tune
+from .usage.command import App
 
-# Typer's rich help and tracebacks cost 0.1 s of import and mark up the output.
-app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
+app = App(
+    """Run Gemma 4 on this machine.
+
+    Examples:
+    gemma4 chat
+    gemma4 chat "What is the capital of France?"
+    gemma4 describe photo.jpg
+    gemma4 transcribe talk.mp3 --format srt
+    """
+)
 app.command()(chat)
 app.command()(bench)
 app.command()(convert)
@@ -36,20 +45,24 @@ def show_version(wanted: bool) -> None:
         raise typer.Exit()
 
 
-@app.callback(invoke_without_command=True)
+@app.callback(
+    invoke_without_command=True,
+    no_args_is_help=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
 def gemma4(
     context: typer.Context,
     version: Annotated[
         bool,
         typer.Option(
             "--version",
+            "-V",
             callback=show_version,
             is_eager=True,
             help="Show the version and exit.",
         ),
     ] = False,
 ) -> None:
-    """Run Gemma 4 on this machine."""
     if context.invoked_subcommand is None:
         print(context.get_help())
 
@@ -58,7 +71,7 @@ def run(as_json: bool) -> int:
     """Runs one command; returns its exit code."""
     try:
         with reported(as_json):
-            code = app(standalone_mode=False)
+            code = app(standalone_mode=False, prog_name="gemma4")
     except typer.Exit as done:
         return done.exit_code
     return code or 0

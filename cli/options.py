@@ -1,6 +1,7 @@
 """The options that commands share, each declared once."""
 
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,27 +12,49 @@ from mlx_gemma4.prompt.attachments import BUDGETS
 
 MEDIA = "gemma4.media"  # where the options of a run leave the files they name
 
+
+class Panel(StrEnum):
+    """The groups of options in a command's help."""
+
+    MODEL = "Model"
+    TASK = "Task"
+    FILES = "Files"
+    ANSWER = "Answer"
+    OUTPUT = "Output"
+
+
 Model = Annotated[
     str | None,
     typer.Option(
         "--model",
         "-m",
+        metavar="MODEL",
         envvar="GEMMA4_MODEL",
         help="A folder, a Hub id (owner/name), or demo.",
+        rich_help_panel=Panel.MODEL,
     ),
 ]
 Adapter = Annotated[
     Path | None,
-    typer.Option("--adapter", metavar="DIR", help="An adapter to put on the model."),
+    typer.Option(
+        "--adapter",
+        metavar="DIR",
+        help="An adapter to put on the model.",
+        rich_help_panel=Panel.MODEL,
+    ),
 ]
 System = Annotated[
-    str | None, typer.Option("--system", "-s", help="The system instruction.")
+    str | None,
+    typer.Option(
+        "--system", "-s", help="The system instruction.", rich_help_panel=Panel.TASK
+    ),
 ]
 ShowThinking = Annotated[
     bool | None,
     typer.Option(
         "--show-thinking/--hide-thinking",
         help="Print thoughts to stderr. On a terminal they are shown by default.",
+        rich_help_panel=Panel.OUTPUT,
     ),
 ]
 Tools = Annotated[
@@ -41,6 +64,7 @@ Tools = Annotated[
         metavar="FILE",
         help="A JSON file with a list of tools the model may call. "
         "Calls are printed, never run.",
+        rich_help_panel=Panel.TASK,
     ),
 ]
 
@@ -67,6 +91,7 @@ Image = Annotated[
         metavar="FILE",
         callback=in_order("image"),
         help="A picture for the first message. Repeatable.",
+        rich_help_panel=Panel.FILES,
     ),
 ]
 Audio = Annotated[
@@ -76,6 +101,7 @@ Audio = Annotated[
         metavar="FILE",
         callback=in_order("audio"),
         help="A recording for the first message. Repeatable.",
+        rich_help_panel=Panel.FILES,
     ),
 ]
 Video = Annotated[
@@ -86,6 +112,7 @@ Video = Annotated[
         callback=in_order("video"),
         help="A video, seen and not heard, for the first message. Repeatable. "
         "All files of a kind come together, the kinds in the order typed.",
+        rich_help_panel=Panel.FILES,
     ),
 ]
 Track = Annotated[
@@ -94,6 +121,7 @@ Track = Annotated[
         "--track",
         min=1,
         help="Which sound track of a recording or video is heard. Default: its own.",
+        rich_help_panel=Panel.FILES,
     ),
 ]
 ImageTokens = Annotated[
@@ -103,14 +131,24 @@ ImageTokens = Annotated[
         "--budget",
         metavar="N",
         help=f"The most tokens a picture may take: {BUDGETS}.",
+        rich_help_panel=Panel.FILES,
     ),
 ]
 Json = Annotated[
     bool,
-    typer.Option("--json", help="Print one JSON object per answer; errors likewise."),
+    typer.Option(
+        "--json",
+        help="Print one JSON object per answer; errors likewise.",
+        rich_help_panel=Panel.OUTPUT,
+    ),
 ]
 Stats = Annotated[
-    bool, typer.Option("--stats", help="Print speed and memory to stderr.")
+    bool,
+    typer.Option(
+        "--stats",
+        help="Print speed and memory to stderr.",
+        rich_help_panel=Panel.OUTPUT,
+    ),
 ]
 Interactive = Annotated[
     bool,
@@ -118,10 +156,16 @@ Interactive = Annotated[
         "--interactive",
         "-i",
         help="Hold a conversation, also when standard input is a pipe.",
+        rich_help_panel=Panel.TASK,
     ),
 ]
 Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace output files that exist.")
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Replace output files that exist.",
+        rich_help_panel=Panel.OUTPUT,
+    ),
 ]
 NoHistory = Annotated[
     bool,
@@ -129,5 +173,6 @@ NoHistory = Annotated[
         "--no-history",
         envvar="GEMMA4_NO_HISTORY",
         help="Do not keep what is typed at the prompt.",
+        rich_help_panel=Panel.TASK,
     ),
 ]
