@@ -12,6 +12,7 @@ from mlx_gemma4 import __version__
 
 from .bench.command import bench
 from .chat.command import chat
+from .config.defaults import configure
 from .convert.command import convert
 from .describe.command import describe
 from .doctor.command import doctor
@@ -63,6 +64,8 @@ def gemma4(
         ),
     ] = False,
 ) -> None:
+    if context.invoked_subcommand != "config":
+        configure(context)
     if context.invoked_subcommand is None:
         print(context.get_help())
 

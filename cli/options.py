@@ -10,6 +10,8 @@ import typer
 from mlx_gemma4.media import Kind
 from mlx_gemma4.prompt.attachments import BUDGETS
 
+from .config.defaults import use_preset
+
 MEDIA = "gemma4.media"  # where the options of a run leave the files they name
 
 
@@ -23,6 +25,22 @@ class Panel(StrEnum):
     OUTPUT = "Output"
 
 
+def is_configured(context: typer.Context, parameter: str) -> bool:
+    """Whether its value is that of the configuration."""
+    source = context.get_parameter_source(parameter)
+    return source is not None and source.name == "DEFAULT_MAP"
+
+
+def chosen(context: typer.Context, name: str | None) -> str | None:
+    """`name`; that of the configuration gives way to the model that an adapter beside
+    it was made for. Raises ChatError for kernels that do not exist."""
+    from mlx_gemma4.bench.auto import check_setting
+
+    check_setting()
+    adapted = context.params.get("adapter") is not None
+    return None if adapted and is_configured(context, "model") else name
+
+
 Model = Annotated[
     str | None,
     typer.Option(
@@ -30,6 +48,7 @@ Model = Annotated[
         "-m",
         metavar="MODEL",
         envvar="GEMMA4_MODEL",
+        callback=chosen,
         help="A folder, a Hub id (owner/name), or demo.",
         rich_help_panel=Panel.MODEL,
     ),
@@ -84,6 +103,17 @@ def in_order(kind: Kind) -> Callable[[typer.Context, list[str] | None], object]:
     return collect
 
 
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        metavar="NAME",
+        is_eager=True,  # the others take their values from it
+        callback=use_preset,
+        help="Use the settings under [preset.NAME] in the configuration.",
+        rich_help_panel=Panel.TASK,
+    ),
+]
 Image = Annotated[
     list[str] | None,
     typer.Option(

@@ -37,6 +37,7 @@ def chat(
     model: options.Model = None,
     adapter: options.Adapter = None,
     system: options.System = None,
+    preset: options.Preset = None,
     *,
     settings: Settings,
     show_thinking: options.ShowThinking = None,

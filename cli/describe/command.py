@@ -97,6 +97,7 @@ def describe(
         ),
     ] = False,
     system: options.System = None,
+    preset: options.Preset = None,
     *,
     settings: Settings,
     show_thinking: options.ShowThinking = None,

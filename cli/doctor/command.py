@@ -10,6 +10,13 @@ from .. import options
 from ..errors import UsageError, reported
 from ..render import Screen
 
+
+def otherwise(context: typer.Context, name: str | None) -> str | None:
+    """That of the configuration counts after the others."""
+    first = context.params.get("model") or os.environ.get("GEMMA4_MODEL")
+    return None if first and options.is_configured(context, "named") else name
+
+
 Model = Annotated[
     str | None,
     typer.Argument(
@@ -24,6 +31,7 @@ Named = Annotated[
         "--model",
         "-m",
         metavar="MODEL",
+        callback=otherwise,
         help="The same, as in chat.",
         rich_help_panel=options.Panel.MODEL,
     ),

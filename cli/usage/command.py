@@ -62,7 +62,7 @@ class Group(TyperGroup):
 
     def resolve_command(self, ctx: Context, args: list[str]) -> tuple[Any, Any, Any]:
         if args[0] not in self.commands and not ctx.resilient_parsing:
-            ctx.fail(no_command(ctx, args[0]))
+            ctx.fail(no_command(ctx, args))
         return super().resolve_command(ctx, args)
 
     def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
@@ -93,11 +93,9 @@ class App(typer.Typer):
 def complete_error(
     error: typer.TyperException, context: Context, typed: list[str]
 ) -> None:
-    """Adds what typer leaves out: the command, and long options with one dash."""
+    """Adds what typer leaves out: the command, and the whole of `-temperature`."""
     if getattr(error, "ctx", None) is None:
         error.ctx = context  # type: ignore[attr-defined]
-    if isinstance(error, NoSuchOption) and not error.possibilities:
-        known = {option for each in context.command.params for option in each.opts}
-        dashed = [f"-{word.partition('=')[0]}" for word in typed]
-        start = f"-{error.option_name}"
-        error.possibilities = [o for o in dashed if o.startswith(start) and o in known]
+    if isinstance(error, NoSuchOption) and len(error.option_name) == 2:
+        words = [word for word in typed if word.startswith(error.option_name)]
+        error.option_name = words[0] if words else error.option_name

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 
 import typer
 from typer._click.core import Context
-from typer._click.exceptions import NoSuchOption
+from typer._click.exceptions import MissingParameter, NoSuchOption
 from typer.core import TyperArgument, TyperGroup, TyperOption
 
 from .layout import bounds, metavar
@@ -39,24 +39,30 @@ KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """` Did you mean …?` for what is near to a mistyped word, or nothing."""
-    alike = get_close_matches(word, list(known), n=2)
+    alike = get_close_matches(word, list(known), n=2, cutoff=0.7)
     return f" Did you mean {' or '.join(alike)}?" if alike else ""
 
 
-def no_command(context: Context, word: str) -> str:
-    """For a word that is no command of this group."""
-    command = context.command
+def no_command(context: Context, words: Sequence[str]) -> str:
+    """For a first word that is no command of this group."""
+    command, word = context.command, words[0]
     assert isinstance(command, TyperGroup)
     start = f"No such command {word!r}."
     if context.parent is None and (len(word.split()) > 1 or word.endswith("?")):
         return f"{start} To ask it: {context.info_name} chat {quoted(word)}"
-    if context.parent is None and ELSEWHERE.get(word) in command.commands:
-        return f"{start} Did you mean {ELSEWHERE[word]}?"
+    meant = ELSEWHERE.get(word) if context.parent is None else None
+    if word == "run" and len(words) > 1:
+        return (
+            f"{start} Did you mean {context.info_name} chat -m {shlex.quote(words[1])}?"
+        )
+    if meant in command.commands:
+        return f"{start} Did you mean {meant}?"
     return start + suggestion(word, command.commands)
 
 
 def too_many(context: Context, extra: Sequence[str]) -> str:
     """For words that a command has no place for."""
+    name = context.info_name
     arguments = [p for p in context.command.params if isinstance(p, TyperArgument)]
     names = [metavar(argument) for argument in arguments]
     if names == ["PROMPT"]:
@@ -64,9 +70,9 @@ def too_many(context: Context, extra: Sequence[str]) -> str:
     if not names:
         takes_model = any("--model" in each.opts for each in context.command.params)
         hint = f" Did you mean --model {extra[0]}?" if takes_model else ""
-        return f"{context.command_path} takes no {extra[0]!r}.{hint}"
+        return f"{name} takes no {extra[0]!r}.{hint}"
     return (
-        f"{context.command_path} takes {' and '.join(names)}; {extra[0]!r} is one too "
+        f"{name} takes {' and '.join(names)}; {extra[0]!r} is one too "
         "many. A name with spaces in it needs quotes."
     )
 
@@ -97,11 +103,13 @@ def explained(error: typer.TyperException) -> str:
     """The message for a mistake that was found by typer."""
     if isinstance(error, NoSuchOption):
         return _no_option(error)
+    if isinstance(error, MissingParameter) and isinstance(error.param, TyperArgument):
+        return f"{metavar(error.param)} is missing: {error.param.help}"
     if isinstance(error, typer.BadParameter):
-        value = _refused(error)
+        value = refused(error)
         if value is not None and isinstance(error.param, TyperArgument | TyperOption):
             source = where(error.param, error.ctx)
-            return f"{source} is {value!r}; it takes {_kind(error.param, value)}."
+            return f"{source} is {value!r}; it takes {taken(error.param, value)}"
     return error.format_message()
 
 
@@ -112,37 +120,38 @@ def where(parameter: TyperArgument | TyperOption, context: Context | None) -> st
         return str(parameter.envvar)
     if isinstance(parameter, TyperArgument):
         return metavar(parameter)
-    name = max(parameter.opts, key=len)
-    if source and source.name == "DEFAULT_MAP":
-        return f"{name.removeprefix('--')} in the configuration (gemma4 config)"
-    return name
+    return max(parameter.opts, key=len)
 
 
-def _refused(error: typer.BadParameter) -> object:
+def refused(error: typer.BadParameter) -> object:
     """The value that typer could not convert; None if that was not the mistake."""
     errors = getattr(error.__cause__, "errors", None)  # pydantic's
     return errors()[0]["input"] if errors else None
 
 
-def _kind(parameter: TyperArgument | TyperOption, value: object) -> str:
+def taken(parameter: TyperArgument | TyperOption, value: object) -> str:
     """The values that a parameter takes, in words."""
     choices = [str(choice) for choice in parameter.type_descriptor.choices or ()]
     if choices:
-        hint = suggestion(str(value), choices).rstrip("?").lstrip()
-        words = f"{', '.join(choices[:-1])} or {choices[-1]}"
-        return f"{words}. {hint}?".removesuffix(". ?")
+        hint = suggestion(str(value), choices)
+        return f"{', '.join(choices[:-1])} or {choices[-1]}.{hint}"
     kind = parameter.type_descriptor.annotation
-    return f"{KINDS.get(kind, 'text')} {bounds(parameter)}".rstrip()
+    return f"{KINDS.get(kind, 'text')} {bounds(parameter)}".rstrip() + "."
 
 
 def _no_option(error: NoSuchOption) -> str:
-    context = error.ctx
-    command = context.command if context else None
-    name = error.option_name
-    if context and isinstance(command, TyperGroup):
-        for each in command.commands.values():
+    context, name = error.ctx, error.option_name
+    assert context is not None
+    if isinstance(context.command, TyperGroup):
+        for each in context.command.commands.values():
             if any(name in parameter.opts for parameter in each.params):
-                full = f"{context.command_path} {each.name}"
-                return f"{name} stands behind its command: {full} {name}"
-    alike = " or ".join(error.possibilities or ())
-    return f"No such option: {name}." + (f" Did you mean {alike}?" if alike else "")
+                path = f"{context.command_path} {each.name}"
+                return f"{name} stands behind its command: {path} {name}"
+    known = {
+        option.lstrip("-"): option
+        for parameter in context.command.get_params(context)
+        for option in (*parameter.opts, *parameter.secondary_opts)
+    }
+    alike = get_close_matches(name.lstrip("-"), known, n=2, cutoff=0.7)
+    hint = f" Did you mean {' or '.join(known[each] for each in alike)}?"
+    return f"No such option: {name}." + (hint if alike else "")
