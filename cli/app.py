@@ -12,6 +12,7 @@ from mlx_gemma4 import __version__
 
 from .bench.command import bench
 from .chat.command import chat
+from .config.command import app as config
 from .config.defaults import configure
 from .convert.command import convert
 from .describe.command import describe
@@ -37,6 +38,7 @@ app.command()(convert)
 app.command(short_help="Say what is in pictures and videos.")(describe)
 app.command()(doctor)
 app.command()(transcribe)
+app.add_typer(config, name="config", short_help="Show or change settings.")
 app.add_typer(tune, name="tune", short_help="Train an adapter on your examples.")
 
 
