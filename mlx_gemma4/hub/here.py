@@ -90,7 +90,13 @@ def _converted() -> Iterator[Held]:
             nbytes = sum(map(size_of, roots))
             whole = (folder / "config.json").is_file()
             yield Held(
-                variant.name, Place.CONVERTED, folder, nbytes, whole, roots, variant.repo
+                variant.name,
+                Place.CONVERTED,
+                folder,
+                nbytes,
+                whole,
+                roots,
+                variant.repo,
             )
 
 
@@ -101,9 +107,7 @@ def _cached() -> Iterator[Held]:
         if folder := _snapshot(root):
             name = ready.get(repo, repo)
             whole = is_complete(folder)
-            yield Held(
-                name, Place.CACHE, folder, size_of(root), whole, (root,), repo
-            )
+            yield Held(name, Place.CACHE, folder, size_of(root), whole, (root,), repo)
 
 
 def _snapshot(root: Path) -> Path | None:
@@ -116,5 +120,3 @@ def _snapshot(root: Path) -> Path | None:
     except (OSError, ValueError, CheckpointError):
         return None
     return folder if config.get("model_type") in MODEL_TYPES else None
-
-
