@@ -63,9 +63,9 @@ def open_model(
     """Model, processor and name, with an adapter on.
 
     `name` None means the model that the adapter was made for, or the default, or the
-    demo model. One that is not here is offered first; `yes` takes the offer. `kernels`
-    uses those that do on this machine, and checks which they are where that is not known
-    yet.
+    demo model. One that is not here is offered first; `yes` takes the offer.
+    `kernels` uses those that do on this machine, and checks which they are where that
+    is not known yet.
     """
     told = name is not None
     if adapter is not None:

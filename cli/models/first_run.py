@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from mlx_gemma4.hub.names import DEMO
 from mlx_gemma4.reading.sizes import size
 
 from ..errors import InputError
@@ -33,21 +34,21 @@ class Choice:
 
 def first_choice(name: str | None, adapted: bool, screen: Screen) -> str | None:
     """`name`, or what the user chooses where none is named, kept or implied by an
-    adapter; None where nobody can be asked."""
-    if name is not None or adapted or kept_default() or not can_ask(screen):
+    adapter; None where nobody can be asked, or a choice is kept."""
+    if name is not None or adapted or not can_ask(screen):
         return name
-    screen.note("No model has been chosen yet.")
-    chosen = choose(screen)
-    try:
-        keep_default(chosen)
-        screen.note(
-            f"{chosen} is the default from now on: `gemma4 default` changes it."
-        )
-    except InputError as error:
-        screen.note(f"The choice is not kept: {error}")
-    if chosen == "demo":
+    kept = kept_default()
+    if kept is None:
+        screen.note("No model has been chosen yet.")
+        kept = name = choose(screen)
+        try:
+            keep_default(name)
+            screen.note(f"{name} is the default now: `gemma4 default` changes it.")
+        except InputError as error:
+            screen.note(f"The choice is not kept: {error}")
+    if kept == DEMO:
         screen.note(f"demo is {TOY}: `gemma4 pull` gets a real model.")
-    return chosen
+    return name
 
 
 def can_ask(screen: Screen) -> bool:
@@ -61,19 +62,20 @@ def choose(screen: Screen) -> str:
     from mlx_gemma4.hub.here import hub_cache
     from mlx_gemma4.hub.names import licence
 
-    memory = memory_limit()
-    offered = list(choices(memory))
+    from ..doctor.report import Section, laid_out
+
+    memory, disk = memory_limit(), free_disk(hub_cache())
+    offered = list(choices(memory, disk))
     screen.note(
-        f"A model may use {size(memory)} of this machine's memory; "
-        f"{size(free_disk(hub_cache()))} of disk are free."
+        f"Of this machine's memory a model may use {size(memory)}; {size(disk)} of "
+        f"disk are free. Gemma 4 is under {licence()}."
     )
-    for number, choice in enumerate(offered, 1):
-        screen.note(f"  {number}  {choice.name}")
-        screen.note(f"     {choice.about}")
-    if len(offered) == 1:
-        screen.note("No larger model fits the memory of this machine.")
-    screen.note(f"Gemma 4 is under {licence()}. Ctrl-C leaves.")
-    name = ask([choice.name for choice in offered])
+    rows = [(f"{n}  {each.name}", each.about) for n, each in enumerate(offered, 1)]
+    rows[0] = rows[0][0], f"recommended: {rows[0][1]}"
+    columns = shutil.get_terminal_size().columns - 1
+    for line in laid_out([Section("", rows)], columns)[1:-1]:
+        screen.note(line)
+    name = ask([each.name for each in offered])
     return get(name, screen, yes=True)
 
 
@@ -88,27 +90,26 @@ def ask(names: list[str]) -> str:
         print(f"Type a number from 1 to {len(names)}, or a name.", file=sys.stderr)
 
 
-def choices(memory: int) -> Iterator[Choice]:
-    """What is here already, then what fits the memory, the best first, and the demo."""
+def choices(memory: int, disk: int) -> Iterator[Choice]:
+    """What is here already, then what fits, the best to begin with, and the demo."""
     from mlx_gemma4.hub.here import Place, held
     from mlx_gemma4.hub.names import models, suggested
 
     whole = [each for each in held() if each.complete and each.nbytes <= memory]
     there = [each for each in whole if each.place is not Place.BUILT_IN]
     for each in there[:MOST]:
-        yield Choice(each.name, f"is here already: {size(each.nbytes)}")
+        yield Choice(each.name, f"is here: {size(each.nbytes)}.")
     names = {each.name for each in there}
-    first = True
+    several = True  # ways to have the first model
     rest = [model for model in models().values() if model.instead is None]
     for model in dict.fromkeys([*suggested(), *rest]):
-        fitting = [each for each in model.best if each.needs <= memory]
-        # Of the first one there is a choice.
-        for variant in fitting if first else fitting[:1]:
+        fitting = [v for v in model.best if v.needs <= memory and v.kept <= disk]
+        for variant in fitting if several else fitting[:1]:
             if variant.name not in names:
-                about = f"{ways(variant)}. Reads {model.reads}."
-                yield Choice(variant.name, about[0].upper() + about[1:])
-        first = first and not fitting
-    yield Choice("demo", f"built in: {TOY}")
+                about = f"{model.about}; {ways(variant)}. Reads {model.reads}."
+                yield Choice(variant.name, about)
+        several = several and not fitting
+    yield Choice(DEMO, f"{TOY}; built in.")
 
 
 def free_disk(folder: "Path") -> int:

@@ -55,6 +55,7 @@ def exact_name(name: str) -> str:
 
 def introduce(variant: "Variant", asked: str, screen: Screen) -> None:
     """Says what a short name stands for here, and what else it could be."""
+    from mlx_gemma4.device import memory_limit
     from mlx_gemma4.hub.names import models
 
     start = f"{asked} is {variant.name} here" if asked != variant.name else variant.name
@@ -64,13 +65,12 @@ def introduce(variant: "Variant", asked: str, screen: Screen) -> None:
     if asked == variant.name:
         return
     for other in models()[asked].best:
-        if other is not variant:
+        if other is not variant and other.needs <= memory_limit():
             screen.note(f"Or `gemma4 pull {other.name}`: {ways(other)}.")
 
 
 def ways(variant: "Variant") -> str:
-    """`8 bits a weight …; fetches 8.96 GB`, in which two variants differ."""
-    if variant.recipe is None:
-        return f"{variant.about}; fetches {size(variant.fetched)}"
+    """`fetches 8.96 GB; 8 bits …`: in which two variants differ."""
     read, kept = size(variant.fetched), size(variant.kept)
-    return f"{variant.about}; fetches {read} and keeps {kept}, packed here"
+    kept = "" if variant.recipe is None else f", keeps {kept}"
+    return f"fetches {read}{kept}; {variant.about}"

@@ -104,19 +104,36 @@ def _cached() -> Iterator[Held]:
     ready = {v.repo: v.name for v in _variants() if v.recipe is None}
     for root in sorted(hub_cache().glob("models--*--*")):
         repo = "/".join(root.name.split("--")[1:])
-        if folder := _snapshot(root):
+        found = [(is_complete(folder), folder) for folder in _snapshots(root)]
+        if not found:
+            continue
+        complete, folder = max(found, key=lambda each: each[0])  # the first that is
+        revision = _revision(root, folder)
+        if revision is None:
             name = ready.get(repo, repo)
-            whole = is_complete(folder)
-            yield Held(name, Place.CACHE, folder, size_of(root), whole, (root,), repo)
+        else:
+            name = f"{repo}@{revision}" if complete else repo
+        nbytes = size_of(root)
+        yield Held(name, Place.CACHE, folder, nbytes, complete, (root,), repo)
 
 
-def _snapshot(root: Path) -> Path | None:
-    """The snapshot of a repository in the cache that would be loaded, if it is a
-    Gemma 4."""
-    try:
-        commit = (root / "refs" / "main").read_text(encoding="utf-8").strip()
-        folder = root / "snapshots" / commit
-        config = read_object(folder / "config.json")
-    except (OSError, ValueError, CheckpointError):
-        return None
-    return folder if config.get("model_type") in MODEL_TYPES else None
+def _snapshots(root: Path) -> list[Path]:
+    """Of a repository in the cache, those of a Gemma 4; that of `main` first."""
+    found = []
+    for folder in sorted((root / "snapshots").glob("*")):
+        try:
+            config = read_object(folder / "config.json")
+        except CheckpointError:
+            continue
+        if config.get("model_type") in MODEL_TYPES:
+            found.append(folder)
+    return sorted(found, key=lambda folder: _revision(root, folder) is not None)
+
+
+def _revision(root: Path, folder: Path) -> str | None:
+    """What a snapshot is called; None is `main`."""
+    commits = {}
+    for reference in (root / "refs").glob("*"):
+        commits[reference.read_text("utf-8", errors="replace").strip()] = reference.name
+    name = commits.get(folder.name, folder.name)
+    return None if name == "main" else name

@@ -44,6 +44,7 @@ class Model:
     first. instead: the model to take for one that cannot be run."""
 
     name: str
+    about: str
     reads: str
     variants: tuple[Variant, ...]
     best: tuple[Variant, ...]
@@ -143,4 +144,5 @@ def _model(name: str, stated: dict[str, Any]) -> Model:
     }
     best = tuple(found[tag] for tag in stated["best"])
     instead = stated.get("instead")
-    return Model(name, stated["reads"], tuple(found.values()), best, instead)
+    about, reads = stated["about"], stated["reads"]
+    return Model(name, about, reads, tuple(found.values()), best, instead)
