@@ -9,7 +9,7 @@ from typer._click.exceptions import NoSuchOption
 from typer._click.formatting import HelpFormatter
 from typer.core import TyperCommand, TyperGroup
 
-from .layout import usage, write_examples, write_parameters
+from .layout import usage, write_commands, write_examples, write_parameters
 from .mistakes import no_command, too_many
 
 EXAMPLES = "\n\nExamples:\n"  # in a docstring: what follows is shown as it stands
@@ -66,7 +66,7 @@ class Group(TyperGroup):
         return super().resolve_command(ctx, args)
 
     def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
-        self.format_commands(ctx, formatter)
+        write_commands(self.commands.values(), formatter)
         write_parameters(self.get_params(ctx), ctx, formatter)
 
     def format_epilog(self, ctx: Context, formatter: HelpFormatter) -> None:

@@ -1,15 +1,23 @@
 """How the help of a command is laid out: options in groups, each with its kind of value
 in a word, and examples that can be copied."""
 
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
-from typer._click.core import Context, Parameter
+from typer._click.core import Command, Context, Parameter
 from typer._click.formatting import HelpFormatter
 from typer.core import TyperArgument, TyperOption
 
-NARROW = 60  # columns
+NARROW, WIDE = 60, 80  # columns
+LONG = 1000  # characters: no summary of a command is cut
 OPTIONS = "Options"  # what belongs to no group; shown last
 WORDS = {int: "N", float: "X", Path: "PATH"}
+
+
+def width() -> int:
+    """Of help, in columns: that of the window, but no wider than is easy to read."""
+    return max(min(shutil.get_terminal_size().columns, WIDE) - 2, 20)
 
 
 def metavar(parameter: TyperArgument | TyperOption) -> str:
@@ -79,6 +87,18 @@ def write_parameters(
     for title, rows in groups.items():
         with formatter.section(title):
             formatter.write_dl(rows, col_max=6 if formatter.width < NARROW else 26)
+
+
+def write_commands(commands: Iterable[Command], formatter: HelpFormatter) -> None:
+    """In groups, each with what it does in a line."""
+    groups: dict[str, list[Command]] = {}
+    for each in commands:
+        title = getattr(each, "rich_help_panel", None) or "Commands"
+        groups.setdefault(title, []).append(each)
+    for title, inside in groups.items():
+        with formatter.section(title):
+            rows = [(str(each.name), each.get_short_help_str(LONG)) for each in inside]
+            formatter.write_dl(rows)
 
 
 def write_examples(examples: str, formatter: HelpFormatter) -> None:
