@@ -10,6 +10,7 @@ from .. import options
 from ..errors import UsageError, reported
 from ..loading import warnings_noted
 from ..render import Screen
+from ..usage import names
 
 if TYPE_CHECKING:
     from mlx_gemma4.convert.survey import Wishes
@@ -19,7 +20,9 @@ DEFAULT = "4bit"
 Source = Annotated[
     str | None,
     typer.Argument(
-        help="A folder, a Hub id (owner/name), or demo.", show_default=False
+        help="A folder, a Hub id (owner/name), or demo.",
+        show_default=False,
+        autocompletion=names.models,
     ),
 ]
 Out = Annotated[
@@ -29,6 +32,7 @@ Recipe = Annotated[
     str,
     typer.Option(
         "--recipe",
+        autocompletion=names.recipes,
         help="4bit, 6bit, 8bit, mixed, 3bit, 2bit, mxfp4, nvfp4, mxfp8 or bf16.",
         rich_help_panel=options.Panel.TASK,
     ),

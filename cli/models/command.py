@@ -9,19 +9,23 @@ from mlx_gemma4.reading.sizes import size
 
 from ..errors import UsageError, reported
 from ..render import Screen
+from ..usage import names
 
 Name = Annotated[
     str,
     typer.Argument(
-        metavar="MODEL", help="A short name such as e4b, a Hub id, or a folder."
+        metavar="MODEL",
+        help="A short name such as e4b, a Hub id, or a folder.",
+        autocompletion=names.models,
     ),
 ]
 OptionalName = Annotated[
     str | None,
     typer.Argument(
-        metavar="[MODEL]",
+        metavar="MODEL",
         help="A short name such as e4b, e4b:qat or 26b, a Hub id, or a folder.",
         show_default=False,
+        autocompletion=names.models,
     ),
 ]
 Yes = Annotated[
