@@ -15,7 +15,7 @@ from typer.core import TyperGroup, TyperOption
 
 from ..errors import UsageError
 from ..usage.command import MISTAKE
-from ..usage.mistakes import refused, suggestion, taken
+from ..usage.mistakes import suggestion, taken
 from .file import Configuration, Table, config_file
 
 PRESET = "preset"  # the option, and the table
@@ -154,8 +154,18 @@ class _Reader:
         given = [value] if option.multiple and not isinstance(value, list) else value
         try:
             made = option.get_runtime_param().coerce(given, option, self.context)
-        except typer.BadParameter as error:
-            kind = taken(option, refused(error))
-            text = f"{key} is {value!r}; {command.name} takes {kind}"
-            raise self.config.mistake(text, *place) from None
+        except typer.BadParameter:
+            made = None
+        if made is None or not _is_its_kind(option, given):
+            text = f"{key} is {value!r}; {command.name} takes {taken(option, value)}"
+            raise self.config.mistake(text, *place)
         return self.config.beside(str(made)) if isinstance(made, Path) else made
+
+
+def _is_its_kind(option: TyperOption, value: object) -> bool:
+    """Whether the file says text where text is meant: typer would make it of all."""
+    kind = option.type_descriptor.annotation
+    if kind in (str, list[str]):
+        values = value if isinstance(value, list) else [value]
+        return all(isinstance(each, str) for each in values)
+    return kind is bool or not isinstance(value, bool)

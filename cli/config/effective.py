@@ -9,6 +9,7 @@ from typing import Any
 from typer._click.core import Command
 from typer.core import TyperGroup
 
+from ..models.default import kept_default
 from .defaults import PRESET, keys_of
 from .file import Configuration, Table
 
@@ -36,6 +37,9 @@ def settings(config: Configuration, command: Command) -> list[Setting]:
         used = over is None or path[0] == PRESET
         line += "" if used else f" (not used: {over} is set)"
         found.append(Setting(".".join(map(_key, path)), value, line, used))
+    kept = kept_default()
+    if kept and not any(each.key == "model" for each in found):
+        found.append(Setting("model", kept, "gemma4 default"))
     return found
 
 

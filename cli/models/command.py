@@ -42,6 +42,11 @@ def pull(model: OptionalName = None, yes: Yes = False, as_json: Json = False) ->
     Without MODEL it is chosen from those that fit this machine. A variant whose
     original has to be converted is made here, tensor by tensor. Stopped with Ctrl-C,
     the same command goes on.
+
+    Examples:
+    gemma4 pull e4b
+    gemma4 pull e4b:qat
+    gemma4 pull
     """
     screen = Screen(as_json=as_json)
     with reported(as_json):
@@ -74,6 +79,10 @@ def list_models(
 
     With --all: every model that has a short name, what it takes to download, to keep
     and in memory, and whether this machine has room for it.
+
+    Examples:
+    gemma4 list
+    gemma4 list --all
     """
     screen = Screen(as_json=as_json)
     with reported(as_json):
@@ -89,6 +98,10 @@ def show(model: Name, as_json: Json = False) -> None:
     """Say what a model is and what it takes; nothing is downloaded.
 
     `gemma4 doctor` checks one as well.
+
+    Examples:
+    gemma4 show e4b
+    gemma4 show google/gemma-4-E2B-it
     """
     screen = Screen(as_json=as_json)
     with reported(as_json):
@@ -102,7 +115,11 @@ def show(model: Name, as_json: Json = False) -> None:
 
 
 def rm(model: Name, yes: Yes = False, as_json: Json = False) -> None:
-    """Remove a model that was fetched or converted, to free its disk space."""
+    """Remove a model that was fetched or converted, to free its disk space.
+
+    Examples:
+    gemma4 rm e4b:qat
+    """
     screen = Screen(as_json=as_json)
     with reported(as_json):
         from .removing import remove
@@ -124,6 +141,11 @@ def default(
     """Print, or set, the model of the commands that name none.
 
     --model and GEMMA4_MODEL come before it. It has to be here: `gemma4 pull` gets it.
+
+    Examples:
+    gemma4 default e4b
+    gemma4 default
+    gemma4 default --unset
     """
     screen = Screen(as_json=as_json)
     with reported(as_json):

@@ -62,7 +62,7 @@ class TrainByDefault(Group):
         """Whether `word` is a command, or one mistyped, which is no file here."""
         if word in self.commands:
             return True
-        alike = get_close_matches(word, self.commands)
+        alike = get_close_matches(word, self.commands) and not set("./") & set(word)
         return bool(alike) and not os.path.exists(word)
 
 

@@ -98,4 +98,4 @@ def complete_error(
         error.ctx = context  # type: ignore[attr-defined]
     if isinstance(error, NoSuchOption) and len(error.option_name) == 2:
         words = [word for word in typed if word.startswith(error.option_name)]
-        error.option_name = words[0] if words else error.option_name
+        error.option_name = words[0].partition("=")[0]

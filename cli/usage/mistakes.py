@@ -106,7 +106,7 @@ def explained(error: typer.TyperException) -> str:
     if isinstance(error, MissingParameter) and isinstance(error.param, TyperArgument):
         return f"{metavar(error.param)} is missing: {error.param.help}"
     if isinstance(error, typer.BadParameter):
-        value = refused(error)
+        value = _refused(error)
         if value is not None and isinstance(error.param, TyperArgument | TyperOption):
             source = where(error.param, error.ctx)
             return f"{source} is {value!r}; it takes {taken(error.param, value)}"
@@ -123,7 +123,7 @@ def where(parameter: TyperArgument | TyperOption, context: Context | None) -> st
     return max(parameter.opts, key=len)
 
 
-def refused(error: typer.BadParameter) -> object:
+def _refused(error: typer.BadParameter) -> object:
     """The value that typer could not convert; None if that was not the mistake."""
     errors = getattr(error.__cause__, "errors", None)  # pydantic's
     return errors()[0]["input"] if errors else None
