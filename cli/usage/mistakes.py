@@ -34,12 +34,13 @@ ELSEWHERE = {
     "caption": "describe",
     "whisper": "transcribe",
 }
+ALIKE = 0.65  # so far two words may be from each other
 KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """` Did you mean …?` for what is near to a mistyped word, or nothing."""
-    alike = get_close_matches(word, list(known), n=2, cutoff=0.7)
+    alike = get_close_matches(word, list(known), n=2, cutoff=ALIKE)
     return f" Did you mean {' or '.join(alike)}?" if alike else ""
 
 
@@ -152,6 +153,6 @@ def _no_option(error: NoSuchOption) -> str:
         for parameter in context.command.get_params(context)
         for option in (*parameter.opts, *parameter.secondary_opts)
     }
-    alike = get_close_matches(name.lstrip("-"), known, n=2, cutoff=0.7)
+    alike = get_close_matches(name.lstrip("-"), known, n=2, cutoff=ALIKE)
     hint = f" Did you mean {' or '.join(known[each] for each in alike)}?"
     return f"No such option: {name}." + (hint if alike else "")
