@@ -112,6 +112,8 @@ def test_the_model_of_an_adapter_counts_before_that_of_the_file(file: Path) -> N
         ("tempature = 1", 1, "no setting 'tempature'. Did you mean temperature?"),
         ("zzz = 1", 1, "no setting 'zzz'."),
         ("# a\n\n[caht]\nx = 1", 3, "no command 'caht'. Did you mean chat?"),
+        ("origin = true", 1, "no setting 'origin'."),
+        ("version = true", 1, "no setting 'version'."),
         ("[chat]\n\nrank = 3", 3, "no setting 'rank'."),
         ("[tune.train]\nseeds = 3", 2, "no setting 'seeds'. Did you mean seed?"),
         ('x = """\na\n"""', 1, "no setting 'x'."),

@@ -36,6 +36,7 @@ def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
         ),
         ("chat --zzz", "No such option: --zzz."),
         ("chat -z", "No such option: -z."),
+        ("chat -iz", "No such option: -z."),
         ("--model demo chat", "--model stands behind its command: gemma4 chat --model"),
         # values
         ("chat --seed many", "--seed is 'many'; it takes a whole number from 0."),
