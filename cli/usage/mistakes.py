@@ -81,11 +81,12 @@ def too_many(context: Context, extra: Sequence[str]) -> str:
 def _unquoted(context: Context, words: list[str]) -> str:
     """For a prompt without quotes, or several files behind one option."""
     path = context.command_path
+    files = [word for word in words if os.path.exists(word)]
     for option in context.command.params:
-        given = option.name and context.params.get(option.name)
-        several = isinstance(option, TyperOption) and option.multiple and given
-        files = [word for word in words if os.path.exists(word)]
-        if several and metavar(option) == "FILE" and files and words[0] == files[0]:
+        if not isinstance(option, TyperOption) or metavar(option) != "FILE":
+            continue
+        given = list(context.params.get(option.name) or ()) if option.multiple else []
+        if given and files[:1] == words[:1]:
             name = option.opts[0]
             each = " ".join(f"{name} {shlex.quote(file)}" for file in [*given, *files])
             rest = " ".join(word for word in words if word not in files)
