@@ -14,7 +14,8 @@ def get(name: str, screen: Screen, yes: bool = False) -> str:
     """The name of a model that is here from now on: of a short one, the variant that it
     stands for. What is not here is offered first; `yes` takes the offer.
 
-    Raises ModelNotFoundError where there is no such model, or the offer is not taken.
+    Raises ModelNotFoundError where there is no such model, or the offer is not taken,
+    and MemoryError for one that is too large.
     """
     from mlx_gemma4.device import memory_limit
     from mlx_gemma4.hub.names import best_variant
@@ -29,6 +30,7 @@ def get(name: str, screen: Screen, yes: bool = False) -> str:
         fetch(name, screen, yes)
         return name
     introduce(variant, name, screen)
+    check_memory(variant)
     if variant.recipe is None:
         from .fetch import fetch
 
@@ -39,6 +41,22 @@ def get(name: str, screen: Screen, yes: bool = False) -> str:
         out = converted_folder(variant)
         fetch_converted(variant.repo, out, variant.recipe, screen, yes)
     return variant.name
+
+
+def check_memory(variant: "Variant") -> None:
+    """Raises MemoryError for weights that this machine has no room for."""
+    from mlx_gemma4.device import memory_limit
+    from mlx_gemma4.hub.names import suggested
+
+    if variant.kept <= (limit := memory_limit()):
+        return
+    best = (model.best_in(limit) for model in suggested())
+    fitting = next((each.name for each in best if each.needs <= limit), None)
+    hint = f": take {fitting}" if fitting else ""
+    raise MemoryError(
+        f"{variant.name} takes {size(variant.kept)}, but a model may use at most "
+        f"{size(limit)} here{hint}."
+    )
 
 
 def exact_name(name: str) -> str:
