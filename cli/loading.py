@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mlx_gemma4.errors import ModelNotFoundError
 from mlx_gemma4.reading.home import with_home
 
-from .progress import downloading
+from .models.fetch import fetch
 from .render import Screen
 
 if TYPE_CHECKING:
@@ -49,27 +49,29 @@ def open_model(
     screen: Screen,
     adapter: Path | None = None,
     kernels: bool = True,
+    yes: bool = False,
 ) -> tuple["Gemma4", "Processor", str]:
     """Model, processor and name, with an adapter on.
 
     `name` None means the model that the adapter was made for, or the demo model.
     `kernels` uses those that do on this machine, and checks which they are where that
-    is not known yet.
+    is not known yet. `yes` fetches it from the Hub, if need be, without asking.
     """
     told = name is not None
     if adapter is not None:
         name = name_for(adapter, name)
     name = name_or_demo(name, screen)
-    screen.passing(f"Loading {name} …")
 
     def note(text: str) -> None:
         screen.passed()
         screen.note(text)
 
     try:
-        with warnings_noted(screen), downloading(screen, name) as bar:
+        with warnings_noted(screen):
             try:
-                model, processor = load_to_chat(name, bar, note if kernels else None)
+                fetch(name, screen, yes)
+                screen.passing(f"Loading {name} …")
+                model, processor = load_to_chat(name, note if kernels else None)
             except ModelNotFoundError as error:
                 if told or adapter is None:
                     raise
@@ -143,7 +145,7 @@ def _same_model(one: str, other: str) -> bool:
 
 
 def load_to_chat(
-    name: str, bar: type | None = None, note: Callable[[str], None] | None = None
+    name: str, note: Callable[[str], None] | None = None
 ) -> tuple["Gemma4", "Processor"]:
     """As mlx_gemma4.load, but what cannot chat is refused before its weights.
 
@@ -151,7 +153,7 @@ def load_to_chat(
     """
     from mlx_gemma4.checkpoint.load import prepare, recall_kernels
 
-    prepared, processor = prepare(name, tqdm_class=bar, to_chat=True)
+    prepared, processor = prepare(name, to_chat=True)
     if note is not None:
         from mlx_gemma4.bench.auto import check_if_new
 
