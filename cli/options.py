@@ -120,6 +120,10 @@ Interactive = Annotated[
         help="Hold a conversation, also when standard input is a pipe.",
     ),
 ]
+Yes = Annotated[
+    bool,
+    typer.Option("--yes", "-y", help="Fetch a model from the Hub without asking."),
+]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace output files that exist.")
 ]

@@ -18,7 +18,7 @@ from mlx_gemma4.reading.sizes import size
 from ..errors import InputError
 from ..render import Screen
 from .default import keep_default, kept_default
-from .getting import get, ways
+from .obtaining import obtain, ways
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,7 +82,7 @@ def choose(screen: Screen) -> str:
         name = ask(names)
         try:
             # What was not in the list has not been told of yet.
-            return get(name, screen, yes=name in names)
+            return obtain(name, screen, yes=name in names)
         except REFUSED as error:
             screen.note(str(error))
 

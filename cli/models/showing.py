@@ -16,7 +16,7 @@ from mlx_gemma4.reading.sizes import size
 
 from ..doctor.report import Section, laid_out, model_sections
 from .default import kept_default
-from .getting import exact_name, ways
+from .obtaining import exact_name, ways
 
 
 def show(name: str) -> tuple[dict[str, object], list[str]]:

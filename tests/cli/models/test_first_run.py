@@ -37,13 +37,13 @@ def got(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
     """What was to be fetched, and whether without a question. There is no nix."""
     names: list[tuple[str, bool]] = []
 
-    def get(name: str, screen: Screen, yes: bool) -> str:
+    def obtain(name: str, screen: Screen, yes: bool) -> str:
         if name == "nix":
             raise ModelNotFoundError("There is no nix.")
         names.append((name, yes))
         return name
 
-    monkeypatch.setattr(first_run, "get", get)
+    monkeypatch.setattr(first_run, "obtain", obtain)
     return names
 
 

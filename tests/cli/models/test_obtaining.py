@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from holding import Shelf
 
-from mlx_gemma4.cli.models.getting import get
+from mlx_gemma4.cli.models.obtaining import obtain
 from mlx_gemma4.cli.render import Screen
 from mlx_gemma4.errors import ModelNotFoundError
 from mlx_gemma4.hub.names import candidates
@@ -52,7 +52,7 @@ def test_what_is_here_is_not_fetched(shelf: Shelf, calls: Calls) -> None:
         ("e4b", "e4b:8bit"),
         ("mlx-community/gemma-4-e4b-it-8bit", "mlx-community/gemma-4-e4b-it-8bit"),
     ):
-        assert get(name, screen) == exact
+        assert obtain(name, screen) == exact
     assert not calls
 
 
@@ -60,23 +60,23 @@ def test_ready_weights_are_fetched(
     shelf: Shelf, calls: Calls, capsys: pytest.CaptureFixture[str]
 ) -> None:
     screen = Screen()
-    assert get("org/name@v1", screen) == "org/name@v1"
+    assert obtain("org/name@v1", screen) == "org/name@v1"
     assert capsys.readouterr().err == ""
-    assert get("e4b", screen, yes=True) == "e4b:8bit"
+    assert obtain("e4b", screen, yes=True) == "e4b:8bit"
     said = capsys.readouterr().err.splitlines()
     assert said[0].startswith("e4b is e4b:8bit here: fetches 8.96 GB; ")
     assert said[1].startswith(
         "Or `gemma4 pull e4b:qat`: fetches 15.9 GB, keeps 5.86 GB"
     )
     assert calls == [
-        ("fetch", "org/name@v1", screen, False),
-        ("fetch", "mlx-community/gemma-4-e4b-it-8bit", screen, True),
+        ("fetch", "org/name@v1", screen, False, True),
+        ("fetch", "mlx-community/gemma-4-e4b-it-8bit", screen, True, True),
     ]
 
 
 def test_others_are_converted(shelf: Shelf, calls: Calls) -> None:
     screen = Screen()
-    assert get("26b:qat", screen) == "26b:qat"
+    assert obtain("26b:qat", screen) == "26b:qat"
     (variant,) = candidates("26b:qat")
     out = converted_folder(variant)
     assert out == shelf.model.parent / "data" / "gemma4" / "models" / "26b-qat"
@@ -86,9 +86,9 @@ def test_others_are_converted(shelf: Shelf, calls: Calls) -> None:
 def test_a_plain_conversion_of_a_small_model_is_warned_of(
     shelf: Shelf, calls: Calls, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    get("e4b:4bit", Screen())
+    obtain("e4b:4bit", Screen())
     assert "Warning: Four bits without training" in capsys.readouterr().err
-    get("26b:4bit", Screen())
+    obtain("26b:4bit", Screen())
     assert "Warning" not in capsys.readouterr().err
 
 
@@ -97,7 +97,7 @@ def test_what_cannot_be_run_is_refused_before(
 ) -> None:
     monkeypatch.setattr("mlx_gemma4.device.memory_limit", lambda: 11 * 10**9)
     with pytest.raises(MemoryError, match="31b:qat takes 20.6 GB.*: take e4b:8bit."):
-        get("31b:qat", Screen())
+        obtain("31b:qat", Screen())
     with pytest.raises(ModelNotFoundError, match="Take e4b"):
-        get("12b:4bit", Screen())
+        obtain("12b:4bit", Screen())
     assert not calls

@@ -10,31 +10,31 @@ if TYPE_CHECKING:
     from mlx_gemma4.hub.names import Variant
 
 
-def get(name: str, screen: Screen, yes: bool = False) -> str:
+def obtain(name: str, screen: Screen, yes: bool = False, to_chat: bool = True) -> str:
     """The name of a model that is here from now on: of a short one, the variant that it
     stands for. What is not here is offered first; `yes` takes the offer.
 
+    to_chat: refuse what has no chat template.
+
     Raises ModelNotFoundError where there is no such model, or the offer is not taken,
-    and MemoryError for one that is too large.
+    MemoryError for one that is too large, and what `fetch` raises.
     """
     from mlx_gemma4.device import memory_limit
     from mlx_gemma4.hub.names import best_variant
     from mlx_gemma4.hub.resolve import converted_folder, local_folder
 
+    from .fetch import fetch
+
     if local_folder(name) is not None:
         return exact_name(name)
     variant = best_variant(name, memory_limit())
     if variant is None:
-        from .fetch import fetch
-
-        fetch(name, screen, yes)
+        fetch(name, screen, yes, to_chat)
         return name
     introduce(variant, name, screen)
     check_memory(variant)
     if variant.recipe is None:
-        from .fetch import fetch
-
-        fetch(variant.repo, screen, yes)
+        fetch(variant.repo, screen, yes, to_chat)
     else:
         from .converting import fetch_converted
 
