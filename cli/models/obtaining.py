@@ -76,7 +76,7 @@ def introduce(variant: "Variant", asked: str, screen: Screen) -> None:
     from mlx_gemma4.device import memory_limit
     from mlx_gemma4.hub.names import models
 
-    start = f"{asked} is {variant.name} here" if asked != variant.name else variant.name
+    start = f"{asked} means {variant.name} here" if asked != variant.name else variant.name
     screen.note(f"{start}: {ways(variant)}.")
     if variant.warning is not None:
         screen.note(f"Warning: {variant.warning}")

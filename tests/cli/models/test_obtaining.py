@@ -64,7 +64,7 @@ def test_ready_weights_are_fetched(
     assert capsys.readouterr().err == ""
     assert obtain("e4b", screen, yes=True) == "e4b:8bit"
     said = capsys.readouterr().err.splitlines()
-    assert said[0].startswith("e4b is e4b:8bit here: fetches 8.96 GB; ")
+    assert said[0].startswith("e4b means e4b:8bit here: fetches 8.96 GB; ")
     assert said[1].startswith(
         "Or `gemma4 pull e4b:qat`: fetches 15.9 GB, keeps 5.86 GB"
     )
