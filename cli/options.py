@@ -192,6 +192,15 @@ Interactive = Annotated[
         rich_help_panel=Panel.TASK,
     ),
 ]
+Yes = Annotated[
+    bool,
+    typer.Option(
+        "--yes",
+        "-y",
+        help="Fetch a model from the Hub without asking.",
+        rich_help_panel=Panel.MODEL,
+    ),
+]
 Overwrite = Annotated[
     bool,
     typer.Option(

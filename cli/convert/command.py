@@ -118,15 +118,6 @@ Data = Annotated[
         rich_help_panel="Check",
     ),
 ]
-Yes = Annotated[
-    bool,
-    typer.Option(
-        "--yes",
-        "-y",
-        help="Download and convert without asking.",
-        rich_help_panel=options.Panel.TASK,
-    ),
-]
 
 
 def convert(
@@ -143,7 +134,7 @@ def convert(
     refine: Refine = None,
     data: Data = None,
     as_json: options.Json = False,
-    yes: Yes = False,
+    yes: options.Yes = False,
 ) -> None:
     """Convert a checkpoint to MLX, quantised; or check a conversion.
 
@@ -164,7 +155,7 @@ def convert(
             check_check_usage(given, recipe, source_for_check, data)
             from .checks import run_check
 
-            run_check(check, source_for_check, data, screen)
+            run_check(check, source_for_check, data, screen, yes)
             return
         check_usage(source, out, dry_run, source_for_check, refine, upload)
         if data is not None and refine is None:

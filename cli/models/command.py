@@ -7,6 +7,7 @@ import typer
 
 from mlx_gemma4.reading.sizes import size
 
+from .. import options
 from ..errors import UsageError, reported
 from ..render import Screen
 from ..usage import names
@@ -28,15 +29,14 @@ OptionalName = Annotated[
         autocompletion=names.models,
     ),
 ]
-Yes = Annotated[
-    bool, typer.Option("--yes", "-y", help="Download, or remove, without asking.")
-]
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object; notes and errors too.")
 ]
 
 
-def pull(model: OptionalName = None, yes: Yes = False, as_json: Json = False) -> None:
+def pull(
+    model: OptionalName = None, yes: options.Yes = False, as_json: Json = False
+) -> None:
     """Get a model, and say before what it is and takes.
 
     Without MODEL it is chosen from those that fit this machine. A variant whose
@@ -53,13 +53,13 @@ def pull(model: OptionalName = None, yes: Yes = False, as_json: Json = False) ->
         from mlx_gemma4.hub.resolve import resolve
 
         from .first_run import can_ask, choose
-        from .getting import get
+        from .obtaining import obtain
 
         if model is None and not can_ask(screen):
             raise UsageError(
                 "Name a model: gemma4 pull e4b. `gemma4 list --all` lists them."
             )
-        name = choose(screen) if model is None else get(model, screen, yes)
+        name = choose(screen) if model is None else obtain(model, screen, yes)
         folder = resolve(name)
         if as_json:
             screen.json({"name": name, "folder": str(folder)})
@@ -114,7 +114,13 @@ def show(model: Name, as_json: Json = False) -> None:
             print("\n".join(lines), flush=True)
 
 
-def rm(model: Name, yes: Yes = False, as_json: Json = False) -> None:
+def rm(
+    model: Name,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Remove it without asking.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Remove a model that was fetched or converted, to free its disk space.
 
     Examples:
@@ -175,7 +181,7 @@ def set_default(name: str) -> None:
 
     from ..loading import saved_name
     from .default import keep_default
-    from .getting import exact_name
+    from .obtaining import exact_name
 
     if local_folder(name) is None:
         raise ModelNotFoundError(f"{name} is not here: `gemma4 pull {name}` gets it.")
