@@ -131,3 +131,12 @@ NoHistory = Annotated[
         help="Do not keep what is typed at the prompt.",
     ),
 ]
+Log = Annotated[
+    bool | None,
+    typer.Option(
+        "--log/--no-log",
+        envvar="GEMMA4_LOG",
+        help="Keep what is said, see gemma4 logs. Default: on a terminal.",
+        show_default=False,
+    ),
+]

@@ -118,6 +118,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
         "GEMMA4_KERNELS": "off",
         "HF_HUB_OFFLINE": "1",
         "HF_HOME": str(tmp_path / "huggingface"),
+        "XDG_DATA_HOME": str(tmp_path / "data"),
         "XDG_STATE_HOME": str(tmp_path / "state"),
         "TERM": "xterm",
     }

@@ -18,7 +18,7 @@ from mlx_gemma4.reading.bounded import read_bytes
 from mlx_gemma4.state import PRIVATE, save_text, state_folder
 
 from ..attach.attaching import read_part
-from ..attach.messages import Message
+from ..attach.messages import Message, plain_message
 from ..errors import InputError, unwritable
 from ..render import json_text
 from ..settings import Settings
@@ -110,16 +110,6 @@ def saved_messages(saved: Any) -> list[Message]:
     if messages:
         plain_messages(messages)
     return messages
-
-
-def plain_message(message: Message) -> Message:
-    """`message` with the paths and budgets of its media, not what is in them."""
-    content = message["content"]
-    if isinstance(content, str):
-        return message
-    kept = ("type", "text", "path", "image_tokens", "track")
-    parts = [{key: part[key] for key in kept if key in part} for part in content]
-    return {**message, "content": parts}
 
 
 def read_media(
