@@ -16,6 +16,7 @@ from .convert.command import convert
 from .describe.command import describe
 from .doctor.command import doctor
 from .errors import reported
+from .logs.command import app as logs
 from .transcribe.command import transcribe
 from .tune.command import app as tune
 
@@ -27,6 +28,7 @@ app.command()(convert)
 app.command(short_help="Say what is in pictures and videos.")(describe)
 app.command()(doctor)
 app.command()(transcribe)
+app.add_typer(logs, name="logs", short_help="Conversations that are kept.")
 app.add_typer(tune, name="tune", short_help="Train an adapter on your examples.")
 
 

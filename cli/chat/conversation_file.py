@@ -37,17 +37,27 @@ def write_conversation(
     """
     if os.path.lexists(path):
         read_file(path)
-    saved = {
-        "format": FORMAT,
-        "model": model_name,
-        "system": chat.system,
-        "settings": asdict(chat.settings),
-        "messages": [plain_message(message) for message in chat.messages],
-    }
+    saved = saved_form(model_name, chat.system, chat.settings, chat.messages)
     try:
         save_text(path, json_text(saved, indent=1) + "\n", mode)
     except OSError as error:
         raise unwritable(path, error) from None
+
+
+def saved_form(
+    model_name: str | None,
+    system: str | None,
+    settings: Settings,
+    messages: list[Message],
+) -> dict[str, Any]:
+    """What a file holds of a conversation."""
+    return {
+        "format": FORMAT,
+        "model": model_name,
+        "system": system,
+        "settings": asdict(settings),
+        "messages": [plain_message(message) for message in messages],
+    }
 
 
 def rescue_conversation(chat: Conversation, model_name: str) -> Path:

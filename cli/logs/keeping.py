@@ -74,7 +74,6 @@ class Keeper:
             self._answer.thought = messages[-1].get("reasoning", "")
             messages = messages[:-1]
         self._keep(chat, model, messages)
-        self._tell()
 
     def add(self, chunk: Chunk) -> None:
         """Keeps what is shown next, at least at the end of each sentence."""
@@ -175,8 +174,8 @@ class Keeper:
 
     @contextmanager
     def _noted(self) -> Iterator[Store | None]:
-        """The store; None once it failed. That it does is told later: an answer may be
-        half shown."""
+        """The store; None once it failed. What is to be told of it waits for the end of
+        the answer."""
         if self._lost:
             yield None
             return

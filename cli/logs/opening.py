@@ -66,6 +66,7 @@ def make(path: Path) -> None:
         os.close(os.open(work, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, PRIVATE))
         made = sqlite3.connect(work, isolation_level=None)
         try:
+            made.execute("PRAGMA auto_vacuum = FULL")  # what is removed gives its room
             made.execute("PRAGMA journal_mode = WAL")
             made.executescript(f"BEGIN; {TABLES} PRAGMA user_version = {SCHEMA}; END;")
         finally:

@@ -16,6 +16,12 @@ from ..errors import InputError, UsageError
 from ..settings import Settings
 from .opening import connect, make, store_path, told
 
+SUMMARY = (
+    "SELECT id, name, model, created, updated,"
+    " (SELECT count(*) FROM message WHERE conversation = c.id),"
+    " coalesce((SELECT text FROM message WHERE conversation = c.id AND role = 'user'"
+    " ORDER BY id LIMIT 1), '') FROM conversation c"
+)
 NONE = "No conversation is kept yet. gemma4 chat begins one."
 
 
@@ -32,7 +38,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class Summary:
-    """A conversation in a list. turns: how many questions its branch has."""
+    """A conversation in a list. messages: how many, those of all branches."""
 
     id: int
     name: str | None
@@ -176,12 +182,6 @@ class Store:
             Settings(**kept),
         )
 
-    def name(self, conversation: int) -> str | None:
-        row = self.db.execute(
-            "SELECT name FROM conversation WHERE id = ?", (conversation,)
-        )
-        return row.fetchone()[0]
-
     def turns(self, conversation: int, all: bool = False) -> list[Turn]:
         """The messages of the branch that is gone on with, or of all branches."""
         rows = self.db.execute(
@@ -204,17 +204,31 @@ class Store:
     def summaries(self, limit: int = -1) -> list[Summary]:
         """Conversations, the last first."""
         rows = self.db.execute(
-            "SELECT id, name, model, created, updated,"
-            " (SELECT count(*) FROM message WHERE conversation = c.id),"
-            " (SELECT text FROM message WHERE conversation = c.id AND role = 'user'"
-            "  ORDER BY id LIMIT 1)"
-            " FROM conversation c ORDER BY updated DESC, id DESC LIMIT ?",
-            (limit,),
+            f"{SUMMARY} ORDER BY updated DESC, id DESC LIMIT ?", (limit,)
         )
-        return [Summary(*row[:-1], row[-1] or "") for row in rows]
+        return [Summary(*row) for row in rows]
+
+    def summary(self, conversation: int) -> Summary:
+        row = self.db.execute(f"{SUMMARY} WHERE id = ?", (conversation,)).fetchone()
+        return Summary(*row)
 
     def count(self) -> int:
         return self.db.execute("SELECT count(*) FROM conversation").fetchone()[0]
+
+    def remove(self, conversations: Sequence[int]) -> None:
+        """Removes conversations, and what is said in them from the disk."""
+        numbers = [(number,) for number in conversations]
+        with self.at_once():
+            found = "SELECT 1 FROM sqlite_master WHERE name = 'search'"
+            if self.db.execute(found).fetchone():
+                self.db.executemany(
+                    "INSERT INTO search (search, rowid, text) SELECT 'delete', id, text"
+                    " FROM message WHERE conversation = ? AND indexed",
+                    numbers,
+                )
+                self.db.execute("INSERT INTO search (search) VALUES ('optimize')")
+            self.db.executemany("DELETE FROM conversation WHERE id = ?", numbers)
+        self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def names(self) -> list[str]:
         """Those that were given, the last first."""
