@@ -114,9 +114,10 @@ class Keeper:
         the conversation stands."""
         # A large file takes long to read, so before anything is locked.
         fresh = [plain(m) for m in messages if id(m) not in self._known]
-        with self._noted() as store:
-            if store is None:
-                return
+        store = self._opened()
+        if store is None:
+            return
+        with self._noted():
             known, leaf, new = dict(self._known), None, []
             setup = self._setup(chat, model)
             with store.at_once():
@@ -142,11 +143,10 @@ class Keeper:
 
     def _write(self, message: Message, finish: str | None) -> None:
         """Keeps the answer as far as it has come."""
-        if self.conversation is None:
+        store = self._opened()
+        if store is None or self.conversation is None:
             return
-        with self._noted() as store:
-            if store is None:
-                return
+        with self._noted():
             if self._row is None:
                 with store.at_once():
                     row = store.add(self.conversation, self._leaf, message, finish)
@@ -157,47 +157,46 @@ class Keeper:
         self._written = time.monotonic()
 
     def _take_back(self, chat: Conversation) -> None:
-        if self.conversation is None or not self._new and self._row is None:
+        store = self._opened()
+        if store is None or self.conversation is None:
             return
         stay = [self._known[id(m)][1] for m in chat.messages if id(m) in self._known]
         gone = [n for n in (*self._new, self._row) if n is not None and n not in stay]
-        with self._noted() as store:
-            if store is None:
-                return
+        with self._noted():
             with store.at_once():
                 store.forget(gone)
                 store.stand_at(self.conversation, stay[-1] if stay else None)
                 empty = store.forget_empty(self.conversation)
             self._leaf = stay[-1] if stay else None
             if empty:
-                self.begin_anew()
+                self.conversation = None
+
+    def _opened(self) -> Store | None:
+        """The store; None once it failed."""
+        with self._noted():
+            if self._store is None and not self._lost:
+                if not store_path().exists():
+                    self._trouble = first_note(store_path())
+                self._store = open_or_make()
+        return self._store
 
     @contextmanager
-    def _noted(self) -> Iterator[Store | None]:
-        """The store; None once it failed. What is to be told of it waits for the end of
-        the answer."""
-        if self._lost:
-            yield None
-            return
-        path = store_path()
+    def _noted(self) -> Iterator[None]:
+        """Gives the store up if it fails. What is to be told of that waits for the end
+        of the answer."""
         try:
-            with told(path):
-                if self._store is None:
-                    if not path.exists():
-                        self._trouble = first_note(path)
-                    self._store = open_or_make()
-                yield self._store
+            with told(store_path()):
+                yield
         except (InputError, DiskFullError) as error:
             self._lost = True
-            self._trouble = f"{error} This conversation is not kept any more."
+            self._trouble = f"{error} Nothing more of this conversation is kept."
+            self.conversation = None
+            self.close()
 
     def _tell(self) -> None:
         if self._trouble:
             self._screen.note(self._trouble)
         self._trouble = ""
-        if self._lost:
-            self.conversation = None
-            self.close()
 
 
 def first_note(path: object) -> str:

@@ -22,6 +22,7 @@ SUMMARY = (
     " coalesce((SELECT text FROM message WHERE conversation = c.id AND role = 'user'"
     " ORDER BY id LIMIT 1), '') FROM conversation c"
 )
+REMOVED = "The conversation was removed meanwhile."
 NONE = "No conversation is kept yet. gemma4 chat begins one."
 
 
@@ -103,30 +104,27 @@ class Store:
         message: Message,
         finish: str | None,
     ) -> int:
-        """Keeps a message that follows `parent`; returns its number."""
-        return self._insert(
-            "INSERT INTO message"
-            " (conversation, parent, role, text, rest, finish, created)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (
-                conversation,
-                parent,
-                message["role"],
-                storable(text_of(message)),
-                rest_of(message),
-                finish,
-                time.time(),
-            ),
-        )
+        """Keeps a message that follows `parent`; returns its number. Raises InputError
+        if the conversation is gone."""
+        said = (message["role"], storable(text_of(message)), rest_of(message))
+        try:
+            return self._insert(
+                "INSERT INTO message"
+                " (conversation, parent, role, text, rest, finish, created)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (conversation, parent, *said, finish, time.time()),
+            )
+        except sqlite3.IntegrityError:
+            raise InputError(REMOVED) from None
 
     def change(self, number: int, message: Message, finish: str | None) -> None:
-        """Keeps what a message has become. Raises IntegrityError if it is gone."""
+        """Keeps what a message has become. Raises InputError if it is gone."""
         changed = self.db.execute(
             "UPDATE message SET text = ?, rest = ?, finish = ? WHERE id = ?",
             (storable(text_of(message)), rest_of(message), finish, number),
         )
         if not changed.rowcount:
-            raise sqlite3.IntegrityError("it was removed meanwhile")
+            raise InputError(REMOVED)
 
     def forget(self, numbers: Sequence[int]) -> None:
         """Takes messages back that were never part of an answered turn."""
