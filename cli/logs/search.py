@@ -32,7 +32,7 @@ def search(store: Store, words: Sequence[str], limit: int) -> list[Match]:
     accents and capitals do not. Raises sqlite3.Error."""
     plain = [folded(word) for word in words]
     compared = "holds(m.text)"
-    by_index = all(map(is_word, plain)) and update_index(store)
+    by_index = all(map(is_word, words)) and update_index(store)
     where = f"{INDEXED} OR NOT m.indexed AND {compared}" if by_index else compared
 
     def holds(text: str) -> bool:
@@ -44,7 +44,7 @@ def search(store: Store, words: Sequence[str], limit: int) -> list[Match]:
         "SELECT c.id, c.name, m.role, m.created, m.text"
         " FROM message m JOIN conversation c ON c.id = m.conversation"
         f" WHERE {where} ORDER BY m.id DESC LIMIT :limit",
-        {"query": " ".join(f'"{word}"*' for word in plain), "limit": limit},
+        {"query": " ".join(f'"{word}"*' for word in words), "limit": limit},
     )
     return [Match(*row[:-1], excerpt(row[-1], plain)) for row in rows]
 

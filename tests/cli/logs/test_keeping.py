@@ -3,34 +3,16 @@
 import sqlite3
 import stat
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from scripted import Lines, chunks
+from scripted import Lines, branch, chunks
 
 from mlx_gemma4 import Chunk
 from mlx_gemma4.cli.chat.interactive import converse
 from mlx_gemma4.cli.logs import keeping, opening
 from mlx_gemma4.cli.logs.store import Store, opened
-
-
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    return tmp_path / "data" / "gemma4" / "logs.db"
-
-
-@pytest.fixture
-def kept(session, store):
-    """A conversation with the scripted model that is kept."""
-    session.keep(None, None)
-    return session
-
-
-def branch(which: str | None = None) -> list[str]:
-    """What is said in a conversation, on the branch that is gone on with."""
-    with opened() as store:
-        return [t.message["content"] for t in store.turns(store.found(which))]
 
 
 def tree(number: int = 1) -> dict[str, str | None]:
@@ -39,9 +21,7 @@ def tree(number: int = 1) -> dict[str, str | None]:
         turns = {turn.id: turn for turn in store.turns(number, all=True)}
         above = [turns.get(turn.parent or 0) for turn in turns.values()]
         said = [turn.message["content"] for turn in turns.values()]
-    return dict(
-        zip(said, [up and up.message["content"] for up in above], strict=True)
-    )
+    return dict(zip(said, [up and up.message["content"] for up in above], strict=True))
 
 
 def test_every_turn_is_kept_once(kept, capsys, store):
@@ -157,6 +137,7 @@ def test_half_an_answer_is_kept_and_says_so(kept, script):
 
 def test_a_question_without_answer_is_taken_back(session, store, script):
     session.keep(None, "work")
+
     def answer(messages: list[dict]) -> Iterator[Chunk]:
         if messages[-1]["content"] == "fail":
             raise RuntimeError("unforeseen")
@@ -235,13 +216,18 @@ def test_a_conversation_removed_meanwhile(kept, capsys):
     assert len(kept.chat.messages) == 6
 
 
+def sql(path: Path, statement: str) -> None:
+    with closing(sqlite3.connect(path)) as store:
+        store.execute(statement)
+
+
 FAULTS = {
     "no database": lambda path: path.write_bytes(b"not a database" * 100),
     "empty": lambda path: path.write_bytes(b""),
     "half": lambda path: path.write_bytes(path.read_bytes()[:5000]),
     "folder": lambda path: (path.unlink(), path.mkdir()),
-    "newer": lambda path: sqlite3.connect(path).execute("PRAGMA user_version = 2"),
-    "no table": lambda path: sqlite3.connect(path).execute("DROP TABLE message"),
+    "newer": lambda path: sql(path, "PRAGMA user_version = 2"),
+    "no table": lambda path: sql(path, "DROP TABLE message"),
 }
 
 
@@ -269,7 +255,7 @@ def test_a_full_disk_in_the_middle_of_an_answer(kept, script, monkeypatch, capsy
     converse(kept, Lines("one"))
     limit = "PRAGMA max_page_count = 1"  # what is there stays
     kept.keeper._store.db.execute(limit)
-    script.answer = lambda messages: chunks("more. " * 9000)
+    script.answer = lambda messages: chunks("more. " * 2000)
     converse(kept, Lines("two", "three"))
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 2 and "The disk is full" in told[1]
