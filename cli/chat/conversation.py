@@ -35,6 +35,7 @@ class Conversation:
         self.tools = tools
         self.messages: list[Message] = []
         self.attached: list[Part] = []  # goes with the next message
+        self.asking: list[Message] = []  # what the answer under way follows
         self.last: Response | None = None
         self._prefix = PrefixCache(model)
         self._answers = 0
@@ -52,6 +53,7 @@ class Conversation:
         self.messages.append(
             {"role": "tool", "tool_call_id": call["id"], "content": text}
         )
+        self.asking = self.messages
         return self._reply(self.messages) if self.open_call() is None else iter(())
 
     def again(self) -> Iterator[Chunk]:
@@ -89,6 +91,10 @@ class Conversation:
         self.last = None
 
     def _reply(self, messages: list[Message], sent: int = 0) -> Iterator[Chunk]:
+        self.asking = messages
+        return self._answer(messages, sent)
+
+    def _answer(self, messages: list[Message], sent: int) -> Iterator[Chunk]:
         settings = self.settings
         system = [{"role": "system", "content": self.system}] if self.system else []
         answer, options = Response(), settings.sampling
