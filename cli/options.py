@@ -109,6 +109,14 @@ Json = Annotated[
     bool,
     typer.Option("--json", help="Print one JSON object per answer; errors likewise."),
 ]
+Plain = Annotated[
+    bool,
+    typer.Option(
+        "--plain/--no-plain",
+        envvar="GEMMA4_PLAIN",
+        help="Show answers as they were written: Markdown is not rendered.",
+    ),
+]
 Stats = Annotated[
     bool, typer.Option("--stats", help="Print speed and memory to stderr.")
 ]

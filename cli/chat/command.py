@@ -45,6 +45,7 @@ def chat(
     audio: options.Audio = None,
     video: options.Video = None,
     track: options.Track = None,
+    plain: options.Plain = False,
     as_json: options.Json = False,
     stats: options.Stats = False,
     interactive: options.Interactive = False,
@@ -61,7 +62,7 @@ def chat(
             raise UsageError("--track is for the files that --audio names.")
         question = read_question(prompt, interactive)
         settings.check()
-        screen = Screen(show_thinking, as_json)
+        screen = Screen(show_thinking, as_json, markdown=not plain)
         session = open_session(model, settings, screen, system, tools, adapter)
         session.show_stats = stats
         talking = interactive or question is None
