@@ -1,5 +1,6 @@
 """Markdown as rows of a terminal."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -15,6 +16,7 @@ CODE = "36"
 HEADING = "1;35"
 STYLES = {"strong": BOLD, "em": "3", "s": "9", "link": "4", "image": "4"}
 BULLET, QUOTE, RULE = "• ", "│ ", "─"
+BAR = re.compile(r"(?<!\\)\|")  # between the cells of a table
 NARROWEST = 8  # columns, however deep something lies in lists and quotes
 
 
@@ -33,7 +35,7 @@ class Block:
     line: int  # of the source, where it begins
     rows: list[str]
     gap: bool = False  # whether a blank line is above it in the source
-    fence: str = ""  # what stands before the rest, if the source is cut here
+    fence: str = ""  # what opens the code again, if the source is cut here
 
 
 def blocks(source: str, room: int, unfinished: bool = False) -> list[Block]:
@@ -42,13 +44,15 @@ def blocks(source: str, room: int, unfinished: bool = False) -> list[Block]:
     lines = source.split("\n")
     if tree is None:
         return [Block(Kind.TEXT, 0, list(folded([Span(source)], room)))]
-    return list(_blocks(tree.children, lines, room))
+    return [b for b in _blocks(tree.children, lines, room) if b.rows]
 
 
 def stacked(found: Iterable[Block], above: Kind | None = None) -> list[str]:
     """The rows of blocks one below the other; `above`: what is over the first."""
     rows: list[str] = []
     for block in found:
+        if not block.rows:
+            continue
         if above is not None and (block.gap or block.kind is not above):
             rows.append("")
         rows += block.rows
@@ -66,11 +70,11 @@ def _blocks(
         if node.type in ("bullet_list", "ordered_list"):
             yield from _items(node, lines, room)
         elif node.type == "fence":
-            yield from _fence(node, line, gap)
+            yield from _fence(node, lines[line], gap)
         elif node.type == "code_block":
             yield Block(Kind.CODE, line, code_rows(node), gap)
         elif node.type == "table":
-            yield Block(Kind.TABLE, line, _table(node, room), gap)
+            yield Block(Kind.TABLE, line, _table(node, lines, room), gap)
         else:
             yield Block(Kind.TEXT, line, _text(node, lines, room), gap)
 
@@ -89,12 +93,14 @@ def _items(node: SyntaxTreeNode, lines: Sequence[str], room: int) -> Iterator[Bl
         yield Block(Kind.TEXT, line, rows, gap)
 
 
-def _fence(node: SyntaxTreeNode, line: int, gap: bool) -> Iterator[Block]:
+def _fence(node: SyntaxTreeNode, opening: str, gap: bool) -> Iterator[Block]:
+    line = first_line(node)
     if label := printable(node.info.strip()):
         yield Block(Kind.CODE, line, [painted(label, DIM)], gap)
         gap = False
+    indent = opening[: len(opening) - len(opening.lstrip())]
     for number, row in enumerate(code_rows(node), line + 1):
-        yield Block(Kind.CODE, number, [row], gap, fence=f"{node.markup}\n")
+        yield Block(Kind.CODE, number, [row], gap, f"{indent}{node.markup}\n")
         gap = False
 
 
@@ -103,14 +109,18 @@ def code_rows(node: SyntaxTreeNode) -> list[str]:
     return [painted(row, CODE) for row in content.split("\n")] if node.content else []
 
 
-def _table(node: SyntaxTreeNode, room: int) -> list[str]:
+def _table(node: SyntaxTreeNode, lines: Sequence[str], room: int) -> list[str]:
     head, *body = [row.children for part in node.children for row in part.children]
-    aligned = [
-        str(cell.attrs.get("style", "")).removeprefix("text-align:") for cell in head
-    ]
-    names = [list(spans(cell.children[0], BOLD)) for cell in head]
-    cells = [[list(spans(cell.children[0])) for cell in row] for row in body]
-    return table_rows(names, cells, aligned, room)
+    written = lines[first_line(node) : node.map[1] if node.map else None]
+    if any(len(BAR.findall(line.strip("|> \t"))) >= len(head) for line in written):
+        return written  # the parser would drop what stands in a column too many
+    styles = [str(cell.attrs.get("style", "")) for cell in head]
+    return table_rows(
+        [list(spans(cell.children[0], BOLD)) for cell in head],
+        [[list(spans(cell.children[0])) for cell in cells] for cells in body],
+        [style.removeprefix("text-align:") for style in styles],
+        room,
+    )
 
 
 def _text(node: SyntaxTreeNode, lines: Sequence[str], room: int) -> list[str]:
@@ -120,11 +130,7 @@ def _text(node: SyntaxTreeNode, lines: Sequence[str], room: int) -> list[str]:
     if node.type == "hr":
         return [painted(RULE * room, DIM)]
     style = HEADING if node.type == "heading" else ""
-    return [
-        row
-        for child in node.children
-        for row in folded(list(spans(child, style)), room)
-    ]
+    return list(folded(list(spans(node.children[0], style)), room))
 
 
 def spans(node: SyntaxTreeNode, style: str = "") -> Iterator[Span]:

@@ -13,11 +13,15 @@ from .live import Live
 INTERVAL = 1 / 30  # seconds between two drawings
 SHARE = 10  # of the time that passes, the part that drawing may take
 
-# What may still become something else, and waits: the marks that a line begins with,
-# a line of a table, the head of one, marks of emphasis, a link.
+# What may still become something else at the end of a text, and waits for it.
 WAITING = re.compile(
-    r"(?:^[ \t>]*(?:[-+*=#~`_:.\d)]*|\|[^\n]*)|[*_`~\\[!<&]+"
-    r"|(?:\A\n?|(?<=\n\n))\|[^\n]*\n[ |:-]*)\Z",
+    "(?:"
+    r"^[ \t>]*[-+*=#~`_:.\d)]*"  # the marks that a line begins with
+    r"|^[ \t>]*(?:\||```|~~~)[^\n]*"  # a line of a table, or around code
+    r"|(?<!\|\n)^\|[^\n]*\n[ |:-]*"  # the head of a table
+    r"|!?\[[^\]\n]{0,80}(?:\](?:\([^)\s]*)?)?|<[^>\s]*"  # a link
+    r"|&#?\w{0,8}|[*_`~\\!]+"  # a character by its name, emphasis
+    r")\Z",
     re.MULTILINE,
 )
 
@@ -52,6 +56,7 @@ class Markdown:
         self._live.draw(stacked(done, self._above), rows)
         if done and last:
             (block,) = last
-            lines = self._source.split("\n")[block.line - block.gap :]
-            self._source = block.fence + "\n".join(lines)
+            lines = self._source.split("\n")[block.line :]
+            above_it = "\n" if block.gap else block.fence
+            self._source = above_it + "\n".join(lines)
             self._above = above

@@ -67,10 +67,10 @@ def as_written(state: StateInline, silent: bool) -> bool:
 
 
 def close_marks(state: StateCore) -> None:
-    if state.env.get("unfinished") and state.tokens:
-        inline = [token for token in state.tokens[-4:] if token.type == "inline"]
-        if inline:
-            inline[-1].content += missing_marks(inline[-1].content)
+    if state.env.get("unfinished"):
+        last = next((t for t in reversed(state.tokens) if t.nesting != -1), None)
+        if last is not None and last.type == "inline":
+            last.content += missing_marks(last.content)
 
 
 def missing_marks(text: str) -> str:
