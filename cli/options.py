@@ -117,6 +117,14 @@ Plain = Annotated[
         help="Show answers as they were written: Markdown is not rendered.",
     ),
 ]
+Preview = Annotated[
+    bool | None,
+    typer.Option(
+        "--preview/--no-preview",
+        help="Show pictures that are attached in a conversation: by default in kitty, "
+        "Ghostty, Konsole, iTerm2 and WezTerm, outside of tmux and screen.",
+    ),
+]
 Stats = Annotated[
     bool, typer.Option("--stats", help="Print speed and memory to stderr.")
 ]

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from mlx_gemma4.reading.sizes import size
@@ -85,6 +86,7 @@ class Screen:
     """One command's output. Text arrives in pieces and is shown at once.
 
     markdown: answers are rendered, where they go to a terminal that shows colours.
+    previews: pictures are shown, where they can be; None does not tell if they cannot.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Screen:
         show_thinking: bool | None = None,
         as_json: bool = False,
         markdown: bool = False,
+        previews: bool | None = None,
     ) -> None:
         self.as_json = as_json
         self.colour = coloured(sys.stderr, os.environ)
@@ -100,6 +103,7 @@ class Screen:
         self.show_thinking = terminal if show_thinking is None else show_thinking
         self._renders = markdown and can_render(sys.stdout)
         self._rendered: Markdown | None = None  # the answer, while it is shown
+        self._previews = previews
         self._flow = Flow()
         self._open: TextIO | None = None  # the stream with an unfinished line
         self._thinking = False
@@ -163,6 +167,19 @@ class Screen:
         if sys.stderr.isatty() and not self.as_json:
             self.end()
             print(file=sys.stderr, flush=True)
+
+    def preview(self, path: Path) -> None:
+        """Shows a picture that was attached, in a terminal that can."""
+        if not self.draws or self._previews is False:
+            return
+        from .terminal.preview import preview
+
+        if not preview(path, sys.stderr) and self._previews:
+            self._previews = None
+            self.note(
+                "No picture can be shown here: kitty, Ghostty, Konsole, iTerm2 and "
+                "WezTerm can, outside of tmux and screen."
+            )
 
     @property
     def draws(self) -> bool:

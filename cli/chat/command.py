@@ -46,6 +46,7 @@ def chat(
     video: options.Video = None,
     track: options.Track = None,
     plain: options.Plain = False,
+    preview: options.Preview = None,
     as_json: options.Json = False,
     stats: options.Stats = False,
     interactive: options.Interactive = False,
@@ -62,7 +63,7 @@ def chat(
             raise UsageError("--track is for the files that --audio names.")
         question = read_question(prompt, interactive)
         settings.check()
-        screen = Screen(show_thinking, as_json, markdown=not plain)
+        screen = Screen(show_thinking, as_json, not plain, preview)
         session = open_session(model, settings, screen, system, tools, adapter)
         session.show_stats = stats
         talking = interactive or question is None

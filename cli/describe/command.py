@@ -94,7 +94,7 @@ def describe(
             sources=find_sources(names, allow_url, go_on=each),
             prompt=asked,
             settings=settings,
-            screen=Screen(show_thinking, as_json, markdown=not plain),
+            screen=Screen(show_thinking, as_json, not plain),
             system=system,
             ocr=ocr,
             each=each,

@@ -4,18 +4,21 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
-from markdown_it.tree import SyntaxTreeNode
-
-from .parser import parse
 from .styled import BOLD, DIM, Span, folded, painted, plain
 from .tables import table_rows
 from .text import printable
+
+if TYPE_CHECKING:
+    from markdown_it.tree import SyntaxTreeNode
 
 CODE = "36"
 HEADING = "1;35"
 STYLES = {"strong": BOLD, "em": "3", "s": "9", "link": "4", "image": "4"}
 BULLET, QUOTE, RULE = "• ", "│ ", "─"
+# A paragraph without any marks, for which nothing is imported.
+UNMARKED = re.compile(r"(?![ \d])[^*_`#>|~\[\\<&$+=\n\t-]+\Z")
 BAR = re.compile(r"(?<!\\)\|")  # between the cells of a table
 NARROWEST = 8  # columns, however deep something lies in lists and quotes
 
@@ -40,11 +43,17 @@ class Block:
 
 def blocks(source: str, room: int, unfinished: bool = False) -> list[Block]:
     """The blocks of `source`, at most `room` columns wide but for words and code."""
-    tree = parse(source, unfinished)
-    lines = source.split("\n")
+    tree = None if UNMARKED.match(source) else _tree(source, unfinished)
     if tree is None:
         return [Block(Kind.TEXT, 0, list(folded([Span(source)], room)))]
+    lines = source.split("\n")
     return [b for b in _blocks(tree.children, lines, room) if b.rows]
+
+
+def _tree(source: str, unfinished: bool) -> "SyntaxTreeNode | None":
+    from .parser import parse
+
+    return parse(source, unfinished)
 
 
 def stacked(found: Iterable[Block], above: Kind | None = None) -> list[str]:
@@ -61,7 +70,7 @@ def stacked(found: Iterable[Block], above: Kind | None = None) -> list[str]:
 
 
 def _blocks(
-    nodes: Sequence[SyntaxTreeNode], lines: Sequence[str], room: int
+    nodes: "Sequence[SyntaxTreeNode]", lines: Sequence[str], room: int
 ) -> Iterator[Block]:
     room = max(room, NARROWEST)
     for node in nodes:
@@ -79,11 +88,11 @@ def _blocks(
             yield Block(Kind.TEXT, line, _text(node, lines, room), gap)
 
 
-def first_line(node: SyntaxTreeNode) -> int:
+def first_line(node: "SyntaxTreeNode") -> int:
     return node.map[0] if node.map else 0
 
 
-def _items(node: SyntaxTreeNode, lines: Sequence[str], room: int) -> Iterator[Block]:
+def _items(node: "SyntaxTreeNode", lines: Sequence[str], room: int) -> Iterator[Block]:
     for item in node.children:
         line = first_line(item)
         mark = f"{item.info}{item.markup} " if item.info else BULLET
@@ -93,7 +102,7 @@ def _items(node: SyntaxTreeNode, lines: Sequence[str], room: int) -> Iterator[Bl
         yield Block(Kind.TEXT, line, rows, gap)
 
 
-def _fence(node: SyntaxTreeNode, opening: str, gap: bool) -> Iterator[Block]:
+def _fence(node: "SyntaxTreeNode", opening: str, gap: bool) -> Iterator[Block]:
     line = first_line(node)
     if label := printable(node.info.strip()):
         yield Block(Kind.CODE, line, [painted(label, DIM)], gap)
@@ -104,12 +113,12 @@ def _fence(node: SyntaxTreeNode, opening: str, gap: bool) -> Iterator[Block]:
         gap = False
 
 
-def code_rows(node: SyntaxTreeNode) -> list[str]:
+def code_rows(node: "SyntaxTreeNode") -> list[str]:
     content = node.content.removesuffix("\n")
     return [painted(row, CODE) for row in content.split("\n")] if node.content else []
 
 
-def _table(node: SyntaxTreeNode, lines: Sequence[str], room: int) -> list[str]:
+def _table(node: "SyntaxTreeNode", lines: Sequence[str], room: int) -> list[str]:
     head, *body = [row.children for part in node.children for row in part.children]
     written = lines[first_line(node) : node.map[1] if node.map else None]
     if any(len(BAR.findall(line.strip("|> \t"))) >= len(head) for line in written):
@@ -123,7 +132,7 @@ def _table(node: SyntaxTreeNode, lines: Sequence[str], room: int) -> list[str]:
     )
 
 
-def _text(node: SyntaxTreeNode, lines: Sequence[str], room: int) -> list[str]:
+def _text(node: "SyntaxTreeNode", lines: Sequence[str], room: int) -> list[str]:
     if node.type == "blockquote":
         rows = stacked(_blocks(node.children, lines, room - len(QUOTE)))
         return [painted(QUOTE, DIM) + row for row in rows]
@@ -133,7 +142,7 @@ def _text(node: SyntaxTreeNode, lines: Sequence[str], room: int) -> list[str]:
     return list(folded(list(spans(node.children[0], style)), room))
 
 
-def spans(node: SyntaxTreeNode, style: str = "") -> Iterator[Span]:
+def spans(node: "SyntaxTreeNode", style: str = "") -> Iterator[Span]:
     """The text inside of a paragraph. A link is followed by its address."""
     for child in node.children:
         if child.type in ("softbreak", "hardbreak"):
