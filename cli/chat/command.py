@@ -72,6 +72,8 @@ def chat(
     video: options.Video = None,
     track: options.Track = None,
     yes: options.Yes = False,
+    plain: options.Plain = False,
+    preview: options.Preview = None,
     as_json: options.Json = False,
     stats: options.Stats = False,
     interactive: options.Interactive = False,
@@ -104,7 +106,7 @@ def chat(
         if kept is not None:
             setup = kept.but_with(setup, stated(context))
         setup.settings.check()
-        screen = Screen(show_thinking, as_json)
+        screen = Screen(show_thinking, as_json, not plain, preview)
         adapted = setup.adapter is not None
         setup = replace(setup, model=first_choice(setup.model, adapted, screen))
         session = open_session(setup, screen, yes)

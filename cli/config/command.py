@@ -25,6 +25,7 @@ TEMPLATE = """\
 # model = "demo"
 # system = "Answer briefly."
 # temperature = 0.7
+# plain = true        # Markdown is not rendered
 # keep = false        # conversations are not kept
 #
 # [describe]          # for one command
