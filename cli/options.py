@@ -96,6 +96,13 @@ Track = Annotated[
         help="Which sound track of a recording or video is heard. Default: its own.",
     ),
 ]
+Attach = Annotated[
+    bool,
+    typer.Option(
+        "--attach/--no-attach",
+        help="Attach the files that the prompt names by path.",
+    ),
+]
 ImageTokens = Annotated[
     int | None,
     typer.Option(
