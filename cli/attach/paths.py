@@ -186,7 +186,8 @@ def refuse_missing(text: str) -> None:
     for path in map(path_of, words):
         if is_missing(path):
             raise no_file(path)
-        if os.path.isfile(path) and not use_of(path):
+        folder = os.path.isdir(path) and path != Path("/")
+        if folder or os.path.isfile(path) and not use_of(path):
             raise unusable(path)
 
 

@@ -168,6 +168,8 @@ def test_nothing_but_a_file_that_is_of_no_use(here: Path) -> None:
     for name in ("program", "all.zip"):
         with pytest.raises(InputError, match=f"{name} is neither text nor a medium"):
             take_paths(f"./{name}")
+    with pytest.raises(InputError, match="x is a folder: name the files in it"):
+        take_paths("./x")
 
 
 def test_what_a_command_names(here: Path) -> None:
