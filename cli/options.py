@@ -157,6 +157,14 @@ Track = Annotated[
         rich_help_panel=Panel.FILES,
     ),
 ]
+Attach = Annotated[
+    bool,
+    typer.Option(
+        "--attach/--no-attach",
+        help="Attach the files that the prompt names by path.",
+        rich_help_panel=Panel.FILES,
+    ),
+]
 ImageTokens = Annotated[
     int | None,
     typer.Option(

@@ -190,6 +190,7 @@ COMMANDS = {
         attaching("audio"), "/audio [FILE…]", "attach recordings; --track N before them"
     ),
     "/video": Command(attaching("video"), "/video [FILE…]", "attach videos"),
+    "/file": Command(attaching("file"), "/file [FILE…]", "attach any: text, code, PDF"),
     "/detach": Command(detach_command, "/detach [FILE]", "take one back, or all"),
     "/set": Command(set_command, "/set [NAME [VALUE]]", "sampling; default resets"),
     "/stats": Command(stats_command, "/stats [on|off]", "speed, memory, context"),
@@ -198,7 +199,7 @@ COMMANDS = {
     "/load": Command(load_command, "/load FILE", "go on with a saved one"),
     "/bye": Command(bye_command, "/bye", "leave, as Ctrl-D does"),
 }
-MEDIA = {"/image": "image", "/audio": "audio", "/video": "video"}
+MEDIA = {"/image": "image", "/audio": "audio", "/video": "video", "/file": "file"}
 ALIASES = {"/?": "/help", "/exit": "/bye", "/quit": "/bye"}
 
 
