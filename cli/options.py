@@ -17,7 +17,8 @@ Model = Annotated[
         "--model",
         "-m",
         envvar="GEMMA4_MODEL",
-        help="A folder, a Hub id (owner/name), or demo.",
+        help="A short name (e4b, 26b: see `gemma4 list --all`), a Hub id "
+        "(owner/name), a folder, or demo.",
     ),
 ]
 Adapter = Annotated[
