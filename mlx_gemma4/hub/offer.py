@@ -181,11 +181,11 @@ def _fetch_header(file: HubFile, stand_in: Path, transfer: Transfer) -> None:
     transfer.fetch(file, upto)
     there = cache.blob(file) if cache.blob(file).exists() else cache.partial(file)
     with there.open("rb") as stream, stand_in.open("wb") as hollow:
-        upto += int.from_bytes(stream.read(LENGTH), "little")
+        hollow.write(stated := stream.read(LENGTH))
+        upto += int.from_bytes(stated, "little")
         if upto <= min(file.size, MAX_HEADER):
             transfer.fetch(file, upto)
-            stream.seek(0)
-            hollow.write(stream.read(upto))
+            hollow.write(stream.read(upto - LENGTH))
         hollow.truncate(file.size)
 
 
