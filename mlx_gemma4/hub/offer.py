@@ -1,6 +1,7 @@
 """What a model on the Hub is and costs, known before a weight of it is fetched."""
 
 import re
+import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -154,7 +155,7 @@ def _stand_in(about: "ModelInfo", cache: Cache) -> Iterator[Path]:
         for file in _files(about):
             there = cache.snapshot / file.name
             if _any(file.name, TELLING) and there.exists():
-                (folder / file.name).symlink_to(there)
+                shutil.copyfile(there, folder / file.name)
             else:
                 (folder / file.name).touch()
         try:

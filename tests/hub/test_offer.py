@@ -1,13 +1,11 @@
 """What is known of a model before a weight of it is fetched, and what is refused."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import hub_client
 import hub_server
 import pytest
+from hub_client import demo
 from hub_server import Contents, Hollow, Hub
 from places import DEMO, REAL
 
@@ -21,23 +19,8 @@ WEIGHTS = "model.safetensors"
 HEADER = min(tensor.offset for tensor in read_tensors(DEMO).values())
 
 
-def demo(**changed: Contents | None) -> dict[str, Contents]:
-    """The demo's files, some changed or left out. Dots of names are spelled `__`."""
-    files: dict[str, Contents | None] = {f.name: f.read_bytes() for f in DEMO.iterdir()}
-    files["chat_template.jinja"] = b"{{ messages[0].content }}"  # quickly compiled
-    files |= {name.replace("__", "."): data for name, data in changed.items()}
-    return {name: data for name, data in files.items() if data is not None}
-
-
 def config(**changed: Any) -> bytes:
     return json.dumps(json.loads((DEMO / "config.json").read_text()) | changed).encode()
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    with hub_server.serving() as hub:
-        hub_client.use(hub, tmp_path / "cache", monkeypatch)
-        yield hub
 
 
 def test_what_it_says(hub: Hub) -> None:

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from hub_server import Hub
+from hub_server import Contents, Hub
+from places import DEMO
 
 
 def use(hub: Hub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -16,3 +17,11 @@ def use(hub: Hub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(f"{constants}.HUGGINGFACE_CO_URL_TEMPLATE", url)
     monkeypatch.setattr(f"{constants}.HF_HUB_CACHE", str(cache))
     monkeypatch.setattr(f"{constants}.HF_TOKEN_PATH", str(cache / "token"))
+
+
+def demo(**changed: Contents | None) -> dict[str, Contents]:
+    """The demo's files, some changed or left out. Dots of names are spelled `__`."""
+    files: dict[str, Contents | None] = {f.name: f.read_bytes() for f in DEMO.iterdir()}
+    files["chat_template.jinja"] = b"{{ messages[0].content }}"  # quickly compiled
+    files |= {name.replace("__", "."): data for name, data in changed.items()}
+    return {name: data for name, data in files.items() if data is not None}

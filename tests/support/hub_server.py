@@ -22,7 +22,7 @@ from urllib.parse import unquote
 
 TOKEN = "hf_simulated"
 LARGE = (".safetensors", ".bin", ".gguf", "tokenizer.json")  # stored as LFS files
-PIECE = 1 << 12  # bytes that are sent at a time
+PIECE = 1 << 16  # bytes that are sent at a time
 
 
 @dataclass(frozen=True)
