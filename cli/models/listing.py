@@ -87,7 +87,7 @@ def columns(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _marks(each: Held, default: str | None) -> str:
-    marks = [] if each.complete else ["incomplete: pull it to go on, or rm it"]
+    marks = [] if each.complete else ["incomplete"]
     marks += ["default"] if each.name == default else []
     return ", ".join(marks)
 
