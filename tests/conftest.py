@@ -237,6 +237,7 @@ def seer(script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Scr
     model = SimpleNamespace(config=SimpleNamespace(vision_config=object()))
     processor = SimpleNamespace(template=None, media=MediaSettings())
     monkeypatch.setattr(loading, "load_to_chat", lambda *_: (model, processor))
+    monkeypatch.setattr(loading, "obtain", lambda name, *_: name)
     monkeypatch.chdir(tmp_path)
     script.answer = lambda messages: chunks(messages[-1]["content"][-1]["text"])
     return script
@@ -256,6 +257,7 @@ def listener(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> "Listener":
         template=None, media=SimpleNamespace(audio=AudioFeatureConfig())
     )
     monkeypatch.setattr(loading, "load_to_chat", lambda *_: (model, processor))
+    monkeypatch.setattr(loading, "obtain", lambda name, *_: name)
     monkeypatch.setattr("mlx_gemma4.generation.transcribe.generate", listener.generate)
     # Its talks are bursts of noise, in which nobody else hears a voice.
     monkeypatch.setattr("mlx_gemma4.generation.voice.Voices._heard", listener.hears)
