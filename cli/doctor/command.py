@@ -67,7 +67,7 @@ def doctor(
 
     A model's files are checked strictly, then it is loaded and shown pictures and
     sounds, to see that they reach it; without MODEL it is the one that GEMMA4_MODEL
-    names, if any. Nothing is downloaded. The exit code is 0 only if the model would
+    or the configuration names, if any. Nothing is downloaded. The exit code is 0 only if the model would
     load. Home folders are written as ~; no token is ever printed.
 
     Examples:
