@@ -17,6 +17,7 @@ from ..device import keep_in_memory
 from ..errors import ChatError, CheckpointError
 from ..media import content_keys
 from ..model import Gemma4
+from ..prompt.begun import begun_tokens
 from ..prompt.processor import Processor
 from ..sampling import Sampler
 from .answer import Chunk, Response, Stats, Writer
@@ -50,6 +51,7 @@ def stream_generate(
     messages: Sequence[Mapping[str, Any]] | None = None,
     *,
     tokens: Sequence[int] | mx.array | None = None,
+    begun: Sequence[int] | Mapping[str, Any] = (),
     tools: Sequence[Mapping[str, Any]] | None = None,
     thinking: bool = False,
     image_tokens: int | None = None,
@@ -67,6 +69,8 @@ def stream_generate(
 ) -> Iterator[Chunk]:
     """Answer `messages`, or go on from raw `tokens`: one chunk per generated token.
 
+    begun: how the answer begins: the ids of one that was cut, or an assistant's message.
+        The answer goes on where that ends, as if it had not; its chunks come first.
     image_tokens: the most soft tokens per picture; None takes the checkpoint's own.
     control_tokens: special tokens that stand in messages and tools are taken for ones;
         otherwise they are words like any others.
@@ -101,6 +105,13 @@ def stream_generate(
         control_tokens,
         prefix,
     )
+    special_tokens = processor.tokenizer.special_tokens
+    inside_thought = opens_thought(prompt.tokens, special_tokens)
+    if isinstance(begun, Mapping):
+        begun = begun_tokens(processor.tokenizer, begun, inside_thought)
+    prompt = replace(
+        prompt, tokens=[*prompt.tokens, *begun], keys=[*prompt.keys, *begun]
+    )
     _check_rows(prompt.tokens, model.config)
     limit = _token_limit(model, len(prompt.tokens), max_tokens)
     if prefill_step is None:
@@ -109,13 +120,17 @@ def stream_generate(
         raise ChatError(f"prefill_step is {prefill_step}; it must be 1 or more.")
     rows = model.config.text_config.token_rows
     never = processor.generation.suppress_tokens
-    sampler = Sampler(sampling, prompt.tokens, rows, never)
-    special_tokens = processor.tokenizer.special_tokens
+    sampler = Sampler(sampling, prompt.tokens, rows, never, len(begun))
     stops = (stop,) if isinstance(stop, str) else stop or ()
-    writer = Writer(processor, opens_thought(prompt.tokens, special_tokens), stops)
-    pins = _pins(messages) if prefix else "none"
+    writer = Writer(processor, inside_thought, stops)
+    written = [writer.take(token, last=False) for token in begun]
+    if any(chunk.finish_reason for chunk in written):
+        raise ChatError("The answer that has begun is at its end: nothing follows it.")
+    pins = _pins(messages, begun) if prefix else "none"
     prefix = prefix or PrefixCache(model)
-    return _run(model, prompt, limit, sampler, writer, prefix, pins, prefill_step)
+    return _run(
+        model, prompt, limit, sampler, writer, written, prefix, pins, prefill_step
+    )
 
 
 def _ids(tokens: Any, config: Config) -> list[int]:
@@ -172,9 +187,11 @@ def _prompt(
     return Prompt(tokens, inputs.spans, keys)
 
 
-def _pins(messages: Sequence[Mapping[str, Any]] | None) -> Pins:
-    """A tool's answer continues a turn: its pin must not push out the turn's own."""
-    return "end" if messages and messages[-1].get("role") == "tool" else "both"
+def _pins(messages: Sequence[Mapping[str, Any]] | None, begun: Sequence[int]) -> Pins:
+    """What continues a turn, as a tool's answer does, gets a pin that must not push out
+    the turn's own."""
+    of_tool = messages and messages[-1].get("role") == "tool"
+    return "end" if of_tool or begun else "both"
 
 
 def _token_limit(model: Gemma4, prompt: int, max_tokens: int | None) -> int:
@@ -199,6 +216,7 @@ def _run(
     limit: int,
     sampler: Sampler,
     writer: Writer,
+    written: Sequence[Chunk],
     prefix: PrefixCache,
     pins: Pins,
     prefill_step: int,
@@ -218,6 +236,7 @@ def _run(
     stats.time_to_first_token = stats.prefill_seconds = first - started
     if pins != "none":
         prefix.pin(passing=pins == "end")
+    yield from written
     for value in _decode(model, token, limit, sampler, prefix):
         stats.completion_tokens += 1
         chunk = writer.take(value, last=stats.completion_tokens == limit)
