@@ -69,8 +69,8 @@ def stream_generate(
 ) -> Iterator[Chunk]:
     """Answer `messages`, or go on from raw `tokens`: one chunk per generated token.
 
-    begun: how the answer begins: the ids of one that was cut, or an assistant's message.
-        The answer goes on where that ends, as if it had not; its chunks come first.
+    begun: ids of an answer that was cut, or an assistant's message: the answer begins
+        with it and goes on as if it had not been cut. Its chunks come first.
     image_tokens: the most soft tokens per picture; None takes the checkpoint's own.
     control_tokens: special tokens that stand in messages and tools are taken for ones;
         otherwise they are words like any others.
