@@ -34,12 +34,46 @@ Pins = Literal["both", "end", "none"]  # ends of the new part that get a pin
 def generate(
     model: Gemma4,
     processor: Processor,
-    messages: Sequence[Mapping[str, Any]] | None = None,
-    **options: Any,
+    messages: str | Sequence[Mapping[str, Any]] | None = None,
+    *,
+    tokens: Sequence[int] | mx.array | None = None,
+    tools: Sequence[Mapping[str, Any]] | None = None,
+    thinking: bool = False,
+    image_tokens: int | None = None,
+    control_tokens: bool = False,
+    max_tokens: int | None = None,
+    temperature: float | None = None,
+    top_p: float | None = None,
+    top_k: int | None = None,
+    min_p: float | None = None,
+    repetition_penalty: float | None = None,
+    seed: int | None = None,
+    stop: str | Sequence[str] | None = None,
+    prefix: PrefixCache | None = None,
+    prefill_step: int | None = None,
 ) -> Response:
-    """The whole answer at once; takes the options of `stream_generate`."""
+    """The whole answer at once; the options are those of `stream_generate`."""
     response = Response()
-    for chunk in stream_generate(model, processor, messages, **options):
+    for chunk in stream_generate(
+        model,
+        processor,
+        messages,
+        tokens=tokens,
+        tools=tools,
+        thinking=thinking,
+        image_tokens=image_tokens,
+        control_tokens=control_tokens,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        seed=seed,
+        stop=stop,
+        prefix=prefix,
+        prefill_step=prefill_step,
+    ):
         response.add(chunk)
     return response
 
@@ -47,7 +81,7 @@ def generate(
 def stream_generate(
     model: Gemma4,
     processor: Processor,
-    messages: Sequence[Mapping[str, Any]] | None = None,
+    messages: str | Sequence[Mapping[str, Any]] | None = None,
     *,
     tokens: Sequence[int] | mx.array | None = None,
     tools: Sequence[Mapping[str, Any]] | None = None,
@@ -67,6 +101,7 @@ def stream_generate(
 ) -> Iterator[Chunk]:
     """Answer `messages`, or go on from raw `tokens`: one chunk per generated token.
 
+    messages: a conversation, or the text of a user's first message.
     image_tokens: the most soft tokens per picture; None takes the checkpoint's own.
     control_tokens: special tokens that stand in messages and tools are taken for ones;
         otherwise they are words like any others.
@@ -80,6 +115,8 @@ def stream_generate(
     Raises ChatError for a conversation or an option that cannot be honoured, before
     anything is computed.
     """
+    if isinstance(messages, str):
+        messages = [{"role": "user", "content": messages}]
     sampling = processor.generation.sampling.but_with(
         temperature=temperature,
         top_p=top_p,
