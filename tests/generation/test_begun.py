@@ -9,7 +9,7 @@ import tiny
 from tiny_tokenizer import write_tokenizer
 from turns import Author
 
-from mlx_gemma4 import PrefixCache, Response, generate, load, stream_generate
+from mlx_gemma4 import Chat, PrefixCache, Response, generate, load, stream_generate
 from mlx_gemma4.chat.template import ChatTemplate
 from mlx_gemma4.chat.tokenizer import Tokenizer
 from mlx_gemma4.errors import ChatError
@@ -160,15 +160,32 @@ def test_messages_that_cannot_go_on(
         generate(model, processor, HI, begun=message)
 
 
-@pytest.mark.slow
-def test_with_the_demo_model(demo_folder: Path) -> None:
+def test_a_conversation_goes_on_to_the_end_of_its_answer(demo_folder: Path) -> None:
+    """Cut by the limit and left early, time and again, and drawn at random."""
     model, processor = load(demo_folder, dtype=mx.float32)
-    messages = [{"role": "user", "content": "What is the capital of France?"}]
-    whole = generate(model, processor, messages)
-    for cut in range(1, len(whole.tokens)):
-        rest = generate(model, processor, messages, begun=whole.tokens[:cut])
-        assert (rest.tokens, rest.text) == (whole.tokens, whole.text)
-        # The last word may be cut: what follows it is the model's own matter then.
-        text = rest.text[: rest.text.index("Paris")]
-        begun = {"role": "assistant", "content": text.rstrip()}
-        assert generate(model, processor, messages, begun=begun).text == whole.text
+    question = "What is the capital of France?"
+    whole = Chat(model, processor, seed=3, temperature=1.5).ask(question)
+    chat = Chat(model, processor, seed=3, temperature=1.5, max_tokens=3)
+    assert chat.ask(question).finish_reason == "length"
+    for chunk in chat.resume(chat.options):
+        assert whole.text.startswith(chat.messages[-1]["content"] + chunk.text)
+        break
+    while chat.go_on().finish_reason == "length":
+        pass
+    assert chat.last and chat.last.tokens == whole.tokens
+    assert chat.messages[-1] == whole.message()
+    with pytest.raises(ChatError, match="at its end"):
+        chat.go_on()
+    chat.undo()
+    with pytest.raises(ChatError, match="no answer to go on"):
+        chat.go_on()
+
+
+def test_what_another_model_said_is_gone_on_with(demo_folder: Path) -> None:
+    model, processor = load(demo_folder, dtype=mx.float32)
+    asked = {"role": "user", "content": "What is the capital of France?"}
+    said = {"role": "assistant", "content": "The capital of"}
+    chat = Chat(model, processor, messages=[asked, said])
+    new = "".join(chunk.text for chunk in chat.resume(chat.options))
+    assert new == " France is Paris."
+    assert chat.messages[-1]["content"] == "The capital of France is Paris."
