@@ -42,7 +42,7 @@ def model() -> Gemma4:
     return tiny.build("demo", 4, **sizes, max_position_embeddings=200)
 
 
-@pytest.mark.parametrize("every", [15, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [20, pytest.param(4, marks=pytest.mark.slow)])
 def test_wherever_it_is_cut_it_becomes_the_whole_answer(
     model: Gemma4, processor: Processor, monkeypatch: pytest.MonkeyPatch, every: int
 ) -> None:
@@ -68,11 +68,7 @@ def test_wherever_it_is_cut_it_becomes_the_whole_answer(
 
 @pytest.mark.parametrize(
     "options",
-    [
-        {"temperature": 0.0},
-        {"temperature": 5.0, "top_k": 0},
-        {"temperature": 2.0, "repetition_penalty": 1.5},
-    ],
+    [{"temperature": 0.0}, {"temperature": 3.0, "repetition_penalty": 1.5}],
 )
 def test_the_tokens_are_those_that_would_have_come(
     model: Gemma4, processor: Processor, options: dict[str, Any]
