@@ -4,6 +4,7 @@ Nothing heavy is imported here: the tokenizer and the Hub are imported by the
 commands that need them, so that `gemma4 --help` answers at once.
 """
 
+import sys
 from typing import Annotated
 
 import typer
@@ -16,6 +17,7 @@ from .convert.command import convert
 from .describe.command import describe
 from .doctor.command import doctor
 from .errors import reported
+from .models.command import default, list_models, pull, rm, show
 from .transcribe.command import transcribe
 from .tune.command import app as tune
 
@@ -27,6 +29,11 @@ app.command()(convert)
 app.command(short_help="Say what is in pictures and videos.")(describe)
 app.command()(doctor)
 app.command()(transcribe)
+app.command()(pull)
+app.command("list")(list_models)
+app.command()(show)
+app.command()(rm)
+app.command()(default)
 app.add_typer(tune, name="tune", short_help="Train an adapter on your examples.")
 
 
@@ -54,11 +61,18 @@ def gemma4(
         print(context.get_help())
 
 
+def implied() -> list[str] | None:
+    """What `gemma4` alone means on a terminal; None for the words that were typed."""
+    streams = (sys.stdin, sys.stdout, sys.stderr)
+    alone = len(sys.argv) == 1 and all(stream.isatty() for stream in streams)
+    return ["chat"] if alone else None
+
+
 def run(as_json: bool) -> int:
     """Runs one command; returns its exit code."""
     try:
         with reported(as_json):
-            code = app(standalone_mode=False)
+            code = app(args=implied(), standalone_mode=False)
     except typer.Exit as done:
         return done.exit_code
     return code or 0

@@ -17,6 +17,7 @@ from ..attach.paths import path_of
 from ..errors import UsageError, no_file, reported
 from ..inputs import has_piped_input, read_piped_text, read_tools, whole_prompt
 from ..loading import open_model
+from ..models.first_run import first_choice
 from ..render import Screen
 from ..settings import Settings, takes_settings
 
@@ -62,6 +63,7 @@ def chat(
         question = read_question(prompt, interactive)
         settings.check()
         screen = Screen(show_thinking, as_json)
+        model = first_choice(model, adapter is not None, screen)
         session = open_session(model, settings, screen, system, tools, adapter)
         session.show_stats = stats
         talking = interactive or question is None
