@@ -13,6 +13,8 @@ from mlx_gemma4 import __version__
 
 from .bench.command import bench
 from .chat.command import chat
+from .config.command import app as config
+from .config.defaults import configure
 from .convert.command import convert
 from .describe.command import describe
 from .doctor.command import doctor
@@ -20,21 +22,33 @@ from .errors import reported
 from .models.command import default, list_models, pull, rm, show
 from .transcribe.command import transcribe
 from .tune.command import app as tune
+from .usage.command import App
+from .usage.layout import width
 
-# Typer's rich help and tracebacks cost 0.1 s of import and mark up the output.
-app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
+app = App(
+    """Run Gemma 4 on this machine.
+
+    Examples:
+    gemma4 chat
+    gemma4 chat "What is the capital of France?"
+    gemma4 describe photo.jpg
+    gemma4 transcribe talk.mp3 --format srt
+    """
+)
+MODELS, OTHER = "Models", "Measure, make, set up"
 app.command()(chat)
-app.command()(bench)
-app.command()(convert)
 app.command(short_help="Say what is in pictures and videos.")(describe)
-app.command()(doctor)
 app.command()(transcribe)
-app.command()(pull)
-app.command("list")(list_models)
-app.command()(show)
-app.command()(rm)
-app.command()(default)
-app.add_typer(tune, name="tune", short_help="Train an adapter on your examples.")
+app.command(rich_help_panel=MODELS)(pull)
+app.command("list", rich_help_panel=MODELS)(list_models)
+app.command(rich_help_panel=MODELS)(show)
+app.command(rich_help_panel=MODELS)(rm)
+app.command(rich_help_panel=MODELS)(default)
+app.command(rich_help_panel=OTHER)(convert)
+app.add_typer(tune, name="tune", rich_help_panel=OTHER)
+app.command(rich_help_panel=OTHER)(bench)
+app.command(rich_help_panel=OTHER)(doctor)
+app.add_typer(config, name="config", rich_help_panel=OTHER)
 
 
 def show_version(wanted: bool) -> None:
@@ -43,20 +57,29 @@ def show_version(wanted: bool) -> None:
         raise typer.Exit()
 
 
-@app.callback(invoke_without_command=True)
+@app.callback(
+    invoke_without_command=True,
+    no_args_is_help=False,
+    context_settings={
+        "help_option_names": ["--help", "-h"],
+        "terminal_width": width(),
+    },
+)
 def gemma4(
     context: typer.Context,
     version: Annotated[
         bool,
         typer.Option(
             "--version",
+            "-V",
             callback=show_version,
             is_eager=True,
             help="Show the version and exit.",
         ),
     ] = False,
 ) -> None:
-    """Run Gemma 4 on this machine."""
+    if context.invoked_subcommand != "config":
+        configure(context)
     if context.invoked_subcommand is None:
         print(context.get_help())
 
@@ -72,7 +95,7 @@ def run(as_json: bool) -> int:
     """Runs one command; returns its exit code."""
     try:
         with reported(as_json):
-            code = app(args=implied(), standalone_mode=False)
+            code = app(implied(), standalone_mode=False, prog_name="gemma4")
     except typer.Exit as done:
         return done.exit_code
     return code or 0

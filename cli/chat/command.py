@@ -38,6 +38,7 @@ def chat(
     model: options.Model = None,
     adapter: options.Adapter = None,
     system: options.System = None,
+    preset: options.Preset = None,
     *,
     settings: Settings,
     show_thinking: options.ShowThinking = None,
@@ -55,6 +56,13 @@ def chat(
 
     Text piped in goes before the prompt, media before both. Only answers are printed
     to stdout.
+
+    Examples:
+    gemma4 chat "What is the capital of France?"
+    gemma4 chat -m google/gemma-4-E2B-it
+    gemma4 chat --image photo.jpg "What is this?"
+    git diff | gemma4 chat "Write a commit message."
+    gemma4 chat --json "Hi" | jq .usage
     """
     with reported(as_json):
         media = existing(context.meta.get(options.MEDIA, []))
