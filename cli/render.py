@@ -128,6 +128,12 @@ class Screen:
             line = f"{DIM}{text}{RESET}" if self.colour else text
         print(line, file=sys.stderr, flush=True)
 
+    def gap(self) -> None:
+        """A blank line, on a terminal only."""
+        self.end()
+        if self._passing and not self.as_json:
+            print(file=sys.stderr, flush=True)
+
     @property
     def draws(self) -> bool:
         """Whether progress is drawn."""

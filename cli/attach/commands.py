@@ -69,8 +69,8 @@ def is_named(part: Part, words: str) -> bool:
     return word == path.name or path_of(word) == path
 
 
-def media_paths(kind: str, rest: str) -> Iterator[str]:
-    """How the last path of `rest`, what follows a command, may go on."""
+def media_paths(kind: str | None, rest: str) -> Iterator[str]:
+    """How the last path of `rest` may go on; to files of one kind, if it is given."""
     word = last_word(rest)
     quote = word[:1] if word[:1] in ("'", '"') else ""
     start = max(word.rfind("/") + 1, len(quote))
@@ -87,5 +87,5 @@ def media_paths(kind: str, rest: str) -> Iterator[str]:
         spelled = before + (path.name if quote else escaped(path.name))
         if path.is_dir():
             yield spelled + "/"
-        elif kind_of(path) == kind:
+        elif kind is None or kind_of(path) == kind:
             yield spelled + quote

@@ -124,7 +124,7 @@ def open_session(
     from .session import Session
 
     chat = Conversation(model, processor, settings, system, tools)
-    return Session(chat, screen, name, seconds)
+    return Session(chat, screen, name, seconds, adapter=adapter)
 
 
 def talk(session: "Session", first: str | None, keep_history: bool) -> None:
@@ -132,4 +132,4 @@ def talk(session: "Session", first: str | None, keep_history: bool) -> None:
     from .interactive import converse
     from .lines import open_reader
 
-    converse(session, open_reader(complete, keep_history), first)
+    converse(session, open_reader(complete, keep_history, session.status), first)

@@ -2,12 +2,16 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mlx_gemma4.generation.answer import Chunk, Response
 
 from ..render import Screen, stats_line
 from .conversation import Conversation
+
+NEARLY_FULL = (80, 95)  # percent of the context
+Answer = Iterator[Chunk] | None  # what a command asks for, to be shown
 
 
 def never() -> bool:
@@ -22,6 +26,43 @@ class Session:
     load_seconds: float
     show_stats: bool = False
     draft: str = ""  # what the next prompt starts with
+    adapter: Path | None = None
+    warned: int = 0  # of how many percent of the context the user was told last
+
+    def limit(self) -> int:
+        """How many tokens the model can read."""
+        return self.chat.model.config.text_config.max_position_embeddings
+
+    def percent(self) -> int:
+        """How much of that the conversation took when it was last read."""
+        return self.chat.used() * 100 // self.limit()
+
+    def context(self) -> str:
+        used = f"{self.chat.used():,} of {self.limit():,} tokens"
+        return f"{used} ({self.percent()} %)"
+
+    def status(self) -> str:
+        """What stands below the prompt."""
+        waiting = len(self.chat.attached)
+        parts = [
+            f"context {self.percent()} %",
+            "thinks" if self.chat.settings.think else "",
+            f"{waiting} attached" if waiting else "",
+            self.model_name,
+        ]
+        return " · ".join(filter(None, parts))
+
+    def warn_of_end(self) -> None:
+        """Says once each time that the context is nearly full, and what helps."""
+        percent = self.percent()
+        level = max((each for each in NEARLY_FULL if each <= percent), default=0)
+        if level > self.warned:
+            self.screen.note(
+                f"The context is {percent} % full: {self.context()}. Behind the last "
+                "nothing can be said. /undo takes back a turn, /clear starts over; "
+                "/save FILE keeps this first."
+            )
+        self.warned = level
 
     def take_draft(self) -> str:
         draft, self.draft = self.draft, ""

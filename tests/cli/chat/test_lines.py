@@ -32,7 +32,9 @@ def test_messages_over_several_lines():
 def typed() -> Iterator[Callable[[str], str]]:
     """Types into a terminal reader and gives the message it read."""
     with create_pipe_input() as pipe:
-        reader = TerminalReader(complete, InMemoryHistory(), pipe, DummyOutput())
+        reader = TerminalReader(
+            complete, InMemoryHistory(), input=pipe, output=DummyOutput()
+        )
 
         def type_in(keys: str) -> str:
             pipe.send_text(keys)
