@@ -51,15 +51,15 @@ def behind(text: str, session: Session, chunks: Iterator[Chunk]) -> Iterator[Chu
 
 def history_command(session: Session, words: str) -> Answer:
     """Shows the conversation: answers on a terminal as when they were given."""
-    screen = session.screen
-    if not session.chat.messages:
+    screen, messages = session.screen, session.chat.messages
+    if not messages:
         screen.note("Nothing was said yet.")
-    for message in session.chat.messages:
+    for n, message in enumerate(messages):
+        if n:
+            screen.gap()
         if message["role"] != "assistant":
             screen.note(quoted(message))
-            screen.gap()
-            continue
-        if sys.stdout.isatty() and not screen.as_json:
+        elif sys.stdout.isatty() and not screen.as_json:
             screen.answer(message["content"])
             screen.end()
         elif message["content"]:
@@ -67,7 +67,6 @@ def history_command(session: Session, words: str) -> Answer:
         for call in message.get("tool_calls", []):
             function = call["function"]
             screen.note(f"{function['name']} {function['arguments']}")
-        screen.gap()
     return None
 
 

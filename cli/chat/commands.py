@@ -208,7 +208,7 @@ def complete(before: str) -> dict[str, str]:
         return begun
     if word in COMMANDS and space:
         return dict.fromkeys(arguments(word, rest), "")
-    typed = last_word(before.replace("\n", " "))
+    typed = last_word(before)
     if not typed.lstrip("'\"").startswith(PATHS):
         return {}
     return dict.fromkeys(media_paths(None, typed), "")

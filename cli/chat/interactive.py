@@ -72,7 +72,8 @@ def converse(session: Session, reader: Reader, first: str | None = None) -> None
 def go_on(session: Session, reader: Reader, first: str | None) -> None:
     if sys.stdin.isatty():
         session.screen.note(f"{session.model_name} · /help for help, Ctrl-D leaves")
-    interrupt = Interrupt(Keyboard() if isinstance(reader, TerminalReader) else None)
+    typing = isinstance(reader, TerminalReader)
+    interrupt = Interrupt(Keyboard(reader.session.input) if typing else None)
     text = first
     while True:
         try:
@@ -167,11 +168,12 @@ def play(session: Session, chunks: Iterator[Chunk], interrupt: Interrupt) -> Non
         raise
     except KeyboardInterrupt:
         session.show_end()
-    answer = session.chat.last
-    cut = answer is not None and bool(answer.text)
+    answer, full = session.chat.last, session.percent() == 100
     if interrupt.requested:
-        screen.note("(stopped) /continue goes on with it." if cut else "(stopped)")
-    elif answer is not None and answer.finish_reason == "length" and not screen.as_json:
+        goes_on = answer is not None and bool(answer.text)
+        screen.note("(stopped) /continue goes on with it." if goes_on else "(stopped)")
+    if screen.as_json:
+        return
+    if answer is not None and answer.finish_reason == "length" and not full:
         screen.note("/continue goes on with it.")
-    if not screen.as_json:
-        session.warn_of_end()
+    session.warn_of_end()

@@ -9,8 +9,14 @@ import sys
 import termios
 import time
 from contextlib import suppress
+from select import select
 from types import FrameType
 from typing import Any
+
+from prompt_toolkit.input import Input
+from prompt_toolkit.input.typeahead import store_typeahead
+from prompt_toolkit.input.vt100_parser import Vt100Parser
+from prompt_toolkit.key_binding.key_processor import KeyPress
 
 TWICE = 1.0  # seconds between two Ctrl-C that mean "leave"
 IFLAG, LFLAG, CHARACTERS = 0, 3, 6  # of what termios gives
@@ -25,12 +31,15 @@ class SecondInterrupt(KeyboardInterrupt):
 class Keyboard:
     """The terminal's keys: held, they are neither shown nor made into lines.
 
-    Where Ctrl-Z suspends the program meanwhile, the shell gets them as they were.
+    Where Ctrl-Z suspends the program meanwhile, the shell gets the terminal as it was,
+    and not the keys. input: of the prompt, which has them later.
     """
 
-    def __init__(self) -> None:
-        self._number = sys.stdin.fileno()
+    def __init__(self, input: Input) -> None:
+        self._input = input
+        self._number = input.fileno()
         self._before = termios.tcgetattr(self._number)
+        self._typed = b""  # before Ctrl-Z
 
     def hold(self) -> None:
         self._before = termios.tcgetattr(self._number)
@@ -48,7 +57,14 @@ class Keyboard:
         """drop: what was typed meanwhile is not meant for what comes next."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
-        self._give_back(termios.TCSAFLUSH if drop else termios.TCSANOW)
+        if drop:
+            self._give_back(termios.TCSAFLUSH)
+            return
+        self._give_back(termios.TCSANOW)
+        keys: list[KeyPress] = []
+        Vt100Parser(keys.append).feed_and_flush(self._typed.decode(errors="replace"))
+        store_typeahead(self._input, keys)
+        self._typed = b""
 
     def _hold(self) -> None:
         with suppress(OSError, termios.error):  # the terminal may be gone
@@ -71,6 +87,8 @@ class Keyboard:
             sys.stdout.flush()
 
     def _suspend(self, number: int, frame: FrameType | None) -> None:
+        while select([self._number], [], [], 0)[0]:
+            self._typed += os.read(self._number, 4096)
         self._give_back(termios.TCSANOW)
         signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTSTP)

@@ -10,7 +10,7 @@ from mlx_gemma4.generation.answer import Chunk, Response
 from ..render import Screen, stats_line
 from .conversation import Conversation
 
-NEARLY_FULL = (80, 95)  # percent of the context
+NEARLY_FULL = (80, 95, 100)  # percent of the context
 Answer = Iterator[Chunk] | None  # what a command asks for, to be shown
 
 
@@ -34,8 +34,8 @@ class Session:
         return self.chat.model.config.text_config.max_position_embeddings
 
     def percent(self) -> int:
-        """How much of that the conversation took when it was last read."""
-        return self.chat.used() * 100 // self.limit()
+        """How much of that the conversation took when it was last read, rounded up."""
+        return -(-self.chat.used() * 100 // self.limit())
 
     def context(self) -> str:
         used = f"{self.chat.used():,} of {self.limit():,} tokens"
@@ -58,9 +58,9 @@ class Session:
         level = max((each for each in NEARLY_FULL if each <= percent), default=0)
         if level > self.warned:
             self.screen.note(
-                f"The context is {percent} % full: {self.context()}. Behind the last "
-                "nothing can be said. /undo takes back a turn, /clear starts over; "
-                "/save FILE keeps this first."
+                f"The context is {percent} % full: {self.chat.used():,} of "
+                f"{self.limit():,} tokens. /undo takes back a turn and /clear all; "
+                "/save FILE keeps it first."
             )
         self.warned = level
 
