@@ -43,6 +43,7 @@ class Block:
 
 def blocks(source: str, room: int, unfinished: bool = False) -> list[Block]:
     """The blocks of `source`, at most `room` columns wide but for words and code."""
+    source = printable(source)
     tree = None if UNMARKED.match(source) else _tree(source, unfinished)
     if tree is None:
         return [Block(Kind.TEXT, 0, list(folded([Span(source)], room)))]

@@ -57,6 +57,5 @@ class Markdown:
         if done and last:
             (block,) = last
             lines = self._source.split("\n")[block.line :]
-            above_it = "\n" if block.gap else block.fence
-            self._source = above_it + "\n".join(lines)
+            self._source = "\n" * block.gap + block.fence + "\n".join(lines)
             self._above = above
