@@ -59,6 +59,8 @@ def test_what_is_shown(source: str, rows: list[str]) -> None:
         "$a_1 * b_1 = c_1 * d_1$ and \\(x_1 * y_1\\)",
         "$$\nx_1 = a_1\ny_1 * z_1 * 2\n$$",
         "\\[\nx = {1}\n\\]",
+        "so:\n$$\nx = a \\\\\n- b\n+ c*d*e\n=\n$$\nand",
+        "$$ one\n\ntwo",
         "it costs $5 and $10",
         "<b>no HTML</b> <script>x</script>",
         "[1]: http://e.org/reference",
@@ -102,7 +104,7 @@ def test_code_stands_apart() -> None:
 
 def test_code_in_a_list() -> None:
     source = "1. do\n\n   ```sh\n   run\n     it\n   ```\n2. done"
-    assert shown(source) == ["1. do", "", "   sh", "   run", "     it", "2. done"]
+    assert shown(source) == ["1. do", "", "   sh", "   run", "     it", "", "2. done"]
 
 
 TABLE = """\
