@@ -6,10 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from describing import picture
+from scripted import Script, chunks
 from windows import Window
 
 from mlx_gemma4.chat.calls import ToolCall
 from mlx_gemma4.cli import errors
+from mlx_gemma4.cli.app import run
 from mlx_gemma4.cli.render import Screen
 from mlx_gemma4.cli.terminal import markdown
 
@@ -196,3 +199,31 @@ def test_whoever_asks_for_pictures_is_told(
     screen.preview(tmp_path / "a.png")
     screen.preview(tmp_path / "b.png")
     assert window.getvalue().count("No picture can be shown here") == times
+
+
+@pytest.mark.parametrize("setting", ["", "--plain", "GEMMA4_PLAIN"])
+def test_commands_that_print_what_a_model_says(
+    opened: Callable[[], Window],
+    monkeypatch: pytest.MonkeyPatch,
+    seer: Script,
+    setting: str,
+) -> None:
+    """The names of files among it are as they are."""
+    seer.answer = lambda messages: chunks("It is *red*.")
+    said = "It is *red*." if setting else "It is red."
+    if setting == "GEMMA4_PLAIN":
+        monkeypatch.setenv(setting, "1")
+    plain = [setting] if setting == "--plain" else []
+    pictures = [picture("a_b_.png"), picture("*c*.png")]
+    for arguments, shown in (
+        (["chat", "hi"], [said, ""]),
+        (
+            ["describe", *pictures, "--each"],
+            ["a_b_.png:", said, "", "*c*.png:", said, ""],
+        ),
+    ):
+        argv = ["gemma4", *arguments, "-m", "demo", *plain]
+        monkeypatch.setattr(sys, "argv", argv)
+        window = opened()
+        assert run(as_json=False) == 0
+        assert window.rows == shown
