@@ -172,6 +172,22 @@ Json = Annotated[
         rich_help_panel=Panel.OUTPUT,
     ),
 ]
+Plain = Annotated[
+    bool,
+    typer.Option(
+        "--plain/--no-plain",
+        envvar="GEMMA4_PLAIN",
+        help="Show answers as they were written: Markdown is not rendered.",
+    ),
+]
+Preview = Annotated[
+    bool | None,
+    typer.Option(
+        "--preview/--no-preview",
+        help="Show pictures that are attached in a conversation: by default in kitty, "
+        "Ghostty, Konsole, iTerm2 and WezTerm, outside of tmux and screen.",
+    ),
+]
 Stats = Annotated[
     bool,
     typer.Option(

@@ -54,6 +54,8 @@ def attach(
             screen.passed()
     for part in parts:
         put(session, part, say)
+        if say and part["type"] == "image":
+            screen.preview(Path(part["path"]))
 
 
 def put(session: "Session", part: Part, say: bool) -> None:

@@ -47,6 +47,8 @@ def chat(
     audio: options.Audio = None,
     video: options.Video = None,
     track: options.Track = None,
+    plain: options.Plain = False,
+    preview: options.Preview = None,
     as_json: options.Json = False,
     stats: options.Stats = False,
     interactive: options.Interactive = False,
@@ -70,7 +72,7 @@ def chat(
             raise UsageError("--track is for the files that --audio names.")
         question = read_question(prompt, interactive)
         settings.check()
-        screen = Screen(show_thinking, as_json)
+        screen = Screen(show_thinking, as_json, not plain, preview)
         model = first_choice(model, adapter is not None, screen)
         session = open_session(model, settings, screen, system, tools, adapter)
         session.show_stats = stats

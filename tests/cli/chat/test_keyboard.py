@@ -7,6 +7,7 @@ import signal
 import termios
 import time
 from collections.abc import Iterator
+from select import select
 
 import pytest
 from command import COMMAND, ENDLESS, Terminal
@@ -28,7 +29,9 @@ class Line:
         self.input = Vt100Input(self.stream)
 
     def type(self, keys: str) -> None:
+        """Keys, held ones: they are not lines before Enter."""
         os.write(self.master, keys.encode())
+        assert select([self.stream], [], [], 30)[0]
 
     def shown(self) -> bool:
         return bool(termios.tcgetattr(self.stream)[LFLAG] & SHOWN)
