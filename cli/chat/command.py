@@ -84,7 +84,7 @@ def chat(
         setup.settings.check()
         session = open_session(setup, Screen(show_thinking, as_json))
         session.show_stats = stats
-        if is_kept(keep, last or named is not None, no_history, as_json):
+        if is_kept(keep, as_json, last or named is not None, no_history):
             session.keep(setup.adapter, named)
         if kept is not None:
             go_on(session, kept, question is None)

@@ -14,7 +14,7 @@ from pathlib import Path
 from mlx_gemma4.errors import DiskFullError
 from mlx_gemma4.generation.answer import Chunk, Response
 
-from ..attach.messages import Message, plain_message
+from ..attach.messages import Message, Part, plain_message
 from ..chat.conversation import Conversation
 from ..chat.setup import Setup
 from ..errors import InputError
@@ -211,11 +211,16 @@ def plain(message: Message) -> Message:
     message = plain_message(message)
     if isinstance(message["content"], str):
         return message
-    parts = [
-        part | print_of(part["path"]) if "path" in part else part
-        for part in message["content"]
-    ]
-    return {**message, "content": parts}
+    return {**message, "content": [plain_part(part) for part in message["content"]]}
+
+
+def plain_part(part: Part) -> Part:
+    """A part with what its file is known by; words for one that came from none."""
+    if "path" in part:
+        return part | print_of(part["path"])
+    if part["type"] == "text":
+        return part
+    return {"type": "text", "text": f"({part['type']}, not kept)\n"}
 
 
 def print_of(path: str) -> dict[str, object]:
