@@ -222,3 +222,12 @@ NoHistory = Annotated[
         rich_help_panel=Panel.TASK,
     ),
 ]
+Log = Annotated[
+    bool | None,
+    typer.Option(
+        "--log/--no-log",
+        envvar="GEMMA4_LOG",
+        help="Keep what is said, see gemma4 logs. Default: on a terminal.",
+        show_default=False,
+    ),
+]

@@ -180,6 +180,20 @@ def session(script: Script) -> "Session":
     return Session(chat, Screen(), "scripted", load_seconds=1.0)
 
 
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where conversations are kept; nothing is there yet."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    return tmp_path / "data" / "gemma4" / "logs.db"
+
+
+@pytest.fixture
+def kept(session: "Session", store: Path) -> "Session":
+    """A conversation with the scripted model that is kept."""
+    session.keep(None, None)
+    return session
+
+
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a tiny model that sees and hears; it stays as it is."""

@@ -33,5 +33,15 @@ def text_of(message: Message) -> str:
     return "".join(part["text"] for part in content if part["type"] == "text")
 
 
+def plain_message(message: Message) -> Message:
+    """`message` with the paths and budgets of its media, not what is in them."""
+    content = message["content"]
+    if isinstance(content, str):
+        return message
+    kept = ("type", "text", "path", "image_tokens", "track")
+    parts = [{key: part[key] for key in kept if key in part} for part in content]
+    return {**message, "content": parts}
+
+
 def names(parts: Iterable[Part]) -> str:
     return ", ".join(Path(part["path"]).name for part in parts)

@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,9 +20,23 @@ from ..loading import open_model
 from ..models.first_run import first_choice
 from ..render import Screen
 from ..settings import Settings, takes_settings
+from .setup import Setup, is_kept
 
 if TYPE_CHECKING:
+    from ..logs.resuming import Kept
     from .session import Session
+
+Continue = Annotated[
+    bool, typer.Option("--continue", "-c", help="Go on with the last conversation.")
+]
+Named = Annotated[
+    str | None,
+    typer.Option(
+        "--session",
+        metavar="NAME",
+        help="Go on with a kept conversation, by name or number, or begin it.",
+    ),
+]
 
 
 @takes_settings
@@ -53,6 +67,9 @@ def chat(
     stats: options.Stats = False,
     interactive: options.Interactive = False,
     no_history: options.NoHistory = False,
+    last: Continue = False,
+    named: Named = None,
+    keep: options.Log = None,
 ) -> None:
     """Ask one question, or hold a conversation.
 
@@ -71,11 +88,21 @@ def chat(
         if track is not None and not audio:
             raise UsageError("--track is for the files that --audio names.")
         question = read_question(prompt, interactive)
-        settings.check()
+        declared = read_tools(tools) if tools else None
+        setup = Setup(model, adapter, system, declared, settings)
+        kept = kept_one(last, named)
+        if kept is not None:
+            setup = kept.but_with(setup, stated(context))
+        setup.settings.check()
         screen = Screen(show_thinking, as_json, not plain, preview)
-        model = first_choice(model, adapter is not None, screen)
-        session = open_session(model, settings, screen, system, tools, adapter)
+        chosen = first_choice(setup.model, setup.adapter is not None, screen)
+        setup = replace(setup, model=chosen)
+        session = open_session(setup, screen)
         session.show_stats = stats
+        if is_kept(keep, as_json, last or named is not None, no_history):
+            session.keep(setup.adapter, named)
+        if kept is not None:
+            go_on(session, kept, question is None)
         talking = interactive or question is None
         attach(session, media, say=talking, track=track)
         if question is None or talking:
@@ -109,24 +136,45 @@ def existing(named: list[tuple[Kind, str]]) -> list[NamedFile]:
     return found
 
 
-def open_session(
-    name: str | None,
-    settings: Settings,
-    screen: Screen,
-    system: str | None,
-    tools_file: Path | None,
-    adapter: Path | None = None,
-) -> "Session":
-    """Loads the model; `name` None means the demo model."""
-    tools = read_tools(tools_file) if tools_file else None
+def kept_one(last: bool, name: str | None) -> "Kept | None":
+    """The conversation to go on with. Raises UsageError where there is none."""
+    if last and name is not None:
+        raise UsageError("Choose one of --continue and --session.")
+    if not last and name is None:
+        return None
+    from ..logs.resuming import look_up
+
+    return look_up(name)
+
+
+def stated(context: typer.Context) -> set[str]:
+    """The parameters that were typed, by name."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return {
+        n for n, source in sources.items() if source and source.name == "COMMANDLINE"
+    }
+
+
+def go_on(session: "Session", kept: "Kept", talking: bool) -> None:
+    """Puts a kept conversation back, and shows its end to who talks on."""
+    from ..logs.resuming import put_back
+    from .recent import show_recent
+
+    put_back(kept, session, draft=talking)
+    if talking:
+        show_recent(session.screen, session.chat.messages)
+
+
+def open_session(setup: Setup, screen: Screen) -> "Session":
+    """Loads the model."""
     start = time.perf_counter()
-    model, processor, name = open_model(name, screen, adapter)
+    model, processor, name = open_model(setup.model, screen, setup.adapter)
     seconds = time.perf_counter() - start
     from .conversation import Conversation
     from .session import Session
 
-    chat = Conversation(model, processor, settings, system, tools)
-    return Session(chat, screen, name, seconds, adapter=adapter)
+    chat = Conversation(model, processor, setup.settings, setup.system, setup.tools)
+    return Session(chat, screen, name, seconds, adapter=setup.adapter)
 
 
 def talk(session: "Session", first: str | None, keep_history: bool) -> None:

@@ -19,6 +19,7 @@ from ..usage.mistakes import suggestion
 from .answers import continue_command, copy_command, history_command, regen_command
 from .conversation_file import read_conversation, write_conversation
 from .help import help_lines
+from .recent import show_recent
 from .session import Answer, Session
 from .setting import (
     NUMBERS,
@@ -91,6 +92,7 @@ def stats_command(session: Session, words: str) -> Answer:
 
 def clear_command(session: Session, words: str) -> Answer:
     session.chat.clear()
+    session.begin_anew()
     session.screen.note("The conversation is empty again.")
     return None
 
@@ -109,7 +111,9 @@ def load_command(session: Session, words: str) -> Answer:
     path = named_file(words, "/load FILE")
     with warnings_noted(session.screen):
         read_conversation(path, session.chat)
+    session.begin_anew()
     session.screen.note(f"Loaded {len(session.chat.messages)} messages from {path}.")
+    show_recent(session.screen, session.chat.messages)
     return None
 
 

@@ -17,9 +17,9 @@ from mlx_gemma4.generation.loop import Chunk
 
 from ..attach.attaching import take_dropped
 from ..errors import InputError, UsageError, exit_code, explain, wants_tracebacks
+from ..terminal.keyboard import Interrupt, Keyboard, SecondInterrupt
 from .commands import WORDS, Leave, is_command, run_command
 from .conversation_file import rescue_conversation
-from .keyboard import Interrupt, Keyboard, SecondInterrupt
 from .lines import Reader, TerminalReader
 from .session import Session
 
@@ -55,8 +55,11 @@ def keep(session: Session) -> None:
     if not session.chat.messages:
         return
     try:
-        path = rescue_conversation(session.chat, session.model_name)
-        said = f"The conversation is kept: /load {path}"
+        if session.kept:
+            said = f"The conversation is kept: gemma4 chat --session {session.kept}"
+        else:
+            path = rescue_conversation(session.chat, session.model_name)
+            said = f"The conversation is kept: /load {path}"
     except Exception as error:
         said = f"The conversation could not be kept: {error}"
     with suppress(Exception):  # the terminal may be gone
@@ -81,6 +84,7 @@ def go_on(session: Session, reader: Reader, first: str | None) -> None:
                 text = read(session, reader)
             if text.strip():
                 take_turn(session, text.strip(), interrupt)
+                session.follow()
                 session.screen.gap()
         except SecondInterrupt:
             raise

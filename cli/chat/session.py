@@ -3,12 +3,15 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlx_gemma4.generation.answer import Chunk, Response
 
 from ..render import Screen, stats_line
 from .conversation import Conversation
+
+if TYPE_CHECKING:
+    from ..logs.keeping import Keeper
 
 NEARLY_FULL = (80, 95, 100)  # percent of the context
 Answer = Iterator[Chunk] | None  # what a command asks for, to be shown
@@ -26,6 +29,7 @@ class Session:
     load_seconds: float
     show_stats: bool = False
     draft: str = ""  # what the next prompt starts with
+    keeper: "Keeper | None" = None
     adapter: Path | None = None
     warned: int = 0  # of how many percent of the context the user was told last
 
@@ -73,8 +77,13 @@ class Session:
     ) -> None:
         """Shows an answer as it comes, until it ends or `stopped` says so."""
         self.chat.last = None
+        keeper = self.keeper
         try:
+            if keeper is not None:
+                keeper.begin(self.chat, self.model_name)
             for chunk in chunks:
+                if keeper is not None:
+                    keeper.add(chunk)
                 if not self.screen.as_json:
                     self._show_chunk(chunk)
                 if stopped():
@@ -84,7 +93,30 @@ class Session:
             close = getattr(chunks, "close", None)
             if close is not None:
                 close()
+            if keeper is not None:
+                keeper.end(self.chat)
         self.show_end()
+
+    def keep(self, adapter: Path | None, name: str | None) -> None:
+        """Keeps what is said from now on. name: of the conversation, if it gets one."""
+        from ..logs.keeping import Keeper  # SQLite takes a moment to import
+
+        self.keeper = Keeper(self.screen, adapter, name)
+
+    @property
+    def kept(self) -> int | None:
+        """The number of the conversation, if it is kept."""
+        return self.keeper and self.keeper.conversation
+
+    def follow(self) -> None:
+        """Keeps what a command changed of the conversation."""
+        if self.keeper is not None:
+            self.keeper.follow(self.chat, self.model_name)
+
+    def begin_anew(self) -> None:
+        """What follows is kept as another conversation."""
+        if self.keeper is not None:
+            self.keeper.begin_anew()
 
     def _show_chunk(self, chunk: Chunk) -> None:
         if chunk.thought:

@@ -12,6 +12,7 @@ from mlx_gemma4.cli.chat import switching
 from mlx_gemma4.cli.chat.command import open_session
 from mlx_gemma4.cli.chat.interactive import converse
 from mlx_gemma4.cli.chat.session import Session
+from mlx_gemma4.cli.chat.setup import Setup
 from mlx_gemma4.cli.render import Screen
 from mlx_gemma4.cli.settings import Settings
 from mlx_gemma4.errors import CheckpointError
@@ -22,7 +23,7 @@ FRANCE, ITALY = (f"What is the capital of {c}?" for c in ("France", "Italy"))
 @pytest.fixture
 def demo() -> Session:
     settings = Settings(temperature=0)
-    return open_session("demo", settings, Screen(), None, None)
+    return open_session(Setup("demo", None, None, None, settings), Screen())
 
 
 @pytest.fixture

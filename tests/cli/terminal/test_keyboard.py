@@ -14,7 +14,7 @@ from command import COMMAND, ENDLESS, Terminal
 from prompt_toolkit.input.typeahead import clear_typeahead, get_typeahead
 from prompt_toolkit.input.vt100 import Vt100Input
 
-from mlx_gemma4.cli.chat.keyboard import Interrupt, Keyboard, SecondInterrupt
+from mlx_gemma4.cli.terminal.keyboard import Interrupt, Keyboard, SecondInterrupt
 
 LFLAG = 3
 SHOWN = termios.ECHO | termios.ICANON
