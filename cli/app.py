@@ -24,12 +24,14 @@ from .models.command import default, list_models, pull, rm, show
 from .transcribe.command import transcribe
 from .tune.command import app as tune
 from .usage.command import App
+from .usage.completion import Install, Show, answer_shell, with_shell
 from .usage.layout import width
 
 app = App(
     """Run Gemma 4 on this machine.
 
     Examples:
+    gemma4 pull e4b
     gemma4 chat
     gemma4 chat "What is the capital of France?"
     gemma4 describe photo.jpg
@@ -40,7 +42,7 @@ MODELS, OTHER = "Models", "Measure, make, set up"
 app.command()(chat)
 app.command(short_help="Say what is in pictures and videos.")(describe)
 app.command()(transcribe)
-app.add_typer(logs, name="logs", short_help="Conversations that are kept.")
+app.add_typer(logs, name="logs")
 app.command(rich_help_panel=MODELS)(pull)
 app.command("list", rich_help_panel=MODELS)(list_models)
 app.command(rich_help_panel=MODELS)(show)
@@ -79,6 +81,8 @@ def gemma4(
             help="Show the version and exit.",
         ),
     ] = False,
+    install_completion: Install = None,
+    show_completion: Show = None,
 ) -> None:
     if context.invoked_subcommand != "config":
         configure(context)
@@ -95,9 +99,11 @@ def implied() -> list[str] | None:
 
 def run(as_json: bool) -> int:
     """Runs one command; returns its exit code."""
+    answer_shell()
+    words = implied() or with_shell(sys.argv[1:])
     try:
         with reported(as_json):
-            code = app(implied(), standalone_mode=False, prog_name="gemma4")
+            code = app(words, standalone_mode=False, prog_name="gemma4")
     except typer.Exit as done:
         return done.exit_code
     return code or 0

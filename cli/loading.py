@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlx_gemma4.errors import ModelNotFoundError
-from mlx_gemma4.hub.names import DEMO
+from mlx_gemma4.hub.names import DEMO, candidates
 from mlx_gemma4.reading.home import with_home
 
 from .models.default import usable_default
-from .models.getting import get
-from .progress import downloading
+from .models.obtaining import obtain
 from .render import Screen
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ def open_model(
         name = name_for(adapter, name)
     name = name_or_demo(name, screen)
     try:
-        name = get(name, screen, yes)
+        name = obtain(name, screen, yes)
     except ModelNotFoundError as error:
         if told or adapter is None:
             raise
@@ -87,8 +86,8 @@ def open_model(
         screen.note(text)
 
     try:
-        with warnings_noted(screen), downloading(screen, name) as bar:
-            model, processor = load_to_chat(name, bar, note if kernels else None)
+        with warnings_noted(screen):
+            model, processor = load_to_chat(name, note if kernels else None)
             if adapter is not None:
                 from mlx_gemma4.tune.adapters import put_on
 
@@ -140,22 +139,25 @@ def check_base(adapter: Path, name: str, screen: Screen) -> None:
 
 
 def saved_name(name: str) -> str:
-    """The model as an adapter's configuration names it: folders in full."""
+    """The model as an adapter's configuration names it: folders in full, and what came
+    from the Hub by its id there."""
     folder = with_home(name)
     # A folder that is no model may bear the name of one: a new adapter's, for instance.
-    named = (folder / "config.json").is_file()
-    return str(folder.resolve()) if named else name
+    if (folder / "config.json").is_file():
+        return str(folder.resolve())
+    ready = {v.name: v.repo for v in candidates(name) if v.recipe is None}
+    return ready.get(name, name)
 
 
 def _same_model(one: str, other: str) -> bool:
     folders = [with_home(name) for name in (one, other)]
-    return one == other or (
+    return saved_name(one) == saved_name(other) or (
         all(folder.is_dir() for folder in folders) and folders[0].samefile(folders[1])
     )
 
 
 def load_to_chat(
-    name: str, bar: type | None = None, note: Callable[[str], None] | None = None
+    name: str, note: Callable[[str], None] | None = None
 ) -> tuple["Gemma4", "Processor"]:
     """As mlx_gemma4.load, but what cannot chat is refused before its weights.
 
@@ -163,7 +165,7 @@ def load_to_chat(
     """
     from mlx_gemma4.checkpoint.load import prepare, recall_kernels
 
-    prepared, processor = prepare(name, tqdm_class=bar, to_chat=True)
+    prepared, processor = prepare(name, to_chat=True)
     if note is not None:
         from mlx_gemma4.bench.auto import check_if_new
 

@@ -11,6 +11,7 @@ from mlx_gemma4.media import Kind
 from mlx_gemma4.prompt.attachments import BUDGETS
 
 from .config.defaults import use_preset
+from .usage import names
 
 MEDIA = "gemma4.media"  # where the options of a run leave the files they name
 
@@ -49,7 +50,9 @@ Model = Annotated[
         metavar="MODEL",
         envvar="GEMMA4_MODEL",
         callback=chosen,
-        help="A folder, a Hub id (owner/name), or demo.",
+        autocompletion=names.models,
+        help="A short name (e4b, 26b: see `gemma4 list --all`), a Hub id "
+        "(owner/name), a folder, or demo.",
         rich_help_panel=Panel.MODEL,
     ),
 ]
@@ -110,6 +113,7 @@ Preset = Annotated[
         metavar="NAME",
         is_eager=True,  # the others take their values from it
         callback=use_preset,
+        autocompletion=names.presets,
         help="Use the settings under [preset.NAME] in the configuration.",
         rich_help_panel=Panel.TASK,
     ),
@@ -154,6 +158,14 @@ Track = Annotated[
         rich_help_panel=Panel.FILES,
     ),
 ]
+Attach = Annotated[
+    bool,
+    typer.Option(
+        "--attach/--no-attach",
+        help="Attach the files that the prompt names by path.",
+        rich_help_panel=Panel.FILES,
+    ),
+]
 ImageTokens = Annotated[
     int | None,
     typer.Option(
@@ -178,6 +190,7 @@ Plain = Annotated[
         "--plain/--no-plain",
         envvar="GEMMA4_PLAIN",
         help="Show answers as they were written: Markdown is not rendered.",
+        rich_help_panel=Panel.OUTPUT,
     ),
 ]
 Preview = Annotated[
@@ -186,6 +199,7 @@ Preview = Annotated[
         "--preview/--no-preview",
         help="Show pictures that are attached in a conversation: by default in kitty, "
         "Ghostty, Konsole, iTerm2 and WezTerm, outside of tmux and screen.",
+        rich_help_panel=Panel.OUTPUT,
     ),
 ]
 Stats = Annotated[
@@ -203,6 +217,15 @@ Interactive = Annotated[
         "-i",
         help="Hold a conversation, also when standard input is a pipe.",
         rich_help_panel=Panel.TASK,
+    ),
+]
+Yes = Annotated[
+    bool,
+    typer.Option(
+        "--yes",
+        "-y",
+        help="Fetch a model from the Hub without asking.",
+        rich_help_panel=Panel.MODEL,
     ),
 ]
 Overwrite = Annotated[
@@ -229,5 +252,6 @@ Log = Annotated[
         envvar="GEMMA4_LOG",
         help="Keep what is said, see gemma4 logs. Default: on a terminal.",
         show_default=False,
+        rich_help_panel=Panel.TASK,
     ),
 ]

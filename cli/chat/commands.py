@@ -149,6 +149,7 @@ GROUPS = {
         "/image": Command(attaching("image"), "/image [FILE…]", "attach pictures"),
         "/audio": Command(attaching("audio"), "/audio [FILE…]", AUDIO),
         "/video": Command(attaching("video"), "/video [FILE…]", "attach videos"),
+        "/file": Command(attaching("file"), "/file [FILE…]", "text, code, PDF, any"),
         "/detach": Command(detach_command, "/detach [FILE]", "take one back, or all"),
     },
     "Model": {
@@ -169,7 +170,7 @@ GROUPS = {
     },
 }
 COMMANDS = {word: each for group in GROUPS.values() for word, each in group.items()}
-MEDIA = {"/image": "image", "/audio": "audio", "/video": "video"}
+MEDIA = {"/image": "image", "/audio": "audio", "/video": "video", "/file": "file"}
 ALIASES = {"/?": "/help", "/exit": "/bye", "/quit": "/bye"}
 WORDS = {"exit": "/bye", "quit": "/bye", "help": "/help", "?": "/help"}
 CHOICES = {
@@ -215,7 +216,7 @@ def complete(before: str) -> dict[str, str]:
     typed = last_word(before)
     if not typed.lstrip("'\"").startswith(PATHS):
         return {}
-    return dict.fromkeys(media_paths(None, typed), "")
+    return dict.fromkeys(media_paths("file", typed), "")
 
 
 def arguments(command: str, rest: str) -> Iterable[str]:

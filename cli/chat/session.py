@@ -28,6 +28,7 @@ class Session:
     model_name: str
     load_seconds: float
     show_stats: bool = False
+    attach_named: bool = True  # whether paths in messages are attached
     draft: str = ""  # what the next prompt starts with
     keeper: "Keeper | None" = None
     adapter: Path | None = None

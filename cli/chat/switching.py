@@ -47,9 +47,10 @@ def switch(session: Session, name: str) -> None:
 
 
 def media(session: Session) -> list[Part]:
-    """The attachments of the conversation and of the next message."""
-    of_messages = (part for each in session.chat.messages for part in media_of(each))
-    return [*of_messages, *session.chat.attached]
+    """What the model sees and hears of the conversation and of the next message."""
+    of_messages = [part for each in session.chat.messages for part in media_of(each)]
+    attached = [*of_messages, *session.chat.attached]
+    return [part for part in attached if part["type"] != "file"]
 
 
 def take_over(session: Session, name: str, adapter: Path | None) -> None:

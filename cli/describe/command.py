@@ -102,6 +102,7 @@ def describe(
     *,
     settings: Settings,
     show_thinking: options.ShowThinking = None,
+    yes: options.Yes = False,
     plain: options.Plain = False,
     as_json: options.Json = False,
     stats: options.Stats = False,
@@ -144,7 +145,7 @@ def describe(
         if boxes is not None:
             job.targets = targets(job.sources, boxes, overwrite)
         with warnings_noted(job.screen):
-            code = job.run(model, adapter)
+            code = job.run(model, adapter, yes)
     if code:
         raise typer.Exit(code)
 
