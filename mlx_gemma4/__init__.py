@@ -33,6 +33,7 @@ from .bench.auto import check_kernels
 from .chat.calls import ToolCall
 from .checkpoint.load import load
 from .config import Config
+from .generation.chat import Chat
 from .generation.loop import Chunk, Response, Stats, generate, stream_generate
 from .generation.prefix import PrefixCache
 from .media import Media
@@ -40,6 +41,7 @@ from .model import Gemma4
 from .prompt.processor import Processor
 
 __all__ = [
+    "Chat",
     "Chunk",
     "Config",
     "Gemma4",

@@ -159,11 +159,11 @@ def terminal(gemma4: Runner) -> Iterator[Callable[..., Terminal]]:
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> Script:
     """Answers in place of a model; by default it repeats the question."""
-    from mlx_gemma4.cli.chat import conversation
+    from mlx_gemma4.generation import turns
 
     script = Script(echo)
-    monkeypatch.setattr(conversation, "stream_generate", script)
-    monkeypatch.setattr(conversation, "PrefixCache", lambda model: object())
+    monkeypatch.setattr(turns, "stream_generate", script)
+    monkeypatch.setattr(turns, "PrefixCache", lambda model: SimpleNamespace(tokens=[]))
     return script
 
 

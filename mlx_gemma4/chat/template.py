@@ -69,6 +69,7 @@ class ChatTemplate:
 
         digest = sha256(source.encode("utf-8", "surrogatepass")).hexdigest()
         self.stale = STALE if digest in STALE_TEMPLATES else None
+        self.source = source
         self._tokens = {"bos_token": bos_token, "eos_token": eos_token}
         self._special_tokens = tuple(special_tokens)
         self._file = file
