@@ -48,7 +48,7 @@ def fetch(name: str, screen: Screen, yes: bool, to_chat: bool = True) -> Path:
 
 def agree(found: "Offer", name: str, screen: Screen, yes: bool) -> None:
     """Says what is to be fetched. Raises ModelNotFoundError if it is not wanted."""
-    asks = sys.stdin.isatty() and sys.stderr.isatty() and not screen.as_json
+    asks = can_ask(screen)
     if yes or asks:
         for line in lines(found, name):
             screen.note(line)
@@ -62,6 +62,10 @@ def agree(found: "Offer", name: str, screen: Screen, yes: bool) -> None:
         )
     if not typer.confirm("Fetch it?", default=True, err=True):
         raise ModelNotFoundError(f"{name} is not here, and nothing was fetched.")
+
+
+def can_ask(screen: Screen) -> bool:
+    return sys.stdin.isatty() and sys.stderr.isatty() and not screen.as_json
 
 
 def lines(found: "Offer", name: str) -> list[str]:
