@@ -50,7 +50,8 @@ def agree(found: "Offer", name: str, screen: Screen, yes: bool) -> None:
     """Says what is to be fetched. Raises ModelNotFoundError if it is not wanted."""
     asks = can_ask(screen)
     if yes or asks:
-        for line in lines(found, name):
+        brief = [f"Fetching {name}, {size(found.to_fetch)}."]
+        for line in brief if screen.as_json else lines(found, name):
             screen.note(line)
     if yes:
         return
@@ -74,9 +75,11 @@ def lines(found: "Offer", name: str) -> list[str]:
 
     here = found.nbytes - found.to_fetch
     rest = f", {size(here)} are here" if here >= found.nbytes / 100 else ""
+    bits = (found.config.quantization or {}).get("bits")
     return [
         f"{name} is on the Hub:",
         f"  to fetch  {size(found.to_fetch)}{rest}",
+        f"  weights   {f'{bits} bits' if bits else 'not quantised'}",
         f"  disk      {size(found.free)} free",
         f"  memory    {size(found.memory)} of {size(memory_limit())}",
         f"  licence   {found.licence or 'not stated'}",

@@ -41,7 +41,8 @@ def test_yes_without_a_question(
     lines = err.splitlines()
     assert not out and lines[0] == "org/demo is on the Hub:"
     assert lines[1].split() == ["to", "fetch", "10.4", "MB"]
-    assert lines[4].split() == ["licence", "gemma"]
+    assert lines[2].split() == ["weights", "not", "quantised"]
+    assert lines[5].split() == ["licence", "gemma"]
     assert lines[-1].startswith("Fetching [####") and " MB of 10.4 MB · " in lines[-1]
     asked = len(hub.requests)
     assert fetch("org/demo", Screen(), yes=False) == folder
