@@ -23,7 +23,7 @@ def run_check(
     from mlx_gemma4.hub.resolve import resolve
 
     folder = resolve(folder)
-    original = source and fetch(source, screen, yes, to_chat=False)
+    original = fetch(source, screen, yes, to_chat=False) if source else None
     read = [file for file in folder.iterdir() if file.is_file()]
     if not (folder / RECORD).is_file():
         read = [file for file in read if file.suffix == ".safetensors"]

@@ -1,6 +1,5 @@
 """Fetching a model from the Hub for a command: what it costs is said, and asked."""
 
-import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,10 +31,11 @@ def fetch(name: str, screen: Screen, yes: bool, to_chat: bool = True) -> Path:
     folder = local_folder(name)
     if folder is not None:
         return folder
+    from huggingface_hub.utils import logging
+
     from mlx_gemma4.hub.offer import offer
 
-    # It would write between our lines.
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    logging.set_verbosity_error()  # it would write between our lines
     screen.passing(f"Asking the Hub for {name} …")
     try:
         found = offer(name, to_chat)
