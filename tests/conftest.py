@@ -29,6 +29,7 @@ from command import Runner, Terminal
 from scripted import Script, chunks, echo
 
 if TYPE_CHECKING:
+    from hub_server import Hub
     from listening import Listener
 
     from mlx_gemma4 import Processor
@@ -121,6 +122,17 @@ def environ(tmp_path: Path) -> dict[str, str]:
         "XDG_STATE_HOME": str(tmp_path / "state"),
         "TERM": "xterm",
     }
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Iterator[Hub]":
+    """A simulated Hub, which this process asks."""
+    import hub_client
+    import hub_server
+
+    with hub_server.serving() as hub:
+        hub_client.use(hub, tmp_path / "cache", monkeypatch)
+        yield hub
 
 
 @pytest.fixture
@@ -220,6 +232,7 @@ def seer(script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Scr
     model = SimpleNamespace(config=SimpleNamespace(vision_config=object()))
     processor = SimpleNamespace(template=None, media=MediaSettings())
     monkeypatch.setattr(loading, "load_to_chat", lambda *_: (model, processor))
+    monkeypatch.setattr(loading, "fetch", lambda *_: None)
     monkeypatch.chdir(tmp_path)
     script.answer = lambda messages: chunks(messages[-1]["content"][-1]["text"])
     return script
@@ -239,6 +252,7 @@ def listener(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> "Listener":
         template=None, media=SimpleNamespace(audio=AudioFeatureConfig())
     )
     monkeypatch.setattr(loading, "load_to_chat", lambda *_: (model, processor))
+    monkeypatch.setattr(loading, "fetch", lambda *_: None)
     monkeypatch.setattr("mlx_gemma4.generation.transcribe.generate", listener.generate)
     # Its talks are bursts of noise, in which nobody else hears a voice.
     monkeypatch.setattr("mlx_gemma4.generation.voice.Voices._heard", listener.hears)

@@ -72,7 +72,7 @@ class Wishes:
     decode: int
     runs: int
     against: str | None
-    yes: bool
+    yes: bool = False
 
 
 def bench(

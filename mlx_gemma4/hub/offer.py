@@ -1,6 +1,7 @@
 """What a model on the Hub is and costs, known before a weight of it is fetched."""
 
 import re
+import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -154,14 +155,15 @@ def _stand_in(about: "ModelInfo", cache: Cache) -> Iterator[Path]:
         for file in top_files(about):
             there = cache.snapshot / file.name
             if _any(file.name, TELLING) and there.exists():
-                (folder / file.name).symlink_to(there)
+                shutil.copyfile(there, folder / file.name)
             else:
                 (folder / file.name).touch()
         try:
             yield folder
         except CheckpointError as error:
             repo = cache.folder.name.removeprefix("models--").replace("--", "/")
-            raise CheckpointError(str(error).replace(made, repo)) from None
+            text = str(error).replace(made, repo)
+            raise CheckpointError(text if repo in text else f"{repo}: {text}") from None
 
 
 def _config(folder: Path) -> Config:
@@ -181,11 +183,11 @@ def _fetch_header(file: HubFile, stand_in: Path, transfer: Transfer) -> None:
     transfer.fetch(file, upto)
     there = cache.blob(file) if cache.blob(file).exists() else cache.partial(file)
     with there.open("rb") as stream, stand_in.open("wb") as hollow:
-        upto += int.from_bytes(stream.read(LENGTH), "little")
+        hollow.write(stated := stream.read(LENGTH))
+        upto += int.from_bytes(stated, "little")
         if upto <= min(file.size, MAX_HEADER):
             transfer.fetch(file, upto)
-            stream.seek(0)
-            hollow.write(stream.read(upto))
+            hollow.write(stream.read(upto - LENGTH))
         hollow.truncate(file.size)
 
 
