@@ -162,7 +162,8 @@ def _stand_in(about: "ModelInfo", cache: Cache) -> Iterator[Path]:
             yield folder
         except CheckpointError as error:
             repo = cache.folder.name.removeprefix("models--").replace("--", "/")
-            raise CheckpointError(str(error).replace(made, repo)) from None
+            text = str(error).replace(made, repo)
+            raise CheckpointError(text if repo in text else f"{repo}: {text}") from None
 
 
 def _config(folder: Path) -> Config:
