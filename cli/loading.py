@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlx_gemma4.errors import ModelNotFoundError
+from mlx_gemma4.hub.names import DEMO
 from mlx_gemma4.reading.home import with_home
 
+from .models.default import usable_default
+from .models.getting import get
 from .progress import downloading
 from .render import Screen
 
 if TYPE_CHECKING:
     from mlx_gemma4 import Gemma4, Processor
     from mlx_gemma4.tune.adapters import Adapter
-
-DEMO = "demo"
 
 
 @contextmanager
@@ -37,10 +38,18 @@ def warnings_noted(screen: Screen) -> Iterator[None]:
 
 
 def name_or_demo(name: str | None, screen: Screen) -> str:
-    """`name`, or the demo model with a note."""
+    """`name`, or the kept default, or the demo model with a note.
+
+    Raises ModelNotFoundError where the default is gone.
+    """
     if name is not None:
         return name
-    screen.note("No --model and no GEMMA4_MODEL: using the built-in demo model.")
+    if (kept := usable_default()) is not None:
+        return kept
+    screen.note(
+        "No --model and no GEMMA4_MODEL: using the built-in demo model, a toy. "
+        "`gemma4 pull` gets a real one."
+    )
     return DEMO
 
 
@@ -49,10 +58,12 @@ def open_model(
     screen: Screen,
     adapter: Path | None = None,
     kernels: bool = True,
+    yes: bool = False,
 ) -> tuple["Gemma4", "Processor", str]:
     """Model, processor and name, with an adapter on.
 
-    `name` None means the model that the adapter was made for, or the demo model.
+    `name` None means the model that the adapter was made for, or the default, or the
+    demo model. One that is not here is offered first; `yes` takes the offer.
     `kernels` uses those that do on this machine, and checks which they are where that
     is not known yet.
     """
@@ -60,6 +71,15 @@ def open_model(
     if adapter is not None:
         name = name_for(adapter, name)
     name = name_or_demo(name, screen)
+    try:
+        name = get(name, screen, yes)
+    except ModelNotFoundError as error:
+        if told or adapter is None:
+            raise
+        raise ModelNotFoundError(
+            f"{adapter} was made for {name}, which is not here: give its model with "
+            f"--model. ({error})"
+        ) from None
     screen.passing(f"Loading {name} …")
 
     def note(text: str) -> None:
@@ -68,15 +88,7 @@ def open_model(
 
     try:
         with warnings_noted(screen), downloading(screen, name) as bar:
-            try:
-                model, processor = load_to_chat(name, bar, note if kernels else None)
-            except ModelNotFoundError as error:
-                if told or adapter is None:
-                    raise
-                raise ModelNotFoundError(
-                    f"{adapter} was made for {name}, which is not here: give its model "
-                    f"with --model. ({error})"
-                ) from None
+            model, processor = load_to_chat(name, bar, note if kernels else None)
             if adapter is not None:
                 from mlx_gemma4.tune.adapters import put_on
 

@@ -21,6 +21,12 @@ def state_folder() -> Path:
     return Path(os.path.expanduser(base)) / "gemma4"
 
 
+def data_folder() -> Path:
+    """Where models that were converted here live, by the same rules."""
+    base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(os.path.expanduser(base)) / "gemma4"
+
+
 def save_text(file: Path, text: str, mode: int | None = None) -> None:
     """Write a file in one go, as `save_bytes` does."""
     save_bytes(file, text.encode("utf-8"), mode)

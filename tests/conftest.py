@@ -119,6 +119,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         "HF_HOME": str(tmp_path / "huggingface"),
         "XDG_STATE_HOME": str(tmp_path / "state"),
+        "XDG_DATA_HOME": str(tmp_path / "data"),
         "TERM": "xterm",
     }
 
@@ -160,7 +161,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Script:
 
     script = Script(echo)
     monkeypatch.setattr(turns, "stream_generate", script)
-    monkeypatch.setattr(turns, "PrefixCache", lambda model: object())
+    monkeypatch.setattr(turns, "PrefixCache", lambda model: SimpleNamespace(tokens=[]))
     return script
 
 

@@ -3,15 +3,14 @@
 import os
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from .. import options
 from ..errors import UsageError, reported
 from ..loading import name_or_demo, warnings_noted
 from ..progress import Progress, downloading
 from ..render import Screen
+from .options import Against, Context, Decode, Json, Runs, Share
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,45 +23,6 @@ if TYPE_CHECKING:
 
 MLX_LM, NONE = "mlx-lm", "none"
 DECODE = {"gpu": 128, "cpu": 32}
-
-Context = Annotated[
-    str | None,
-    typer.Option(
-        "--context",
-        metavar="N,N…",
-        help="Lengths of prompt to measure at, such as 512,4096. By default a short "
-        "and a long one that fit the memory.",
-    ),
-]
-Decode = Annotated[
-    int | None,
-    typer.Option("--decode", min=1, help="Tokens to decode: 128, or 32 without a GPU."),
-]
-Runs = Annotated[
-    int,
-    typer.Option("--runs", min=1, help="Rounds that count; 3 or more give a verdict."),
-]
-Against = Annotated[
-    str | None,
-    typer.Option(
-        "--against",
-        metavar="mlx-lm|none",
-        help="mlx-lm: measure it too, or fail. none: do not. By default it is measured "
-        "where it runs the model.",
-    ),
-]
-Json = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object; notes and errors too.")
-]
-
-Share = Annotated[
-    bool,
-    typer.Option(
-        "--share",
-        help="Also write medians, ranges, chip and versions to a small file in the "
-        "current folder, to be sent in. It holds no paths.",
-    ),
-]
 
 
 @dataclass(frozen=True)
@@ -87,6 +47,10 @@ def bench(
     Ranges are the least and the most of all rounds. Where two overlap, or of fewer than
     three rounds, nothing is said about which is faster. The Metal kernels are checked
     again before, and which of them do is remembered.
+
+    Examples:
+    gemma4 bench -m google/gemma-4-E2B-it
+    gemma4 bench -m ./my-model --context 512,4096 --against none
     """
     with reported(as_json):
         contexts = None if context is None else parse_contexts(context)

@@ -17,6 +17,7 @@ from ..attach.paths import path_of
 from ..errors import UsageError, no_file, reported
 from ..inputs import has_piped_input, read_piped_text, read_tools, whole_prompt
 from ..loading import open_model
+from ..models.first_run import first_choice
 from ..render import Screen
 from ..settings import Settings, takes_settings
 
@@ -37,6 +38,7 @@ def chat(
     model: options.Model = None,
     adapter: options.Adapter = None,
     system: options.System = None,
+    preset: options.Preset = None,
     *,
     settings: Settings,
     show_thinking: options.ShowThinking = None,
@@ -54,6 +56,13 @@ def chat(
 
     Text piped in goes before the prompt, media before both. Only answers are printed
     to stdout.
+
+    Examples:
+    gemma4 chat "What is the capital of France?"
+    gemma4 chat -m google/gemma-4-E2B-it
+    gemma4 chat --image photo.jpg "What is this?"
+    git diff | gemma4 chat "Write a commit message."
+    gemma4 chat --json "Hi" | jq .usage
     """
     with reported(as_json):
         media = existing(context.meta.get(options.MEDIA, []))
@@ -62,6 +71,7 @@ def chat(
         question = read_question(prompt, interactive)
         settings.check()
         screen = Screen(show_thinking, as_json)
+        model = first_choice(model, adapter is not None, screen)
         session = open_session(model, settings, screen, system, tools, adapter)
         session.show_stats = stats
         talking = interactive or question is None

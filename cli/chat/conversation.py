@@ -45,6 +45,14 @@ class Conversation(Turns):
         """Answers the last message once more; the old answer stays if this fails."""
         return self._reply(self.unanswered())
 
+    def go_on(self) -> Iterator[Chunk]:
+        """Goes on with the last answer where it was cut."""
+        return self.resume(self._options())
+
+    def used(self) -> int:
+        """How many tokens of the context the model has read and written last."""
+        return len(self._prefix.tokens) if self.messages else 0
+
     def clear(self) -> None:
         super().clear()
         self.attached = []

@@ -30,6 +30,7 @@ Recipe = Annotated[
     typer.Option(
         "--recipe",
         help="4bit, 6bit, 8bit, mixed, 3bit, 2bit, mxfp4, nvfp4, mxfp8 or bf16.",
+        rich_help_panel=options.Panel.TASK,
     ),
 ]
 Overrides = Annotated[
@@ -39,18 +40,34 @@ Overrides = Annotated[
         metavar="PATTERN=BITS:GROUP",
         help="Another packing for paths that match, such as '*.down_proj=6:64' or "
         "'*.router.proj=keep'. Repeatable; the last that matches decides.",
+        rich_help_panel=options.Panel.TASK,
     ),
 ]
 TargetGb = Annotated[
     float | None,
-    typer.Option("--target-gb", min=0.001, help="Size of the result, for mixed."),
+    typer.Option(
+        "--target-gb",
+        min=0.001,
+        help="Size of the result, for mixed.",
+        rich_help_panel=options.Panel.TASK,
+    ),
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Print the plan and stop; loads nothing.")
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Print the plan and stop; loads nothing.",
+        rich_help_panel=options.Panel.TASK,
+    ),
 ]
 Check = Annotated[
     Path | None,
-    typer.Option("--check", metavar="DIR", help="Check a converted folder instead."),
+    typer.Option(
+        "--check",
+        metavar="DIR",
+        help="Check a converted folder instead.",
+        rich_help_panel="Check",
+    ),
 ]
 SourceForCheck = Annotated[
     str | None,
@@ -58,19 +75,33 @@ SourceForCheck = Annotated[
         "--source-for-check",
         metavar="MODEL",
         help="With --check: also compare the predictions with this model's.",
+        rich_help_panel="Check",
     ),
 ]
 Upload = Annotated[
     str | None,
-    typer.Option("--upload", metavar="REPO", help="Put the result on the Hub."),
+    typer.Option(
+        "--upload",
+        metavar="REPO",
+        help="Put the result on the Hub.",
+        rich_help_panel="Upload",
+    ),
 ]
 Private = Annotated[
-    bool, typer.Option("--private", help="Make the uploaded repository private.")
+    bool,
+    typer.Option(
+        "--private",
+        help="Make the uploaded repository private.",
+        rich_help_panel="Upload",
+    ),
 ]
 Refine = Annotated[
     str | None,
     typer.Option(
-        "--refine", metavar="METHOD", help="dwq: tune the scales with mlx-lm, slowly."
+        "--refine",
+        metavar="METHOD",
+        help="dwq: tune the scales with mlx-lm, slowly.",
+        rich_help_panel=options.Panel.TASK,
     ),
 ]
 Data = Annotated[
@@ -80,10 +111,17 @@ Data = Annotated[
         metavar="FILE",
         help="Your text for --refine, and for --check with a source: plain, or .jsonl "
         'with "text" or "messages". Unset, a short sample in several languages.',
+        rich_help_panel="Check",
     ),
 ]
 Yes = Annotated[
-    bool, typer.Option("--yes", "-y", help="Download and convert without asking.")
+    bool,
+    typer.Option(
+        "--yes",
+        "-y",
+        help="Download and convert without asking.",
+        rich_help_panel=options.Panel.TASK,
+    ),
 ]
 
 
@@ -107,6 +145,12 @@ def convert(
 
     The plan is printed first. A conversion that was stopped goes on where it was when
     the same command is run again.
+
+    Examples:
+    gemma4 convert google/gemma-4-E2B-it my-model
+    gemma4 convert google/gemma-4-26B-A4B-it my-model --recipe mixed --target-gb 14
+    gemma4 convert google/gemma-4-E2B-it --recipe 8bit --dry-run
+    gemma4 convert --check my-model --source-for-check google/gemma-4-E2B-it
     """
     screen = Screen(as_json=as_json)
     with reported(as_json), warnings_noted(screen):

@@ -33,14 +33,21 @@ def describe(
     ] = None,
     prompt: Annotated[
         str | None,
-        typer.Option("--prompt", "-p", help="What to ask, whatever it looks like."),
+        typer.Option(
+            "--prompt",
+            "-p",
+            help="What to ask, whatever it looks like.",
+            rich_help_panel=options.Panel.TASK,
+        ),
     ] = None,
     model: options.Model = None,
     adapter: options.Adapter = None,
     ocr: Annotated[
         bool,
         typer.Option(
-            "--ocr", help=f"Write down the text in pictures, at budget {OCR_BUDGET}."
+            "--ocr",
+            help=f"Write down the text in pictures, at budget {OCR_BUDGET}.",
+            rich_help_panel=options.Panel.TASK,
         ),
     ] = False,
     boxes: Annotated[
@@ -50,27 +57,47 @@ def describe(
             metavar="OUT.png",
             help="Draw boxes round objects, or round those the prompt names, and "
             "print them as JSON in pixels. {name} in OUT is the picture's name.",
+            rich_help_panel=options.Panel.TASK,
         ),
     ] = None,
     overwrite: options.Overwrite = False,
     each: Annotated[
         bool,
-        typer.Option("--each", help="An answer for each file, not one for all."),
+        typer.Option(
+            "--each",
+            help="An answer for each file, not one for all.",
+            rich_help_panel=options.Panel.TASK,
+        ),
     ] = False,
     fps: Annotated[
         float | None,
         typer.Option(
-            "--fps", min=0.001, max=1000, help="Frames to see per second of video."
+            "--fps",
+            min=0.001,
+            max=1000,
+            help="Frames to see per second of video.",
+            rich_help_panel=options.Panel.FILES,
         ),
     ] = None,
     frames: Annotated[
         int | None,
-        typer.Option("--frames", min=1, help="Frames to see of a whole video."),
+        typer.Option(
+            "--frames",
+            min=1,
+            help="Frames to see of a whole video.",
+            rich_help_panel=options.Panel.FILES,
+        ),
     ] = None,
     allow_url: Annotated[
-        bool, typer.Option("--allow-url", help="Fetch URLs from the web.")
+        bool,
+        typer.Option(
+            "--allow-url",
+            help="Fetch URLs from the web.",
+            rich_help_panel=options.Panel.FILES,
+        ),
     ] = False,
     system: options.System = None,
+    preset: options.Preset = None,
     *,
     settings: Settings,
     show_thinking: options.ShowThinking = None,
@@ -81,6 +108,13 @@ def describe(
 
     Only answers are printed to stdout. With --each a file that is missing or cannot be
     read is reported, the others are still described, and the exit code is 5.
+
+    Examples:
+    gemma4 describe photo.jpg
+    gemma4 describe before.jpg after.jpg "What changed?"
+    gemma4 describe 'trip/*.jpg' --each --json
+    gemma4 describe receipt.png --ocr
+    gemma4 describe street.jpg "Find the bicycles." --boxes found.png
     """
     with reported(as_json):
         given = words or []

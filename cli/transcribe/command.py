@@ -54,18 +54,29 @@ def transcribe(
     adapter: options.Adapter = None,
     form: Annotated[
         Format | None,
-        typer.Option("--format", "-f", help="Default: txt. srt and vtt are subtitles."),
+        typer.Option(
+            "--format",
+            "-f",
+            help="Default: txt. srt and vtt are subtitles.",
+            rich_help_panel=options.Panel.OUTPUT,
+        ),
     ] = None,
     language: Annotated[
         str | None,
         typer.Option(
-            "--language", "-l", help="What is spoken: German or de. Default: any."
+            "--language",
+            "-l",
+            help="What is spoken: German or de. Default: any.",
+            rich_help_panel=options.Panel.TASK,
         ),
     ] = None,
     translate: Annotated[
         str | None,
         typer.Option(
-            "--translate", metavar="LANG", help="Translate into this language as well."
+            "--translate",
+            metavar="LANG",
+            help="Translate into this language as well.",
+            rich_help_panel=options.Panel.TASK,
         ),
     ] = None,
     output: Annotated[
@@ -75,13 +86,18 @@ def transcribe(
             "-o",
             metavar="DIR",
             help="Write one file per recording here, not to standard output.",
+            rich_help_panel=options.Panel.OUTPUT,
         ),
     ] = None,
     overwrite: options.Overwrite = False,
     track: options.Track = None,
     mic: Annotated[
         bool,
-        typer.Option("--mic", help="Record from the microphone (extra `mic`)."),
+        typer.Option(
+            "--mic",
+            help="Record from the microphone (extra `mic`).",
+            rich_help_panel=options.Panel.TASK,
+        ),
     ] = False,
     as_json: options.Json = False,
 ) -> None:
@@ -90,6 +106,12 @@ def transcribe(
     Only transcripts are printed to stdout. A recording that is missing or cannot be
     read is reported, the others are still transcribed, and the exit code is 5; so it is
     for what could be heard of a damaged one.
+
+    Examples:
+    gemma4 transcribe talk.mp3
+    gemma4 transcribe talk.mp3 --format srt -o subtitles
+    gemma4 transcribe interview.m4a --language de --translate English
+    gemma4 transcribe --mic
     """
     with reported(as_json):
         screen = Screen(as_json=as_json)

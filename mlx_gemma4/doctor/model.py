@@ -102,12 +102,10 @@ def _absent(name: str) -> ModelReport:
     report = ModelReport(name, Kind.ABSENT, None)
     match = HUB_ID.fullmatch(name)
     repo = match["repo"] if match else name
-    revision = match and match["revision"]
-    wanted = f"{repo} --revision {revision}" if revision else repo
     report.findings.problem(
         "files",
         f"{name} is no folder here, and not, or not whole, in the Hub's cache. "
-        f"`hf download {wanted}` fetches it, and so does `gemma4 chat -m {name}`."
+        f"`gemma4 pull {name}` fetches it."
         f"{beside(repo)}",
     )
     return report

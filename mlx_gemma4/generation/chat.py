@@ -114,6 +114,13 @@ class Chat(Turns):
         """Another answer to the last message; the old one stays if this fails."""
         return _whole(self.reply(self.unanswered(), self.options))
 
+    def go_on(self) -> Response:
+        """The last answer, gone on with where it was cut: stopped early, or by
+        max_tokens. Raises ChatError where it is at its end."""
+        _whole(self.resume(self.options))
+        assert self.last is not None
+        return self.last
+
     def _read(self, message: Message) -> dict[str, Any]:
         """A message whose files have been read."""
         content = message.get("content")

@@ -142,4 +142,4 @@ def test_options_can_be_seen():
         inspect.signature(stream_generate).parameters.values()
     )
     asked = set(inspect.signature(Chat).parameters) - {"system"}
-    assert set(whole) - asked == {"tokens", "prefix", "prefill_step"}
+    assert set(whole) - asked == {"tokens", "begun", "prefix", "prefill_step"}
