@@ -23,6 +23,7 @@ from .models.command import default, list_models, pull, rm, show
 from .transcribe.command import transcribe
 from .tune.command import app as tune
 from .usage.command import App
+from .usage.completion import Install, Show, answer_shell, with_shell
 from .usage.layout import width
 
 app = App(
@@ -77,6 +78,8 @@ def gemma4(
             help="Show the version and exit.",
         ),
     ] = False,
+    install_completion: Install = None,
+    show_completion: Show = None,
 ) -> None:
     if context.invoked_subcommand != "config":
         configure(context)
@@ -93,9 +96,11 @@ def implied() -> list[str] | None:
 
 def run(as_json: bool) -> int:
     """Runs one command; returns its exit code."""
+    answer_shell()
+    words = implied() or with_shell(sys.argv[1:])
     try:
         with reported(as_json):
-            code = app(implied(), standalone_mode=False, prog_name="gemma4")
+            code = app(words, standalone_mode=False, prog_name="gemma4")
     except typer.Exit as done:
         return done.exit_code
     return code or 0

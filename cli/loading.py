@@ -11,8 +11,7 @@ from mlx_gemma4.hub.names import DEMO
 from mlx_gemma4.reading.home import with_home
 
 from .models.default import usable_default
-from .models.getting import get
-from .progress import downloading
+from .models.obtaining import obtain
 from .render import Screen
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ def open_model(
         name = name_for(adapter, name)
     name = name_or_demo(name, screen)
     try:
-        name = get(name, screen, yes)
+        name = obtain(name, screen, yes)
     except ModelNotFoundError as error:
         if told or adapter is None:
             raise
@@ -87,8 +86,8 @@ def open_model(
         screen.note(text)
 
     try:
-        with warnings_noted(screen), downloading(screen, name) as bar:
-            model, processor = load_to_chat(name, bar, note if kernels else None)
+        with warnings_noted(screen):
+            model, processor = load_to_chat(name, note if kernels else None)
             if adapter is not None:
                 from mlx_gemma4.tune.adapters import put_on
 
@@ -155,7 +154,7 @@ def _same_model(one: str, other: str) -> bool:
 
 
 def load_to_chat(
-    name: str, bar: type | None = None, note: Callable[[str], None] | None = None
+    name: str, note: Callable[[str], None] | None = None
 ) -> tuple["Gemma4", "Processor"]:
     """As mlx_gemma4.load, but what cannot chat is refused before its weights.
 
@@ -163,7 +162,7 @@ def load_to_chat(
     """
     from mlx_gemma4.checkpoint.load import prepare, recall_kernels
 
-    prepared, processor = prepare(name, tqdm_class=bar, to_chat=True)
+    prepared, processor = prepare(name, to_chat=True)
     if note is not None:
         from mlx_gemma4.bench.auto import check_if_new
 

@@ -11,6 +11,7 @@ from mlx_gemma4.media import Kind
 from mlx_gemma4.prompt.attachments import BUDGETS
 
 from .config.defaults import use_preset
+from .usage import names
 
 MEDIA = "gemma4.media"  # where the options of a run leave the files they name
 
@@ -49,6 +50,7 @@ Model = Annotated[
         metavar="MODEL",
         envvar="GEMMA4_MODEL",
         callback=chosen,
+        autocompletion=names.models,
         help="A folder, a Hub id (owner/name), or demo.",
         rich_help_panel=Panel.MODEL,
     ),
@@ -110,6 +112,7 @@ Preset = Annotated[
         metavar="NAME",
         is_eager=True,  # the others take their values from it
         callback=use_preset,
+        autocompletion=names.presets,
         help="Use the settings under [preset.NAME] in the configuration.",
         rich_help_panel=Panel.TASK,
     ),
@@ -187,6 +190,15 @@ Interactive = Annotated[
         "-i",
         help="Hold a conversation, also when standard input is a pipe.",
         rich_help_panel=Panel.TASK,
+    ),
+]
+Yes = Annotated[
+    bool,
+    typer.Option(
+        "--yes",
+        "-y",
+        help="Fetch a model from the Hub without asking.",
+        rich_help_panel=Panel.MODEL,
     ),
 ]
 Overwrite = Annotated[

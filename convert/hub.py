@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 from mlx_gemma4.checkpoint.files import StoredTensor
 from mlx_gemma4.errors import CheckpointError, ModelNotFoundError
-from mlx_gemma4.hub.resolve import HUB_ID, first_line, refusal
+from mlx_gemma4.hub.refusals import first_line, refusal
+from mlx_gemma4.hub.resolve import HUB_ID
 
 from .errors import OutputError
 

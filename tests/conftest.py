@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.pop("GEMMA4_MODEL", None)
+os.environ["XDG_CONFIG_HOME"] = os.devnull  # no settings of whoever runs the tests
 # MLX reads it once, too: without it an M5 multiplies float32 in 10 bits (tf32.py).
 os.environ["MLX_ENABLE_TF32"] = "0"
 os.environ["GEMMA4_KERNELS"] = "off"  # and no check of them before an answer
@@ -119,6 +120,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         "HF_HOME": str(tmp_path / "huggingface"),
         "XDG_STATE_HOME": str(tmp_path / "state"),
+        "XDG_CONFIG_HOME": str(tmp_path / "config"),
         "XDG_DATA_HOME": str(tmp_path / "data"),
         "TERM": "xterm",
     }

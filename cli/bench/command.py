@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from .. import options
 from ..errors import UsageError, reported
 from ..loading import name_or_demo, warnings_noted
-from ..progress import Progress, downloading
+from ..models.obtaining import obtain
+from ..progress import Progress
 from ..render import Screen
 from .options import Against, Context, Decode, Json, Runs, Share
 
@@ -31,6 +32,7 @@ class Wishes:
     decode: int
     runs: int
     against: str | None
+    yes: bool
 
 
 def bench(
@@ -39,6 +41,7 @@ def bench(
     decode: Decode = None,
     runs: Runs = 5,
     against: Against = None,
+    yes: options.Yes = False,
     as_json: Json = False,
     share: Share = False,
 ) -> None:
@@ -58,7 +61,7 @@ def bench(
             raise UsageError(f"--against takes {MLX_LM} or {NONE}, not '{against}'.")
         if share and not os.access(".", os.W_OK):
             raise UsageError("--share writes into the current folder: not to this one.")
-        wishes = Wishes(contexts, decode or default_decode(), runs, against)
+        wishes = Wishes(contexts, decode or default_decode(), runs, against, yes)
         screen = Screen(as_json=as_json)
         facts, series = run(name_or_demo(model, screen), wishes, screen)
         from . import report as bench_report
@@ -105,8 +108,8 @@ def run(
     from mlx_gemma4.config import Config
     from mlx_gemma4.hub.resolve import resolve
 
-    with downloading(screen, name) as bar:
-        folder = resolve(name, bar)
+    name = obtain(name, screen, wishes.yes, to_chat=False)
+    folder = resolve(name)
     config = Config.from_file(folder / "config.json")
     check(config, wishes)
     facts, series, later = measure_ours(name, folder, config, wishes, screen)

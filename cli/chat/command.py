@@ -47,6 +47,7 @@ def chat(
     audio: options.Audio = None,
     video: options.Video = None,
     track: options.Track = None,
+    yes: options.Yes = False,
     as_json: options.Json = False,
     stats: options.Stats = False,
     interactive: options.Interactive = False,
@@ -72,7 +73,7 @@ def chat(
         settings.check()
         screen = Screen(show_thinking, as_json)
         model = first_choice(model, adapter is not None, screen)
-        session = open_session(model, settings, screen, system, tools, adapter)
+        session = open_session(model, settings, screen, system, tools, adapter, yes)
         session.show_stats = stats
         talking = interactive or question is None
         attach(session, media, say=talking, track=track)
@@ -114,11 +115,12 @@ def open_session(
     system: str | None,
     tools_file: Path | None,
     adapter: Path | None = None,
+    yes: bool = False,
 ) -> "Session":
     """Loads the model; `name` None means the demo model."""
     tools = read_tools(tools_file) if tools_file else None
     start = time.perf_counter()
-    model, processor, name = open_model(name, screen, adapter)
+    model, processor, name = open_model(name, screen, adapter, yes=yes)
     seconds = time.perf_counter() - start
     from .conversation import Conversation
     from .session import Session

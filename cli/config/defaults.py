@@ -15,13 +15,14 @@ from typer.core import TyperGroup, TyperOption
 
 from ..errors import UsageError
 from ..usage.command import MISTAKE
-from ..usage.mistakes import refused, suggestion, taken
+from ..usage.mistakes import suggestion, taken
 from .file import Configuration, Table, config_file
 
+CONFIG = "config"  # the command that these settings are not for
 PRESET = "preset"  # the option, and the table
 PRESETS = "gemma4.presets"  # in context.meta: the defaults of each, by command
 ONE_RUN = {"json", "yes", "overwrite"}  # have to be typed
-KEYS = {"log": "keep"}  # options that go by another name here
+KEYS = {"log": "keep"}  # options that go by another name here, too
 
 Defaults = dict[str, Any]  # of a command by parameter, of a group by command
 
@@ -45,9 +46,11 @@ def read_defaults(context: Context, config: Configuration) -> None:
     if not _is_table(presets) or not all(map(_is_table, presets.values())):
         text = 'presets are tables: [preset.NAME]; [chat] preset = "NAME" uses one.'
         raise config.mistake(text, PRESET)
-    takers = TyperGroup(name=PRESET, commands=_with_presets(context.command))
+    every = commands_in(context.command).values()
+    takers = [each for each in every if PRESET in keys_of(each)]
+    group = TyperGroup(name=PRESET, commands=takers)
     context.meta[PRESETS] = {
-        name: reader.defaults(takers, own, {}, (PRESET, name))
+        name: reader.defaults(group, own, {}, (PRESET, name))
         for name, own in presets.items()
     }
 
@@ -72,22 +75,24 @@ def keys_of(command: Command) -> dict[str, TyperOption]:
     """The options of a command that can be set, by their keys."""
     found: dict[str, TyperOption] = {}
     for option in command.params:
-        if isinstance(option, TyperOption) and command.name != "config":
+        if isinstance(option, TyperOption):
             names = [name[2:] for name in option.opts if name.startswith("--")]
-            found |= {KEYS.get(name, name): option for name in names}
+            names += [KEYS[name] for name in names if name in KEYS]
+            found |= dict.fromkeys(names, option)
     return {key: option for key, option in found.items() if key not in ONE_RUN}
 
 
+def commands_in(command: Command) -> dict[str, Command]:
+    """Those of a group that can be set up; nothing for a command."""
+    found = command.commands if isinstance(command, TyperGroup) else {}
+    return {name: each for name, each in found.items() if name != CONFIG}
+
+
 def all_keys(command: Command) -> set[str]:
-    """Of a command and those in it."""
+    """Of a command, or of all in a group."""
     if not isinstance(command, TyperGroup):
         return set(keys_of(command))
-    return {key for each in command.commands.values() for key in all_keys(each)}
-
-
-def _with_presets(command: Command) -> list[Command]:
-    inside = command.commands if isinstance(command, TyperGroup) else {}
-    return [each for each in inside.values() if PRESET in keys_of(each)]
+    return {key for each in commands_in(command).values() for key in all_keys(each)}
 
 
 def _is_table(value: object) -> bool:
@@ -110,7 +115,7 @@ class _Reader:
 
         above: where the settings from the tables above are, by their keys.
         """
-        inside = command.commands if isinstance(command, TyperGroup) else {}
+        inside = commands_in(command)
         places = dict(above)
         for key, value in table.items():
             if not (_is_table(value) and key in inside):
@@ -131,7 +136,7 @@ class _Reader:
     def _check_key(
         self, key: str, value: object, command: Command, path: tuple[str, ...]
     ) -> None:
-        known, inside = all_keys(command), getattr(command, "commands", {})
+        known, inside = all_keys(command), commands_in(command)
         known -= {PRESET} if path[:1] in ((), (PRESET,)) else set()
         name = key.replace("_", "-")
         if _is_table(value):
@@ -154,8 +159,18 @@ class _Reader:
         given = [value] if option.multiple and not isinstance(value, list) else value
         try:
             made = option.get_runtime_param().coerce(given, option, self.context)
-        except typer.BadParameter as error:
-            kind = taken(option, refused(error))
-            text = f"{key} is {value!r}; {command.name} takes {kind}"
-            raise self.config.mistake(text, *place) from None
+        except typer.BadParameter:
+            made = None
+        if made is None or not _is_its_kind(option, given):
+            text = f"{key} is {value!r}; {command.name} takes {taken(option, value)}"
+            raise self.config.mistake(text, *place)
         return self.config.beside(str(made)) if isinstance(made, Path) else made
+
+
+def _is_its_kind(option: TyperOption, value: object) -> bool:
+    """Whether the file says text where text is meant: typer would make it of all."""
+    kind = option.type_descriptor.annotation
+    if kind in (str, list[str]):
+        values = value if isinstance(value, list) else [value]
+        return all(isinstance(each, str) for each in values)
+    return kind is bool or not isinstance(value, bool)

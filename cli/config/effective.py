@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from typer._click.core import Command
-from typer.core import TyperGroup
 
-from .defaults import PRESET, keys_of
+from ..models.default import kept_default
+from .defaults import PRESET, commands_in, keys_of
 from .file import Configuration, Table
 
 
@@ -36,16 +36,19 @@ def settings(config: Configuration, command: Command) -> list[Setting]:
         used = over is None or path[0] == PRESET
         line += "" if used else f" (not used: {over} is set)"
         found.append(Setting(".".join(map(_key, path)), value, line, used))
+    kept = kept_default()
+    if kept and not any(each.key == "model" for each in found):
+        found.append(Setting("model", kept, "gemma4 default"))
     return found
 
 
 def variables_of(command: Command) -> dict[str, str]:
     """The environment variables that are set, by the keys of their options."""
-    if isinstance(command, TyperGroup):
-        inside = [variables_of(each) for each in command.commands.values()]
-        return {key: name for each in inside for key, name in each.items()}
     named = {key: str(option.envvar) for key, option in keys_of(command).items()}
-    return {key: name for key, name in named.items() if os.environ.get(name)}
+    found = {key: name for key, name in named.items() if os.environ.get(name)}
+    for each in commands_in(command).values():
+        found |= variables_of(each)
+    return found
 
 
 def flat(table: Table, path: tuple[str, ...] = ()) -> Iterator[tuple[Any, Any]]:

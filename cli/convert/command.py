@@ -10,6 +10,7 @@ from .. import options
 from ..errors import UsageError, reported
 from ..loading import warnings_noted
 from ..render import Screen
+from ..usage import names
 
 if TYPE_CHECKING:
     from mlx_gemma4.convert.survey import Wishes
@@ -19,7 +20,9 @@ DEFAULT = "4bit"
 Source = Annotated[
     str | None,
     typer.Argument(
-        help="A folder, a Hub id (owner/name), or demo.", show_default=False
+        help="A folder, a Hub id (owner/name), or demo.",
+        show_default=False,
+        autocompletion=names.models,
     ),
 ]
 Out = Annotated[
@@ -29,6 +32,7 @@ Recipe = Annotated[
     str,
     typer.Option(
         "--recipe",
+        autocompletion=names.recipes,
         help="4bit, 6bit, 8bit, mixed, 3bit, 2bit, mxfp4, nvfp4, mxfp8 or bf16.",
         rich_help_panel=options.Panel.TASK,
     ),
@@ -114,15 +118,6 @@ Data = Annotated[
         rich_help_panel="Check",
     ),
 ]
-Yes = Annotated[
-    bool,
-    typer.Option(
-        "--yes",
-        "-y",
-        help="Download and convert without asking.",
-        rich_help_panel=options.Panel.TASK,
-    ),
-]
 
 
 def convert(
@@ -139,7 +134,7 @@ def convert(
     refine: Refine = None,
     data: Data = None,
     as_json: options.Json = False,
-    yes: Yes = False,
+    yes: options.Yes = False,
 ) -> None:
     """Convert a checkpoint to MLX, quantised; or check a conversion.
 
@@ -160,7 +155,7 @@ def convert(
             check_check_usage(given, recipe, source_for_check, data)
             from .checks import run_check
 
-            run_check(check, source_for_check, data, screen)
+            run_check(check, source_for_check, data, screen, yes)
             return
         check_usage(source, out, dry_run, source_for_check, refine, upload)
         if data is not None and refine is None:

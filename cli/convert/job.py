@@ -11,7 +11,7 @@ from mlx_gemma4.reading.home import with_home
 from mlx_gemma4.reading.sizes import size
 
 from ..errors import UsageError, unread
-from ..progress import Progress, downloading
+from ..progress import Progress
 from ..render import Screen
 
 if TYPE_CHECKING:
@@ -110,10 +110,9 @@ class Conversion:
             raise typer.Exit(0)
 
     def _download(self) -> Path:
-        from mlx_gemma4.hub.resolve import resolve
+        from ..models.fetch import fetch
 
-        with downloading(self.screen, self.source) as bar:
-            return resolve(self.source, bar)
+        return fetch(self.source, self.screen, yes=True, to_chat=False)
 
     def _plan_again(self, folder: Path, announced: "Plan") -> "Plan":
         """The Hub's headers do not tell what is measured once the weights are here."""

@@ -101,6 +101,7 @@ def describe(
     *,
     settings: Settings,
     show_thinking: options.ShowThinking = None,
+    yes: options.Yes = False,
     as_json: options.Json = False,
     stats: options.Stats = False,
 ) -> None:
@@ -140,7 +141,7 @@ def describe(
         if boxes is not None:
             job.targets = targets(job.sources, boxes, overwrite)
         with warnings_noted(job.screen):
-            code = job.run(model, adapter)
+            code = job.run(model, adapter, yes)
     if code:
         raise typer.Exit(code)
 

@@ -9,6 +9,7 @@ import typer
 from .. import options
 from ..errors import UsageError, reported
 from ..render import Screen
+from ..usage import names
 
 
 def otherwise(context: typer.Context, name: str | None) -> str | None:
@@ -23,6 +24,7 @@ Model = Annotated[
         metavar="MODEL",
         help="A folder, a Hub id (owner/name) that has been downloaded, or demo.",
         show_default=False,
+        autocompletion=names.models,
     ),
 ]
 Named = Annotated[
@@ -32,6 +34,7 @@ Named = Annotated[
         "-m",
         metavar="MODEL",
         callback=otherwise,
+        autocompletion=names.models,
         help="The same, as in chat.",
         rich_help_panel=options.Panel.MODEL,
     ),

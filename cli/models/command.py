@@ -7,50 +7,59 @@ import typer
 
 from mlx_gemma4.reading.sizes import size
 
+from .. import options
 from ..errors import UsageError, reported
 from ..render import Screen
+from ..usage import names
 
 Name = Annotated[
     str,
     typer.Argument(
-        metavar="MODEL", help="A short name such as e4b, a Hub id, or a folder."
+        metavar="MODEL",
+        help="A short name such as e4b, a Hub id, or a folder.",
+        autocompletion=names.models,
     ),
 ]
 OptionalName = Annotated[
     str | None,
     typer.Argument(
-        metavar="[MODEL]",
+        metavar="MODEL",
         help="A short name such as e4b, e4b:qat or 26b, a Hub id, or a folder.",
         show_default=False,
+        autocompletion=names.models,
     ),
-]
-Yes = Annotated[
-    bool, typer.Option("--yes", "-y", help="Download, or remove, without asking.")
 ]
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object; notes and errors too.")
 ]
 
 
-def pull(model: OptionalName = None, yes: Yes = False, as_json: Json = False) -> None:
+def pull(
+    model: OptionalName = None, yes: options.Yes = False, as_json: Json = False
+) -> None:
     """Get a model, and say before what it is and takes.
 
     Without MODEL it is chosen from those that fit this machine. A variant whose
     original has to be converted is made here, tensor by tensor. Stopped with Ctrl-C,
     the same command goes on.
+
+    Examples:
+    gemma4 pull e4b
+    gemma4 pull e4b:qat
+    gemma4 pull
     """
     screen = Screen(as_json=as_json)
     with reported(as_json):
         from mlx_gemma4.hub.resolve import resolve
 
         from .first_run import can_ask, choose
-        from .getting import get
+        from .obtaining import obtain
 
         if model is None and not can_ask(screen):
             raise UsageError(
                 "Name a model: gemma4 pull e4b. `gemma4 list --all` lists them."
             )
-        name = choose(screen) if model is None else get(model, screen, yes)
+        name = choose(screen) if model is None else obtain(model, screen, yes)
         folder = resolve(name)
         if as_json:
             screen.json({"name": name, "folder": str(folder)})
@@ -70,6 +79,10 @@ def list_models(
 
     With --all: every model that has a short name, what it takes to download, to keep
     and in memory, and whether this machine has room for it.
+
+    Examples:
+    gemma4 list
+    gemma4 list --all
     """
     screen = Screen(as_json=as_json)
     with reported(as_json):
@@ -85,6 +98,10 @@ def show(model: Name, as_json: Json = False) -> None:
     """Say what a model is and what it takes; nothing is downloaded.
 
     `gemma4 doctor` checks one as well.
+
+    Examples:
+    gemma4 show e4b
+    gemma4 show google/gemma-4-E2B-it
     """
     screen = Screen(as_json=as_json)
     with reported(as_json):
@@ -97,8 +114,18 @@ def show(model: Name, as_json: Json = False) -> None:
             print("\n".join(lines), flush=True)
 
 
-def rm(model: Name, yes: Yes = False, as_json: Json = False) -> None:
-    """Remove a model that was fetched or converted, to free its disk space."""
+def rm(
+    model: Name,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Remove it without asking.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Remove a model that was fetched or converted, to free its disk space.
+
+    Examples:
+    gemma4 rm e4b:qat
+    """
     screen = Screen(as_json=as_json)
     with reported(as_json):
         from .removing import remove
@@ -120,6 +147,11 @@ def default(
     """Print, or set, the model of the commands that name none.
 
     --model and GEMMA4_MODEL come before it. It has to be here: `gemma4 pull` gets it.
+
+    Examples:
+    gemma4 default e4b
+    gemma4 default
+    gemma4 default --unset
     """
     screen = Screen(as_json=as_json)
     with reported(as_json):
@@ -149,7 +181,7 @@ def set_default(name: str) -> None:
 
     from ..loading import saved_name
     from .default import keep_default
-    from .getting import exact_name
+    from .obtaining import exact_name
 
     if local_folder(name) is None:
         raise ModelNotFoundError(f"{name} is not here: `gemma4 pull {name}` gets it.")

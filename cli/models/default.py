@@ -20,7 +20,7 @@ def kept_default() -> str | None:
     """The name that is kept, whether or not the model is still here."""
     try:
         return default_file().read_text("utf-8", errors="replace").strip() or None
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 

@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from mlx_gemma4.errors import CheckpointError, DiskFullError, ModelNotFoundError
 from mlx_gemma4.hub.names import DEMO
 from mlx_gemma4.reading.sizes import size
 
 from ..errors import InputError
 from ..render import Screen
 from .default import keep_default, kept_default
-from .getting import get, ways
+from .obtaining import obtain, ways
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+REFUSED = (ModelNotFoundError, CheckpointError, MemoryError, DiskFullError)
 MOST = 3  # models of the Hub's cache that are offered
 TOY = "a toy of 5 million weights, to try the program with"
 
@@ -75,8 +77,14 @@ def choose(screen: Screen) -> str:
     columns = shutil.get_terminal_size().columns - 1
     for line in laid_out([Section("", rows)], columns)[1:-1]:
         screen.note(line)
-    name = ask([each.name for each in offered])
-    return get(name, screen, yes=True)
+    names = [each.name for each in offered]
+    while True:
+        name = ask(names)
+        try:
+            # What was not in the list has not been told of yet.
+            return obtain(name, screen, yes=name in names)
+        except REFUSED as error:
+            screen.note(str(error))
 
 
 def ask(names: list[str]) -> str:

@@ -40,7 +40,7 @@ def offered(here: Sequence[Held]) -> list[Offered]:
             model,
             here=variant.name in names,
             fits=variant.needs <= memory,
-            taken=variant is model.best_in(memory),
+            taken=variant is model.best_in(memory) and variant.needs <= memory,
         )
         for model in models().values()
         for variant in model.variants

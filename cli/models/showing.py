@@ -16,7 +16,7 @@ from mlx_gemma4.reading.sizes import size
 
 from ..doctor.report import Section, laid_out, model_sections
 from .default import kept_default
-from .getting import exact_name, ways
+from .obtaining import exact_name, ways
 
 
 def show(name: str) -> tuple[dict[str, object], list[str]]:
@@ -51,11 +51,12 @@ def _here(name: str, folder: Path) -> tuple[dict[str, object], list[str]]:
     rows += [("problem", text) for text in problems]
     if name == kept_default():
         rows.append(("default", "yes"))
-    return value, _laid_out(rows)
+    # In one piece, however wide the terminal: it is there to be copied.
+    return value, [*_laid_out(rows), f"  folder  {folder}"]
 
 
 def _rows(found: ModelReport, listed: Held | None) -> list[tuple[str, str]]:
-    rows = model_sections(found)[0].rows
+    rows = [row for row in model_sections(found)[0].rows if row[0] != "folder"]
     if listed is not None:
         origin = [("from", listed.repo)] if listed.repo else []
         rows[1:1] = [*origin, ("on disk", f"{size(listed.nbytes)}, {listed.place}")]

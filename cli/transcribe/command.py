@@ -99,6 +99,7 @@ def transcribe(
             rich_help_panel=options.Panel.TASK,
         ),
     ] = False,
+    yes: options.Yes = False,
     as_json: options.Json = False,
 ) -> None:
     """Write down what is said in recordings, also long ones.
@@ -126,7 +127,7 @@ def transcribe(
         )
         job.output.check(job.sources)
         with warnings_noted(job.screen):
-            code = job.run(model, adapter)
+            code = job.run(model, adapter, yes)
     if code:
         raise typer.Exit(code)
 
@@ -178,9 +179,11 @@ class Transcribing:
     track: int | None = None
     damaged: int = 0  # the exit code if a recording was damaged
 
-    def run(self, model_name: str | None, adapter: Path | None = None) -> int:
+    def run(
+        self, model_name: str | None, adapter: Path | None = None, yes: bool = False
+    ) -> int:
         """Transcribes everything; returns the exit code."""
-        model, processor, name = open_model(model_name, self.screen, adapter)
+        model, processor, name = open_model(model_name, self.screen, adapter, yes=yes)
         require_sense(model.config, name, "audio")
         failed: list[str] = []
         codes: list[int] = []

@@ -62,7 +62,7 @@ class TrainByDefault(Group):
         """Whether `word` is a command, or one mistyped, which is no file here."""
         if word in self.commands:
             return True
-        alike = get_close_matches(word, self.commands)
+        alike = get_close_matches(word, self.commands) and not set("./") & set(word)
         return bool(alike) and not os.path.exists(word)
 
 
@@ -124,6 +124,7 @@ def train(
     resume: Resume = False,
     show_mask: ShowMask = 0,
     dry_run: DryRun = False,
+    yes: options.Yes = False,
     as_json: options.Json = False,
 ) -> None:
     """Train an adapter. Ctrl-C keeps what is done; --resume goes on with it.
@@ -182,6 +183,7 @@ def train(
             resume=resume,
             show_mask=show_mask,
             dry_run=dry_run,
+            yes=yes,
         )
         train_adapter(wishes, Screen(as_json=as_json))
 
@@ -194,6 +196,7 @@ def evaluate(
     max_length: MaxLength = 2048,
     long: Long = "error",
     image_tokens: options.ImageTokens = None,
+    yes: options.Yes = False,
     as_json: options.Json = False,
 ) -> None:
     """Loss, perplexity and accuracy on examples: the model, and with the adapter.
@@ -206,7 +209,8 @@ def evaluate(
 
         check_image_tokens(image_tokens)
         screen = Screen(as_json=as_json)
-        evaluate_adapter(data, model, adapter, (max_length, long, image_tokens), screen)
+        reading = (max_length, long, image_tokens)
+        evaluate_adapter(data, model, adapter, reading, screen, yes)
 
 
 @app.command()
@@ -216,6 +220,7 @@ def fuse(
     model: options.Model = None,
     form: Annotated[str, typer.Option("--to", help="bf16 or 8bit.")] = "bf16",
     overwrite: options.Overwrite = False,
+    yes: options.Yes = False,
     as_json: options.Json = False,
 ) -> None:
     """Write a checkpoint with the adapter in its weights.
@@ -232,7 +237,7 @@ def fuse(
         if form not in FORMS:
             raise UsageError(REQUANTISED.format(form=form))
         screen = Screen(as_json=as_json)
-        fuse_adapter(adapter, out, model, form, screen, overwrite)
+        fuse_adapter(adapter, out, model, form, screen, overwrite, yes)
 
 
 @app.command()
@@ -244,6 +249,7 @@ def export(
         Literal["peft", "mlx"], typer.Option("--to", help="peft, or mlx for mlx-lm.")
     ] = "peft",
     overwrite: options.Overwrite = False,
+    yes: options.Yes = False,
     as_json: options.Json = False,
 ) -> None:
     """Write an adapter in PEFT's format, or one of PEFT in mlx-lm's.
@@ -256,4 +262,4 @@ def export(
         from .results import export_adapter
 
         screen = Screen(as_json=as_json)
-        export_adapter(adapter, out, model, form, screen, overwrite)
+        export_adapter(adapter, out, model, form, screen, overwrite, yes)

@@ -97,5 +97,5 @@ def complete_error(
     if getattr(error, "ctx", None) is None:
         error.ctx = context  # type: ignore[attr-defined]
     if isinstance(error, NoSuchOption) and len(error.option_name) == 2:
-        words = [word for word in typed if word.startswith(error.option_name)]
-        error.option_name = words[0] if words else error.option_name
+        words = (word for word in typed if word.startswith(error.option_name))
+        error.option_name = next(words, error.option_name).partition("=")[0]

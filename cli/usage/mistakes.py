@@ -34,12 +34,13 @@ ELSEWHERE = {
     "caption": "describe",
     "whisper": "transcribe",
 }
+ALIKE = 0.65  # so far two words may be from each other
 KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """` Did you mean …?` for what is near to a mistyped word, or nothing."""
-    alike = get_close_matches(word, list(known), n=2, cutoff=0.7)
+    alike = get_close_matches(word, list(known), n=2, cutoff=ALIKE)
     return f" Did you mean {' or '.join(alike)}?" if alike else ""
 
 
@@ -80,11 +81,12 @@ def too_many(context: Context, extra: Sequence[str]) -> str:
 def _unquoted(context: Context, words: list[str]) -> str:
     """For a prompt without quotes, or several files behind one option."""
     path = context.command_path
+    files = [word for word in words if os.path.exists(word)]
     for option in context.command.params:
-        given = option.name and context.params.get(option.name)
-        several = isinstance(option, TyperOption) and option.multiple and given
-        files = [word for word in words if os.path.exists(word)]
-        if several and metavar(option) == "FILE" and files and words[0] == files[0]:
+        if not isinstance(option, TyperOption) or metavar(option) != "FILE":
+            continue
+        given = list(context.params.get(option.name) or ()) if option.multiple else []
+        if given and files[:1] == words[:1]:
             name = option.opts[0]
             each = " ".join(f"{name} {shlex.quote(file)}" for file in [*given, *files])
             rest = " ".join(word for word in words if word not in files)
@@ -106,7 +108,7 @@ def explained(error: typer.TyperException) -> str:
     if isinstance(error, MissingParameter) and isinstance(error.param, TyperArgument):
         return f"{metavar(error.param)} is missing: {error.param.help}"
     if isinstance(error, typer.BadParameter):
-        value = refused(error)
+        value = _refused(error)
         if value is not None and isinstance(error.param, TyperArgument | TyperOption):
             source = where(error.param, error.ctx)
             return f"{source} is {value!r}; it takes {taken(error.param, value)}"
@@ -123,7 +125,7 @@ def where(parameter: TyperArgument | TyperOption, context: Context | None) -> st
     return max(parameter.opts, key=len)
 
 
-def refused(error: typer.BadParameter) -> object:
+def _refused(error: typer.BadParameter) -> object:
     """The value that typer could not convert; None if that was not the mistake."""
     errors = getattr(error.__cause__, "errors", None)  # pydantic's
     return errors()[0]["input"] if errors else None
@@ -152,6 +154,6 @@ def _no_option(error: NoSuchOption) -> str:
         for parameter in context.command.get_params(context)
         for option in (*parameter.opts, *parameter.secondary_opts)
     }
-    alike = get_close_matches(name.lstrip("-"), known, n=2, cutoff=0.7)
+    alike = get_close_matches(name.lstrip("-"), known, n=2, cutoff=ALIKE)
     hint = f" Did you mean {' or '.join(known[each] for each in alike)}?"
     return f"No such option: {name}." + (hint if alike else "")

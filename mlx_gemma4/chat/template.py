@@ -31,6 +31,10 @@ STALE = (
     "in the model's google/gemma-4-… repository."
 )
 REMEDY = "Put the chat_template.jinja of the original model into the folder."
+NO_TEMPLATE = (
+    "{name} has no chat template and cannot chat. Choose an instruction-tuned model "
+    "(…-it), or add the original model's chat_template.jinja to its folder."
+)
 QUESTION = ({"role": "user", "content": "Hello"},)
 
 

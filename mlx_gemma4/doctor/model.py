@@ -9,7 +9,8 @@ from typing import Any
 
 from ..checkpoint.load import load_both
 from ..errors import CheckpointError
-from ..hub.resolve import HUB_ID, beside, local_folder
+from ..hub.refusals import beside
+from ..hub.resolve import HUB_ID, local_folder
 from ..reading.home import with_home
 from ..reading.sizes import size
 from .adapter import examine_adapter, is_adapter

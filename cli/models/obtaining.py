@@ -10,35 +10,53 @@ if TYPE_CHECKING:
     from mlx_gemma4.hub.names import Variant
 
 
-def get(name: str, screen: Screen, yes: bool = False) -> str:
+def obtain(name: str, screen: Screen, yes: bool = False, to_chat: bool = True) -> str:
     """The name of a model that is here from now on: of a short one, the variant that it
     stands for. What is not here is offered first; `yes` takes the offer.
 
-    Raises ModelNotFoundError where there is no such model, or the offer is not taken.
+    to_chat: refuse what has no chat template.
+
+    Raises ModelNotFoundError where there is no such model, or the offer is not taken,
+    MemoryError for one that is too large, and what `fetch` raises.
     """
     from mlx_gemma4.device import memory_limit
     from mlx_gemma4.hub.names import best_variant
     from mlx_gemma4.hub.resolve import converted_folder, local_folder
 
+    from .fetch import fetch
+
     if local_folder(name) is not None:
         return exact_name(name)
     variant = best_variant(name, memory_limit())
     if variant is None:
-        from .fetch import fetch
-
-        fetch(name, screen, yes)
+        fetch(name, screen, yes, to_chat)
         return name
     introduce(variant, name, screen)
+    check_memory(variant)
     if variant.recipe is None:
-        from .fetch import fetch
-
-        fetch(variant.repo, screen, yes)
+        fetch(variant.repo, screen, yes, to_chat)
     else:
         from .converting import fetch_converted
 
         out = converted_folder(variant)
         fetch_converted(variant.repo, out, variant.recipe, screen, yes)
     return variant.name
+
+
+def check_memory(variant: "Variant") -> None:
+    """Raises MemoryError for weights that this machine has no room for."""
+    from mlx_gemma4.device import memory_limit
+    from mlx_gemma4.hub.names import suggested
+
+    if variant.kept <= (limit := memory_limit()):
+        return
+    best = (model.best_in(limit) for model in suggested())
+    fitting = next((each.name for each in best if each.needs <= limit), None)
+    hint = f": take {fitting}" if fitting else ""
+    raise MemoryError(
+        f"{variant.name} takes {size(variant.kept)}, but a model may use at most "
+        f"{size(limit)} here{hint}."
+    )
 
 
 def exact_name(name: str) -> str:
@@ -58,7 +76,9 @@ def introduce(variant: "Variant", asked: str, screen: Screen) -> None:
     from mlx_gemma4.device import memory_limit
     from mlx_gemma4.hub.names import models
 
-    start = f"{asked} is {variant.name} here" if asked != variant.name else variant.name
+    start = (
+        f"{asked} means {variant.name} here" if asked != variant.name else variant.name
+    )
     screen.note(f"{start}: {ways(variant)}.")
     if variant.warning is not None:
         screen.note(f"Warning: {variant.warning}")
