@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from pages import PAGES, blocks
+from pages import PAGES, blocks, commands
 from places import ROOT, SHAPES
 
 from mlx_gemma4.hub.names import models
@@ -88,6 +88,17 @@ def test_beside_a_copy_lies_another_project(
         check=True,
     )
     assert done.stdout == f"{tmp_path / 'mlx_gemma4'}\n"
+
+
+@in_a_clone
+def test_make_demo_prints_what_is_shown() -> None:
+    rules = (ROOT / "Makefile").read_text("utf-8").replace("$(BIN)", ".venv/bin")
+    recipe = re.findall(r"^demo:.*\n((?:\t.*\n)+)", rules, re.MULTILINE)[0]
+    command, *echoes = [line.strip() for line in recipe.splitlines()]
+    (shown,) = [shown for shown in commands() if shown.command == "make demo"]
+    said = [line.removeprefix('@echo "').removesuffix('"') for line in echoes]
+    answer = "The capital of France is Paris."
+    assert shown.printed.splitlines() == [command, answer, *said]
 
 
 @in_a_clone
