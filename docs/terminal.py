@@ -13,6 +13,7 @@ import select
 import sys
 import tempfile
 import time
+from itertools import groupby
 from pathlib import Path
 
 import pyte
@@ -80,10 +81,10 @@ def settle(master: int, screen: Screen, stream: pyte.ByteStream) -> None:
 def drawn(screen: Screen) -> Text:
     """The screen with its colours."""
     text = Text()
-    for number, _ in enumerate(screen.rows()):
-        for column in range(COLUMNS):
-            cell = screen.buffer[number][column]
-            text.append(cell.data, style_of(cell))
+    for number, row in enumerate(screen.rows()):
+        cells = (screen.buffer[number][column] for column in range(len(row)))
+        for style, run in groupby(cells, style_of):
+            text.append("".join(cell.data for cell in run), style)
         text.append("\n")
     return text
 
