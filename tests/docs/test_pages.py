@@ -1,25 +1,17 @@
-"""What README and docs/ say beside commands: Python, links, the table of models."""
+"""What README and docs/ show beside commands: Python, links, the end of make demo."""
 
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer
 from pages import PAGES, blocks, commands
 from places import ROOT, SHAPES
 
-from mlx_gemma4.cli.app import app
-from mlx_gemma4.cli.chat.commands import COMMANDS
-from mlx_gemma4.hub.names import models
-from mlx_gemma4.reading.sizes import size
-
 PYTHON = ROOT / "docs" / "python.md"
 PARTS = ("mlx_gemma4", "assets", "cli", "convert")
-COMPLETION = {"GEMMA4_COMPLETE", "GEMMA4_WORDBREAKS"}  # set by a shell, not by users
 WHERE = """
 import mlx_gemma4.assets, mlx_gemma4.cli, mlx_gemma4.convert
 for package in mlx_gemma4, mlx_gemma4.assets, mlx_gemma4.cli, mlx_gemma4.convert:
@@ -127,72 +119,3 @@ def anchors(text: str) -> set[str]:
         re.sub(r"[^\w -]", "", h).strip().lower().replace(" ", "-") for h in headings
     }
     return made | set(re.findall(r'<a name="([^"]+)">', text))
-
-
-@in_a_clone
-def test_every_command_of_a_chat_is_explained() -> None:
-    page = (ROOT / "docs" / "chat.md").read_text("utf-8")
-    explained = set(re.findall(r"`(/[a-z]+)[ `]", page))
-    if "/continue" not in COMMANDS:
-        pytest.skip("to come: delete these two lines where /continue is there")
-    assert explained == set(COMMANDS)
-
-
-@in_a_clone
-def test_every_option_of_a_chat_is_explained() -> None:
-    page = (ROOT / "docs" / "chat.md").read_text("utf-8")
-    explained = set(re.findall(r"(--[a-z-]+)", page))
-    options = [p for p in chat().params if p.name != "prompt"]
-    assert {
-        o for p in options for o in (*p.opts, *p.secondary_opts) if o[:2] == "--"
-    } <= (explained | {"--help"})
-
-
-@in_a_clone
-def test_every_variable_is_explained() -> None:
-    page = (ROOT / "docs" / "settings.md").read_text("utf-8")
-    parts = [ROOT / "cli", ROOT / "mlx_gemma4", ROOT / "convert"]
-    code = "".join(f.read_text("utf-8") for part in parts for f in part.rglob("*.py"))
-    read = set(re.findall(r"GEMMA4_[A-Z_]*[A-Z]", code))
-    assert len(read) > 3
-    assert read - COMPLETION <= set(re.findall(r"`(GEMMA4_\w+)`", page))
-
-
-def chat() -> Any:
-    group: Any = typer.main.get_command(app)
-    return group.commands["chat"]
-
-
-def rows_of(page: str) -> list[list[str]]:
-    """The cells of rows that name a variant of a model."""
-    text = (ROOT / page).read_text("utf-8")
-    rows = re.findall(r"^\|(.*`\w+:\w+`.*)\|$", text, re.MULTILINE)
-    return [[cell.strip(" `") for cell in row.split("|")] for row in rows]
-
-
-def test_sizes_are_those_of_the_program() -> None:
-    usable = [model for model in models().values() if model.instead is None]
-    told = {row[0]: row[1:4] for row in rows_of("docs/models.md")}
-    assert told == {
-        each.name: [in_gb(each.fetched), in_gb(each.kept), in_gb(each.needs)]
-        for model in usable
-        for each in model.variants
-    }
-
-
-def in_gb(count: int) -> str:
-    return size(count).removesuffix(" GB")
-
-
-def test_what_fits_is_what_the_program_takes() -> None:
-    """macOS gives a model two thirds of its memory, above 36 GB three quarters."""
-    rows = rows_of("README.md")
-    assert len(rows) > 4
-    for has, _, name, fetched, kept, command in rows:
-        gigabytes = int(has.removesuffix(" GB"))
-        share = 2 / 3 if gigabytes <= 36 else 3 / 4
-        model = models()[command.removeprefix("gemma4 pull ")]
-        best = model.best_in(int(gigabytes * 2**30 * share))
-        assert best.needs <= gigabytes * 2**30 * share
-        assert name == best.name
-        assert [fetched, kept] == [size(best.fetched), size(best.kept)]
