@@ -19,6 +19,7 @@ from .convert.command import convert
 from .describe.command import describe
 from .doctor.command import doctor
 from .errors import reported
+from .logs.command import app as logs
 from .models.command import default, list_models, pull, rm, show
 from .transcribe.command import transcribe
 from .tune.command import app as tune
@@ -40,6 +41,7 @@ MODELS, OTHER = "Models", "Measure, make, set up"
 app.command()(chat)
 app.command(short_help="Say what is in pictures and videos.")(describe)
 app.command()(transcribe)
+app.add_typer(logs, name="logs")
 app.command(rich_help_panel=MODELS)(pull)
 app.command("list", rich_help_panel=MODELS)(list_models)
 app.command(rich_help_panel=MODELS)(show)

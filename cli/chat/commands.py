@@ -16,6 +16,7 @@ from ..loading import warnings_noted
 from ..render import stats_line
 from ..settings import Settings
 from .conversation_file import read_conversation, write_conversation
+from .recent import show_recent
 from .session import Session
 
 Answer = Iterator[Chunk] | None
@@ -115,6 +116,7 @@ def stats_command(session: Session, words: str) -> Answer:
 
 def clear_command(session: Session, words: str) -> Answer:
     session.chat.clear()
+    session.begin_anew()
     session.screen.note("The conversation is empty again.")
     return None
 
@@ -133,7 +135,9 @@ def load_command(session: Session, words: str) -> Answer:
     path = named_file(words, "/load FILE")
     with warnings_noted(session.screen):
         read_conversation(path, session.chat)
+    session.begin_anew()
     session.screen.note(f"Loaded {len(session.chat.messages)} messages from {path}.")
+    show_recent(session.screen, session.chat.messages)
     return None
 
 
@@ -186,6 +190,7 @@ COMMANDS = {
         attaching("audio"), "/audio [FILE…]", "attach recordings; --track N before them"
     ),
     "/video": Command(attaching("video"), "/video [FILE…]", "attach videos"),
+    "/file": Command(attaching("file"), "/file [FILE…]", "attach any: text, code, PDF"),
     "/detach": Command(detach_command, "/detach [FILE]", "take one back, or all"),
     "/set": Command(set_command, "/set [NAME [VALUE]]", "sampling; default resets"),
     "/stats": Command(stats_command, "/stats [on|off]", "speed, memory, context"),
@@ -194,7 +199,7 @@ COMMANDS = {
     "/load": Command(load_command, "/load FILE", "go on with a saved one"),
     "/bye": Command(bye_command, "/bye", "leave, as Ctrl-D does"),
 }
-MEDIA = {"/image": "image", "/audio": "audio", "/video": "video"}
+MEDIA = {"/image": "image", "/audio": "audio", "/video": "video", "/file": "file"}
 ALIASES = {"/?": "/help", "/exit": "/bye", "/quit": "/bye"}
 
 

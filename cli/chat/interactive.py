@@ -98,8 +98,11 @@ def keep(session: Session) -> None:
     if not session.chat.messages:
         return
     try:
-        path = rescue_conversation(session.chat, session.model_name)
-        said = f"The conversation is kept: /load {path}"
+        if session.kept:
+            said = f"The conversation is kept: gemma4 chat --session {session.kept}"
+        else:
+            path = rescue_conversation(session.chat, session.model_name)
+            said = f"The conversation is kept: /load {path}"
     except Exception as error:
         said = f"The conversation could not be kept: {error}"
     with suppress(Exception):  # the terminal may be gone
@@ -123,6 +126,7 @@ def go_on(session: Session, reader: Reader, first: str | None) -> None:
                 text = read(session, reader)
             if text.strip():
                 take_turn(session, text.strip(), interrupt)
+                session.follow()
         except SecondInterrupt:
             raise
         except KeyboardInterrupt:

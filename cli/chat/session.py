@@ -2,12 +2,16 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from mlx_gemma4.generation.answer import Chunk, Response
 
 from ..render import Screen, stats_line
 from .conversation import Conversation
+
+if TYPE_CHECKING:
+    from ..logs.keeping import Keeper
 
 
 def never() -> bool:
@@ -21,7 +25,9 @@ class Session:
     model_name: str
     load_seconds: float
     show_stats: bool = False
+    attach_named: bool = True  # whether paths in messages are attached
     draft: str = ""  # what the next prompt starts with
+    keeper: "Keeper | None" = None
 
     def take_draft(self) -> str:
         draft, self.draft = self.draft, ""
@@ -32,8 +38,13 @@ class Session:
     ) -> None:
         """Shows an answer as it comes, until it ends or `stopped` says so."""
         self.chat.last = None
+        keeper = self.keeper
         try:
+            if keeper is not None:
+                keeper.begin(self.chat, self.model_name)
             for chunk in chunks:
+                if keeper is not None:
+                    keeper.add(chunk)
                 if not self.screen.as_json:
                     self._show_chunk(chunk)
                 if stopped():
@@ -43,7 +54,30 @@ class Session:
             close = getattr(chunks, "close", None)
             if close is not None:
                 close()
+            if keeper is not None:
+                keeper.end(self.chat)
         self.show_end()
+
+    def keep(self, adapter: Path | None, name: str | None) -> None:
+        """Keeps what is said from now on. name: of the conversation, if it gets one."""
+        from ..logs.keeping import Keeper  # SQLite takes a moment to import
+
+        self.keeper = Keeper(self.screen, adapter, name)
+
+    @property
+    def kept(self) -> int | None:
+        """The number of the conversation, if it is kept."""
+        return self.keeper and self.keeper.conversation
+
+    def follow(self) -> None:
+        """Keeps what a command changed of the conversation."""
+        if self.keeper is not None:
+            self.keeper.follow(self.chat, self.model_name)
+
+    def begin_anew(self) -> None:
+        """What follows is kept as another conversation."""
+        if self.keeper is not None:
+            self.keeper.begin_anew()
 
     def _show_chunk(self, chunk: Chunk) -> None:
         if chunk.thought:

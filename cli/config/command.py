@@ -25,7 +25,8 @@ TEMPLATE = """\
 # model = "demo"
 # system = "Answer briefly."
 # temperature = 0.7
-# max-tokens = 1000
+# plain = true        # Markdown is not rendered
+# keep = false        # conversations are not kept
 #
 # [describe]          # for one command
 # budget = 560

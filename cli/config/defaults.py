@@ -21,6 +21,7 @@ from .file import Configuration, Table, config_file
 CONFIG = "config"  # the command that these settings are not for
 PRESET = "preset"  # the option, and the table
 PRESETS = "gemma4.presets"  # in context.meta: the defaults of each, by command
+CHOSEN = "gemma4.preset"  # in context.meta: the parameters that the chosen one sets
 ONE_RUN = {"json", "yes", "overwrite"}  # have to be typed
 KEYS = {"log": "keep"}  # options that go by another name here, too
 
@@ -65,6 +66,7 @@ def use_preset(context: typer.Context, name: str | None) -> str | None:
         raise UsageError(f"There is no preset {name!r}.{hint}")
     values = presets[name][context.info_name]
     context.default_map = {**(context.default_map or {}), **values}
+    context.meta[CHOSEN] = set(values)
     for parameter in context.command.params:
         if parameter.name in values:
             parameter.envvar = None

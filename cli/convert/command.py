@@ -32,6 +32,7 @@ Recipe = Annotated[
     str,
     typer.Option(
         "--recipe",
+        metavar="RECIPE",
         autocompletion=names.recipes,
         help="4bit, 6bit, 8bit, mixed, 3bit, 2bit, mxfp4, nvfp4, mxfp8 or bf16.",
         rich_help_panel=options.Panel.TASK,

@@ -102,6 +102,7 @@ def describe(
     settings: Settings,
     show_thinking: options.ShowThinking = None,
     yes: options.Yes = False,
+    plain: options.Plain = False,
     as_json: options.Json = False,
     stats: options.Stats = False,
 ) -> None:
@@ -128,7 +129,7 @@ def describe(
             sources=find_sources(names, allow_url, go_on=each),
             prompt=asked,
             settings=settings,
-            screen=Screen(show_thinking, as_json),
+            screen=Screen(show_thinking, as_json, not plain),
             system=system,
             ocr=ocr,
             each=each,

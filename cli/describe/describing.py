@@ -151,7 +151,7 @@ class Describing:
 
     def begin(self, header: str) -> None:
         self.screen.passed()
-        self.screen.answer(header)
+        self.screen.plain(header)
 
     def question(self, parts: list[Part]) -> str:
         if self.targets:

@@ -66,6 +66,7 @@ def transcribe(
         typer.Option(
             "--language",
             "-l",
+            metavar="LANG",
             help="What is spoken: German or de. Default: any.",
             rich_help_panel=options.Panel.TASK,
         ),
