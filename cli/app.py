@@ -31,6 +31,7 @@ app = App(
     """Run Gemma 4 on this machine.
 
     Examples:
+    gemma4 pull e4b
     gemma4 chat
     gemma4 chat "What is the capital of France?"
     gemma4 describe photo.jpg

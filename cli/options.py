@@ -51,7 +51,8 @@ Model = Annotated[
         envvar="GEMMA4_MODEL",
         callback=chosen,
         autocompletion=names.models,
-        help="A folder, a Hub id (owner/name), or demo.",
+        help="A short name (e4b, 26b: see `gemma4 list --all`), a Hub id "
+        "(owner/name), a folder, or demo.",
         rich_help_panel=Panel.MODEL,
     ),
 ]

@@ -22,7 +22,7 @@ TEMPLATE = """\
 # Settings of gemma4. A key is the name of an option, and every command that has the
 # option takes it from here. What is typed counts most, then the environment, then this.
 #
-# model = "demo"
+# model = "e4b"
 # system = "Answer briefly."
 # temperature = 0.7
 # plain = true        # Markdown is not rendered

@@ -72,7 +72,7 @@ def doctor(
 
     Examples:
     gemma4 doctor
-    gemma4 doctor google/gemma-4-E2B-it --headers
+    gemma4 doctor e4b --headers
     """
     with reported(as_json):
         if model is not None and named is not None:

@@ -178,11 +178,12 @@ def set_default(name: str) -> None:
     """Raises ModelNotFoundError for a model that is not here."""
     from mlx_gemma4.errors import ModelNotFoundError
     from mlx_gemma4.hub.resolve import local_folder
+    from mlx_gemma4.reading.home import with_home
 
-    from ..loading import saved_name
     from .default import keep_default
     from .obtaining import exact_name
 
-    if local_folder(name) is None:
+    if (folder := local_folder(name)) is None:
         raise ModelNotFoundError(f"{name} is not here: `gemma4 pull {name}` gets it.")
-    keep_default(saved_name(exact_name(name)))
+    own = folder == with_home(name)  # which it is in this folder only
+    keep_default(str(folder.resolve()) if own else exact_name(name))

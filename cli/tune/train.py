@@ -55,7 +55,7 @@ class Wishes:
     resume: bool
     show_mask: int
     dry_run: bool
-    yes: bool
+    yes: bool = False
 
 
 def train_adapter(wishes: Wishes, screen: Screen) -> None:

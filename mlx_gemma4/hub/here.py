@@ -105,7 +105,7 @@ def _cached() -> Iterator[Held]:
     for root in sorted(hub_cache().glob("models--*--*")):
         repo = "/".join(root.name.split("--")[1:])
         found = [(is_complete(folder), folder) for folder in _snapshots(root)]
-        if not found:
+        if not found or not _holds_weights(root):
             continue
         complete, folder = max(found, key=lambda each: each[0])  # the first that is
         revision = _revision(root, folder)
@@ -115,6 +115,12 @@ def _cached() -> Iterator[Held]:
             name = f"{repo}@{revision}" if complete else repo
         nbytes = size_of(root)
         yield Held(name, Place.CACHE, folder, nbytes, complete, (root,), repo)
+
+
+def _holds_weights(root: Path) -> bool:
+    """Whole, or in part; others were only looked at, by us as well."""
+    patterns = ("snapshots/*/*.safetensors", "blobs/*.incomplete")
+    return any(next(root.glob(pattern), None) for pattern in patterns)
 
 
 def _snapshots(root: Path) -> list[Path]:

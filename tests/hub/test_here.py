@@ -30,6 +30,9 @@ def test_a_list(shelf: Shelf) -> None:
     shelf.converted(qat("e4b"))
     shelf.fetched("org/begun", lacks=("model-00002-of-00002.safetensors",))
     (shelf.fetched("org/llama") / "config.json").unlink()  # no Gemma 4
+    shelf.fetched(
+        "org/seen", lacks=tuple(f"model-0000{n}-of-00002.safetensors" for n in (1, 2))
+    )
     demo, *rest = held()
     assert (demo.name, demo.place, demo.complete) == ("demo", Place.BUILT_IN, True)
     found = [(each.name, each.place, each.complete) for each in rest]

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from urllib.parse import unquote
 
 TOKEN = "hf_simulated"
 LARGE = (".safetensors", ".bin", ".gguf", "tokenizer.json")  # stored as LFS files
-PIECE = 1 << 12  # bytes that are sent at a time
+PIECE = 1 << 16  # bytes that are sent at a time
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,7 @@ def serving() -> Iterator[Hub]:
         thread.join()
 
 
+@cache
 def identity(name: str, data: Contents) -> str:
     """The ETag, which is also the name in the client's cache."""
     if isinstance(data, Hollow):
@@ -162,6 +164,7 @@ def sibling(name: str, data: Contents) -> dict[str, Any]:
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # which delays what comes in two pieces
     server: Hub
 
     def do_GET(self) -> None:
@@ -178,6 +181,8 @@ class Handler(BaseHTTPRequestHandler):
                 self.send_stored(words[1])
             elif words[:2] == ["api", "models"]:
                 self.send_about("/".join(words[2:4]), words[4:])
+            elif words[2:3] != ["resolve"]:
+                self.refuse(404, "")
             else:
                 self.send_resolved("/".join(words[:2]), words[3], "/".join(words[4:]))
 
