@@ -10,5 +10,6 @@ REAL = FIXTURES / "real"  # files of published checkpoints
 RESAVED = FIXTURES / "resaved"  # their configurations, as the reference re-saves them
 DEMO = Path(str(files("mlx_gemma4.assets"))) / "demo"  # as installed
 SHAPES = ROOT / "assets" / "shapes.png"
-CAPTAIN = ROOT / "examples" / "captain"
+EXAMPLES = ROOT / "examples"
+CAPTAIN = EXAMPLES / "captain"
 BENCHMARKS = ROOT / "benchmarks"

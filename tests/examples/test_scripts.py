@@ -1,0 +1,132 @@
+"""The scripts of examples/, run with the demo model as their headings say."""
+
+import json
+import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from places import EXAMPLES, SHAPES
+from scripted import Script, chunks
+
+pytestmark = pytest.mark.skipif(
+    not EXAMPLES.is_dir(), reason="examples/ is not beside the tests"
+)
+
+SEEN = (
+    "A red circle at the top left, a blue star in the middle and a green square at "
+    "the bottom right.\n"
+)
+RECEIPT = {
+    "shop": "Café Ost",
+    "date": None,
+    "total": 4.5,
+    "currency": "EUR",
+    "items": [{"name": "tea", "price": 4.5}],
+}
+
+
+@pytest.fixture
+def run(environ: dict[str, str], tmp_path: Path) -> Any:
+    def run(script: str, *arguments: str, typed: str = "") -> Any:
+        return subprocess.run(
+            [sys.executable, str(EXAMPLES / script), *arguments],
+            cwd=tmp_path,
+            env=environ,
+            input=typed,
+            capture_output=True,
+            text=True,
+        )
+
+    return run
+
+
+@pytest.mark.slow
+def test_answers_to_a_folder(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "one.txt").write_text("What is the capital of France?")
+    (tmp_path / "two.txt").write_text("What is the capital of Italy?")
+    (tmp_path / "two.answer.txt").write_text("I know that.\n")
+    done = run("batch.py", ".")
+    assert done.stdout == "one.txt: The capital of France is Paris.\n", done.stderr
+    answers = [(tmp_path / f"{n}.answer.txt").read_text() for n in ("one", "two")]
+    assert answers == ["The capital of France is Paris.\n", "I know that.\n"]
+    assert run("batch.py", ".").stdout == ""
+
+
+@pytest.mark.slow
+def test_captions_of_a_folder(run: Any, tmp_path: Path) -> None:
+    shutil.copy(SHAPES, tmp_path / "b.png")
+    (tmp_path / "a.jpg").write_text("no picture")
+    done = run("captions.py", ".")
+    assert done.stdout == f"b.png: {SEEN}"
+    assert done.stderr.startswith("a.jpg: ") and done.returncode == 1
+    assert (tmp_path / "b.txt").read_text() == SEEN
+    assert not (tmp_path / "a.txt").exists()
+
+
+@pytest.mark.slow
+def test_minutes_of_a_recording(run: Any, tmp_path: Path) -> None:
+    done = run("minutes.py", str(SHAPES.parent / "speech.wav"), "-o", "minutes.md")
+    assert done.returncode == 0, done.stderr
+    written = (tmp_path / "minutes.md").read_text()
+    assert written.startswith("# Minutes\n\nI am a tiny demo model")
+    transcript = "[00:00] hello open 3 red\n[00:02] window play music stop\n"
+    assert written.endswith(f"## Transcript\n\n{transcript}")
+
+
+@pytest.mark.slow
+def test_a_small_chat(run: Any, tmp_path: Path) -> None:
+    shutil.copy(SHAPES, tmp_path / "a.png")
+    typed = "My name is Anna.\na.png\nDescribe this image.\nWhat is my name?\n"
+    done = run("chat_loop.py", typed=typed)
+    assert done.stdout.splitlines()[1] + "\n" == SEEN, done.stderr
+    assert done.stdout.splitlines()[2] == "Your name is Anna."
+
+
+@pytest.mark.slow
+def test_no_receipt(run: Any) -> None:
+    """The demo model sees shapes and nothing else."""
+    done = run("receipts.py", str(SHAPES))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("shapes.png: no receipt was read: it is no JSON")
+
+
+@pytest.mark.parametrize(
+    ("answers", "told"),
+    [
+        ([json.dumps(RECEIPT)], []),
+        ([f"```json\n{json.dumps(RECEIPT)}\n```"], []),
+        (["Sure!", json.dumps(RECEIPT)], ["it is no JSON"]),
+        (
+            ['{"shop": "x"}', json.dumps({**RECEIPT, "total": "4,50"}), "[]"],
+            ["date is missing", "total cannot be '4,50'", "it is no object"],
+        ),
+    ],
+)
+def test_receipts(
+    answers: list[str],
+    told: list[str],
+    script: Script,
+    media_processor: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Read strictly; what is wrong is told, and asked again, three times at most."""
+    monkeypatch.setattr("mlx_gemma4.load", lambda name: (None, media_processor))
+    monkeypatch.setattr("sys.argv", ["receipts.py", str(SHAPES)])
+    coming = iter(answers)
+    script.answer = lambda messages: chunks(next(coming))
+    with pytest.raises(SystemExit) as left:
+        runpy.run_path(str(EXAMPLES / "receipts.py"), run_name="__main__")
+    out, err = capsys.readouterr()
+    read = json.dumps({"file": "shapes.png", **RECEIPT}, ensure_ascii=False) + "\n"
+    good = len(told) < len(answers)
+    assert (out, left.value.code) == ((read, 0) if good else ("", 1))
+    said = [each.messages[-1]["content"] for each in script.asked[1:]]
+    if not good:
+        said.append(err)
+    assert len(said) == len(told)
+    assert all(wrong in text for wrong, text in zip(told, said, strict=True))
