@@ -26,8 +26,10 @@ HALF = SIZES[WEIGHTS] // 2
 
 
 @pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a model would load is tested with the offers."""
     monkeypatch.setattr(transfer, "WAITS", (0, 0))
+    monkeypatch.setattr("mlx_gemma4.hub.offer._memory", lambda *_: 0)
 
 
 def partial(found: Offer) -> Path:
