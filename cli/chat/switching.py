@@ -8,7 +8,7 @@ from ..attach.attaching import read_part
 from ..attach.messages import Part, media_of
 from ..loading import open_model, warnings_noted
 from ..model_senses import require_sense
-from ..models.getting import get
+from ..models.obtaining import obtain
 from .session import Answer, Session
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def switch(session: Session, name: str) -> None:
     from mlx_gemma4.hub.resolve import resolve
 
     screen = session.screen
-    name = get(name, screen)
+    name = obtain(name, screen)
     with warnings_noted(screen):
         config = Config.from_file(resolve(name) / "config.json")
     for part in media(session):
