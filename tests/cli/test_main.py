@@ -52,7 +52,7 @@ def imported(gemma4: Runner, *arguments: str) -> set[str]:
 
 def test_help_imports_nothing_heavy(gemma4):
     heavy = {"mlx_lm", "transformers", "torch", "huggingface_hub", "tokenizers"}
-    heavy |= {"rich", "prompt_toolkit", "jinja2", "numpy"}
+    heavy |= {"rich", "markdown_it", "prompt_toolkit", "jinja2", "numpy"}
     assert not heavy & imported(gemma4, "--help")
 
 
