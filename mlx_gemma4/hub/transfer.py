@@ -196,7 +196,7 @@ class Transfer:
         with self._lock:
             first, self._waiting = not self._waiting, True
         if first and not self._stopped.is_set():
-            self._note(f"The connection was lost ({error}): trying again.")
+            self._note("The connection was lost: trying again.")
         if self._stopped.wait(WAITS[losses - 1]):
             raise ModelNotFoundError("stopped")
 
