@@ -85,7 +85,7 @@ def chat(
         session = open_session(setup, Screen(show_thinking, as_json))
         session.show_stats = stats
         if is_kept(keep, as_json, last or named is not None, no_history):
-            session.keep(setup.adapter, named)
+            session.keep(named)
         if kept is not None:
             go_on(session, kept, question is None)
         talking = interactive or question is None
@@ -159,7 +159,7 @@ def open_session(setup: Setup, screen: Screen) -> "Session":
     from .session import Session
 
     chat = Conversation(model, processor, setup.settings, setup.system, setup.tools)
-    return Session(chat, screen, name, seconds)
+    return Session(chat, screen, name, seconds, adapter=setup.adapter)
 
 
 def talk(session: "Session", first: str | None, keep_history: bool) -> None:

@@ -26,6 +26,7 @@ class Session:
     load_seconds: float
     show_stats: bool = False
     draft: str = ""  # what the next prompt starts with
+    adapter: Path | None = None
     keeper: "Keeper | None" = None
 
     def take_draft(self) -> str:
@@ -40,7 +41,7 @@ class Session:
         keeper = self.keeper
         try:
             if keeper is not None:
-                keeper.begin(self.chat, self.model_name)
+                keeper.begin(self.chat, self.model_name, self.adapter)
             for chunk in chunks:
                 if keeper is not None:
                     keeper.add(chunk)
@@ -57,11 +58,11 @@ class Session:
                 keeper.end(self.chat)
         self.show_end()
 
-    def keep(self, adapter: Path | None, name: str | None) -> None:
+    def keep(self, name: str | None = None) -> None:
         """Keeps what is said from now on. name: of the conversation, if it gets one."""
         from ..logs.keeping import Keeper  # SQLite takes a moment to import
 
-        self.keeper = Keeper(self.screen, adapter, name)
+        self.keeper = Keeper(self.screen, name)
 
     @property
     def kept(self) -> int | None:
@@ -71,7 +72,7 @@ class Session:
     def follow(self) -> None:
         """Keeps what a command changed of the conversation."""
         if self.keeper is not None:
-            self.keeper.follow(self.chat, self.model_name)
+            self.keeper.follow(self.chat, self.model_name, self.adapter)
 
     def begin_anew(self) -> None:
         """What follows is kept as another conversation."""

@@ -21,7 +21,8 @@ from ..errors import InputError
 from ..loading import saved_name
 from ..render import Screen
 from .opening import store_path, told
-from .store import Store, Turn, open_or_make
+from .rows import Turn
+from .store import Store, open_or_make
 
 WHOLE = "whole"  # of a message to which nothing is added
 INTERRUPTED = "interrupted"
@@ -33,14 +34,12 @@ class Keeper:
     """Keeps the conversation of one session. What goes wrong is a note, after which
     nothing more is kept and the chat goes on.
 
-    adapter: that the model has on. name: of the conversation, where it gets one.
+    name: of the conversation, where it gets one.
     """
 
-    def __init__(
-        self, screen: Screen, adapter: Path | None = None, name: str | None = None
-    ) -> None:
+    def __init__(self, screen: Screen, name: str | None = None) -> None:
         self.conversation: int | None = None
-        self._screen, self._adapter, self._name = screen, adapter, name
+        self._screen, self._name = screen, name
         self._store: Store | None = None
         # The messages are held, since the identity of one that is gone may come again.
         self._known: dict[int, tuple[Message, int]] = {}
@@ -65,7 +64,7 @@ class Keeper:
         self.conversation = self._leaf = self._name = None
         self._known.clear()
 
-    def begin(self, chat: Conversation, model: str) -> None:
+    def begin(self, chat: Conversation, model: str, adapter: Path | None) -> None:
         """Keeps what the answer that is coming answers."""
         messages = chat.asking
         self._answer, self._row, self._new = Response(), None, []
@@ -73,7 +72,7 @@ class Keeper:
             self._answer.text = messages[-1]["content"]
             self._answer.thought = messages[-1].get("reasoning", "")
             messages = messages[:-1]
-        self._keep(chat, model, messages)
+        self._keep(held_with(chat, model, adapter), messages)
 
     def add(self, chunk: Chunk) -> None:
         """Keeps what is shown next, at least at the end of each sentence."""
@@ -96,12 +95,12 @@ class Keeper:
             self._take_back(chat)
         self._tell()
 
-    def follow(self, chat: Conversation, model: str) -> None:
+    def follow(self, chat: Conversation, model: str, adapter: Path | None) -> None:
         """Keeps that a command changed which messages the conversation has."""
         messages = chat.messages
         known = self._known.get(id(messages[-1])) if messages else (None, None)
         if self.conversation is not None and (known is None or known[1] != self._leaf):
-            self._keep(chat, model, messages)
+            self._keep(held_with(chat, model, adapter), messages)
             self._tell()
 
     def close(self) -> None:
@@ -109,7 +108,7 @@ class Keeper:
             self._store.close()
             self._store = None
 
-    def _keep(self, chat: Conversation, model: str, messages: list[Message]) -> None:
+    def _keep(self, setup: Setup, messages: list[Message]) -> None:
         """Keeps those of `messages` that are not yet, and that the last one is where
         the conversation stands."""
         # A large file takes long to read, so before anything is locked.
@@ -119,7 +118,6 @@ class Keeper:
             return
         with self._noted():
             known, leaf, new = dict(self._known), None, []
-            setup = self._setup(chat, model)
             with store.at_once():
                 conversation = self._number(store, setup)
                 for message in messages:
@@ -136,10 +134,6 @@ class Keeper:
         """The conversation's; it may be another program that began one of its name."""
         named = self._name and store.find(self._name)
         return self.conversation or named or store.begin(setup, self._name)
-
-    def _setup(self, chat: Conversation, model: str) -> Setup:
-        name = saved_name(model)
-        return Setup(name, self._adapter, chat.system, chat.tools, chat.settings)
 
     def _write(self, message: Message, finish: str | None) -> None:
         """Keeps the answer as far as it has come."""
@@ -197,6 +191,11 @@ class Keeper:
         if self._trouble:
             self._screen.note(self._trouble)
         self._trouble = ""
+
+
+def held_with(chat: Conversation, model: str, adapter: Path | None) -> Setup:
+    name = saved_name(model)
+    return Setup(name, adapter, chat.system, chat.tools, chat.settings)
 
 
 def first_note(path: object) -> str:

@@ -136,7 +136,7 @@ def test_half_an_answer_is_kept_and_says_so(kept, script):
 
 
 def test_a_question_without_answer_is_taken_back(session, store, script):
-    session.keep(None, "work")
+    session.keep("work")
 
     def answer(messages: list[dict]) -> Iterator[Chunk]:
         if messages[-1]["content"] == "fail":
@@ -164,7 +164,7 @@ def test_calls_and_their_results(kept, script):
 
 
 def test_files_are_kept_by_path_and_hash(seeing, here, store):
-    seeing.keep(None, None)
+    seeing.keep()
     converse(seeing, Lines("./a.png what"))
     with opened() as found:
         (asked, _) = found.turns(1)
@@ -181,7 +181,7 @@ def test_two_at_once(kept, session, script):
 
     other = copy.copy(session)
     other.chat = copy.copy(session.chat)
-    other.keep(None, None)
+    other.keep()
 
     def answer(messages: list[dict]) -> Iterator[Chunk]:
         yield Chunk("first. ", token=1)
@@ -198,7 +198,7 @@ def test_two_at_once(kept, session, script):
 def test_two_that_begin_the_same_name_are_branches_of_one(session, store):
     for words in ("one", "two"):
         session.chat.clear()
-        session.keep(None, "work")
+        session.keep("work")
         converse(session, Lines(words))
     assert branch("work") == ["two", "you said two"] and len(tree()) == 4
 

@@ -189,7 +189,7 @@ def test_half_an_answer_is_part_of_it(kept, script):
 def test_branches_go_on_from_what_was_put_back(kept):
     converse(kept, Lines("one", "two"))
     kept.chat.clear()
-    kept.keep(None, None)
+    kept.keep()
     put_back(look_up(None), kept, draft=True)
     converse(kept, Lines("/edit three", "four"))
     assert branch()[::2] == ["one", "three", "four"]
@@ -198,7 +198,7 @@ def test_branches_go_on_from_what_was_put_back(kept):
 
 
 def test_files_are_read_again(seeing, here, store):
-    seeing.keep(None, None)
+    seeing.keep()
     converse(seeing, Lines("/set image_tokens 70", "./a.png and ./d.wav what"))
     budget = seeing.chat.messages[0]["content"][0]["image"].text
     seeing.chat.clear()
@@ -210,7 +210,7 @@ def test_files_are_read_again(seeing, here, store):
 
 
 def test_a_file_that_is_not_what_it_was_is_left_out(seeing, here, store, capsys):
-    seeing.keep(None, None)
+    seeing.keep()
     converse(seeing, Lines("./a.png ./b\\ c.png ./d.wav what"))
     (here / "a.png").write_bytes((here / "b c.png").read_bytes())
     (here / "d.wav").unlink()
