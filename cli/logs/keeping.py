@@ -103,6 +103,12 @@ class Keeper:
             self._keep(held_with(chat, model, adapter), messages)
             self._tell()
 
+    def keep_whole(self, setup: Setup, messages: list[Message]) -> None:
+        """Keeps a conversation that is over."""
+        self._keep(setup, messages)
+        self._tell()
+        self.close()
+
     def close(self) -> None:
         if self._store is not None:
             self._store.close()

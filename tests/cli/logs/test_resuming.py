@@ -3,9 +3,11 @@
 import io
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from listening import run as listen
 from scripted import Lines, branch, chunks, shapes
 
 from mlx_gemma4 import Chunk
@@ -16,6 +18,7 @@ from mlx_gemma4.cli.chat.interactive import converse
 from mlx_gemma4.cli.chat.session import Session
 from mlx_gemma4.cli.logs.resuming import look_up, put_back
 from mlx_gemma4.cli.logs.store import opened
+from mlx_gemma4.errors import MediaError
 
 Chat = Callable[..., int]
 
@@ -245,3 +248,21 @@ def test_a_picture_that_was_described_is_talked_about(
         "(image, not kept)\n",
         "Describe these images.",
     ]
+
+
+def test_a_transcript_is_talked_about(listener, script, store, capsys):
+    def prepare(*_: object) -> None:
+        raise MediaError("talk.wav lasts 100 s")
+
+    loading.load_to_chat("m")[1].prepare = prepare  # type: ignore[attr-defined]
+    talk = listener.talk(Path("talk.wav"), 100)
+    listen("talk.wav")
+    assert not store.exists()
+    listen("talk.wav", "--log")
+    script.answer = lambda messages: chunks("about")
+    app(["chat", "-c", "what about?"], standalone_mode=False)
+    said = [m["content"] for m in script.asked[-1].messages]
+    assert said[1].split() == talk.text.split() and said[2] == "what about?"
+    assert "Left out: talk.wav: talk.wav lasts 100 s" in capsys.readouterr().err
+    with opened() as found:
+        assert shapes(found.turns(1)[0].message)[0] == "talk.wav"
