@@ -86,6 +86,8 @@ def chat(
         session.show_stats = stats
         if is_kept(keep, as_json, last or named is not None, no_history):
             session.keep(named)
+        elif named is not None:
+            session.screen.note(f"Not kept in {named}: --no-log or GEMMA4_LOG says so.")
         if kept is not None:
             go_on(session, kept, question is None)
         talking = interactive or question is None

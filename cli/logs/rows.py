@@ -49,9 +49,12 @@ def setup_of(
 ) -> Setup:
     known = {field.name for field in fields(Settings)}  # an older program had others
     kept = {n: value for n, value in json.loads(settings).items() if n in known}
-    folder = adapter and Path(adapter)
     return Setup(
-        model, folder or None, system, tools and json.loads(tools), Settings(**kept)
+        model,
+        Path(adapter) if adapter else None,
+        system,
+        json.loads(tools) if tools else None,
+        Settings(**kept),
     )
 
 

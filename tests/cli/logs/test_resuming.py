@@ -110,6 +110,14 @@ def test_what_cannot_be_gone_on_with(chat, loaded, capsys, options, told):
     assert told in capsys.readouterr().err and not loaded
 
 
+def test_a_name_that_is_not_to_be_kept(chat, capsys):
+    chat("--session", "work", "one")
+    assert "Not kept" not in capsys.readouterr().err
+    assert chat("--session", "work", "--no-log", "two") == 0
+    assert "Not kept in work" in capsys.readouterr().err
+    assert branch("work") == ["one", "you said one"]
+
+
 def test_a_number_that_is_none(chat, loaded, capsys):
     chat("--log", "one")
     assert chat("--session", "12", "two") == 2
