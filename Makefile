@@ -20,6 +20,9 @@ PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 demo: $(STAMP)
 	$(BIN)/gemma4 chat --model demo "What is the capital of France?"
+	@echo "Go on in this terminal:"
+	@echo "  source $(BIN)/activate"
+	@echo "  gemma4 chat"
 
 test: $(EXTRAS_STAMP)
 	$(PYTEST) -m "not slow and not reference"

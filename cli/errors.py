@@ -14,13 +14,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import typer
+from typer._click.exceptions import NoArgsIsHelpError
 
 from mlx_gemma4 import errors
 from mlx_gemma4.convert.errors import OutputError, RecipeError
 from mlx_gemma4.state import FULL
 from mlx_gemma4.tune.errors import Diverged
 
-from .render import json_line, printable
+from .render import fitted, json_line
+from .usage.mistakes import explained
 
 FAILED = 1
 USAGE = 2
@@ -156,19 +158,21 @@ def report(code: int, message: str, hint: str | None, as_json: bool) -> int:
         text = "(stopped)"
     else:
         text = f"gemma4: {message}" + (f"\n{hint}" if hint else "")
-    print(printable(text), file=sys.stderr, flush=True)
+        text = fitted(text, sys.stderr)
+    print(text, file=sys.stderr, flush=True)
     return code
 
 
 def report_usage(error: typer.TyperException, as_json: bool) -> int:
     """A mistake on the command line, found by typer."""
-    if context := getattr(error, "ctx", None):
-        root = context.find_root().command_path  # differs with how Python was started
-        command = context.command_path.removeprefix(root)
-    else:  # an option without its value
-        command = "".join(f" {word}" for word in sys.argv[1:2] if word[:1] != "-")
-    hint = f"Try 'gemma4{command} --help'."
-    message = error.format_message().replace(": Value error, ", ": ", 1)
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else "gemma4"
+    message, hint = explained(error), f"Try '{path} --help'."
+    if isinstance(error, NoArgsIsHelpError):  # its message is the help
+        if not as_json:
+            print(message, file=sys.stderr)
+            return error.exit_code
+        message = f"{path} needs a command."
     return report(error.exit_code, message, hint, as_json)
 
 

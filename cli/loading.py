@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlx_gemma4.errors import ModelNotFoundError
+from mlx_gemma4.hub.names import DEMO, candidates
 from mlx_gemma4.reading.home import with_home
 
-from .progress import downloading
+from .models.default import usable_default
+from .models.obtaining import obtain
 from .render import Screen
 
 if TYPE_CHECKING:
     from mlx_gemma4 import Gemma4, Processor
     from mlx_gemma4.tune.adapters import Adapter
-
-DEMO = "demo"
 
 
 @contextmanager
@@ -37,10 +37,18 @@ def warnings_noted(screen: Screen) -> Iterator[None]:
 
 
 def name_or_demo(name: str | None, screen: Screen) -> str:
-    """`name`, or the demo model with a note."""
+    """`name`, or the kept default, or the demo model with a note.
+
+    Raises ModelNotFoundError where the default is gone.
+    """
     if name is not None:
         return name
-    screen.note("No --model and no GEMMA4_MODEL: using the built-in demo model.")
+    if (kept := usable_default()) is not None:
+        return kept
+    screen.note(
+        "No --model and no GEMMA4_MODEL: using the built-in demo model, a toy. "
+        "`gemma4 pull` gets a real one."
+    )
     return DEMO
 
 
@@ -49,10 +57,12 @@ def open_model(
     screen: Screen,
     adapter: Path | None = None,
     kernels: bool = True,
+    yes: bool = False,
 ) -> tuple["Gemma4", "Processor", str]:
     """Model, processor and name, with an adapter on.
 
-    `name` None means the model that the adapter was made for, or the demo model.
+    `name` None means the model that the adapter was made for, or the default, or the
+    demo model. One that is not here is offered first; `yes` takes the offer.
     `kernels` uses those that do on this machine, and checks which they are where that
     is not known yet.
     """
@@ -60,6 +70,15 @@ def open_model(
     if adapter is not None:
         name = name_for(adapter, name)
     name = name_or_demo(name, screen)
+    try:
+        name = obtain(name, screen, yes)
+    except ModelNotFoundError as error:
+        if told or adapter is None:
+            raise
+        raise ModelNotFoundError(
+            f"{adapter} was made for {name}, which is not here: give its model with "
+            f"--model. ({error})"
+        ) from None
     screen.passing(f"Loading {name} …")
 
     def note(text: str) -> None:
@@ -67,16 +86,8 @@ def open_model(
         screen.note(text)
 
     try:
-        with warnings_noted(screen), downloading(screen, name) as bar:
-            try:
-                model, processor = load_to_chat(name, bar, note if kernels else None)
-            except ModelNotFoundError as error:
-                if told or adapter is None:
-                    raise
-                raise ModelNotFoundError(
-                    f"{adapter} was made for {name}, which is not here: give its model "
-                    f"with --model. ({error})"
-                ) from None
+        with warnings_noted(screen):
+            model, processor = load_to_chat(name, note if kernels else None)
             if adapter is not None:
                 from mlx_gemma4.tune.adapters import put_on
 
@@ -128,22 +139,25 @@ def check_base(adapter: Path, name: str, screen: Screen) -> None:
 
 
 def saved_name(name: str) -> str:
-    """The model as an adapter's configuration names it: folders in full."""
+    """The model as an adapter's configuration names it: folders in full, and what came
+    from the Hub by its id there."""
     folder = with_home(name)
     # A folder that is no model may bear the name of one: a new adapter's, for instance.
-    named = (folder / "config.json").is_file()
-    return str(folder.resolve()) if named else name
+    if (folder / "config.json").is_file():
+        return str(folder.resolve())
+    ready = {v.name: v.repo for v in candidates(name) if v.recipe is None}
+    return ready.get(name, name)
 
 
 def _same_model(one: str, other: str) -> bool:
     folders = [with_home(name) for name in (one, other)]
-    return one == other or (
+    return saved_name(one) == saved_name(other) or (
         all(folder.is_dir() for folder in folders) and folders[0].samefile(folders[1])
     )
 
 
 def load_to_chat(
-    name: str, bar: type | None = None, note: Callable[[str], None] | None = None
+    name: str, note: Callable[[str], None] | None = None
 ) -> tuple["Gemma4", "Processor"]:
     """As mlx_gemma4.load, but what cannot chat is refused before its weights.
 
@@ -151,7 +165,7 @@ def load_to_chat(
     """
     from mlx_gemma4.checkpoint.load import prepare, recall_kernels
 
-    prepared, processor = prepare(name, tqdm_class=bar, to_chat=True)
+    prepared, processor = prepare(name, to_chat=True)
     if note is not None:
         from mlx_gemma4.bench.auto import check_if_new
 

@@ -4,16 +4,12 @@ It is drawn on a terminal only. What is counted in bytes is told elsewhere too, 
 line now and then. rich is imported once a bar is drawn: it costs 40 ms.
 """
 
-import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from threading import Lock
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from mlx_gemma4.reading.home import with_home
 from mlx_gemma4.reading.sizes import size
 
 from .render import ERASE_LINE, Screen, printable
@@ -151,61 +147,3 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(max(0, round(seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-@contextmanager
-def downloading(screen: Screen, name: str) -> Iterator[type | None]:
-    """`hub_bar`, gone again however the download ends."""
-    bar: Any = hub_bar(screen, name)
-    try:
-        yield bar
-    finally:
-        if bar is not None:
-            bar.end()
-
-
-def hub_bar(screen: Screen, name: str) -> type | None:
-    """The bar of a download of model `name`, as huggingface_hub takes one.
-
-    None, which is the Hub library's own, where none is drawn: that one is silent then.
-    """
-    if not screen.draws or name == "demo" or os.path.exists(with_home(name)):
-        return None
-    from tqdm import tqdm
-
-    shown: list[Progress] = []  # once there is something to show
-    ended: list[bool] = []  # threads may still report after that
-    lock = Lock()  # files come in threads
-
-    class HubBar(tqdm):
-        """The library makes several at once; the furthest of those in bytes counts."""
-
-        def __init__(self, *arguments: Any, **options: Any) -> None:
-            super().__init__(*arguments, **options | {"gui": True, "disable": False})
-
-        def display(self, *_: Any, **__: Any) -> None:
-            pass
-
-        def update(self, n: float | None = 1) -> bool | None:
-            with lock:
-                self.n += n or 0
-                if self.unit == "B" and self.total and not ended:
-                    if not shown:
-                        shown.append(Progress(screen, "Downloading", self.total, True))
-                    (bar,) = shown
-                    bar.total = max(bar.total, self.total)
-                    bar.advance(max(0, self.n - bar.done))
-            return None
-
-        def close(self) -> None:
-            if shown:
-                shown[0].hide()
-
-        @staticmethod
-        def end() -> None:
-            with lock:
-                ended.append(True)
-            if shown:
-                shown[0].hide()
-
-    return HubBar

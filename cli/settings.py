@@ -13,7 +13,7 @@ from mlx_gemma4.errors import ChatError
 from mlx_gemma4.prompt.attachments import BUDGETS, IMAGE_TOKENS
 from mlx_gemma4.sampling import SAMPLING, Sampling
 
-from .options import ImageTokens
+from .options import ImageTokens, Panel
 
 
 @dataclass
@@ -24,7 +24,12 @@ class Settings:
     """
 
     think: Annotated[
-        bool, typer.Option("--think/--no-think", help="Let the model think first.")
+        bool,
+        typer.Option(
+            "--think/--no-think",
+            help="Let the model think first.",
+            rich_help_panel=Panel.ANSWER,
+        ),
     ] = False
     image_tokens: ImageTokens = None  # the most a picture attached from now on takes
     control_tokens: Annotated[
@@ -33,23 +38,36 @@ class Settings:
             "--control-tokens",
             help="Obey marks such as <|turn> in what is typed, piped or returned by "
             "tools. Without it they are words.",
+            rich_help_panel=Panel.ANSWER,
         ),
     ] = False
     temperature: Annotated[
         float | None,
         typer.Option(
-            "--temperature", min=0.0, help="0 always takes the likeliest token."
+            "--temperature",
+            min=0.0,
+            help="0 always takes the likeliest token.",
+            rich_help_panel=Panel.ANSWER,
         ),
     ] = None
     top_p: Annotated[
         float | None,
         typer.Option(
-            "--top-p", min=0.0, max=1.0, help="Sample from this share of probability."
+            "--top-p",
+            min=0.0,
+            max=1.0,
+            help="Sample from this share of probability.",
+            rich_help_panel=Panel.ANSWER,
         ),
     ] = None
     top_k: Annotated[
         int | None,
-        typer.Option("--top-k", min=0, help="Sample from this many tokens; 0 is all."),
+        typer.Option(
+            "--top-k",
+            min=0,
+            help="Sample from this many tokens; 0 is all.",
+            rich_help_panel=Panel.ANSWER,
+        ),
     ] = None
     min_p: Annotated[
         float | None,
@@ -58,24 +76,43 @@ class Settings:
             min=0.0,
             max=1.0,
             help="Drop tokens below this share of the best.",
+            rich_help_panel=Panel.ANSWER,
         ),
     ] = None
     repetition_penalty: Annotated[
         float | None,
         typer.Option(
-            "--repetition-penalty", min=0.01, help="Above 1 discourages repetition."
+            "--repetition-penalty",
+            min=0.01,
+            help="Above 1 discourages repetition.",
+            rich_help_panel=Panel.ANSWER,
         ),
     ] = None
     seed: Annotated[
-        int | None, typer.Option("--seed", min=0, help="Makes sampling repeatable.")
+        int | None,
+        typer.Option(
+            "--seed",
+            min=0,
+            help="Makes sampling repeatable.",
+            rich_help_panel=Panel.ANSWER,
+        ),
     ] = None
     max_tokens: Annotated[
         int | None,
-        typer.Option("--max-tokens", min=1, help="The longest answer, in tokens."),
+        typer.Option(
+            "--max-tokens",
+            min=1,
+            help="The longest answer, in tokens.",
+            rich_help_panel=Panel.ANSWER,
+        ),
     ] = None
     stop: Annotated[
         list[str],
-        typer.Option("--stop", help="End the answer before this text. Repeatable."),
+        typer.Option(
+            "--stop",
+            help="End the answer before this text. Repeatable.",
+            rich_help_panel=Panel.ANSWER,
+        ),
     ] = field(default_factory=list)
 
     @property

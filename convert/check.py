@@ -24,8 +24,9 @@ from mlx_gemma4.chat.tokenizer import Tokenizer
 from mlx_gemma4.checkpoint.copies import check_copies
 from mlx_gemma4.checkpoint.files import listed
 from mlx_gemma4.checkpoint.folders import check_inside
-from mlx_gemma4.checkpoint.load import load_model, plan_load, read_headers
+from mlx_gemma4.checkpoint.load import load_model
 from mlx_gemma4.checkpoint.names import BOUNDS
+from mlx_gemma4.checkpoint.plan import plan_load, read_headers
 from mlx_gemma4.config import Config
 from mlx_gemma4.errors import CheckpointError
 from mlx_gemma4.model import Gemma4

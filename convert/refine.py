@@ -22,8 +22,9 @@ import mlx.core as mx
 import mlx.optimizers as optimizers
 from mlx.utils import tree_flatten
 
-from mlx_gemma4.checkpoint.load import load_model, plan_load, read_headers
+from mlx_gemma4.checkpoint.load import load_model
 from mlx_gemma4.checkpoint.names import Place
+from mlx_gemma4.checkpoint.plan import plan_load, read_headers
 from mlx_gemma4.config import Config
 from mlx_gemma4.errors import CheckpointError, DataError
 from mlx_gemma4.model import Gemma4

@@ -13,9 +13,9 @@ from mlx_gemma4.checkpoint.copies import Copy, copy_of
 from mlx_gemma4.checkpoint.counts import without_missing_parts
 from mlx_gemma4.checkpoint.files import FLOATS, StoredTensor
 from mlx_gemma4.checkpoint.foreign import refuse_foreign
-from mlx_gemma4.checkpoint.load import plan_load
 from mlx_gemma4.checkpoint.names import Place, in_layer, is_unused, mlx_names, place
 from mlx_gemma4.checkpoint.packing import Packing
+from mlx_gemma4.checkpoint.plan import plan_load
 from mlx_gemma4.config import FULL, Config
 from mlx_gemma4.errors import CheckpointError
 from mlx_gemma4.reading.neutral import not_obeyed

@@ -6,6 +6,9 @@ import signal
 import sys
 from pathlib import Path
 
+# `python -m mlx_gemma4` is the command, too; Python puts the file's path here later.
+if sys.argv[:1] == ["-m"] and sys.orig_argv[-len(sys.argv)] == __name__:
+    sys.argv[0] = "gemma4"
 if (sys.platform, platform.machine()) == ("darwin", "x86_64"):
     command = Path((sys.argv or [""])[0]).name == "gemma4"  # which shows no traceback
     raise (SystemExit if command else ImportError)(
@@ -30,6 +33,7 @@ from .bench.auto import check_kernels
 from .chat.calls import ToolCall
 from .checkpoint.load import load
 from .config import Config
+from .generation.chat import Chat
 from .generation.loop import Chunk, Response, Stats, generate, stream_generate
 from .generation.prefix import PrefixCache
 from .media import Media
@@ -37,6 +41,7 @@ from .model import Gemma4
 from .prompt.processor import Processor
 
 __all__ = [
+    "Chat",
     "Chunk",
     "Config",
     "Gemma4",

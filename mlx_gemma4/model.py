@@ -9,6 +9,7 @@ from typing import cast
 
 import mlx.core as mx
 import mlx.nn as nn
+from mlx.utils import tree_flatten
 
 from .audio.tower import AudioTower
 from .cache import LayerCache, make_cache
@@ -17,6 +18,7 @@ from .errors import MediaError
 from .kernels import dense
 from .layers import Projector, soft_cap
 from .media import Kind, Media
+from .reading.sizes import size
 from .text.decoder import DecoderLayer, TextModel
 from .text.masks import vision_blocks
 from .vision.tower import VisionTower
@@ -44,6 +46,13 @@ class Gemma4(nn.Module):
             )
         self.step: object = None  # of decoding: what generation/step.py keeps
         self._vision_ids = _known(config.image_token_id, config.video_token_id)
+
+    def __repr__(self) -> str:  # of nn.Module, a page
+        towers = {"vision_tower": "sees", "audio_tower": "hears"}
+        senses = [does for tower, does in towers.items() if tower in self]
+        held = sum(array.nbytes for _, array in tree_flatten(self.parameters()))
+        told = [f"{len(self.layers)} layers", *senses, size(held)]
+        return f"<Gemma4: {', '.join(told)}>"
 
     @property
     def layers(self) -> list[DecoderLayer]:

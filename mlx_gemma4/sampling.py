@@ -89,6 +89,8 @@ class Sampler:
     rows: how many ids the model can read. A head may have more than these; what could
         not be read back is never drawn.
     suppressed: ids that are never drawn.
+    drawn: how many tokens were drawn before; those that follow are as they would have
+        been.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class Sampler:
         prompt: list[int],
         rows: int,
         suppressed: Iterable[int] = (),
+        drawn: int = 0,
     ):
         self.sampling, self.rows = sampling, rows
         never = set(suppressed)
@@ -104,6 +107,10 @@ class Sampler:
         seed = sampling.seed
         self.seed = secrets.randbits(32) if seed is None else seed
         self._key = mx.random.key(self.seed)
+        for _ in range(drawn):
+            self._key = mx.random.split(self._key)[0]
+        if drawn:
+            mx.eval(self._key)  # not with the first token: so deep a graph
         self._draw = drawing_with(replace(sampling, seed=None))
         self._seen: mx.array | None = None
         if sampling.repetition_penalty != 1.0:

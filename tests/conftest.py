@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.pop("GEMMA4_MODEL", None)
+os.environ["XDG_CONFIG_HOME"] = os.devnull  # no settings of whoever runs the tests
 # MLX reads it once, too: without it an M5 multiplies float32 in 10 bits (tf32.py).
 os.environ["MLX_ENABLE_TF32"] = "0"
 os.environ["GEMMA4_KERNELS"] = "off"  # and no check of them before an answer
@@ -118,8 +119,9 @@ def environ(tmp_path: Path) -> dict[str, str]:
         "GEMMA4_KERNELS": "off",
         "HF_HUB_OFFLINE": "1",
         "HF_HOME": str(tmp_path / "huggingface"),
-        "XDG_DATA_HOME": str(tmp_path / "data"),
         "XDG_STATE_HOME": str(tmp_path / "state"),
+        "XDG_CONFIG_HOME": str(tmp_path / "config"),
+        "XDG_DATA_HOME": str(tmp_path / "data"),
         "TERM": "xterm",
     }
 
@@ -157,11 +159,11 @@ def terminal(gemma4: Runner) -> Iterator[Callable[..., Terminal]]:
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> Script:
     """Answers in place of a model; by default it repeats the question."""
-    from mlx_gemma4.cli.chat import conversation
+    from mlx_gemma4.generation import turns
 
     script = Script(echo)
-    monkeypatch.setattr(conversation, "stream_generate", script)
-    monkeypatch.setattr(conversation, "PrefixCache", lambda model: object())
+    monkeypatch.setattr(turns, "stream_generate", script)
+    monkeypatch.setattr(turns, "PrefixCache", lambda model: SimpleNamespace(tokens=[]))
     return script
 
 
@@ -235,6 +237,7 @@ def seer(script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Scr
     model = SimpleNamespace(config=SimpleNamespace(vision_config=object()))
     processor = SimpleNamespace(template=None, media=MediaSettings())
     monkeypatch.setattr(loading, "load_to_chat", lambda *_: (model, processor))
+    monkeypatch.setattr(loading, "obtain", lambda name, *_: name)
     monkeypatch.chdir(tmp_path)
     script.answer = lambda messages: chunks(messages[-1]["content"][-1]["text"])
     return script
@@ -254,6 +257,7 @@ def listener(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> "Listener":
         template=None, media=SimpleNamespace(audio=AudioFeatureConfig())
     )
     monkeypatch.setattr(loading, "load_to_chat", lambda *_: (model, processor))
+    monkeypatch.setattr(loading, "obtain", lambda name, *_: name)
     monkeypatch.setattr("mlx_gemma4.generation.transcribe.generate", listener.generate)
     # Its talks are bursts of noise, in which nobody else hears a voice.
     monkeypatch.setattr("mlx_gemma4.generation.voice.Voices._heard", listener.hears)

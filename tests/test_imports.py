@@ -18,7 +18,7 @@ FLOORS = (
     "checkpoint hub chat prompt",
     "generation",
     "bench doctor tune convert",
-    "cli",
+    "cli __main__",
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
 ON_KERNELS = {
@@ -98,6 +98,6 @@ def test_who_imports_kernels() -> None:
 
 def test_rooms_are_small() -> None:
     folders = Counter(file.parent for file in SOURCES.values())
-    assert folders.pop(SOURCES["mlx_gemma4"].parent) <= 10
+    assert folders.pop(SOURCES["mlx_gemma4"].parent) <= 11  # __main__ is one
     assert folders.pop(SOURCES["mlx_gemma4.cli"].parent) <= 16
     assert {folder.name for folder, files in folders.items() if files > 14} <= LARGE

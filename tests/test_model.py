@@ -140,3 +140,15 @@ def test_mlx_lm_s_generation_loop_runs_on_it() -> None:
     for _ in range(12):
         tokens.append(int(tiny.logits(model, tokens)[-1].argmax()))
     assert theirs == tokens[30:]
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("E2B", "<Gemma4: 35 layers, sees, hears, 20.4 GB>"),
+        ("31B", "<Gemma4: 60 layers, sees, 125 GB>"),
+    ],
+)
+def test_a_model_is_shown_in_a_line(name: str, line: str) -> None:
+    """Of what is not loaded, in float32."""
+    assert repr(full_size(name)) == line

@@ -74,6 +74,10 @@ def test_a_python_for_intel_macs_is_told_in_a_line() -> None:
     code, said = python(start)
     assert code == 1 and said.count("\n") == 1
     assert sys.executable in said and "for arm64" in said and "Rosetta" in said
+    as_module = (
+        f"{INTEL}import runpy\nsys.argv, sys.orig_argv = ['-m'], ['', 'mlx_gemma4']"
+    )
+    assert python(f"{as_module}\nrunpy.run_module('mlx_gemma4')") == (code, said)
     for start in (INTEL, f"{INTEL}sys.argv = []\n"):
         code, as_library = python(f"{start}import mlx_gemma4")
         assert code == 1 and as_library.endswith(f"ImportError: {said}")

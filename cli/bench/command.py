@@ -3,15 +3,15 @@
 import os
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from .. import options
 from ..errors import UsageError, reported
 from ..loading import name_or_demo, warnings_noted
-from ..progress import Progress, downloading
+from ..models.obtaining import obtain
+from ..progress import Progress
 from ..render import Screen
+from .options import Against, Context, Decode, Json, Runs, Share
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,45 +25,6 @@ if TYPE_CHECKING:
 MLX_LM, NONE = "mlx-lm", "none"
 DECODE = {"gpu": 128, "cpu": 32}
 
-Context = Annotated[
-    str | None,
-    typer.Option(
-        "--context",
-        metavar="N,N…",
-        help="Lengths of prompt to measure at, such as 512,4096. By default a short "
-        "and a long one that fit the memory.",
-    ),
-]
-Decode = Annotated[
-    int | None,
-    typer.Option("--decode", min=1, help="Tokens to decode: 128, or 32 without a GPU."),
-]
-Runs = Annotated[
-    int,
-    typer.Option("--runs", min=1, help="Rounds that count; 3 or more give a verdict."),
-]
-Against = Annotated[
-    str | None,
-    typer.Option(
-        "--against",
-        metavar="mlx-lm|none",
-        help="mlx-lm: measure it too, or fail. none: do not. By default it is measured "
-        "where it runs the model.",
-    ),
-]
-Json = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object; notes and errors too.")
-]
-
-Share = Annotated[
-    bool,
-    typer.Option(
-        "--share",
-        help="Also write medians, ranges, chip and versions to a small file in the "
-        "current folder, to be sent in. It holds no paths.",
-    ),
-]
-
 
 @dataclass(frozen=True)
 class Wishes:
@@ -71,6 +32,7 @@ class Wishes:
     decode: int
     runs: int
     against: str | None
+    yes: bool = False
 
 
 def bench(
@@ -79,6 +41,7 @@ def bench(
     decode: Decode = None,
     runs: Runs = 5,
     against: Against = None,
+    yes: options.Yes = False,
     as_json: Json = False,
     share: Share = False,
 ) -> None:
@@ -87,6 +50,10 @@ def bench(
     Ranges are the least and the most of all rounds. Where two overlap, or of fewer than
     three rounds, nothing is said about which is faster. The Metal kernels are checked
     again before, and which of them do is remembered.
+
+    Examples:
+    gemma4 bench -m e4b
+    gemma4 bench -m ./my-model --context 512,4096 --against none
     """
     with reported(as_json):
         contexts = None if context is None else parse_contexts(context)
@@ -94,7 +61,7 @@ def bench(
             raise UsageError(f"--against takes {MLX_LM} or {NONE}, not '{against}'.")
         if share and not os.access(".", os.W_OK):
             raise UsageError("--share writes into the current folder: not to this one.")
-        wishes = Wishes(contexts, decode or default_decode(), runs, against)
+        wishes = Wishes(contexts, decode or default_decode(), runs, against, yes)
         screen = Screen(as_json=as_json)
         facts, series = run(name_or_demo(model, screen), wishes, screen)
         from . import report as bench_report
@@ -141,8 +108,8 @@ def run(
     from mlx_gemma4.config import Config
     from mlx_gemma4.hub.resolve import resolve
 
-    with downloading(screen, name) as bar:
-        folder = resolve(name, bar)
+    name = obtain(name, screen, wishes.yes, to_chat=False)
+    folder = resolve(name)
     config = Config.from_file(folder / "config.json")
     check(config, wishes)
     facts, series, later = measure_ours(name, folder, config, wishes, screen)

@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,11 +12,14 @@ from mlx_gemma4.media import Kind
 from mlx_gemma4.reading.sources import find_alike
 
 from .. import options
-from ..attach.attaching import NamedFile, attach, refuse_other_kind
-from ..attach.paths import path_of
+from ..attach.attaching import NamedFile, attach, refuse_other_kind, take_dropped
+from ..attach.paths import path_of, take_paths
+from ..config.defaults import CHOSEN
 from ..errors import UsageError, no_file, reported
 from ..inputs import has_piped_input, read_piped_text, read_tools, whole_prompt
 from ..loading import open_model
+from ..logs.command import session_names
+from ..models.first_run import first_choice
 from ..render import Screen
 from ..settings import Settings, takes_settings
 from .setup import Setup, is_kept
@@ -25,7 +29,13 @@ if TYPE_CHECKING:
     from .session import Session
 
 Continue = Annotated[
-    bool, typer.Option("--continue", "-c", help="Go on with the last conversation.")
+    bool,
+    typer.Option(
+        "--continue",
+        "-c",
+        help="Go on with the last conversation.",
+        rich_help_panel=options.Panel.TASK,
+    ),
 ]
 Named = Annotated[
     str | None,
@@ -33,6 +43,8 @@ Named = Annotated[
         "--session",
         metavar="NAME",
         help="Go on with a kept conversation, by name or number, or begin it.",
+        autocompletion=session_names,
+        rich_help_panel=options.Panel.TASK,
     ),
 ]
 
@@ -50,6 +62,7 @@ def chat(
     model: options.Model = None,
     adapter: options.Adapter = None,
     system: options.System = None,
+    preset: options.Preset = None,
     *,
     settings: Settings,
     show_thinking: options.ShowThinking = None,
@@ -58,6 +71,10 @@ def chat(
     audio: options.Audio = None,
     video: options.Video = None,
     track: options.Track = None,
+    yes: options.Yes = False,
+    plain: options.Plain = False,
+    preview: options.Preview = None,
+    attach_named: options.Attach = True,
     as_json: options.Json = False,
     stats: options.Stats = False,
     interactive: options.Interactive = False,
@@ -68,45 +85,78 @@ def chat(
 ) -> None:
     """Ask one question, or hold a conversation.
 
-    Text piped in goes before the prompt, media before both. Only answers are printed
-    to stdout.
+    Text piped in goes before the prompt, media before both. A file that the prompt
+    names by a path from /, ~/, ./ or ../ is attached: a picture, recording or video,
+    text and code as text, a PDF as its text. Only answers are printed to stdout.
+
+    Examples:
+    gemma4 chat "What is the capital of France?"
+    gemma4 chat -m e4b
+    gemma4 chat --continue
+    gemma4 chat "What is in ./photo.jpg?"
+    git diff | gemma4 chat "Write a commit message."
+    gemma4 chat --json "Hi" | jq .usage
     """
     with reported(as_json):
         media = existing(context.meta.get(options.MEDIA, []))
         if track is not None and not audio:
             raise UsageError("--track is for the files that --audio names.")
         question = read_question(prompt, interactive)
+        talking = interactive or question is None
+        if question is not None and attach_named and not talking:
+            take_paths(question.asked)  # what leads nowhere is said before loading
         declared = read_tools(tools) if tools else None
         setup = Setup(model, adapter, system, declared, settings)
         kept = kept_one(last, named)
         if kept is not None:
             setup = kept.but_with(setup, stated(context))
         setup.settings.check()
-        session = open_session(setup, Screen(show_thinking, as_json))
-        session.show_stats = stats
+        screen = Screen(show_thinking, as_json, not plain, preview)
+        adapted = setup.adapter is not None
+        setup = replace(setup, model=first_choice(setup.model, adapted, screen))
+        session = open_session(setup, screen, yes)
+        session.show_stats, session.attach_named = stats, attach_named
         if is_kept(keep, as_json, last or named is not None, no_history):
             session.keep(named)
         elif named is not None:
             session.screen.note(f"Not kept in {named}: --no-log or GEMMA4_LOG says so.")
         if kept is not None:
             go_on(session, kept, question is None)
-        talking = interactive or question is None
         attach(session, media, say=talking, track=track)
         if question is None or talking:
-            talk(session, question, keep_history=not no_history)
-        else:
-            session.show(session.chat.ask(question))
+            first = question and question.text
+            talk(session, first, keep_history=not no_history)
+            return
+        question.asked = take_dropped(session, question.asked)
+        if not question.text:
+            raise UsageError(
+                "That is only files. Say what to do with them: gemma4 chat "
+                '"What is in ./photo.jpg?"'
+            )
+        session.show(session.chat.ask(question.text))
 
 
-def read_question(prompt: str | None, interactive: bool) -> str | None:
-    """The prompt with what was piped in before it; None starts a conversation."""
+@dataclass
+class Question:
+    """What was asked, and what was piped in, which goes before it."""
+
+    asked: str
+    piped: str
+
+    @property
+    def text(self) -> str:
+        return whole_prompt(self.asked, self.piped)
+
+
+def read_question(prompt: str | None, interactive: bool) -> Question | None:
+    """The prompt with what was piped in; None starts a conversation."""
     if prompt is None and (interactive or sys.stdin.isatty()):
         return None
     piped = ""
     if prompt == "-" or (has_piped_input() and not interactive):
         piped = read_piped_text()
-    question = whole_prompt(prompt, piped)
-    if not question:
+    question = Question(prompt or "", piped)
+    if not question.text:
         raise UsageError('The prompt is empty. Ask something: gemma4 chat "…"')
     return question
 
@@ -135,11 +185,12 @@ def kept_one(last: bool, name: str | None) -> "Kept | None":
 
 
 def stated(context: typer.Context) -> set[str]:
-    """The parameters that were typed, by name."""
+    """The parameters that were typed, themselves or as a preset."""
     sources = {name: context.get_parameter_source(name) for name in context.params}
-    return {
+    typed = {
         n for n, source in sources.items() if source and source.name == "COMMANDLINE"
     }
+    return typed | context.meta.get(CHOSEN, set())
 
 
 def go_on(session: "Session", kept: "Kept", talking: bool) -> None:
@@ -152,10 +203,10 @@ def go_on(session: "Session", kept: "Kept", talking: bool) -> None:
         show_recent(session.screen, session.chat.messages)
 
 
-def open_session(setup: Setup, screen: Screen) -> "Session":
+def open_session(setup: Setup, screen: Screen, yes: bool = False) -> "Session":
     """Loads the model."""
     start = time.perf_counter()
-    model, processor, name = open_model(setup.model, screen, setup.adapter)
+    model, processor, name = open_model(setup.model, screen, setup.adapter, yes=yes)
     seconds = time.perf_counter() - start
     from .conversation import Conversation
     from .session import Session
@@ -169,4 +220,4 @@ def talk(session: "Session", first: str | None, keep_history: bool) -> None:
     from .interactive import converse
     from .lines import open_reader
 
-    converse(session, open_reader(complete, keep_history), first)
+    converse(session, open_reader(complete, keep_history, session.status), first)

@@ -1,15 +1,11 @@
-"""A conversation: its messages, and how each answer is made from them.
-
-The messages are the library's: role and content, an assistant's also with
-`reasoning` and `tool_calls`. A turn changes them only once something was answered,
-so that a failed or instantly stopped turn leaves the conversation as it was.
-"""
+"""A conversation of the command line: turns, settings that can change between them, and
+files that wait for the next message."""
 
 from collections.abc import Iterator
+from typing import Any
 
-from mlx_gemma4.generation.answer import Chunk, Response
-from mlx_gemma4.generation.loop import stream_generate
-from mlx_gemma4.generation.prefix import PrefixCache
+from mlx_gemma4.generation.answer import Chunk
+from mlx_gemma4.generation.turns import Turns
 from mlx_gemma4.model import Gemma4
 from mlx_gemma4.prompt.processor import Processor
 
@@ -17,9 +13,7 @@ from ..attach.messages import Message, Part, content_of
 from ..settings import Settings
 
 
-class Conversation:
-    """Messages with one model. Each turn prefills only what is new in it."""
-
+class Conversation(Turns):
     def __init__(
         self,
         model: Gemma4,
@@ -28,17 +22,10 @@ class Conversation:
         system: str | None = None,
         tools: list[Message] | None = None,
     ) -> None:
-        self.model = model
-        self.processor = processor
+        super().__init__(model, processor, system, tools)
         self.settings = settings
-        self.system = system
-        self.tools = tools
-        self.messages: list[Message] = []
         self.attached: list[Part] = []  # goes with the next message
         self.asking: list[Message] = []  # what the answer under way follows
-        self.last: Response | None = None
-        self._prefix = PrefixCache(model)
-        self._answers = 0
 
     def ask(self, text: str) -> Iterator[Chunk]:
         """Answers a user's message, or takes `text` as the result of a tool call.
@@ -58,69 +45,41 @@ class Conversation:
 
     def again(self) -> Iterator[Chunk]:
         """Answers the last message once more; the old answer stays if this fails."""
-        messages = list(self.messages)
-        while messages and messages[-1]["role"] == "assistant":
-            messages.pop()
-        return self._reply(messages)
+        return self._reply(self.unanswered())
 
-    def question(self) -> Message | None:
-        """The user's last message."""
-        asked = (m for m in reversed(self.messages) if m["role"] == "user")
-        return next(asked, None)
+    def go_on(self) -> Iterator[Chunk]:
+        """Goes on with the last answer where it was cut."""
+        self.asking = self.messages
+        return self.resume(self._options())
 
-    def undo(self) -> Message | None:
-        """Takes back the last question and all that followed; returns the question."""
-        message = self.question()
-        while message is not None and self.messages.pop() is not message:
-            pass
-        return message
-
-    def open_call(self) -> Message | None:
-        """The first call of the last answer that has no result yet."""
-        answered = 0
-        for message in reversed(self.messages):
-            if message["role"] != "tool":
-                calls = message.get("tool_calls", [])
-                return calls[answered] if answered < len(calls) else None
-            answered += 1
-        return None
+    def used(self) -> int:
+        """How many tokens of the context the model has read and written last."""
+        return len(self._prefix.tokens) if self.messages else 0
 
     def clear(self) -> None:
-        self.messages = []
+        super().clear()
         self.attached = []
-        self.last = None
 
     def _reply(self, messages: list[Message], sent: int = 0) -> Iterator[Chunk]:
         self.asking = messages
-        return self._answer(messages, sent)
+        return self._answered(messages, sent)
 
-    def _answer(self, messages: list[Message], sent: int) -> Iterator[Chunk]:
-        settings = self.settings
-        system = [{"role": "system", "content": self.system}] if self.system else []
-        answer, options = Response(), settings.sampling
-        if settings.seed is not None:
-            # Every answer gets its own: regenerating one has to differ.
-            options["seed"] = settings.seed + self._answers
-        self._answers += 1
-        stream = stream_generate(
-            self.model,
-            self.processor,
-            system + messages,
-            tools=self.tools,
-            thinking=settings.think,
-            image_tokens=settings.image_tokens,
-            control_tokens=settings.control_tokens,
-            max_tokens=settings.max_tokens,
-            stop=settings.stop,
-            prefix=self._prefix,
-            **options,
-        )
+    def _answered(self, messages: list[Message], sent: int) -> Iterator[Chunk]:
+        before = self.messages
         try:
-            for chunk in stream:
-                answer.add(chunk)
-                yield chunk
+            yield from self.reply(messages, self._options())
         finally:
-            self.last = answer
-            if answer.text or answer.tool_calls or answer.finish_reason:
-                self.messages = [*messages, answer.message()]
+            if self.messages is not before:  # it was answered
                 del self.attached[:sent]
+
+    def _options(self) -> dict[str, Any]:
+        """The settings as `stream_generate` takes them."""
+        settings = self.settings
+        return {
+            "thinking": settings.think,
+            "image_tokens": settings.image_tokens,
+            "control_tokens": settings.control_tokens,
+            "max_tokens": settings.max_tokens,
+            "stop": settings.stop,
+            **settings.sampling,
+        }

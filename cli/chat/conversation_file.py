@@ -187,11 +187,23 @@ def is_part(value: Any) -> bool:
     if not isinstance(value, dict):
         return False
     if value.get("type") == "text":
-        return isinstance(value.get("text"), str)
+        return is_text(value)
     budget, track = value.get("image_tokens"), value.get("track")
     return (
         value.get("type") in tuple(MARKS)  # a list has no hash
         and isinstance(value.get("path"), str)
         and (budget is None or type(budget) is int and budget in IMAGE_TOKENS)
         and (track is None or type(track) is int and track > 0)
+    )
+
+
+def is_text(part: dict[str, Any]) -> bool:
+    """Whether a part has text, and what is said of files in it is whole."""
+    files = part.get("files", [])
+    if not isinstance(files, list) or not all(isinstance(file, dict) for file in files):
+        return False
+    texts = [part.get("text"), part.get("typed", "")]
+    texts += [file.get(key) for file in files for key in ("path", "label", "text")]
+    return all(isinstance(text, str) for text in texts) and all(
+        file.get("type") == "file" for file in files
     )

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..models.obtaining import obtain
 from ..progress import Progress
 from ..render import Screen
 from .plans import columns
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def run_check(
-    folder: Path, source: str | None, data: Path | None, screen: Screen
+    folder: Path, source: str | None, data: Path | None, screen: Screen, yes: bool
 ) -> None:
     """Checksums, shapes and values; predictions too if the source is given."""
     from mlx_gemma4.convert import check
@@ -37,9 +38,9 @@ def run_check(
         print(f"{folder}: {verified_line(found)}")
     fidelity = None
     if source is not None:
+        original = resolve(obtain(source, screen, yes, to_chat=False))
         screen.passing("Comparing predictions …")
         try:
-            original = resolve(source)
             tokens = read_data(data, original) if data else None
             fidelity = check.compare(original, folder, tokens=tokens)
         finally:

@@ -10,6 +10,7 @@ from .. import options
 from ..errors import UsageError, reported
 from ..loading import warnings_noted
 from ..render import Screen
+from ..usage import names
 
 if TYPE_CHECKING:
     from mlx_gemma4.convert.survey import Wishes
@@ -19,7 +20,9 @@ DEFAULT = "4bit"
 Source = Annotated[
     str | None,
     typer.Argument(
-        help="A folder, a Hub id (owner/name), or demo.", show_default=False
+        help="A folder, a Hub id (owner/name), or demo.",
+        show_default=False,
+        autocompletion=names.models,
     ),
 ]
 Out = Annotated[
@@ -29,7 +32,10 @@ Recipe = Annotated[
     str,
     typer.Option(
         "--recipe",
+        metavar="RECIPE",
+        autocompletion=names.recipes,
         help="4bit, 6bit, 8bit, mixed, 3bit, 2bit, mxfp4, nvfp4, mxfp8 or bf16.",
+        rich_help_panel=options.Panel.TASK,
     ),
 ]
 Overrides = Annotated[
@@ -39,18 +45,34 @@ Overrides = Annotated[
         metavar="PATTERN=BITS:GROUP",
         help="Another packing for paths that match, such as '*.down_proj=6:64' or "
         "'*.router.proj=keep'. Repeatable; the last that matches decides.",
+        rich_help_panel=options.Panel.TASK,
     ),
 ]
 TargetGb = Annotated[
     float | None,
-    typer.Option("--target-gb", min=0.001, help="Size of the result, for mixed."),
+    typer.Option(
+        "--target-gb",
+        min=0.001,
+        help="Size of the result, for mixed.",
+        rich_help_panel=options.Panel.TASK,
+    ),
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Print the plan and stop; loads nothing.")
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Print the plan and stop; loads nothing.",
+        rich_help_panel=options.Panel.TASK,
+    ),
 ]
 Check = Annotated[
     Path | None,
-    typer.Option("--check", metavar="DIR", help="Check a converted folder instead."),
+    typer.Option(
+        "--check",
+        metavar="DIR",
+        help="Check a converted folder instead.",
+        rich_help_panel="Check",
+    ),
 ]
 SourceForCheck = Annotated[
     str | None,
@@ -58,19 +80,33 @@ SourceForCheck = Annotated[
         "--source-for-check",
         metavar="MODEL",
         help="With --check: also compare the predictions with this model's.",
+        rich_help_panel="Check",
     ),
 ]
 Upload = Annotated[
     str | None,
-    typer.Option("--upload", metavar="REPO", help="Put the result on the Hub."),
+    typer.Option(
+        "--upload",
+        metavar="REPO",
+        help="Put the result on the Hub.",
+        rich_help_panel="Upload",
+    ),
 ]
 Private = Annotated[
-    bool, typer.Option("--private", help="Make the uploaded repository private.")
+    bool,
+    typer.Option(
+        "--private",
+        help="Make the uploaded repository private.",
+        rich_help_panel="Upload",
+    ),
 ]
 Refine = Annotated[
     str | None,
     typer.Option(
-        "--refine", metavar="METHOD", help="dwq: tune the scales with mlx-lm, slowly."
+        "--refine",
+        metavar="METHOD",
+        help="dwq: tune the scales with mlx-lm, slowly.",
+        rich_help_panel=options.Panel.TASK,
     ),
 ]
 Data = Annotated[
@@ -80,10 +116,8 @@ Data = Annotated[
         metavar="FILE",
         help="Your text for --refine, and for --check with a source: plain, or .jsonl "
         'with "text" or "messages". Unset, a short sample in several languages.',
+        rich_help_panel="Check",
     ),
-]
-Yes = Annotated[
-    bool, typer.Option("--yes", "-y", help="Download and convert without asking.")
 ]
 
 
@@ -101,12 +135,18 @@ def convert(
     refine: Refine = None,
     data: Data = None,
     as_json: options.Json = False,
-    yes: Yes = False,
+    yes: options.Yes = False,
 ) -> None:
     """Convert a checkpoint to MLX, quantised; or check a conversion.
 
     The plan is printed first. A conversion that was stopped goes on where it was when
     the same command is run again.
+
+    Examples:
+    gemma4 convert google/gemma-4-E2B-it my-model
+    gemma4 convert google/gemma-4-26B-A4B-it my-model --recipe mixed --target-gb 14
+    gemma4 convert google/gemma-4-E2B-it --recipe 8bit --dry-run
+    gemma4 convert --check my-model --source-for-check google/gemma-4-E2B-it
     """
     screen = Screen(as_json=as_json)
     with reported(as_json), warnings_noted(screen):
@@ -116,7 +156,7 @@ def convert(
             check_check_usage(given, recipe, source_for_check, data)
             from .checks import run_check
 
-            run_check(check, source_for_check, data, screen)
+            run_check(check, source_for_check, data, screen, yes)
             return
         check_usage(source, out, dry_run, source_for_check, refine, upload)
         if data is not None and refine is None:
@@ -125,10 +165,10 @@ def convert(
             raise UsageError("--private belongs to --upload.")
         assert source is not None
         wishes = read_wishes(recipe, override or [], target_gb)
-        from .job import Conversion, any_plan, show_plan
+        from .job import Conversion, planned, show_plan
 
         if dry_run:
-            show_plan(any_plan(source, wishes)[0], source, screen)
+            show_plan(planned(source, out, wishes, screen)[1], source, screen)
             if out is not None:
                 Conversion(source, out, wishes, screen, yes).check_out()
             return

@@ -34,14 +34,21 @@ def describe(
     ] = None,
     prompt: Annotated[
         str | None,
-        typer.Option("--prompt", "-p", help="What to ask, whatever it looks like."),
+        typer.Option(
+            "--prompt",
+            "-p",
+            help="What to ask, whatever it looks like.",
+            rich_help_panel=options.Panel.TASK,
+        ),
     ] = None,
     model: options.Model = None,
     adapter: options.Adapter = None,
     ocr: Annotated[
         bool,
         typer.Option(
-            "--ocr", help=f"Write down the text in pictures, at budget {OCR_BUDGET}."
+            "--ocr",
+            help=f"Write down the text in pictures, at budget {OCR_BUDGET}.",
+            rich_help_panel=options.Panel.TASK,
         ),
     ] = False,
     boxes: Annotated[
@@ -51,30 +58,52 @@ def describe(
             metavar="OUT.png",
             help="Draw boxes round objects, or round those the prompt names, and "
             "print them as JSON in pixels. {name} in OUT is the picture's name.",
+            rich_help_panel=options.Panel.TASK,
         ),
     ] = None,
     overwrite: options.Overwrite = False,
     each: Annotated[
         bool,
-        typer.Option("--each", help="An answer for each file, not one for all."),
+        typer.Option(
+            "--each",
+            help="An answer for each file, not one for all.",
+            rich_help_panel=options.Panel.TASK,
+        ),
     ] = False,
     fps: Annotated[
         float | None,
         typer.Option(
-            "--fps", min=0.001, max=1000, help="Frames to see per second of video."
+            "--fps",
+            min=0.001,
+            max=1000,
+            help="Frames to see per second of video.",
+            rich_help_panel=options.Panel.FILES,
         ),
     ] = None,
     frames: Annotated[
         int | None,
-        typer.Option("--frames", min=1, help="Frames to see of a whole video."),
+        typer.Option(
+            "--frames",
+            min=1,
+            help="Frames to see of a whole video.",
+            rich_help_panel=options.Panel.FILES,
+        ),
     ] = None,
     allow_url: Annotated[
-        bool, typer.Option("--allow-url", help="Fetch URLs from the web.")
+        bool,
+        typer.Option(
+            "--allow-url",
+            help="Fetch URLs from the web.",
+            rich_help_panel=options.Panel.FILES,
+        ),
     ] = False,
     system: options.System = None,
+    preset: options.Preset = None,
     *,
     settings: Settings,
     show_thinking: options.ShowThinking = None,
+    yes: options.Yes = False,
+    plain: options.Plain = False,
     as_json: options.Json = False,
     stats: options.Stats = False,
     keep: options.Log = None,
@@ -83,6 +112,13 @@ def describe(
 
     Only answers are printed to stdout. With --each a file that is missing or cannot be
     read is reported, the others are still described, and the exit code is 5.
+
+    Examples:
+    gemma4 describe photo.jpg
+    gemma4 describe before.jpg after.jpg "What changed?"
+    gemma4 describe 'trip/*.jpg' --each --json
+    gemma4 describe receipt.png --ocr
+    gemma4 describe street.jpg "Find the bicycles." --boxes found.png
     """
     with reported(as_json):
         given = words or []
@@ -95,7 +131,7 @@ def describe(
             sources=find_sources(names, allow_url, go_on=each),
             prompt=asked,
             settings=settings,
-            screen=Screen(show_thinking, as_json),
+            screen=Screen(show_thinking, as_json, not plain),
             system=system,
             ocr=ocr,
             each=each,
@@ -109,7 +145,7 @@ def describe(
         if boxes is not None:
             job.targets = targets(job.sources, boxes, overwrite)
         with warnings_noted(job.screen):
-            code = job.run(model, adapter)
+            code = job.run(model, adapter, yes)
     if code:
         raise typer.Exit(code)
 

@@ -49,7 +49,9 @@ class Describing:
     video: Part = field(default_factory=dict)  # options of a video's part
     targets: list[Path] = field(default_factory=list)  # --boxes: one per source
 
-    def run(self, model_name: str | None, adapter: Path | None = None) -> int:
+    def run(
+        self, model_name: str | None, adapter: Path | None = None, yes: bool = False
+    ) -> int:
         """Answers for everything; returns the exit code."""
         one = not self.each or len(self.sources) == 1
         # What is wrong with a file is said before a model is loaded for it. Of several
@@ -57,7 +59,7 @@ class Describing:
         opened = len(self.sources) == 1
         parts = [self.part(s, opened) for s in self.sources] if one else []
         start = time.perf_counter()
-        model, processor, name = open_model(model_name, self.screen, adapter)
+        model, processor, name = open_model(model_name, self.screen, adapter, yes=yes)
         seconds = time.perf_counter() - start
         require_sense(model.config, name, "image")
         from ..chat.conversation import Conversation
@@ -157,7 +159,7 @@ class Describing:
 
     def begin(self, header: str) -> None:
         self.screen.passed()
-        self.screen.answer(header)
+        self.screen.plain(header)
 
     def question(self, parts: list[Part]) -> str:
         if self.targets:

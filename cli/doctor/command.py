@@ -6,8 +6,17 @@ from typing import Annotated
 
 import typer
 
+from .. import options
 from ..errors import UsageError, reported
 from ..render import Screen
+from ..usage import names
+
+
+def otherwise(context: typer.Context, name: str | None) -> str | None:
+    """That of the configuration counts after the others."""
+    first = context.params.get("model") or os.environ.get("GEMMA4_MODEL")
+    return None if first and options.is_configured(context, "named") else name
+
 
 Model = Annotated[
     str | None,
@@ -15,20 +24,36 @@ Model = Annotated[
         metavar="MODEL",
         help="A folder, a Hub id (owner/name) that has been downloaded, or demo.",
         show_default=False,
+        autocompletion=names.models,
     ),
 ]
 Named = Annotated[
     str | None,
-    typer.Option("--model", "-m", metavar="MODEL", help="The same, as in chat."),
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="MODEL",
+        callback=otherwise,
+        autocompletion=names.models,
+        help="The same, as in chat.",
+        rich_help_panel=options.Panel.MODEL,
+    ),
 ]
 Headers = Annotated[
     bool,
     typer.Option(
-        "--headers", help="Check a model's files without reading its weights."
+        "--headers",
+        help="Check a model's files without reading its weights.",
+        rich_help_panel=options.Panel.MODEL,
     ),
 ]
 Json = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object; notes and errors too.")
+    bool,
+    typer.Option(
+        "--json",
+        help="Print one JSON object; notes and errors too.",
+        rich_help_panel=options.Panel.OUTPUT,
+    ),
 ]
 
 
@@ -44,6 +69,10 @@ def doctor(
     sounds, to see that they reach it; without MODEL it is the one that GEMMA4_MODEL
     names, if any. Nothing is downloaded. The exit code is 0 only if the model would
     load. Home folders are written as ~; no token is ever printed.
+
+    Examples:
+    gemma4 doctor
+    gemma4 doctor e4b --headers
     """
     with reported(as_json):
         if model is not None and named is not None:

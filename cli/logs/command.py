@@ -6,22 +6,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from typer.core import TyperGroup
 
 from mlx_gemma4.state import PRIVATE, save_text
 
 from .. import options
 from ..errors import UsageError, refuse_existing, reported, unwritable
 from ..render import Screen, json_text, printable
+from ..usage.command import App, Group
 
 if TYPE_CHECKING:
     from .store import Store
 
 HELP = ("-h", "--help")
+
+
+def session_names() -> list[str]:
+    """For completion."""
+    from .store import session_names
+
+    return session_names()
+
+
 Which = Annotated[
     str | None,
     typer.Argument(
-        metavar="[WHICH]",
+        metavar="WHICH",
+        autocompletion=session_names,
         help="A conversation, by number or name. Default: the last one.",
         show_default=False,
     ),
@@ -32,26 +42,40 @@ Limit = Annotated[
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
-class ListByDefault(TyperGroup):
+class ListByDefault(Group):
     """`gemma4 logs` is `gemma4 logs list`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if not args or (args[0].startswith("-") and args[0] not in HELP):
+        option = bool(args) and args[0].startswith("-") and args[0] not in HELP
+        if option or not (args or ctx.resilient_parsing):
             args = ["list", *args]
         return super().parse_args(ctx, args)
 
 
-app = typer.Typer(
+app = App(
     cls=ListByDefault,
-    rich_markup_mode=None,
-    help="Conversations that are kept. gemma4 chat -c goes on with the last one, "
-    "gemma4 chat --session WHICH with any; without a command they are listed.",
+    help="""List, show, search and export the conversations that are kept.
+
+    gemma4 chat -c goes on with the last one, gemma4 chat --session WHICH with any.
+    Without a command they are listed.
+
+    Examples:
+    gemma4 logs
+    gemma4 logs show
+    gemma4 logs search bicycle
+    gemma4 logs export 3 --format md
+    """,
 )
 
 
 @app.command("list")
 def list_all(limit: Limit = 20, as_json: options.Json = False) -> None:
-    """List conversations, the last first: number, time, messages, model, beginning."""
+    """List conversations, the last first: number, time, messages, model, beginning.
+
+    Examples:
+    gemma4 logs list
+    gemma4 logs list -n 0 --json
+    """
     with reported(as_json):
         from .opening import store_path
         from .report import list_line, summary_object
@@ -83,7 +107,12 @@ def show(
     ] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Print a conversation."""
+    """Print a conversation.
+
+    Examples:
+    gemma4 logs show
+    gemma4 logs show 3
+    """
     with reported(as_json):
         from .report import transcript, whole_object
         from .store import opened
@@ -106,7 +135,11 @@ def search(
     limit: Limit = 20,
     as_json: options.Json = False,
 ) -> None:
-    """Find messages that hold all of the words, or words that begin so."""
+    """Find messages that hold all of the words, or words that begin so.
+
+    Examples:
+    gemma4 logs search bicycle
+    """
     with reported(as_json):
         from .report import match_lines, match_object
         from .search import search
@@ -140,7 +173,11 @@ def export(
     ] = None,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Write a conversation to standard output, or to a file of its own."""
+    """Write a conversation to standard output, or to a file of its own.
+
+    Examples:
+    gemma4 logs export 3 --format md -o talk.md
+    """
     with reported(as_json=False):
         from .report import saved_object, transcript
         from .store import opened
@@ -169,7 +206,8 @@ def rm(
     which: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[WHICH]...",
+            metavar="WHICH",
+            autocompletion=session_names,
             help="Conversations, by number or name.",
             show_default=False,
         ),
@@ -177,7 +215,12 @@ def rm(
     all: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
     yes: Yes = False,
 ) -> None:
-    """Remove conversations for good, from the disk as well."""
+    """Remove conversations for good, from the disk as well.
+
+    Examples:
+    gemma4 logs rm 3
+    gemma4 logs rm --all
+    """
     with reported(as_json=False):
         from .store import NONE, opened
 

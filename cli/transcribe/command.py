@@ -56,18 +56,30 @@ def transcribe(
     adapter: options.Adapter = None,
     form: Annotated[
         Format | None,
-        typer.Option("--format", "-f", help="Default: txt. srt and vtt are subtitles."),
+        typer.Option(
+            "--format",
+            "-f",
+            help="Default: txt. srt and vtt are subtitles.",
+            rich_help_panel=options.Panel.OUTPUT,
+        ),
     ] = None,
     language: Annotated[
         str | None,
         typer.Option(
-            "--language", "-l", help="What is spoken: German or de. Default: any."
+            "--language",
+            "-l",
+            metavar="LANG",
+            help="What is spoken: German or de. Default: any.",
+            rich_help_panel=options.Panel.TASK,
         ),
     ] = None,
     translate: Annotated[
         str | None,
         typer.Option(
-            "--translate", metavar="LANG", help="Translate into this language as well."
+            "--translate",
+            metavar="LANG",
+            help="Translate into this language as well.",
+            rich_help_panel=options.Panel.TASK,
         ),
     ] = None,
     output: Annotated[
@@ -77,14 +89,20 @@ def transcribe(
             "-o",
             metavar="DIR",
             help="Write one file per recording here, not to standard output.",
+            rich_help_panel=options.Panel.OUTPUT,
         ),
     ] = None,
     overwrite: options.Overwrite = False,
     track: options.Track = None,
     mic: Annotated[
         bool,
-        typer.Option("--mic", help="Record from the microphone (extra `mic`)."),
+        typer.Option(
+            "--mic",
+            help="Record from the microphone (extra `mic`).",
+            rich_help_panel=options.Panel.TASK,
+        ),
     ] = False,
+    yes: options.Yes = False,
     as_json: options.Json = False,
     keep: options.Log = None,
 ) -> None:
@@ -93,6 +111,12 @@ def transcribe(
     Only transcripts are printed to stdout. A recording that is missing or cannot be
     read is reported, the others are still transcribed, and the exit code is 5; so it is
     for what could be heard of a damaged one.
+
+    Examples:
+    gemma4 transcribe talk.mp3
+    gemma4 transcribe talk.mp3 --format srt -o subtitles
+    gemma4 transcribe interview.m4a --language de --translate English
+    gemma4 transcribe --mic
     """
     with reported(as_json):
         screen = Screen(as_json=as_json)
@@ -108,7 +132,7 @@ def transcribe(
         job.keep = is_kept(keep, as_json) and len(job.sources) == 1
         job.output.check(job.sources)
         with warnings_noted(job.screen):
-            code = job.run(model, adapter)
+            code = job.run(model, adapter, yes)
     if code:
         raise typer.Exit(code)
 
@@ -161,9 +185,11 @@ class Transcribing:
     keep: bool = False  # as a conversation to go on with
     damaged: int = 0  # the exit code if a recording was damaged
 
-    def run(self, model_name: str | None, adapter: Path | None = None) -> int:
+    def run(
+        self, model_name: str | None, adapter: Path | None = None, yes: bool = False
+    ) -> int:
         """Transcribes everything; returns the exit code."""
-        model, processor, name = open_model(model_name, self.screen, adapter)
+        model, processor, name = open_model(model_name, self.screen, adapter, yes=yes)
         require_sense(model.config, name, "audio")
         failed: list[str] = []
         codes: list[int] = []

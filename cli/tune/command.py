@@ -8,119 +8,53 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from typer.core import TyperGroup
 
 from mlx_gemma4.prompt.attachments import BUDGETS, IMAGE_TOKENS
 
 from .. import options
 from ..errors import UsageError, reported
 from ..render import Screen
-
-Kind = Literal["lora", "dora", "full"]
-DataPath = Annotated[
-    Path,
-    typer.Argument(
-        help="A .jsonl, .json or .csv file, or a folder with one named train or text."
-    ),
-]
-Out = Annotated[
-    Path | None,
-    typer.Option("--out", "-o", metavar="ADAPTER", help="The folder to make."),
-]
-Rank = Annotated[int, typer.Option("--rank", min=1, help="Size of the adapter.")]
-Scale = Annotated[
-    float, typer.Option("--scale", help="Weight of the adapter: alpha / rank.")
-]
-Target = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--target",
-        help="attention, mlp, experts, vision or audio. Repeatable. "
-        "Default: attention and mlp.",
-    ),
-]
-Layers = Annotated[
-    int | None,
-    typer.Option("--layers", min=1, help="Only the last so many. Default: all."),
-]
-Epochs = Annotated[
-    float, typer.Option("--epochs", min=0.0, help="Passes through the data.")
-]
-Steps = Annotated[
-    int | None, typer.Option("--steps", min=1, help="Updates, instead of --epochs.")
-]
-Batch = Annotated[
-    int, typer.Option("--batch", min=1, help="Examples that are read side by side.")
-]
-Accumulate = Annotated[
-    int, typer.Option("--accumulate", min=1, help="Batches of one update.")
-]
-Rate = Annotated[
-    float,
-    typer.Option("--learning-rate", "--lr", min=0.0, help="The highest of the run."),
-]
-Schedule = Annotated[
-    Literal["cosine", "linear", "constant"],
-    typer.Option("--schedule", help="How the learning rate falls."),
-]
-Warmup = Annotated[
-    float,
-    typer.Option("--warmup", min=0.0, max=1.0, help="Share of steps that rise."),
-]
-Decay = Annotated[float, typer.Option("--weight-decay", min=0.0, help="AdamW's.")]
-Clip = Annotated[
-    float,
-    typer.Option("--clip", min=0.0, help="Largest norm of a gradient; 0 is any."),
-]
-Seed = Annotated[
-    int, typer.Option("--seed", min=0, help="Decides order, split and first values.")
-]
-MaxLength = Annotated[
-    int, typer.Option("--max-length", min=2, help="Most tokens of an example.")
-]
-Long = Annotated[
-    Literal["error", "skip", "cut"],
-    typer.Option("--long", help="What becomes of longer conversations."),
-]
-Share = Annotated[
-    float,
-    typer.Option(
-        "--validation",
-        min=0.0,
-        max=0.9,
-        help="Share kept back to validate with, where there is no validation set.",
-    ),
-]
-Checkpoint = Annotated[
-    bool,
-    typer.Option(
-        "--checkpoint/--no-checkpoint", help="Compute layers twice to need less memory."
-    ),
-]
-Every = {"min": 0, "help": "In steps; 0 is never."}
-ValidateEvery = Annotated[int, typer.Option("--validate-every", **Every)]
-SaveEvery = Annotated[int, typer.Option("--save-every", **Every)]
-SampleEvery = Annotated[int, typer.Option("--sample-every", **Every)]
-Resume = Annotated[
-    bool, typer.Option("--resume", help="Go on with the run in ADAPTER.")
-]
-ShowMask = Annotated[
-    int,
-    typer.Option(
-        "--show-mask",
-        metavar="N",
-        min=0,
-        help="Show what is learned of the first N examples, and stop.",
-    ),
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")]
+from ..usage.command import App, Group
+from .options import (
+    Accumulate,
+    Batch,
+    Checkpoint,
+    Clip,
+    DataPath,
+    Decay,
+    DryRun,
+    Epochs,
+    Layers,
+    Long,
+    MaxLength,
+    Out,
+    Rank,
+    Rate,
+    Resume,
+    SampleEvery,
+    SaveEvery,
+    Scale,
+    Schedule,
+    Seed,
+    Share,
+    ShowMask,
+    Steps,
+    Target,
+    TrainKind,
+    ValidateEvery,
+    Warmup,
+)
 
 
-class TrainByDefault(TyperGroup):
+class TrainByDefault(Group):
     """`gemma4 tune DATA …` is `gemma4 tune train DATA …`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if args and args[0] != "--help" and not self._names_command(args[0]):
+        if (
+            args
+            and args[0] not in ("--help", "-h")
+            and not self._names_command(args[0])
+        ):
             args = ["train", *args]
         return super().parse_args(ctx, args)
 
@@ -128,16 +62,21 @@ class TrainByDefault(TyperGroup):
         """Whether `word` is a command, or one mistyped, which is no file here."""
         if word in self.commands:
             return True
-        alike = get_close_matches(word, self.commands)
+        alike = get_close_matches(word, self.commands) and not set("./") & set(word)
         return bool(alike) and not os.path.exists(word)
 
 
-app = typer.Typer(
+app = App(
     cls=TrainByDefault,
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    help="Train an adapter on your examples: gemma4 tune DATA -o ADAPTER. "
-    "`gemma4 tune train --help` lists its options.",
+    help="""Train an adapter on your examples: gemma4 tune DATA -o ADAPTER.
+
+    `gemma4 tune train --help` lists its options.
+
+    Examples:
+    gemma4 tune examples/captain/train.jsonl -m demo -o captain
+    gemma4 tune eval examples/captain/test.jsonl --adapter captain
+    gemma4 tune fuse captain captain-model
+    """,
 )
 
 
@@ -159,7 +98,7 @@ def train(
     data: DataPath,
     model: options.Model = None,
     out: Out = None,
-    kind: Annotated[Kind, typer.Option("--kind", help="What to train.")] = "lora",
+    kind: TrainKind = "lora",
     rank: Rank = 16,
     scale: Scale = 2.0,
     target: Target = None,
@@ -185,9 +124,16 @@ def train(
     resume: Resume = False,
     show_mask: ShowMask = 0,
     dry_run: DryRun = False,
+    yes: options.Yes = False,
     as_json: options.Json = False,
 ) -> None:
-    """Train an adapter. Ctrl-C keeps what is done; --resume goes on with it."""
+    """Train an adapter. Ctrl-C keeps what is done; --resume goes on with it.
+
+    Examples:
+    gemma4 tune examples/captain/train.jsonl -m demo -o captain
+    gemma4 tune train.jsonl -o captain --resume
+    gemma4 tune train.jsonl --show-mask 2
+    """
     with reported(as_json):
         from mlx_gemma4.tune.adapters import AdapterSettings
         from mlx_gemma4.tune.settings import Rhythm
@@ -237,6 +183,7 @@ def train(
             resume=resume,
             show_mask=show_mask,
             dry_run=dry_run,
+            yes=yes,
         )
         train_adapter(wishes, Screen(as_json=as_json))
 
@@ -249,15 +196,21 @@ def evaluate(
     max_length: MaxLength = 2048,
     long: Long = "error",
     image_tokens: options.ImageTokens = None,
+    yes: options.Yes = False,
     as_json: options.Json = False,
 ) -> None:
-    """Loss, perplexity and accuracy on examples: the model, and with the adapter."""
+    """Loss, perplexity and accuracy on examples: the model, and with the adapter.
+
+    Examples:
+    gemma4 tune eval examples/captain/test.jsonl --adapter captain
+    """
     with reported(as_json):
         from .results import evaluate_adapter
 
         check_image_tokens(image_tokens)
         screen = Screen(as_json=as_json)
-        evaluate_adapter(data, model, adapter, (max_length, long, image_tokens), screen)
+        reading = (max_length, long, image_tokens)
+        evaluate_adapter(data, model, adapter, reading, screen, yes)
 
 
 @app.command()
@@ -267,9 +220,15 @@ def fuse(
     model: options.Model = None,
     form: Annotated[str, typer.Option("--to", help="bf16 or 8bit.")] = "bf16",
     overwrite: options.Overwrite = False,
+    yes: options.Yes = False,
     as_json: options.Json = False,
 ) -> None:
-    """Write a checkpoint with the adapter in its weights."""
+    """Write a checkpoint with the adapter in its weights.
+
+    Examples:
+    gemma4 tune fuse captain captain-model
+    gemma4 tune fuse captain captain-model --to 8bit
+    """
     with reported(as_json):
         from mlx_gemma4.tune.fuse import FORMS, REQUANTISED
 
@@ -278,7 +237,7 @@ def fuse(
         if form not in FORMS:
             raise UsageError(REQUANTISED.format(form=form))
         screen = Screen(as_json=as_json)
-        fuse_adapter(adapter, out, model, form, screen, overwrite)
+        fuse_adapter(adapter, out, model, form, screen, overwrite, yes)
 
 
 @app.command()
@@ -290,11 +249,17 @@ def export(
         Literal["peft", "mlx"], typer.Option("--to", help="peft, or mlx for mlx-lm.")
     ] = "peft",
     overwrite: options.Overwrite = False,
+    yes: options.Yes = False,
     as_json: options.Json = False,
 ) -> None:
-    """Write an adapter in PEFT's format, or one of PEFT in mlx-lm's."""
+    """Write an adapter in PEFT's format, or one of PEFT in mlx-lm's.
+
+    Examples:
+    gemma4 tune export captain captain-peft
+    gemma4 tune export captain captain-mlx --to mlx
+    """
     with reported(as_json):
         from .results import export_adapter
 
         screen = Screen(as_json=as_json)
-        export_adapter(adapter, out, model, form, screen, overwrite)
+        export_adapter(adapter, out, model, form, screen, overwrite, yes)

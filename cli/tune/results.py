@@ -37,12 +37,13 @@ def evaluate_adapter(
     adapter: Path | None,
     reading: tuple[int, Long, int | None],
     screen: Screen,
+    yes: bool = False,
 ) -> None:
     """The model alone, then with the adapter, on the same examples."""
     records = read_records(data)
     if adapter is not None:
         name = name_for(adapter, name)
-    model, processor, name = open_model(name, screen, kernels=False)
+    model, processor, name = open_model(name, screen, kernels=False, yes=yes)
     loaded = None if adapter is None else open_adapter(adapter, model, name, screen)
     encoder = Encoder(processor, *reading)
     found = encoder.encode(records)
@@ -71,6 +72,7 @@ def fuse_adapter(
     form: str,
     screen: Screen,
     overwrite: bool = False,
+    yes: bool = False,
 ) -> None:
     out = with_home(out)
     held = Path(os.path.realpath(with_home(adapter)))
@@ -80,7 +82,8 @@ def fuse_adapter(
         check_ours(out)
         if not overwrite:
             refuse_existing(out)
-    model, _, name = open_model(name_for(adapter, name), screen, kernels=False)
+    name = name_for(adapter, name)
+    model, _, name = open_model(name, screen, kernels=False, yes=yes)
     loaded = open_adapter(adapter, model, name, screen)
     fuse(model, loaded, resolve(name), out, form, overwrite)
     tell(out, f"{name} with {adapter} as {form}", screen)
@@ -93,6 +96,7 @@ def export_adapter(
     form: str,
     screen: Screen,
     overwrite: bool = False,
+    yes: bool = False,
 ) -> None:
     out = with_home(out)
     check_folder(out)
@@ -105,7 +109,8 @@ def export_adapter(
     if not overwrite:
         for file in files:
             refuse_existing(file)
-    model, _, name = open_model(name_for(adapter, name), screen, kernels=False)
+    name = name_for(adapter, name)
+    model, _, name = open_model(name, screen, kernels=False, yes=yes)
     loaded = open_adapter(adapter, model, name, screen)
     make_folder(out)
     with closing(Hold(out)) as hold:

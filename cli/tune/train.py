@@ -55,6 +55,7 @@ class Wishes:
     resume: bool
     show_mask: int
     dry_run: bool
+    yes: bool = False
 
 
 def train_adapter(wishes: Wishes, screen: Screen) -> None:
@@ -84,7 +85,7 @@ def _train_adapter(wishes: Wishes, hold: Hold | None, screen: Screen) -> None:
     name = wishes.model
     if name is None and wishes.resume and wishes.out is not None:
         name = base_model(wishes.out)
-    model, processor, name = open_model(name, screen, kernels=False)
+    model, processor, name = open_model(name, screen, kernels=False, yes=wishes.yes)
     Job(wishes, hold, data, model, processor, name, screen).run()
 
 

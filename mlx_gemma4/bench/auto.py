@@ -22,6 +22,7 @@ from ..checkpoint.load import Prepared, prepare_model
 from ..errors import BenchError
 from ..hub.resolve import resolve
 from ..kernels.choice import Answer, Note, is_auto, recall, remember
+from ..kernels.launch import parse, setting
 from .worker import running
 
 SECONDS = 40.0  # for all of it
@@ -50,6 +51,11 @@ def check_kernels(path_or_repo: str | Path, dtype: mx.Dtype | None = None) -> An
     if notes:
         raise OSError(notes[0])
     return answer
+
+
+def check_setting() -> None:
+    """Raises ChatError where GEMMA4_KERNELS names a kernel that does not exist."""
+    parse(setting())
 
 
 def check_if_new(prepared: Prepared, note: Note) -> None:

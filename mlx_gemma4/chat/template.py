@@ -31,6 +31,10 @@ STALE = (
     "in the model's google/gemma-4-… repository."
 )
 REMEDY = "Put the chat_template.jinja of the original model into the folder."
+NO_TEMPLATE = (
+    "{name} has no chat template and cannot chat. Choose an instruction-tuned model "
+    "(…-it), or add the original model's chat_template.jinja to its folder."
+)
 QUESTION = ({"role": "user", "content": "Hello"},)
 
 
@@ -65,6 +69,7 @@ class ChatTemplate:
 
         digest = sha256(source.encode("utf-8", "surrogatepass")).hexdigest()
         self.stale = STALE if digest in STALE_TEMPLATES else None
+        self.source = source
         self._tokens = {"bos_token": bos_token, "eos_token": eos_token}
         self._special_tokens = tuple(special_tokens)
         self._file = file

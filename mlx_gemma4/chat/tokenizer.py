@@ -19,6 +19,7 @@ from .rendered import Rendered
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
+    from transformers import PreTrainedTokenizerFast
 
 SPACE = "▁"
 BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
@@ -153,6 +154,16 @@ class Tokenizer:
 
     def detokenizer(self) -> Detokenizer:
         return Detokenizer(self)
+
+    def for_transformers(self) -> "PreTrainedTokenizerFast":
+        """The same as `transformers` has it; imports that package."""
+        from transformers import PreTrainedTokenizerFast
+
+        return PreTrainedTokenizerFast(
+            tokenizer_object=self._backend,
+            bos_token=self.bos_token,
+            eos_token=self.eos_token,
+        )
 
     def encode_rendered(self, rendered: Rendered, start: int = 0) -> list[int]:
         """Ids of a prompt from character `start` on. Special tokens that it only quotes

@@ -4,7 +4,6 @@ Tensors are read, converted and checked in groups, so that no second copy of the
 weights exists at any time, and then never touched again.
 """
 
-import math
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from ..config import Config, ConfigWarning
+from ..chat.template import NO_TEMPLATE
+from ..config import Config
 from ..device import memory_limit
 from ..errors import CheckpointError
 from ..hub.resolve import resolve
@@ -20,23 +20,15 @@ from ..kernels.choice import Conditions, is_auto, use_remembered
 from ..model import Gemma4
 from ..prompt.processor import Processor
 from .copies import check_copies
-from .counts import check_counts, elsewhere, without_missing_parts
-from .files import StoredTensor, listed, read_tensors
-from .fit import Fit, fit_weights
-from .foreign import refuse_foreign
+from .files import listed
+from .fit import Fit
 from .names import BOUNDS, Place
 from .packing import Packing
+from .plan import DTYPES, LoadPlan, loaded_bytes, own_dtype, plan_load, read_headers
 from .quantized import quantize, set_table_dtypes
 
 # Bytes evaluated together: enough to keep the disk busy, little beside any model.
 GROUP = 64 * 2**20
-STORED = {"F32": mx.float32, "BF16": mx.bfloat16, "F16": mx.float16}
-DTYPES = tuple(STORED.values())
-BYTES = {"U32": 4, "U8": 1}  # of what keeps its type; all else takes the model's
-
-
-class MissingTowerWarning(UserWarning):
-    """config.json speaks of a tower whose weights the checkpoint does not hold."""
 
 
 class KernelsWarning(UserWarning):
@@ -50,7 +42,8 @@ def load(
 ) -> tuple[Gemma4, Processor]:
     """A model with its weights, and what turns messages into its tokens.
 
-    path_or_repo: a folder, a Hub id (`org/name`, `org/name@revision`) or "demo".
+    path_or_repo: a folder, a Hub id (`org/name`, `org/name@revision`), a short name
+        ("e4b", "e4b:qat") or "demo".
     dtype: of all weights that are not quantised, and of the scales and biases of those
         that are. None takes that of the embeddings in the files on a GPU, and float32
         on the CPU, where MLX computes bfloat16 coarsely or not at all.
@@ -90,62 +83,6 @@ def load_model(
     return prepare_model(folder, dtype, config).load()
 
 
-def read_headers(
-    folder: Path, config: Config | None = None
-) -> tuple[Config, dict[str, StoredTensor]]:
-    """What config.json states, less the towers that have no weights and the clipping
-    that has no bounds, and all tensors.
-
-    config: what config.json states, if it has been read already.
-
-    Warns with MissingTowerWarning and ConfigWarning. Raises CheckpointError.
-    """
-    stated = config or Config.from_file(folder / "config.json")
-    found = without_missing_parts(stated, read_tensors(folder))
-    for tower in found.missing:
-        text = f"{folder}: {tower}"
-        if files := elsewhere(folder, tower):
-            text += f"; {listed(files)} may have them, but is not read"
-        warnings.warn(
-            f"{text}. The model loads without it, and what needs it is refused.",
-            MissingTowerWarning,
-            stacklevel=3,
-        )
-    if found.unclipped:
-        warnings.warn(
-            f"{folder}: {' and '.join(found.unclipped)} of config.json clip, but the "
-            "files hold no bounds: nothing is clipped, as in the reference.",
-            ConfigWarning,
-            stacklevel=3,
-        )
-    return found.config, found.tensors
-
-
-@dataclass(frozen=True)
-class LoadPlan:
-    """A model of which nothing is evaluated, and the tensors that will fill it."""
-
-    model: Gemma4
-    tensors: Mapping[str, StoredTensor]
-    fit: Fit
-
-
-def plan_load(config: Config, tensors: Mapping[str, StoredTensor]) -> LoadPlan:
-    """Fit `tensors` to the model of `config`, from their headers alone.
-
-    Raises CheckpointError where the model would not load.
-    """
-    refuse_foreign(config, tensors)
-    check_counts(config, tensors)
-    try:
-        model = Gemma4(config)
-    except OverflowError as error:
-        raise CheckpointError(
-            f"config.json states sizes that no model can have: {error}"
-        ) from None
-    return LoadPlan(model, tensors, fit_weights(model, tensors))
-
-
 @dataclass(frozen=True)
 class Prepared:
     """A model whose files were read as far as their headers, and what its weights will
@@ -163,7 +100,7 @@ class Prepared:
 
     def check_memory(self) -> None:
         """Refuse at once what the system would swap or abort over later."""
-        needed = _bytes(self.plan.fit, self.plan.tensors, self.dtype)
+        needed = loaded_bytes(self.plan.fit, self.plan.tensors, self.dtype)
         limit = memory_limit()
         if needed > limit:
             raise MemoryError(
@@ -199,11 +136,7 @@ def prepare(
     config, tensors = read_headers(folder)
     processor = Processor.from_folder(folder, config)
     if to_chat and processor.template is None:
-        raise CheckpointError(
-            f"{path_or_repo} has no chat template and cannot chat. Choose an "
-            "instruction-tuned model (…-it), or add the original model's "
-            "chat_template.jinja to its folder."
-        )
+        raise CheckpointError(NO_TEMPLATE.format(name=path_or_repo))
     return _prepared(folder, plan_load(config, tensors), dtype), processor
 
 
@@ -217,7 +150,7 @@ def prepare_model(
 def _prepared(folder: Path, plan: LoadPlan, dtype: mx.Dtype | None) -> Prepared:
     if dtype is not None and dtype not in DTYPES:
         raise ValueError(f"dtype is {dtype}; it must be float32, bfloat16 or float16.")
-    return Prepared(folder, plan, dtype or _own_dtype(plan.fit, plan.tensors))
+    return Prepared(folder, plan, dtype or own_dtype(plan.fit, plan.tensors))
 
 
 def recall_kernels(prepared: Prepared) -> None:
@@ -228,37 +161,6 @@ def recall_kernels(prepared: Prepared) -> None:
 
     if is_auto():
         use_remembered(prepared.conditions, warn)
-
-
-def _own_dtype(fit: Fit, tensors: Mapping[str, StoredTensor]) -> mx.Dtype:
-    """One dtype for all: a single float32 tensor would turn all that follows it."""
-    if mx.default_device().type == mx.DeviceType.cpu:
-        return mx.float32
-    for parameter in ("embed_tokens.scales", "embed_tokens.weight", "norm.weight"):
-        for _, name in fit.sources.get(f"language_model.{parameter}", ()):
-            if tensors[name].dtype in STORED:
-                return STORED[tensors[name].dtype]
-    return mx.bfloat16
-
-
-@dataclass(frozen=True)
-class Footprint:
-    """The dtype that weights are loaded in, and the bytes that they take then."""
-
-    dtype: mx.Dtype
-    nbytes: int
-
-
-def footprint(plan: LoadPlan) -> Footprint:
-    """What `load` makes of `plan` where no dtype is asked for."""
-    dtype = _own_dtype(plan.fit, plan.tensors)
-    return Footprint(dtype, _bytes(plan.fit, plan.tensors, dtype))
-
-
-def _bytes(fit: Fit, tensors: Mapping[str, StoredTensor], dtype: mx.Dtype) -> int:
-    names = [name for sources in fit.sources.values() for _, name in sources]
-    stored = [tensors[name] for name in names]
-    return sum(BYTES.get(t.dtype, dtype.size) * math.prod(t.shape) for t in stored)
 
 
 def _read(files: list[Path]) -> dict[str, mx.array]:

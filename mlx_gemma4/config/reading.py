@@ -45,6 +45,11 @@ TOP |= {"vision_soft_tokens_per_image"}  # the processor's budget decides
 # Stated by the checkpoints, decided elsewhere: the processor's budget, the table's
 # size, and a head size that all layers share.
 VISION_UNUSED = {"default_output_length", "max_position_embeddings", "global_head_dim"}
+# What is one of the family and not run yet.
+LATER = {
+    "gemma4_unified": " Gemma 4 12B is not supported yet: take E4B, or 26B-A4B where "
+    "there is memory for it."
+}
 T = TypeVar("T")
 
 
@@ -101,7 +106,7 @@ class Config:
         else:
             raise CheckpointError(
                 f"config.json says model_type {shown(model_type)}; this program runs "
-                "'gemma4' and 'gemma4_text'."
+                f"'gemma4' and 'gemma4_text'.{LATER.get(str(model_type), '')}"
             )
         if reader.unknown:
             warnings.warn(

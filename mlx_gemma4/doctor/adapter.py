@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint.load import plan_load, read_headers
+from ..checkpoint.plan import plan_load, read_headers
 from ..errors import CheckpointError, ModelNotFoundError
 from ..hub.resolve import local_folder
 from ..reading.json_file import read_object

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..chat.template import ChatTemplate
 from ..chat.tokenizer import Tokenizer
 from ..checkpoint.files import StoredTensor, read_header, read_tensors, weight_files
-from ..checkpoint.load import LoadPlan, plan_load, read_headers
+from ..checkpoint.plan import LoadPlan, plan_load, read_headers
 from ..config import Config
 from ..prompt.defaults import GenerationDefaults
 from ..prompt.processor import Processor

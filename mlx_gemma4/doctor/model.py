@@ -9,7 +9,8 @@ from typing import Any
 
 from ..checkpoint.load import load_both
 from ..errors import CheckpointError
-from ..hub.resolve import HUB_ID, beside, local_folder
+from ..hub.refusals import beside
+from ..hub.resolve import HUB_ID, local_folder
 from ..reading.home import with_home
 from ..reading.sizes import size
 from .adapter import examine_adapter, is_adapter
@@ -102,12 +103,10 @@ def _absent(name: str) -> ModelReport:
     report = ModelReport(name, Kind.ABSENT, None)
     match = HUB_ID.fullmatch(name)
     repo = match["repo"] if match else name
-    revision = match and match["revision"]
-    wanted = f"{repo} --revision {revision}" if revision else repo
     report.findings.problem(
         "files",
         f"{name} is no folder here, and not, or not whole, in the Hub's cache. "
-        f"`hf download {wanted}` fetches it, and so does `gemma4 chat -m {name}`."
+        f"`gemma4 pull {name}` fetches it."
         f"{beside(repo)}",
     )
     return report

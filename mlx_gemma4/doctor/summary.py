@@ -9,7 +9,7 @@ import mlx.core as mx
 from mlx.utils import tree_flatten
 
 from ..bench.traffic import held_bytes
-from ..checkpoint.load import LoadPlan, footprint
+from ..checkpoint.plan import LoadPlan, footprint
 from ..config import Config
 from ..device import memory_limit
 from ..kernels.choice import Conditions, is_auto, recall

@@ -12,14 +12,14 @@ from typing import Any, Literal, cast
 import mlx.core as mx
 
 from ..chat.splitter import opens_thought
-from ..config import Config
 from ..device import keep_in_memory
 from ..errors import ChatError, CheckpointError
-from ..media import content_keys
 from ..model import Gemma4
+from ..prompt.begun import begun_tokens
 from ..prompt.processor import Processor
 from ..sampling import Sampler
 from .answer import Chunk, Response, Stats, Writer
+from .asked import check_rows, checked_ids, prompt_of
 from .prefill import Prompt, prefill, step_for
 from .prefix import PrefixCache
 from .step import step_of
@@ -34,12 +34,48 @@ Pins = Literal["both", "end", "none"]  # ends of the new part that get a pin
 def generate(
     model: Gemma4,
     processor: Processor,
-    messages: Sequence[Mapping[str, Any]] | None = None,
-    **options: Any,
+    messages: str | Sequence[Mapping[str, Any]] | None = None,
+    *,
+    tokens: Sequence[int] | mx.array | None = None,
+    begun: Sequence[int] | Mapping[str, Any] = (),
+    tools: Sequence[Mapping[str, Any]] | None = None,
+    thinking: bool = False,
+    image_tokens: int | None = None,
+    control_tokens: bool = False,
+    max_tokens: int | None = None,
+    temperature: float | None = None,
+    top_p: float | None = None,
+    top_k: int | None = None,
+    min_p: float | None = None,
+    repetition_penalty: float | None = None,
+    seed: int | None = None,
+    stop: str | Sequence[str] | None = None,
+    prefix: PrefixCache | None = None,
+    prefill_step: int | None = None,
 ) -> Response:
-    """The whole answer at once; takes the options of `stream_generate`."""
+    """The whole answer at once; the options are those of `stream_generate`."""
     response = Response()
-    for chunk in stream_generate(model, processor, messages, **options):
+    for chunk in stream_generate(
+        model,
+        processor,
+        messages,
+        tokens=tokens,
+        begun=begun,
+        tools=tools,
+        thinking=thinking,
+        image_tokens=image_tokens,
+        control_tokens=control_tokens,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        seed=seed,
+        stop=stop,
+        prefix=prefix,
+        prefill_step=prefill_step,
+    ):
         response.add(chunk)
     return response
 
@@ -47,9 +83,10 @@ def generate(
 def stream_generate(
     model: Gemma4,
     processor: Processor,
-    messages: Sequence[Mapping[str, Any]] | None = None,
+    messages: str | Sequence[Mapping[str, Any]] | None = None,
     *,
     tokens: Sequence[int] | mx.array | None = None,
+    begun: Sequence[int] | Mapping[str, Any] = (),
     tools: Sequence[Mapping[str, Any]] | None = None,
     thinking: bool = False,
     image_tokens: int | None = None,
@@ -67,6 +104,9 @@ def stream_generate(
 ) -> Iterator[Chunk]:
     """Answer `messages`, or go on from raw `tokens`: one chunk per generated token.
 
+    messages: a conversation, or the text of a user's first message.
+    begun: ids of an answer that was cut, or an assistant's message: the answer begins
+        with it and goes on as if it had not been cut. Its chunks come first.
     image_tokens: the most soft tokens per picture; None takes the checkpoint's own.
     control_tokens: special tokens that stand in messages and tools are taken for ones;
         otherwise they are words like any others.
@@ -80,6 +120,8 @@ def stream_generate(
     Raises ChatError for a conversation or an option that cannot be honoured, before
     anything is computed.
     """
+    if isinstance(messages, str):
+        messages = [{"role": "user", "content": messages}]
     sampling = processor.generation.sampling.but_with(
         temperature=temperature,
         top_p=top_p,
@@ -90,8 +132,8 @@ def stream_generate(
     )
     if prefix is not None:
         prefix.check_model(model)
-    ids = None if tokens is None else _ids(tokens, model.config)
-    prompt = _prompt(
+    ids = None if tokens is None else checked_ids(tokens, model.config)
+    prompt = prompt_of(
         processor,
         messages,
         ids,
@@ -101,7 +143,14 @@ def stream_generate(
         control_tokens,
         prefix,
     )
-    _check_rows(prompt.tokens, model.config)
+    special_tokens = processor.tokenizer.special_tokens
+    inside_thought = opens_thought(prompt.tokens, special_tokens)
+    if isinstance(begun, Mapping):
+        begun = begun_tokens(processor.tokenizer, begun, inside_thought)
+    prompt = replace(
+        prompt, tokens=[*prompt.tokens, *begun], keys=[*prompt.keys, *begun]
+    )
+    check_rows(prompt.tokens, model.config)
     limit = _token_limit(model, len(prompt.tokens), max_tokens)
     if prefill_step is None:
         prefill_step = step_for(model)
@@ -109,72 +158,24 @@ def stream_generate(
         raise ChatError(f"prefill_step is {prefill_step}; it must be 1 or more.")
     rows = model.config.text_config.token_rows
     never = processor.generation.suppress_tokens
-    sampler = Sampler(sampling, prompt.tokens, rows, never)
-    special_tokens = processor.tokenizer.special_tokens
+    sampler = Sampler(sampling, prompt.tokens, rows, never, len(begun))
     stops = (stop,) if isinstance(stop, str) else stop or ()
-    writer = Writer(processor, opens_thought(prompt.tokens, special_tokens), stops)
-    pins = _pins(messages) if prefix else "none"
+    writer = Writer(processor, inside_thought, stops)
+    written = [writer.take(token, last=False) for token in begun]
+    if any(chunk.finish_reason for chunk in written):
+        raise ChatError("The answer that has begun is at its end: nothing follows it.")
+    pins = _pins(messages, begun) if prefix else "none"
     prefix = prefix or PrefixCache(model)
-    return _run(model, prompt, limit, sampler, writer, prefix, pins, prefill_step)
-
-
-def _ids(tokens: Any, config: Config) -> list[int]:
-    """Ids of a list, or of an array `[L]` or `[1, L]`."""
-    ids = tokens.tolist() if hasattr(tokens, "tolist") else list(tokens)
-    if len(ids) == 1 and isinstance(ids[0], list):
-        ids = ids[0]
-    if not ids:
-        raise ChatError("tokens is empty; give at least one id.")
-    for token in ids:
-        if not isinstance(token, int):
-            raise ChatError(f"tokens holds {token!r}, which is no id.")
-    _check_rows(ids, config)
-    return ids
-
-
-def _check_rows(tokens: Sequence[int], config: Config) -> None:
-    """Whoever made `tokens`: the model reads nothing that its tables do not hold."""
-    rows = config.text_config.token_rows
-    if 0 <= min(tokens) and max(tokens) < rows:
-        return
-    if lost := [token for token in tokens if not config.has_row(token)]:
-        raise ChatError(
-            f"Token {lost[0]} is not in this model's vocabulary (0 to {rows - 1})."
-        )
-
-
-def _prompt(
-    processor: Processor,
-    messages: Sequence[Mapping[str, Any]] | None,
-    ids: list[int] | None,
-    tools: Sequence[Mapping[str, Any]] | None,
-    thinking: bool,
-    image_tokens: int | None,
-    control_tokens: bool,
-    prefix: PrefixCache | None,
-) -> Prompt:
-    if messages is None and ids is not None:
-        return Prompt(ids, (), ids)
-    if messages is None or ids is not None:
-        raise ChatError("Give either messages or tokens.")
-    cached = prefix.tokens if prefix else ()
-    inputs = processor(
-        messages,
-        tools,
-        thinking,
-        image_tokens,
-        cached=cached,
-        control_tokens=control_tokens,
+    return _run(
+        model, prompt, limit, sampler, writer, written, prefix, pins, prefill_step
     )
-    tokens = cast(list[int], inputs.tokens[0].tolist())
-    # Media are told apart, which takes time, only where another prompt may follow.
-    keys = content_keys(tokens, inputs.spans) if prefix else tokens
-    return Prompt(tokens, inputs.spans, keys)
 
 
-def _pins(messages: Sequence[Mapping[str, Any]] | None) -> Pins:
-    """A tool's answer continues a turn: its pin must not push out the turn's own."""
-    return "end" if messages and messages[-1].get("role") == "tool" else "both"
+def _pins(messages: Sequence[Mapping[str, Any]] | None, begun: Sequence[int]) -> Pins:
+    """What continues a turn, as a tool's answer does, gets a pin that must not push out
+    the turn's own."""
+    of_tool = messages and messages[-1].get("role") == "tool"
+    return "end" if of_tool or begun else "both"
 
 
 def _token_limit(model: Gemma4, prompt: int, max_tokens: int | None) -> int:
@@ -199,6 +200,7 @@ def _run(
     limit: int,
     sampler: Sampler,
     writer: Writer,
+    written: Sequence[Chunk],
     prefix: PrefixCache,
     pins: Pins,
     prefill_step: int,
@@ -218,6 +220,7 @@ def _run(
     stats.time_to_first_token = stats.prefill_seconds = first - started
     if pins != "none":
         prefix.pin(passing=pins == "end")
+    yield from written
     for value in _decode(model, token, limit, sampler, prefix):
         stats.completion_tokens += 1
         chunk = writer.take(value, last=stats.completion_tokens == limit)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 
@@ -18,6 +18,9 @@ from .defaults import GenerationDefaults
 from .lengths import check_length, long_texts
 from .settings import MediaSettings
 from .vocabulary import check_vocabulary
+
+if TYPE_CHECKING:
+    from mlx_lm.tokenizer_utils import TokenizerWrapper
 
 
 @dataclass(frozen=True)
@@ -167,6 +170,22 @@ class Processor:
         read = self.attach([{"role": "user", "content": [part]}], image_tokens)
         ((_, text),) = read.texts
         return Prepared(kind, tuple(read.attached), text)
+
+    def for_mlx_lm(self) -> "TokenizerWrapper":
+        """What `mlx_lm.generate` takes for a tokenizer, which ends answers as here and
+        has this template; imports mlx-lm and with it transformers."""
+        from mlx_lm.tokenizer_utils import TokenizerWrapper
+
+        tokenizer = self.tokenizer.for_transformers()
+        if self.template is not None:
+            tokenizer.chat_template = self.template.source
+        stops = self.generation.stop_tokens
+        return TokenizerWrapper(tokenizer, eos_token_ids=stops)
+
+    def __repr__(self) -> str:
+        chats = "" if self.template else ", without a chat template"
+        rows = f"{self.config.text_config.token_rows:,}" if self.config else "unknown"
+        return f"<Processor: {rows} tokens{chats}>"
 
     def _spell(self, token: int) -> str:
         return self.tokenizer.decode([token])

@@ -10,7 +10,8 @@ import pytest
 import tiny
 
 from mlx_gemma4.checkpoint.copies import check_copies
-from mlx_gemma4.checkpoint.load import load_model, plan_load, read_headers
+from mlx_gemma4.checkpoint.load import load_model
+from mlx_gemma4.checkpoint.plan import plan_load, read_headers
 from mlx_gemma4.convert import job
 from mlx_gemma4.convert.survey import Wishes
 from mlx_gemma4.errors import CheckpointError

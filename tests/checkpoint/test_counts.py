@@ -14,8 +14,9 @@ import tiny
 import tiny_media
 
 from mlx_gemma4.checkpoint.files import StoredTensor
-from mlx_gemma4.checkpoint.load import MissingTowerWarning, load_model, plan_load
+from mlx_gemma4.checkpoint.load import load_model
 from mlx_gemma4.checkpoint.names import BOUNDS
+from mlx_gemma4.checkpoint.plan import MissingTowerWarning, plan_load
 from mlx_gemma4.config import Config, ConfigWarning
 from mlx_gemma4.convert import check, job, output
 from mlx_gemma4.convert.survey import Wishes
@@ -27,7 +28,7 @@ TOKENS = tiny.random_tokens(12, seed=3)
 @pytest.fixture
 def nothing_built(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever builds a model fails: an absurd one takes minutes and gigabytes."""
-    for module in ("mlx_gemma4.checkpoint.load", "mlx_gemma4.model"):
+    for module in ("mlx_gemma4.checkpoint.plan", "mlx_gemma4.model"):
         monkeypatch.setattr(sys.modules[module], "Gemma4", None)
 
 

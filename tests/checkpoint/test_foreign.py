@@ -10,8 +10,9 @@ import pytest
 import tiny
 
 from mlx_gemma4.checkpoint.files import StoredTensor, read_tensors
-from mlx_gemma4.checkpoint.load import load_model, plan_load, read_headers
+from mlx_gemma4.checkpoint.load import load_model
 from mlx_gemma4.checkpoint.names import Place, place, unwrapped
+from mlx_gemma4.checkpoint.plan import plan_load, read_headers
 from mlx_gemma4.config import Config, ConfigWarning
 from mlx_gemma4.convert import job, output
 from mlx_gemma4.convert.survey import Wishes

@@ -15,7 +15,8 @@ from tiny_towers import AUDIO as TOWER_AUDIO
 from tiny_towers import VISION
 
 from mlx_gemma4 import load as public_load
-from mlx_gemma4.checkpoint.load import MissingTowerWarning, load_model
+from mlx_gemma4.checkpoint.load import load_model
+from mlx_gemma4.checkpoint.plan import MissingTowerWarning
 from mlx_gemma4.errors import CheckpointError
 
 TOKENS = tiny.random_tokens(20, seed=3)

@@ -14,7 +14,8 @@ import real
 from google_tokenizer import google_tokenizer
 from places import REAL
 
-from mlx_gemma4.checkpoint.load import load_both, plan_load, read_headers
+from mlx_gemma4.checkpoint.load import load_both
+from mlx_gemma4.checkpoint.plan import plan_load, read_headers
 from mlx_gemma4.cli.loading import load_to_chat
 from mlx_gemma4.errors import CheckpointError
 
@@ -99,7 +100,7 @@ def refused_for_memory(
     plan = plan_load(*read_headers(folder))
     used = {name for pieces in plan.fit.sources.values() for _, name in pieces}
     size = weights_in_float32(make(published.of), used)
-    monkeypatch.setattr(load, "_own_dtype", lambda *_: mx.float32)
+    monkeypatch.setattr(load, "own_dtype", lambda *_: mx.float32)
     if published.config == BASE:
         (folder / "chat_template.jinja").unlink()
         with pytest.raises(CheckpointError, match="has no chat template"):

@@ -32,7 +32,8 @@ def assert_fails(run, code: int, *said: str) -> None:
         ("chat --tempature 1 hi", "--temperature", "gemma4 chat"),
         ("chat -m", "requires an argument", "gemma4 chat"),
         ("chat --track 2 hi", "files that --audio names", None),
-        ("transcribe --track 0 a.wav", "Invalid value", "gemma4 transcribe"),
+        ("transcribe --track 0 a.wav", "--track is '0'", "gemma4 transcribe"),
+        ("tune export a -m", "requires an argument", "gemma4 tune export"),
         ("tune export a --foo", "--foo", "gemma4 tune export"),
     ],
 )

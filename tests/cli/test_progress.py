@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -14,8 +13,6 @@ from mlx_gemma4.cli.progress import (
     Progress,
     bar_line,
     clock,
-    downloading,
-    hub_bar,
     transfer_line,
 )
 from mlx_gemma4.cli.render import ERASE_LINE, Screen
@@ -106,7 +103,6 @@ def test_nothing_else_is_told_elsewhere(
     with Progress(Screen(as_json=as_json), "files", 3, in_bytes=as_json) as bar:
         bar.update(2)
     assert set(stderr.getvalue()) <= set(ERASE_LINE)
-    assert hub_bar(Screen(as_json=as_json), "a/b") is None
 
 
 def test_a_line_of_bytes() -> None:
@@ -115,34 +111,6 @@ def test_a_line_of_bytes() -> None:
         "0:30 left"
     )
     assert transfer_line("Converting", 0, 8 * GB, 0).endswith("8.00 GB")
-
-
-def test_a_download(opened: Callable[..., Stderr]) -> None:
-    """Of the bars that the Hub library makes, those in bytes."""
-    stderr = opened()
-    made = hub_bar(Screen(), "org/name")
-    assert made is not None
-    files = made(desc="Fetching 2 files", total=2)
-    received, written = (made(unit="B", total=0) for _ in range(2))
-    received.total = written.total = 4 * GB
-    written.update(GB)
-    received.update(2 * GB)
-    files.update(1)
-    written.update(GB // 2)
-    for bar in (files, received, written):
-        bar.close()
-    assert [line.split("━ ")[-1].split(" GB")[0] for line in stderr.lines()[1:]] == [
-        "1.0/4.0",
-        "2.0/4.0",
-        "2.0/4.0",
-    ]
-    assert all(line.startswith("Downloading ") for line in stderr.lines())
-
-
-def test_what_is_here_is_not_downloaded(opened: Callable[..., Stderr]) -> None:
-    opened()
-    assert hub_bar(Screen(), "demo") is None
-    assert hub_bar(Screen(), ".") is None
 
 
 def test_rich_is_imported_only_for_a_bar() -> None:
@@ -186,17 +154,3 @@ def test_a_passing_line_is_cut_to_one_row(
     monkeypatch.setenv("COLUMNS", "20")
     Screen().passing("Loading a folder with a long name …")
     assert stderr.lines() == ["Loading a folder w…"]
-
-
-def test_a_download_that_fails_leaves_no_bar(opened: Callable[..., Stderr]) -> None:
-    stderr = opened()
-    made: list[Any] = []
-    with pytest.raises(OSError), downloading(Screen(), "org/name") as bar:
-        assert bar is not None
-        made.append(bar(total=8, unit="B"))
-        made[0].update(4)
-        raise OSError
-    shown = stderr.getvalue()
-    assert "Downloading" in shown and shown.endswith(ERASE_LINE)
-    made[0].update(2)
-    assert stderr.getvalue() == shown

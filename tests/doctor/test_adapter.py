@@ -9,7 +9,7 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from mlx_gemma4.checkpoint.load import plan_load, read_headers
+from mlx_gemma4.checkpoint.plan import plan_load, read_headers
 from mlx_gemma4.doctor.findings import Level
 from mlx_gemma4.doctor.model import Kind, ModelReport, report_on
 from mlx_gemma4.hub.resolve import resolve

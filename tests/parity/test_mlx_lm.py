@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tiny
 
+from mlx_gemma4 import load
 from mlx_gemma4.checkpoint.load import load_model
 
 # mlx-lm imports transformers, whose warnings are not ours.
@@ -97,6 +98,22 @@ def test_converted_by_mlx_lm(
     assert any("switch_glu" in name for name in layouts.names(target))
     ours = tiny.logits(load_model(target), TOKENS)
     np.testing.assert_allclose(ours, theirs, atol=1e-4, rtol=0)
+
+
+def test_mlx_lm_generates_with_our_model_and_processor(
+    mlx_lm: ModuleType, demo_folder: Path
+) -> None:
+    """It ends where an answer does, not at the token limit."""
+    model, processor = load(demo_folder)
+    tokenizer = processor.for_mlx_lm()
+    messages = [{"role": "user", "content": "What is the capital of France?"}]
+    prompt = tokenizer.apply_chat_template(
+        messages, add_generation_prompt=True, enable_thinking=False
+    )
+    assert prompt == processor(messages).tokens[0].tolist()
+    generate = importlib.import_module("mlx_lm").generate
+    answer = "The capital of France is Paris."
+    assert generate(model, tokenizer, prompt, max_tokens=20) == answer
 
 
 def mixed(path: str, module: object) -> dict[str, Any] | bool:

@@ -85,6 +85,15 @@ def test_a_checkpoint_without_template_still_encodes(folder: Path, config: Confi
         processor(HI)
 
 
+def test_a_processor_is_shown_in_a_line(folder: Path, config: Config):
+    """With the row count of its tables."""
+    rows = f"{config.text_config.token_rows:,}"
+    assert repr(Processor.from_folder(folder, config)) == f"<Processor: {rows} tokens>"
+    (folder / "chat_template.jinja").unlink()
+    shown = f"<Processor: {rows} tokens, without a chat template>"
+    assert repr(Processor.from_folder(folder, config)) == shown
+
+
 def test_going_on_from_generated_ids(folder: Path, config: Config):
     processor = Processor.from_folder(folder, config)
     encode = processor.tokenizer.encode

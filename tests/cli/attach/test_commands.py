@@ -10,7 +10,6 @@ from scripted import Lines, roles, shapes
 from turns import Author
 
 from mlx_gemma4 import load
-from mlx_gemma4.cli.chat import conversation
 from mlx_gemma4.cli.chat.commands import complete
 from mlx_gemma4.cli.chat.conversation import Conversation
 from mlx_gemma4.cli.chat.interactive import converse
@@ -19,6 +18,7 @@ from mlx_gemma4.cli.chat.session import Session
 from mlx_gemma4.cli.render import Screen
 from mlx_gemma4.cli.settings import Settings
 from mlx_gemma4.errors import ChatError
+from mlx_gemma4.generation import turns
 
 PICTURE = "attached a.png (image, 40x30)\n"
 
@@ -217,7 +217,7 @@ def test_each_turn_reads_only_what_is_new(whole, here, monkeypatch):
         stats = chat.last.stats
         read.append(stats.prompt_tokens - stats.cached_tokens)
         prompts.append(stats.prompt_tokens)
-    assert conversation.stream_generate.__module__ == "mlx_gemma4.generation.loop"
+    assert turns.stream_generate.__module__ == "mlx_gemma4.generation.loop"
     media = len(processor.tokenizer.encode("two")) + 12
     assert read[1] > media
     assert read[2] == read[3] and read[3] < media

@@ -150,7 +150,7 @@ def test_a_tower_that_is_not_a_number(model: Path, gemma4: Runner) -> None:
 def test_a_hub_id_that_is_not_downloaded(gemma4: Runner) -> None:
     done = gemma4("doctor", HUB_ID)
     assert done.returncode == 3 and done.stderr == ""
-    assert f"`hf download {HUB_ID}`" in " ".join(done.stdout.split())
+    assert f"`gemma4 pull {HUB_ID}`" in " ".join(done.stdout.split())
     assert done.stdout.splitlines()[-1] == "verdict: not downloaded yet"
 
 

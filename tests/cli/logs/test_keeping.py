@@ -302,3 +302,24 @@ def test_a_store_that_another_made_meanwhile(store):
     opening.make(store)
     assert store.read_bytes() == first and list(store.parent.iterdir()) == [store]
     Store(store).close()
+
+
+def test_an_answer_that_is_gone_on_with(kept, script):
+    """The whole of it follows the same question; the half stays beside it."""
+
+    def answer(messages: list[dict]) -> Iterator[Chunk]:
+        begun = script.asked[-1].begun if hasattr(script.asked[-1], "begun") else None
+        yield Chunk("Half. ", token=1)
+        if begun is None:
+            yield Chunk("Then", token=1, finish_reason="length")
+            return
+        seen.append(branch())
+        yield Chunk("Then all. ", token=1)
+        seen.append(branch())
+        yield chunks("", finish_reason="stop")[-1]
+
+    seen: list[list[str]] = []
+    script.answer = answer
+    converse(kept, Lines("one", "/continue"))
+    print(seen, tree(), branch())
+    assert branch() == ["one", "Half. Then all. "]

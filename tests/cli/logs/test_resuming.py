@@ -30,9 +30,11 @@ def loaded(script, monkeypatch) -> list[str]:
 
     def load(name: str, *_: object) -> tuple[SimpleNamespace, SimpleNamespace]:
         names.append(name)
-        model = SimpleNamespace(config=SimpleNamespace())
+        text = SimpleNamespace(max_position_embeddings=4096)
+        model = SimpleNamespace(config=SimpleNamespace(text_config=text))
         return model, SimpleNamespace(template=None)
 
+    monkeypatch.setattr(loading, "obtain", lambda name, *_: name)  # all are here
     monkeypatch.setattr(loading, "load_to_chat", load)
     return names
 
@@ -141,6 +143,20 @@ def test_it_goes_on_with_its_own_model_and_settings(chat, loaded, script, monkey
     assert all(asked.messages[0]["content"] == "be brief" for asked in script.asked)
     with opened() as store:
         assert store.setup(1).model == "another"
+
+
+def test_a_preset_counts_before_what_was_kept(chat, script, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "gemma4").mkdir()
+    (tmp_path / "gemma4" / "config.toml").write_text(
+        'seed = 1\nsystem = "of file"\n[preset.p]\nsystem = "of preset"\n'
+    )
+    chat("--log", "-s", "be brief", "--seed", "2", "one")
+    chat("-c", "two")
+    chat("-c", "three", "--preset", "p")
+    systems = [asked.messages[0]["content"] for asked in script.asked]
+    assert systems == ["be brief", "be brief", "of preset"]
+    assert [asked.seed for asked in script.asked] == [2, 2, 2]
 
 
 def test_its_tools_are_known_again(chat, script, tmp_path):

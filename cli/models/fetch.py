@@ -1,0 +1,91 @@
+"""Fetching a model from the Hub for a command: what it costs is said, and asked."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from mlx_gemma4.errors import ModelNotFoundError
+from mlx_gemma4.reading.sizes import size
+
+from ..progress import Progress
+from ..render import Screen
+
+if TYPE_CHECKING:
+    from mlx_gemma4.hub.offer import Offer
+
+
+def fetch(name: str, screen: Screen, yes: bool, to_chat: bool = True) -> Path:
+    """The folder of a model; one that is not here is fetched from the Hub.
+
+    yes: without a question. It is asked on a terminal only.
+    to_chat: refuse what has no chat template.
+
+    A model that does not run or fit here is refused before a weight of it is fetched.
+    Raises ModelNotFoundError, also where nobody agrees or can be asked, and what
+    `offer` and `download` raise.
+    """
+    from mlx_gemma4.hub.resolve import local_folder
+
+    folder = local_folder(name)
+    if folder is not None:
+        return folder
+    from mlx_gemma4.hub.offer import offer
+
+    # It would write between our lines.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    screen.passing(f"Asking the Hub for {name} …")
+    try:
+        found = offer(name, to_chat)
+    finally:
+        screen.passed()
+    if found.to_fetch:
+        agree(found, name, screen, yes)
+    return get(found, screen)
+
+
+def agree(found: "Offer", name: str, screen: Screen, yes: bool) -> None:
+    """Says what is to be fetched. Raises ModelNotFoundError if it is not wanted."""
+    asks = sys.stdin.isatty() and sys.stderr.isatty() and not screen.as_json
+    if yes or asks:
+        for line in lines(found, name):
+            screen.note(line)
+    if yes:
+        return
+    cost = f"{size(found.to_fetch)} are to be fetched"
+    if not asks:
+        raise ModelNotFoundError(
+            f"{name} is not here, and {cost}: add --yes, or run `gemma4 pull {name}` "
+            "first."
+        )
+    if not typer.confirm("Fetch it?", default=True, err=True):
+        raise ModelNotFoundError(f"{name} is not here, and nothing was fetched.")
+
+
+def lines(found: "Offer", name: str) -> list[str]:
+    """What a model is and costs, for people who decide about it."""
+    from mlx_gemma4.device import memory_limit
+
+    here = found.nbytes - found.to_fetch
+    rest = f", {size(here)} are here" if here >= found.nbytes / 100 else ""
+    return [
+        f"{name} is on the Hub:",
+        f"  to fetch  {size(found.to_fetch)}{rest}",
+        f"  disk      {size(found.free)} free",
+        f"  memory    {size(found.memory)} of {size(memory_limit())}",
+        f"  licence   {found.licence or 'not stated'}",
+    ]
+
+
+def get(found: "Offer", screen: Screen) -> Path:
+    """Fetches what lacks, behind a bar; returns the model's folder."""
+    from mlx_gemma4.hub.download import download
+
+    try:
+        with Progress(screen, "Fetching", found.to_fetch, in_bytes=True) as bar:
+            return download(found, bar.advance, bar.note)
+    except KeyboardInterrupt:
+        screen.note("What has come is kept: run the same command again to go on.")
+        raise

@@ -1,0 +1,127 @@
+"""The tables of `gemma4 list`: what is here, and what can be had."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mlx_gemma4.device import memory_limit
+from mlx_gemma4.hub.here import Held, held
+from mlx_gemma4.hub.names import GB, Model, Variant, models
+from mlx_gemma4.reading.sizes import size
+
+from .default import kept_default
+
+GAP = "  "
+LEGEND = (
+    "GET, KEEP, NEED: gigabytes to download,",
+    "on disk, and in memory with a conversation",
+    "* what the name of the model alone means",
+)
+
+
+@dataclass(frozen=True)
+class Offered:
+    """A variant in the table of what can be had. meant: by its model's name alone."""
+
+    variant: Variant
+    model: Model
+    here: bool
+    fits: bool
+    meant: bool
+
+    @property
+    def state(self) -> str:
+        if self.model.instead is not None:
+            return f"take {self.model.instead}"
+        if self.here:
+            return "here"
+        return "fits" if self.fits else "too large"
+
+
+def offered(here: Sequence[Held]) -> list[Offered]:
+    memory, names = memory_limit(), {each.name for each in here if each.complete}
+    return [
+        Offered(
+            variant,
+            model,
+            here=variant.name in names,
+            fits=variant.needs <= memory,
+            meant=variant is model.best_in(memory) and variant.needs <= memory,
+        )
+        for model in models().values()
+        for variant in model.variants
+    ]
+
+
+def lines(everything: bool) -> list[str]:
+    here, default = held(), kept_default()
+    rows = [["NAME", "SIZE", "WHERE", ""]]
+    rows += [
+        [each.name, size(each.nbytes), each.place, _marks(each, default)]
+        for each in here
+    ]
+    if default is not None and default not in {each.name for each in here}:
+        rows.append([default, "", "", "default"])
+    table = columns(rows)
+    if not everything:
+        return table
+    rows = [["NAME", "GET", "KEEP", "NEED", ""]]
+    for each in offered(here):
+        variant = each.variant
+        sizes = [
+            f"{n / GB:.3g}" for n in (variant.fetched, variant.kept, variant.needs)
+        ]
+        mark = " *" if each.meant and each.model.instead is None else ""
+        rows.append([variant.name, *sizes, each.state + mark])
+    return [*table, "", *columns(rows), "", *LEGEND]
+
+
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows in columns; the last one is as wide as it is."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        GAP.join(
+            text.ljust(width) for text, width in zip(row, widths, strict=True)
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _marks(each: Held, default: str | None) -> str:
+    marks = [] if each.complete else ["incomplete"]
+    marks += ["default"] if each.name == default else []
+    return ", ".join(marks)
+
+
+def as_json(everything: bool) -> dict[str, object]:
+    """Sizes in bytes."""
+    here, default = held(), kept_default()
+    value: dict[str, object] = {
+        "default": default,
+        "models": [
+            {
+                "name": each.name,
+                "repo": each.repo,
+                "place": str(each.place),
+                "folder": str(each.folder),
+                "bytes": each.nbytes,
+                "complete": each.complete,
+                "default": each.name == default,
+            }
+            for each in here
+        ],
+    }
+    if everything:
+        value["offered"] = [
+            {
+                "name": each.variant.name,
+                "repo": each.variant.repo,
+                "fetched_bytes": each.variant.fetched,
+                "kept_bytes": each.variant.kept,
+                "memory_bytes": each.variant.needs,
+                "here": each.here,
+                "fits": each.fits,
+                "instead": each.model.instead,
+            }
+            for each in offered(here)
+        ]
+    return value

@@ -1,0 +1,1 @@
+"""How commands are typed: their help, what a slip is told, and completion."""

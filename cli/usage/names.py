@@ -1,0 +1,26 @@
+"""What can follow an option, for completion: from what is here, never from the net."""
+
+from ..config.file import Configuration, config_file
+from ..errors import UsageError
+
+
+def models() -> list[str]:
+    from mlx_gemma4.hub.here import names_here
+
+    try:
+        return names_here()
+    except (OSError, ValueError):  # nobody can be told
+        return []
+
+
+def recipes() -> list[str]:
+    from mlx_gemma4.convert.recipes import NAMES
+
+    return list(NAMES)
+
+
+def presets() -> list[str]:
+    try:
+        return list(Configuration.read(config_file()).table.get("preset", {}))
+    except UsageError:
+        return []

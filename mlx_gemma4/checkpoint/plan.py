@@ -1,0 +1,113 @@
+"""Whether a checkpoint makes a model, and how large: from its headers alone."""
+
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlx.core as mx
+
+from ..config import Config, ConfigWarning
+from ..errors import CheckpointError
+from ..model import Gemma4
+from .counts import check_counts, elsewhere, without_missing_parts
+from .files import StoredTensor, listed, read_tensors
+from .fit import Fit, fit_weights
+from .foreign import refuse_foreign
+
+STORED = {"F32": mx.float32, "BF16": mx.bfloat16, "F16": mx.float16}
+DTYPES = tuple(STORED.values())
+BYTES = {"U32": 4, "U8": 1}  # of what keeps its type; all else takes the model's
+
+
+class MissingTowerWarning(UserWarning):
+    """config.json speaks of a tower whose weights the checkpoint does not hold."""
+
+
+def read_headers(
+    folder: Path, config: Config | None = None
+) -> tuple[Config, dict[str, StoredTensor]]:
+    """What config.json states, less the towers that have no weights and the clipping
+    that has no bounds, and all tensors.
+
+    config: what config.json states, if it has been read already.
+
+    Warns with MissingTowerWarning and ConfigWarning. Raises CheckpointError.
+    """
+    stated = config or Config.from_file(folder / "config.json")
+    found = without_missing_parts(stated, read_tensors(folder))
+    for tower in found.missing:
+        text = f"{folder}: {tower}"
+        if files := elsewhere(folder, tower):
+            text += f"; {listed(files)} may have them, but is not read"
+        warnings.warn(
+            f"{text}. The model loads without it, and what needs it is refused.",
+            MissingTowerWarning,
+            stacklevel=3,
+        )
+    if found.unclipped:
+        warnings.warn(
+            f"{folder}: {' and '.join(found.unclipped)} of config.json clip, but the "
+            "files hold no bounds: nothing is clipped, as in the reference.",
+            ConfigWarning,
+            stacklevel=3,
+        )
+    return found.config, found.tensors
+
+
+@dataclass(frozen=True)
+class LoadPlan:
+    """A model of which nothing is evaluated, and the tensors that will fill it."""
+
+    model: Gemma4
+    tensors: Mapping[str, StoredTensor]
+    fit: Fit
+
+
+def plan_load(config: Config, tensors: Mapping[str, StoredTensor]) -> LoadPlan:
+    """Fit `tensors` to the model of `config`, from their headers alone.
+
+    Raises CheckpointError where the model would not load.
+    """
+    refuse_foreign(config, tensors)
+    check_counts(config, tensors)
+    try:
+        model = Gemma4(config)
+    except OverflowError as error:
+        raise CheckpointError(
+            f"config.json states sizes that no model can have: {error}"
+        ) from None
+    return LoadPlan(model, tensors, fit_weights(model, tensors))
+
+
+def own_dtype(fit: Fit, tensors: Mapping[str, StoredTensor]) -> mx.Dtype:
+    """One dtype for all: a single float32 tensor would turn all that follows it."""
+    if mx.default_device().type == mx.DeviceType.cpu:
+        return mx.float32
+    for parameter in ("embed_tokens.scales", "embed_tokens.weight", "norm.weight"):
+        for _, name in fit.sources.get(f"language_model.{parameter}", ()):
+            if tensors[name].dtype in STORED:
+                return STORED[tensors[name].dtype]
+    return mx.bfloat16
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """The dtype that weights are loaded in, and the bytes that they take then."""
+
+    dtype: mx.Dtype
+    nbytes: int
+
+
+def footprint(plan: LoadPlan) -> Footprint:
+    """What `load` makes of `plan` where no dtype is asked for."""
+    dtype = own_dtype(plan.fit, plan.tensors)
+    return Footprint(dtype, loaded_bytes(plan.fit, plan.tensors, dtype))
+
+
+def loaded_bytes(fit: Fit, tensors: Mapping[str, StoredTensor], dtype: mx.Dtype) -> int:
+    """What the weights take once they are loaded."""
+    names = [name for sources in fit.sources.values() for _, name in sources]
+    stored = [tensors[name] for name in names]
+    return sum(BYTES.get(t.dtype, dtype.size) * math.prod(t.shape) for t in stored)

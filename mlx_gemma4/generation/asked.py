@@ -1,0 +1,65 @@
+"""What a call is asked to go on from: a conversation or ids, checked."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from ..config import Config
+from ..errors import ChatError
+from ..media import content_keys
+from ..prompt.processor import Processor
+from .prefill import Prompt
+from .prefix import PrefixCache
+
+
+def check_rows(tokens: Sequence[int], config: Config) -> None:
+    """Whoever made `tokens`: the model reads nothing that its tables do not hold."""
+    rows = config.text_config.token_rows
+    if 0 <= min(tokens) and max(tokens) < rows:
+        return
+    if lost := [token for token in tokens if not config.has_row(token)]:
+        raise ChatError(
+            f"Token {lost[0]} is not in this model's vocabulary (0 to {rows - 1})."
+        )
+
+
+def checked_ids(tokens: Any, config: Config) -> list[int]:
+    """Ids of a list, or of an array `[L]` or `[1, L]`."""
+    ids = tokens.tolist() if hasattr(tokens, "tolist") else list(tokens)
+    if len(ids) == 1 and isinstance(ids[0], list):
+        ids = ids[0]
+    if not ids:
+        raise ChatError("tokens is empty; give at least one id.")
+    for token in ids:
+        if not isinstance(token, int):
+            raise ChatError(f"tokens holds {token!r}, which is no id.")
+    check_rows(ids, config)
+    return ids
+
+
+def prompt_of(
+    processor: Processor,
+    messages: Sequence[Mapping[str, Any]] | None,
+    ids: list[int] | None,
+    tools: Sequence[Mapping[str, Any]] | None,
+    thinking: bool,
+    image_tokens: int | None,
+    control_tokens: bool,
+    prefix: PrefixCache | None,
+) -> Prompt:
+    if messages is None and ids is not None:
+        return Prompt(ids, (), ids)
+    if messages is None or ids is not None:
+        raise ChatError("Give either messages or tokens.")
+    cached = prefix.tokens if prefix else ()
+    inputs = processor(
+        messages,
+        tools,
+        thinking,
+        image_tokens,
+        cached=cached,
+        control_tokens=control_tokens,
+    )
+    tokens = cast(list[int], inputs.tokens[0].tolist())
+    # Media are told apart, which takes time, only where another prompt may follow.
+    keys = content_keys(tokens, inputs.spans) if prefix else tokens
+    return Prompt(tokens, inputs.spans, keys)

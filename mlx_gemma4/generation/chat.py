@@ -1,0 +1,156 @@
+"""A conversation from Python: ask, and what was said before is known."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import ChatError
+from ..model import Gemma4
+from ..prompt.attachments import KIND_OF_PART
+from ..prompt.processor import Processor
+from .answer import Chunk, Response
+from .turns import Turns
+
+Message = Mapping[str, Any]
+
+
+class Chat(Turns):
+    """A conversation with one model.
+
+        chat = Chat(model, processor, system="Be brief.", temperature=0)
+        print(chat.ask("What is in it?", images="photo.jpg").text)
+        print(chat.ask("And behind that?").text)
+
+    `messages` is what was said, yours to read and to change; `last` the last answer.
+    Each turn reads only what is new in it, and a file only once.
+
+    system: the system instruction, which is none of the messages.
+    tools: what the model may call; pass the calls' results to `ask`.
+    messages: an earlier conversation, to go on with.
+    seed: of the first answer; each later one takes the next number.
+
+    The other options are those of `stream_generate`, for all answers.
+    """
+
+    def __init__(
+        self,
+        model: Gemma4,
+        processor: Processor,
+        *,
+        system: str | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        messages: Sequence[Message] = (),
+        thinking: bool = False,
+        image_tokens: int | None = None,
+        control_tokens: bool = False,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        top_k: int | None = None,
+        min_p: float | None = None,
+        repetition_penalty: float | None = None,
+        seed: int | None = None,
+        stop: str | Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(model, processor, system, tools)
+        self.messages = [dict(message) for message in messages]
+        self.options: dict[str, Any] = {
+            "thinking": thinking,
+            "image_tokens": image_tokens,
+            "control_tokens": control_tokens,
+            "max_tokens": max_tokens,
+            "temperature": temperature,
+            "top_p": top_p,
+            "top_k": top_k,
+            "min_p": min_p,
+            "repetition_penalty": repetition_penalty,
+            "seed": seed,
+            "stop": stop,
+        }
+
+    def ask(
+        self,
+        message: str | Message | Sequence[Message],
+        *,
+        images: Any = None,
+        audio: Any = None,
+        videos: Any = None,
+    ) -> Response:
+        """The whole answer; takes what `stream` does."""
+        return _whole(self.stream(message, images=images, audio=audio, videos=videos))
+
+    def stream(
+        self,
+        message: str | Message | Sequence[Message],
+        *,
+        images: Any = None,
+        audio: Any = None,
+        videos: Any = None,
+    ) -> Iterator[Chunk]:
+        """Answers a message, one chunk per token. Stop early, and what came is kept.
+
+        message: a text, a message, or several: the results of all open calls.
+        images, audio, videos: go before a text. One, or a list: a path or data URL, a
+            PIL picture, `(samples, rate)`; a list of frames stands within a list.
+
+        Raises ChatError and MediaError as `stream_generate` does; the conversation then
+        is what it was.
+        """
+        media = {"image": images, "audio": audio, "video": videos}
+        parts = [_part(k, each) for k, given in media.items() for each in _list(given)]
+        if isinstance(message, str):
+            text = {"type": "text", "text": message}
+            content = [*parts, text] if parts else message
+            message = {"role": "user", "content": content}
+        elif parts:
+            raise ChatError(
+                "images, audio and videos go with a text: a message holds its own."
+            )
+        added = [message] if isinstance(message, Mapping) else message
+        messages = [*self.messages, *map(self._read, added)]
+        yield from self.reply(messages, self.options)
+
+    def again(self) -> Response:
+        """Another answer to the last message; the old one stays if this fails."""
+        return _whole(self.reply(self.unanswered(), self.options))
+
+    def go_on(self) -> Response:
+        """The last answer, gone on with where it was cut: stopped early, or by
+        max_tokens. Raises ChatError where it is at its end."""
+        _whole(self.resume(self.options))
+        assert self.last is not None
+        return self.last
+
+    def _read(self, message: Message) -> dict[str, Any]:
+        """A message whose files have been read."""
+        content = message.get("content")
+        if not isinstance(content, list):
+            return dict(message)
+        return {**message, "content": [self._read_part(part) for part in content]}
+
+    def _read_part(self, part: Any) -> Any:
+        stated = part.get("type") if isinstance(part, Mapping) else None
+        kind = KIND_OF_PART.get(str(stated))
+        if kind is None:
+            return part
+        medium = self.processor.prepare(part, self.options["image_tokens"])
+        return {**part, "type": kind, kind: medium}
+
+
+def _list(given: Any) -> list[Any]:
+    """What was given as one medium or as a list of them."""
+    if given is None:
+        return []
+    return given if isinstance(given, list) else [given]
+
+
+def _part(kind: str, source: Any) -> dict[str, Any]:
+    is_path = isinstance(source, str | Path)
+    return {"type": kind, "path" if is_path else kind: source}
+
+
+def _whole(chunks: Iterator[Chunk]) -> Response:
+    response = Response()
+    for chunk in chunks:
+        response.add(chunk)
+    return response

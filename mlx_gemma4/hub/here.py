@@ -1,0 +1,145 @@
+"""The models that are on this machine: ours, and those in the Hub's cache.
+
+The cache is read as a folder, without the Hub's library: a list has to come at once,
+also while a name is being completed.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib.resources import files
+from pathlib import Path
+
+from ..errors import CheckpointError
+from ..reading.json_file import read_object
+from .names import DEMO, Variant, models, short_names
+from .resolve import converted_folder, is_complete
+
+MODEL_TYPES = ("gemma4", "gemma4_text", "gemma4_unified")
+PARTIAL = ".partial"  # where a conversion goes on
+
+
+class Place(StrEnum):
+    BUILT_IN = "built in"
+    CONVERTED = "converted here"
+    CACHE = "Hub cache"
+
+
+@dataclass(frozen=True)
+class Held:
+    """A model that is here. name: what to call it. nbytes: of all its files, those of
+    other revisions included. complete: whether it can be loaded.
+
+    roots: what `rm` would remove; nothing of the demo.
+    """
+
+    name: str
+    place: Place
+    folder: Path
+    nbytes: int
+    complete: bool
+    roots: tuple[Path, ...]
+    repo: str | None = None
+
+
+def held() -> list[Held]:
+    """All models that are here: the demo, what was converted, the Hub's cache."""
+    return [_demo(), *_converted(), *_cached()]
+
+
+def names_here() -> list[str]:
+    """What can follow --model without a download, or with one; for completion."""
+    here = [each.name for each in held() if each.complete]
+    return list(dict.fromkeys([*here, *short_names()]))
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of the files under a folder, each once; links count nothing."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            file = os.path.join(place, name)
+            if not os.path.islink(file):
+                total += os.stat(file).st_size
+    return total
+
+
+def hub_cache() -> Path:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return Path(HF_HUB_CACHE)
+
+
+def _demo() -> Held:
+    folder = Path(str(files("mlx_gemma4.assets"))) / DEMO
+    return Held(DEMO, Place.BUILT_IN, folder, size_of(folder), True, ())
+
+
+def _variants() -> Iterator[Variant]:
+    for model in models().values():
+        yield from model.variants
+
+
+def _converted() -> Iterator[Held]:
+    for variant in _variants():
+        folder = converted_folder(variant)
+        work = folder.with_name(folder.name + PARTIAL)
+        roots = tuple(each for each in (folder, work) if each.is_dir())
+        if variant.recipe is not None and roots:
+            nbytes = sum(map(size_of, roots))
+            whole = (folder / "config.json").is_file()
+            yield Held(
+                variant.name,
+                Place.CONVERTED,
+                folder,
+                nbytes,
+                whole,
+                roots,
+                variant.repo,
+            )
+
+
+def _cached() -> Iterator[Held]:
+    ready = {v.repo: v.name for v in _variants() if v.recipe is None}
+    for root in sorted(hub_cache().glob("models--*--*")):
+        repo = "/".join(root.name.split("--")[1:])
+        found = [(is_complete(folder), folder) for folder in _snapshots(root)]
+        if not found or not _holds_weights(root):
+            continue
+        complete, folder = max(found, key=lambda each: each[0])  # the first that is
+        revision = _revision(root, folder)
+        if revision is None:
+            name = ready.get(repo, repo)
+        else:
+            name = f"{repo}@{revision}" if complete else repo
+        nbytes = size_of(root)
+        yield Held(name, Place.CACHE, folder, nbytes, complete, (root,), repo)
+
+
+def _holds_weights(root: Path) -> bool:
+    """Whole, or in part; others were only looked at, by us as well."""
+    patterns = ("snapshots/*/*.safetensors", "blobs/*.incomplete")
+    return any(next(root.glob(pattern), None) for pattern in patterns)
+
+
+def _snapshots(root: Path) -> list[Path]:
+    """Of a repository in the cache, those of a Gemma 4; that of `main` first."""
+    found = []
+    for folder in sorted((root / "snapshots").glob("*")):
+        try:
+            config = read_object(folder / "config.json")
+        except CheckpointError:
+            continue
+        if config.get("model_type") in MODEL_TYPES:
+            found.append(folder)
+    return sorted(found, key=lambda folder: _revision(root, folder) is not None)
+
+
+def _revision(root: Path, folder: Path) -> str | None:
+    """What a snapshot is called; None is `main`."""
+    commits = {}
+    for reference in (root / "refs").glob("*"):
+        commits[reference.read_text("utf-8", errors="replace").strip()] = reference.name
+    name = commits.get(folder.name, folder.name)
+    return None if name == "main" else name

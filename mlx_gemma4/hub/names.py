@@ -1,0 +1,148 @@
+"""Short names of models: `e4b`, or `e4b:qat` for one of its variants.
+
+What they stand for is data, in models.json; nothing here looks at the disk or the Hub.
+"""
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from ..errors import ModelNotFoundError
+from ..reading.listing import listed
+
+DEMO = "demo"
+GB = 1e9
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One set of weights of a model. fetched, kept: bytes to download, and what stays
+    of them, which is the memory that the weights take. needs: bytes of memory with a
+    conversation beside them.
+
+    recipe: of the conversion that makes it here; None of weights that are ready.
+    """
+
+    name: str
+    repo: str
+    recipe: str | None
+    fetched: int
+    kept: int
+    needs: int
+    about: str
+    warning: str | None
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model in its variants. best: those that its bare name may stand for, the best
+    first. instead: the model to take for one that cannot be run."""
+
+    name: str
+    about: str
+    reads: str
+    variants: tuple[Variant, ...]
+    best: tuple[Variant, ...]
+    instead: str | None
+
+    def best_in(self, memory: int) -> Variant:
+        """The best variant that runs in so many bytes, or the smallest of the best."""
+        fitting = (each for each in self.best if each.needs <= memory)
+        return next(fitting, min(self.best, key=lambda each: each.needs))
+
+
+@cache
+def models() -> dict[str, Model]:
+    """Name -> model, in the order to list them in."""
+    table = _table()
+    return {name: _model(name, each) for name, each in table["models"].items()}
+
+
+def licence() -> str:
+    return _table()["licence"]
+
+
+def suggested() -> list[Model]:
+    """The models to begin with, the best first."""
+    return [models()[name] for name in _table()["suggested"]]
+
+
+def short_names() -> list[str]:
+    """All that a model can be called, but for those that cannot be run."""
+    usable = [model for model in models().values() if model.instead is None]
+    variants = [variant.name for model in usable for variant in model.variants]
+    return [*(model.name for model in usable), *variants]
+
+
+def candidates(name: str) -> tuple[Variant, ...]:
+    """What a short name may stand for, the best first; nothing for another name.
+
+    Raises ModelNotFoundError for a variant that there is not, and for a model that
+    cannot be run.
+    """
+    base, colon, tag = name.partition(":")
+    if (model := models().get(base)) is None:
+        return ()
+    if model.instead is not None:
+        raise ModelNotFoundError(
+            f"{base} cannot be run yet: its layout, gemma4_unified, is another one. "
+            f"Take {model.instead}."
+        )
+    if not colon:
+        return model.best
+    found = tuple(each for each in model.variants if each.name == name)
+    if not found:
+        there = listed([each.name for each in model.variants])
+        raise ModelNotFoundError(f"There is no {name}; there are {there}.")
+    return found
+
+
+def best_variant(name: str, memory: int) -> Variant | None:
+    """The variant that a short name stands for with so many bytes of memory; None for
+    another name. Raises ModelNotFoundError as `candidates`."""
+    if not (found := candidates(name)):
+        return None
+    return found[0] if ":" in name else models()[name].best_in(memory)
+
+
+def meant(name: str, known: Iterable[str] = ()) -> str | None:
+    """The name that a mistyped one is most like; `known`: others that are here."""
+    text = name.lower().replace("_", "-")
+    base = re.search("|".join(models()), text)
+    if base is not None:
+        tags = [tag for tag in _table()["tags"] if tag in text.replace("-bit", "bit")]
+        return f"{base[0]}:{tags[0]}" if tags else base[0]
+    names = {each.lower(): each for each in (DEMO, *short_names(), *known)}
+    close = get_close_matches(text, names, n=1, cutoff=0.7)
+    return names[close[0]] if close else None
+
+
+@cache
+def _table() -> dict[str, Any]:
+    file = files("mlx_gemma4.hub") / "models.json"
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def _model(name: str, stated: dict[str, Any]) -> Model:
+    found = {
+        tag: Variant(
+            name=f"{name}:{tag}",
+            repo=each["repo"],
+            recipe=each.get("convert"),
+            fetched=round(each["fetch_gb"] * GB),
+            kept=round(each["size_gb"] * GB),
+            needs=round((each["size_gb"] + stated["beside_gb"]) * GB),
+            about=_table()["tags"][tag],
+            warning=stated.get("warn", {}).get(tag),
+        )
+        for tag, each in stated["variants"].items()
+    }
+    best = tuple(found[tag] for tag in stated["best"])
+    instead = stated.get("instead")
+    about, reads = stated["about"], stated["reads"]
+    return Model(name, about, reads, tuple(found.values()), best, instead)

@@ -1,0 +1,179 @@
+"""`gemma4 list`, `show`, `rm` and `default`, and the default in use."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from holding import Shelf
+
+from mlx_gemma4.cli.app import run as run_here
+from mlx_gemma4.convert.journal import NAME as JOURNAL
+from mlx_gemma4.hub.names import candidates
+from mlx_gemma4.hub.resolve import converted_folder
+from mlx_gemma4.state import hold
+
+E2B = "mlx-community/gemma-4-e2b-it-8bit"
+
+
+class Command:
+    """Runs `gemma4` in this process; `out` and `err` are what the last run printed."""
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        self._set, self._read = monkeypatch.setattr, capsys.readouterr
+
+    def __call__(self, *words: str) -> int:
+        self._set(sys, "argv", ["gemma4", *words])
+        code = run_here(as_json="--json" in words)
+        self.out, self.err = self._read()
+        return code
+
+    def json(self, *words: str) -> Any:
+        assert self(*words, "--json") == 0
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shelf:
+    monkeypatch.chdir(tmp_path)
+    return Shelf.make(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def gemma4(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    return Command(monkeypatch, capsys)
+
+
+def converted(shelf: Shelf, name: str) -> Path:
+    return shelf.converted(candidates(name)[0])
+
+
+def test_list(shelf: Shelf, gemma4: Command) -> None:
+    shelf.fetched(E2B)
+    folder = converted(shelf, "e4b:qat")
+    assert gemma4("default", "e2b") == 0 and gemma4.out == "e2b:8bit\n"
+    assert gemma4("list") == 0 and not gemma4.err
+    head, demo, e4b, e2b = gemma4.out.splitlines()
+    assert head.split() == ["NAME", "SIZE", "WHERE"]
+    assert demo.split()[0] == "demo" and demo.endswith("built in")
+    assert e4b.split()[0] == "e4b:qat" and e4b.endswith("converted here")
+    assert e2b.split()[0] == "e2b:8bit" and e2b.endswith("Hub cache       default")
+    found = gemma4.json("list")
+    assert found["default"] == "e2b:8bit"
+    assert [each["default"] for each in found["models"]] == [False, False, True]
+    assert found["models"][1]["folder"] == str(folder)
+    assert found["models"][1]["bytes"] == shelf.nbytes
+
+
+def test_all_that_can_be_had(
+    shelf: Shelf, gemma4: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "mlx_gemma4.cli.models.listing.memory_limit", lambda: 12 * 10**9
+    )
+    shelf.fetched(E2B)
+    assert gemma4("list", "--all") == 0
+    lines = {line.split()[0]: line for line in gemma4.out.splitlines() if line}
+    assert lines["e4b:8bit"].split()[1:4] == ["8.96", "8.96", "11"]
+    assert lines["e2b:8bit"].endswith("here *")
+    assert lines["e4b:qat"].endswith("fits")
+    assert lines["26b:4bit"].endswith("too large")
+    assert lines["12b:4bit"].endswith("take e4b")
+    offered = {each["name"]: each for each in gemma4.json("list", "--all")["offered"]}
+    assert offered["e2b:8bit"]["here"] and not offered["26b:4bit"]["fits"]
+    assert offered["e4b:qat"]["kept_bytes"] == 5_860_000_000
+
+
+def test_show(shelf: Shelf, gemma4: Command) -> None:
+    snapshot = shelf.fetched(E2B)
+    assert gemma4("show", "e2b") == 0
+    rows = [line.split() for line in gemma4.out.splitlines()]
+    for row in (["name", "e2b:8bit"], ["from", E2B], ["folder", str(snapshot)]):
+        assert row in rows
+    assert "problem" in gemma4.out  # it has no tokenizer
+    assert gemma4("show", "demo") == 0 and "problem" not in gemma4.out
+    found = gemma4.json("show", "e2b:qat")
+    assert found["here"] is False and found["kept_bytes"] == 3_980_000_000
+    assert gemma4("show", "31b") == 0 and "no: gemma4 pull 31b:" in gemma4.out
+    assert gemma4("show", str(shelf.model)) == 0
+    assert gemma4("show", "org/absent") == 3 and "not here" in gemma4.err
+
+
+def test_rm(shelf: Shelf, gemma4: Command) -> None:
+    snapshot, folder = shelf.fetched(E2B), converted(shelf, "e4b:qat")
+    assert gemma4("rm", "e2b") == 2 and "--yes" in gemma4.err
+    assert snapshot.exists()
+    gemma4("default", "e4b")
+    assert gemma4("rm", "e4b", "-y") == 0 and not folder.exists()
+    assert "is the default" not in gemma4.out and "It was the default" in gemma4.err
+    assert gemma4.json("default")["default"] is None
+    nbytes = gemma4.json("list")["models"][1]["bytes"]
+    assert gemma4.json("rm", E2B, "--yes") == {"removed": E2B, "bytes": nbytes}
+    assert not any(shelf.cache.iterdir())
+
+
+def test_what_rm_says_of_others(shelf: Shelf, gemma4: Command) -> None:
+    shelf.fetched(E2B)
+    shelf.fetched(E2B, "v2")
+    assert gemma4("rm", "e2b") == 2
+    assert "Other programs" in gemma4.err and "2 revisions, and all go" in gemma4.err
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "words"),
+    [
+        ("demo", 2, "built in"),
+        ("e2b", 2, "e2b:8bit, e2b:qat: name one"),
+        ("tiny", 2, "a folder of yours"),
+        ("e2b:4bit", 3, "not here"),
+        ("demmo", 3, "Did you mean demo?"),
+        ("12b", 3, "Take e4b"),
+    ],
+)
+def test_what_rm_refuses(
+    shelf: Shelf, gemma4: Command, name: str, code: int, words: str
+) -> None:
+    kept = [shelf.fetched(E2B), converted(shelf, "e2b:qat")]
+    if name == "e2b":
+        kept.reverse()
+    assert gemma4("rm", name, "--yes") == code
+    assert words in gemma4.err or "name one of them" in gemma4.err
+    assert all(folder.exists() for folder in kept)
+
+
+def test_a_conversion_under_way_is_not_removed(shelf: Shelf, gemma4: Command) -> None:
+    (variant,) = candidates("31b:qat")
+    work = converted_folder(variant).with_name("31b-qat.partial")
+    work.mkdir(parents=True)
+    with (work / JOURNAL).open("w") as journal:
+        hold(journal.fileno(), work)
+        assert gemma4("rm", "31b:qat", "-y") == 1 and "another process" in gemma4.err
+    assert gemma4("rm", "31b:qat", "-y") == 0 and not work.exists()
+
+
+def test_the_default(shelf: Shelf, gemma4: Command) -> None:
+    assert gemma4("default") == 0 and "No default is kept" in gemma4.err
+    assert gemma4("default", "e2b") == 3 and "`gemma4 pull e2b`" in gemma4.err
+    assert gemma4("default", "tiny") == 0
+    assert gemma4.out == f"{shelf.model}\n"  # it holds in any folder
+    assert gemma4("default", "--unset", "demo") == 2
+    assert gemma4("default", "--unset") == 0 and gemma4.json("default") == {
+        "default": None
+    }
+
+
+def test_a_default_that_is_gone(shelf: Shelf, gemma4: Command) -> None:
+    shelf.fetched(E2B)
+    assert gemma4("default", "e2b:8bit") == 0
+    assert gemma4("rm", "e2b:8bit", "-y") == 0
+    (shelf.model.parent / "state" / "gemma4" / "default").write_text("e2b:8bit\n")
+    assert gemma4("chat", "Hi") == 3
+    assert "The default model, e2b:8bit, is not here any more" in gemma4.err
+    assert "`gemma4 pull e2b:8bit`" in gemma4.err
+    assert gemma4("list") == 0 and "e2b:8bit" in gemma4.out
+    assert gemma4("chat", "-m", "demo", "Hi") == 0

@@ -1,0 +1,96 @@
+"""Short names: what they stand for, and what a mistyped one is taken for."""
+
+import pytest
+
+from mlx_gemma4.convert.recipes import recipe_of
+from mlx_gemma4.errors import ModelNotFoundError
+from mlx_gemma4.hub.names import (
+    best_variant,
+    candidates,
+    meant,
+    models,
+    short_names,
+    suggested,
+)
+from mlx_gemma4.hub.resolve import HUB_ID
+
+GIB = 2**30
+
+
+def test_the_table() -> None:
+    assert list(models()) == ["e2b", "e4b", "12b", "26b", "31b"]
+    for model in models().values():
+        tags = [variant.name for variant in model.variants]
+        assert tags == [
+            f"{model.name}:{tag}" for tag in ("8bit", "qat", "4bit", "bf16")
+        ]
+        for variant in model.variants:
+            assert HUB_ID.fullmatch(variant.repo) and variant.needs > variant.kept > 1e9
+            if variant.recipe is None:
+                assert variant.fetched >= variant.kept
+            else:
+                recipe_of(variant.recipe)
+                assert variant.fetched > 2 * variant.kept
+    repos = [v.repo for model in models().values() for v in model.variants]
+    assert len(set(repos)) == len(repos)
+
+
+@pytest.mark.parametrize(
+    ("memory", "names"),
+    [  # what the system lends a model: two thirds of the memory, or three quarters
+        (8 * GIB * 2 // 3, ["e2b:qat"]),
+        (16 * GIB * 2 // 3, ["e4b:8bit", "e2b:8bit"]),
+        (32 * GIB * 2 // 3, ["26b:qat", "e4b:8bit", "e2b:8bit"]),
+        (48 * GIB * 3 // 4, ["26b:8bit", "e4b:8bit", "e2b:8bit"]),
+    ],
+)
+def test_what_a_machine_can_run(memory: int, names: list[str]) -> None:
+    best = [model.best_in(memory) for model in suggested()]
+    assert [each.name for each in best if each.needs <= memory] == names
+
+
+def test_a_bare_name_is_the_best_that_fits() -> None:
+    for memory, name in ((10**11, "e4b:8bit"), (8 * 10**9, "e4b:qat"), (1, "e4b:qat")):
+        found = best_variant("e4b", memory)
+        assert found and found.name == name
+    assert [each.name for each in candidates("e2b")] == ["e2b:8bit", "e2b:qat"]
+    found = best_variant("e2b:4bit", 1)
+    assert found and found.warning and "e2b:qat" in found.warning
+    assert best_variant("org/name", 10**11) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("12b", "Take e4b"),
+        ("12b:qat", "Take e4b"),
+        ("e2b:5bit", "e2b:8bit, e2b:qat, e2b:4bit, e2b:bf16"),
+        ("e2b:", "There is no e2b:"),
+    ],
+)
+def test_names_that_there_are_not(name: str, words: str) -> None:
+    with pytest.raises(ModelNotFoundError, match=words):
+        candidates(name)
+
+
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [
+        ("gemma-4-E2B-it", "e2b"),
+        ("gemma4:e2b", "e2b"),
+        ("E4B", "e4b"),
+        ("e4b_qat", "e4b:qat"),
+        ("gemma4-26b-4-bit", "26b:4bit"),
+        ("Demo", "demo"),
+        ("demoo", "demo"),
+        ("my/modle", "my/model"),
+        ("llama", None),
+    ],
+)
+def test_what_is_meant(typed: str, name: str | None) -> None:
+    assert meant(typed, ["my/model"]) == name
+
+
+def test_all_names_but_those_that_cannot_be_run() -> None:
+    assert {"e2b", "31b:bf16"} < set(short_names())
+    assert not [name for name in short_names() if name.startswith("12b")]
