@@ -44,6 +44,7 @@ class Keeper:
         # The messages are held, since the identity of one that is gone may come again.
         self._known: dict[int, tuple[Message, int]] = {}
         self._leaf: int | None = None
+        self._asked: int | None = None  # what the answer that is coming follows
         self._new: list[int] = []  # kept with the question that is being answered
         self._answer, self._row = Response(), None
         self._written = 0.0
@@ -68,11 +69,12 @@ class Keeper:
         """Keeps what the answer that is coming answers."""
         messages = chat.asking
         self._answer, self._row, self._new = Response(), None, []
+        self._keep(held_with(chat, model, adapter), messages)
         if messages and messages[-1]["role"] == "assistant":  # it is gone on with
             self._answer.text = messages[-1]["content"]
             self._answer.thought = messages[-1].get("reasoning", "")
             messages = messages[:-1]
-        self._keep(held_with(chat, model, adapter), messages)
+        self._asked = self._number(messages)
 
     def add(self, chunk: Chunk) -> None:
         """Keeps what is shown next, at least at the end of each sentence."""
@@ -97,10 +99,8 @@ class Keeper:
 
     def follow(self, chat: Conversation, model: str, adapter: Path | None) -> None:
         """Keeps that a command changed which messages the conversation has."""
-        messages = chat.messages
-        known = self._known.get(id(messages[-1])) if messages else (None, None)
-        if self.conversation is not None and (known is None or known[1] != self._leaf):
-            self._keep(held_with(chat, model, adapter), messages)
+        if self.conversation is not None and self._number(chat.messages) != self._leaf:
+            self._keep(held_with(chat, model, adapter), chat.messages)
             self._tell()
 
     def keep_whole(self, setup: Setup, messages: list[Message]) -> None:
@@ -125,7 +125,7 @@ class Keeper:
         with self._noted():
             known, leaf, new = dict(self._known), None, []
             with store.at_once():
-                conversation = self._number(store, setup)
+                conversation = self._begun(store, setup)
                 for message in messages:
                     if id(message) not in known:
                         leaf = store.add(conversation, leaf, fresh.pop(0), WHOLE)
@@ -136,8 +136,13 @@ class Keeper:
             self.conversation, self._leaf, self._known = conversation, leaf, known
             self._new = new
 
-    def _number(self, store: Store, setup: Setup) -> int:
-        """The conversation's; it may be another program that began one of its name."""
+    def _number(self, messages: list[Message]) -> int | None:
+        """That of the last of `messages`, if it is kept."""
+        known = self._known.get(id(messages[-1])) if messages else None
+        return known and known[1]
+
+    def _begun(self, store: Store, setup: Setup) -> int:
+        """The conversation; it may be another program that began one of its name."""
         named = self._name and store.find(self._name)
         return self.conversation or named or store.begin(setup, self._name)
 
@@ -149,7 +154,7 @@ class Keeper:
         with self._noted():
             if self._row is None:
                 with store.at_once():
-                    row = store.add(self.conversation, self._leaf, message, finish)
+                    row = store.add(self.conversation, self._asked, message, finish)
                     store.stand_at(self.conversation, row)
                 self._row = self._leaf = row
             else:

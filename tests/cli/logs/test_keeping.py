@@ -304,22 +304,32 @@ def test_a_store_that_another_made_meanwhile(store):
     Store(store).close()
 
 
-def test_an_answer_that_is_gone_on_with(kept, script):
+def test_an_answer_that_is_gone_on_with(kept, script, monkeypatch):
     """The whole of it follows the same question; the half stays beside it."""
+    monkeypatch.setattr(keeping, "LONGEST", float("inf"))
 
     def answer(messages: list[dict]) -> Iterator[Chunk]:
-        begun = script.asked[-1].begun if hasattr(script.asked[-1], "begun") else None
-        yield Chunk("Half. ", token=1)
-        if begun is None:
-            yield Chunk("Then", token=1, finish_reason="length")
-            return
-        seen.append(branch())
-        yield Chunk("Then all. ", token=1)
-        seen.append(branch())
-        yield chunks("", finish_reason="stop")[-1]
+        cut = len(script.asked) == 1
+        yield Chunk("Half", token=1, finish_reason="length" if cut else None)
+        if not cut:
+            seen.append(branch())
+            yield Chunk(", whole.", token=1)
+            seen.append(branch())
+            yield Chunk("", token=1, finish_reason="stop")
 
     seen: list[list[str]] = []
     script.answer = answer
     converse(kept, Lines("one", "/continue"))
-    print(seen, tree(), branch())
-    assert branch() == ["one", "Half. Then all. "]
+    assert seen == [["one", "Half"], ["one", "Half, whole."]]
+    assert tree() == {"one": None, "Half": "one", "Half, whole.": "one"}
+    assert branch() == ["one", "Half, whole."]
+
+
+def test_another_model_goes_on(kept, tmp_path):
+    kept.adapter = tmp_path
+    converse(kept, Lines("one"))
+    kept.model_name, kept.adapter = "other", None
+    converse(kept, Lines("two"))
+    with opened() as store:
+        held = store.setup(1)
+    assert (held.model, held.adapter) == ("other", None) and len(branch()) == 4
