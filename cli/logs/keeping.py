@@ -205,8 +205,8 @@ class Keeper:
 
 
 def held_with(chat: Conversation, model: str, adapter: Path | None) -> Setup:
-    name = saved_name(model)
-    return Setup(name, adapter, chat.system, chat.tools, chat.settings)
+    tools = chat.tools and [dict(tool) for tool in chat.tools]
+    return Setup(saved_name(model), adapter, chat.system, tools or None, chat.settings)
 
 
 def first_note(path: object) -> str:
