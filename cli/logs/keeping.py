@@ -235,6 +235,8 @@ def plain_part(part: Part) -> Part:
 
 def print_of(path: str) -> dict[str, object]:
     """What a file is known by again: its size and its hash."""
+    if not os.path.isfile(path):  # a pipe, which would be waited for
+        return {}
     try:
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()

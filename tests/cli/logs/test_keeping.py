@@ -1,5 +1,6 @@
 """A chat is kept as it is held: every message once, branches, half an answer."""
 
+import os
 import sqlite3
 import stat
 from collections.abc import Iterator
@@ -173,6 +174,12 @@ def test_files_are_kept_by_path_and_hash(seeing, here, store):
     assert picture["path"] == f"{here}/a.png" and picture["bytes"] == len(whole)
     assert len(picture["sha256"]) == 64 and text["text"] == "what"
     assert whole not in store.read_bytes()
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    assert keeping.print_of(str(tmp_path / "pipe")) == {}
+    assert keeping.print_of(str(tmp_path / "missing")) == {}
 
 
 def test_two_at_once(kept, session, script):
