@@ -119,7 +119,9 @@ def chat(
         if is_kept(keep, as_json, last or named is not None, no_history):
             session.keep(named)
         elif named is not None:
-            session.screen.note(f"Not kept in {named}: --no-log or GEMMA4_LOG says so.")
+            screen.note(
+                f"Not kept in {named}: --no-log, GEMMA4_LOG or keep in config.toml."
+            )
         if kept is not None:
             go_on(session, kept, question is None)
         attach(session, media, say=talking, track=track)
