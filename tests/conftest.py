@@ -204,7 +204,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def kept(session: "Session", store: Path) -> "Session":
     """A conversation with the scripted model that is kept."""
-    session.keep(None, None)
+    session.keep()
     return session
 
 

@@ -117,7 +117,11 @@ def chat(
         session = open_session(setup, screen, yes)
         session.show_stats, session.attach_named = stats, attach_named
         if is_kept(keep, as_json, last or named is not None, no_history):
-            session.keep(setup.adapter, named)
+            session.keep(named)
+        elif named is not None:
+            screen.note(
+                f"Not kept in {named}: --no-log, GEMMA4_LOG or keep in config.toml."
+            )
         if kept is not None:
             go_on(session, kept, question is None)
         attach(session, media, say=talking, track=track)

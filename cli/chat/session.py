@@ -30,8 +30,8 @@ class Session:
     show_stats: bool = False
     attach_named: bool = True  # whether paths in messages are attached
     draft: str = ""  # what the next prompt starts with
-    keeper: "Keeper | None" = None
     adapter: Path | None = None
+    keeper: "Keeper | None" = None
     warned: int = 0  # of how many percent of the context the user was told last
 
     def limit(self) -> int:
@@ -81,7 +81,7 @@ class Session:
         keeper = self.keeper
         try:
             if keeper is not None:
-                keeper.begin(self.chat, self.model_name)
+                keeper.begin(self.chat, self.model_name, self.adapter)
             for chunk in chunks:
                 if keeper is not None:
                     keeper.add(chunk)
@@ -98,11 +98,11 @@ class Session:
                 keeper.end(self.chat)
         self.show_end()
 
-    def keep(self, adapter: Path | None, name: str | None) -> None:
+    def keep(self, name: str | None = None) -> None:
         """Keeps what is said from now on. name: of the conversation, if it gets one."""
         from ..logs.keeping import Keeper  # SQLite takes a moment to import
 
-        self.keeper = Keeper(self.screen, adapter, name)
+        self.keeper = Keeper(self.screen, name)
 
     @property
     def kept(self) -> int | None:
@@ -112,7 +112,7 @@ class Session:
     def follow(self) -> None:
         """Keeps what a command changed of the conversation."""
         if self.keeper is not None:
-            self.keeper.follow(self.chat, self.model_name)
+            self.keeper.follow(self.chat, self.model_name, self.adapter)
 
     def begin_anew(self) -> None:
         """What follows is kept as another conversation."""

@@ -58,8 +58,6 @@ def take_over(session: Session, name: str, adapter: Path | None) -> None:
     read_again(session, processor)
     session.chat.change_model(model, processor)
     session.model_name, session.adapter = name, adapter
-    if session.keeper is not None:
-        session.keeper.adapter = adapter
 
 
 def read_again(session: Session, processor: "Processor") -> None:

@@ -67,13 +67,15 @@ class Describing:
 
         def session() -> "Session":
             chat = Conversation(model, processor, self.settings, self.system)
-            return Session(chat, self.screen, name, seconds, self.show_stats)
+            return Session(
+                chat, self.screen, name, seconds, self.show_stats, adapter=adapter
+            )
 
         if not one:
             return self.answer_each(session)
         talk = session()
         if self.keep:
-            talk.keep(adapter, None)
+            talk.keep()
             parts = list(map(with_path, parts, self.sources))
         self.wait(f"Looking at {self.sources[0].label} …")
         self.answer(talk, self.sources, parts)

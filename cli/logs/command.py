@@ -79,7 +79,8 @@ def list_all(limit: Limit = 20, as_json: options.Json = False) -> None:
     with reported(as_json):
         from .opening import store_path
         from .report import list_line, summary_object
-        from .store import NONE, Summary, opened
+        from .rows import Summary
+        from .store import NONE, opened
 
         screen = Screen(as_json=as_json)
         summaries: list[Summary] = []

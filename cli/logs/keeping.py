@@ -21,7 +21,8 @@ from ..errors import InputError
 from ..loading import saved_name
 from ..render import Screen
 from .opening import store_path, told
-from .store import Store, Turn, open_or_make
+from .rows import Turn
+from .store import Store, open_or_make
 
 WHOLE = "whole"  # of a message to which nothing is added
 INTERRUPTED = "interrupted"
@@ -33,18 +34,17 @@ class Keeper:
     """Keeps the conversation of one session. What goes wrong is a note, after which
     nothing more is kept and the chat goes on.
 
-    adapter: that the model has on. name: of the conversation, where it gets one.
+    name: of the conversation, where it gets one.
     """
 
-    def __init__(
-        self, screen: Screen, adapter: Path | None = None, name: str | None = None
-    ) -> None:
+    def __init__(self, screen: Screen, name: str | None = None) -> None:
         self.conversation: int | None = None
-        self._screen, self.adapter, self._name = screen, adapter, name
+        self._screen, self._name = screen, name
         self._store: Store | None = None
         # The messages are held, since the identity of one that is gone may come again.
         self._known: dict[int, tuple[Message, int]] = {}
         self._leaf: int | None = None
+        self._asked: int | None = None  # what the answer that is coming follows
         self._new: list[int] = []  # kept with the question that is being answered
         self._answer, self._row = Response(), None
         self._written = 0.0
@@ -65,15 +65,16 @@ class Keeper:
         self.conversation = self._leaf = self._name = None
         self._known.clear()
 
-    def begin(self, chat: Conversation, model: str) -> None:
+    def begin(self, chat: Conversation, model: str, adapter: Path | None) -> None:
         """Keeps what the answer that is coming answers."""
         messages = chat.asking
         self._answer, self._row, self._new = Response(), None, []
+        self._keep(held_with(chat, model, adapter), messages)
         if messages and messages[-1]["role"] == "assistant":  # it is gone on with
             self._answer.text = messages[-1]["content"]
             self._answer.thought = messages[-1].get("reasoning", "")
             messages = messages[:-1]
-        self._keep(chat, model, messages)
+        self._asked = self._number(messages)
 
     def add(self, chunk: Chunk) -> None:
         """Keeps what is shown next, at least at the end of each sentence."""
@@ -96,20 +97,24 @@ class Keeper:
             self._take_back(chat)
         self._tell()
 
-    def follow(self, chat: Conversation, model: str) -> None:
+    def follow(self, chat: Conversation, model: str, adapter: Path | None) -> None:
         """Keeps that a command changed which messages the conversation has."""
-        messages = chat.messages
-        known = self._known.get(id(messages[-1])) if messages else (None, None)
-        if self.conversation is not None and (known is None or known[1] != self._leaf):
-            self._keep(chat, model, messages)
+        if self.conversation is not None and self._number(chat.messages) != self._leaf:
+            self._keep(held_with(chat, model, adapter), chat.messages)
             self._tell()
+
+    def keep_whole(self, setup: Setup, messages: list[Message]) -> None:
+        """Keeps a conversation that is over."""
+        self._keep(setup, messages)
+        self._tell()
+        self.close()
 
     def close(self) -> None:
         if self._store is not None:
             self._store.close()
             self._store = None
 
-    def _keep(self, chat: Conversation, model: str, messages: list[Message]) -> None:
+    def _keep(self, setup: Setup, messages: list[Message]) -> None:
         """Keeps those of `messages` that are not yet, and that the last one is where
         the conversation stands."""
         # A large file takes long to read, so before anything is locked.
@@ -119,9 +124,8 @@ class Keeper:
             return
         with self._noted():
             known, leaf, new = dict(self._known), None, []
-            setup = self._setup(chat, model)
             with store.at_once():
-                conversation = self._number(store, setup)
+                conversation = self._begun(store, setup)
                 for message in messages:
                     if id(message) not in known:
                         leaf = store.add(conversation, leaf, fresh.pop(0), WHOLE)
@@ -132,14 +136,15 @@ class Keeper:
             self.conversation, self._leaf, self._known = conversation, leaf, known
             self._new = new
 
-    def _number(self, store: Store, setup: Setup) -> int:
-        """The conversation's; it may be another program that began one of its name."""
+    def _number(self, messages: list[Message]) -> int | None:
+        """That of the last of `messages`, if it is kept."""
+        known = self._known.get(id(messages[-1])) if messages else None
+        return known and known[1]
+
+    def _begun(self, store: Store, setup: Setup) -> int:
+        """The conversation; it may be another program that began one of its name."""
         named = self._name and store.find(self._name)
         return self.conversation or named or store.begin(setup, self._name)
-
-    def _setup(self, chat: Conversation, model: str) -> Setup:
-        name = saved_name(model)
-        return Setup(name, self.adapter, chat.system, chat.tools, chat.settings)
 
     def _write(self, message: Message, finish: str | None) -> None:
         """Keeps the answer as far as it has come."""
@@ -149,7 +154,7 @@ class Keeper:
         with self._noted():
             if self._row is None:
                 with store.at_once():
-                    row = store.add(self.conversation, self._leaf, message, finish)
+                    row = store.add(self.conversation, self._asked, message, finish)
                     store.stand_at(self.conversation, row)
                 self._row = self._leaf = row
             else:
@@ -199,6 +204,11 @@ class Keeper:
         self._trouble = ""
 
 
+def held_with(chat: Conversation, model: str, adapter: Path | None) -> Setup:
+    tools = chat.tools and [dict(tool) for tool in chat.tools]
+    return Setup(saved_name(model), adapter, chat.system, tools or None, chat.settings)
+
+
 def first_note(path: object) -> str:
     return (
         f"Conversations are kept in {path}: gemma4 logs shows them, --no-log or "
@@ -225,6 +235,8 @@ def plain_part(part: Part) -> Part:
 
 def print_of(path: str) -> dict[str, object]:
     """What a file is known by again: its size and its hash."""
+    if not os.path.isfile(path):  # a pipe, which would be waited for
+        return {}
     try:
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,13 +4,14 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 from ..attach.messages import Message, media_of, names, text_of
 from ..chat.conversation_file import saved_form
 from ..chat.setup import Setup
+from .rows import Summary, Turn
 from .search import Match
-from .store import Summary, Turn
 
 NARROW = 72  # columns of a terminal in which a list leaves out the model
 
@@ -19,22 +20,25 @@ def list_line(summary: Summary, columns: int | None) -> str:
     """One conversation; columns: of the terminal, None cuts nothing."""
     what = " ".join(summary.first.split())
     what = f"{summary.name}: {what}" if summary.name else what
-    start = f"{summary.id:>4}  {when(summary.updated)}"
+    about = when(summary.updated)
     if columns is None or columns >= NARROW:
-        start += f"  {summary.messages:>3}  {Path(summary.model).name}"
-    return cut(f"{start}  {what}", columns)
+        about += f"  {summary.messages:>3}  {Path(summary.model).name}"
+    else:
+        about = about[5:]  # the year
+    line = f"{summary.id:>4}  {about}  {what}"
+    if columns is None or len(line) <= columns:
+        return line
+    return line[: columns - 1] + "…"
 
 
 def match_lines(match: Match, columns: int | None) -> Iterator[str]:
     name = f"  {match.name}" if match.name else ""
-    yield cut(f"{match.conversation:>4}  {when(match.created)}{name}", columns)
-    yield f"      {match.role}: {match.excerpt}"
-
-
-def cut(line: str, columns: int | None) -> str:
-    if columns is None or len(line) <= columns:
-        return line
-    return line[: columns - 1] + "…"
+    yield f"{match.conversation:>4}  {when(match.created)}{name}"
+    said = f"{match.role}: {match.excerpt}"
+    blank = " " * 6
+    yield from wrap(
+        said, columns or 9999, initial_indent=blank, subsequent_indent=blank
+    )
 
 
 def when(moment: float) -> str:

@@ -14,7 +14,8 @@ from ..chat.setup import Setup
 from ..errors import InputError
 from ..settings import Settings
 from .keeping import print_of
-from .store import Turn, check_name, is_number, opened, store_path
+from .rows import Turn
+from .store import check_name, is_number, opened, store_path
 
 
 @dataclass(frozen=True)

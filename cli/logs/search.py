@@ -46,7 +46,10 @@ def search(store: Store, words: Sequence[str], limit: int) -> list[Match]:
         f" WHERE {where} ORDER BY m.id DESC LIMIT :limit",
         {"query": " ".join(f'"{word}"*' for word in words), "limit": limit},
     )
-    return [Match(*row[:-1], excerpt(row[-1], plain)) for row in rows]
+    return [
+        Match(number, name, role, created, excerpt(text, plain))
+        for number, name, role, created, text in rows
+    ]
 
 
 def update_index(store: Store) -> bool:

@@ -1,20 +1,18 @@
 """Kept conversations: what is written of one, and read of one and of all."""
 
-import json
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from ..attach.messages import Message, text_of
+from ..attach.messages import Message
 from ..chat.setup import Setup
 from ..errors import InputError, UsageError
-from ..settings import Settings
 from .opening import connect, make, store_path, told
+from .rows import Summary, Turn, message_row, setup_of, setup_row, turn_of
 
 SUMMARY = (
     "SELECT id, name, model, created, updated,"
@@ -24,30 +22,6 @@ SUMMARY = (
 )
 REMOVED = "The conversation was removed meanwhile."
 NONE = "No conversation is kept yet. gemma4 chat begins one."
-
-
-@dataclass(frozen=True)
-class Turn:
-    """A kept message. finish: None where its program was killed, or still writes it."""
-
-    id: int
-    parent: int | None
-    message: Message
-    finish: str | None
-    created: float
-
-
-@dataclass(frozen=True)
-class Summary:
-    """A conversation in a list. messages: how many, those of all branches."""
-
-    id: int
-    name: str | None
-    model: str
-    created: float
-    updated: float
-    messages: int
-    first: str  # the first question
 
 
 class Store:
@@ -106,13 +80,12 @@ class Store:
     ) -> int:
         """Keeps a message that follows `parent`; returns its number. Raises InputError
         if the conversation is gone."""
-        said = (message["role"], storable(text_of(message)), rest_of(message))
         try:
             return self._insert(
                 "INSERT INTO message"
                 " (conversation, parent, role, text, rest, finish, created)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (conversation, parent, *said, finish, time.time()),
+                (conversation, parent, *message_row(message), finish, time.time()),
             )
         except sqlite3.IntegrityError:
             raise InputError(REMOVED) from None
@@ -121,7 +94,7 @@ class Store:
         """Keeps what a message has become. Raises InputError if it is gone."""
         changed = self.db.execute(
             "UPDATE message SET text = ?, rest = ?, finish = ? WHERE id = ?",
-            (storable(text_of(message)), rest_of(message), finish, number),
+            (*message_row(message)[1:], finish, number),
         )
         if not changed.rowcount:
             raise InputError(REMOVED)
@@ -165,20 +138,12 @@ class Store:
         raise UsageError(f"There is no conversation {which}. {hint}")
 
     def setup(self, conversation: int) -> Setup:
-        model, adapter, system, tools, settings = self.db.execute(
+        row = self.db.execute(
             "SELECT model, adapter, system, tools, settings FROM conversation"
             " WHERE id = ?",
             (conversation,),
         ).fetchone()
-        known = {field.name for field in fields(Settings)}
-        kept = {n: v for n, v in json.loads(settings).items() if n in known}
-        return Setup(
-            model,
-            adapter and Path(adapter),
-            system,
-            tools and json.loads(tools),
-            Settings(**kept),
-        )
+        return setup_of(*row)
 
     def turns(self, conversation: int, all: bool = False) -> list[Turn]:
         """The messages of the branch that is gone on with, or of all branches."""
@@ -279,36 +244,3 @@ def check_name(name: str) -> None:
 
 def is_number(which: str) -> bool:
     return which.isascii() and which.isdigit() and len(which) < 19
-
-
-def setup_row(setup: Setup) -> tuple[str | None, ...]:
-    tools = None if setup.tools is None else json.dumps(setup.tools)
-    words = (setup.model, setup.adapter and str(setup.adapter), setup.system)
-    plain = [None if word is None else storable(word) for word in words]
-    return (*plain, tools, json.dumps(asdict(setup.settings)))
-
-
-def storable(text: str) -> str:
-    """`text` without halves of characters, which an argument may hold."""
-    return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def rest_of(message: Message) -> str:
-    """What a message holds beside its role and text."""
-    rest = {key: value for key, value in message.items() if key != "role"}
-    if isinstance(rest["content"], str):
-        del rest["content"]
-    return json.dumps(rest)
-
-
-def turn_of(
-    number: int,
-    parent: int | None,
-    role: str,
-    text: str,
-    rest: str,
-    finish: str | None,
-    created: float,
-) -> Turn:
-    message = {"role": role, "content": text, **json.loads(rest)}
-    return Turn(number, parent, message, finish, created)

@@ -12,7 +12,8 @@ from mlx_gemma4.cli.app import app
 from mlx_gemma4.cli.chat.interactive import converse
 from mlx_gemma4.cli.logs import command, report
 from mlx_gemma4.cli.logs import search as searching
-from mlx_gemma4.cli.logs.store import Summary, opened, session_names
+from mlx_gemma4.cli.logs.rows import Summary
+from mlx_gemma4.cli.logs.store import opened, session_names
 
 CAFES = "Où est un café straße? C++ and 法国的首都是巴黎。"
 
@@ -31,7 +32,7 @@ def two(kept, script, capsys) -> None:
     script.answer = lambda messages: chunks(f"**{messages[-1]['content']}**")
     converse(kept, Lines(CAFES))
     kept.chat.clear()
-    kept.keep(None, "work")
+    kept.keep("work")
     converse(kept, Lines("first", "second\nline", "/regen"))
     kept.keeper.close()
     capsys.readouterr()
@@ -158,14 +159,14 @@ def test_what_was_exported_can_be_loaded(two, kept, tmp_path):
     assert logs("export", "work").stdout == file.read_text()
     assert logs("export", "-o", str(file)).exit_code == 2
     assert logs("export", "1", "-o", str(file), "--overwrite").exit_code == 0
-    kept.keep(None, None)
+    kept.keep()
     converse(kept, Lines(f"/load {file}", "more"))
     assert branch()[0] == CAFES and len(branch()) == 4
     assert logs("export", "work", "-f", "md").stdout == logs("show", "work").stdout
 
 
 def test_files_go_out_as_paths(seeing, here, store):
-    seeing.keep(None, None)
+    seeing.keep()
     converse(seeing, Lines("./a.png what"))
     seeing.keeper.close()
     assert logs("show").stdout.startswith("> what (a.png)\n")
@@ -225,7 +226,7 @@ def test_a_store_that_cannot_be_read(store):
 
 
 def test_names_to_complete(two, kept):
-    kept.keep(None, "play")
+    kept.keep("play")
     kept.chat.clear()
     converse(kept, Lines("three"))
     assert session_names() == ["play", "work"]

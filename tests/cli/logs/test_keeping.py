@@ -1,5 +1,6 @@
 """A chat is kept as it is held: every message once, branches, half an answer."""
 
+import os
 import sqlite3
 import stat
 from collections.abc import Iterator
@@ -136,7 +137,7 @@ def test_half_an_answer_is_kept_and_says_so(kept, script):
 
 
 def test_a_question_without_answer_is_taken_back(session, store, script):
-    session.keep(None, "work")
+    session.keep("work")
 
     def answer(messages: list[dict]) -> Iterator[Chunk]:
         if messages[-1]["content"] == "fail":
@@ -164,7 +165,7 @@ def test_calls_and_their_results(kept, script):
 
 
 def test_files_are_kept_by_path_and_hash(seeing, here, store):
-    seeing.keep(None, None)
+    seeing.keep()
     converse(seeing, Lines("./a.png what"))
     with opened() as found:
         (asked, _) = found.turns(1)
@@ -175,13 +176,19 @@ def test_files_are_kept_by_path_and_hash(seeing, here, store):
     assert whole not in store.read_bytes()
 
 
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    assert keeping.print_of(str(tmp_path / "pipe")) == {}
+    assert keeping.print_of(str(tmp_path / "missing")) == {}
+
+
 def test_two_at_once(kept, session, script):
     """Each has its own; the lock is never held while a model answers."""
     import copy
 
     other = copy.copy(session)
     other.chat = copy.copy(session.chat)
-    other.keep(None, None)
+    other.keep()
 
     def answer(messages: list[dict]) -> Iterator[Chunk]:
         yield Chunk("first. ", token=1)
@@ -198,7 +205,7 @@ def test_two_at_once(kept, session, script):
 def test_two_that_begin_the_same_name_are_branches_of_one(session, store):
     for words in ("one", "two"):
         session.chat.clear()
-        session.keep(None, "work")
+        session.keep("work")
         converse(session, Lines(words))
     assert branch("work") == ["two", "you said two"] and len(tree()) == 4
 
@@ -302,3 +309,34 @@ def test_a_store_that_another_made_meanwhile(store):
     opening.make(store)
     assert store.read_bytes() == first and list(store.parent.iterdir()) == [store]
     Store(store).close()
+
+
+def test_an_answer_that_is_gone_on_with(kept, script, monkeypatch):
+    """The whole of it follows the same question; the half stays beside it."""
+    monkeypatch.setattr(keeping, "LONGEST", float("inf"))
+
+    def answer(messages: list[dict]) -> Iterator[Chunk]:
+        cut = len(script.asked) == 1
+        yield Chunk("Half", token=1, finish_reason="length" if cut else None)
+        if not cut:
+            seen.append(branch())
+            yield Chunk(", whole.", token=1)
+            seen.append(branch())
+            yield Chunk("", token=1, finish_reason="stop")
+
+    seen: list[list[str]] = []
+    script.answer = answer
+    converse(kept, Lines("one", "/continue"))
+    assert seen == [["one", "Half"], ["one", "Half, whole."]]
+    assert tree() == {"one": None, "Half": "one", "Half, whole.": "one"}
+    assert branch() == ["one", "Half, whole."]
+
+
+def test_another_model_goes_on(kept, tmp_path):
+    kept.adapter = tmp_path
+    converse(kept, Lines("one"))
+    kept.model_name, kept.adapter = "other", None
+    converse(kept, Lines("two"))
+    with opened() as store:
+        held = store.setup(1)
+    assert (held.model, held.adapter) == ("other", None) and len(branch()) == 4

@@ -3,9 +3,11 @@
 import io
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from listening import run as listen
 from scripted import Lines, branch, chunks, shapes
 
 from mlx_gemma4 import Chunk
@@ -16,6 +18,7 @@ from mlx_gemma4.cli.chat.interactive import converse
 from mlx_gemma4.cli.chat.session import Session
 from mlx_gemma4.cli.logs.resuming import look_up, put_back
 from mlx_gemma4.cli.logs.store import opened
+from mlx_gemma4.errors import MediaError
 
 Chat = Callable[..., int]
 
@@ -107,6 +110,14 @@ def test_a_name_begins_a_conversation_and_goes_on_with_it(chat, script):
 def test_what_cannot_be_gone_on_with(chat, loaded, capsys, options, told):
     assert chat(*options, "one") == 2
     assert told in capsys.readouterr().err and not loaded
+
+
+def test_a_name_that_is_not_to_be_kept(chat, capsys):
+    chat("--session", "work", "one")
+    assert "Not kept" not in capsys.readouterr().err
+    assert chat("--session", "work", "--no-log", "two") == 0
+    assert "Not kept in work" in capsys.readouterr().err
+    assert branch("work") == ["one", "you said one"]
 
 
 def test_a_number_that_is_none(chat, loaded, capsys):
@@ -205,7 +216,7 @@ def test_half_an_answer_is_part_of_it(kept, script):
 def test_branches_go_on_from_what_was_put_back(kept):
     converse(kept, Lines("one", "two"))
     kept.chat.clear()
-    kept.keep(None, None)
+    kept.keep()
     put_back(look_up(None), kept, draft=True)
     converse(kept, Lines("/edit three", "four"))
     assert branch()[::2] == ["one", "three", "four"]
@@ -214,7 +225,7 @@ def test_branches_go_on_from_what_was_put_back(kept):
 
 
 def test_files_are_read_again(seeing, here, store):
-    seeing.keep(None, None)
+    seeing.keep()
     converse(seeing, Lines("/set image_tokens 70", "./a.png and ./d.wav what"))
     budget = seeing.chat.messages[0]["content"][0]["image"].text
     seeing.chat.clear()
@@ -226,7 +237,7 @@ def test_files_are_read_again(seeing, here, store):
 
 
 def test_a_file_that_is_not_what_it_was_is_left_out(seeing, here, store, capsys):
-    seeing.keep(None, None)
+    seeing.keep()
     converse(seeing, Lines("./a.png ./b\\ c.png ./d.wav what"))
     (here / "a.png").write_bytes((here / "b c.png").read_bytes())
     (here / "d.wav").unlink()
@@ -261,3 +272,21 @@ def test_a_picture_that_was_described_is_talked_about(
         "(image, not kept)\n",
         "Describe these images.",
     ]
+
+
+def test_a_transcript_is_talked_about(listener, script, store, capsys):
+    def prepare(*_: object) -> None:
+        raise MediaError("talk.wav lasts 100 s")
+
+    loading.load_to_chat("m")[1].prepare = prepare  # type: ignore[attr-defined]
+    talk = listener.talk(Path("talk.wav"), 100)
+    listen("talk.wav")
+    assert not store.exists()
+    listen("talk.wav", "--log")
+    script.answer = lambda messages: chunks("about")
+    app(["chat", "-c", "what about?"], standalone_mode=False)
+    said = [m["content"] for m in script.asked[-1].messages]
+    assert said[1].split() == talk.text.split() and said[2] == "what about?"
+    assert "Left out: talk.wav: talk.wav lasts 100 s" in capsys.readouterr().err
+    with opened() as found:
+        assert shapes(found.turns(1)[0].message)[0] == "talk.wav"
