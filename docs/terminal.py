@@ -61,6 +61,7 @@ def shell(home: str) -> int:
         }
         environ = {**kept, "HOME": home, "TERM": "xterm-256color", "PS1": "$ "}
         environ |= {"COLUMNS": str(COLUMNS), "LINES": str(ROWS)}
+        environ["GEMMA4_LOG"] = "0"  # the first note would name a passing folder
         os.execvpe("sh", ["sh"], environ)
     return master
 
