@@ -117,7 +117,7 @@ class Screen:
             self._open = sys.stdout
             if self._rendered is None:
                 self._rendered = self._open_markdown()
-            self._rendered.take(printable(text))
+            self._rendered.take(text)
 
     def plain(self, text: str) -> None:
         """What belongs to the answer and is no Markdown."""
@@ -127,10 +127,11 @@ class Screen:
     def thought(self, text: str) -> None:
         if not self.show_thinking:
             return
-        if self._open is sys.stdout and sys.stdout.isatty():
-            self.end()
-        if not self._thinking and self.colour:
-            sys.stderr.write(DIM)
+        if not self._thinking:
+            if self._open is sys.stdout and sys.stdout.isatty():
+                self.end()
+            if self.colour:
+                sys.stderr.write(DIM)
         self._thinking = True
         self._write(sys.stderr, text)
 

@@ -73,7 +73,7 @@ def is_named(part: Part, words: str) -> bool:
 
 
 def media_paths(kind: str, rest: str) -> Iterator[str]:
-    """How the last path of `rest`, what follows a command, may go on."""
+    """How the last path of `rest` may go on; to any file, if the kind is "file"."""
     word = last_word(rest)
     quote = word[:1] if word[:1] in ("'", '"') else ""
     start = max(word.rfind("/") + 1, len(quote))

@@ -212,7 +212,7 @@ def last_word(text: str) -> str:
             quote = "" if letter == quote else quote
         elif letter in "'\"":
             quote = letter
-        elif letter == " ":
+        elif letter in " \n":
             start = at + 1
     return text[start:]
 

@@ -116,7 +116,7 @@ def chat(
         setup = replace(setup, model=first_choice(setup.model, adapted, screen))
         session = open_session(setup, screen, yes)
         session.show_stats, session.attach_named = stats, attach_named
-        if is_kept(keep, last or named is not None, no_history, as_json):
+        if is_kept(keep, as_json, last or named is not None, no_history):
             session.keep(setup.adapter, named)
         if kept is not None:
             go_on(session, kept, question is None)
@@ -210,7 +210,7 @@ def open_session(setup: Setup, screen: Screen, yes: bool = False) -> "Session":
     from .session import Session
 
     chat = Conversation(model, processor, setup.settings, setup.system, setup.tools)
-    return Session(chat, screen, name, seconds)
+    return Session(chat, screen, name, seconds, adapter=setup.adapter)
 
 
 def talk(session: "Session", first: str | None, keep_history: bool) -> None:
@@ -218,4 +218,4 @@ def talk(session: "Session", first: str | None, keep_history: bool) -> None:
     from .interactive import converse
     from .lines import open_reader
 
-    converse(session, open_reader(complete, keep_history), first)
+    converse(session, open_reader(complete, keep_history, session.status), first)

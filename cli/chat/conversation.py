@@ -49,6 +49,7 @@ class Conversation(Turns):
 
     def go_on(self) -> Iterator[Chunk]:
         """Goes on with the last answer where it was cut."""
+        self.asking = self.messages
         return self.resume(self._options())
 
     def used(self) -> int:
@@ -61,9 +62,9 @@ class Conversation(Turns):
 
     def _reply(self, messages: list[Message], sent: int = 0) -> Iterator[Chunk]:
         self.asking = messages
-        return self._send(messages, sent)
+        return self._answered(messages, sent)
 
-    def _send(self, messages: list[Message], sent: int) -> Iterator[Chunk]:
+    def _answered(self, messages: list[Message], sent: int) -> Iterator[Chunk]:
         before = self.messages
         try:
             yield from self.reply(messages, self._options())

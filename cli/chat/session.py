@@ -13,6 +13,9 @@ from .conversation import Conversation
 if TYPE_CHECKING:
     from ..logs.keeping import Keeper
 
+NEARLY_FULL = (80, 95, 100)  # percent of the context
+Answer = Iterator[Chunk] | None  # what a command asks for, to be shown
+
 
 def never() -> bool:
     return False
@@ -28,6 +31,43 @@ class Session:
     attach_named: bool = True  # whether paths in messages are attached
     draft: str = ""  # what the next prompt starts with
     keeper: "Keeper | None" = None
+    adapter: Path | None = None
+    warned: int = 0  # of how many percent of the context the user was told last
+
+    def limit(self) -> int:
+        """How many tokens the model can read."""
+        return self.chat.model.config.text_config.max_position_embeddings
+
+    def percent(self) -> int:
+        """How much of that the conversation took when it was last read, rounded up."""
+        return -(-self.chat.used() * 100 // self.limit())
+
+    def context(self) -> str:
+        used = f"{self.chat.used():,} of {self.limit():,} tokens"
+        return f"{used} ({self.percent()} %)"
+
+    def status(self) -> str:
+        """What stands below the prompt."""
+        waiting = len(self.chat.attached)
+        parts = [
+            f"context {self.percent()} %",
+            "thinks" if self.chat.settings.think else "",
+            f"{waiting} attached" if waiting else "",
+            self.model_name,
+        ]
+        return " · ".join(filter(None, parts))
+
+    def warn_of_end(self) -> None:
+        """Says once each time that the context is nearly full, and what helps."""
+        percent = self.percent()
+        level = max((each for each in NEARLY_FULL if each <= percent), default=0)
+        if level > self.warned:
+            self.screen.note(
+                f"The context is {percent} % full: {self.chat.used():,} of "
+                f"{self.limit():,} tokens. /undo takes back a turn and /clear all; "
+                "/save FILE keeps it first."
+            )
+        self.warned = level
 
     def take_draft(self) -> str:
         draft, self.draft = self.draft, ""

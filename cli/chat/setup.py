@@ -1,5 +1,6 @@
 """What a conversation is held with, and whether it is kept."""
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +20,13 @@ class Setup:
     settings: Settings
 
 
-def is_kept(asked: bool | None, named: bool, private: bool, as_json: bool) -> bool:
+def is_kept(
+    asked: bool | None, as_json: bool, named: bool = False, private: bool = False
+) -> bool:
     """Whether a run is kept: as `asked`; else where a kept conversation is `named`, and
     on a terminal, unless even what is typed is `private`."""
     if asked is not None:
         return asked
+    private |= os.environ.get("GEMMA4_NO_HISTORY", "") not in ("", "0")
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     return named or (terminal and not private and not as_json)

@@ -14,7 +14,7 @@ from pathlib import Path
 from mlx_gemma4.errors import DiskFullError
 from mlx_gemma4.generation.answer import Chunk, Response
 
-from ..attach.messages import Message, plain_message
+from ..attach.messages import Message, Part, plain_message
 from ..chat.conversation import Conversation
 from ..chat.setup import Setup
 from ..errors import InputError
@@ -40,7 +40,7 @@ class Keeper:
         self, screen: Screen, adapter: Path | None = None, name: str | None = None
     ) -> None:
         self.conversation: int | None = None
-        self._screen, self._adapter, self._name = screen, adapter, name
+        self._screen, self.adapter, self._name = screen, adapter, name
         self._store: Store | None = None
         # The messages are held, since the identity of one that is gone may come again.
         self._known: dict[int, tuple[Message, int]] = {}
@@ -139,7 +139,7 @@ class Keeper:
 
     def _setup(self, chat: Conversation, model: str) -> Setup:
         name = saved_name(model)
-        return Setup(name, self._adapter, chat.system, chat.tools, chat.settings)
+        return Setup(name, self.adapter, chat.system, chat.tools, chat.settings)
 
     def _write(self, message: Message, finish: str | None) -> None:
         """Keeps the answer as far as it has come."""
@@ -211,11 +211,16 @@ def plain(message: Message) -> Message:
     message = plain_message(message)
     if isinstance(message["content"], str):
         return message
-    parts = [
-        part | print_of(part["path"]) if "path" in part else part
-        for part in message["content"]
-    ]
-    return {**message, "content": parts}
+    return {**message, "content": [plain_part(part) for part in message["content"]]}
+
+
+def plain_part(part: Part) -> Part:
+    """A part with what its file is known by; words for one that came from none."""
+    if "path" in part:
+        return part | print_of(part["path"])
+    if part["type"] == "text":
+        return part
+    return {"type": "text", "text": f"({part['type']}, not kept)\n"}
 
 
 def print_of(path: str) -> dict[str, object]:

@@ -126,5 +126,5 @@ def explained(path: Path, error: sqlite3.Error) -> Exception:
             f"{path} is damaged ({error}): move it away, and a new one is begun."
         )
     if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
-        return InputError(f"{path} cannot be written: {error}.")
+        return InputError(f"{path} cannot be opened or written: {error}.")
     return InputError(f"{path} cannot be used: {error}.")

@@ -97,5 +97,6 @@ def read_again(session: Session, part: Part) -> Part:
         raise InputError(f"{path} is not there any more.")
     if now != {key: part.get(key) for key in now}:
         raise InputError(f"{path} has changed since it was attached.")
-    budget, track = part.get("image_tokens"), part.get("track")
-    return read_part(session.chat.processor, part["type"], path, budget, track)
+    chat, track = session.chat, part.get("track")
+    budget = part.get("image_tokens", chat.settings.image_tokens)
+    return read_part(chat.processor, part["type"], path, budget, track)

@@ -39,10 +39,16 @@ class Block:
     rows: list[str]
     gap: bool = False  # whether a blank line is above it in the source
     fence: str = ""  # what opens the code again, if the source is cut here
+    inner: Kind | None = None  # of an item, what it ends with
+
+    @property
+    def end(self) -> Kind:
+        return self.inner or self.kind
 
 
 def blocks(source: str, room: int, unfinished: bool = False) -> list[Block]:
     """The blocks of `source`, at most `room` columns wide but for words and code."""
+    source = printable(source)
     tree = None if UNMARKED.match(source) else _tree(source, unfinished)
     if tree is None:
         return [Block(Kind.TEXT, 0, list(folded([Span(source)], room)))]
@@ -65,7 +71,7 @@ def stacked(found: Iterable[Block], above: Kind | None = None) -> list[str]:
         if above is not None and (block.gap or block.kind is not above):
             rows.append("")
         rows += block.rows
-        above = block.kind
+        above = block.end
     return rows
 
 
@@ -96,10 +102,12 @@ def _items(node: "SyntaxTreeNode", lines: Sequence[str], room: int) -> Iterator[
     for item in node.children:
         line = first_line(item)
         mark = f"{item.info}{item.markup} " if item.info else BULLET
-        first, *rest = stacked(_blocks(item.children, lines, room - len(mark))) or [""]
+        found = list(_blocks(item.children, lines, room - len(mark)))
+        first, *rest = stacked(found) or [""]
         rows = [mark + first, *(" " * len(mark) + row if row else "" for row in rest)]
         gap = line > 0 and not lines[line - 1].strip("> \t")
-        yield Block(Kind.TEXT, line, rows, gap)
+        inner = found[-1].end if found else None
+        yield Block(Kind.TEXT, line, rows, gap, inner=inner)
 
 
 def _fence(node: "SyntaxTreeNode", opening: str, gap: bool) -> Iterator[Block]:
@@ -138,6 +146,8 @@ def _text(node: "SyntaxTreeNode", lines: Sequence[str], room: int) -> list[str]:
         return [painted(QUOTE, DIM) + row for row in rows]
     if node.type == "hr":
         return [painted(RULE * room, DIM)]
+    if node.type == "math_block":
+        return list(folded([Span(node.content)], room))
     style = HEADING if node.type == "heading" else ""
     return list(folded(list(spans(node.children[0], style)), room))
 

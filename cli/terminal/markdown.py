@@ -16,7 +16,7 @@ SHARE = 10  # of the time that passes, the part that drawing may take
 # What may still become something else at the end of a text, and waits for it.
 WAITING = re.compile(
     "(?:"
-    r"^[ \t>]*[-+*=#~`_:.\d)]*"  # the marks that a line begins with
+    r"^[ \t>]*[-+*=#~`_:.\d) ]*"  # the marks that a line begins with
     r"|^[ \t>]*(?:\||```|~~~)[^\n]*"  # a line of a table, or around code
     r"|(?<!\|\n)^\|[^\n]*\n[ |:-]*"  # the head of a table
     r"|!?\[[^\]\n]{0,80}(?:\](?:\([^)\s]*)?)?|<[^>\s]*"  # a link
@@ -51,12 +51,11 @@ class Markdown:
         found = blocks(source, self._live.room, unfinished)
         done = found[:-1] if unfinished else found
         last = found[len(done) :]
-        above = done[-1].kind if done else self._above
+        above = done[-1].end if done else self._above
         rows = stacked(last, above) or [""]
         self._live.draw(stacked(done, self._above), rows)
         if done and last:
             (block,) = last
             lines = self._source.split("\n")[block.line :]
-            above_it = "\n" if block.gap else block.fence
-            self._source = above_it + "\n".join(lines)
+            self._source = "\n" * block.gap + block.fence + "\n".join(lines)
             self._above = above

@@ -7,6 +7,7 @@ import re
 from functools import cache
 
 from markdown_it import MarkdownIt
+from markdown_it.rules_block import StateBlock
 from markdown_it.rules_core import StateCore
 from markdown_it.rules_inline import StateInline
 from markdown_it.tree import SyntaxTreeNode
@@ -15,6 +16,7 @@ NESTING = 100  # of lists and quotes; the parser drops what lies deeper
 MATH = re.compile(
     r"\$\$.+?\$\$|\$(?![\s$])[^$\n]+(?<!\s)\$(?!\d)|\\\(.+?\\\)|\\\[.+?\\\]", re.DOTALL
 )
+MATH_ENDS = {"$$": "$$", r"\[": r"\]"}
 BREAK = re.compile("<br */?>", re.IGNORECASE)
 CODE_SPAN = re.compile(r"(`+)(?!`).*?(?<!`)\1(?!`)", re.DOTALL)
 # What opens or closes emphasis: not beside a blank on both sides, nor inside a_word.
@@ -26,6 +28,8 @@ class Parser(MarkdownIt):
         super().__init__("commonmark", {"maxNesting": NESTING})
         self.enable(["table", "strikethrough"])
         self.disable(["reference", "html_block", "html_inline"])
+        ends = {"alt": ["paragraph", "blockquote", "list"]}
+        self.block.ruler.before("fence", "math", math_block, ends)
         self.inline.ruler.before("escape", "as_written", as_written)
         self.core.ruler.before("inline", "unfinished", close_marks)
 
@@ -63,6 +67,31 @@ def as_written(state: StateInline, silent: bool) -> bool:
         token = state.push("hardbreak" if here == "<" else "text", "", 0)
         token.content = match[0]
     state.pos = match.end()
+    return True
+
+
+def math_block(state: StateBlock, start: int, stop: int, silent: bool) -> bool:
+    """Mathematics over several lines, which may begin with a plus or a minus."""
+
+    def text(first: int, after: int) -> str:
+        return state.getLines(first, after, state.blkIndent, False)
+
+    line = text(start, start + 1).strip()
+    closing = MATH_ENDS.get(line[:2])
+    if closing is None or closing in line[2:]:
+        return False
+    last = start + 1
+    while last < stop and not state.isEmpty(last):
+        if closing in text(last, last + 1):
+            break
+        last += 1
+    else:  # not closed, or not yet
+        if last < stop or not state.env.get("unfinished"):
+            return False
+    if not silent:
+        state.line = min(last + 1, stop)
+        token = state.push("math_block", "", 0)
+        token.content, token.map = text(start, state.line), [start, state.line]
     return True
 
 

@@ -31,12 +31,13 @@ def rows(text: str, room: int) -> Iterator[slice]:
 
 
 def _rows_of_line(line: str, room: int) -> Iterator[slice]:
-    start = end = after = 0
+    start = end = after = width = 0
     length = len(line.rstrip(" "))
     for stop, go_on in (*word_ends(line[:length]), (length, length)):
-        if end > start and columns(line[start:stop]) > room:
+        width += columns(line[end:stop])
+        if end > start and width > room:
             yield slice(start, end)
-            start = after
+            start, width = after, columns(line[after:stop])
         end, after = stop, go_on
     yield slice(start, end)
 
@@ -79,10 +80,12 @@ class Flow:
 
     def _settled(self, text: str, room: int) -> int:
         """Where the last word that is whole ends in `text`, which follows the row."""
+        if self._code:
+            return len(text)
         shown = len(self._row)
         ends = [end for end, _ in word_ends(self._row + text) if end > shown]
         end = ends[-1] - shown if ends else 0
-        return len(text) if self._code or columns(text[end:]) > room else end
+        return len(text.rstrip(" ")) if columns(text[end:]) > room else end
 
     def _add(self, text: str, room: int) -> str:
         if self._code:

@@ -112,7 +112,7 @@ def test_ctrl_c_stops_the_answer_and_keeps_the_conversation(session, script, cap
     assert session.chat.messages[-1] == {"role": "assistant", "content": "partial"}
     captured = capsys.readouterr()
     assert captured.out == "partial\n"
-    assert captured.err == "(stopped)\n"
+    assert captured.err == "(stopped) /continue goes on with it.\n"
 
 
 def test_an_answer_stopped_before_its_first_word_leaves_no_trace(session, script):

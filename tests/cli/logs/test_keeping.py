@@ -268,7 +268,7 @@ def test_a_store_to_be_read_only(kept, script, capsys):
     kept.keeper._store.db.execute("PRAGMA query_only = 1")
     converse(kept, Lines("two", "three"))
     told = capsys.readouterr().err.splitlines()
-    assert len(told) == 2 and "cannot be written" in told[1]
+    assert len(told) == 2 and "cannot be opened or written" in told[1]
     assert branch() == ["one", "you said one"]
 
 

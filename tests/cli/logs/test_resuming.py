@@ -1,5 +1,6 @@
 """`gemma4 chat -c` and `--session`: a kept conversation is gone on with."""
 
+import io
 import json
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -26,7 +27,8 @@ def loaded(script, monkeypatch) -> list[str]:
 
     def load(name: str, *_: object) -> tuple[SimpleNamespace, SimpleNamespace]:
         names.append(name)
-        model = SimpleNamespace(config=SimpleNamespace())
+        text = SimpleNamespace(max_position_embeddings=4096)
+        model = SimpleNamespace(config=SimpleNamespace(text_config=text))
         return model, SimpleNamespace(template=None)
 
     monkeypatch.setattr(loading, "obtain", lambda name, *_: name)  # all are here
@@ -73,13 +75,15 @@ def test_pipes_are_kept_only_where_one_says_so(chat, store, monkeypatch):
 
 def test_what_decides_whether_a_run_is_kept(monkeypatch):
     def kept(asked=None, named=False, private=False, as_json=False) -> bool:
-        return setup.is_kept(asked, named, private, as_json)
+        return setup.is_kept(asked, as_json, named, private)
 
     stream = SimpleNamespace(isatty=lambda: True)
     monkeypatch.setattr(setup, "sys", SimpleNamespace(stdin=stream, stdout=stream))
     assert kept() and not kept(False) and not kept(False, named=True)
     assert not kept(private=True) and not kept(as_json=True)
     assert kept(True, private=True) and kept(named=True, as_json=True)
+    monkeypatch.setenv("GEMMA4_NO_HISTORY", "1")
+    assert not kept() and kept(named=True)
 
 
 def test_a_name_begins_a_conversation_and_goes_on_with_it(chat, script):
@@ -236,3 +240,24 @@ def test_a_file_that_is_not_what_it_was_is_left_out(seeing, here, store, capsys)
     ]
     with opened() as found:  # and is still known
         assert shapes(found.turns(1)[0].message)[0] == "a.png"
+
+
+def test_a_picture_that_was_described_is_talked_about(
+    seeing, script, here, store, monkeypatch
+):
+    model, processor = seeing.chat.model, seeing.chat.processor
+    monkeypatch.setattr(loading, "load_to_chat", lambda *_: (model, processor))
+    for more in (["--each"], ["--json"], []):
+        app(["describe", "a.png", *more], standalone_mode=False)
+    assert not store.exists()
+    with monkeypatch.context() as piped:
+        data = io.BytesIO((here / "b c.png").read_bytes())
+        stdin = SimpleNamespace(isatty=lambda: False, buffer=data)
+        piped.setattr("sys.stdin", stdin)
+        app(["describe", "a.png", "-", "--log"], standalone_mode=False)
+    app(["chat", "-c", "and this?"], standalone_mode=False)
+    assert shapes(script.asked[-1].messages[0]) == [
+        "a.png",
+        "(image, not kept)\n",
+        "Describe these images.",
+    ]

@@ -5,8 +5,9 @@ import unicodedata
 
 import pytest
 
+from mlx_gemma4.cli.terminal.text import clusters, columns
 from mlx_gemma4.cli.transcribe.cues import cues
-from mlx_gemma4.cli.transcribe.lines import CUE, LINE, clusters, columns, two_lines
+from mlx_gemma4.cli.transcribe.lines import CUE, LINE, two_lines
 from mlx_gemma4.generation.pieces import Part
 
 FOUR = (
