@@ -30,6 +30,7 @@ from command import Runner, Terminal
 from scripted import Script, chunks, echo
 
 if TYPE_CHECKING:
+    from hub_server import Hub
     from listening import Listener
 
     from mlx_gemma4 import Processor
@@ -124,6 +125,17 @@ def environ(tmp_path: Path) -> dict[str, str]:
         "XDG_DATA_HOME": str(tmp_path / "data"),
         "TERM": "xterm",
     }
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Iterator[Hub]":
+    """A simulated Hub, which this process asks."""
+    import hub_client
+    import hub_server
+
+    with hub_server.serving() as hub:
+        hub_client.use(hub, tmp_path / "cache", monkeypatch)
+        yield hub
 
 
 @pytest.fixture

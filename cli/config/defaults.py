@@ -22,7 +22,8 @@ CONFIG = "config"  # the command that these settings are not for
 PRESET = "preset"  # the option, and the table
 PRESETS = "gemma4.presets"  # in context.meta: the defaults of each, by command
 CHOSEN = "gemma4.preset"  # in context.meta: the parameters that the chosen one sets
-ONE_RUN = {"json", "yes", "overwrite"}  # have to be typed
+# Have to be typed: what removes, replaces or publishes, and what another run would be.
+ONE_RUN = {"all", "check", "dry-run", "json", "overwrite", "unset", "upload", "yes"}
 KEYS = {"log": "keep"}  # options that go by another name here, too
 
 Defaults = dict[str, Any]  # of a command by parameter, of a group by command

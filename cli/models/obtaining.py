@@ -82,6 +82,8 @@ def introduce(variant: "Variant", asked: str, screen: Screen) -> None:
     screen.note(f"{start}: {ways(variant)}.")
     if variant.warning is not None:
         screen.note(f"Warning: {variant.warning}")
+    if variant.needs > memory_limit() >= variant.kept:
+        screen.note("Warning: it leaves little memory for a conversation here.")
     if asked == variant.name:
         return
     for other in models()[asked].best:

@@ -50,11 +50,12 @@ def test_a_list(shelf: Shelf) -> None:
 
 
 def test_revisions_of_a_repository(shelf: Shelf) -> None:
-    shelf.fetched("org/other", "v2")
-    assert [each.name for each in held()[1:]] == ["org/other@v2"]
-    main = shelf.fetched("org/other")
+    shelf.fetched("org/an-other", "refs/pr/2")
     (found,) = held()[1:]
-    assert (found.name, found.folder) == ("org/other", main)
+    assert found.name == "org/an-other@refs/pr/2" and local_folder(found.name)
+    main = shelf.fetched("org/an-other")
+    (found,) = held()[1:]
+    assert (found.name, found.folder) == ("org/an-other", main)
     assert found.nbytes < 2 * shelf.nbytes  # blobs are shared
 
 
