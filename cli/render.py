@@ -149,6 +149,11 @@ class Screen:
         elif self._open is not None:
             self._write(self._open, "\n")
 
+    def resumed(self) -> None:
+        """After something else was written to the terminal while an answer came."""
+        if self._rendered is not None:
+            self._rendered.anew()
+
     def json(self, value: Mapping[str, object]) -> None:
         """One JSON object on one line of stdout."""
         self._put(sys.stdout, json_line(value, sys.stdout) + "\n")

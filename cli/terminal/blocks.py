@@ -81,7 +81,7 @@ def _blocks(
     room = max(room, NARROWEST)
     for node in nodes:
         line = first_line(node)
-        gap = line > 0 and not lines[line - 1].strip("> \t")
+        gap = is_blank_above(line, lines)
         if node.type in ("bullet_list", "ordered_list"):
             yield from _items(node, lines, room)
         elif node.type == "fence":
@@ -98,6 +98,11 @@ def first_line(node: "SyntaxTreeNode") -> int:
     return node.map[0] if node.map else 0
 
 
+def is_blank_above(line: int, lines: Sequence[str]) -> bool:
+    """Whether the line before has nothing in it but the marks of a quote."""
+    return line > 0 and not lines[line - 1].strip("> \t")
+
+
 def _items(node: "SyntaxTreeNode", lines: Sequence[str], room: int) -> Iterator[Block]:
     for item in node.children:
         line = first_line(item)
@@ -105,9 +110,8 @@ def _items(node: "SyntaxTreeNode", lines: Sequence[str], room: int) -> Iterator[
         found = list(_blocks(item.children, lines, room - len(mark)))
         first, *rest = stacked(found) or [""]
         rows = [mark + first, *(" " * len(mark) + row if row else "" for row in rest)]
-        gap = line > 0 and not lines[line - 1].strip("> \t")
         inner = found[-1].end if found else None
-        yield Block(Kind.TEXT, line, rows, gap, inner=inner)
+        yield Block(Kind.TEXT, line, rows, is_blank_above(line, lines), inner=inner)
 
 
 def _fence(node: "SyntaxTreeNode", opening: str, gap: bool) -> Iterator[Block]:
@@ -130,7 +134,7 @@ def _table(node: "SyntaxTreeNode", lines: Sequence[str], room: int) -> list[str]
     head, *body = [row.children for part in node.children for row in part.children]
     written = lines[first_line(node) : node.map[1] if node.map else None]
     if any(len(BAR.findall(line.strip("|> \t"))) >= len(head) for line in written):
-        return written  # the parser would drop what stands in a column too many
+        return [*written]  # the parser would drop what stands in a column too many
     styles = [str(cell.attrs.get("style", "")) for cell in head]
     return table_rows(
         [list(spans(cell.children[0], BOLD)) for cell in head],

@@ -11,15 +11,17 @@ from .wrap import window
 BEGIN, END = "\x1b[?2026h", "\x1b[?2026l"  # shown at once by terminals that know it
 ERASE_BELOW = "\r\x1b[J"
 
-# Who breaks the rows that a narrower window would cut off.
+# Terminals that break a row anew when the window gets too narrow for it: by the value
+# of TERM_PROGRAM, and by variables that they set.
 REFLOWING = {"Apple_Terminal", "iTerm.app", "WezTerm", "ghostty", "vscode"}
-REFLOWING_TOO = {"KITTY_WINDOW_ID", "VTE_VERSION", "ALACRITTY_WINDOW_ID", "TMUX"}
+SET_BY_OTHERS = {"KITTY_WINDOW_ID", "VTE_VERSION", "ALACRITTY_WINDOW_ID", "TMUX"}
 
 
 def reflows(environ: Mapping[str, str]) -> bool:
-    """Whether the terminal is known to; where it is not, fewer rows are erased."""
+    """Whether the terminal is known to break rows anew. Others may leave some of them
+    twice, but nothing above them is erased."""
     named = environ.get("TERM_PROGRAM") in REFLOWING
-    return named or not REFLOWING_TOO.isdisjoint(environ)
+    return named or not SET_BY_OTHERS.isdisjoint(environ)
 
 
 def height(row: str, room: int) -> int:
@@ -45,6 +47,10 @@ class Live:
         self._write = write
         self._drawn: Sequence[str] = [""]
         self._room = self.room
+
+    def forget(self) -> None:
+        """Leaves what is drawn as it is, and goes on below it."""
+        self._drawn = [""]
 
     @property
     def room(self) -> int:

@@ -16,11 +16,11 @@ SHARE = 10  # of the time that passes, the part that drawing may take
 # What may still become something else at the end of a text, and waits for it.
 WAITING = re.compile(
     "(?:"
-    r"^[ \t>]*[-+*=#~`_:.\d) ]*"  # the marks that a line begins with
+    r"^[ \t>]*(?:[-+*=#~`_:.\d][-+*=#~`_:.\d) ]*)?"  # the marks that a line begins with
     r"|^[ \t>]*(?:\||```|~~~)[^\n]*"  # a line of a table, or around code
     r"|(?<!\|\n)^\|[^\n]*\n[ |:-]*"  # the head of a table
-    r"|!?\[[^\]\n]{0,80}(?:\](?:\([^)\s]*)?)?|<[^>\s]*"  # a link
-    r"|&#?\w{0,8}|[*_`~\\!]+"  # a character by its name, emphasis
+    r"|!?\[[^\]\n]{0,80}(?:\](?:\([^)\s]*)?)?|<[^>\s]{0,200}"  # a link
+    r"|&#?\w{0,8}|[*_`~\\!]{1,9}"  # a character by its name, emphasis
     r")\Z",
     re.MULTILINE,
 )
@@ -40,6 +40,11 @@ class Markdown:
             self._draw(unfinished=True)
             ended = time.perf_counter()
             self._next = ended + max(INTERVAL, (SHARE - 1) * (ended - started))
+
+    def anew(self) -> None:
+        """Draws what may still change once more, below what others have written."""
+        self._live.forget()
+        self._draw(unfinished=True)
 
     def end(self) -> None:
         """Prints what is left."""

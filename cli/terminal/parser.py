@@ -28,8 +28,9 @@ class Parser(MarkdownIt):
         super().__init__("commonmark", {"maxNesting": NESTING})
         self.enable(["table", "strikethrough"])
         self.disable(["reference", "html_block", "html_inline"])
-        ends = {"alt": ["paragraph", "blockquote", "list"]}
-        self.block.ruler.before("fence", "math", math_block, ends)
+        self.block.ruler.before(
+            "fence", "math", math_block, {"alt": ["paragraph", "blockquote", "list"]}
+        )
         self.inline.ruler.before("escape", "as_written", as_written)
         self.core.ruler.before("inline", "unfinished", close_marks)
 

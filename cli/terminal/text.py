@@ -34,6 +34,7 @@ JOINERS = "\u200d"  # makes one picture of two
 # What belongs to the character before it although it is no mark: skin tones, and the
 # vowels of Thai and Lao that stand behind a consonant.
 FOLLOWERS = re.compile("[\U0001f3fb-\U0001f3ff\u0e33\u0eb3]")
+BEHIND = re.compile("[\u0e33\u0eb3]")  # of these the vowels, which take a column
 FLAG = re.compile("[\U0001f1e6-\U0001f1ff]")
 HANGUL = re.compile("[\u1100-\u11ff]")
 
@@ -53,7 +54,8 @@ def _width(cluster: str) -> int:
     wide = any(unicodedata.east_asian_width(c) in "WF" for c in cluster)
     if wide or "\ufe0f" in cluster or FLAG.match(cluster):
         return 2
-    return 0 if unicodedata.category(cluster[0]) in ("Mn", "Me", "Cf") else 1
+    behind = len(BEHIND.findall(cluster, 1))
+    return behind + (unicodedata.category(cluster[0]) not in ("Mn", "Me", "Cf"))
 
 
 def clusters(text: str) -> Iterator[str]:

@@ -134,7 +134,7 @@ class Job:
             )
         if wishes.show_mask:
             shown = train.examples[: wishes.show_mask]
-            screen.answer(mask_view(shown, self.processor))
+            print(mask_view(shown, self.processor), end="", flush=True)
             return
         settings = self._settings(len(train.examples))
         adapter = new_adapter(self.model, wishes.adapter, settings.seed)

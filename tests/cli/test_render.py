@@ -29,6 +29,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Window]:
         for name in ("stdin", "stdout", "stderr"):
             monkeypatch.setattr(sys, name, window)
         monkeypatch.setattr(markdown, "INTERVAL", 0)
+        monkeypatch.setattr(markdown, "SHARE", 0)
         return window
 
     return open_window
@@ -146,6 +147,29 @@ def test_a_name_before_an_answer_is_no_markdown(opened: Callable[[], Window]) ->
     screen.answer("*It* shows")
     screen.end()
     assert window.rows == ["", "my_*picture*.png:", "It shows", ""]
+
+
+def test_an_answer_goes_on_below_what_others_write(
+    opened: Callable[[], Window],
+) -> None:
+    window = opened()
+    screen = Screen(markdown=True)
+    tell(screen, "one\n\nA *longer* text that fills more than a row")
+    window.write("\n[1]+  Stopped\n$ fg\n")
+    screen.resumed()
+    screen.answer(" and goes *on*")
+    screen.end()
+    assert window.rows == [
+        "one",
+        "",
+        "A longer text that fills more than a row",
+        "[1]+  Stopped",
+        "$ fg",
+        "",
+        "A longer text that fills more than a row",
+        "and goes on",
+        "",
+    ]
 
 
 def test_json_is_never_rendered(opened: Callable[[], Window]) -> None:

@@ -4,11 +4,16 @@ import io
 import re
 from base64 import b64decode
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from PIL import Image
 
+from mlx_gemma4.cli.attach.attaching import attach
 from mlx_gemma4.cli.terminal.preview import Protocol, height, preview, protocol
+
+if TYPE_CHECKING:
+    from mlx_gemma4.cli.chat.session import Session
 
 KITTY = {"TERM": "xterm-kitty", "KITTY_WINDOW_ID": "1"}
 ITERM = {"TERM": "xterm-256color", "TERM_PROGRAM": "iTerm.app"}
@@ -91,3 +96,13 @@ def test_a_picture_that_is_gone(
 )
 def test_height(size: tuple[int, int], columns: int, rows: int) -> None:
     assert height(size, columns) == rows
+
+
+def test_a_picture_is_shown_where_it_is_attached(
+    monkeypatch: pytest.MonkeyPatch, seeing: "Session", here: Path
+) -> None:
+    shown: list[Path] = []
+    monkeypatch.setattr(seeing.screen, "preview", shown.append)
+    attach(seeing, [("image", here / "a.png")])
+    attach(seeing, [("image", here / "b c.png")], say=False)
+    assert shown == [here / "a.png"]
