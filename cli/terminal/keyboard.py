@@ -46,7 +46,8 @@ class Keyboard:
         self._typed = b""  # before Ctrl-Z
 
     def hold(self) -> None:
-        self._before = termios.tcgetattr(self._number)
+        with suppress(termios.error):  # the terminal may be gone
+            self._before = termios.tcgetattr(self._number)
         self._hold()
         self._handlers = {
             signal.SIGTSTP: self._suspend,
@@ -71,7 +72,7 @@ class Keyboard:
         self._typed = b""
 
     def _hold(self) -> None:
-        with suppress(OSError, termios.error):  # the terminal may be gone
+        with suppress(OSError):
             if os.tcgetpgrp(self._number) != os.getpgrp():
                 return  # it goes on in the background
         keys = [*self._before[:CHARACTERS], [*self._before[CHARACTERS]]]
@@ -91,8 +92,9 @@ class Keyboard:
             sys.stdout.flush()
 
     def _suspend(self, number: int, frame: FrameType | None) -> None:
-        while select([self._number], [], [], 0)[0]:
-            self._typed += os.read(self._number, 4096)
+        with suppress(OSError):
+            if select([self._number], [], [], 0)[0]:
+                self._typed += os.read(self._number, 65536)
         self._give_back(termios.TCSANOW)
         signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTSTP)
