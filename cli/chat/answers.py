@@ -105,10 +105,9 @@ def code_in(text: str, words: str) -> tuple[str, str]:
     if not blocks:
         raise UsageError("The last answer holds no block of code.")
     if match[1] is None:
-        many = len(blocks) > 1
-        return "\n".join(
-            blocks
-        ), f"{len(blocks)} blocks of code" if many else "the code"
+        count = len(blocks)
+        called = "the code" if count == 1 else f"{count} blocks of code"
+        return "\n".join(blocks), called
     if int(match[1]) > len(blocks):
         raise UsageError(f"The last answer holds {len(blocks)} blocks of code.")
     return blocks[int(match[1]) - 1], f"block {match[1]} of the code"

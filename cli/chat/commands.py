@@ -206,17 +206,19 @@ def complete(before: str) -> dict[str, str]:
     Paths are completed wherever they may be attached: from /, ~, ./ or ../ on.
     """
     word, space, rest = before.partition(" ")
-    begun = {
-        name: each.help for name, each in COMMANDS.items() if name.startswith(word)
-    }
-    if word and begun and not space:
-        return begun
-    if word in COMMANDS and space:
-        return dict.fromkeys(arguments(word, rest), "")
-    typed = last_word(before)
-    if not typed.lstrip("'\"").startswith(PATHS):
-        return {}
-    return dict.fromkeys(media_paths("file", typed), "")
+    if word and not space:
+        begun = {c: each.help for c, each in COMMANDS.items() if c.startswith(word)}
+        if begun:
+            return begun
+    found = arguments(word, rest) if space and word in COMMANDS else files(before)
+    return dict.fromkeys(found, "")
+
+
+def files(text: str) -> Iterable[str]:
+    """How a path may go on that `text` ends in."""
+    typed = last_word(text)
+    is_path = typed.lstrip("'\"").startswith(PATHS)
+    return media_paths("file", typed) if is_path else ()
 
 
 def arguments(command: str, rest: str) -> Iterable[str]:
@@ -228,7 +230,7 @@ def arguments(command: str, rest: str) -> Iterable[str]:
     if command == "/model":
         return [*names_here(), *short_names()]
     if command == "/edit":
-        return complete(rest) if not is_command(rest or " x") else ()
+        return files(rest)
     return () if " " in rest else CHOICES.get(command, ())
 
 

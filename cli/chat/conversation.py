@@ -62,9 +62,9 @@ class Conversation(Turns):
 
     def _reply(self, messages: list[Message], sent: int = 0) -> Iterator[Chunk]:
         self.asking = messages
-        return self._send(messages, sent)
+        return self._answered(messages, sent)
 
-    def _send(self, messages: list[Message], sent: int) -> Iterator[Chunk]:
+    def _answered(self, messages: list[Message], sent: int) -> Iterator[Chunk]:
         before = self.messages
         try:
             yield from self.reply(messages, self._options())

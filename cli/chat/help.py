@@ -1,7 +1,7 @@
 """What /help says: the commands by what they are for, and the keys."""
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 KEYS = {
     "Enter": "sends; Alt-Enter begins a new line",
@@ -19,7 +19,7 @@ INDENT = 2
 BESIDE = 60  # columns from which on an explanation stands beside what it explains
 
 
-def help_lines(groups: dict[str, Iterable[tuple[str, str]]]) -> Iterator[str]:
+def help_lines(groups: Mapping[str, Iterable[tuple[str, str]]]) -> Iterator[str]:
     """The whole text for the width of the window.
 
     groups: by title, usages and what they do.

@@ -75,8 +75,10 @@ def converse(session: Session, reader: Reader, first: str | None = None) -> None
 def go_on(session: Session, reader: Reader, first: str | None) -> None:
     if sys.stdin.isatty():
         session.screen.note(f"{session.model_name} · /help for help, Ctrl-D leaves")
-    typing = isinstance(reader, TerminalReader)
-    interrupt = Interrupt(Keyboard(reader.session.input) if typing else None)
+    keyboard = None
+    if isinstance(reader, TerminalReader):
+        keyboard = Keyboard(reader.session.input, session.screen.resumed)
+    interrupt = Interrupt(keyboard)
     text = first
     while True:
         try:

@@ -4,7 +4,7 @@ from dataclasses import asdict, replace
 
 from mlx_gemma4.sampling import BOUNDS, SAMPLING
 
-from ..attach.messages import names
+from ..attach.messages import media_of, names
 from ..errors import UsageError
 from ..model_senses import has_sense
 from ..settings import Settings
@@ -61,6 +61,7 @@ def show_command(session: Session, words: str) -> Answer:
         "system": chat.system,
         "tools": ", ".join(tool["function"]["name"] for tool in chat.tools or ()),
         "settings": ", ".join(f"{k} {said(v)}" for k, v in stated.items()),
+        "files": names(part for each in chat.messages for part in media_of(each)),
         "attached": names(chat.attached),
     }
     for name, value in lines.items():

@@ -8,6 +8,7 @@ import signal
 import sys
 import termios
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from select import select
 from types import FrameType
@@ -32,21 +33,25 @@ class Keyboard:
     """The terminal's keys: held, they are neither shown nor made into lines.
 
     Where Ctrl-Z suspends the program meanwhile, the shell gets the terminal as it was,
-    and not the keys. input: of the prompt, which has them later.
+    and not the keys.
+
+    input: of the prompt, which has them later.
+    resumed: is called when the program goes on.
     """
 
-    def __init__(self, input: Input) -> None:
-        self._input = input
+    def __init__(self, input: Input, resumed: Callable[[], None]) -> None:
+        self._input, self._resumed = input, resumed
         self._number = input.fileno()
         self._before = termios.tcgetattr(self._number)
         self._typed = b""  # before Ctrl-Z
 
     def hold(self) -> None:
-        self._before = termios.tcgetattr(self._number)
+        with suppress(termios.error):  # the terminal may be gone
+            self._before = termios.tcgetattr(self._number)
         self._hold()
         self._handlers = {
             signal.SIGTSTP: self._suspend,
-            signal.SIGCONT: lambda number, frame: self._hold(),
+            signal.SIGCONT: self._go_on,
         }
         self._previous = {n: signal.getsignal(n) for n in self._handlers}
         for number, handler in self._handlers.items():
@@ -67,7 +72,7 @@ class Keyboard:
         self._typed = b""
 
     def _hold(self) -> None:
-        with suppress(OSError, termios.error):  # the terminal may be gone
+        with suppress(OSError):
             if os.tcgetpgrp(self._number) != os.getpgrp():
                 return  # it goes on in the background
         keys = [*self._before[:CHARACTERS], [*self._before[CHARACTERS]]]
@@ -87,13 +92,18 @@ class Keyboard:
             sys.stdout.flush()
 
     def _suspend(self, number: int, frame: FrameType | None) -> None:
-        while select([self._number], [], [], 0)[0]:
-            self._typed += os.read(self._number, 4096)
+        with suppress(OSError):
+            if select([self._number], [], [], 0)[0]:
+                self._typed += os.read(self._number, 65536)
         self._give_back(termios.TCSANOW)
         signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTSTP)
-        # From here on it goes on; SIGCONT holds the keys again.
+        # It goes on from here; `_go_on` is called as well.
         signal.signal(signal.SIGTSTP, self._suspend)
+
+    def _go_on(self, number: int, frame: FrameType | None) -> None:
+        self._hold()
+        self._resumed()
 
 
 class Interrupt:

@@ -140,6 +140,7 @@ class Turns:
         system = [{"role": "system", "content": self.system}] if self.system else []
         answer, came = Response(), False
         said, thought = (len(cut.get(k, "")) if cut else 0 for k in SAID)
+        calls = len(cut.get("tool_calls", ())) if cut else 0
         stream = stream_generate(
             self.model,
             self.processor,
@@ -153,8 +154,10 @@ class Turns:
                 answer.add(chunk)
                 new = answer.text[said:], answer.thought[thought:]
                 said, thought = said + len(new[0]), thought + len(new[1])
-                came = came or any(new)
-                yield replace(chunk, text=new[0], thought=new[1])
+                called = tuple(answer.tool_calls[calls:])
+                calls += len(called)
+                came = came or any(new) or bool(called)
+                yield replace(chunk, text=new[0], thought=new[1], tool_calls=called)
         finally:
             self.last = answer
             more = came if cut else answer.text or answer.tool_calls

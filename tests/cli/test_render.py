@@ -233,6 +233,7 @@ def test_commands_that_print_what_a_model_says(
     setting: str,
 ) -> None:
     """The names of files among it are as they are."""
+    monkeypatch.setenv("GEMMA4_LOG", "0")
     seer.answer = lambda messages: chunks("It is *red*.")
     said = "It is *red*." if setting else "It is red."
     if setting == "GEMMA4_PLAIN":

@@ -5,6 +5,7 @@ import sys
 import pytest
 from scripted import Lines, chunks, roles
 
+from mlx_gemma4 import Chunk, ToolCall
 from mlx_gemma4.cli.chat import answers
 from mlx_gemma4.cli.chat.answers import code_in, open_block
 from mlx_gemma4.cli.chat.interactive import converse
@@ -92,6 +93,19 @@ def test_a_continuation_that_fails_leaves_the_answer(session, script, capsys):
     script.answer = lambda messages: chunks("half an answer")
     converse(session, Lines("/continue"))
     assert session.chat.messages[-1]["content"] == "half an answer"
+
+
+def test_a_call_is_not_shown_again(session, script, capsys):
+    call = ToolCall("now", {})
+    begun = Chunk("", token=1, tool_calls=(call,))
+    rest = [Chunk("", token=1), Chunk("", token=2, tool_calls=(call,))]
+    script.answer = lambda messages: [begun, Chunk("", 1, finish_reason="length")]
+    converse(session, Lines("go"))
+    assert capsys.readouterr().out.count("now") == 1
+    script.answer = lambda messages: [begun, *rest, *chunks("so")]
+    converse(session, Lines("/continue"))
+    assert capsys.readouterr().out.count("now") == 1
+    assert len(session.chat.messages[-1]["tool_calls"]) == 2
 
 
 @pytest.mark.parametrize("lines", [(), ("one", "/undo")])

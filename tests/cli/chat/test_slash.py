@@ -140,7 +140,9 @@ def test_show_says_what_answers_and_how(seeing, here, capsys):
     converse(seeing, Lines("/show"))
     told = capsys.readouterr().err.splitlines()
     assert {"system: be brief", "settings: think on, top_k 5"} < set(told)
-    assert "attached: a.png" in told
+    assert "attached: a.png" in told and not any("files:" in line for line in told)
+    converse(seeing, Lines("what is it", "/show"))
+    assert "files: a.png\nattached: (none)\n" in capsys.readouterr().err
 
 
 def test_a_context_that_is_nearly_full_is_told_of(session, capsys):
