@@ -73,7 +73,10 @@ def choose(screen: Screen) -> str:
         f"disk are free. Gemma 4 is under {licence()}."
     )
     rows = [(f"{n}  {each.name}", each.about) for n, each in enumerate(offered, 1)]
-    rows[0] = rows[0][0], f"recommended: {rows[0][1]}"
+    if len(rows) > 1:
+        rows[0] = rows[0][0], f"recommended: {rows[0][1]}"
+    else:
+        screen.note("No real model fits this machine.")
     columns = shutil.get_terminal_size().columns - 1
     for line in laid_out([Section("", rows)], columns)[1:-1]:
         screen.note(line)
