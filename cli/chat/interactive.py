@@ -75,10 +75,8 @@ def converse(session: Session, reader: Reader, first: str | None = None) -> None
 def go_on(session: Session, reader: Reader, first: str | None) -> None:
     if sys.stdin.isatty():
         session.screen.note(f"{session.model_name} · /help for help, Ctrl-D leaves")
-    keyboard = None
-    if isinstance(reader, TerminalReader):
-        keyboard = Keyboard(reader.session.input, session.screen.resumed)
-    interrupt = Interrupt(keyboard)
+    typing = isinstance(reader, TerminalReader)
+    interrupt = Interrupt(Keyboard(reader.session.input) if typing else None)
     text = first
     while True:
         try:
@@ -169,7 +167,7 @@ def play(session: Session, chunks: Iterator[Chunk], interrupt: Interrupt) -> Non
     screen.gap()
     try:
         with interrupt:
-            session.show(chunks, stopped=interrupt.stopped)
+            session.show(chunks, interrupt.stopped, interrupt.resumed)
     except SecondInterrupt:
         raise
     except KeyboardInterrupt:

@@ -74,9 +74,13 @@ class Session:
         return draft
 
     def show(
-        self, chunks: Iterator[Chunk], stopped: Callable[[], bool] = never
+        self,
+        chunks: Iterator[Chunk],
+        stopped: Callable[[], bool] = never,
+        resumed: Callable[[], bool] = never,
     ) -> None:
-        """Shows an answer as it comes, until it ends or `stopped` says so."""
+        """Shows an answer as it comes, until it ends or `stopped` says so; anew where
+        `resumed` says that something else came between."""
         self.chat.last = None
         keeper = self.keeper
         try:
@@ -85,6 +89,8 @@ class Session:
             for chunk in chunks:
                 if keeper is not None:
                     keeper.add(chunk)
+                if resumed():
+                    self.screen.resumed()
                 if not self.screen.as_json:
                     self._show_chunk(chunk)
                 if stopped():

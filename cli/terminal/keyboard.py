@@ -8,7 +8,6 @@ import signal
 import sys
 import termios
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from select import select
 from types import FrameType
@@ -36,14 +35,14 @@ class Keyboard:
     and not the keys.
 
     input: of the prompt, which has them later.
-    resumed: is called when the program goes on.
     """
 
-    def __init__(self, input: Input, resumed: Callable[[], None]) -> None:
-        self._input, self._resumed = input, resumed
+    def __init__(self, input: Input) -> None:
+        self._input = input
         self._number = input.fileno()
         self._before = termios.tcgetattr(self._number)
         self._typed = b""  # before Ctrl-Z
+        self._resumed = False
 
     def hold(self) -> None:
         with suppress(termios.error):  # the terminal may be gone
@@ -71,6 +70,11 @@ class Keyboard:
         store_typeahead(self._input, keys)
         self._typed = b""
 
+    def resumed(self) -> bool:
+        """Whether the program was suspended since this was asked last."""
+        resumed, self._resumed = self._resumed, False
+        return resumed
+
     def _hold(self) -> None:
         with suppress(OSError):
             if os.tcgetpgrp(self._number) != os.getpgrp():
@@ -88,8 +92,8 @@ class Keyboard:
     def _set(self, keys: list[Any], when: int, paste: str) -> None:
         with suppress(OSError, termios.error):
             termios.tcsetattr(self._number, when, keys)
-            sys.stdout.write(paste)
-            sys.stdout.flush()
+            # Not through the stream: a signal may come while it is written to.
+            os.write(sys.stdout.fileno(), paste.encode())
 
     def _suspend(self, number: int, frame: FrameType | None) -> None:
         with suppress(OSError):
@@ -103,7 +107,7 @@ class Keyboard:
 
     def _go_on(self, number: int, frame: FrameType | None) -> None:
         self._hold()
-        self._resumed()
+        self._resumed = True
 
 
 class Interrupt:
@@ -124,6 +128,10 @@ class Interrupt:
         """Asked after each piece of the answer: whether to go no further."""
         self._begun = True
         return self.requested
+
+    def resumed(self) -> bool:
+        """Asked before each piece: whether others may have used the terminal."""
+        return self._keyboard is not None and self._keyboard.resumed()
 
     def just_pressed(self) -> bool:
         """Whether an answer was stopped less than a second ago."""

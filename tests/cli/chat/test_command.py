@@ -185,3 +185,12 @@ def test_json_prints_one_object_per_answer(session, capsys):
     assert [a["text"] for a in answers] == ["you said one", "you said two"]
     assert answers[0]["usage"] == {"prompt": 20, "cached": 8, "completion": 3}
     assert answers[0]["seed"] == 7
+
+
+def test_what_others_wrote_meanwhile_is_not_drawn_over(session, monkeypatch):
+    drawn: list[str] = []
+    monkeypatch.setattr(session.screen, "answer", drawn.append)
+    monkeypatch.setattr(session.screen, "resumed", lambda: drawn.append("anew"))
+    suspended = iter([False, True, False])
+    session.show(session.chat.ask("it"), resumed=lambda: next(suspended))
+    assert drawn == ["you ", "anew", "said ", "it"]

@@ -57,7 +57,7 @@ def line() -> Iterator[Line]:
 
 def test_keys_are_unseen_and_wait(line):
     before = termios.tcgetattr(line.stream)
-    with Interrupt(Keyboard(line.input, lambda: None)):
+    with Interrupt(Keyboard(line.input)):
         assert not line.shown()
         line.type("typed \x04 ahead\r")
     assert termios.tcgetattr(line.stream) == before
@@ -68,7 +68,7 @@ def test_keys_are_unseen_and_wait(line):
 
 
 def test_keys_wait_where_an_answer_fails(line):
-    keyboard = Keyboard(line.input, lambda: None)
+    keyboard = Keyboard(line.input)
     with pytest.raises(KeyboardInterrupt), Interrupt(keyboard):
         line.type("kept")
         signal.raise_signal(signal.SIGINT)
@@ -76,7 +76,7 @@ def test_keys_wait_where_an_answer_fails(line):
 
 
 def test_a_shell_gets_no_keys_of_a_conversation_that_was_left(line):
-    interrupt = Interrupt(Keyboard(line.input, lambda: None))
+    interrupt = Interrupt(Keyboard(line.input))
     with pytest.raises(SecondInterrupt), interrupt:
         line.type("rm -r x\r")
         interrupt.stopped()
@@ -96,13 +96,13 @@ def test_while_suspended_the_terminal_is_the_shell_s(line, monkeypatch):
 
     monkeypatch.setattr(os, "kill", stop)
     before = [signal.getsignal(n) for n in (signal.SIGTSTP, signal.SIGCONT)]
-    resumed: list[bool] = []
-    with Interrupt(Keyboard(line.input, lambda: resumed.append(True))):
+    with Interrupt(Keyboard(line.input)) as interrupt:
+        assert not interrupt.resumed()
         line.type("one ")
         for _ in range(2):
             signal.raise_signal(signal.SIGTSTP)
             assert not line.shown()
-        assert len(resumed) == 2
+            assert interrupt.resumed() and not interrupt.resumed()
         line.type("two\x1b[A")
     assert stopped == [(signal.SIGTSTP, True)] * 2
     assert before == [signal.getsignal(n) for n in (signal.SIGTSTP, signal.SIGCONT)]
@@ -113,17 +113,17 @@ def test_ctrl_z_that_is_ignored_stays_so(line, monkeypatch):
     monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("stopped"))
     before = signal.signal(signal.SIGTSTP, signal.SIG_IGN)
     try:
-        with Interrupt(Keyboard(line.input, lambda: None)):
+        with Interrupt(Keyboard(line.input)):
             signal.raise_signal(signal.SIGTSTP)
         assert signal.getsignal(signal.SIGTSTP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGTSTP, before)
 
 
-def test_a_paste_stays_one_message(line, capsys):
-    with Interrupt(Keyboard(line.input, lambda: None)):
-        assert capsys.readouterr().out == "\x1b[?2004h"
-    assert capsys.readouterr().out == "\x1b[?2004l"
+def test_a_paste_stays_one_message(line, capfd):
+    with Interrupt(Keyboard(line.input)):
+        assert capfd.readouterr().out == "\x1b[?2004h"
+    assert capfd.readouterr().out == "\x1b[?2004l"
 
 
 @pytest.fixture
