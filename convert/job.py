@@ -15,7 +15,7 @@ from mlx_gemma4.checkpoint.shards import SHARD_BYTES, lay_out
 
 from . import output, qat
 from .journal import begun, open_journal
-from .plan import Plan
+from .plan import Plan, TensorPlan
 from .source import Source, compare_at_hub, local, measured
 from .stream import BLOCK, Advance, convert
 from .survey import Wishes, make_plan
@@ -63,11 +63,16 @@ def plan_source(
     return replace(plan, warnings=(*plan.warnings, *warnings))
 
 
-def to_fetch(plan: Plan, source: Source, out: Path) -> int:
-    """Bytes that `run` will read from the Hub, but for what an earlier run has done."""
+def left_to_do(plan: Plan, out: Path) -> list[TensorPlan]:
+    """What an earlier run towards `out` has not done."""
     before = begun(output.partial(out))
     done = before.tensors if before else frozenset[str]()
-    todo = (tensor for tensor in plan.tensors if tensor.name not in done)
+    return [tensor for tensor in plan.tensors if tensor.name not in done]
+
+
+def to_fetch(plan: Plan, source: Source, out: Path) -> int:
+    """Bytes that `run` will read from the Hub."""
+    todo = left_to_do(plan, out)
     stored = (each for tensor in todo for each in tensor.sources.values())
     return sum(each.nbytes for each in stored if each.file in source.at_hub)
 
@@ -85,8 +90,9 @@ def run(
 ) -> Result:
     """Carries out `plan` for `source`; goes on where an earlier run stopped.
 
-    name: of the source, for the record. note: told that a run is continued, and of
-    lost connections.
+    name: of the source, for the record. advance: told of the bytes of `left_to_do` as
+    they are done. note: told that a run is continued, and of lost connections.
+
     Raises CheckpointError, TakenError and OutputError; ModelNotFoundError where the
     Hub is out of reach.
     """

@@ -84,7 +84,7 @@ def convert(
     """Writes what is missing of the `shards` of `plan` into `folder`.
 
     reader: of the source; it is closed at the end.
-    advance: called with the source bytes of each block, also of those done before.
+    advance: called with the source bytes of each block.
     Raises CheckpointError for a damaged source, OutputError where the result cannot be
     written.
     """
@@ -95,7 +95,6 @@ def convert(
         reader.expect(part for t in todo for part in _parts(t, block_bytes))
         for shard, tensors in of_shards:
             if _is_done(shard, folder, journal):
-                advance(sum(tensor.source_bytes for tensor in tensors))
                 continue
             with ShardFile(folder / shard.name, shard) as file:
                 _write(tensors, file, journal, reader, advance, block_bytes)
@@ -148,7 +147,6 @@ def _write(
     for tensor in tensors:
         before = journal.tensors.get(tensor.name)
         if before and _is_there(before, file):
-            advance(tensor.source_bytes)
             continue
         done = _convert_tensor(tensor, file, reader, advance, block_bytes)
         reader.check(tensor.sources.values())
@@ -230,6 +228,7 @@ def _computed(tensor: TensorPlan, reader: Reader, limit: int) -> Iterator[Comput
                 yield done()
         except BaseException:
             reader.close()  # else a read under way would be waited for
+            workers.shutdown(wait=False, cancel_futures=True)
             raise
 
 
