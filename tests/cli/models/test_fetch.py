@@ -81,6 +81,7 @@ def asking(hub: Hub, gemma4: Runner, tmp_path: Path) -> Hub:
 ASK = ("chat", *GREEDY, "-m", "org/demo", QUESTION)
 
 
+@pytest.mark.slow
 def test_a_command_off_a_terminal(asking: Hub, gemma4: Runner) -> None:
     done = gemma4(*ASK)
     assert (done.returncode, done.stdout) == (3, "")
@@ -107,7 +108,7 @@ def test_ctrl_c_and_on(
     """One ends it, though the connection gives nothing; then all comes once."""
     asking.stall[WEIGHTS] = HALF
     screen = terminal(*ASK)
-    screen.wait_for(r"to fetch  10\.4 MB(.|\s)*Fetch it\? \[Y/n\]: ")
+    screen.wait_for(r"to fetch  10\.4 MB[\s\S]*Fetch it\? \[Y/n\]: ")
     screen.type("\n")
     stalled(asking, tmp_path)
     screen.wait_for("Fetching")
