@@ -3,7 +3,7 @@
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -13,8 +13,7 @@ import jobs
 import layouts
 import mlx.core as mx
 import pytest
-from hub_server import Hub
-from huggingface_hub import constants
+from hub_server import Contents, Hub
 
 from mlx_gemma4.checkpoint.files import INDEX
 from mlx_gemma4.convert import ahead, journal, output, ranges
@@ -59,21 +58,15 @@ def whole(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, s
 
 
 @pytest.fixture
-def hub(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+def hub(hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
     """With a small model; the pieces are small, and nothing waits long."""
-    with hub_server.serving() as hub:
-        form = hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", form)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setenv("HF_TOKEN", hub_server.TOKEN)
-        monkeypatch.setattr(ahead, "PIECE", 100_000)
-        monkeypatch.setattr(ahead, "CONNECTIONS", 3)
-        monkeypatch.setattr(ahead, "AHEAD", 4)
-        monkeypatch.setattr(ranges, "WAITS", (0.0, 0.0, 0.0))
-        hub.add(NAME, folder)
-        yield hub
+    monkeypatch.setenv("HF_TOKEN", hub_server.TOKEN)
+    monkeypatch.setattr(ahead, "PIECE", 100_000)
+    monkeypatch.setattr(ahead, "CONNECTIONS", 3)
+    monkeypatch.setattr(ahead, "AHEAD", 4)
+    monkeypatch.setattr(ranges, "WAITS", (0.0, 0.0, 0.0))
+    hub.add(NAME, folder)
+    return hub
 
 
 def convert(source: Source, out: Path, name: str = NAME, **how: Any) -> Result:
@@ -284,7 +277,7 @@ def test_refusals(
     with pytest.raises(CheckpointError, match="no safetensors weights"):
         remote("org/pickles")
     config = json.loads((folder / "config.json").read_text())
-    files = {f.name: f.read_bytes() for f in folder.iterdir()}
+    files: dict[str, Contents] = {f.name: f.read_bytes() for f in folder.iterdir()}
     text = json.dumps(config | {"model_type": "gemma4_unified"})
     hub.add("org/later", files | {"config.json": text.encode()})
     later = remote("org/later")

@@ -1,15 +1,13 @@
 """Models that are made here: offered, read from the Hub, stopped and gone on with."""
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import hub_server
 import jobs
 import pytest
 from command import Runner, Terminal
 from hub_server import Hub
-from huggingface_hub import constants
 
 from mlx_gemma4.cli.models.converting import fetch_converted
 from mlx_gemma4.cli.render import Screen
@@ -27,20 +25,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def hub(folder: Path) -> Iterator[Hub]:
-    with hub_server.serving() as hub:
-        hub.add(NAME, folder)
-        yield hub
-
-
-@pytest.fixture
-def here(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """This process asks that Hub."""
-    form = hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", form)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+def hub(hub: Hub, folder: Path) -> Hub:
+    hub.add(NAME, folder)
+    return hub
 
 
 @pytest.fixture
@@ -65,7 +52,6 @@ def locally(folder: Path, tmp_path: Path) -> dict[str, str]:
 
 
 def test_it_is_offered_and_made_once(
-    here: None,
     hub: Hub,
     folder: Path,
     tmp_path: Path,
@@ -87,7 +73,7 @@ def test_it_is_offered_and_made_once(
 
 
 def test_what_is_too_large_is_refused(
-    here: None, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mlx_gemma4.device.memory_limit", lambda: 1000)
     with pytest.raises(MemoryError, match="may use at most 0.00 MB here"):
@@ -147,7 +133,6 @@ def test_killed_and_gone_on_with(
 
 
 def test_a_hub_that_goes_away(
-    here: None,
     hub: Hub,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
