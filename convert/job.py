@@ -55,10 +55,8 @@ def plan_source(
     warnings = output.check_files(folder)
     config = json.loads((folder / output.CONFIG).read_text(encoding="utf-8"))
     layout = qat.recognise(source.tensors, config, name)
-    sample = None
-    if measure and layout == qat.Q4_0:
-        shares = measured(source)
-        sample = lambda tensor: shares[tensor.name]  # noqa: E731
+    shares = measured(source) if measure and layout == qat.Q4_0 else None
+    sample = None if shares is None else lambda tensor: shares[tensor.name]
     plan = make_plan(source.tensors, config, wishes, name, sample)
     return replace(plan, warnings=(*plan.warnings, *warnings))
 
