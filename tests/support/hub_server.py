@@ -8,6 +8,7 @@ file went out.
 
 import hashlib
 import json
+import sys
 import threading
 import time
 from collections import Counter
@@ -112,6 +113,10 @@ class Hub(ThreadingHTTPServer):
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "NO_PROXY": "127.0.0.1,localhost",
         }
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):  # clients are killed
+            super().handle_error(request, client_address)
 
     def fetched(self) -> int:
         """The bytes of all files that went out."""
