@@ -123,7 +123,7 @@ class Ranges:
                 raise ModelNotFoundError(text) from None
             raise
         tag = answer.headers.get("x-linked-etag") or answer.headers.get("etag")
-        if tag is not None and tag.removeprefix("W/").strip('"') != file.digest:
+        if tag is not None and _bare(tag) != file.digest:
             raise self._changed(file)
 
     def _check_place(self, file: HubFile, url: str, answer: Response) -> None:
@@ -153,7 +153,7 @@ class Ranges:
         said = answer.headers.get("content-range", "")
         if status == PART and said != f"bytes {part[0]}-{part[1] - 1}/{file.size}":
             raise self._changed(file)
-        tag = answer.headers.get("etag")
+        tag = _bare(answer.headers.get("etag", ""))
         if tag and self._tags.setdefault((file, host), tag) != tag:
             raise self._changed(file)
 
@@ -161,6 +161,10 @@ class Ranges:
         return CheckpointError(
             f"{file.name} of {self._repo} changed at the Hub since it was listed."
         )
+
+
+def _bare(tag: str) -> str:
+    return tag.removeprefix("W/").strip('"')
 
 
 def _is_at(url: str, hub: str) -> bool:

@@ -177,6 +177,22 @@ def test_goes_on_with_the_commit_that_it_began_with(
     assert twice <= (ahead.AHEAD + 1) * ahead.PIECE
 
 
+@pytest.mark.slow
+def test_harm_to_what_was_done_is_repaired(
+    hub: Hub, folder: Path, tmp_path: Path
+) -> None:
+    """What the journal says is there is read again, though nobody expected it."""
+    source, out, one_file = remote(NAME), tmp_path / "out", {"shard_bytes": 10**9}
+    with pytest.raises(Stopped):
+        convert(source, out, advance=stop_after(40), **one_file)
+    (file,) = (output.partial(out) / "model").glob("*.safetensors")
+    data = file.read_bytes()
+    file.write_bytes(data[:20_000] + bytes(len(data) - 20_000))
+    assert convert(source, out, **one_file).resumed
+    jobs.convert(folder, tmp_path / "local", RECIPE, name=NAME, **one_file)
+    assert made(out) == made(tmp_path / "local")
+
+
 def test_lost_connections_are_made_anew(
     hub: Hub, whole: dict[str, str], tmp_path: Path
 ) -> None:
@@ -285,6 +301,9 @@ def test_refusals(
     with pytest.raises(CheckpointError, match="gemma4_unified"):
         plan_source(later, Wishes(RECIPE), "org/later")
     assert weights(hub) == before
+    hub.add("org/torn", files | {FIRST: b"\xff" * 9})
+    with pytest.raises(CheckpointError, match=f"^org/torn/{FIRST} is truncated or no"):
+        remote("org/torn")
     del files[INDEX], files[SECOND]
     hub.add("org/part", files)
     with pytest.raises(CheckpointError, match=f"lacks {SECOND}"):
