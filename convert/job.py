@@ -14,10 +14,11 @@ from mlx_gemma4.checkpoint.folders import check_inside
 from mlx_gemma4.checkpoint.shards import SHARD_BYTES, lay_out
 
 from . import output, qat
+from .blocks import BLOCK
 from .journal import begun, open_journal
 from .plan import Plan, TensorPlan
 from .source import Source, compare_at_hub, local, measured
-from .stream import BLOCK, Advance, convert
+from .stream import Advance, convert
 from .survey import Wishes, make_plan
 from .writer import explained
 
