@@ -6,7 +6,7 @@ refuses it, the Hub is asked anew. A user's token goes to the Hub and nowhere el
 
 import time
 from collections.abc import Callable, Iterator
-from threading import Event
+from threading import Event, Lock
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -46,7 +46,7 @@ class Ranges:
         self._urls: dict[HubFile, str] = {}  # in the storage
         self._tags: dict[tuple[HubFile, str], str] = {}  # what a storage calls a file
         self._noted = -QUIET
-        self._stopped = Event()
+        self._stopped, self._lock = Event(), Lock()
 
     def stop(self) -> None:
         """Ends all that is being read with `Stopped`."""
@@ -83,8 +83,10 @@ class Ranges:
                 f"The connection to the Hub was lost ({problem}) and did not come "
                 "back: check the network."
             )
-        if time.monotonic() - self._noted > QUIET:
-            self._noted = time.monotonic()
+        with self._lock:
+            now = time.monotonic()
+            first, self._noted = now - self._noted > QUIET, now
+        if first:
             self._note(f"The connection was lost ({problem}): trying again.")
         if self._stopped.wait(WAITS[losses - 1]):
             raise Stopped

@@ -182,7 +182,8 @@ def test_harm_to_what_was_done_is_repaired(
     hub: Hub, folder: Path, tmp_path: Path
 ) -> None:
     """What the journal says is there is read again, though nobody expected it."""
-    source, out, one_file = remote(NAME), tmp_path / "out", {"shard_bytes": 10**9}
+    source, out = remote(NAME), tmp_path / "out"
+    one_file: dict[str, Any] = {"shard_bytes": 10**9}
     with pytest.raises(Stopped):
         convert(source, out, advance=stop_after(40), **one_file)
     (file,) = (output.partial(out) / "model").glob("*.safetensors")
@@ -204,7 +205,7 @@ def test_lost_connections_are_made_anew(
     assert made(tmp_path / "out") == whole
     assert weights(hub) - before == result.plan.source_bytes  # nothing came twice
     assert not any(hub.cut.values())
-    (note,) = notes
+    (note,) = notes  # one, however many connections
     assert "The connection was lost" in note and "trying again" in note
 
 
