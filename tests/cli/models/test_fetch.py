@@ -107,7 +107,7 @@ def test_ctrl_c_and_on(
     """One ends it, though the connection gives nothing; then all comes once."""
     asking.stall[WEIGHTS] = HALF
     screen = terminal(*ASK)
-    screen.wait_for(r"to fetch  10\.4 MB(.|\s)*Fetch it\? \[Y/n\]: ")
+    screen.wait_for(r"to fetch  10\.4 MB[\s\S]*Fetch it\? \[Y/n\]: ")
     screen.type("\n")
     stalled(asking, tmp_path)
     screen.wait_for("Fetching")
