@@ -78,9 +78,8 @@ def offer(name: str, to_chat: bool = False) -> Offer:
 
     It reads what the repository says of itself and the headers of its weights.
 
-    Raises
-    ModelNotFoundError, CheckpointError for what does not run here, MemoryError and
-    DiskFullError for what does not fit.
+    Raises ModelNotFoundError, CheckpointError for what does not run here, MemoryError
+    and DiskFullError for what does not fit.
     """
     repo, _, revision = name.partition("@")
     revision = revision or "main"
@@ -179,9 +178,9 @@ def _config(folder: Path) -> Config:
 
 def _fetch_header(file: HubFile, stand_in: Path, transfer: Transfer) -> None:
     """Gives the file that stands in its header and its size, and no weights."""
-    cache, upto = transfer.cache, LENGTH
+    upto = LENGTH
     transfer.fetch(file, upto)
-    there = cache.blob(file) if cache.blob(file).exists() else cache.partial(file)
+    there = transfer.cache.place(file)
     with there.open("rb") as stream, stand_in.open("wb") as hollow:
         hollow.write(stated := stream.read(LENGTH))
         upto += int.from_bytes(stated, "little")

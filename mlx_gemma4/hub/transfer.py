@@ -29,14 +29,25 @@ class Lost(Exception):
 
 
 def held(path: Path, name: str) -> FileIO:
-    """Opens a file to append to it, and keeps others from that. Raises BusyError."""
+    """Opens a file to append to it, and keeps others from that.
+
+    Raises BusyError, and ModelNotFoundError where it cannot be written.
+    """
     while True:
-        stream = open(path, "a+b", buffering=0)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stream = open(path, "a+b", buffering=0)
+        except OSError as error:
+            if error.errno in FULL:
+                raise
+            raise ModelNotFoundError(
+                f"{path.parent} cannot be written: {error.strerror}. Set HF_HOME to "
+                "the folder where models shall be kept."
+            ) from None
         try:
             hold(stream.fileno(), path)
-            if path.exists() and os.path.samestat(
-                os.fstat(stream.fileno()), path.stat()
-            ):
+            ours = os.fstat(stream.fileno())
+            if path.exists() and os.path.samestat(ours, path.stat()):
                 return stream
             stream.close()  # who had it until now is done with it
         except BusyError:
@@ -51,7 +62,6 @@ class Partial:
 
     def __init__(self, cache: Cache, file: HubFile) -> None:
         self.file, self._path = file, cache.partial(file)
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         self._stream = held(self._path, file.name)
         self.done = 0
         self._digest = file.new_digest()
@@ -186,7 +196,7 @@ class Transfer:
         with self._lock:
             first, self._waiting = not self._waiting, True
         if first and not self._stopped.is_set():
-            self._note(f"The connection was lost ({error}): trying again.")
+            self._note("The connection was lost: trying again.")
         if self._stopped.wait(WAITS[losses - 1]):
             raise ModelNotFoundError("stopped")
 

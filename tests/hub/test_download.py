@@ -15,6 +15,7 @@ from mlx_gemma4.errors import (
     ModelNotFoundError,
 )
 from mlx_gemma4.hub import transfer
+from mlx_gemma4.hub.cache import Cache
 from mlx_gemma4.hub.download import download
 from mlx_gemma4.hub.offer import Offer, offer
 from mlx_gemma4.hub.resolve import local_folder, resolve
@@ -25,8 +26,10 @@ HALF = SIZES[WEIGHTS] // 2
 
 
 @pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a model would load is tested with the offers."""
     monkeypatch.setattr(transfer, "WAITS", (0, 0))
+    monkeypatch.setattr("mlx_gemma4.hub.offer._memory", lambda *_: 0)
 
 
 def partial(found: Offer) -> Path:
@@ -206,4 +209,16 @@ def test_without_links(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "symlink_to", fail)
     folder = resolve("org/demo")
     assert {f.name for f in folder.iterdir() if not f.is_symlink()} == set(SIZES)
-    assert resolve("org/demo") == folder
+    assert resolve("org/demo") == folder and offer("org/demo").to_fetch == 0
+
+
+def test_a_folder_that_cannot_be_written(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.add("org/demo", demo())
+    (tmp_path / "file").touch()
+    cache = str(tmp_path / "file" / "hub")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", cache)
+    monkeypatch.setattr(Cache, "free", lambda _: 10**12)
+    with pytest.raises(ModelNotFoundError, match="Not a directory. Set HF_HOME to"):
+        offer("org/demo")

@@ -8,7 +8,9 @@ import pytest
 import tiny
 from hub_client import demo
 from hub_server import Hub
+from places import DEMO, REAL
 
+from mlx_gemma4 import load
 from mlx_gemma4.errors import CheckpointError, ModelNotFoundError
 from mlx_gemma4.hub.resolve import local_folder, resolve
 
@@ -59,6 +61,18 @@ def test_we_and_other_programs_find_each_others_files(hub: Hub) -> None:
     assert Path(found) == folder
     (folder / "model.safetensors").unlink()  # a cache that was cleared in part
     assert local_folder("org/demo") is None and resolve("org/demo", Bar) == folder
+
+
+def test_from_python(hub: Hub) -> None:
+    """There is no question, but what does not load is refused before its weights."""
+    twelve = REAL / "google" / "gemma-4-12B-it-qat-w4a16-ct" / "config.json"
+    hub.add("org/twelve", demo(config__json=twelve.read_bytes()))
+    with pytest.raises(CheckpointError, match="org/twelve: .* 12B is not supported"):
+        load("org/twelve", tqdm_class=Bar)
+    assert not hub.sent["model.safetensors"]
+    hub.add("org/demo", DEMO)
+    _, processor = load("org/demo", tqdm_class=Bar)
+    assert processor.template is not None
 
 
 def test_no_network(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,6 +81,7 @@ def asking(hub: Hub, gemma4: Runner, tmp_path: Path) -> Hub:
 ASK = ("chat", *GREEDY, "-m", "org/demo", QUESTION)
 
 
+@pytest.mark.slow
 def test_a_command_off_a_terminal(asking: Hub, gemma4: Runner) -> None:
     done = gemma4(*ASK)
     assert (done.returncode, done.stdout) == (3, "")
