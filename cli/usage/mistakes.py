@@ -53,12 +53,20 @@ def no_command(context: Context, words: Sequence[str]) -> str:
         return f"{start} To ask it: {context.info_name} chat {quoted(word)}"
     meant = ELSEWHERE.get(word) if context.parent is None else None
     if word == "run" and len(words) > 1:
-        return (
-            f"{start} Did you mean {context.info_name} chat -m {shlex.quote(words[1])}?"
-        )
+        return f"{start} Did you mean {context.info_name} {_chat_with(words[1])}?"
     if meant in command.commands:
         return f"{start} Did you mean {meant}?"
     return start + suggestion(word, command.commands)
+
+
+def _chat_with(model: str) -> str:
+    """What `run MODEL`, as other programs have it, is called here."""
+    from mlx_gemma4.hub.names import is_family, meant
+
+    if is_family(model):
+        return "chat"
+    near = None if "/" in model else meant(model)
+    return f"chat -m {shlex.quote(near or model)}"
 
 
 def too_many(context: Context, extra: Sequence[str]) -> str:
