@@ -29,10 +29,19 @@ ELSEWHERE = {
     "history": "logs",
     "settings": "config",
     "quantize": "convert",
+    "create": "convert",
     "train": "tune",
     "finetune": "tune",
     "caption": "describe",
     "whisper": "transcribe",
+}
+# What other programs have, and this one has not.
+ABSENT = {
+    "serve": "There is no server yet.",
+    "ps": "No model stays in memory when its command has ended.",
+    "stop": "No model stays in memory when its command has ended.",
+    "help": "Did you mean --help?",
+    "version": "Did you mean --version?",
 }
 ALIKE = 0.65  # so far two words may be from each other
 KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
@@ -56,6 +65,8 @@ def no_command(context: Context, words: Sequence[str]) -> str:
         return f"{start} Did you mean {context.info_name} {_chat_with(words[1])}?"
     if meant in command.commands:
         return f"{start} Did you mean {meant}?"
+    if word in ABSENT and context.parent is None:
+        return f"{start} {ABSENT[word]}"
     return start + suggestion(word, command.commands)
 
 

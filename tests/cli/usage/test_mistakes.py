@@ -28,6 +28,8 @@ def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
             "No such command 'Why is it?'. To ask it: gemma4 chat \"Why is it?\"",
         ),
         ("zzz", "No such command 'zzz'."),
+        ("serve", "No such command 'serve'. There is no server yet."),
+        ("version", "No such command 'version'. Did you mean --version?"),
         # options
         (
             "chat --tempature 1",
