@@ -16,6 +16,7 @@ from ..errors import ModelNotFoundError
 from ..reading.listing import listed
 
 DEMO = "demo"
+FAMILY = re.compile(r"gemma[-_ ]?4?(:latest)?", re.IGNORECASE)  # all models are
 GB = 1e9
 
 
@@ -108,6 +109,11 @@ def best_variant(name: str, memory: int) -> Variant | None:
     if not (found := candidates(name)):
         return None
     return found[0] if ":" in name else models()[name].best_in(memory)
+
+
+def is_family(name: str) -> bool:
+    """Whether `name` says no more than that it is a Gemma 4, as all models here."""
+    return FAMILY.fullmatch(name) is not None
 
 
 def meant(name: str, known: Iterable[str] = ()) -> str | None:
