@@ -12,7 +12,7 @@ import typer
 from mlx_gemma4.convert.journal import NAME as JOURNAL
 from mlx_gemma4.errors import ModelNotFoundError
 from mlx_gemma4.hub.here import Held, Place, held, hub_cache
-from mlx_gemma4.hub.names import candidates, meant
+from mlx_gemma4.hub.names import meant, models
 from mlx_gemma4.reading.home import with_home
 from mlx_gemma4.reading.listing import listed
 from mlx_gemma4.reading.sizes import size
@@ -49,7 +49,8 @@ def remove(name: str, screen: Screen, yes: bool) -> int:
 def removable(name: str) -> Held:
     """What `name` is among the models that are here, whole or not."""
     here = held()
-    wanted = {name, *(variant.name for variant in candidates(name))}
+    model = models().get(name)
+    wanted = {name, *(variant.name for variant in (model.variants if model else ()))}
     found = [each for each in here if each.name in wanted or each.repo == name]
     if len(found) > 1:
         several = listed([each.name for each in found])

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..errors import CheckpointError
 from ..reading.json_file import read_object
-from .names import DEMO, Variant, models, short_names
+from .names import DEMO, Variant, models, name_of, short_names
 from .resolve import converted_folder, is_complete
 
 MODEL_TYPES = ("gemma4", "gemma4_text", "gemma4_unified")
@@ -104,7 +104,6 @@ def _converted() -> Iterator[Held]:
 
 
 def _cached() -> Iterator[Held]:
-    ready = {v.repo: v.name for v in _variants() if v.recipe is None}
     for root in sorted(hub_cache().glob("models--*--*")):
         repo = root.name.removeprefix("models--").replace("--", "/", 1)
         found = [(is_complete(folder), folder) for folder in _snapshots(root)]
@@ -113,7 +112,7 @@ def _cached() -> Iterator[Held]:
         complete, folder = max(found, key=lambda each: each[0])  # the first that is
         revision = _revision(root, folder)
         if revision is None:
-            name = ready.get(repo, repo)
+            name = name_of(repo)
         else:
             name = f"{repo}@{revision}" if complete else repo
         nbytes = size_of(root)

@@ -63,6 +63,12 @@ def models() -> dict[str, Model]:
     return {name: _model(name, each) for name, each in table["models"].items()}
 
 
+def name_of(repo: str) -> str:
+    """What weights at the Hub are called here: by a short name if they have one."""
+    variants = (each for model in models().values() for each in model.variants)
+    return next((v.name for v in variants if (v.repo, v.recipe) == (repo, None)), repo)
+
+
 def licence() -> str:
     return _table()["licence"]
 

@@ -24,7 +24,7 @@ from ..config import Config, ConfigWarning
 from ..device import memory_limit
 from ..errors import CheckpointError, DiskFullError, ModelNotFoundError
 from ..reading.sizes import size
-from .cache import Cache, HubFile
+from .cache import Cache, HubFile, distinct
 from .refusals import why
 from .transfer import Transfer
 
@@ -70,12 +70,12 @@ class Offer:
     @property
     def nbytes(self) -> int:
         """Of all files."""
-        return sum(file.size for file in self.files)
+        return sum(file.size for file in distinct(self.files))
 
     @property
     def to_fetch(self) -> int:
         """The bytes that are not here yet."""
-        return sum(self.cache.lacking(file) for file in self.files)
+        return sum(map(self.cache.lacking, distinct(self.files)))
 
 
 def offer(name: str, to_chat: bool = False) -> Offer:
@@ -159,7 +159,7 @@ def check_small(repo: str, file: HubFile) -> None:
     """Of a file that is fetched before anybody is asked."""
     if file.size > MAX_SMALL:
         raise CheckpointError(
-            f"{file.name} of {repo} has {size(file.size)}: it is not what its name says."
+            f"{file.name} of {repo} has {size(file.size)}: it is something else."
         )
 
 

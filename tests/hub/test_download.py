@@ -54,6 +54,17 @@ def test_all_of_it_and_then_nothing(hub: Hub) -> None:
     assert len(hub.requests) == asked
 
 
+def test_files_that_hold_the_same(hub: Hub) -> None:
+    """One comes for all of them."""
+    same = {f"{name}.json": b'{"same": true}' for name in ("a", "b", "c")}
+    hub.add("org/demo", demo() | same)
+    found, came = offer("org/demo"), list[int]()
+    lacking = found.to_fetch
+    folder = download(found, came.append)
+    assert sum(came) == lacking and sum(hub.sent[name] for name in same) == 14
+    assert all((folder / name).read_bytes() == data for name, data in same.items())
+
+
 def test_a_branch(hub: Hub) -> None:
     repo = hub.add("org/demo", demo())
     folder = download(offer(f"org/demo@{repo.main}"))

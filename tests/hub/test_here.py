@@ -29,6 +29,7 @@ def test_a_list(shelf: Shelf) -> None:
     shelf.fetched(E2B)
     shelf.converted(qat("e4b"))
     shelf.fetched("org/begun", lacks=("model-00002-of-00002.safetensors",))
+    shelf.fetched("org/mute", lacks=("tokenizer.json",))
     (shelf.fetched("org/llama") / "config.json").unlink()  # no Gemma 4
     shelf.fetched(
         "org/seen", lacks=tuple(f"model-0000{n}-of-00002.safetensors" for n in (1, 2))
@@ -40,6 +41,7 @@ def test_a_list(shelf: Shelf) -> None:
         ("e4b:qat", Place.CONVERTED, True),
         ("e2b:8bit", Place.CACHE, True),
         ("org/begun", Place.CACHE, False),
+        ("org/mute", Place.CACHE, False),
         ("org/other", Place.CACHE, True),
     ]
     # Links count nothing, and references little.

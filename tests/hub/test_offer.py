@@ -189,7 +189,12 @@ def test_sizes_that_are_none(
 
 def test_a_configuration_of_terabytes(hub: Hub) -> None:
     hub.add("org/demo", demo(config__json=Hollow(10**12)))
-    refused("org/demo", hub, CheckpointError, r"config\.json of org/demo has 1000 GB")
+    refused(
+        "org/demo",
+        hub,
+        CheckpointError,
+        r"config\.json of org/demo has 1000 GB: it is something",
+    )
 
 
 def test_a_header_that_came_damaged(hub: Hub) -> None:

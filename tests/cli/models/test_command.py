@@ -95,7 +95,9 @@ def test_show(shelf: Shelf, gemma4: Command) -> None:
     rows = [line.split() for line in gemma4.out.splitlines()]
     for row in (["name", "e2b:8bit"], ["from", E2B], ["folder", str(snapshot)]):
         assert row in rows
-    assert "problem" in gemma4.out  # it has no tokenizer
+    assert "problem" not in gemma4.out
+    (snapshot / "tokenizer.json").resolve().write_text("?")
+    assert gemma4("show", "e2b") == 0 and "problem" in gemma4.out
     assert gemma4("show", "demo") == 0 and "problem" not in gemma4.out
     found = gemma4.json("show", "e2b:qat")
     assert found["here"] is False and found["kept_bytes"] == 3_980_000_000
@@ -117,6 +119,24 @@ def test_rm(shelf: Shelf, gemma4: Command) -> None:
     assert not any(shelf.cache.iterdir())
 
 
+def test_rm_of_what_cannot_be_run(shelf: Shelf, gemma4: Command) -> None:
+    """Another program fetched it."""
+    shelf.fetched("mlx-community/gemma-4-12B-it-8bit")
+    assert gemma4("list") == 0 and "12b:8bit" in gemma4.out
+    assert gemma4("rm", "12b:8bit", "-y") == 0
+    shelf.fetched("mlx-community/gemma-4-e4b-it-4bit")
+    assert gemma4("rm", "e4b", "-y") == 0  # whichever there is
+    assert not any(shelf.cache.iterdir())
+
+
+def test_a_default_by_its_id(shelf: Shelf, gemma4: Command) -> None:
+    """It goes by one name in all that is listed and removed."""
+    shelf.fetched(E2B)
+    assert gemma4("default", E2B) == 0 and gemma4.out == "e2b:8bit\n"
+    assert gemma4("list") == 0 and gemma4.out.count("default") == 1
+    assert gemma4("rm", E2B, "-y") == 0 and "It was the default" in gemma4.err
+
+
 def test_what_rm_says_of_others(shelf: Shelf, gemma4: Command) -> None:
     shelf.fetched(E2B)
     shelf.fetched(E2B, "v2")
@@ -132,7 +152,7 @@ def test_what_rm_says_of_others(shelf: Shelf, gemma4: Command) -> None:
         ("tiny", 2, "a folder of yours"),
         ("e2b:4bit", 3, "not here"),
         ("demmo", 3, "Did you mean demo?"),
-        ("12b", 3, "Take e4b"),
+        ("12b", 3, "12b is not here"),
     ],
 )
 def test_what_rm_refuses(
