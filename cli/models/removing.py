@@ -4,13 +4,14 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import typer
 
 from mlx_gemma4.convert.journal import NAME as JOURNAL
 from mlx_gemma4.errors import ModelNotFoundError
+from mlx_gemma4.hub.cache import PARTIAL
 from mlx_gemma4.hub.here import Held, Place, held, hub_cache
 from mlx_gemma4.hub.names import meant, models
 from mlx_gemma4.reading.home import with_home
@@ -83,21 +84,28 @@ def remove_folder(root: Path, place: Place) -> None:
         with not_in_use(root):
             # First, so that what is left of a removal cut short is no model.
             (root / "config.json").unlink(missing_ok=True)
-            shutil.rmtree(root)
+            _remove_all(root)
         return
-    shutil.rmtree(root)
+    with not_in_use(root):
+        _remove_all(root)
     shutil.rmtree(hub_cache() / ".locks" / root.name, ignore_errors=True)
+
+
+def _remove_all(root: Path) -> None:
+    """Also where the folder was moved, to another disk, and a link leads there."""
+    shutil.rmtree(os.path.realpath(root))
+    if root.is_symlink():
+        root.unlink()
 
 
 @contextmanager
 def not_in_use(root: Path) -> Iterator[None]:
-    """Keeps a conversion from going on in `root`. Raises BusyError where one does."""
-    journal = root / JOURNAL
-    if not journal.is_file():
-        yield
-        return
-    with journal.open("rb") as stream:
-        hold(stream.fileno(), root)
+    """Keeps a conversion or a download from going on in `root`. Raises BusyError where
+    one does."""
+    with ExitStack() as opened:
+        for file in (*root.glob(JOURNAL), *root.glob(f"blobs/*{PARTIAL}")):
+            stream = opened.enter_context(file.open("rb"))
+            hold(stream.fileno(), root)
         yield
 
 

@@ -116,6 +116,16 @@ def best_variant(name: str, memory: int) -> Variant | None:
     return found[0] if ":" in name else models()[name].best_in(memory)
 
 
+def original(name: str) -> str:
+    """The Hub id of what to convert for a short name: of a bare one the weights as they
+    were made; another name as it is. Raises ModelNotFoundError as `candidates`."""
+    if not (found := candidates(name)):
+        return name
+    if ":" in name:
+        return found[0].repo
+    return next(v.repo for v in models()[name].variants if v.name == f"{name}:bf16")
+
+
 def meant(name: str, known: Iterable[str] = ()) -> str | None:
     """The name that a mistyped one is most like; `known`: others that are here."""
     text = name.lower().replace("_", "-")

@@ -166,6 +166,33 @@ def test_what_rm_refuses(
     assert all(folder.exists() for folder in kept)
 
 
+def test_what_is_being_fetched_is_not_removed(shelf: Shelf, gemma4: Command) -> None:
+    snapshot = shelf.fetched("org/begun")
+    partial = snapshot.parents[1] / "blobs" / f"{'0' * 64}.gemma4.incomplete"
+    with partial.open("w") as stream:
+        hold(stream.fileno(), partial)
+        assert gemma4("rm", "org/begun", "-y") == 1 and "another process" in gemma4.err
+    assert snapshot.is_dir() and gemma4("rm", "org/begun", "-y") == 0
+
+
+def test_what_lies_on_another_disk_is_removed(shelf: Shelf, gemma4: Command) -> None:
+    there = {"e4b:qat": converted(shelf, "e4b:qat")}
+    there["org/name"] = shelf.fetched("org/name").parents[1]
+    elsewhere = shelf.model.parent / "elsewhere"
+    for name, root in there.items():
+        root.rename(elsewhere)
+        root.symlink_to(elsewhere)
+        assert gemma4("rm", name, "-y") == 0
+        assert not root.is_symlink() and not elsewhere.exists()
+
+
+def test_what_a_removal_left_is_named(shelf: Shelf, gemma4: Command) -> None:
+    (converted(shelf, "e4b:qat") / "config.json").unlink()
+    assert gemma4("pull", "e4b:qat", "-y") == 2
+    assert "`gemma4 rm e4b:qat` removes it" in gemma4.err
+    assert gemma4("rm", "e4b:qat", "-y") == 0
+
+
 def test_a_conversion_under_way_is_not_removed(shelf: Shelf, gemma4: Command) -> None:
     (variant,) = candidates("31b:qat")
     work = converted_folder(variant).with_name("31b-qat.partial")

@@ -67,6 +67,8 @@ def test_weights_that_are_made_here(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    assert gemma4(monkeypatch, "convert", "e2b:qat", "--dry-run") == 0
+    assert ORIGINAL in capsys.readouterr().out
     assert gemma4(monkeypatch, "pull", "e2b:qat") == 3
     assert not list(shelf.model.parent.glob("data/gemma4/models/e2b-qat/*"))
     assert gemma4(monkeypatch, "pull", "e2b:qat", "--yes", "--json") == 0
