@@ -47,6 +47,7 @@ def fetch_converted(
             for line in lines(repo, source, plan, count, out):
                 screen.note(line)
         agree(f"{size(count)} are to be fetched", repo, screen, yes)
+    if source.at_hub:  # also where nothing is left to fetch: the plan is to be the same
         plan = conversion.measured(source, plan)
     conversion.convert(source, plan)
     return out

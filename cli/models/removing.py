@@ -10,7 +10,7 @@ from pathlib import Path
 import typer
 
 from mlx_gemma4.convert.journal import NAME as JOURNAL
-from mlx_gemma4.errors import ModelNotFoundError
+from mlx_gemma4.errors import BusyError, ModelNotFoundError
 from mlx_gemma4.hub.cache import PARTIAL
 from mlx_gemma4.hub.here import Held, Place, held, hub_cache
 from mlx_gemma4.hub.names import meant, models
@@ -19,7 +19,7 @@ from mlx_gemma4.reading.listing import listed
 from mlx_gemma4.reading.sizes import size
 from mlx_gemma4.state import hold
 
-from ..errors import UsageError
+from ..errors import InputError, UsageError
 from ..render import Screen
 from .default import forget_default, kept_default
 
@@ -27,8 +27,8 @@ from .default import forget_default, kept_default
 def remove(name: str, screen: Screen, yes: bool) -> int:
     """Removes a model after a question; returns the bytes that its files took.
 
-    Raises ModelNotFoundError, UsageError where nobody can be asked, and BusyError for a
-    conversion that is under way.
+    Raises ModelNotFoundError, UsageError where nobody can be asked, BusyError for what
+    is being made or fetched, and InputError for what may not be removed.
     """
     found = removable(name)
     screen.note(f"{found.name} takes {size(found.nbytes)} in {_places(found)}.")
@@ -40,7 +40,14 @@ def remove(name: str, screen: Screen, yes: bool) -> int:
         if not typer.confirm("Remove it?", err=True):
             raise typer.Exit(0)
     for root in found.roots:
-        remove_folder(root, found.place)
+        try:
+            remove_folder(root, found.place)
+        except BusyError:
+            raise
+        except OSError as error:
+            raise InputError(
+                f"{root} cannot be removed, or not all of it: {error.strerror}."
+            ) from None
     if kept_default() == found.name:
         forget_default()
         screen.note("It was the default; there is none now.")

@@ -4,10 +4,13 @@ from pathlib import Path
 
 import pytest
 from holding import Shelf
+from hub_client import demo
+from hub_server import Hub
 
 from mlx_gemma4.errors import ModelNotFoundError
 from mlx_gemma4.hub.here import Place, held, names_here
 from mlx_gemma4.hub.names import candidates
+from mlx_gemma4.hub.offer import offer
 from mlx_gemma4.hub.resolve import converted_folder, local_folder, resolve
 
 E2B = "mlx-community/gemma-4-e2b-it-8bit"
@@ -49,6 +52,18 @@ def test_a_list(shelf: Shelf) -> None:
     names = names_here()
     assert {"demo", "org/other", "e2b:8bit", "31b"} < set(names)
     assert "org/begun" not in names and len(set(names)) == len(names)
+
+
+def test_what_was_only_looked_at(hub: Hub) -> None:
+    """An offer leaves the headers of weights; of a download that was begun, more."""
+    hub.add(E2B, demo())
+    found = offer(E2B)
+    assert [each.name for each in held()] == ["demo"]
+    (weights,) = (f for f in found.files if f.name == "model.safetensors")
+    with found.cache.partial(weights).open("ab") as stream:
+        stream.write(b"?")
+    (begun,) = held()[1:]
+    assert (begun.name, begun.complete) == ("e2b:8bit", False)
 
 
 def test_revisions_of_a_repository(shelf: Shelf) -> None:

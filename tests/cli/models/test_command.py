@@ -1,6 +1,8 @@
 """`gemma4 list`, `show`, `rm` and `default`, and the default in use."""
 
+import errno
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -184,6 +186,18 @@ def test_what_lies_on_another_disk_is_removed(shelf: Shelf, gemma4: Command) -> 
         root.symlink_to(elsewhere)
         assert gemma4("rm", name, "-y") == 0
         assert not root.is_symlink() and not elsewhere.exists()
+
+
+def test_what_may_not_be_removed(
+    shelf: Shelf, gemma4: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "blobs")
+
+    snapshot = shelf.fetched(E2B)
+    monkeypatch.setattr("shutil.rmtree", fail)
+    assert gemma4("rm", "e2b", "-y") == 5 and snapshot.exists()
+    assert "cannot be removed, or not all of it: Permission denied." in gemma4.err
 
 
 def test_what_a_removal_left_is_named(shelf: Shelf, gemma4: Command) -> None:
