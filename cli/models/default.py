@@ -8,7 +8,7 @@ from mlx_gemma4.hub.names import name_of
 from mlx_gemma4.reading.home import with_home
 from mlx_gemma4.state import save_text, state_folder
 
-from ..errors import unwritable
+from ..errors import InputError, unwritable
 
 FROM_ENVIRONMENT = "GEMMA4_MODEL"
 
@@ -18,11 +18,16 @@ def default_file() -> Path:
 
 
 def kept_default() -> str | None:
-    """The name that is kept, whether or not the model is still here."""
+    """The name that is kept, whether or not the model is still here.
+
+    Raises InputError where it cannot be read.
+    """
     try:
         return default_file().read_text("utf-8", errors="replace").strip() or None
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise InputError(f"Cannot read {default_file()}: {error.strerror}.") from None
 
 
 def keep_default(name: str) -> None:

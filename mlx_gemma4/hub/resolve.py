@@ -22,7 +22,7 @@ from .offer import NEEDED, NOT_NEEDED, offer
 from .refusals import first_line
 
 TELLING = ("config.json", "tokenizer.json")
-HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?", re.ASCII)
+HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>\w[\w./-]*))?", re.ASCII)
 
 
 def resolve(name: str | Path, tqdm_class: type | None = None) -> Path:

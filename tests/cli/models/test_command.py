@@ -11,6 +11,7 @@ import pytest
 from holding import Shelf
 
 from mlx_gemma4.cli.app import run as run_here
+from mlx_gemma4.cli.models.listing import lines
 from mlx_gemma4.convert.journal import NAME as JOURNAL
 from mlx_gemma4.hub.names import candidates
 from mlx_gemma4.hub.resolve import converted_folder
@@ -70,6 +71,20 @@ def test_list(shelf: Shelf, gemma4: Command) -> None:
     assert [each["default"] for each in found["models"]] == [False, False, True]
     assert found["models"][1]["folder"] == str(folder)
     assert found["models"][1]["bytes"] == shelf.nbytes
+
+
+def test_a_list_for_a_narrow_terminal(shelf: Shelf) -> None:
+    shelf.fetched("an-organisation/a-model-with-a-long-name")
+    assert len(lines(False)) == len(lines(False, 80)) == 3
+    demo, below, name, facts = lines(False, 40)
+    assert demo == "demo" and below.endswith(" MB  built in")
+    assert name == "an-organisation/a-model-with-a-long-name"
+    assert facts.startswith("  ") and facts.endswith(" MB  Hub cache")
+
+
+def test_a_default_that_cannot_be_read(shelf: Shelf, gemma4: Command) -> None:
+    (shelf.model.parent / "state/gemma4/default").mkdir(parents=True)
+    assert gemma4("list") == 5 and "default: Is a directory." in gemma4.err
 
 
 def test_all_that_can_be_had(
