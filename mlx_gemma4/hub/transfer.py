@@ -10,15 +10,12 @@ from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 from threading import Event, Lock
-from typing import TYPE_CHECKING
+from typing import Any
 
 from ..errors import BusyError, CheckpointError, DiskFullError, ModelNotFoundError
 from ..state import FULL, hold
 from .cache import Cache, HubFile
 from .refusals import first_line, why
-
-if TYPE_CHECKING:
-    from httpx import Response
 
 WAITS = (1, 2, 4, 8, 16)  # seconds before each further try after a loss
 TIMEOUT = 10.0  # seconds without a byte
@@ -238,8 +235,11 @@ class Transfer:
             raise Lost(first_line(error).rstrip(".")) from None
 
 
-def _place(answer: "Response", begin: int) -> int:
-    """Where in its file an answer begins that was asked for from `begin` on."""
+def _place(answer: Any, begin: int) -> int:
+    """Where in its file an answer begins that was asked for from `begin` on.
+
+    answer: of the Hub's library, whose network stack has other names by release.
+    """
     if answer.status_code == 200:
         return 0
     part = answer.headers.get("content-range", "")

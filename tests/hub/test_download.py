@@ -263,6 +263,7 @@ def test_an_answer_without_end(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Non
 
     def send_stored(self: hub_server.Handler, place: str) -> None:
         data = demo()[place.split("/", 3)[3]]
+        assert isinstance(data, bytes)
         begin = int((self.headers["Range"] or "=0-")[6:].partition("-")[0])
         part = f"bytes {begin}-{len(data) - 1}/{len(data)}"
         self.start(206, {"Content-Range": part, "Connection": "close"})
