@@ -13,6 +13,7 @@ from threading import Event, Lock
 from typing import Any
 
 from ..errors import BusyError, CheckpointError, DiskFullError, ModelNotFoundError
+from ..reading.sizes import size
 from ..state import FULL, hold
 from .cache import Cache, HubFile
 from .refusals import first_line, why
@@ -22,6 +23,7 @@ TIMEOUT = 10.0  # seconds without a byte
 PASSING = (408, 429, 500, 502, 503, 504)  # refusals that may be over soon
 SPAN = 20 * 2**30  # bytes asked for at a time: storages limit one answer to 50 GB
 BLOCK = 2**20
+LONG = 2 * 10**9  # bytes that take seconds to check
 AGAIN = "Run the same command again to go on: what has come is kept."
 
 
@@ -149,6 +151,8 @@ class Transfer:
             partial = Partial(self.cache, file)
             self._open.add(partial)
         try:
+            if begun >= LONG:  # the bar stands still meanwhile
+                self._note(f"Checking the {size(begun)} of {file.name} that are here.")
             partial.read()
             if self.cache.is_here(file):  # also where another process just fetched it
                 return

@@ -20,6 +20,7 @@ from mlx_gemma4.hub.cache import Cache
 from mlx_gemma4.hub.download import download
 from mlx_gemma4.hub.offer import Offer, offer
 from mlx_gemma4.hub.resolve import local_folder, resolve
+from mlx_gemma4.reading.sizes import size
 
 WEIGHTS = "model.safetensors"
 SIZES = {name: len(data) for name, data in demo(README__md=None).items()}
@@ -83,7 +84,7 @@ def test_what_another_commit_has_comes_once(hub: Hub) -> None:
     assert hub.sent[WEIGHTS] == SIZES[WEIGHTS]
 
 
-def test_stopped_and_gone_on_with(hub: Hub) -> None:
+def test_stopped_and_gone_on_with(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of what is received until then, nothing is lost."""
     hub.add("org/demo", demo())
     hub.stall[WEIGHTS] = HALF
@@ -103,9 +104,11 @@ def test_stopped_and_gone_on_with(hub: Hub) -> None:
     assert local_folder("org/demo") is None
     hub.stall.clear()
     hub.resume.set()
-    again = offer("org/demo")
+    again, notes = offer("org/demo"), list[str]()
     assert again.to_fetch == SIZES[WEIGHTS] - HALF
-    download(again)
+    monkeypatch.setattr(transfer, "LONG", HALF)
+    download(again, note=notes.append)
+    assert notes == [f"Checking the {size(HALF)} of {WEIGHTS} that are here."]
     # What the first connection had under way when it was given up is not received.
     ranges = [asked.range for asked in hub.requests if "/storage/" in asked.path]
     assert f"bytes={HALF}-{SIZES[WEIGHTS] - 1}" in ranges
