@@ -17,7 +17,13 @@ from mlx_gemma4.checkpoint.files import (
 from mlx_gemma4.checkpoint.folders import weight_map, without_index
 from mlx_gemma4.errors import CheckpointError, ModelNotFoundError
 from mlx_gemma4.hub.cache import Cache, HubFile
-from mlx_gemma4.hub.offer import ask_hub, digest_of, licence_of, top_files
+from mlx_gemma4.hub.offer import (
+    ask_hub,
+    check_small,
+    digest_of,
+    licence_of,
+    top_files,
+)
 from mlx_gemma4.hub.resolve import HUB_ID
 from mlx_gemma4.hub.transfer import Transfer
 from mlx_gemma4.reading.listing import listed
@@ -71,6 +77,7 @@ def _fetch_small(repo: str, cache: Cache, files: dict[str, HubFile]) -> None:
     transfer = Transfer(repo, cache, lambda count: None, lambda text: None)
     for name, file in files.items():
         if any(fnmatch(name, pattern) for pattern in COPIED):
+            check_small(repo, file)
             transfer.fetch(file)
             cache.link(file)
 

@@ -1,6 +1,8 @@
 """`gemma4 pull`, `list`, `show`, `rm` and `default`: the models on this machine."""
 
 import os
+import shutil
+import sys
 from typing import Annotated
 
 import typer
@@ -92,7 +94,8 @@ def list_models(
         if as_json:
             screen.json(listing.as_json(everything))
             return
-        print("\n".join(listing.lines(everything)), flush=True)
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        print("\n".join(listing.lines(everything, width)), flush=True)
 
 
 def show(model: Name, as_json: Json = False) -> None:

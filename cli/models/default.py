@@ -4,10 +4,11 @@ import os
 from pathlib import Path
 
 from mlx_gemma4.errors import ModelNotFoundError
+from mlx_gemma4.hub.names import name_of
 from mlx_gemma4.reading.home import with_home
 from mlx_gemma4.state import save_text, state_folder
 
-from ..errors import unwritable
+from ..errors import InputError, unwritable
 
 FROM_ENVIRONMENT = "GEMMA4_MODEL"
 
@@ -17,11 +18,16 @@ def default_file() -> Path:
 
 
 def kept_default() -> str | None:
-    """The name that is kept, whether or not the model is still here."""
+    """The name that is kept, whether or not the model is still here.
+
+    Raises InputError where it cannot be read.
+    """
     try:
         return default_file().read_text("utf-8", errors="replace").strip() or None
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise InputError(f"Cannot read {default_file()}: {error.strerror}.") from None
 
 
 def keep_default(name: str) -> None:
@@ -29,7 +35,7 @@ def keep_default(name: str) -> None:
     file = default_file()
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        save_text(file, name + "\n")
+        save_text(file, name_of(name) + "\n")
     except OSError as error:
         raise unwritable(file, error) from None
 

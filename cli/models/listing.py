@@ -13,7 +13,7 @@ from .default import kept_default
 GAP = "  "
 LEGEND = (
     "GET, KEEP, NEED: gigabytes to download,",
-    "on disk, and in memory with a conversation",
+    "on disk, in memory with a conversation",
     "* what the name of the model alone means",
 )
 
@@ -52,7 +52,8 @@ def offered(here: Sequence[Held]) -> list[Offered]:
     ]
 
 
-def lines(everything: bool) -> list[str]:
+def lines(everything: bool, width: int | None = None) -> list[str]:
+    """width: of the terminal; None is as wide as need be."""
     here, default = held(), kept_default()
     rows = [["NAME", "SIZE", "WHERE", ""]]
     rows += [
@@ -62,6 +63,8 @@ def lines(everything: bool) -> list[str]:
     if default is not None and default not in {each.name for each in here}:
         rows.append([default, "", "", "default"])
     table = columns(rows)
+    if width is not None and max(map(len, table)) > width:
+        table = below(rows[1:])
     if not everything:
         return table
     rows = [["NAME", "GET", "KEEP", "NEED", ""]]
@@ -83,6 +86,12 @@ def columns(rows: Sequence[Sequence[str]]) -> list[str]:
         ).rstrip()
         for row in rows
     ]
+
+
+def below(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows without columns: what belongs to a name stands below it."""
+    pairs = ((name, GAP + GAP.join(filter(None, rest))) for name, *rest in rows)
+    return [line for pair in pairs for line in pair]
 
 
 def _marks(each: Held, default: str | None) -> str:

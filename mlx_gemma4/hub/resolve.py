@@ -21,7 +21,8 @@ from .names import DEMO, Variant, best_variant, candidates, is_family, meant, mo
 from .offer import NEEDED, NOT_NEEDED, offer
 from .refusals import first_line
 
-HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?", re.ASCII)
+TELLING = ("config.json", "tokenizer.json")
+HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>\w[\w./-]*))?", re.ASCII)
 
 
 def resolve(name: str | Path, tqdm_class: type | None = None) -> Path:
@@ -142,7 +143,8 @@ def _cached(repo: str, revision: str | None) -> Path | None:
 def is_complete(folder: Path) -> bool:
     """Whether a cached snapshot can be loaded; other programs fetch single files."""
     try:
-        return (folder / "config.json").is_file() and bool(weight_files(folder))
+        told = all((folder / name).is_file() for name in TELLING)
+        return told and bool(weight_files(folder))
     except CheckpointError:
         return False
 
