@@ -20,6 +20,7 @@ from ..inputs import has_piped_input, read_piped_text, read_tools, whole_prompt
 from ..loading import open_model
 from ..logs.command import session_names
 from ..models.first_run import first_choice
+from ..options import Panel
 from ..render import Screen
 from ..settings import Settings, takes_settings
 from .setup import Setup, is_kept
@@ -30,21 +31,15 @@ if TYPE_CHECKING:
 
 Continue = Annotated[
     bool,
-    typer.Option(
-        "--continue",
-        "-c",
-        help="Go on with the last conversation.",
-        rich_help_panel=options.Panel.TASK,
-    ),
+    Panel.TASK.option("--continue", "-c", help="Go on with the last conversation."),
 ]
 Named = Annotated[
     str | None,
-    typer.Option(
+    Panel.TASK.option(
         "--session",
         metavar="NAME",
         help="Go on with a kept conversation, by name or number, or begin it.",
         autocompletion=session_names,
-        rich_help_panel=options.Panel.TASK,
     ),
 ]
 

@@ -3,7 +3,7 @@
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -16,8 +16,6 @@ from ..usage.command import App, Group
 
 if TYPE_CHECKING:
     from .store import Store
-
-HELP = ("-h", "--help")
 
 
 def session_names() -> list[str]:
@@ -45,11 +43,7 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 class ListByDefault(Group):
     """`gemma4 logs` is `gemma4 logs list`."""
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        option = bool(args) and args[0].startswith("-") and args[0] not in HELP
-        if option or not (args or ctx.resilient_parsing):
-            args = ["list", *args]
-        return super().parse_args(ctx, args)
+    implied = "list"
 
 
 app = App(
