@@ -171,9 +171,7 @@ ImageTokens = Annotated[
 ]
 Json = Annotated[
     bool,
-    Panel.OUTPUT.option(
-        "--json", help="Print one JSON object per answer; errors likewise."
-    ),
+    Panel.OUTPUT.option("--json", help="Print JSON; notes and errors too."),
 ]
 Plain = Annotated[
     bool,
@@ -208,6 +206,7 @@ Yes = Annotated[
         "--yes", "-y", help="Fetch a model from the Hub without asking."
     ),
 ]
+Remove = Annotated[bool, typer.Option("--yes", "-y", help="Remove without asking.")]
 Overwrite = Annotated[
     bool, Panel.OUTPUT.option("--overwrite", help="Replace output files that exist.")
 ]

@@ -34,11 +34,6 @@ Against = Annotated[
         "where it runs the model.",
     ),
 ]
-Json = Annotated[
-    bool,
-    Panel.OUTPUT.option("--json", help="Print one JSON object; notes and errors too."),
-]
-
 Share = Annotated[
     bool,
     Panel.OUTPUT.option(

@@ -1,6 +1,5 @@
 """The steps of `gemma4 convert`: plan, ask, convert, refine, upload."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from mlx_gemma4.reading.home import with_home
 from mlx_gemma4.reading.sizes import size
 
 from ..errors import UsageError, unread
+from ..models.fetch import can_ask, fetch
 from ..progress import Progress
 from ..render import Screen
 
@@ -67,16 +67,11 @@ def show_plan(plan: "Plan", name: str, screen: Screen) -> None:
         screen.note(f"Warning: {warning}")
 
 
-def asks(screen: Screen) -> bool:
-    """Whether anybody can be asked."""
-    return sys.stdin.isatty() and sys.stderr.isatty() and not screen.as_json
-
-
 def agree(cost: str, name: str, screen: Screen, yes: bool) -> None:
     """Asks before a conversion. Raises ModelNotFoundError where nobody agrees."""
     if yes:
         return
-    if not asks(screen):
+    if not can_ask(screen):
         raise ModelNotFoundError(f"{name} is not here, and {cost}: add --yes.")
     if not typer.confirm(f"{cost}: convert it?", default=True, err=True):
         raise ModelNotFoundError(f"{name} is not here, and nothing was fetched.")
@@ -148,8 +143,6 @@ class Conversion:
         """All of the source, which stays: a refinement computes with it."""
         from mlx_gemma4.convert.output import check_download
         from mlx_gemma4.convert.source import local
-
-        from ..models.fetch import fetch
 
         check_download(self.out, plan.out_bytes, plan.source_bytes)
         return local(fetch(self.source, self.screen, self.yes, to_chat=False))

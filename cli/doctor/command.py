@@ -45,17 +45,13 @@ Headers = Annotated[
         "--headers", help="Check a model's files without reading its weights."
     ),
 ]
-Json = Annotated[
-    bool,
-    Panel.OUTPUT.option("--json", help="Print one JSON object; notes and errors too."),
-]
 
 
 def doctor(
     model: Model = None,
     named: Named = None,
     headers: Headers = False,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Examine this machine and a model, to paste into a bug report.
 

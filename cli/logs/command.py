@@ -37,7 +37,6 @@ Which = Annotated[
 Limit = Annotated[
     int, typer.Option("--limit", "-n", min=0, help="How many at most; 0 is all.")
 ]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 class ListByDefault(Group):
@@ -207,7 +206,7 @@ def rm(
         ),
     ] = None,
     all: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
-    yes: Yes = False,
+    yes: options.Remove = False,
 ) -> None:
     """Remove conversations for good, from the disk as well.
 

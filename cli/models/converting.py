@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from mlx_gemma4.checkpoint.companions import RECORD
 from mlx_gemma4.reading.home import with_home
-from mlx_gemma4.reading.sizes import size
+from mlx_gemma4.reading.sizes import free_space, size
 
-from ..convert.job import Conversion, agree, asks, planned
+from ..convert.job import Conversion, agree, planned
 from ..render import Screen
+from .fetch import can_ask
 
 if TYPE_CHECKING:
     from mlx_gemma4.convert.plan import Plan
@@ -43,7 +44,7 @@ def fetch_converted(
     check_memory(repo, plan)
     check_space(out, plan.out_bytes)
     if count := to_fetch(plan, source, out):
-        if yes or asks(screen):
+        if yes or can_ask(screen):
             for line in lines(repo, source, plan, count, out):
                 screen.note(line)
         agree(f"{size(count)} are to be fetched", repo, screen, yes)
@@ -67,7 +68,6 @@ def lines(
     repo: str, source: "Source", plan: "Plan", count: int, out: Path
 ) -> list[str]:
     """What a model is and costs, for people who decide about it."""
-    from mlx_gemma4.convert.output import free_space
     from mlx_gemma4.device import memory_limit
 
     return [

@@ -66,6 +66,7 @@ def agree(found: "Offer", name: str, screen: Screen, yes: bool) -> None:
 
 
 def can_ask(screen: Screen) -> bool:
+    """Whether somebody is there to answer."""
     return sys.stdin.isatty() and sys.stderr.isatty() and not screen.as_json
 
 

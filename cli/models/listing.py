@@ -8,9 +8,10 @@ from mlx_gemma4.hub.here import Held, held
 from mlx_gemma4.hub.names import GB, Model, Variant, models
 from mlx_gemma4.reading.sizes import size
 
+from ..convert.plans import columns
 from .default import kept_default
 
-GAP = "  "
+ALL = range(5)  # columns, which begin together
 LEGEND = (
     "GET, KEEP, NEED: gigabytes to download,",
     "on disk, and in memory with a conversation",
@@ -61,7 +62,7 @@ def lines(everything: bool) -> list[str]:
     ]
     if default is not None and default not in {each.name for each in here}:
         rows.append([default, "", "", "default"])
-    table = columns(rows)
+    table = columns(rows, left=ALL)
     if not everything:
         return table
     rows = [["NAME", "GET", "KEEP", "NEED", ""]]
@@ -72,18 +73,7 @@ def lines(everything: bool) -> list[str]:
         ]
         mark = " *" if each.meant and each.model.instead is None else ""
         rows.append([variant.name, *sizes, each.state + mark])
-    return [*table, "", *columns(rows), "", *LEGEND]
-
-
-def columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows in columns; the last one is as wide as it is."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        GAP.join(
-            text.ljust(width) for text, width in zip(row, widths, strict=True)
-        ).rstrip()
-        for row in rows
-    ]
+    return [*table, "", *columns(rows, left=ALL), "", *LEGEND]
 
 
 def _marks(each: Held, default: str | None) -> str:

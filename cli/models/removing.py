@@ -11,7 +11,8 @@ import typer
 
 from mlx_gemma4.convert.journal import NAME as JOURNAL
 from mlx_gemma4.errors import ModelNotFoundError
-from mlx_gemma4.hub.here import Held, Place, held, hub_cache
+from mlx_gemma4.hub.cache import hub_cache
+from mlx_gemma4.hub.here import Held, Place, held
 from mlx_gemma4.hub.names import candidates, meant
 from mlx_gemma4.reading.home import with_home
 from mlx_gemma4.reading.listing import listed

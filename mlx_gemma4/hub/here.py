@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ..errors import CheckpointError
 from ..reading.json_file import read_object
+from .cache import hub_cache
 from .names import DEMO, Variant, models, short_names
 from .resolve import converted_folder, is_complete
 
@@ -66,12 +67,6 @@ def size_of(folder: Path) -> int:
                 if stat.S_ISREG(found.st_mode):
                     total += min(found.st_size, found.st_blocks * 512)
     return total
-
-
-def hub_cache() -> Path:
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    return Path(HF_HUB_CACHE)
 
 
 def _demo() -> Held:

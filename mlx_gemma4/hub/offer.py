@@ -18,7 +18,7 @@ from ..checkpoint.plan import footprint, plan_load, read_headers
 from ..config import Config, ConfigWarning
 from ..device import memory_limit
 from ..errors import CheckpointError, DiskFullError, ModelNotFoundError
-from ..reading.sizes import size
+from ..reading.sizes import free_space, size
 from .cache import Cache, HubFile
 from .refusals import why
 from .transfer import Transfer
@@ -105,7 +105,7 @@ def offer(name: str, to_chat: bool = False) -> Offer:
             _fetch_header(file, folder / file.name, transfer)
         memory = _memory(folder, config)
     _check_memory(repo, memory)
-    free, licence = cache.free(), licence_of(about)
+    free, licence = free_space(cache.folder), licence_of(about)
     found = Offer(repo, revision, files, config, memory, free, licence, cache)
     _check_disk(found)
     return found
