@@ -3,15 +3,13 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from mlx_gemma4.checkpoint.companions import RECORD
 from mlx_gemma4.errors import ModelNotFoundError, TakenError
 from mlx_gemma4.reading.home import with_home
 from mlx_gemma4.reading.sizes import size
 
 from ..errors import UsageError, unread
-from ..models.fetch import can_ask, fetch
+from ..models.fetch import agree, fetch
 from ..progress import Progress
 from ..render import Screen
 
@@ -36,6 +34,9 @@ def open_source(name: str, out: Path | None, screen: Screen) -> "Source":
     folder = local_folder(name)
     if folder is not None:
         return local(folder)
+    from huggingface_hub.utils import logging
+
+    logging.set_verbosity_error()  # it would write between our lines
     before = None if out is None else begun(partial(out))
     screen.passing(f"Asking the Hub for {name} …")
     try:
@@ -65,16 +66,6 @@ def show_plan(plan: "Plan", name: str, screen: Screen) -> None:
             print(plans.table(plan, name), flush=True)
     for warning in plan.warnings:
         screen.note(f"Warning: {warning}")
-
-
-def agree(cost: str, name: str, screen: Screen, yes: bool) -> None:
-    """Asks before a conversion. Raises ModelNotFoundError where nobody agrees."""
-    if yes:
-        return
-    if not can_ask(screen):
-        raise ModelNotFoundError(f"{name} is not here, and {cost}: add --yes.")
-    if not typer.confirm(f"{cost}: convert it?", default=True, err=True):
-        raise ModelNotFoundError(f"{name} is not here, and nothing was fetched.")
 
 
 class Conversion:
@@ -136,8 +127,9 @@ class Conversion:
         from mlx_gemma4.convert.output import check_space
 
         check_space(self.out, plan.out_bytes)
-        cost = f"{size(to_fetch(plan, source, self.out))} are to be fetched"
-        agree(cost, self.source, self.screen, self.yes)
+        count = to_fetch(plan, source, self.out)
+        told = [f"Fetching {size(count)}, of which {size(plan.out_bytes)} are kept."]
+        agree(told, count, self.source, self.screen, self.yes)
 
     def _download(self, plan: "Plan") -> "Source":
         """All of the source, which stays: a refinement computes with it."""
@@ -168,7 +160,8 @@ class Conversion:
 
         refine.finish_refining(self.out)
         work = output.partial(self.out)
-        bar = Progress(self.screen, "Converting", plan.source_bytes, in_bytes=True)
+        total = sum(t.source_bytes for t in job.left_to_do(plan, self.out))
+        bar = Progress(self.screen, "Converting", total, in_bytes=True)
         try:
             with bar:
                 return job.run(
