@@ -54,28 +54,9 @@ def generate(
     prefill_step: int | None = None,
 ) -> Response:
     """The whole answer at once; the options are those of `stream_generate`."""
+    given = locals()  # first, so that it holds what was passed and nothing else
     response = Response()
-    for chunk in stream_generate(
-        model,
-        processor,
-        messages,
-        tokens=tokens,
-        begun=begun,
-        tools=tools,
-        thinking=thinking,
-        image_tokens=image_tokens,
-        control_tokens=control_tokens,
-        max_tokens=max_tokens,
-        temperature=temperature,
-        top_p=top_p,
-        top_k=top_k,
-        min_p=min_p,
-        repetition_penalty=repetition_penalty,
-        seed=seed,
-        stop=stop,
-        prefix=prefix,
-        prefill_step=prefill_step,
-    ):
+    for chunk in stream_generate(**given):
         response.add(chunk)
     return response
 
