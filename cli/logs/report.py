@@ -7,7 +7,7 @@ from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
-from ..attach.messages import Message, media_of, names, text_of
+from ..attach.messages import Message, calls_of, worded
 from ..chat.conversation_file import saved_form
 from ..chat.setup import Setup
 from .rows import Summary, Turn
@@ -57,14 +57,11 @@ def transcript(turns: Sequence[Turn]) -> str:
 
 
 def as_markdown(message: Message) -> str:
-    text = text_of(message).strip()
-    if media := [part for part in media_of(message) if "path" in part]:
-        text = f"{text} ({names(media)})".strip()
+    text = worded(message)
     if message["role"] != "assistant":
         mark = "result: " if message["role"] == "tool" else ""
         return "\n".join(f"> {line}".rstrip() for line in (mark + text).split("\n"))
-    calls = [call["function"] for call in message.get("tool_calls", [])]
-    called = [f"`{call['name']} {call.get('arguments', '')}`" for call in calls]
+    called = (f"`{call}`" for call in calls_of(message))
     return "\n\n".join(filter(None, (text, *called)))
 
 
