@@ -8,7 +8,7 @@ from mlx_gemma4.hub.here import Held, held
 from mlx_gemma4.hub.names import GB, Model, Variant, models
 from mlx_gemma4.reading.sizes import size
 
-from ..convert.plans import columns
+from ..tables import columns
 from .default import kept_default
 
 ALL = range(5)  # columns, which begin together
