@@ -64,10 +64,7 @@ def show_version(wanted: bool) -> None:
 @app.callback(
     invoke_without_command=True,
     no_args_is_help=False,
-    context_settings={
-        "help_option_names": list(HELP),
-        "terminal_width": width(),
-    },
+    context_settings={"help_option_names": list(HELP), "terminal_width": width()},
 )
 def gemma4(
     context: typer.Context,

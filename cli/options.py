@@ -170,8 +170,7 @@ ImageTokens = Annotated[
     ),
 ]
 Json = Annotated[
-    bool,
-    Panel.OUTPUT.option("--json", help="Print JSON; notes and errors too."),
+    bool, Panel.OUTPUT.option("--json", help="Print JSON; notes and errors too.")
 ]
 Plain = Annotated[
     bool,

@@ -78,11 +78,7 @@ class Conversion:
         self.screen, self.yes = screen, yes
 
     def run(
-        self,
-        refine: str | None,
-        data: Path | None,
-        upload: str | None,
-        private: bool,
+        self, refine: str | None, data: Path | None, upload: str | None, private: bool
     ) -> None:
         source, plan = planned(self.source, self.out, self.wishes, self.screen)
         show_plan(plan, self.source, self.screen)
@@ -165,12 +161,7 @@ class Conversion:
         try:
             with bar:
                 return job.run(
-                    source,
-                    self.out,
-                    plan,
-                    self.source,
-                    bar.advance,
-                    note=bar.note,
+                    source, self.out, plan, self.source, bar.advance, note=bar.note
                 )
         except (KeyboardInterrupt, ModelNotFoundError):
             self.screen.note(f"What is done is kept in {work}: run it again to go on.")

@@ -115,14 +115,7 @@ def stream_generate(
         prefix.check_model(model)
     ids = None if tokens is None else checked_ids(tokens, model.config)
     prompt = prompt_of(
-        processor,
-        messages,
-        ids,
-        tools,
-        thinking,
-        image_tokens,
-        control_tokens,
-        prefix,
+        processor, messages, ids, tools, thinking, image_tokens, control_tokens, prefix
     )
     special_tokens = processor.tokenizer.special_tokens
     inside_thought = opens_thought(prompt.tokens, special_tokens)
