@@ -170,7 +170,10 @@ ImageTokens = Annotated[
     ),
 ]
 Json = Annotated[
-    bool, Panel.OUTPUT.option("--json", help="Print JSON; notes and errors too.")
+    bool,
+    Panel.OUTPUT.option(
+        "--json", help="Print one JSON object per result; notes and errors too."
+    ),
 ]
 Plain = Annotated[
     bool,
