@@ -63,7 +63,10 @@ class Ranges:
             before, problem = len(data), "it ended early"
             try:
                 for chunk in self._stream(file, start + before, start + count):
-                    data += chunk[: count - len(data)]
+                    room = count - len(data)
+                    data += chunk[:room]
+                    if len(chunk) > room:  # it may have no end
+                        break
             except (CheckpointError, ModelNotFoundError, Stopped):
                 raise
             except Elsewhere as error:

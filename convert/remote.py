@@ -7,6 +7,7 @@ from pathlib import Path
 from mlx_gemma4.checkpoint.companions import COPIED
 from mlx_gemma4.checkpoint.files import (
     INDEX,
+    LENGTH,
     MAX_HEADER,
     SINGLE,
     StoredTensor,
@@ -17,15 +18,19 @@ from mlx_gemma4.checkpoint.files import (
 from mlx_gemma4.checkpoint.folders import weight_map, without_index
 from mlx_gemma4.errors import CheckpointError, ModelNotFoundError
 from mlx_gemma4.hub.cache import Cache, HubFile
-from mlx_gemma4.hub.offer import ask_hub, digest_of, licence_of, top_files
+from mlx_gemma4.hub.offer import (
+    ask_hub,
+    check_small,
+    digest_of,
+    licence_of,
+    top_files,
+)
 from mlx_gemma4.hub.resolve import HUB_ID
 from mlx_gemma4.hub.transfer import Transfer
 from mlx_gemma4.reading.listing import listed
 
 from .ranges import Ranges
 from .source import Source
-
-LENGTH = 8  # bytes that say how long a header is
 
 
 def remote(name: str, commit: str | None = None) -> Source:
@@ -71,6 +76,7 @@ def _fetch_small(repo: str, cache: Cache, files: dict[str, HubFile]) -> None:
     transfer = Transfer(repo, cache, lambda count: None, lambda text: None)
     for name, file in files.items():
         if any(fnmatch(name, pattern) for pattern in COPIED):
+            check_small(repo, file)
             transfer.fetch(file)
             cache.link(file)
 

@@ -21,7 +21,7 @@ DEFAULT = "4bit"
 Source = Annotated[
     str | None,
     typer.Argument(
-        help="A folder, a Hub id (owner/name), or demo.",
+        help="A folder, a Hub id (owner/name), a short name such as e2b, or demo.",
         show_default=False,
         autocompletion=names.models,
     ),
@@ -136,8 +136,9 @@ def convert(
             raise UsageError("--private belongs to --upload.")
         assert source is not None
         wishes = read_wishes(recipe, override or [], target_gb)
-        from .job import Conversion, planned, show_plan
+        from .job import Conversion, original, planned, show_plan
 
+        source = original(source)
         if dry_run:
             show_plan(planned(source, out, wishes, screen)[1], source, screen)
             if out is not None:

@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     from mlx_gemma4.convert.survey import Wishes
 
 
+def original(name: str) -> str:
+    """What is to be converted or compared with: a short name stands for a Hub id."""
+    from mlx_gemma4.hub import names
+
+    there = (with_home(name) / "config.json").is_file()
+    return name if there else names.original(name)
+
+
 def open_source(name: str, out: Path | None, screen: Screen) -> "Source":
     """What is to be converted; of a Hub id that is not here no more than its headers.
 

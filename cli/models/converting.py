@@ -45,6 +45,7 @@ def fetch_converted(
     check_space(out, plan.out_bytes)
     if count := to_fetch(plan, source, out):
         agree(lines(repo, source, plan, count, out), count, repo, screen, yes)
+    if source.at_hub:  # also where nothing is left to fetch: the plan is to be the same
         plan = conversion.measured(source, plan)
     conversion.convert(source, plan)
     return out

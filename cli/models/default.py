@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from mlx_gemma4.errors import ModelNotFoundError
+from mlx_gemma4.hub.names import name_of
 from mlx_gemma4.reading.home import with_home
 from mlx_gemma4.state import save_text, state_folder
 
@@ -29,7 +30,7 @@ def keep_default(name: str) -> None:
     file = default_file()
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        save_text(file, name + "\n")
+        save_text(file, name_of(name) + "\n")
     except OSError as error:
         raise unwritable(file, error) from None
 

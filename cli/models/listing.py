@@ -14,7 +14,7 @@ from .default import kept_default
 ALL = range(5)  # columns, which begin together
 LEGEND = (
     "GET, KEEP, NEED: gigabytes to download,",
-    "on disk, and in memory with a conversation",
+    "on disk, in memory with a conversation",
     "* what the name of the model alone means",
 )
 

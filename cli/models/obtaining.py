@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from mlx_gemma4.errors import TakenError
 from mlx_gemma4.reading.sizes import size
 
 from ..render import Screen
@@ -39,6 +40,10 @@ def obtain(name: str, screen: Screen, yes: bool = False, to_chat: bool = True) -
         from .converting import fetch_converted
 
         out = converted_folder(variant)
+        if out.is_dir() and any(out.iterdir()):  # of a removal that was stopped
+            raise TakenError(
+                f"{out} holds no whole model: `gemma4 rm {variant.name}` removes it."
+            )
         fetch_converted(variant.repo, out, variant.recipe, screen, yes)
     return variant.name
 

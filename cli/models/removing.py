@@ -4,22 +4,22 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import typer
 
 from mlx_gemma4.convert.journal import NAME as JOURNAL
-from mlx_gemma4.errors import ModelNotFoundError
-from mlx_gemma4.hub.cache import hub_cache
+from mlx_gemma4.errors import BusyError, ModelNotFoundError
+from mlx_gemma4.hub.cache import PARTIAL, hub_cache
 from mlx_gemma4.hub.here import Held, Place, held
-from mlx_gemma4.hub.names import candidates, meant
+from mlx_gemma4.hub.names import meant, models
 from mlx_gemma4.reading.home import with_home
 from mlx_gemma4.reading.listing import listed
 from mlx_gemma4.reading.sizes import size
 from mlx_gemma4.state import hold
 
-from ..errors import UsageError
+from ..errors import InputError, UsageError
 from ..render import Screen
 from .default import forget_default, kept_default
 
@@ -27,8 +27,8 @@ from .default import forget_default, kept_default
 def remove(name: str, screen: Screen, yes: bool) -> int:
     """Removes a model after a question; returns the bytes that its files took.
 
-    Raises ModelNotFoundError, UsageError where nobody can be asked, and BusyError for a
-    conversion that is under way.
+    Raises ModelNotFoundError, UsageError where nobody can be asked, BusyError for what
+    is being made or fetched, and InputError for what may not be removed.
     """
     found = removable(name)
     screen.note(f"{found.name} takes {size(found.nbytes)} in {_places(found)}.")
@@ -40,7 +40,14 @@ def remove(name: str, screen: Screen, yes: bool) -> int:
         if not typer.confirm("Remove it?", err=True):
             raise typer.Exit(0)
     for root in found.roots:
-        remove_folder(root, found.place)
+        try:
+            remove_folder(root, found.place)
+        except BusyError:
+            raise
+        except OSError as error:
+            raise InputError(
+                f"{root} cannot be removed, or not all of it: {error.strerror}."
+            ) from None
     if kept_default() == found.name:
         forget_default()
         screen.note("It was the default; there is none now.")
@@ -50,7 +57,8 @@ def remove(name: str, screen: Screen, yes: bool) -> int:
 def removable(name: str) -> Held:
     """What `name` is among the models that are here, whole or not."""
     here = held()
-    wanted = {name, *(variant.name for variant in candidates(name))}
+    model = models().get(name)
+    wanted = {name, *(variant.name for variant in (model.variants if model else ()))}
     found = [each for each in here if each.name in wanted or each.repo == name]
     if len(found) > 1:
         several = listed([each.name for each in found])
@@ -83,21 +91,28 @@ def remove_folder(root: Path, place: Place) -> None:
         with not_in_use(root):
             # First, so that what is left of a removal cut short is no model.
             (root / "config.json").unlink(missing_ok=True)
-            shutil.rmtree(root)
+            _remove_all(root)
         return
-    shutil.rmtree(root)
+    with not_in_use(root):
+        _remove_all(root)
     shutil.rmtree(hub_cache() / ".locks" / root.name, ignore_errors=True)
+
+
+def _remove_all(root: Path) -> None:
+    """Also where the folder was moved, to another disk, and a link leads there."""
+    shutil.rmtree(os.path.realpath(root))
+    if root.is_symlink():
+        root.unlink()
 
 
 @contextmanager
 def not_in_use(root: Path) -> Iterator[None]:
-    """Keeps a conversion from going on in `root`. Raises BusyError where one does."""
-    journal = root / JOURNAL
-    if not journal.is_file():
-        yield
-        return
-    with journal.open("rb") as stream:
-        hold(stream.fileno(), root)
+    """Keeps a conversion or a download from going on in `root`. Raises BusyError where
+    one does."""
+    with ExitStack() as opened:
+        for file in (*root.glob(JOURNAL), *root.glob(f"blobs/*{PARTIAL}")):
+            stream = opened.enter_context(file.open("rb"))
+            hold(stream.fileno(), root)
         yield
 
 

@@ -6,6 +6,7 @@ there. What we have fetched is found by any other program, and the other way rou
 
 import hashlib
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +38,11 @@ class HubFile:
         if len(self.digest) == hashlib.sha256().digest_size * 2:
             return hashlib.sha256()
         return hashlib.sha1(b"blob %d\0" % self.size)
+
+
+def distinct(files: Iterable[HubFile]) -> list[HubFile]:
+    """One of those that hold the same: they are kept once."""
+    return list({file.digest: file for file in files}.values())
 
 
 @dataclass(frozen=True)

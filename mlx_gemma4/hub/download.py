@@ -5,7 +5,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
 
-from .cache import HubFile
+from .cache import HubFile, distinct
 from .offer import Offer
 from .transfer import Transfer
 
@@ -32,7 +32,7 @@ def download(
     """
     events: SimpleQueue[Event] = SimpleQueue()
     files: SimpleQueue[HubFile] = SimpleQueue()
-    lacking = [file for file in offer.files if not offer.cache.is_here(file)]
+    lacking = [f for f in distinct(offer.files) if not offer.cache.is_here(f)]
     for file in sorted(lacking, key=lambda file: -file.size):
         files.put(file)
     transfer = Transfer(offer.repo, offer.cache, events.put, events.put)

@@ -13,10 +13,11 @@ from enum import StrEnum
 from importlib.resources import files
 from pathlib import Path
 
+from ..checkpoint.files import LENGTH
 from ..errors import CheckpointError
 from ..reading.json_file import read_object
 from .cache import hub_cache
-from .names import DEMO, Variant, models, short_names
+from .names import DEMO, Variant, models, name_of, short_names
 from .resolve import converted_folder, is_complete
 
 MODEL_TYPES = ("gemma4", "gemma4_text", "gemma4_unified")
@@ -99,7 +100,6 @@ def _converted() -> Iterator[Held]:
 
 
 def _cached() -> Iterator[Held]:
-    ready = {v.repo: v.name for v in _variants() if v.recipe is None}
     for root in sorted(hub_cache().glob("models--*--*")):
         repo = root.name.removeprefix("models--").replace("--", "/", 1)
         found = [(is_complete(folder), folder) for folder in _snapshots(root)]
@@ -108,17 +108,25 @@ def _cached() -> Iterator[Held]:
         complete, folder = max(found, key=lambda each: each[0])  # the first that is
         revision = _revision(root, folder)
         if revision is None:
-            name = ready.get(repo, repo)
+            name = name_of(repo)
         else:
-            name = f"{repo}@{revision}" if complete else repo
+            name = f"{repo}@{revision}" if complete else name_of(repo)
         nbytes = size_of(root)
         yield Held(name, Place.CACHE, folder, nbytes, complete, (root,), repo)
 
 
 def _holds_weights(root: Path) -> bool:
     """Whole, or in part; others were only looked at, by us as well."""
-    patterns = ("snapshots/*/*.safetensors", "blobs/*.incomplete")
-    return any(next(root.glob(pattern), None) for pattern in patterns)
+    whole = next(root.glob("snapshots/*/*.safetensors"), None)
+    return whole is not None or any(map(_is_begun, root.glob("blobs/*.incomplete")))
+
+
+def _is_begun(part: Path) -> bool:
+    """Whether more is there than the header that an offer looks at."""
+    with suppress(FileNotFoundError), part.open("rb") as stream:
+        length = int.from_bytes(stream.read(LENGTH), "little")
+        return part.stat().st_size > LENGTH + length
+    return False
 
 
 def _snapshots(root: Path) -> list[Path]:

@@ -63,6 +63,12 @@ def models() -> dict[str, Model]:
     return {name: _model(name, each) for name, each in table["models"].items()}
 
 
+def name_of(repo: str) -> str:
+    """What weights at the Hub are called here: by a short name if they have one."""
+    variants = (each for model in models().values() for each in model.variants)
+    return next((v.name for v in variants if (v.repo, v.recipe) == (repo, None)), repo)
+
+
 def licence() -> str:
     return _table()["licence"]
 
@@ -108,6 +114,16 @@ def best_variant(name: str, memory: int) -> Variant | None:
     if not (found := candidates(name)):
         return None
     return found[0] if ":" in name else models()[name].best_in(memory)
+
+
+def original(name: str) -> str:
+    """The Hub id of what to convert for a short name: of a bare one the weights as they
+    were made; another name as it is. Raises ModelNotFoundError as `candidates`."""
+    if not (found := candidates(name)):
+        return name
+    if ":" in name:
+        return found[0].repo
+    return next(v.repo for v in models()[name].variants if v.name == f"{name}:bf16")
 
 
 def meant(name: str, known: Iterable[str] = ()) -> str | None:

@@ -12,14 +12,19 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from ..chat.template import NO_TEMPLATE, ChatTemplate
-from ..checkpoint.files import MAX_HEADER
-from ..checkpoint.folders import INDEX, instead_of_model, weight_files
+from ..checkpoint.files import LENGTH, MAX_HEADER, read_header
+from ..checkpoint.folders import (
+    INDEX,
+    LONGEST_NAME,
+    instead_of_model,
+    weight_files,
+)
 from ..checkpoint.plan import footprint, plan_load, read_headers
 from ..config import Config, ConfigWarning
 from ..device import memory_limit
 from ..errors import CheckpointError, DiskFullError, ModelNotFoundError
 from ..reading.sizes import free_space, size
-from .cache import Cache, HubFile
+from .cache import Cache, HubFile, distinct
 from .refusals import why
 from .transfer import Transfer
 
@@ -32,7 +37,8 @@ NOT_NEEDED = ("*/*", "consolidated*")
 # What tells whether a model can be used at all.
 TELLING = ("config.json", "chat_template.*", "tokenizer_config.json", INDEX)
 TIMEOUT = 10.0  # seconds
-LENGTH = 8  # bytes that state the length of a header
+MAX_SMALL = 200_000_000  # bytes of what is no weights; a tokenizer has 30 million
+NONSENSE = "The Hub's answer makes no sense: try again, or update huggingface-hub."
 DIGEST = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")  # it becomes the name of a file
 
 
@@ -63,12 +69,12 @@ class Offer:
     @property
     def nbytes(self) -> int:
         """Of all files."""
-        return sum(file.size for file in self.files)
+        return sum(file.size for file in distinct(self.files))
 
     @property
     def to_fetch(self) -> int:
         """The bytes that are not here yet."""
-        return sum(self.cache.lacking(file) for file in self.files)
+        return sum(map(self.cache.lacking, distinct(self.files)))
 
 
 def offer(name: str, to_chat: bool = False) -> Offer:
@@ -89,6 +95,7 @@ def offer(name: str, to_chat: bool = False) -> Offer:
     transfer = Transfer(repo, cache, lambda _: None, lambda _: None)
     for file in files:
         if _any(file.name, TELLING):
+            check_small(repo, file)
             transfer.fetch(file)
             cache.link(file)
     with _stand_in(about, cache) as folder:
@@ -123,19 +130,36 @@ def ask_hub(repo: str, revision: str) -> "ModelInfo":
 
 
 def top_files(about: "ModelInfo") -> Iterator[HubFile]:
-    """Those that lie at the top."""
+    """Those that lie at the top, and whose names files can have here."""
     for each in about.siblings or ():
-        if "/" not in each.rfilename:
+        if _can_be_named(each.rfilename):
             digest = digest_of(each.lfs.sha256 if each.lfs else each.blob_id)
-            yield HubFile(each.rfilename, each.size or 0, digest)
+            yield HubFile(each.rfilename, size_of(each.size), digest)
+
+
+def _can_be_named(name: str) -> bool:
+    plain = "/" not in name and name.isprintable() and name.strip(".")
+    return bool(plain) and len(name.encode()) <= LONGEST_NAME
 
 
 def digest_of(stated: str | None) -> str:
     if stated is None or not DIGEST.fullmatch(stated):
-        raise ModelNotFoundError(
-            "The Hub's answer makes no sense: try again, or update huggingface-hub."
-        )
+        raise ModelNotFoundError(NONSENSE)
     return stated
+
+
+def size_of(stated: int | None) -> int:
+    if not isinstance(stated, int) or stated < 0:
+        raise ModelNotFoundError(NONSENSE)
+    return stated
+
+
+def check_small(repo: str, file: HubFile) -> None:
+    """Of a file that is fetched before anybody is asked."""
+    if file.size > MAX_SMALL:
+        raise CheckpointError(
+            f"{file.name} of {repo} has {size(file.size)}: it is something else."
+        )
 
 
 def _any(name: str, patterns: Sequence[str], but: Sequence[str] = ()) -> bool:
@@ -188,6 +212,13 @@ def _fetch_header(file: HubFile, stand_in: Path, transfer: Transfer) -> None:
             transfer.fetch(file, upto)
             hollow.write(stream.read(upto - LENGTH))
         hollow.truncate(file.size)
+    try:
+        read_header(stand_in)
+    except CheckpointError:
+        transfer.cache.partial(file).unlink(
+            missing_ok=True
+        )  # the next try is a new one
+        raise
 
 
 def _memory(folder: Path, config: Config) -> int:

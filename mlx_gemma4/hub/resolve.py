@@ -19,6 +19,7 @@ from ..state import data_folder
 from .names import DEMO, Variant, best_variant, candidates, meant, models
 from .refusals import first_line
 
+TELLING = ("config.json", "tokenizer.json")
 HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?", re.ASCII)
 
 
@@ -137,7 +138,8 @@ def _cached(repo: str, revision: str | None) -> Path | None:
 def is_complete(folder: Path) -> bool:
     """Whether a cached snapshot can be loaded; other programs fetch single files."""
     try:
-        return (folder / "config.json").is_file() and bool(weight_files(folder))
+        told = all((folder / name).is_file() for name in TELLING)
+        return told and bool(weight_files(folder))
     except CheckpointError:
         return False
 

@@ -10,11 +10,15 @@ from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 from threading import Event, Lock
+from typing import TYPE_CHECKING
 
 from ..errors import BusyError, CheckpointError, DiskFullError, ModelNotFoundError
 from ..state import FULL, hold
 from .cache import Cache, HubFile
 from .refusals import first_line, why
+
+if TYPE_CHECKING:
+    from httpx import Response
 
 WAITS = (1, 2, 4, 8, 16)  # seconds before each further try after a loss
 TIMEOUT = 10.0  # seconds without a byte
@@ -99,7 +103,8 @@ class Partial:
         if not self.done and not self._stream.closed:
             self._path.unlink(missing_ok=True)
             with suppress(OSError):  # of a repository that gives nothing
-                os.removedirs(self._path.parent)
+                self._path.parent.rmdir()
+                self._path.parent.parent.rmdir()
         self._stream.close()
 
     def _count(self, data: bytes) -> None:
@@ -170,7 +175,7 @@ class Transfer:
         while partial.done < upto:
             before, end = partial.done, min(partial.done + SPAN, upto)
             try:
-                for data in self._pieces(partial.file, before, end):
+                for data in self._pieces(partial.file, before, end, upto):
                     self._add(partial, data)
                 if partial.done < end:
                     raise Lost("it ended early")
@@ -200,8 +205,11 @@ class Transfer:
         if self._stopped.wait(WAITS[losses - 1]):
             raise ModelNotFoundError("stopped")
 
-    def _pieces(self, file: HubFile, begin: int, end: int) -> Iterator[bytes]:
-        """Its bytes from `begin` to before `end`.
+    def _pieces(
+        self, file: HubFile, begin: int, end: int, upto: int
+    ) -> Iterator[bytes]:
+        """Its bytes from `begin` to before `end`; to before `upto` where a server sends
+        nothing but whole files.
 
         Raises Lost and ModelNotFoundError.
         """
@@ -215,13 +223,26 @@ class Transfer:
                 "GET", url, headers=headers, timeout=TIMEOUT, follow_redirects=True
             ) as answer:
                 hf_raise_for_status(answer)
-                behind = begin if answer.status_code == 200 else 0  # all of it came
+                place = _place(answer, begin)
                 for data in answer.iter_raw():
-                    yield data[behind:]
-                    behind = max(0, behind - len(data))
+                    yield data[max(0, begin - place) : max(0, upto - place)]
+                    place += len(data)
+                    if place > upto:  # it may have no end
+                        return
         except HfHubHTTPError as error:
             if error.response.status_code in PASSING:
                 raise Lost(first_line(error).rstrip(".")) from None
-            raise ModelNotFoundError(why(error, self.repo, None)) from None
+            said = why(error, self.repo, self.cache.commit)
+            raise ModelNotFoundError(said) from None
         except Exception as error:  # the network stack's own differ by release
             raise Lost(first_line(error).rstrip(".")) from None
+
+
+def _place(answer: "Response", begin: int) -> int:
+    """Where in its file an answer begins that was asked for from `begin` on."""
+    if answer.status_code == 200:
+        return 0
+    part = answer.headers.get("content-range", "")
+    if not part.startswith(f"bytes {begin}-"):
+        raise Lost("another part of the file came")
+    return begin

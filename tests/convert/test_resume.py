@@ -16,7 +16,7 @@ from places import TESTS
 from mlx_gemma4.checkpoint import shards
 from mlx_gemma4.convert import job, journal, output, stream
 from mlx_gemma4.convert.errors import OutputError
-from mlx_gemma4.errors import CheckpointError, DiskFullError
+from mlx_gemma4.errors import BusyError, CheckpointError, DiskFullError
 
 
 class Stopped(Exception):
@@ -164,7 +164,9 @@ def test_second_process_is_refused(source: Path, tmp_path: Path) -> None:
 
     def again(count: int) -> None:
         if not refused:
-            with pytest.raises(OutputError, match="another process") as caught:
+            with pytest.raises(
+                BusyError, match=r"partial is being written by another process"
+            ) as caught:
                 jobs.convert(source, out)
             refused.append(str(caught.value))
 

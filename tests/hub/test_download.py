@@ -2,6 +2,7 @@
 
 import fcntl
 from pathlib import Path
+from typing import Any
 
 import hub_server
 import pytest
@@ -50,6 +51,17 @@ def test_all_of_it_and_then_nothing(hub: Hub) -> None:
     names = ("org/demo", "org/demo@main", f"org/demo@{found.commit}")
     assert {resolve(name) for name in names} == {folder}
     assert len(hub.requests) == asked
+
+
+def test_files_that_hold_the_same(hub: Hub) -> None:
+    """One comes for all of them."""
+    same = {f"{name}.json": b'{"same": true}' for name in ("a", "b", "c")}
+    hub.add("org/demo", demo() | same)
+    found, came = offer("org/demo"), list[int]()
+    lacking = found.to_fetch
+    folder = download(found, came.append)
+    assert sum(came) == lacking and sum(hub.sent[name] for name in same) == 14
+    assert all((folder / name).read_bytes() == data for name, data in same.items())
 
 
 def test_a_branch(hub: Hub) -> None:
@@ -220,3 +232,75 @@ def test_a_folder_that_cannot_be_written(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", cache)
     with pytest.raises(ModelNotFoundError, match="Not a directory. Set HF_HOME to"):
         offer("org/demo")
+
+
+def test_a_server_without_ranges(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It sends whole files; no more is kept of one than was asked for."""
+    send = hub_server.Handler.send_file
+
+    def send_whole(self: hub_server.Handler, *about: Any) -> None:
+        del self.headers["Range"]
+        send(self, *about)
+
+    monkeypatch.setattr(hub_server.Handler, "send_file", send_whole)
+    hub.add("org/demo", demo())
+    found = offer("org/demo")
+    assert partial(found).stat().st_size < HALF
+    assert (download(found) / WEIGHTS).read_bytes() == demo()[WEIGHTS]
+
+
+def test_an_answer_without_end(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.add("org/demo", demo())
+    found = offer("org/demo")
+
+    def send(self: hub_server.Handler, data: bytes, begin: int) -> None:
+        for at in range(begin, len(data), hub_server.PIECE):
+            self.wfile.write(data[at : at + hub_server.PIECE])
+        while True:
+            self.wfile.write(bytes(hub_server.PIECE))
+
+    def send_stored(self: hub_server.Handler, place: str) -> None:
+        data = demo()[place.split("/", 3)[3]]
+        begin = int((self.headers["Range"] or "=0-")[6:].partition("-")[0])
+        part = f"bytes {begin}-{len(data) - 1}/{len(data)}"
+        self.start(206, {"Content-Range": part, "Connection": "close"})
+        send(self, data, begin)
+
+    monkeypatch.setattr(hub_server.Handler, "send_stored", send_stored)
+    assert (download(found) / WEIGHTS).read_bytes() == demo()[WEIGHTS]
+
+
+def test_another_part_than_was_asked_for(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has come before is not lost over it."""
+    hub.add("org/demo", demo())
+    found = offer("org/demo")
+    before = partial(found).read_bytes()
+    send = hub_server.Handler.send_file
+
+    def send_first(self: hub_server.Handler, *about: Any) -> None:
+        del self.headers["Range"]
+        self.headers["Range"] = "bytes=0-99"
+        send(self, *about)
+
+    monkeypatch.setattr(hub_server.Handler, "send_file", send_first)
+    with pytest.raises(ModelNotFoundError, match="another part of the file came"):
+        download(found)
+    assert partial(found).read_bytes() == before
+
+
+def test_what_is_gone_meanwhile(hub: Hub, tmp_path: Path) -> None:
+    """Only what was made for it is removed again: no folder of the user's."""
+    repo = hub.add("org/demo", demo())
+    found = offer("org/demo")
+    gone = repo.main
+    repo.commits["1" * 40] = repo.commits.pop(gone)
+    with pytest.raises(ModelNotFoundError, match=f"no revision '{gone}' on the Hub"):
+        download(found)
+    repo.gated = True
+    (tmp_path / "cache").rename(tmp_path / "old")
+    (tmp_path / "cache").mkdir()
+    with pytest.raises(ModelNotFoundError, match="is gated"):
+        offer("org/demo")
+    assert not any((tmp_path / "cache").iterdir())

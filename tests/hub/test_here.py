@@ -4,10 +4,13 @@ from pathlib import Path
 
 import pytest
 from holding import Shelf
+from hub_client import demo
+from hub_server import Hub
 
 from mlx_gemma4.errors import ModelNotFoundError
 from mlx_gemma4.hub.here import Place, held, names_here
 from mlx_gemma4.hub.names import candidates
+from mlx_gemma4.hub.offer import offer
 from mlx_gemma4.hub.resolve import converted_folder, local_folder, resolve
 
 E2B = "mlx-community/gemma-4-e2b-it-8bit"
@@ -29,6 +32,7 @@ def test_a_list(shelf: Shelf) -> None:
     shelf.fetched(E2B)
     shelf.converted(qat("e4b"))
     shelf.fetched("org/begun", lacks=("model-00002-of-00002.safetensors",))
+    shelf.fetched("org/mute", lacks=("tokenizer.json",))
     (shelf.fetched("org/llama") / "config.json").unlink()  # no Gemma 4
     shelf.fetched(
         "org/seen", lacks=tuple(f"model-0000{n}-of-00002.safetensors" for n in (1, 2))
@@ -40,6 +44,7 @@ def test_a_list(shelf: Shelf) -> None:
         ("e4b:qat", Place.CONVERTED, True),
         ("e2b:8bit", Place.CACHE, True),
         ("org/begun", Place.CACHE, False),
+        ("org/mute", Place.CACHE, False),
         ("org/other", Place.CACHE, True),
     ]
     # Links count nothing, and references little.
@@ -47,6 +52,18 @@ def test_a_list(shelf: Shelf) -> None:
     names = names_here()
     assert {"demo", "org/other", "e2b:8bit", "31b"} < set(names)
     assert "org/begun" not in names and len(set(names)) == len(names)
+
+
+def test_what_was_only_looked_at(hub: Hub) -> None:
+    """An offer leaves the headers of weights; of a download that was begun, more."""
+    hub.add(E2B, demo())
+    found = offer(E2B)
+    assert [each.name for each in held()] == ["demo"]
+    (weights,) = (f for f in found.files if f.name == "model.safetensors")
+    with found.cache.partial(weights).open("ab") as stream:
+        stream.write(b"?")
+    (begun,) = held()[1:]
+    assert (begun.name, begun.complete) == ("e2b:8bit", False)
 
 
 def test_revisions_of_a_repository(shelf: Shelf) -> None:

@@ -9,6 +9,7 @@ from mlx_gemma4.hub.names import (
     candidates,
     meant,
     models,
+    original,
     short_names,
     suggested,
 )
@@ -47,6 +48,15 @@ def test_the_table() -> None:
 def test_what_a_machine_can_run(memory: int, names: list[str]) -> None:
     best = [model.best_in(memory) for model in suggested()]
     assert [each.name for each in best if each.needs <= memory] == names
+
+
+def test_what_is_converted() -> None:
+    """The weights as they were made, and never what was quantised before."""
+    assert original("e2b") == original("e2b:bf16") == "google/gemma-4-E2B-it"
+    assert original("26b:qat").endswith("-it-qat-q4_0-unquantized")
+    assert original("org/name") == "org/name" and original("demo") == "demo"
+    with pytest.raises(ModelNotFoundError, match="Take e4b"):
+        original("12b")
 
 
 def test_a_bare_name_is_the_best_that_fits() -> None:

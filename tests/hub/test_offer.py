@@ -164,3 +164,47 @@ def test_names_that_lead_elsewhere(hub: Hub, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr(hub_server, "identity", lambda *_, name=name: name)
         with pytest.raises(ModelNotFoundError, match="answer makes no sense"):
             offer("org/demo")
+
+
+@pytest.mark.parametrize("name", ["..", ".", "", "\0.json", "\x1b[2J.json", "x" * 256])
+def test_names_that_no_file_has(name: str, hub: Hub) -> None:
+    hub.add("org/demo", demo() | {name: b"{}"})
+    assert name not in [file.name for file in offer("org/demo").files]
+
+
+@pytest.mark.parametrize("stated", [-1, None, "many"])
+def test_sizes_that_are_none(
+    stated: object, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = hub_server.sibling
+    monkeypatch.setattr(
+        hub_server, "sibling", lambda *file: told(*file) | {"size": stated}
+    )
+    hub.add("org/demo", demo())
+    with pytest.raises(ModelNotFoundError, match="answer makes no sense"):
+        offer("org/demo")
+    assert not hub.fetched()
+
+
+def test_a_configuration_of_terabytes(hub: Hub) -> None:
+    hub.add("org/demo", demo(config__json=Hollow(10**12)))
+    refused(
+        "org/demo",
+        hub,
+        CheckpointError,
+        r"config\.json of org/demo has 1000 GB: it is something",
+    )
+
+
+def test_a_header_that_came_damaged(hub: Hub) -> None:
+    """The next try begins anew."""
+    hub.add("org/demo", demo())
+    found = offer("org/demo")
+    (weights,) = (file for file in found.files if file.name == WEIGHTS)
+    length = found.cache.partial(weights).stat().st_size
+    found.cache.partial(weights).write_bytes(
+        (length - 8).to_bytes(8, "little") + bytes(length - 8)
+    )
+    with pytest.raises(CheckpointError, match="its header is not valid JSON"):
+        offer("org/demo")
+    assert offer("org/demo").to_fetch == found.to_fetch

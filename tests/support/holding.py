@@ -33,7 +33,7 @@ class Shelf:
         # Read when the Hub's library is imported.
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
         cache.mkdir()
-        tiny.write_checkpoint(model, "E2B", shards=2)
+        tiny.write_checkpoint(model, "E2B", shards=2, tokenizer=True)
         return cls(cache, model, environ)
 
     def fetched(

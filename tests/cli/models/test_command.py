@@ -1,6 +1,8 @@
 """`gemma4 list`, `show`, `rm` and `default`, and the default in use."""
 
+import errno
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -95,7 +97,9 @@ def test_show(shelf: Shelf, gemma4: Command) -> None:
     rows = [line.split() for line in gemma4.out.splitlines()]
     for row in (["name", "e2b:8bit"], ["from", E2B], ["folder", str(snapshot)]):
         assert row in rows
-    assert "problem" in gemma4.out  # it has no tokenizer
+    assert "problem" not in gemma4.out
+    (snapshot / "tokenizer.json").resolve().write_text("?")
+    assert gemma4("show", "e2b") == 0 and "problem" in gemma4.out
     assert gemma4("show", "demo") == 0 and "problem" not in gemma4.out
     found = gemma4.json("show", "e2b:qat")
     assert found["here"] is False and found["kept_bytes"] == 3_980_000_000
@@ -117,6 +121,24 @@ def test_rm(shelf: Shelf, gemma4: Command) -> None:
     assert not any(shelf.cache.iterdir())
 
 
+def test_rm_of_what_cannot_be_run(shelf: Shelf, gemma4: Command) -> None:
+    """Another program fetched it."""
+    shelf.fetched("mlx-community/gemma-4-12B-it-8bit")
+    assert gemma4("list") == 0 and "12b:8bit" in gemma4.out
+    assert gemma4("rm", "12b:8bit", "-y") == 0
+    shelf.fetched("mlx-community/gemma-4-e4b-it-4bit")
+    assert gemma4("rm", "e4b", "-y") == 0  # whichever there is
+    assert not any(shelf.cache.iterdir())
+
+
+def test_a_default_by_its_id(shelf: Shelf, gemma4: Command) -> None:
+    """It goes by one name in all that is listed and removed."""
+    shelf.fetched(E2B)
+    assert gemma4("default", E2B) == 0 and gemma4.out == "e2b:8bit\n"
+    assert gemma4("list") == 0 and gemma4.out.count("default") == 1
+    assert gemma4("rm", E2B, "-y") == 0 and "It was the default" in gemma4.err
+
+
 def test_what_rm_says_of_others(shelf: Shelf, gemma4: Command) -> None:
     shelf.fetched(E2B)
     shelf.fetched(E2B, "v2")
@@ -132,7 +154,7 @@ def test_what_rm_says_of_others(shelf: Shelf, gemma4: Command) -> None:
         ("tiny", 2, "a folder of yours"),
         ("e2b:4bit", 3, "not here"),
         ("demmo", 3, "Did you mean demo?"),
-        ("12b", 3, "Take e4b"),
+        ("12b", 3, "12b is not here"),
     ],
 )
 def test_what_rm_refuses(
@@ -144,6 +166,45 @@ def test_what_rm_refuses(
     assert gemma4("rm", name, "--yes") == code
     assert words in gemma4.err or "name one of them" in gemma4.err
     assert all(folder.exists() for folder in kept)
+
+
+def test_what_is_being_fetched_is_not_removed(shelf: Shelf, gemma4: Command) -> None:
+    snapshot = shelf.fetched("org/begun")
+    partial = snapshot.parents[1] / "blobs" / f"{'0' * 64}.gemma4.incomplete"
+    with partial.open("w") as stream:
+        hold(stream.fileno(), partial)
+        assert gemma4("rm", "org/begun", "-y") == 1 and "another process" in gemma4.err
+    assert snapshot.is_dir() and gemma4("rm", "org/begun", "-y") == 0
+
+
+def test_what_lies_on_another_disk_is_removed(shelf: Shelf, gemma4: Command) -> None:
+    there = {"e4b:qat": converted(shelf, "e4b:qat")}
+    there["org/name"] = shelf.fetched("org/name").parents[1]
+    elsewhere = shelf.model.parent / "elsewhere"
+    for name, root in there.items():
+        root.rename(elsewhere)
+        root.symlink_to(elsewhere)
+        assert gemma4("rm", name, "-y") == 0
+        assert not root.is_symlink() and not elsewhere.exists()
+
+
+def test_what_may_not_be_removed(
+    shelf: Shelf, gemma4: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "blobs")
+
+    snapshot = shelf.fetched(E2B)
+    monkeypatch.setattr("shutil.rmtree", fail)
+    assert gemma4("rm", "e2b", "-y") == 5 and snapshot.exists()
+    assert "cannot be removed, or not all of it: Permission denied." in gemma4.err
+
+
+def test_what_a_removal_left_is_named(shelf: Shelf, gemma4: Command) -> None:
+    (converted(shelf, "e4b:qat") / "config.json").unlink()
+    assert gemma4("pull", "e4b:qat", "-y") == 2
+    assert "`gemma4 rm e4b:qat` removes it" in gemma4.err
+    assert gemma4("rm", "e4b:qat", "-y") == 0
 
 
 def test_a_conversion_under_way_is_not_removed(shelf: Shelf, gemma4: Command) -> None:

@@ -68,8 +68,8 @@ def test_what_is_offered(
 
 
 def test_what_is_here_comes_first(shelf: Shelf) -> None:
-    shelf.fetched("org/base")  # without a template
-    (shelf.model / "chat_template.jinja").write_text("{{ messages }}")
+    template = ("chat_template.jinja", "tokenizer_config.json")
+    shelf.fetched("org/base", lacks=template)
     shelf.converted(candidates("e4b:qat")[0])
     shelf.fetched("org/name")
     found = list(choices(16 * GIB * 2 // 3, BIG))

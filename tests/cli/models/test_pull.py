@@ -11,6 +11,7 @@ from holding import Shelf
 from hub_server import Hub, serving
 
 from mlx_gemma4.cli.app import run as run_here
+from mlx_gemma4.errors import DiskFullError
 
 READY = "mlx-community/gemma-4-e2b-it-8bit"
 ORIGINAL = "google/gemma-4-E2B-it-qat-q4_0-unquantized"
@@ -67,6 +68,8 @@ def test_weights_that_are_made_here(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    assert gemma4(monkeypatch, "convert", "e2b:qat", "--dry-run") == 0
+    assert ORIGINAL in capsys.readouterr().out
     assert gemma4(monkeypatch, "pull", "e2b:qat") == 3
     assert not list(shelf.model.parent.glob("data/gemma4/models/e2b-qat/*"))
     assert gemma4(monkeypatch, "pull", "e2b:qat", "--yes", "--json") == 0
@@ -79,6 +82,19 @@ def test_weights_that_are_made_here(
     assert len(hub.requests) == asked
     assert gemma4(monkeypatch, "rm", "e2b", "-y") == 0
     assert not any((shelf.model.parent / "data/gemma4/models").iterdir())
+
+
+@pytest.mark.slow
+def test_stopped_when_all_was_read(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest goes by the same plan, where samples say other than the name."""
+
+    def fail(*_: object) -> None:
+        raise DiskFullError("full")
+
+    with monkeypatch.context() as changed:
+        changed.setattr("mlx_gemma4.convert.output.finish", fail)
+        assert gemma4(monkeypatch, "pull", "e2b:qat", "--yes") == 4
+    assert gemma4(monkeypatch, "pull", "e2b:qat", "--yes") == 0
 
 
 def test_the_toy_and_what_cannot_be_run(
