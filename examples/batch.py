@@ -18,6 +18,8 @@ def main() -> None:
     parser.add_argument("task", nargs="?", default="", help="goes before each text")
     parser.add_argument("-m", "--model", default="demo")
     options = parser.parse_args()
+    if not options.folder.is_dir():
+        parser.error(f"there is no folder {options.folder}")
 
     model, processor = load(options.model)
     for path in sorted(options.folder.glob("*.txt")):

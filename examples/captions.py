@@ -23,6 +23,8 @@ def main() -> int:
     parser.add_argument("--tokens", type=int, help="the most a picture may take")
     parser.add_argument("-m", "--model", default="demo")
     options = parser.parse_args()
+    if not options.folder.is_dir():
+        parser.error(f"there is no folder {options.folder}")
 
     model, processor = load(options.model)
     chat = Chat(model, processor, image_tokens=options.tokens, temperature=0)

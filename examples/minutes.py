@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mlx_gemma4 import generate, load
 from mlx_gemma4.audio.files import read_audio
+from mlx_gemma4.errors import MediaError
 from mlx_gemma4.generation.transcribe import transcribe
 
 TASK = """Write the minutes of this meeting in Markdown, in the language that is spoken:
@@ -33,7 +34,10 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path)
     options = parser.parse_args()
 
-    samples = read_audio(options.recording)
+    try:
+        samples = read_audio(options.recording)
+    except MediaError as error:
+        sys.exit(str(error))
     model, processor = load(options.model)
     said = []
     for segment in transcribe(model, processor, samples):

@@ -15,8 +15,8 @@ from ..errors import UsageError
 from ..loading import warnings_noted
 from ..media_formats import kind_of_file
 from ..model_senses import has_sense, require_sense
-from .messages import Part
-from .paths import take_paths
+from .messages import Part, media_of
+from .paths import bare_media, path_of, take_paths
 from .texts import Use, is_pdf, read_text_part, unusable, use_of
 
 if TYPE_CHECKING:
@@ -96,8 +96,15 @@ def take_dropped(session: "Session", text: str) -> str:
         screen.note(
             f"{session.model_name} cannot {sense}: {path.name} is sent as text."
         )
-    if taken.missing:
-        screen.note(f"Sent as words: {listed(taken.missing)}")
+    parts = [part for message in session.chat.messages for part in media_of(message)]
+    known = {part.get("path") for part in (*parts, *session.chat.attached)}
+    bare = [
+        f"{word} (./{word} attaches it)"
+        for word in bare_media(taken.rest)
+        if str(path_of(word)) not in known
+    ]
+    if taken.missing or bare:
+        screen.note(f"Sent as words: {listed([*taken.missing, *bare])}")
     return taken.rest
 
 

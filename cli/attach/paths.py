@@ -132,6 +132,13 @@ def missing_at(line: str, at: int) -> list[str]:
     return [f"{text} (neither text nor a medium)"] if useless else []
 
 
+def bare_media(text: str) -> list[str]:
+    """Words that name a medium here, but do not begin as a path has to."""
+    words = (word.strip(PUNCTUATION + "('\"`") for word in RUN.findall(text))
+    named = (word for word in words if kind_of(Path(word)) and os.path.isfile(word))
+    return [word for word in dict.fromkeys(named) if not BEGINNING.match(word)]
+
+
 def is_missing(path: Path) -> bool:
     """Whether nothing is at a path that cannot be mere words: it has a suffix, or its
     folder is there."""

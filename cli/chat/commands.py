@@ -31,7 +31,7 @@ from .setting import (
 )
 from .switching import model_command
 
-AUDIO = "attach recordings; --track N before them"
+AUDIO = "attach recordings; --track N first"
 PATHS = ("/", "~", "./", "../")  # how a path begins that a message attaches
 
 

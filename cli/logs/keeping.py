@@ -209,9 +209,11 @@ def held_with(chat: Conversation, model: str, adapter: Path | None) -> Setup:
     return Setup(saved_name(model), adapter, chat.system, tools or None, chat.settings)
 
 
-def first_note(path: object) -> str:
+def first_note(path: Path) -> str:
+    home = Path(os.path.expanduser("~"))
+    shown = f"~/{path.relative_to(home)}" if path.is_relative_to(home) else path
     return (
-        f"Conversations are kept in {path}: gemma4 logs shows them, --no-log or "
+        f"Conversations are kept in {shown}: `gemma4 logs` shows them, --no-log or "
         "GEMMA4_LOG=0 keeps none."
     )
 

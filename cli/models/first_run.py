@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 REFUSED = (ModelNotFoundError, CheckpointError, MemoryError, DiskFullError)
+LEAVE = ("q", "quit", "exit", "bye", "n", "no", "none")
 MOST = 3  # models of the Hub's cache that are offered
 TOY = "a toy of 5 million weights, to try the program with"
 
@@ -91,9 +92,12 @@ def choose(screen: Screen) -> str:
 
 
 def ask(names: list[str]) -> str:
-    """One of `names`, by its number or as it is, or any other model."""
+    """One of `names`, by its number or as it is, or any other model. Raises typer.Abort
+    for none of them."""
     while True:
         answer = typer.prompt("Which one?", default="1", err=True).strip()
+        if answer.lower().removeprefix("/") in LEAVE:
+            raise typer.Abort
         if not answer.isdecimal():
             return answer
         if 1 <= int(answer) <= len(names):

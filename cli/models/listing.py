@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from mlx_gemma4.device import memory_limit
 from mlx_gemma4.hub.here import Held, held
-from mlx_gemma4.hub.names import GB, Model, Variant, models
+from mlx_gemma4.hub.names import Model, Variant, models
 from mlx_gemma4.reading.sizes import size
 
 from ..tables import columns
@@ -68,9 +68,8 @@ def lines(everything: bool) -> list[str]:
     rows = [["NAME", "GET", "KEEP", "NEED", ""]]
     for each in offered(here):
         variant = each.variant
-        sizes = [
-            f"{n / GB:.3g}" for n in (variant.fetched, variant.kept, variant.needs)
-        ]
+        told = map(size, (variant.fetched, variant.kept, variant.needs))
+        sizes = [each.removesuffix(" GB") for each in told]
         mark = " *" if each.meant and each.model.instead is None else ""
         rows.append([variant.name, *sizes, each.state + mark])
     return [*table, "", *columns(rows, left=ALL), "", *LEGEND]

@@ -143,7 +143,7 @@ def sources(audio: list[str], mic: bool) -> list[str]:
             found.append(name)
             problems.append(error)
     if problems and len(problems) == len(found):
-        raise problems[0]
+        raise InputError(" ".join(map(str, problems)))
     return [MICROPHONE] if mic else found
 
 

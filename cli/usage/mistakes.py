@@ -29,10 +29,19 @@ ELSEWHERE = {
     "history": "logs",
     "settings": "config",
     "quantize": "convert",
+    "create": "convert",
     "train": "tune",
     "finetune": "tune",
     "caption": "describe",
     "whisper": "transcribe",
+}
+# What other programs have, and this one has not.
+ABSENT = {
+    "serve": "There is no server yet.",
+    "ps": "No model stays in memory when its command has ended.",
+    "stop": "No model stays in memory when its command has ended.",
+    "help": "Did you mean --help?",
+    "version": "Did you mean --version?",
 }
 ALIKE = 0.65  # so far two words may be from each other
 KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
@@ -53,12 +62,22 @@ def no_command(context: Context, words: Sequence[str]) -> str:
         return f"{start} To ask it: {context.info_name} chat {quoted(word)}"
     meant = ELSEWHERE.get(word) if context.parent is None else None
     if word == "run" and len(words) > 1:
-        return (
-            f"{start} Did you mean {context.info_name} chat -m {shlex.quote(words[1])}?"
-        )
+        return f"{start} Did you mean {context.info_name} {_chat_with(words[1])}?"
     if meant in command.commands:
         return f"{start} Did you mean {meant}?"
+    if word in ABSENT and context.parent is None:
+        return f"{start} {ABSENT[word]}"
     return start + suggestion(word, command.commands)
+
+
+def _chat_with(model: str) -> str:
+    """What `run MODEL`, as other programs have it, is called here."""
+    from mlx_gemma4.hub.names import is_family, meant
+
+    if is_family(model):
+        return "chat"
+    near = None if "/" in model else meant(model)
+    return f"chat -m {shlex.quote(near or model)}"
 
 
 def too_many(context: Context, extra: Sequence[str]) -> str:

@@ -16,6 +16,7 @@ from ..errors import ModelNotFoundError
 from ..reading.listing import listed
 
 DEMO = "demo"
+FAMILY = re.compile(r"gemma[-_ ]?4?(:latest)?", re.IGNORECASE)  # all models are
 GB = 1e9
 
 
@@ -124,6 +125,11 @@ def original(name: str) -> str:
     if ":" in name:
         return found[0].repo
     return next(v.repo for v in models()[name].variants if v.name == f"{name}:bf16")
+
+
+def is_family(name: str) -> bool:
+    """Whether `name` says no more than that it is a Gemma 4, as all models here."""
+    return FAMILY.fullmatch(name) is not None
 
 
 def meant(name: str, known: Iterable[str] = ()) -> str | None:

@@ -16,7 +16,7 @@ from ..errors import CheckpointError, ModelNotFoundError
 from ..reading.home import with_home
 from ..reading.listing import listed
 from ..state import data_folder
-from .names import DEMO, Variant, best_variant, candidates, meant, models
+from .names import DEMO, Variant, best_variant, candidates, is_family, meant, models
 from .refusals import first_line
 
 TELLING = ("config.json", "tokenizer.json")
@@ -91,6 +91,11 @@ def variant_folder(variant: Variant) -> Path | None:
 
 def _no_model(name: str) -> str:
     short = listed([each.name for each in models().values() if each.instead is None])
+    if is_family(name):
+        return (
+            f"{name!r} is all of them: name one, {short}. `gemma4 list --all` says "
+            "which this machine has room for."
+        )
     near = None if "/" in name else meant(name)
     hint = f" Did you mean {near}?" if near else ""
     return (

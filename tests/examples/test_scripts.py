@@ -57,6 +57,14 @@ def test_answers_to_a_folder(run: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("script", ["batch.py", "captions.py", "minutes.py"])
+def test_what_is_not_there(run: Any, script: str) -> None:
+    done = run(script, "nowhere")
+    said = done.stderr.splitlines()[-1]
+    assert done.returncode and "here is no " in said and "nowhere" in said
+
+
+@pytest.mark.slow
 def test_captions_of_a_folder(run: Any, tmp_path: Path) -> None:
     shutil.copy(SHAPES, tmp_path / "b.png")
     (tmp_path / "a.jpg").write_text("no picture")

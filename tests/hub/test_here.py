@@ -119,3 +119,9 @@ def test_names_that_are_nearly_one(shelf: Shelf, name: str, hint: str) -> None:
     with pytest.raises(ModelNotFoundError) as caught:
         resolve(name)
     assert str(caught.value).endswith(hint)
+
+
+@pytest.mark.parametrize("name", ["gemma4", "Gemma-4", "gemma", "gemma4:latest"])
+def test_a_name_that_is_every_model_s(shelf: Shelf, name: str) -> None:
+    with pytest.raises(ModelNotFoundError, match="name one, e2b, e4b, 26b, 31b. "):
+        resolve(name)

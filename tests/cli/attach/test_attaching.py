@@ -138,6 +138,21 @@ def test_a_word_that_is_no_file_is_said(seeing, script, here, capsys):
     ]
 
 
+def test_the_bare_name_of_a_medium_is_said(seeing, script, here, capsys):
+    """Once: what is attached, or was, may be spoken of by its name."""
+    converse(seeing, Lines("what is in a.png, d.wav or e.png?", "./a.png so a.png?"))
+    converse(seeing, Lines("is a.png red?"))
+    assert [shapes(asked.messages[-1]) for asked in script.asked] == [
+        ["what is in a.png, d.wav or e.png?"],
+        ["a.png", "so a.png?"],
+        ["is a.png red?"],
+    ]
+    assert capsys.readouterr().err.splitlines() == [
+        "Sent as words: a.png (./a.png attaches it), d.wav (./d.wav attaches it)",
+        PICTURE,
+    ]
+
+
 def test_paths_are_words_where_that_was_asked_for(seeing, script, here, capsys):
     seeing.attach_named = False
     converse(seeing, Lines("./a.png", "/image a.png", "/edit ./d.wav"))

@@ -13,6 +13,7 @@ from scripted import Lines, branch, chunks
 from mlx_gemma4 import Chunk
 from mlx_gemma4.cli.chat.interactive import converse
 from mlx_gemma4.cli.logs import keeping, opening
+from mlx_gemma4.cli.logs.keeping import first_note
 from mlx_gemma4.cli.logs.store import Store, opened
 
 
@@ -30,11 +31,17 @@ def test_every_turn_is_kept_once(kept, capsys, store):
     assert branch() == ["one", "you said one", "two", "you said two"]
     assert len(tree()) == 4
     assert capsys.readouterr().err == (
-        f"Conversations are kept in {store}: gemma4 logs shows them, --no-log or "
+        f"Conversations are kept in {store}: `gemma4 logs` shows them, --no-log or "
         "GEMMA4_LOG=0 keeps none.\n"
     )
     assert stat.S_IMODE(store.stat().st_mode) == 0o600
     assert stat.S_IMODE(store.parent.stat().st_mode) == 0o700
+
+
+def test_the_home_folder_is_not_spelled_out(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ann")
+    assert " in ~/x/logs.db: " in first_note(Path("/home/ann/x/logs.db"))
+    assert " in /home/anna/logs.db: " in first_note(Path("/home/anna/logs.db"))
 
 
 def test_nothing_is_made_where_nothing_is_said(kept, store):

@@ -81,7 +81,7 @@ def test_all_that_can_be_had(
     shelf.fetched(E2B)
     assert gemma4("list", "--all") == 0
     lines = {line.split()[0]: line for line in gemma4.out.splitlines() if line}
-    assert lines["e4b:8bit"].split()[1:4] == ["8.96", "8.96", "11"]
+    assert lines["e4b:8bit"].split()[1:4] == ["8.96", "8.96", "11.0"]
     assert lines["e2b:8bit"].endswith("here *")
     assert lines["e4b:qat"].endswith("fits")
     assert lines["26b:4bit"].endswith("too large")

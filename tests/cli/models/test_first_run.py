@@ -4,6 +4,7 @@ import signal
 from pathlib import Path
 
 import pytest
+import typer
 from command import GREEDY, QUESTION
 from holding import Shelf
 
@@ -96,6 +97,16 @@ def test_a_name_that_was_not_offered_is_asked_about(
     answers += ["org/other"]
     assert first_choice(None, False, Screen()) == "org/other"
     assert got == [("org/other", False)]
+
+
+def test_none_of_them(
+    shelf: Shelf, answers: list[str], got: list[tuple[str, bool]]
+) -> None:
+    for word in ("exit", "/bye", "No"):
+        answers.append(word)
+        with pytest.raises(typer.Abort):
+            first_choice(None, False, Screen())
+    assert kept_default() is None and not got
 
 
 def test_who_is_not_asked(shelf: Shelf, answers: list[str]) -> None:

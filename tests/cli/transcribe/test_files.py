@@ -171,3 +171,9 @@ def test_a_track_that_is_not_there(listener):
     assert result.exit_code == 5
     assert "a.wav has 1 sound track: there is no track 2." in result.stderr
     assert run("a.wav", "--track", "1").stdout == f"{talk.text}\n"
+
+
+def test_every_missing_recording_is_named(listener):
+    result = run("a.wav", "b.wav")
+    assert result.exit_code == 5
+    assert "There is no file a.wav. There is no file b.wav." in result.stderr

@@ -20,11 +20,16 @@ def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
         ("tune evl x", "No such command 'evl'. Did you mean eval?"),
         ("ask", "No such command 'ask'. Did you mean chat?"),
         ("run e4b", "No such command 'run'. Did you mean gemma4 chat -m e4b?"),
+        ("run gemma4", "No such command 'run'. Did you mean gemma4 chat?"),
+        ("run gemma4:e4b x", "No such command 'run'. Did you mean gemma4 chat -m e4b?"),
+        ("run a/b", "No such command 'run'. Did you mean gemma4 chat -m a/b?"),
         (
             "'Why is it?'",
             "No such command 'Why is it?'. To ask it: gemma4 chat \"Why is it?\"",
         ),
         ("zzz", "No such command 'zzz'."),
+        ("serve", "No such command 'serve'. There is no server yet."),
+        ("version", "No such command 'version'. Did you mean --version?"),
         # options
         (
             "chat --tempature 1",
