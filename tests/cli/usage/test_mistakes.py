@@ -24,6 +24,7 @@ def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
             "'Why is it?'",
             "No such command 'Why is it?'. To ask it: gemma4 chat \"Why is it?\"",
         ),
+        ("conv", "No such command 'conv'. Did you mean convert?"),
         ("zzz", "No such command 'zzz'."),
         # options
         (
@@ -34,6 +35,7 @@ def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
             "chat -temperature=1",
             "No such option: -temperature. Did you mean --temperature?",
         ),
+        ("chat --temp=1", "No such option: --temp. Did you mean --temperature?"),
         ("chat --zzz", "No such option: --zzz."),
         ("chat -z", "No such option: -z."),
         ("chat -iz", "No such option: -z."),
