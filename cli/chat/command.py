@@ -137,7 +137,7 @@ def chat(
             question.asked = take_dropped(session, question.asked)
         if not question.text:
             raise UsageError(ONLY_FILES)
-        session.show(session.chat.ask(question.text))
+        session.show_once(session.chat.ask(question.text))
 
 
 @dataclass

@@ -4,8 +4,8 @@ import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from ..attach.checking import is_message
 from ..attach.messages import Message, text_of
-from ..chat.conversation_file import is_message
 from ..chat.setup import Setup
 from ..settings import Settings
 
