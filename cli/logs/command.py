@@ -128,6 +128,8 @@ def show(
         elif turns:
             screen.answer(transcript(turns) + "\n")
             screen.end()
+        else:
+            screen.note("All of it was taken back: --all shows it.")
 
 
 @app.command()

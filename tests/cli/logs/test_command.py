@@ -60,6 +60,12 @@ def test_a_long_list_says_that_it_goes_on(two):
     assert not logs("list", "-n", "0").stderr
 
 
+def test_what_was_taken_back_is_not_shown_in_silence(kept, capsys):
+    converse(kept, Lines("one", "/undo"))
+    assert logs("show").stderr == "All of it was taken back: --all shows it.\n"
+    assert logs("show", "--all").stdout.startswith("> one\n")
+
+
 def test_lines_fit_the_terminal():
     summary = Summary(1, None, "scripted", 0.0, 0.0, 2, "words " * 50)
     for columns in (40, 80):
