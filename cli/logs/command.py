@@ -88,7 +88,8 @@ def list_all(limit: Limit = 20, as_json: options.Json = False) -> None:
             else:
                 put(list_line(summary, columns()))
         if more or not summaries:
-            screen.note(f"{more:,} older ones: -n 0 lists all." if more else NONE)
+            older = f"{more:,} older one{'s' if more > 1 else ''}"
+            screen.note(f"{older}: -n 0 lists all." if more else NONE)
 
 
 @app.command()
@@ -120,6 +121,8 @@ def show(
         elif turns:
             screen.answer(transcript(turns) + "\n")
             screen.end()
+        else:
+            screen.note("All of it was taken back: --all shows it.")
 
 
 @app.command()
