@@ -23,7 +23,7 @@ from .logs.command import app as logs
 from .models.command import default, list_models, pull, rm, show
 from .transcribe.command import transcribe
 from .tune.command import app as tune
-from .usage.command import App
+from .usage.command import HELP, App
 from .usage.completion import Install, Show, answer_shell, with_shell
 from .usage.layout import width
 
@@ -64,10 +64,7 @@ def show_version(wanted: bool) -> None:
 @app.callback(
     invoke_without_command=True,
     no_args_is_help=False,
-    context_settings={
-        "help_option_names": ["--help", "-h"],
-        "terminal_width": width(),
-    },
+    context_settings={"help_option_names": list(HELP), "terminal_width": width()},
 )
 def gemma4(
     context: typer.Context,

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -23,7 +23,17 @@ class Panel(StrEnum):
     TASK = "Task"
     FILES = "Files"
     ANSWER = "Answer"
+    CHECK = "Check"
+    UPLOAD = "Upload"
+    ADAPTER = "Adapter"
+    TRAINING = "Training"
+    DATA = "Data"
+    RUN = "Run"
     OUTPUT = "Output"
+
+    def option(self, *names: str, **settings: Any) -> Any:
+        """An option in this group."""
+        return typer.Option(*names, rich_help_panel=self, **settings)
 
 
 def is_configured(context: typer.Context, parameter: str) -> bool:
@@ -44,7 +54,7 @@ def chosen(context: typer.Context, name: str | None) -> str | None:
 
 Model = Annotated[
     str | None,
-    typer.Option(
+    Panel.MODEL.option(
         "--model",
         "-m",
         metavar="MODEL",
@@ -53,40 +63,31 @@ Model = Annotated[
         autocompletion=names.models,
         help="A short name (e4b, 26b: see `gemma4 list --all`), a Hub id "
         "(owner/name), a folder, or demo.",
-        rich_help_panel=Panel.MODEL,
     ),
 ]
 Adapter = Annotated[
     Path | None,
-    typer.Option(
-        "--adapter",
-        metavar="DIR",
-        help="An adapter to put on the model.",
-        rich_help_panel=Panel.MODEL,
+    Panel.MODEL.option(
+        "--adapter", metavar="DIR", help="An adapter to put on the model."
     ),
 ]
 System = Annotated[
-    str | None,
-    typer.Option(
-        "--system", "-s", help="The system instruction.", rich_help_panel=Panel.TASK
-    ),
+    str | None, Panel.TASK.option("--system", "-s", help="The system instruction.")
 ]
 ShowThinking = Annotated[
     bool | None,
-    typer.Option(
+    Panel.OUTPUT.option(
         "--show-thinking/--hide-thinking",
         help="Print thoughts to stderr. On a terminal they are shown by default.",
-        rich_help_panel=Panel.OUTPUT,
     ),
 ]
 Tools = Annotated[
     Path | None,
-    typer.Option(
+    Panel.TASK.option(
         "--tools",
         metavar="FILE",
         help="A JSON file with a list of tools the model may call. "
         "Calls are printed, never run.",
-        rich_help_panel=Panel.TASK,
     ),
 ]
 
@@ -108,150 +109,123 @@ def in_order(kind: Kind) -> Callable[[typer.Context, list[str] | None], object]:
 
 Preset = Annotated[
     str | None,
-    typer.Option(
+    Panel.TASK.option(
         "--preset",
         metavar="NAME",
         is_eager=True,  # the others take their values from it
         callback=use_preset,
         autocompletion=names.presets,
         help="Use the settings under [preset.NAME] in the configuration.",
-        rich_help_panel=Panel.TASK,
     ),
 ]
 Image = Annotated[
     list[str] | None,
-    typer.Option(
+    Panel.FILES.option(
         "--image",
         metavar="FILE",
         callback=in_order("image"),
         help="A picture for the first message. Repeatable.",
-        rich_help_panel=Panel.FILES,
     ),
 ]
 Audio = Annotated[
     list[str] | None,
-    typer.Option(
+    Panel.FILES.option(
         "--audio",
         metavar="FILE",
         callback=in_order("audio"),
         help="A recording for the first message. Repeatable.",
-        rich_help_panel=Panel.FILES,
     ),
 ]
 Video = Annotated[
     list[str] | None,
-    typer.Option(
+    Panel.FILES.option(
         "--video",
         metavar="FILE",
         callback=in_order("video"),
         help="A video, seen and not heard, for the first message. Repeatable. "
         "All files of a kind come together, the kinds in the order typed.",
-        rich_help_panel=Panel.FILES,
     ),
 ]
 Track = Annotated[
     int | None,
-    typer.Option(
+    Panel.FILES.option(
         "--track",
         min=1,
         help="Which sound track of a recording or video is heard. Default: its own.",
-        rich_help_panel=Panel.FILES,
     ),
 ]
 Attach = Annotated[
     bool,
-    typer.Option(
-        "--attach/--no-attach",
-        help="Attach the files that the prompt names by path.",
-        rich_help_panel=Panel.FILES,
+    Panel.FILES.option(
+        "--attach/--no-attach", help="Attach the files that the prompt names by path."
     ),
 ]
 ImageTokens = Annotated[
     int | None,
-    typer.Option(
+    Panel.FILES.option(
         "--image-tokens",
         "--budget",
         metavar="N",
         help=f"The most tokens a picture may take: {BUDGETS}.",
-        rich_help_panel=Panel.FILES,
     ),
 ]
 Json = Annotated[
     bool,
-    typer.Option(
-        "--json",
-        help="Print one JSON object per answer; errors likewise.",
-        rich_help_panel=Panel.OUTPUT,
+    Panel.OUTPUT.option(
+        "--json", help="Print one JSON object per result; notes and errors too."
     ),
 ]
 Plain = Annotated[
     bool,
-    typer.Option(
+    Panel.OUTPUT.option(
         "--plain/--no-plain",
         envvar="GEMMA4_PLAIN",
         help="Show answers as they were written: Markdown is not rendered.",
-        rich_help_panel=Panel.OUTPUT,
     ),
 ]
 Preview = Annotated[
     bool | None,
-    typer.Option(
+    Panel.OUTPUT.option(
         "--preview/--no-preview",
         help="Show pictures that are attached in a conversation: by default in kitty, "
         "Ghostty, Konsole, iTerm2 and WezTerm, outside of tmux and screen.",
-        rich_help_panel=Panel.OUTPUT,
     ),
 ]
 Stats = Annotated[
-    bool,
-    typer.Option(
-        "--stats",
-        help="Print speed and memory to stderr.",
-        rich_help_panel=Panel.OUTPUT,
-    ),
+    bool, Panel.OUTPUT.option("--stats", help="Print speed and memory to stderr.")
 ]
 Interactive = Annotated[
     bool,
-    typer.Option(
+    Panel.TASK.option(
         "--interactive",
         "-i",
         help="Hold a conversation, also when standard input is a pipe.",
-        rich_help_panel=Panel.TASK,
     ),
 ]
 Yes = Annotated[
     bool,
-    typer.Option(
-        "--yes",
-        "-y",
-        help="Fetch a model from the Hub without asking.",
-        rich_help_panel=Panel.MODEL,
+    Panel.MODEL.option(
+        "--yes", "-y", help="Fetch a model from the Hub without asking."
     ),
 ]
+Remove = Annotated[bool, typer.Option("--yes", "-y", help="Remove without asking.")]
 Overwrite = Annotated[
-    bool,
-    typer.Option(
-        "--overwrite",
-        help="Replace output files that exist.",
-        rich_help_panel=Panel.OUTPUT,
-    ),
+    bool, Panel.OUTPUT.option("--overwrite", help="Replace output files that exist.")
 ]
 NoHistory = Annotated[
     bool,
-    typer.Option(
+    Panel.TASK.option(
         "--no-history",
         envvar="GEMMA4_NO_HISTORY",
         help="Do not keep what is typed at the prompt.",
-        rich_help_panel=Panel.TASK,
     ),
 ]
 Log = Annotated[
     bool | None,
-    typer.Option(
+    Panel.TASK.option(
         "--log/--no-log",
         envvar="GEMMA4_LOG",
         help="Keep what is said, see gemma4 logs. Default: on a terminal.",
         show_default=False,
-        rich_help_panel=Panel.TASK,
     ),
 ]

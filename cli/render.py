@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from mlx_gemma4.reading.sizes import size
 
-from .terminal.text import columns, printable
+from .terminal.text import cut, printable
 from .terminal.wrap import Flow, window, wrapped
 
 if TYPE_CHECKING:
@@ -198,11 +198,7 @@ class Screen:
         It is cut to one row: what went on in a second one would stay.
         """
         if self._passing:
-            room = window(sys.stderr).columns - 1
-            row = whole = printable(text)
-            while columns(row) > room:
-                row = row[: len(row) - 1]
-            row = row if row == whole else row[:-1] + "…"
+            row = cut(printable(text), window(sys.stderr).columns - 1)
             print(f"{DIM}{row}{RESET}", end="", file=sys.stderr, flush=True)
 
     def passed(self) -> None:

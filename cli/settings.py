@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, get_type_hints
 
-import typer
-
 from mlx_gemma4.chat.splitter import StopStrings
 from mlx_gemma4.errors import ChatError
 from mlx_gemma4.prompt.attachments import BUDGETS, IMAGE_TOKENS
@@ -25,93 +23,64 @@ class Settings:
 
     think: Annotated[
         bool,
-        typer.Option(
-            "--think/--no-think",
-            help="Let the model think first.",
-            rich_help_panel=Panel.ANSWER,
-        ),
+        Panel.ANSWER.option("--think/--no-think", help="Let the model think first."),
     ] = False
     image_tokens: ImageTokens = None  # the most a picture attached from now on takes
     control_tokens: Annotated[
         bool,
-        typer.Option(
+        Panel.ANSWER.option(
             "--control-tokens",
             help="Obey marks such as <|turn> in what is typed, piped or returned by "
             "tools. Without it they are words.",
-            rich_help_panel=Panel.ANSWER,
         ),
     ] = False
     temperature: Annotated[
         float | None,
-        typer.Option(
-            "--temperature",
-            min=0.0,
-            help="0 always takes the likeliest token.",
-            rich_help_panel=Panel.ANSWER,
+        Panel.ANSWER.option(
+            "--temperature", min=0.0, help="0 always takes the likeliest token."
         ),
     ] = None
     top_p: Annotated[
         float | None,
-        typer.Option(
-            "--top-p",
-            min=0.0,
-            max=1.0,
-            help="Sample from this share of probability.",
-            rich_help_panel=Panel.ANSWER,
+        Panel.ANSWER.option(
+            "--top-p", min=0.0, max=1.0, help="Sample from this share of probability."
         ),
     ] = None
     top_k: Annotated[
         int | None,
-        typer.Option(
-            "--top-k",
-            min=0,
-            help="Sample from this many tokens; 0 is all.",
-            rich_help_panel=Panel.ANSWER,
+        Panel.ANSWER.option(
+            "--top-k", min=0, help="Sample from this many tokens; 0 is all."
         ),
     ] = None
     min_p: Annotated[
         float | None,
-        typer.Option(
+        Panel.ANSWER.option(
             "--min-p",
             min=0.0,
             max=1.0,
             help="Drop tokens below this share of the best.",
-            rich_help_panel=Panel.ANSWER,
         ),
     ] = None
     repetition_penalty: Annotated[
         float | None,
-        typer.Option(
-            "--repetition-penalty",
-            min=0.01,
-            help="Above 1 discourages repetition.",
-            rich_help_panel=Panel.ANSWER,
+        Panel.ANSWER.option(
+            "--repetition-penalty", min=0.01, help="Above 1 discourages repetition."
         ),
     ] = None
     seed: Annotated[
         int | None,
-        typer.Option(
-            "--seed",
-            min=0,
-            help="Makes sampling repeatable.",
-            rich_help_panel=Panel.ANSWER,
-        ),
+        Panel.ANSWER.option("--seed", min=0, help="Makes sampling repeatable."),
     ] = None
     max_tokens: Annotated[
         int | None,
-        typer.Option(
-            "--max-tokens",
-            min=1,
-            help="The longest answer, in tokens.",
-            rich_help_panel=Panel.ANSWER,
+        Panel.ANSWER.option(
+            "--max-tokens", min=1, help="The longest answer, in tokens."
         ),
     ] = None
     stop: Annotated[
         list[str],
-        typer.Option(
-            "--stop",
-            help="End the answer before this text. Repeatable.",
-            rich_help_panel=Panel.ANSWER,
+        Panel.ANSWER.option(
+            "--stop", help="End the answer before this text. Repeatable."
         ),
     ] = field(default_factory=list)
 

@@ -230,10 +230,7 @@ def encoded(folder: Path, texts: Iterable[str]) -> list[list[int]]:
 
 
 def _spool(
-    model: Gemma4,
-    tokens: Sequence[Sequence[int]],
-    spool: IO[bytes],
-    advance: Advance,
+    model: Gemma4, tokens: Sequence[Sequence[int]], spool: IO[bytes], advance: Advance
 ) -> None:
     for _, logs in _predictions(model, tokens, advance):
         spool.write(np.array(logs).tobytes())
@@ -265,10 +262,7 @@ class _Rows:
 
 
 def _compared(
-    model: Gemma4,
-    tokens: Sequence[Sequence[int]],
-    spool: IO[bytes],
-    advance: Advance,
+    model: Gemma4, tokens: Sequence[Sequence[int]], spool: IO[bytes], advance: Advance
 ) -> Fidelity:
     rows = _Rows([], [], [])
     for following, logs in _predictions(model, tokens, advance):

@@ -19,8 +19,9 @@ from mlx_gemma4.checkpoint.shards import Shard, index_of
 from mlx_gemma4.config import Config
 from mlx_gemma4.config.quantization import KEYS as QUANTIZATION
 from mlx_gemma4.errors import DiskFullError, TakenError
+from mlx_gemma4.hub.cache import hub_cache
 from mlx_gemma4.prompt.processor import Processor
-from mlx_gemma4.reading.sizes import size
+from mlx_gemma4.reading.sizes import existing, free_space, size
 from mlx_gemma4.state import sync
 
 from .card import CARD, RECORD, write_card
@@ -78,16 +79,9 @@ def check_space(out: Path, needed: int) -> None:
     _check_room(out, _rest(out, needed), "of result")
 
 
-def free_space(out: Path) -> int:
-    """Bytes that are free where `out` will be."""
-    return shutil.disk_usage(_existing(out)).free
-
-
 def check_download(out: Path, needed: int, downloads: int) -> None:
     """The same with `downloads` bytes that go to the Hub's cache before."""
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    cache, rest = Path(HF_HUB_CACHE), _rest(out, needed)
+    cache, rest = hub_cache(), _rest(out, needed)
     if _device(_existing(cache)) == _device(_existing(out)):
         what = f"of result and {size(downloads)} of download"
         _check_room(out, rest + downloads, what, shown=rest)
@@ -105,10 +99,7 @@ def _rest(out: Path, needed: int) -> int:
 
 def _existing(path: Path) -> Path:
     """The folder above `path` that is there already."""
-    place = path.absolute().parent
-    while not place.exists():
-        place = place.parent
-    return place
+    return existing(path.absolute().parent)
 
 
 def _device(place: Path) -> int:

@@ -215,11 +215,7 @@ def _write(folder: Path, work: Path, trained: Mapping[str, mx.array]) -> None:
 
 
 def _take_place(
-    work: Path,
-    folder: Path,
-    record: dict[str, Any],
-    sequences: int,
-    fidelity: Fidelity,
+    work: Path, folder: Path, record: dict[str, Any], sequences: int, fidelity: Fidelity
 ) -> None:
     """Records the new checksums and puts `work` in the place of `folder`."""
     files = {name: digest(work / name) for name in record["files"]}

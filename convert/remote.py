@@ -7,6 +7,7 @@ from pathlib import Path
 from mlx_gemma4.checkpoint.companions import COPIED
 from mlx_gemma4.checkpoint.files import (
     INDEX,
+    LENGTH,
     MAX_HEADER,
     SINGLE,
     StoredTensor,
@@ -30,8 +31,6 @@ from mlx_gemma4.reading.listing import listed
 
 from .ranges import Ranges
 from .source import Source
-
-LENGTH = 8  # bytes that say how long a header is
 
 
 def remote(name: str, commit: str | None = None) -> Source:

@@ -4,7 +4,9 @@ import os
 import platform
 import signal
 import sys
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # `python -m mlx_gemma4` is the command, too; Python puts the file's path here later.
 if sys.argv[:1] == ["-m"] and sys.orig_argv[-len(sys.argv)] == __name__:
@@ -29,16 +31,17 @@ from .bench.buffers import remembered
 
 os.environ.update(remembered(sys.argv or [""], os.environ))  # MLX reads it but once
 
-from .bench.auto import check_kernels
-from .chat.calls import ToolCall
-from .checkpoint.load import load
-from .config import Config
-from .generation.chat import Chat
-from .generation.loop import Chunk, Response, Stats, generate, stream_generate
-from .generation.prefix import PrefixCache
-from .media import Media
-from .model import Gemma4
-from .prompt.processor import Processor
+if TYPE_CHECKING:
+    from .bench.auto import check_kernels
+    from .chat.calls import ToolCall
+    from .checkpoint.load import load
+    from .config import Config
+    from .generation.chat import Chat
+    from .generation.loop import Chunk, Response, Stats, generate, stream_generate
+    from .generation.prefix import PrefixCache
+    from .media import Media
+    from .model import Gemma4
+    from .prompt.processor import Processor
 
 __all__ = [
     "Chat",
@@ -57,6 +60,35 @@ __all__ = [
     "stream_generate",
 ]
 __version__ = "0.1.0"
+# Where they are: imported when first asked for, since the command's help needs none.
+_PLACES = {
+    "Chat": "generation.chat",
+    "Chunk": "generation.answer",
+    "Config": "config",
+    "Gemma4": "model",
+    "Media": "media",
+    "PrefixCache": "generation.prefix",
+    "Processor": "prompt.processor",
+    "Response": "generation.answer",
+    "Stats": "generation.answer",
+    "ToolCall": "chat.calls",
+    "check_kernels": "bench.auto",
+    "generate": "generation.loop",
+    "load": "checkpoint.load",
+    "stream_generate": "generation.loop",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_PLACES[name]}", __name__), name)
+    return globals().setdefault(name, value)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
 
 # In a clone cli/, convert/ and assets/ lie beside this folder: they are found there
 # without an installation, and where this folder hides the installed package.

@@ -61,6 +61,19 @@ def text_of(message: Message) -> str:
     return "".join(part.get("typed", part["text"]) for part in texts)
 
 
+def worded(message: Message) -> str:
+    """What was typed of a message, and the names of the files that went with it."""
+    files = [part for part in media_of(message) if "path" in part]
+    text = text_of(message).strip()
+    return f"{text} ({names(files)})".strip() if files else text
+
+
+def calls_of(message: Message) -> list[str]:
+    """The tool calls of an answer, in words."""
+    calls = (call["function"] for call in message.get("tool_calls", ()))
+    return [f"{call['name']} {call.get('arguments', '')}" for call in calls]
+
+
 def plain_message(message: Message) -> Message:
     """`message` with the paths and budgets of its media, not what is in them."""
     content = message["content"]

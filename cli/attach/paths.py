@@ -69,8 +69,8 @@ def take_paths(line: str, leave: Collection[Path] = ()) -> Taken:
     """Finds the files that a message names, all but those of `leave`.
 
     A path is taken if a medium or a text lies there, and it begins with `/`, `~/`,
-    `./`, `../` or `file://`, or is the whole line. Text files are not taken out of
-    several lines, which were pasted; of those that are, the name stays in the message.
+    `./`, `../` or `file://`, or is the whole line. Text files are taken out of several
+    lines, which were pasted, from `file://` only; their names stay in the message.
     Raises InputError where nothing but paths was typed, and one leads nowhere.
     """
     stripped = line.strip(BLANK)
@@ -124,6 +124,8 @@ def missing_at(line: str, at: int) -> list[str]:
         path = path_of(word)
     except UsageError:
         return []
+    if pasted and use_of(path) == "file":
+        return [f"{text} (a text in several lines: file:// attaches it)"]
     if pasted and not kind_of(path):
         return []
     if is_missing(path):

@@ -11,7 +11,7 @@ from ..loading import name_or_demo, warnings_noted
 from ..models.obtaining import obtain
 from ..progress import Progress
 from ..render import Screen
-from .options import Against, Context, Decode, Json, Runs, Share
+from .options import Against, Context, Decode, Runs, Share
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +42,7 @@ def bench(
     runs: Runs = 5,
     against: Against = None,
     yes: options.Yes = False,
-    as_json: Json = False,
+    as_json: options.Json = False,
     share: Share = False,
 ) -> None:
     """Measure reading and decoding, and compare in rounds.

@@ -20,7 +20,7 @@ from mlx_gemma4.bench.traffic import (
 from mlx_gemma4.model import Gemma4
 from mlx_gemma4.reading.sizes import size
 
-from ..convert.plans import columns
+from ..tables import columns
 
 HEAD = ("", "prefill tok/s", "first token s", "decode tok/s", "bandwidth", "peak")
 

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from mlx_gemma4.errors import ChatError
 from mlx_gemma4.generation.answer import Chunk
 
-from ..attach.messages import Message, media_of, names, text_of
+from ..attach.messages import Message, calls_of, worded
 from ..errors import UsageError
 from ..terminal.clipboard import put_on_clipboard
+from .recent import SIGNS
 from .session import Answer, Session
 
 FENCE = re.compile(r"^ {0,3}(?:```|~~~)", re.MULTILINE)
-SIGNS = {"user": "> ", "tool": "result> "}  # before each line of what was no answer
 
 
 def regen_command(session: Session, words: str) -> Answer:
@@ -64,19 +64,15 @@ def history_command(session: Session, words: str) -> Answer:
             screen.end()
         elif message["content"]:
             screen.note(message["content"])
-        for call in message.get("tool_calls", []):
-            function = call["function"]
-            screen.note(f"{function['name']} {function['arguments']}")
+        for call in calls_of(message):
+            screen.note(call)
     return None
 
 
 def quoted(message: Message) -> str:
     """What the user or a tool said, with the files of it."""
-    sign, text = SIGNS[message["role"]], text_of(message)
-    lines = [sign + line for line in text.splitlines()]
-    if files := media_of(message):
-        lines.append(f"{sign}({names(files)})")
-    return "\n".join(lines)
+    sign = SIGNS[message["role"]]
+    return "\n".join(sign + line for line in worded(message).splitlines())
 
 
 def copy_command(session: Session, words: str) -> Answer:

@@ -20,6 +20,7 @@ from ..inputs import has_piped_input, read_piped_text, read_tools, whole_prompt
 from ..loading import open_model
 from ..logs.command import session_names
 from ..models.first_run import first_choice
+from ..options import Panel
 from ..render import Screen
 from ..settings import Settings, takes_settings
 from .setup import Setup, is_kept
@@ -28,23 +29,21 @@ if TYPE_CHECKING:
     from ..logs.resuming import Kept
     from .session import Session
 
+ONLY_FILES = (
+    "That is only files. Say what to do with them: gemma4 chat "
+    '"What is in ./photo.jpg?"'
+)
 Continue = Annotated[
     bool,
-    typer.Option(
-        "--continue",
-        "-c",
-        help="Go on with the last conversation.",
-        rich_help_panel=options.Panel.TASK,
-    ),
+    Panel.TASK.option("--continue", "-c", help="Go on with the last conversation."),
 ]
 Named = Annotated[
     str | None,
-    typer.Option(
+    Panel.TASK.option(
         "--session",
         metavar="NAME",
         help="Go on with a kept conversation, by name or number, or begin it.",
         autocompletion=session_names,
-        rich_help_panel=options.Panel.TASK,
     ),
 ]
 
@@ -103,11 +102,11 @@ def chat(
             raise UsageError("--track is for the files that --audio names.")
         question = read_question(prompt, interactive)
         talking = interactive or question is None
-        if question is not None and attach_named and not talking:
-            take_paths(question.asked)  # what leads nowhere is said before loading
         declared = read_tools(tools) if tools else None
         setup = Setup(model, adapter, system, declared, settings)
         kept = kept_one(last, named)
+        if kept is None and question is not None and attach_named and not talking:
+            question.check()
         if kept is not None:
             setup = kept.but_with(setup, stated(context))
         setup.settings.check()
@@ -129,13 +128,11 @@ def chat(
             first = question and question.text
             talk(session, first, keep_history=not no_history)
             return
-        question.asked = take_dropped(session, question.asked)
+        if question.names_files and session.chat.open_call() is None:
+            question.asked = take_dropped(session, question.asked)
         if not question.text:
-            raise UsageError(
-                "That is only files. Say what to do with them: gemma4 chat "
-                '"What is in ./photo.jpg?"'
-            )
-        session.show(session.chat.ask(question.text))
+            raise UsageError(ONLY_FILES)
+        session.show_once(session.chat.ask(question.text))
 
 
 @dataclass
@@ -148,6 +145,19 @@ class Question:
     @property
     def text(self) -> str:
         return whole_prompt(self.asked, self.piped)
+
+    @property
+    def names_files(self) -> bool:
+        """Whether its paths are files to attach, as in a conversation."""
+        return not self.asked.startswith("//")
+
+    def check(self) -> None:
+        """Raises InputError for a path that leads nowhere, and UsageError where nothing
+        is asked: what can be said before a model is loaded."""
+        if self.names_files:
+            rest = take_paths(self.asked).rest
+            if not Question(rest, self.piped).text:
+                raise UsageError(ONLY_FILES)
 
 
 def read_question(prompt: str | None, interactive: bool) -> Question | None:
@@ -200,7 +210,7 @@ def go_on(session: "Session", kept: "Kept", talking: bool) -> None:
     from ..logs.resuming import put_back
     from .recent import show_recent
 
-    put_back(kept, session, draft=talking)
+    put_back(kept, session, draft=talking and sys.stdin.isatty())
     if talking:
         show_recent(session.screen, session.chat.messages)
 

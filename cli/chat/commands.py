@@ -10,7 +10,7 @@ from mlx_gemma4.hub.names import short_names
 
 from ..attach.attaching import put, take_dropped
 from ..attach.commands import attaching, detach_command, media_paths
-from ..attach.messages import media_of, names, text_of
+from ..attach.messages import media_of, text_of, worded
 from ..attach.paths import last_word
 from ..errors import UsageError
 from ..loading import warnings_noted
@@ -53,10 +53,7 @@ def undo_command(session: Session, words: str) -> Answer:
     message = session.chat.undo()
     if message is None:
         raise UsageError("There is nothing to undo.")
-    parts = media_of(message)
-    session.screen.note(
-        f"Took back: {text_of(message)}" + (f" ({names(parts)})" if parts else "")
-    )
+    session.screen.note(f"Took back: {worded(message)}")
     return None
 
 

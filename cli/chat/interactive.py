@@ -120,7 +120,7 @@ def take_turn(session: Session, text: str, interrupt: Interrupt) -> None:
     """
     chat = session.chat
     messages, attached = [*chat.messages], [*chat.attached]
-    if chat.open_call() is None:
+    if sys.stdin.isatty() and chat.open_call() is None:
         text = WORDS.get(text.lower(), text)
     try:
         if is_command(text):

@@ -26,6 +26,7 @@ from mlx_gemma4.state import state_folder
 
 from ..attach.paths import last_word
 from ..errors import InputError, UsageError
+from ..terminal.text import printable
 
 LONGEST = 10_000_000  # characters of a message; the longest context has a million
 SKIPPED = 100  # times as many of a line that is too long
@@ -166,10 +167,15 @@ class TerminalReader:
 
 
 class PlainReader:
-    """Lines from standard input. A prompt is shown only if someone types there."""
+    """Lines from standard input. A prompt is shown only if someone types there, and so
+    is a draft, which cannot be changed but sent."""
 
     def read(self, prompt: str, draft: str = "") -> str:
-        text = self._line(prompt)
+        if draft and sys.stdin.isatty():
+            print(f"{printable(draft)}\n(Enter sends this)", file=sys.stderr)
+            text = self._line(prompt) or draft
+        else:
+            text = self._line(prompt)
         while unfinished(text):
             text += "\n" + self._line("... ")
             refuse_length(text)

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 
-from ..attach.messages import Message, media_of, names, text_of
+from ..attach.messages import Message, calls_of, worded
 from ..render import Screen
 
 QUESTIONS = 2  # how many of the last are shown, with what follows them
+SIGNS = {"user": "> ", "tool": "result> "}  # before each line of what was no answer
 LINES, LETTERS = 8, 600  # the most that is shown of one message
 
 
@@ -22,16 +23,9 @@ def show_recent(screen: Screen, messages: list[Message]) -> None:
 
 def lines_of(message: Message) -> Iterator[str]:
     """What is shown of a message, with `> ` before what was asked."""
-    text = text_of(message).strip()
-    if media := [part for part in media_of(message) if "path" in part]:
-        text = f"{text} ({names(media)})".strip()
-    yield from (sign_of(message) + line for line in clipped(text) if text)
-    for call in message.get("tool_calls", []):
-        yield f"{call['function']['name']} {call['function'].get('arguments', '')}"
-
-
-def sign_of(message: Message) -> str:
-    return {"user": "> ", "tool": "result> "}.get(message["role"], "")
+    sign = SIGNS.get(message["role"], "")
+    yield from (sign + line for line in clipped(worded(message)))
+    yield from calls_of(message)
 
 
 def clipped(text: str) -> list[str]:

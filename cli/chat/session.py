@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mlx_gemma4.generation.answer import Chunk, Response
 
 from ..render import Screen, stats_line
+from ..terminal.suspending import Suspending
 from .conversation import Conversation
 
 if TYPE_CHECKING:
@@ -103,6 +104,11 @@ class Session:
             if keeper is not None:
                 keeper.end(self.chat)
         self.show_end()
+
+    def show_once(self, chunks: Iterator[Chunk]) -> None:
+        """Shows an answer beside which nobody types."""
+        with Suspending() as suspending:
+            self.show(chunks, resumed=suspending.resumed)
 
     def keep(self, name: str | None = None) -> None:
         """Keeps what is said from now on. name: of the conversation, if it gets one."""

@@ -4,7 +4,7 @@ import os
 import shlex
 import subprocess
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -12,6 +12,7 @@ from mlx_gemma4.state import save_text
 
 from .. import options
 from ..errors import UsageError, reported, unwritable
+from ..options import Panel
 from ..render import Screen, printable
 from ..usage.command import App, Group
 from .defaults import read_defaults
@@ -42,10 +43,7 @@ WIDEST = 40  # of the lines that the origins stand in a column behind
 class ShowByDefault(Group):
     """`gemma4 config` is `gemma4 config show`."""
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if not args and not ctx.resilient_parsing:
-            args = ["show"]
-        return super().parse_args(ctx, args)
+    implied = "show"
 
 
 app = App(
@@ -58,12 +56,7 @@ app = App(
     """,
 )
 Origin = Annotated[
-    bool,
-    typer.Option(
-        "--origin",
-        help="Say where each comes from.",
-        rich_help_panel=options.Panel.OUTPUT,
-    ),
+    bool, Panel.OUTPUT.option("--origin", help="Say where each comes from.")
 ]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ..models.obtaining import obtain
 from ..progress import Progress
 from ..render import Screen
-from .plans import columns
+from ..tables import columns
 
 if TYPE_CHECKING:
     from mlx_gemma4.convert.check import Fidelity, Verified

@@ -9,6 +9,7 @@ import typer
 from .. import options
 from ..errors import UsageError, reported
 from ..loading import warnings_noted
+from ..options import Panel
 from ..render import Screen
 from ..usage import names
 
@@ -30,93 +31,63 @@ Out = Annotated[
 ]
 Recipe = Annotated[
     str,
-    typer.Option(
+    Panel.TASK.option(
         "--recipe",
         metavar="RECIPE",
         autocompletion=names.recipes,
         help="4bit, 6bit, 8bit, mixed, 3bit, 2bit, mxfp4, nvfp4, mxfp8 or bf16.",
-        rich_help_panel=options.Panel.TASK,
     ),
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option(
+    Panel.TASK.option(
         "--override",
         metavar="PATTERN=BITS:GROUP",
         help="Another packing for paths that match, such as '*.down_proj=6:64' or "
         "'*.router.proj=keep'. Repeatable; the last that matches decides.",
-        rich_help_panel=options.Panel.TASK,
     ),
 ]
 TargetGb = Annotated[
     float | None,
-    typer.Option(
-        "--target-gb",
-        min=0.001,
-        help="Size of the result, for mixed.",
-        rich_help_panel=options.Panel.TASK,
-    ),
+    Panel.TASK.option("--target-gb", min=0.001, help="Size of the result, for mixed."),
 ]
 DryRun = Annotated[
-    bool,
-    typer.Option(
-        "--dry-run",
-        help="Print the plan and stop; loads nothing.",
-        rich_help_panel=options.Panel.TASK,
-    ),
+    bool, Panel.TASK.option("--dry-run", help="Print the plan and stop; loads nothing.")
 ]
 Check = Annotated[
     Path | None,
-    typer.Option(
-        "--check",
-        metavar="DIR",
-        help="Check a converted folder instead.",
-        rich_help_panel="Check",
+    Panel.CHECK.option(
+        "--check", metavar="DIR", help="Check a converted folder instead."
     ),
 ]
 SourceForCheck = Annotated[
     str | None,
-    typer.Option(
+    Panel.CHECK.option(
         "--source-for-check",
         metavar="MODEL",
         help="With --check: also compare the predictions with this model's.",
-        rich_help_panel="Check",
     ),
 ]
 Upload = Annotated[
     str | None,
-    typer.Option(
-        "--upload",
-        metavar="REPO",
-        help="Put the result on the Hub.",
-        rich_help_panel="Upload",
-    ),
+    Panel.UPLOAD.option("--upload", metavar="REPO", help="Put the result on the Hub."),
 ]
 Private = Annotated[
-    bool,
-    typer.Option(
-        "--private",
-        help="Make the uploaded repository private.",
-        rich_help_panel="Upload",
-    ),
+    bool, Panel.UPLOAD.option("--private", help="Make the uploaded repository private.")
 ]
 Refine = Annotated[
     str | None,
-    typer.Option(
-        "--refine",
-        metavar="METHOD",
-        help="dwq: tune the scales with mlx-lm, slowly.",
-        rich_help_panel=options.Panel.TASK,
+    Panel.TASK.option(
+        "--refine", metavar="METHOD", help="dwq: tune the scales with mlx-lm, slowly."
     ),
 ]
 Data = Annotated[
     Path | None,
-    typer.Option(
+    Panel.CHECK.option(
         "--data",
         metavar="FILE",
         help="Your text for --refine, and for --check with a source: plain, or .jsonl "
         'with "text" or "messages". Unset, a short sample in several languages.',
-        rich_help_panel="Check",
     ),
 ]
 

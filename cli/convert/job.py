@@ -9,6 +9,7 @@ from mlx_gemma4.reading.home import with_home
 from mlx_gemma4.reading.sizes import size
 
 from ..errors import UsageError, unread
+from ..models.fetch import agree, fetch
 from ..progress import Progress
 from ..render import Screen
 
@@ -85,11 +86,7 @@ class Conversion:
         self.screen, self.yes = screen, yes
 
     def run(
-        self,
-        refine: str | None,
-        data: Path | None,
-        upload: str | None,
-        private: bool,
+        self, refine: str | None, data: Path | None, upload: str | None, private: bool
     ) -> None:
         source, plan = planned(self.source, self.out, self.wishes, self.screen)
         show_plan(plan, self.source, self.screen)
@@ -133,8 +130,6 @@ class Conversion:
         from mlx_gemma4.convert.job import to_fetch
         from mlx_gemma4.convert.output import check_space
 
-        from ..models.fetch import agree
-
         check_space(self.out, plan.out_bytes)
         count = to_fetch(plan, source, self.out)
         told = [f"Fetching {size(count)}, of which {size(plan.out_bytes)} are kept."]
@@ -144,8 +139,6 @@ class Conversion:
         """All of the source, which stays: a refinement computes with it."""
         from mlx_gemma4.convert.output import check_download
         from mlx_gemma4.convert.source import local
-
-        from ..models.fetch import fetch
 
         check_download(self.out, plan.out_bytes, plan.source_bytes)
         return local(fetch(self.source, self.screen, self.yes, to_chat=False))
@@ -176,12 +169,7 @@ class Conversion:
         try:
             with bar:
                 return job.run(
-                    source,
-                    self.out,
-                    plan,
-                    self.source,
-                    bar.advance,
-                    note=bar.note,
+                    source, self.out, plan, self.source, bar.advance, note=bar.note
                 )
         except (KeyboardInterrupt, ModelNotFoundError):
             self.screen.note(f"What is done is kept in {work}: run it again to go on.")

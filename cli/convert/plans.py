@@ -1,12 +1,13 @@
 """A conversion's plan as a table, and as JSON."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mlx_gemma4.convert.output import FLOAT_NAMES, describe
 from mlx_gemma4.convert.plan import Line, Plan, Reason
 from mlx_gemma4.reading.sizes import size
+
+from ..tables import columns, count
 
 HEAD = ("class", "tensors", "weights", "packing", "bits", "size")
 
@@ -47,19 +48,6 @@ def packing(line: Line) -> str:
         return line.packing.mode
     text = f"{line.packing.bits} bits, groups of {line.packing.group_size}"
     return f"{text}, trained grid" if line.grid else text
-
-
-def columns(rows: Iterable[Sequence[str]], left: Sequence[int] = (0, 3)) -> list[str]:
-    """Rows as aligned lines; the columns of `left` begin together, others end."""
-    rows = list(rows)
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return [
-        "  ".join(
-            cell.ljust(width) if i in left else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
 
 
 def memory(plan: Plan) -> list[str]:
@@ -122,10 +110,3 @@ def as_json(plan: Plan, name: str) -> dict[str, Any]:
         "notes": notes(plan),
         "warnings": list(plan.warnings),
     }
-
-
-def count(number: int) -> str:
-    """`4.63 B`, `403 M`, `12,345`."""
-    if number >= 1e9:
-        return f"{number / 1e9:.2f} B"
-    return f"{number / 1e6:.1f} M" if number >= 1e6 else f"{number:,}"

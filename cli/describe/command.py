@@ -13,6 +13,7 @@ from ..chat.setup import is_kept
 from ..errors import InputError, UsageError, refuse_existing, reported
 from ..files import MediaArgument, find_sources, split_prompt
 from ..loading import warnings_noted
+from ..options import Panel
 from ..render import Screen
 from ..settings import Settings, takes_settings
 from .describing import Describing
@@ -34,68 +35,44 @@ def describe(
     ] = None,
     prompt: Annotated[
         str | None,
-        typer.Option(
-            "--prompt",
-            "-p",
-            help="What to ask, whatever it looks like.",
-            rich_help_panel=options.Panel.TASK,
+        Panel.TASK.option(
+            "--prompt", "-p", help="What to ask, whatever it looks like."
         ),
     ] = None,
     model: options.Model = None,
     adapter: options.Adapter = None,
     ocr: Annotated[
         bool,
-        typer.Option(
-            "--ocr",
-            help=f"Write down the text in pictures, at budget {OCR_BUDGET}.",
-            rich_help_panel=options.Panel.TASK,
+        Panel.TASK.option(
+            "--ocr", help=f"Write down the text in pictures, at budget {OCR_BUDGET}."
         ),
     ] = False,
     boxes: Annotated[
         Path | None,
-        typer.Option(
+        Panel.TASK.option(
             "--boxes",
             metavar="OUT.png",
             help="Draw boxes round objects, or round those the prompt names, and "
             "print them as JSON in pixels. {name} in OUT is the picture's name.",
-            rich_help_panel=options.Panel.TASK,
         ),
     ] = None,
     overwrite: options.Overwrite = False,
     each: Annotated[
         bool,
-        typer.Option(
-            "--each",
-            help="An answer for each file, not one for all.",
-            rich_help_panel=options.Panel.TASK,
-        ),
+        Panel.TASK.option("--each", help="An answer for each file, not one for all."),
     ] = False,
     fps: Annotated[
         float | None,
-        typer.Option(
-            "--fps",
-            min=0.001,
-            max=1000,
-            help="Frames to see per second of video.",
-            rich_help_panel=options.Panel.FILES,
+        Panel.FILES.option(
+            "--fps", min=0.001, max=1000, help="Frames to see per second of video."
         ),
     ] = None,
     frames: Annotated[
         int | None,
-        typer.Option(
-            "--frames",
-            min=1,
-            help="Frames to see of a whole video.",
-            rich_help_panel=options.Panel.FILES,
-        ),
+        Panel.FILES.option("--frames", min=1, help="Frames to see of a whole video."),
     ] = None,
     allow_url: Annotated[
-        bool,
-        typer.Option(
-            "--allow-url",
-            help="Fetch URLs from the web.",
-            rich_help_panel=options.Panel.FILES,
-        ),
+        bool, Panel.FILES.option("--allow-url", help="Fetch URLs from the web.")
     ] = False,
     system: options.System = None,
     preset: options.Preset = None,

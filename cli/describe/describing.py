@@ -141,7 +141,7 @@ class Describing:
         files: Part = {"file": names[0]} if len(names) == 1 else {"files": names}
         try:
             if not self.screen.as_json and not self.targets:
-                session.show(after_first(chunks, lambda: self.begin(header)))
+                session.show_once(after_first(chunks, lambda: self.begin(header)))
                 return
             for _ in chunks:
                 pass

@@ -8,6 +8,7 @@ import typer
 
 from .. import options
 from ..errors import UsageError, reported
+from ..options import Panel
 from ..render import Screen
 from ..usage import names
 
@@ -29,30 +30,19 @@ Model = Annotated[
 ]
 Named = Annotated[
     str | None,
-    typer.Option(
+    Panel.MODEL.option(
         "--model",
         "-m",
         metavar="MODEL",
         callback=otherwise,
         autocompletion=names.models,
         help="The same, as in chat.",
-        rich_help_panel=options.Panel.MODEL,
     ),
 ]
 Headers = Annotated[
     bool,
-    typer.Option(
-        "--headers",
-        help="Check a model's files without reading its weights.",
-        rich_help_panel=options.Panel.MODEL,
-    ),
-]
-Json = Annotated[
-    bool,
-    typer.Option(
-        "--json",
-        help="Print one JSON object; notes and errors too.",
-        rich_help_panel=options.Panel.OUTPUT,
+    Panel.MODEL.option(
+        "--headers", help="Check a model's files without reading its weights."
     ),
 ]
 
@@ -61,7 +51,7 @@ def doctor(
     model: Model = None,
     named: Named = None,
     headers: Headers = False,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Examine this machine and a model, to paste into a bug report.
 

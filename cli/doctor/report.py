@@ -13,7 +13,7 @@ from mlx_gemma4.doctor.summary import Memory, Summary
 from mlx_gemma4.reading.home import with_home
 from mlx_gemma4.reading.sizes import size
 
-from ..convert.plans import count
+from ..tables import count
 
 Rows = Iterable[tuple[str, str]]
 INDENT = GAP = "  "

@@ -3,7 +3,7 @@
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -16,8 +16,6 @@ from ..usage.command import App, Group
 
 if TYPE_CHECKING:
     from .store import Store
-
-HELP = ("-h", "--help")
 
 
 def session_names() -> list[str]:
@@ -39,17 +37,12 @@ Which = Annotated[
 Limit = Annotated[
     int, typer.Option("--limit", "-n", min=0, help="How many at most; 0 is all.")
 ]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 class ListByDefault(Group):
     """`gemma4 logs` is `gemma4 logs list`."""
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        option = bool(args) and args[0].startswith("-") and args[0] not in HELP
-        if option or not (args or ctx.resilient_parsing):
-            args = ["list", *args]
-        return super().parse_args(ctx, args)
+    implied = "list"
 
 
 app = App(
@@ -95,7 +88,8 @@ def list_all(limit: Limit = 20, as_json: options.Json = False) -> None:
             else:
                 put(list_line(summary, columns()))
         if more or not summaries:
-            screen.note(f"{more:,} older ones: -n 0 lists all." if more else NONE)
+            older = f"{more:,} older one{'s' if more > 1 else ''}"
+            screen.note(f"{older}: -n 0 lists all." if more else NONE)
 
 
 @app.command()
@@ -127,6 +121,8 @@ def show(
         elif turns:
             screen.answer(transcript(turns) + "\n")
             screen.end()
+        else:
+            screen.note("All of it was taken back: --all shows it.")
 
 
 @app.command()
@@ -213,7 +209,7 @@ def rm(
         ),
     ] = None,
     all: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
-    yes: Yes = False,
+    yes: options.Remove = False,
 ) -> None:
     """Remove conversations for good, from the disk as well.
 

@@ -4,12 +4,13 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from textwrap import wrap
 from typing import Any
 
-from ..attach.messages import Message, media_of, names, text_of
+from ..attach.messages import Message, calls_of, worded
 from ..chat.conversation_file import saved_form
 from ..chat.setup import Setup
+from ..terminal.text import cut
+from ..terminal.wrap import wrapped
 from .rows import Summary, Turn
 from .search import Match
 
@@ -26,19 +27,16 @@ def list_line(summary: Summary, columns: int | None) -> str:
     else:
         about = about[5:]  # the year
     line = f"{summary.id:>4}  {about}  {what}"
-    if columns is None or len(line) <= columns:
-        return line
-    return line[: columns - 1] + "…"
+    return line if columns is None else cut(line, columns)
 
 
 def match_lines(match: Match, columns: int | None) -> Iterator[str]:
     name = f"  {match.name}" if match.name else ""
     yield f"{match.conversation:>4}  {when(match.created)}{name}"
-    said = f"{match.role}: {match.excerpt}"
-    blank = " " * 6
-    yield from wrap(
-        said, columns or 9999, initial_indent=blank, subsequent_indent=blank
-    )
+    said, blank = f"{match.role}: {match.excerpt}", " " * 6
+    if columns is not None:
+        said = wrapped(said, max(columns - len(blank), 1))
+    yield from (blank + row for row in said.split("\n"))
 
 
 def when(moment: float) -> str:
@@ -57,14 +55,11 @@ def transcript(turns: Sequence[Turn]) -> str:
 
 
 def as_markdown(message: Message) -> str:
-    text = text_of(message).strip()
-    if media := [part for part in media_of(message) if "path" in part]:
-        text = f"{text} ({names(media)})".strip()
+    text = worded(message)
     if message["role"] != "assistant":
         mark = "result: " if message["role"] == "tool" else ""
         return "\n".join(f"> {line}".rstrip() for line in (mark + text).split("\n"))
-    calls = [call["function"] for call in message.get("tool_calls", [])]
-    called = [f"`{call['name']} {call.get('arguments', '')}`" for call in calls]
+    called = (f"`{call}`" for call in calls_of(message))
     return "\n\n".join(filter(None, (text, *called)))
 
 

@@ -9,6 +9,7 @@ from mlx_gemma4.errors import ChatError, MediaError
 from ..attach.attaching import read_part
 from ..attach.messages import Message, Part, media_of, text_of
 from ..chat.conversation_file import saved_messages
+from ..chat.recent import clipped
 from ..chat.session import Session
 from ..chat.setup import Setup
 from ..errors import InputError
@@ -72,6 +73,9 @@ def put_back(kept: Kept, session: Session, draft: bool) -> None:
         turns.pop()
         if draft:
             session.draft, chat.attached = text_of(asked), media_of(asked)
+        else:
+            (said, *_) = clipped(text_of(asked)) or [""]
+            session.screen.note(f"Left out, since it got no answer: {said}")
     chat.messages = messages
     if session.keeper is not None:
         session.keeper.adopt(kept.number, turns, messages)

@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from ..attach.checking import is_message
 from ..attach.messages import Message, text_of
 from ..chat.setup import Setup
 from ..settings import Settings
@@ -47,14 +48,19 @@ def setup_of(
     tools: str | None,
     settings: str,
 ) -> Setup:
+    """Raises ValueError for what was not written by `setup_row`."""
     known = {field.name for field in fields(Settings)}  # an older program had others
-    kept = {n: value for n, value in json.loads(settings).items() if n in known}
+    kept, declared = json.loads(settings), json.loads(tools) if tools else None
+    if not isinstance(kept, dict):
+        raise ValueError("its settings are none")
+    if not (declared is None or isinstance(declared, list)):
+        raise ValueError("its tools are no list")
     return Setup(
         model,
         Path(adapter) if adapter else None,
         system,
-        json.loads(tools) if tools else None,
-        Settings(**kept),
+        declared,
+        Settings(**{n: value for n, value in kept.items() if n in known}),
     )
 
 
@@ -80,5 +86,11 @@ def turn_of(
     finish: str | None,
     created: float,
 ) -> Turn:
-    message = {"role": role, "content": text, **json.loads(rest)}
+    """Raises ValueError for what was not written by `message_row`."""
+    more = json.loads(rest)
+    if not isinstance(more, dict):
+        raise ValueError(f"message {number} is no object")
+    message = {"role": role, "content": text, **more}
+    if not is_message(message):
+        raise ValueError(f"message {number} is not as it was kept")
     return Turn(number, parent, message, finish, created)

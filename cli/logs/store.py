@@ -138,21 +138,25 @@ class Store:
         raise UsageError(f"There is no conversation {which}. {hint}")
 
     def setup(self, conversation: int) -> Setup:
+        """Raises InputError for one that is damaged."""
         row = self.db.execute(
             "SELECT model, adapter, system, tools, settings FROM conversation"
             " WHERE id = ?",
             (conversation,),
         ).fetchone()
-        return setup_of(*row)
+        with undamaged(conversation):
+            return setup_of(*row)
 
     def turns(self, conversation: int, all: bool = False) -> list[Turn]:
-        """The messages of the branch that is gone on with, or of all branches."""
+        """The messages of the branch that is gone on with, or of all branches. Raises
+        InputError for one that is damaged."""
         rows = self.db.execute(
             "SELECT id, parent, role, text, rest, finish, created FROM message"
             " WHERE conversation = ? ORDER BY id",
             (conversation,),
         )
-        turns = {row[0]: turn_of(*row) for row in rows}
+        with undamaged(conversation):
+            turns = {row[0]: turn_of(*row) for row in rows}
         if all:
             return list(turns.values())
         (at,) = self.db.execute(
@@ -204,6 +208,18 @@ class Store:
         number = self.db.execute(statement, values).lastrowid
         assert number is not None
         return number
+
+
+@contextmanager
+def undamaged(conversation: int) -> Iterator[None]:
+    """Raises InputError that names a conversation whose rows cannot be read."""
+    try:
+        yield
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            f"Conversation {conversation} is damaged: {error}. gemma4 logs rm "
+            f"{conversation} removes it."
+        ) from None
 
 
 @contextmanager

@@ -32,13 +32,10 @@ OptionalName = Annotated[
         autocompletion=names.models,
     ),
 ]
-Json = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object; notes and errors too.")
-]
 
 
 def pull(
-    model: OptionalName = None, yes: options.Yes = False, as_json: Json = False
+    model: OptionalName = None, yes: options.Yes = False, as_json: options.Json = False
 ) -> None:
     """Get a model, and say before what it is and takes.
 
@@ -76,7 +73,7 @@ def list_models(
     everything: Annotated[
         bool, typer.Option("--all", help="List what can be had, too.")
     ] = False,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """List the models that are here, and where they are.
 
@@ -98,7 +95,7 @@ def list_models(
         print("\n".join(listing.lines(everything, width)), flush=True)
 
 
-def show(model: Name, as_json: Json = False) -> None:
+def show(model: Name, as_json: options.Json = False) -> None:
     """Say what a model is and what it takes; nothing is downloaded.
 
     `gemma4 doctor` checks one as well.
@@ -120,10 +117,8 @@ def show(model: Name, as_json: Json = False) -> None:
 
 def rm(
     model: Name,
-    yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Remove it without asking.")
-    ] = False,
-    as_json: Json = False,
+    yes: options.Remove = False,
+    as_json: options.Json = False,
 ) -> None:
     """Remove a model that was fetched or converted, to free its disk space.
 
@@ -146,7 +141,7 @@ def default(
     unset: Annotated[
         bool, typer.Option("--unset", help="Keep no default any more.")
     ] = False,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Print, or set, the model of the commands that name none.
 

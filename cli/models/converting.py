@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mlx_gemma4.checkpoint.companions import RECORD
 from mlx_gemma4.reading.home import with_home
-from mlx_gemma4.reading.sizes import size
+from mlx_gemma4.reading.sizes import free_space, size
 
 from ..convert.job import Conversion, planned
 from ..render import Screen
@@ -66,7 +66,6 @@ def lines(
     repo: str, source: "Source", plan: "Plan", count: int, out: Path
 ) -> list[str]:
     """What a model is and costs, for people who decide about it."""
-    from mlx_gemma4.convert.output import free_space
     from mlx_gemma4.device import memory_limit
 
     return [

@@ -71,6 +71,7 @@ def agree(
 
 
 def can_ask(screen: Screen) -> bool:
+    """Whether somebody is there to answer."""
     return sys.stdin.isatty() and sys.stderr.isatty() and not screen.as_json
 
 

@@ -13,7 +13,7 @@ import typer
 
 from mlx_gemma4.errors import CheckpointError, DiskFullError, ModelNotFoundError
 from mlx_gemma4.hub.names import DEMO
-from mlx_gemma4.reading.sizes import size
+from mlx_gemma4.reading.sizes import free_space, size
 
 from ..errors import InputError
 from ..render import Screen
@@ -62,12 +62,12 @@ def can_ask(screen: Screen) -> bool:
 def choose(screen: Screen) -> str:
     """Asks which model to take, and gets it. Returns its name."""
     from mlx_gemma4.device import memory_limit
-    from mlx_gemma4.hub.here import hub_cache
+    from mlx_gemma4.hub.cache import hub_cache
     from mlx_gemma4.hub.names import licence
 
     from ..doctor.report import Section, laid_out
 
-    memory, disk = memory_limit(), free_disk(hub_cache())
+    memory, disk = memory_limit(), free_space(hub_cache())
     offered = list(choices(memory, disk))
     screen.note(
         f"Of this machine's memory a model may use {size(memory)}; {size(disk)} of "
@@ -137,10 +137,3 @@ def has_template(folder: "Path") -> bool:
         return True
     file = folder / "tokenizer_config.json"
     return file.is_file() and '"chat_template"' in file.read_text("utf-8", "replace")
-
-
-def free_disk(folder: "Path") -> int:
-    """Bytes that are free where `folder` is, or will be."""
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free

@@ -8,9 +8,10 @@ from mlx_gemma4.hub.here import Held, held
 from mlx_gemma4.hub.names import Model, Variant, models
 from mlx_gemma4.reading.sizes import size
 
+from ..tables import columns
 from .default import kept_default
 
-GAP = "  "
+ALL = range(5)  # columns, which begin together
 LEGEND = (
     "GET, KEEP, NEED: gigabytes to download,",
     "on disk, in memory with a conversation",
@@ -62,7 +63,7 @@ def lines(everything: bool, width: int | None = None) -> list[str]:
     ]
     if default is not None and default not in {each.name for each in here}:
         rows.append([default, "", "", "default"])
-    table = columns(rows)
+    table = columns(rows, left=ALL)
     if width is not None and max(map(len, table)) > width:
         table = below(rows[1:])
     if not everything:
@@ -74,18 +75,7 @@ def lines(everything: bool, width: int | None = None) -> list[str]:
         sizes = [each.removesuffix(" GB") for each in told]
         mark = " *" if each.meant and each.model.instead is None else ""
         rows.append([variant.name, *sizes, each.state + mark])
-    return [*table, "", *columns(rows), "", *LEGEND]
-
-
-def columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows in columns; the last one is as wide as it is."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        GAP.join(
-            text.ljust(width) for text, width in zip(row, widths, strict=True)
-        ).rstrip()
-        for row in rows
-    ]
+    return [*table, "", *columns(rows, left=ALL), "", *LEGEND]
 
 
 def below(rows: Sequence[Sequence[str]]) -> list[str]:

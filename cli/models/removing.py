@@ -11,8 +11,8 @@ import typer
 
 from mlx_gemma4.convert.journal import NAME as JOURNAL
 from mlx_gemma4.errors import BusyError, ModelNotFoundError
-from mlx_gemma4.hub.cache import PARTIAL
-from mlx_gemma4.hub.here import Held, Place, held, hub_cache
+from mlx_gemma4.hub.cache import PARTIAL, hub_cache
+from mlx_gemma4.hub.here import Held, Place, held
 from mlx_gemma4.hub.names import meant, models
 from mlx_gemma4.reading.home import with_home
 from mlx_gemma4.reading.listing import listed

@@ -50,6 +50,19 @@ def columns(text: str) -> int:
     return sum(map(_width, clusters(text)))
 
 
+def cut(text: str, room: int) -> str:
+    """`text` in at most `room` columns; … stands for what is missing at its end."""
+    if columns(text) <= room:
+        return text
+    shown, width = "", 1
+    for cluster in clusters(text):
+        width += _width(cluster)
+        if width > room:
+            break
+        shown += cluster
+    return shown + "…"
+
+
 def _width(cluster: str) -> int:
     wide = any(unicodedata.east_asian_width(c) in "WF" for c in cluster)
     if wide or "\ufe0f" in cluster or FLAG.match(cluster):

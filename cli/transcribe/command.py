@@ -28,6 +28,7 @@ from ..inputs import read_piped_bytes
 from ..loading import open_model, saved_name, warnings_noted
 from ..media_formats import START, format_of
 from ..model_senses import require_sense
+from ..options import Panel
 from ..progress import Progress
 from ..render import Screen
 from ..settings import Settings
@@ -56,51 +57,39 @@ def transcribe(
     adapter: options.Adapter = None,
     form: Annotated[
         Format | None,
-        typer.Option(
-            "--format",
-            "-f",
-            help="Default: txt. srt and vtt are subtitles.",
-            rich_help_panel=options.Panel.OUTPUT,
+        Panel.OUTPUT.option(
+            "--format", "-f", help="Default: txt. srt and vtt are subtitles."
         ),
     ] = None,
     language: Annotated[
         str | None,
-        typer.Option(
+        Panel.TASK.option(
             "--language",
             "-l",
             metavar="LANG",
             help="What is spoken: German or de. Default: any.",
-            rich_help_panel=options.Panel.TASK,
         ),
     ] = None,
     translate: Annotated[
         str | None,
-        typer.Option(
-            "--translate",
-            metavar="LANG",
-            help="Translate into this language as well.",
-            rich_help_panel=options.Panel.TASK,
+        Panel.TASK.option(
+            "--translate", metavar="LANG", help="Translate into this language as well."
         ),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(
+        Panel.OUTPUT.option(
             "--output",
             "-o",
             metavar="DIR",
             help="Write one file per recording here, not to standard output.",
-            rich_help_panel=options.Panel.OUTPUT,
         ),
     ] = None,
     overwrite: options.Overwrite = False,
     track: options.Track = None,
     mic: Annotated[
         bool,
-        typer.Option(
-            "--mic",
-            help="Record from the microphone (extra `mic`).",
-            rich_help_panel=options.Panel.TASK,
-        ),
+        Panel.TASK.option("--mic", help="Record from the microphone (extra `mic`)."),
     ] = False,
     yes: options.Yes = False,
     as_json: options.Json = False,

@@ -14,47 +14,15 @@ from mlx_gemma4.prompt.attachments import BUDGETS, IMAGE_TOKENS
 from .. import options
 from ..errors import UsageError, reported
 from ..render import Screen
-from ..usage.command import App, Group
-from .options import (
-    Accumulate,
-    Batch,
-    Checkpoint,
-    Clip,
-    DataPath,
-    Decay,
-    DryRun,
-    Epochs,
-    Layers,
-    Long,
-    MaxLength,
-    Out,
-    Rank,
-    Rate,
-    Resume,
-    SampleEvery,
-    SaveEvery,
-    Scale,
-    Schedule,
-    Seed,
-    Share,
-    ShowMask,
-    Steps,
-    Target,
-    TrainKind,
-    ValidateEvery,
-    Warmup,
-)
+from ..usage.command import HELP, App, Group
+from . import options as tuning
 
 
 class TrainByDefault(Group):
     """`gemma4 tune DATA …` is `gemma4 tune train DATA …`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if (
-            args
-            and args[0] not in ("--help", "-h")
-            and not self._names_command(args[0])
-        ):
+        if args and args[0] not in HELP and not self._names_command(args[0]):
             args = ["train", *args]
         return super().parse_args(ctx, args)
 
@@ -95,35 +63,35 @@ def check_image_tokens(count: int | None) -> None:
 
 @app.command()
 def train(
-    data: DataPath,
+    data: tuning.DataPath,
     model: options.Model = None,
-    out: Out = None,
-    kind: TrainKind = "lora",
-    rank: Rank = 16,
-    scale: Scale = 2.0,
-    target: Target = None,
-    layers: Layers = None,
-    epochs: Epochs = 3.0,
-    steps: Steps = None,
-    batch: Batch = 1,
-    accumulate: Accumulate = 8,
-    learning_rate: Rate = 2e-4,
-    schedule: Schedule = "cosine",
-    warmup: Warmup = 0.05,
-    weight_decay: Decay = 0.0,
-    clip: Clip = 1.0,
-    seed: Seed = 0,
-    max_length: MaxLength = 2048,
-    long: Long = "error",
-    validation: Share = 0.05,
-    checkpoint: Checkpoint = True,
-    validate_every: ValidateEvery = 50,
-    save_every: SaveEvery = 50,
-    sample_every: SampleEvery = 0,
+    out: tuning.Out = None,
+    kind: tuning.TrainKind = "lora",
+    rank: tuning.Rank = 16,
+    scale: tuning.Scale = 2.0,
+    target: tuning.Target = None,
+    layers: tuning.Layers = None,
+    epochs: tuning.Epochs = 3.0,
+    steps: tuning.Steps = None,
+    batch: tuning.Batch = 1,
+    accumulate: tuning.Accumulate = 8,
+    learning_rate: tuning.Rate = 2e-4,
+    schedule: tuning.Schedule = "cosine",
+    warmup: tuning.Warmup = 0.05,
+    weight_decay: tuning.Decay = 0.0,
+    clip: tuning.Clip = 1.0,
+    seed: tuning.Seed = 0,
+    max_length: tuning.MaxLength = 2048,
+    long: tuning.Long = "error",
+    validation: tuning.Share = 0.05,
+    checkpoint: tuning.Checkpoint = True,
+    validate_every: tuning.ValidateEvery = 50,
+    save_every: tuning.SaveEvery = 50,
+    sample_every: tuning.SampleEvery = 0,
     image_tokens: options.ImageTokens = None,
-    resume: Resume = False,
-    show_mask: ShowMask = 0,
-    dry_run: DryRun = False,
+    resume: tuning.Resume = False,
+    show_mask: tuning.ShowMask = 0,
+    dry_run: tuning.DryRun = False,
     yes: options.Yes = False,
     as_json: options.Json = False,
 ) -> None:
@@ -190,11 +158,11 @@ def train(
 
 @app.command("eval", short_help="Loss and accuracy on examples.")
 def evaluate(
-    data: DataPath,
+    data: tuning.DataPath,
     model: options.Model = None,
     adapter: options.Adapter = None,
-    max_length: MaxLength = 2048,
-    long: Long = "error",
+    max_length: tuning.MaxLength = 2048,
+    long: tuning.Long = "error",
     image_tokens: options.ImageTokens = None,
     yes: options.Yes = False,
     as_json: options.Json = False,

@@ -10,9 +10,9 @@ from mlx_gemma4.tune.evaluate import Report
 from mlx_gemma4.tune.examples import Example, passages
 from mlx_gemma4.tune.plan import Plan
 
-from ..convert.plans import columns, count
 from ..progress import clock
 from ..render import coloured, printable
+from ..tables import columns, count
 
 if TYPE_CHECKING:
     from mlx_gemma4 import Processor

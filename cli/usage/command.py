@@ -13,6 +13,7 @@ from .layout import usage, write_commands, write_examples, write_parameters
 from .mistakes import no_command, too_many
 
 EXAMPLES = "\n\nExamples:\n"  # in a docstring: what follows is shown as it stands
+HELP = ("--help", "-h")
 MISTAKE = "gemma4.mistake"  # in context.meta: an error to raise when a command runs
 
 
@@ -48,12 +49,17 @@ class Command(TyperCommand):
 
 
 class Group(TyperGroup):
+    implied: str | None = None  # the command that is meant where none is named
+
     def __init__(self, help: str | None = None, **settings: Any):
         about, _, self.examples = inspect.cleandoc(help or "").partition(EXAMPLES)
         super().__init__(help=about, **settings)
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
         typed = list(args)
+        option = bool(args) and args[0].startswith("-") and args[0] not in HELP
+        if self.implied and (option or not (args or ctx.resilient_parsing)):
+            args = [self.implied, *args]
         try:
             return super().parse_args(ctx, args)
         except typer.TyperException as error:

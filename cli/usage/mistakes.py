@@ -44,12 +44,22 @@ ABSENT = {
     "version": "Did you mean --version?",
 }
 ALIKE = 0.65  # so far two words may be from each other
+BEGUN = 3  # letters that are enough to know what a word was to become
 KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
+
+
+def nearest(word: str, known: Iterable[str]) -> list[str]:
+    """One or two that `word` begins, or is like."""
+    names = sorted(known)
+    begun = [name for name in names if name.startswith(word)]
+    if len(word) >= BEGUN and len(begun) in (1, 2):
+        return begun
+    return get_close_matches(word, names, n=2, cutoff=ALIKE)
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """` Did you mean …?` for what is near to a mistyped word, or nothing."""
-    alike = get_close_matches(word, list(known), n=2, cutoff=ALIKE)
+    alike = nearest(word, known)
     return f" Did you mean {' or '.join(alike)}?" if alike else ""
 
 
@@ -173,6 +183,6 @@ def _no_option(error: NoSuchOption) -> str:
         for parameter in context.command.get_params(context)
         for option in (*parameter.opts, *parameter.secondary_opts)
     }
-    alike = get_close_matches(name.lstrip("-"), known, n=2, cutoff=ALIKE)
+    alike = nearest(name.lstrip("-"), known)
     hint = f" Did you mean {' or '.join(known[each] for each in alike)}?"
     return f"No such option: {name}." + (hint if alike else "")

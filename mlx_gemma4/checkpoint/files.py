@@ -41,6 +41,7 @@ SIZES = {
     **{"F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1},
 }
 FLOATS = ("F32", "F16", "BF16")
+LENGTH = 8  # bytes that state how long a header is
 MAX_HEADER = 100_000_000  # the limit of the format's own implementation
 
 
@@ -146,8 +147,8 @@ def _header(file: Path, stream: BinaryIO, size: int) -> tuple[dict[str, Any], in
     """The parsed header, and where the data behind it begin."""
     refuse_pointer(file, stream.read(len(START)))
     stream.seek(0)
-    length = int.from_bytes(stream.read(8), "little")
-    if size < 8 or length > min(size - 8, MAX_HEADER):
+    length = int.from_bytes(stream.read(LENGTH), "little")
+    if size < LENGTH or length > min(size - LENGTH, MAX_HEADER):
         raise CheckpointError(
             f"{file} is truncated or no safetensors file: its header does not fit "
             f"into {size} bytes. Download it again."
@@ -161,7 +162,7 @@ def _header(file: Path, stream: BinaryIO, size: int) -> tuple[dict[str, Any], in
         raise CheckpointError(
             f"{file} is damaged: its header is not valid JSON. Download it again."
         )
-    return header, 8 + length
+    return header, LENGTH + length
 
 
 def _entry(file: Path, name: str, entry: Any, start: int) -> StoredTensor:

@@ -110,9 +110,7 @@ class Config:
             )
         if reader.unknown:
             warnings.warn(
-                not_obeyed("config.json", reader.unknown),
-                ConfigWarning,
-                stacklevel=2,
+                not_obeyed("config.json", reader.unknown), ConfigWarning, stacklevel=2
             )
         return config
 

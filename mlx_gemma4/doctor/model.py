@@ -59,9 +59,7 @@ class ModelReport:
 
 
 def report_on(
-    name: str,
-    headers_only: bool,
-    progress: Callable[[str], None] = lambda _: None,
+    name: str, headers_only: bool, progress: Callable[[str], None] = lambda _: None
 ) -> ModelReport:
     """Examines a folder, a Hub id that is in the cache, or "demo"; loads nothing else.
 

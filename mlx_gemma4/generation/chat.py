@@ -106,6 +106,10 @@ class Chat(Turns):
             raise ChatError(
                 "images, audio and videos go with a text: a message holds its own."
             )
+        if not message or not isinstance(message, Mapping | Sequence):
+            raise ChatError(
+                f"message is {message!r}; it must be a text, a message or several."
+            )
         added = [message] if isinstance(message, Mapping) else message
         messages = [*self.messages, *map(self._read, added)]
         yield from self.reply(messages, self.options)

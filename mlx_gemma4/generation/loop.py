@@ -54,28 +54,9 @@ def generate(
     prefill_step: int | None = None,
 ) -> Response:
     """The whole answer at once; the options are those of `stream_generate`."""
+    given = locals()  # first, so that it holds what was passed and nothing else
     response = Response()
-    for chunk in stream_generate(
-        model,
-        processor,
-        messages,
-        tokens=tokens,
-        begun=begun,
-        tools=tools,
-        thinking=thinking,
-        image_tokens=image_tokens,
-        control_tokens=control_tokens,
-        max_tokens=max_tokens,
-        temperature=temperature,
-        top_p=top_p,
-        top_k=top_k,
-        min_p=min_p,
-        repetition_penalty=repetition_penalty,
-        seed=seed,
-        stop=stop,
-        prefix=prefix,
-        prefill_step=prefill_step,
-    ):
+    for chunk in stream_generate(**given):
         response.add(chunk)
     return response
 
@@ -134,14 +115,7 @@ def stream_generate(
         prefix.check_model(model)
     ids = None if tokens is None else checked_ids(tokens, model.config)
     prompt = prompt_of(
-        processor,
-        messages,
-        ids,
-        tools,
-        thinking,
-        image_tokens,
-        control_tokens,
-        prefix,
+        processor, messages, ids, tools, thinking, image_tokens, control_tokens, prefix
     )
     special_tokens = processor.tokenizer.special_tokens
     inside_thought = opens_thought(prompt.tokens, special_tokens)

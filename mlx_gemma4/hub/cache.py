@@ -6,7 +6,6 @@ there. What we have fetched is found by any other program, and the other way rou
 
 import hashlib
 import os
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,12 @@ from ..state import save_text
 
 # Other programs' unfinished files differ in how they are resumed; none takes this one.
 PARTIAL = ".gemma4.incomplete"
+
+
+def hub_cache() -> Path:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return Path(HF_HUB_CACHE)
 
 
 @dataclass(frozen=True)
@@ -49,10 +54,7 @@ class Cache:
 
     @classmethod
     def of(cls, repo: str, commit: str) -> "Cache":
-        from huggingface_hub.constants import HF_HUB_CACHE
-
-        name = f"models--{repo.replace('/', '--')}"
-        return cls(Path(HF_HUB_CACHE).expanduser() / name, commit)
+        return cls(hub_cache() / f"models--{repo.replace('/', '--')}", commit)
 
     @property
     def snapshot(self) -> Path:
@@ -97,10 +99,3 @@ class Cache:
         reference = self.folder / "refs" / revision
         reference.parent.mkdir(parents=True, exist_ok=True)
         save_text(reference, self.commit)
-
-    def free(self) -> int:
-        """The bytes that are free on its disk."""
-        place = self.folder
-        while not place.exists():
-            place = place.parent
-        return shutil.disk_usage(place).free

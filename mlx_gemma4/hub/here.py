@@ -13,10 +13,11 @@ from enum import StrEnum
 from importlib.resources import files
 from pathlib import Path
 
+from ..checkpoint.files import LENGTH
 from ..errors import CheckpointError
 from ..reading.json_file import read_object
+from .cache import hub_cache
 from .names import DEMO, Variant, models, name_of, short_names
-from .offer import LENGTH
 from .resolve import converted_folder, is_complete
 
 MODEL_TYPES = ("gemma4", "gemma4_text", "gemma4_unified")
@@ -67,12 +68,6 @@ def size_of(folder: Path) -> int:
                 if stat.S_ISREG(found.st_mode):
                     total += min(found.st_size, found.st_blocks * 512)
     return total
-
-
-def hub_cache() -> Path:
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    return Path(HF_HUB_CACHE)
 
 
 def _demo() -> Held:

@@ -117,11 +117,6 @@ def best_variant(name: str, memory: int) -> Variant | None:
     return found[0] if ":" in name else models()[name].best_in(memory)
 
 
-def is_family(name: str) -> bool:
-    """Whether `name` says no more than that it is a Gemma 4, as all models here."""
-    return FAMILY.fullmatch(name) is not None
-
-
 def original(name: str) -> str:
     """The Hub id of what to convert for a short name: of a bare one the weights as they
     were made; another name as it is. Raises ModelNotFoundError as `candidates`."""
@@ -130,6 +125,11 @@ def original(name: str) -> str:
     if ":" in name:
         return found[0].repo
     return next(v.repo for v in models()[name].variants if v.name == f"{name}:bf16")
+
+
+def is_family(name: str) -> bool:
+    """Whether `name` says no more than that it is a Gemma 4, as all models here."""
+    return FAMILY.fullmatch(name) is not None
 
 
 def meant(name: str, known: Iterable[str] = ()) -> str | None:

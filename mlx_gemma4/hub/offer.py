@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from ..chat.template import NO_TEMPLATE, ChatTemplate
-from ..checkpoint.files import MAX_HEADER, read_header
+from ..checkpoint.files import LENGTH, MAX_HEADER, read_header
 from ..checkpoint.folders import (
     INDEX,
     LONGEST_NAME,
@@ -23,7 +23,7 @@ from ..checkpoint.plan import footprint, plan_load, read_headers
 from ..config import Config, ConfigWarning
 from ..device import memory_limit
 from ..errors import CheckpointError, DiskFullError, ModelNotFoundError
-from ..reading.sizes import size
+from ..reading.sizes import free_space, size
 from .cache import Cache, HubFile, distinct
 from .refusals import why
 from .transfer import Transfer
@@ -37,7 +37,6 @@ NOT_NEEDED = ("*/*", "consolidated*")
 # What tells whether a model can be used at all.
 TELLING = ("config.json", "chat_template.*", "tokenizer_config.json", INDEX)
 TIMEOUT = 10.0  # seconds
-LENGTH = 8  # bytes that state the length of a header
 MAX_SMALL = 200_000_000  # bytes of what is no weights; a tokenizer has 30 million
 NONSENSE = "The Hub's answer makes no sense: try again, or update huggingface-hub."
 DIGEST = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")  # it becomes the name of a file
@@ -113,7 +112,7 @@ def offer(name: str, to_chat: bool = False) -> Offer:
             _fetch_header(file, folder / file.name, transfer)
         memory = _memory(folder, config)
     _check_memory(repo, memory)
-    free, licence = cache.free(), licence_of(about)
+    free, licence = free_space(cache.folder), licence_of(about)
     found = Offer(repo, revision, files, config, memory, free, licence, cache)
     _check_disk(found)
     return found

@@ -16,9 +16,7 @@ from ..errors import CheckpointError, ModelNotFoundError
 from ..reading.home import with_home
 from ..reading.listing import listed
 from ..state import data_folder
-from .download import download
 from .names import DEMO, Variant, best_variant, candidates, is_family, meant, models
-from .offer import NEEDED, NOT_NEEDED, offer
 from .refusals import first_line
 
 TELLING = ("config.json", "tokenizer.json")
@@ -123,6 +121,8 @@ def _cached(repo: str, revision: str | None) -> Path | None:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
+    from .offer import NEEDED, NOT_NEEDED
+
     try:
         found = snapshot_download(
             repo,
@@ -151,6 +151,9 @@ def is_complete(folder: Path) -> bool:
 
 def _download(name: str, tqdm_class: type | None) -> Path:
     from tqdm.auto import tqdm
+
+    from .download import download
+    from .offer import offer
 
     found = offer(name)
     bar = (tqdm_class or tqdm)(

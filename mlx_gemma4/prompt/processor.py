@@ -69,10 +69,7 @@ class Processor:
         tokenizer = Tokenizer(folder)
         check_vocabulary(folder, tokenizer, config)
         template = ChatTemplate.from_folder(
-            folder,
-            tokenizer.bos_token,
-            tokenizer.eos_token,
-            tokenizer.special_tokens,
+            folder, tokenizer.bos_token, tokenizer.eos_token, tokenizer.special_tokens
         )
         path = folder / "generation_config.json"
         generation = GenerationDefaults.from_file(path, config, tokenizer)

@@ -111,10 +111,11 @@ def test_a_path_in_the_prompt_is_attached_and_said(model):
     assert prompts[0] == prompts[1]
 
 
-def test_a_path_in_what_is_piped_or_not_meant_is_words(model):
+def test_a_path_in_what_is_piped_or_not_meant_is_words(model, here):
     piped = run(model, *SHORT, "What?", stdin="./a.png\n")
     refused = run(model, *SHORT, "--no-attach", "./a.png")
-    for result in (piped, refused):
+    sent = run(model, *SHORT, f"/{here}/a.png")  # with two slashes before it
+    for result in (piped, refused, sent):
         assert result.exit_code == 0 and "attached" not in result.stderr
 
 
@@ -138,3 +139,8 @@ def test_prompts_that_cannot_be_asked(model, prompt, code, said):
     result = run(model, prompt)
     assert (result.exit_code, result.stdout) == (code, "")
     assert said in result.stderr
+
+
+def test_only_files_are_refused_before_a_model_is_loaded(here):
+    result = run("no/such/model", "./a.png")
+    assert result.exit_code == 2 and "That is only files" in result.stderr

@@ -93,6 +93,13 @@ def test_a_message_holds_its_own_files(chat, script):
         chat.ask({"role": "user", "content": "x"}, images=PICTURE)
 
 
+@pytest.mark.parametrize("nothing", [[], None, 5])
+def test_nothing_is_no_message(chat, nothing):
+    with pytest.raises(ChatError, match="must be a text, a message or several"):
+        chat.ask(nothing)
+    assert not chat.messages
+
+
 def test_results_of_all_calls(chat, script):
     script.answer = lambda messages: [
         Chunk("", 1, tool_calls=CALLS, finish_reason="tool_calls")

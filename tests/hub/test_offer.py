@@ -12,7 +12,6 @@ from places import DEMO, REAL
 from mlx_gemma4.checkpoint.files import read_tensors
 from mlx_gemma4.checkpoint.plan import footprint, plan_load, read_headers
 from mlx_gemma4.errors import CheckpointError, DiskFullError, ModelNotFoundError
-from mlx_gemma4.hub.cache import Cache
 from mlx_gemma4.hub.offer import offer
 
 WEIGHTS = "model.safetensors"
@@ -121,10 +120,10 @@ def test_a_disk_that_is_too_small(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> 
     """What has come already needs no more room."""
     hub.add("org/demo", demo())
     found = offer("org/demo")
-    monkeypatch.setattr(Cache, "free", lambda _: found.to_fetch - 1)
+    monkeypatch.setattr("mlx_gemma4.hub.offer.free_space", lambda _: found.to_fetch - 1)
     with pytest.raises(DiskFullError, match=r"10.4 MB to fetch .* do not fit into the"):
         offer("org/demo")
-    monkeypatch.setattr(Cache, "free", lambda _: found.to_fetch)
+    monkeypatch.setattr("mlx_gemma4.hub.offer.free_space", lambda _: found.to_fetch)
     assert offer("org/demo").to_fetch == found.to_fetch
 
 

@@ -100,7 +100,7 @@ def test_files_in_a_message(here: Path, line: str, names: list[str], rest: str) 
         "it costs ~5 or /2 or and/or",
         "GET /api/v1/users fails",
         "/api/v1/users",
-        "run\n./hello\nand\n. ./notes.txt\nthen ./gone/x.sh",  # a script, pasted
+        "run\n. ./gone/notes.txt\nthen ./gone/x.sh",  # a script, pasted
         "what is in {} and / and ~/",  # folders
     ],
 )
@@ -125,6 +125,13 @@ def test_what_was_meant_to_be_a_path(here: Path, line: str, missing: list[str]) 
     missing = [f"{word} (no such file)" for word in missing]
     missing = [word.replace("{}", str(here)) for word in missing]
     assert take_paths(line) == Taken([], line, missing)
+
+
+def test_a_text_is_taken_out_of_several_lines_by_its_url_only(here: Path) -> None:
+    line = f"compare\n./notes.txt\nand file://{here}/hello"
+    reason = "(a text in several lines: file:// attaches it)"
+    rest = "compare\n./notes.txt\nand hello"
+    assert take_paths(line) == Taken([here / "hello"], rest, [f"./notes.txt {reason}"])
 
 
 def test_a_file_that_is_of_no_use_in_a_sentence(here: Path) -> None:

@@ -1,5 +1,6 @@
 """How `gemma4 chat` reads what is typed: lines, keys, completion, history."""
 
+import io
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from prompt_toolkit.output import DummyOutput
 
 from mlx_gemma4.cli.chat.commands import complete
 from mlx_gemma4.cli.chat.lines import (
+    PlainReader,
     TerminalReader,
     WordCompleter,
     continuation,
@@ -28,6 +30,18 @@ def test_messages_over_several_lines():
     assert message_text("one\\\ntwo") == "one\ntwo"
     assert unfinished('"""one') and not unfinished('"""one\ntwo"""')
     assert message_text('"""\none\ntwo\n"""') == "one\ntwo"
+
+
+def test_a_draft_is_shown_and_sent_where_no_line_can_be_edited(monkeypatch, capsys):
+    class Typed(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr("sys.stdin", Typed("\nother\n"))
+    reader = PlainReader()
+    assert reader.read("> ", "one\x1b[2J") == "one\x1b[2J"
+    assert capsys.readouterr().err == "one[2J\n(Enter sends this)\n> "
+    assert reader.read("> ", "one") == "other"
 
 
 @pytest.fixture

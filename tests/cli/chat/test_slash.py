@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from scripted import Lines, chunks, roles
@@ -105,8 +106,14 @@ def test_help_fits_the_window(session, capsys, monkeypatch, columns: int):
     assert together == (columns == 80)
 
 
+def test_they_are_words_where_nobody_types(session, script):
+    converse(session, Lines("help", "exit", "one"))
+    assert len(script.asked) == 3
+
+
 @pytest.mark.parametrize("word", ["exit", "QUIT", "help", "?"])
-def test_words_that_mean_a_command(session, script, capsys, word: str):
+def test_words_that_mean_a_command(session, script, capsys, monkeypatch, word: str):
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
     reader = Lines(word, "one")
     converse(session, reader)
     leaves = word in ("exit", "QUIT")

@@ -14,6 +14,7 @@ from mlx_gemma4.cli.logs import command, report
 from mlx_gemma4.cli.logs import search as searching
 from mlx_gemma4.cli.logs.rows import Summary
 from mlx_gemma4.cli.logs.store import opened, session_names
+from mlx_gemma4.cli.terminal.text import columns as columns_of
 
 CAFES = "Où est un café straße? C++ and 法国的首都是巴黎。"
 
@@ -55,8 +56,14 @@ def test_the_list(two):
 def test_a_long_list_says_that_it_goes_on(two):
     said = logs("-n", "1")
     assert len(said.stdout.splitlines()) == 1
-    assert said.stderr == "1 older ones: -n 0 lists all.\n"
+    assert said.stderr == "1 older one: -n 0 lists all.\n"
     assert not logs("list", "-n", "0").stderr
+
+
+def test_what_was_taken_back_is_not_shown_in_silence(kept, capsys):
+    converse(kept, Lines("one", "/undo"))
+    assert logs("show").stderr == "All of it was taken back: --all shows it.\n"
+    assert logs("show", "--all").stdout.startswith("> one\n")
 
 
 def test_lines_fit_the_terminal():
@@ -65,6 +72,32 @@ def test_lines_fit_the_terminal():
         line = report.list_line(summary, columns)
         assert len(line) == columns and line.endswith("…")
         assert ("scripted" in line) is (columns == 80)
+    wide = report.list_line(Summary(1, None, "m", 0.0, 0.0, 2, "潮汐" * 40), 40)
+    assert columns_of(wide) in (39, 40) and wide.endswith("…")
+
+
+def test_what_was_found_fits_the_terminal():
+    match = searching.Match(1, None, "user", 0.0, "潮汐" * 20)
+    assert all(columns_of(row) <= 40 for row in report.match_lines(match, 40))
+    assert list(report.match_lines(match, None))[1:] == [f"      user: {'潮汐' * 20}"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE message SET rest = '{'",
+        "UPDATE message SET rest = '[]'",
+        "UPDATE message SET rest = '{\"content\": 5}'",
+        "UPDATE conversation SET settings = '[]'",
+        "UPDATE conversation SET tools = '{}'",
+    ],
+)
+def test_a_damaged_conversation_is_named_and_can_be_removed(two, change):
+    with opened() as store:
+        store.db.execute(change)
+    said = logs("export", "1")
+    assert said.exit_code == 5 and "Conversation 1 is damaged" in said.stderr
+    assert logs("rm", "1", "--yes").exit_code == 0
 
 
 def test_where_there_is_nothing(store):

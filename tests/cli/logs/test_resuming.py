@@ -10,7 +10,7 @@ import pytest
 from listening import run as listen
 from scripted import Lines, branch, chunks, shapes
 
-from mlx_gemma4 import Chunk
+from mlx_gemma4 import Chunk, ToolCall
 from mlx_gemma4.cli import loading
 from mlx_gemma4.cli.app import app
 from mlx_gemma4.cli.chat import command, setup
@@ -66,6 +66,15 @@ def test_one_call_after_another(chat, script):
     assert branch() == [*asked, "you said two"]
     with opened() as store:
         assert store.count() == 1
+
+
+def test_the_result_of_a_call_is_sent_as_it_stands(chat, script, tmp_path):
+    (tmp_path / "notes.txt").write_text("secret")
+    script.answer = lambda _: [Chunk("", token=1, tool_calls=(ToolCall("find", {}),))]
+    assert chat("--log", "find it") == 0
+    script.answer = lambda _: chunks("There.")
+    assert chat("-c", f"{tmp_path}/notes.txt") == 0
+    assert script.asked[1].messages[-1]["content"] == f"{tmp_path}/notes.txt"
 
 
 def test_pipes_are_kept_only_where_one_says_so(chat, store, monkeypatch):
@@ -182,7 +191,7 @@ def test_on_a_terminal_its_end_is_shown(chat, capsys):
     ]
 
 
-def test_a_question_that_got_no_answer_waits_at_the_prompt(kept, script):
+def test_a_question_that_got_no_answer_waits_at_the_prompt(kept, script, capsys):
     def answer(messages: list[dict]) -> Iterator[Chunk]:
         killed.append(look_up(None))
         yield from chunks("answer")
@@ -194,8 +203,10 @@ def test_a_question_that_got_no_answer_waits_at_the_prompt(kept, script):
     kept.chat.clear()
     put_back(killed[1], again, draft=True)
     assert again.draft == "two" and len(kept.chat.messages) == 2
+    capsys.readouterr()
     put_back(killed[1], again, draft=False)
     assert len(kept.chat.messages) == 2
+    assert capsys.readouterr().err == "Left out, since it got no answer: two\n"
 
 
 def test_half_an_answer_is_part_of_it(kept, script):
