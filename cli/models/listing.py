@@ -80,7 +80,7 @@ def lines(everything: bool, width: int | None = None) -> list[str]:
 
 def below(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows without columns: what belongs to a name stands below it."""
-    pairs = ((name, GAP + GAP.join(filter(None, rest))) for name, *rest in rows)
+    pairs = ((name, "  " + "  ".join(filter(None, rest))) for name, *rest in rows)
     return [line for pair in pairs for line in pair]
 
 
