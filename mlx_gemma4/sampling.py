@@ -116,21 +116,30 @@ class Sampler:
         if sampling.repetition_penalty != 1.0:
             self._seen = _marked(prompt, rows)
 
-    def __call__(self, logits: mx.array) -> mx.array:
-        """`logits` [1, vocab] -> the drawn token, int `[1, 1]`."""
+    def __call__(self, logits: mx.array, allowed: mx.array | None = None) -> mx.array:
+        """`logits` [1, vocab] -> the drawn token, int `[1, 1]`.
+
+        allowed: bool `[1, rows]`, what may be drawn; None is all.
+        """
         logits = logits[:, : self.rows].astype(mx.float32)
         if self._seen is not None:
             logits = _penalise(logits, self._seen, self.sampling.repetition_penalty)
         if self._suppressed is not None:
             logits = mx.where(self._suppressed, -mx.inf, logits)
+        if allowed is not None:
+            logits = mx.where(allowed, logits, -mx.inf)
         if self.sampling.temperature < GREEDY_BELOW:
             token = mx.argmax(logits, axis=-1, keepdims=True)
         else:
             self._key, key = mx.random.split(self._key)
             token = self._draw(logits, key=key)
-        if self._seen is not None:
-            self._seen = mx.put_along_axis(self._seen, token, mx.array(True), axis=-1)
+        self.note(token)
         return token
+
+    def note(self, tokens: mx.array) -> None:
+        """What follows was said: int `[1, n]`."""
+        if self._seen is not None:
+            self._seen = mx.put_along_axis(self._seen, tokens, mx.array(True), axis=-1)
 
 
 @lru_cache(maxsize=16)

@@ -10,7 +10,8 @@ from ..chat.tools import parse_call
 from ..prompt.processor import Processor
 
 SHOWN = ("answer", "malformed_call")  # kinds of fragments
-FinishReason = Literal["stop", "length", "tool_calls", "malformed_call"]
+# "closed": an answer of a form whose budget was spent was brought to a valid end.
+FinishReason = Literal["stop", "length", "closed", "tool_calls", "malformed_call"]
 
 
 @dataclass

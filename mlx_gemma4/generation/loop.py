@@ -14,6 +14,9 @@ import mlx.core as mx
 from ..chat.splitter import opens_thought
 from ..device import keep_in_memory
 from ..errors import ChatError, CheckpointError
+from ..forms.form import asking, form_of
+from ..forms.guide import Guide
+from ..forms.schema import Schema
 from ..model import Gemma4
 from ..prompt.begun import begun_tokens
 from ..prompt.processor import Processor
@@ -50,6 +53,9 @@ def generate(
     repetition_penalty: float | None = None,
     seed: int | None = None,
     stop: str | Sequence[str] | None = None,
+    schema: str | Schema | None = None,
+    regex: str | None = None,
+    grammar: str | None = None,
     prefix: PrefixCache | None = None,
     prefill_step: int | None = None,
 ) -> Response:
@@ -73,6 +79,9 @@ def generate(
         repetition_penalty=repetition_penalty,
         seed=seed,
         stop=stop,
+        schema=schema,
+        regex=regex,
+        grammar=grammar,
         prefix=prefix,
         prefill_step=prefill_step,
     ):
@@ -99,6 +108,9 @@ def stream_generate(
     repetition_penalty: float | None = None,
     seed: int | None = None,
     stop: str | Sequence[str] | None = None,
+    schema: str | Schema | None = None,
+    regex: str | None = None,
+    grammar: str | None = None,
     prefix: PrefixCache | None = None,
     prefill_step: int | None = None,
 ) -> Iterator[Chunk]:
@@ -113,6 +125,11 @@ def stream_generate(
     max_tokens: None goes on to the end of the model's context.
     temperature, top_p, top_k: None takes the checkpoint's own setting.
     stop: strings that end the answer and are not part of it.
+    schema, regex, grammar: the form that the answer has, by construction: a JSON schema
+        (as such, as JSON text, or as `name, age int`), a regular expression, or a Lark
+        grammar. A thought before it is free. Where max_tokens (unset, 4,096) is spent,
+        the answer goes the shortest way to a valid end (finish_reason "closed"); one
+        that is not there after 512 more is cut ("length"). Needs the extra `json`.
     prefill_step: how many tokens of the prompt are read at once; None takes what suits
         the model.
     prefix: of this conversation; what it holds of the prompt is not read again.
@@ -122,6 +139,11 @@ def stream_generate(
     """
     if isinstance(messages, str):
         messages = [{"role": "user", "content": messages}]
+    form = form_of(schema, regex, grammar)
+    if form is not None and stop:
+        raise ChatError("stop would cut an answer of a form: leave one of them out.")
+    if form is not None and messages is not None:
+        messages = asking(messages, form)
     sampling = processor.generation.sampling.but_with(
         temperature=temperature,
         top_p=top_p,
@@ -147,18 +169,26 @@ def stream_generate(
     inside_thought = opens_thought(prompt.tokens, special_tokens)
     if isinstance(begun, Mapping):
         begun = begun_tokens(processor.tokenizer, begun, inside_thought)
+    rows = model.config.text_config.token_rows
+    guide = None
+    if form is not None:
+        guide = Guide(form, processor, rows, inside_thought, thinking, bool(tools))
+        begun = guide.follow(begun)
     prompt = replace(
         prompt, tokens=[*prompt.tokens, *begun], keys=[*prompt.keys, *begun]
     )
     check_rows(prompt.tokens, model.config)
     limit = _token_limit(model, len(prompt.tokens), max_tokens)
+    if guide is not None:
+        room = _token_limit(model, len(prompt.tokens), None)
+        limit = guide.allot(max_tokens, room)
     if prefill_step is None:
         prefill_step = step_for(model)
     if prefill_step < 1:
         raise ChatError(f"prefill_step is {prefill_step}; it must be 1 or more.")
-    rows = model.config.text_config.token_rows
     never = processor.generation.suppress_tokens
-    sampler = Sampler(sampling, prompt.tokens, rows, never, len(begun))
+    drawn = guide.drawn if guide else len(begun)
+    sampler = Sampler(sampling, prompt.tokens, rows, never, drawn)
     stops = (stop,) if isinstance(stop, str) else stop or ()
     writer = Writer(processor, inside_thought, stops)
     written = [writer.take(token, last=False) for token in begun]
@@ -167,7 +197,16 @@ def stream_generate(
     pins = _pins(messages, begun) if prefix else "none"
     prefix = prefix or PrefixCache(model)
     return _run(
-        model, prompt, limit, sampler, writer, written, prefix, pins, prefill_step
+        model,
+        prompt,
+        limit,
+        sampler,
+        writer,
+        written,
+        prefix,
+        pins,
+        prefill_step,
+        guide,
     )
 
 
@@ -204,6 +243,7 @@ def _run(
     prefix: PrefixCache,
     pins: Pins,
     prefill_step: int,
+    guide: Guide | None,
 ) -> Iterator[Chunk]:
     keep_in_memory()
     mx.reset_peak_memory()
@@ -213,7 +253,7 @@ def _run(
     if pins == "both":
         prefix.pin()
     logits = prefill(model, prompt, prefix, cached, prefill_step)
-    token = sampler(logits)
+    token = sampler(logits, guide and guide.allowed())
     mx.eval(token)
     _check_finite(logits)
     first = time.perf_counter()
@@ -221,7 +261,11 @@ def _run(
     if pins != "none":
         prefix.pin(passing=pins == "end")
     yield from written
-    for value in _decode(model, token, limit, sampler, prefix):
+    if guide is None:
+        drawn = _decode(model, token, limit, sampler, prefix)
+    else:
+        drawn = _guided(model, token, limit, sampler, prefix, guide)
+    for value in drawn:
         stats.completion_tokens += 1
         chunk = writer.take(value, last=stats.completion_tokens == limit)
         if chunk.finish_reason is None:
@@ -229,6 +273,9 @@ def _run(
             continue
         stats.decode_seconds = time.perf_counter() - first
         stats.peak_memory = mx.get_peak_memory()
+        if guide and (chunk.finish_reason == "length" or guide.closes):
+            reason = "closed" if guide.is_valid else "length"
+            chunk = replace(chunk, finish_reason=reason)
         yield replace(chunk, stats=stats)
         return
 
@@ -260,4 +307,35 @@ def _decode(
             return
         token = ahead
         if count % CLEAR_EVERY == 0:
+            mx.clear_cache()
+
+
+def _guided(
+    model: Gemma4,
+    token: mx.array,
+    limit: int,
+    sampler: Sampler,
+    prefix: PrefixCache,
+    guide: Guide,
+) -> Iterator[int]:
+    """The same where `guide` says what may follow, and at once what must."""
+    count = 0
+    while True:
+        value = cast(int, token.item())
+        guide.advance(value)
+        run = [value, *guide.forced()][: limit - count]
+        count += len(run)
+        ends = value in guide.ends or count == limit
+        logits, allowed = token, None
+        if not ends:
+            logits = model(mx.array([run]), cache=prefix.cache, last_only=True)[:, -1]
+            mx.async_eval(logits)
+            prefix.extend(run)
+            sampler.note(mx.array([run[1:]]))
+            allowed = guide.allowed()  # while the GPU works
+        yield from run
+        if ends:
+            return
+        token = sampler(logits, allowed)
+        if count % CLEAR_EVERY < len(run):
             mx.clear_cache()

@@ -1,0 +1,115 @@
+"""What an answer has to be: checked before anything is computed, and told to the model.
+
+llguidance (extra `json`) keeps track of what may come next. It is imported, and walks
+through the vocabulary, which takes seconds for a large one, only where a form is asked
+for.
+"""
+
+import json
+import warnings
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..chat.tokenizer import Tokenizer
+from ..errors import ChatError
+from .schema import Schema, schema_of
+
+if TYPE_CHECKING:
+    from llguidance import LLTokenizer
+
+# A model that may write blanks between marks may do so for ever.
+COMPACT = {"whitespace_flexible": False}
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form in llguidance's terms, and the words that ask for it."""
+
+    grammar: str
+    asked: str
+
+    def check(self, vocabulary: "LLTokenizer") -> None:
+        """Raises ChatError with what llguidance cannot do, in its words."""
+        from llguidance import LLMatcher
+
+        refused, messages = LLMatcher.validate_grammar_with_warnings(
+            self.grammar, vocabulary
+        )
+        if refused:
+            raise ChatError(f"No answer can be held to this form: {messages[0]}")
+        for message in messages:
+            warnings.warn(f"Of the form: {message}", stacklevel=2)
+
+
+def form_of(
+    schema: str | Schema | None, regex: str | None, grammar: str | None
+) -> Form | None:
+    """The form asked for, of which there can be one. Raises ChatError."""
+    given = {"schema": schema, "regex": regex, "grammar": grammar}
+    named = [name for name, value in given.items() if value is not None]
+    if not named:
+        return None
+    if len(named) > 1:
+        raise ChatError(f"Give one of {' and '.join(named)}: an answer has one form.")
+    matcher = _matcher()
+    try:
+        if schema is not None:
+            plain = json.dumps(schema_of(schema), ensure_ascii=False)
+            made = matcher.grammar_from_json_schema(plain, overrides=COMPACT)
+            return Form(made, f"Answer with JSON of this schema:\n{plain}")
+        if regex is not None:
+            made = matcher.grammar_from_regex(regex)
+            return Form(made, f"Answer with text of this regular expression:\n{regex}")
+        made = matcher.grammar_from_lark(grammar)
+    except (ValueError, TypeError) as error:
+        raise ChatError(f"The {named[0]} cannot be used: {error}") from None
+    return Form(made, f"Answer with text of this Lark grammar:\n{grammar}")
+
+
+def _matcher() -> Any:
+    try:
+        from llguidance import LLMatcher
+    except ImportError:
+        raise ChatError(
+            "To hold an answer to a form needs llguidance: pip install "
+            "'mlx-gemma4[json]'"
+        ) from None
+    return LLMatcher
+
+
+_vocabularies: "weakref.WeakKeyDictionary[Tokenizer, LLTokenizer]" = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def vocabulary_of(tokenizer: Tokenizer, ends: Sequence[int]) -> "LLTokenizer":
+    """A tokenizer's vocabulary for llguidance, made once. ends: what ends answers."""
+    from llguidance import LLTokenizer
+
+    if tokenizer not in _vocabularies:
+        text = tokenizer.to_json()
+        _vocabularies[tokenizer] = LLTokenizer(text, eos_token=list(ends))
+    return _vocabularies[tokenizer]
+
+
+def asking(
+    messages: Sequence[Mapping[str, Any]], form: Form
+) -> list[Mapping[str, Any]]:
+    """`messages`, the last of a user's asking for the form as well."""
+    at = max((n for n, m in enumerate(messages) if m.get("role") == "user"), default=-1)
+    if at < 0:
+        return list(messages)
+    content = messages[at].get("content")
+    if isinstance(content, str):
+        content = f"{content}\n\n{form.asked}"
+    elif isinstance(content, list):
+        # Within the text: templates take the blanks off each part's ends.
+        *others, last = content or [{}]
+        if last.get("type") != "text":
+            others, last = content, {"type": "text"}
+        text = "\n\n".join(filter(None, [last.get("text"), form.asked]))
+        content = [*others, {**last, "text": text}]
+    asked = {**messages[at], "content": content}
+    return [*messages[:at], asked, *messages[at + 1 :]]
