@@ -253,7 +253,7 @@ def _run(
     if pins == "both":
         prefix.pin()
     logits = prefill(model, prompt, prefix, cached, prefill_step)
-    token = sampler(logits, guide and guide.allowed())
+    token = sampler(logits, guide.allowed()) if guide else sampler(logits)
     mx.eval(token)
     _check_finite(logits)
     first = time.perf_counter()
