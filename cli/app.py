@@ -19,6 +19,7 @@ from .convert.command import convert
 from .describe.command import describe
 from .doctor.command import doctor
 from .errors import reported
+from .logs.command import app as logs
 from .models.command import default, list_models, pull, rm, show
 from .transcribe.command import transcribe
 from .tune.command import app as tune
@@ -30,6 +31,7 @@ app = App(
     """Run Gemma 4 on this machine.
 
     Examples:
+    gemma4 pull e4b
     gemma4 chat
     gemma4 chat "What is the capital of France?"
     gemma4 describe photo.jpg
@@ -40,6 +42,7 @@ MODELS, OTHER = "Models", "Measure, make, set up"
 app.command()(chat)
 app.command(short_help="Say what is in pictures and videos.")(describe)
 app.command()(transcribe)
+app.add_typer(logs, name="logs")
 app.command(rich_help_panel=MODELS)(pull)
 app.command("list", rich_help_panel=MODELS)(list_models)
 app.command(rich_help_panel=MODELS)(show)

@@ -21,7 +21,7 @@ from mlx_gemma4.convert.errors import OutputError, RecipeError
 from mlx_gemma4.state import FULL
 from mlx_gemma4.tune.errors import Diverged
 
-from .render import json_line, printable
+from .render import fitted, json_line
 from .usage.mistakes import explained
 
 FAILED = 1
@@ -158,7 +158,8 @@ def report(code: int, message: str, hint: str | None, as_json: bool) -> int:
         text = "(stopped)"
     else:
         text = f"gemma4: {message}" + (f"\n{hint}" if hint else "")
-    print(printable(text), file=sys.stderr, flush=True)
+        text = fitted(text, sys.stderr)
+    print(text, file=sys.stderr, flush=True)
     return code
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlx_gemma4.errors import ModelNotFoundError
-from mlx_gemma4.hub.names import DEMO
+from mlx_gemma4.hub.names import DEMO, candidates
 from mlx_gemma4.reading.home import with_home
 
 from .models.default import usable_default
@@ -139,16 +139,19 @@ def check_base(adapter: Path, name: str, screen: Screen) -> None:
 
 
 def saved_name(name: str) -> str:
-    """The model as an adapter's configuration names it: folders in full."""
+    """The model as an adapter's configuration names it: folders in full, and what came
+    from the Hub by its id there."""
     folder = with_home(name)
     # A folder that is no model may bear the name of one: a new adapter's, for instance.
-    named = (folder / "config.json").is_file()
-    return str(folder.resolve()) if named else name
+    if (folder / "config.json").is_file():
+        return str(folder.resolve())
+    ready = {v.name: v.repo for v in candidates(name) if v.recipe is None}
+    return ready.get(name, name)
 
 
 def _same_model(one: str, other: str) -> bool:
     folders = [with_home(name) for name in (one, other)]
-    return one == other or (
+    return saved_name(one) == saved_name(other) or (
         all(folder.is_dir() for folder in folders) and folders[0].samefile(folders[1])
     )
 

@@ -9,7 +9,9 @@ if TYPE_CHECKING:
 
 
 def has_sense(config: "Config", kind: str) -> bool:
-    """Whether a model can take image, audio or video."""
+    """Whether a model can take image, audio or video; any can take a text (`file`)."""
+    if kind == "file":
+        return True
     tower = config.audio_config if kind == "audio" else config.vision_config
     return tower is not None
 

@@ -51,7 +51,8 @@ Model = Annotated[
         envvar="GEMMA4_MODEL",
         callback=chosen,
         autocompletion=names.models,
-        help="A folder, a Hub id (owner/name), or demo.",
+        help="A short name (e4b, 26b: see `gemma4 list --all`), a Hub id "
+        "(owner/name), a folder, or demo.",
         rich_help_panel=Panel.MODEL,
     ),
 ]
@@ -157,6 +158,14 @@ Track = Annotated[
         rich_help_panel=Panel.FILES,
     ),
 ]
+Attach = Annotated[
+    bool,
+    typer.Option(
+        "--attach/--no-attach",
+        help="Attach the files that the prompt names by path.",
+        rich_help_panel=Panel.FILES,
+    ),
+]
 ImageTokens = Annotated[
     int | None,
     typer.Option(
@@ -172,6 +181,24 @@ Json = Annotated[
     typer.Option(
         "--json",
         help="Print one JSON object per answer; errors likewise.",
+        rich_help_panel=Panel.OUTPUT,
+    ),
+]
+Plain = Annotated[
+    bool,
+    typer.Option(
+        "--plain/--no-plain",
+        envvar="GEMMA4_PLAIN",
+        help="Show answers as they were written: Markdown is not rendered.",
+        rich_help_panel=Panel.OUTPUT,
+    ),
+]
+Preview = Annotated[
+    bool | None,
+    typer.Option(
+        "--preview/--no-preview",
+        help="Show pictures that are attached in a conversation: by default in kitty, "
+        "Ghostty, Konsole, iTerm2 and WezTerm, outside of tmux and screen.",
         rich_help_panel=Panel.OUTPUT,
     ),
 ]
@@ -215,6 +242,16 @@ NoHistory = Annotated[
         "--no-history",
         envvar="GEMMA4_NO_HISTORY",
         help="Do not keep what is typed at the prompt.",
+        rich_help_panel=Panel.TASK,
+    ),
+]
+Log = Annotated[
+    bool | None,
+    typer.Option(
+        "--log/--no-log",
+        envvar="GEMMA4_LOG",
+        help="Keep what is said, see gemma4 logs. Default: on a terminal.",
+        show_default=False,
         rich_help_panel=Panel.TASK,
     ),
 ]

@@ -1,32 +1,31 @@
 """What is printed where: answers to stdout, everything else to stderr.
 
-Answers are streamed as plain text. stderr is coloured on a terminal only, and not
-when NO_COLOR is set or TERM is dumb.
+Off a terminal answers are streamed as they are. On one they are rendered as Markdown,
+or broken between words at least; nothing is coloured when NO_COLOR is set or TERM is
+dumb.
 """
 
 import json
 import os
-import shutil
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from mlx_gemma4.reading.sizes import size
+
+from .terminal.text import columns, printable
+from .terminal.wrap import Flow, window, wrapped
 
 if TYPE_CHECKING:
     from mlx_gemma4.chat.calls import ToolCall
     from mlx_gemma4.generation.loop import Stats
 
+    from .terminal.markdown import Markdown
+
 DIM = "\x1b[2m"
 RESET = "\x1b[0m"
 ERASE_LINE = "\r\x1b[K"
-
-# Control characters of a model's answer could move the cursor or retitle the
-# window, and so could a checkpoint's names in notes and errors. C0 and C1 but for
-# newline and tab are dropped: always beside the answer, in it on a terminal.
-CONTROLS: dict[int, None] = {
-    c: None for c in (*range(32), *range(127, 160)) if chr(c) not in "\n\t"
-}
 
 
 def coloured(stream: TextIO, environ: Mapping[str, str]) -> bool:
@@ -36,6 +35,12 @@ def coloured(stream: TextIO, environ: Mapping[str, str]) -> bool:
     if environ.get("FORCE_COLOR", "0") != "0":
         return True
     return stream.isatty()
+
+
+def can_render(stream: TextIO) -> bool:
+    """Whether `stream` is a terminal that shows styles and every character."""
+    unicode = (stream.encoding or "").lower().startswith("utf")
+    return unicode and stream.isatty() and coloured(stream, os.environ)
 
 
 def stats_line(stats: "Stats") -> str:
@@ -52,9 +57,10 @@ def stats_line(stats: "Stats") -> str:
     )
 
 
-def printable(text: str) -> str:
-    """`text` without control characters."""
-    return text.translate(CONTROLS)
+def fitted(text: str, stream: TextIO) -> str:
+    """A message as `stream` takes it: on a terminal broken between words."""
+    text = printable(text)
+    return wrapped(text, window(stream).columns) if stream.isatty() else text
 
 
 def json_text(
@@ -77,46 +83,80 @@ def json_line(value: Mapping[str, object], stream: TextIO) -> str:
 
 
 class Screen:
-    """One command's output. Text arrives in pieces and is shown at once."""
+    """One command's output. Text arrives in pieces and is shown at once.
+
+    markdown: answers are rendered, where they go to a terminal that shows colours.
+    previews: pictures are shown, where they can be; None does not tell if they cannot.
+    """
 
     def __init__(
-        self, show_thinking: bool | None = None, as_json: bool = False
+        self,
+        show_thinking: bool | None = None,
+        as_json: bool = False,
+        markdown: bool = False,
+        previews: bool | None = None,
     ) -> None:
         self.as_json = as_json
         self.colour = coloured(sys.stderr, os.environ)
         self._passing = self.colour and sys.stderr.isatty()
         terminal = sys.stdout.isatty() and sys.stderr.isatty()
         self.show_thinking = terminal if show_thinking is None else show_thinking
+        self._renders = markdown and can_render(sys.stdout)
+        self._rendered: Markdown | None = None  # the answer, while it is shown
+        self._previews = previews
+        self._flow = Flow()
         self._open: TextIO | None = None  # the stream with an unfinished line
         self._thinking = False
         self.lost: OSError | None = None  # why nothing more can be written
 
     def answer(self, text: str) -> None:
         self._end_thought()
+        if not self._renders:
+            self._write(sys.stdout, text)
+        elif text:
+            self._open = sys.stdout
+            if self._rendered is None:
+                self._rendered = self._open_markdown()
+            self._rendered.take(text)
+
+    def plain(self, text: str) -> None:
+        """What belongs to the answer and is no Markdown."""
+        self._end_thought()
         self._write(sys.stdout, text)
 
     def thought(self, text: str) -> None:
         if not self.show_thinking:
             return
-        if not self._thinking and self.colour:
-            sys.stderr.write(DIM)
+        if not self._thinking:
+            if self._open is sys.stdout and sys.stdout.isatty():
+                self.end()
+            if self.colour:
+                sys.stderr.write(DIM)
         self._thinking = True
         self._write(sys.stderr, text)
 
     def tool_call(self, call: "ToolCall") -> None:
         self.end()
-        line = {"name": call.name, "arguments": call.arguments}
-        self._write(sys.stdout, json_line(line, sys.stdout) + "\n")
+        self.json({"name": call.name, "arguments": call.arguments})
 
     def end(self) -> None:
         """Closes an unfinished line, so that what follows starts a new one."""
         self._end_thought()
-        if self._open is not None:
+        rendered, self._rendered = self._rendered, None
+        if rendered is not None:
+            self._open = None
+            rendered.end()
+        elif self._open is not None:
             self._write(self._open, "\n")
+
+    def resumed(self) -> None:
+        """After something else was written to the terminal while an answer came."""
+        if self._rendered is not None:
+            self._rendered.anew()
 
     def json(self, value: Mapping[str, object]) -> None:
         """One JSON object on one line of stdout."""
-        self._write(sys.stdout, json_line(value, sys.stdout) + "\n")
+        self._put(sys.stdout, json_line(value, sys.stdout) + "\n")
 
     def note(self, text: str) -> None:
         """A line beside the answer, on stderr."""
@@ -124,9 +164,28 @@ class Screen:
         if self.as_json:
             line = json_line({"note": text}, sys.stderr)
         else:
-            text = printable(text)
+            text = fitted(text, sys.stderr)
             line = f"{DIM}{text}{RESET}" if self.colour else text
         print(line, file=sys.stderr, flush=True)
+
+    def gap(self) -> None:
+        """A blank line, on a terminal."""
+        if sys.stderr.isatty() and not self.as_json:
+            self.end()
+            print(file=sys.stderr, flush=True)
+
+    def preview(self, path: Path) -> None:
+        """Shows a picture that was attached, in a terminal that can."""
+        if not self.draws or self._previews is False:
+            return
+        from .terminal.preview import preview
+
+        if not preview(path, sys.stderr) and self._previews:
+            self._previews = None
+            self.note(
+                "No picture can be shown here: kitty, Ghostty, Konsole, iTerm2 and "
+                "WezTerm can, outside of tmux and screen."
+            )
 
     @property
     def draws(self) -> bool:
@@ -139,14 +198,23 @@ class Screen:
         It is cut to one row: what went on in a second one would stay.
         """
         if self._passing:
-            room = shutil.get_terminal_size().columns - 1
-            row = printable(text)
-            row = row if len(row) <= room else row[: room - 1] + "…"
+            room = window(sys.stderr).columns - 1
+            row = whole = printable(text)
+            while columns(row) > room:
+                row = row[: len(row) - 1]
+            row = row if row == whole else row[:-1] + "…"
             print(f"{DIM}{row}{RESET}", end="", file=sys.stderr, flush=True)
 
     def passed(self) -> None:
-        if self._passing:
+        if self._passing and self._open is None:
             print(ERASE_LINE, end="", file=sys.stderr, flush=True)
+
+    def _open_markdown(self) -> "Markdown":
+        from .terminal.live import Live
+        from .terminal.markdown import Markdown
+
+        stdout = sys.stdout
+        return Markdown(Live(stdout, lambda text: self._put(stdout, text)))
 
     def _end_thought(self) -> None:
         if not self._thinking:
@@ -161,10 +229,13 @@ class Screen:
     def _write(self, stream: TextIO, text: str) -> None:
         if not text:
             return
-        if stream.isatty():
-            text = printable(text)
         # First, since Ctrl-C may come as soon as the text is out.
         self._open = None if text.endswith("\n") else stream
+        if stream.isatty():
+            text = self._flow.take(printable(text), window(stream).columns)
+        self._put(stream, text)
+
+    def _put(self, stream: TextIO, text: str) -> None:
         try:
             stream.write(text)
             stream.flush()

@@ -1,7 +1,6 @@
 """A whole conversion: survey, stream, finish; or go on with one that was stopped."""
 
 import json
-import math
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,19 +10,16 @@ import mlx.core as mx
 
 from mlx_gemma4.checkpoint.companions import files_to_copy
 from mlx_gemma4.checkpoint.copies import check_copies
-from mlx_gemma4.checkpoint.files import StoredTensor, read_tensors, weight_files
 from mlx_gemma4.checkpoint.folders import check_inside
 from mlx_gemma4.checkpoint.shards import SHARD_BYTES, lay_out
 
 from . import output, qat
-from .journal import fingerprints, open_journal
+from .journal import begun, open_journal
 from .plan import Plan
-from .reader import Reader
-from .stream import BLOCK, Advance, as_array, convert
+from .source import Source, compare_at_hub, local, measured
+from .stream import BLOCK, Advance, convert
 from .survey import Wishes, make_plan
 from .writer import explained
-
-SAMPLED = 2**17  # weights of a tensor: thousands of groups
 
 
 @dataclass(frozen=True)
@@ -38,36 +34,46 @@ class Result:
     resumed: bool = False
 
 
-def plan_folder(source: Path, wishes: Wishes, name: str) -> Plan:
-    """The plan of a folder, with what its files are warned of; samples of QAT weights
-    are measured.
+def plan_folder(folder: Path, wishes: Wishes, name: str) -> Plan:
+    """`plan_source` of a folder."""
+    return plan_source(local(folder), wishes, name)
 
+
+def plan_source(
+    source: Source, wishes: Wishes, name: str, measure: bool = True
+) -> Plan:
+    """The plan of a checkpoint, with what its files are warned of.
+
+    measure: whether samples of QAT weights are read; else the name is trusted.
     Raises CheckpointError, also for files that are links out of the folder, and where
     the result could not be used: its tokenizer is that of another model, its chat
     template is empty, and the like.
     """
-    check_inside(source, output.CONFIG)
-    files_to_copy(source)  # what is wrong with them is said before the work
-    warnings = output.check_files(source)
-    config = json.loads((source / output.CONFIG).read_text(encoding="utf-8"))
-    reader = Reader()
+    folder = source.folder
+    check_inside(folder, output.CONFIG)
+    files_to_copy(folder)  # what is wrong with them is said before the work
+    warnings = output.check_files(folder)
+    config = json.loads((folder / output.CONFIG).read_text(encoding="utf-8"))
+    layout = qat.recognise(source.tensors, config, name)
+    sample = None
+    if measure and layout == qat.Q4_0:
+        shares = measured(source)
+        sample = lambda tensor: shares[tensor.name]  # noqa: E731
+    plan = make_plan(source.tensors, config, wishes, name, sample)
+    return replace(plan, warnings=(*plan.warnings, *warnings))
 
-    def sample(tensor: StoredTensor) -> float:
-        rows = math.prod(tensor.shape[:-1])
-        count = min(rows, max(1, SAMPLED // tensor.shape[-1]))
-        # From the middle: the first rows of a table belong to unused tokens.
-        raw = reader.rows(tensor, (rows - count) // 2, count, rows)
-        return qat.grid_share(as_array(raw, tensor)).on_grid
 
-    try:
-        plan = make_plan(read_tensors(source), config, wishes, name, sample)
-        return replace(plan, warnings=(*plan.warnings, *warnings))
-    finally:
-        reader.close()
+def to_fetch(plan: Plan, source: Source, out: Path) -> int:
+    """Bytes that `run` will read from the Hub, but for what an earlier run has done."""
+    before = begun(output.partial(out))
+    done = before.tensors if before else frozenset[str]()
+    todo = (tensor for tensor in plan.tensors if tensor.name not in done)
+    stored = (each for tensor in todo for each in tensor.sources.values())
+    return sum(each.nbytes for each in stored if each.file in source.at_hub)
 
 
 def run(
-    source: Path,
+    source: Path | Source,
     out: Path,
     plan: Plan,
     name: str,
@@ -77,34 +83,42 @@ def run(
     shard_bytes: int = SHARD_BYTES,
     note: Callable[[str], None] = lambda text: None,
 ) -> Result:
-    """Carries out `plan` for the folder `source`; goes on where an earlier run stopped.
+    """Carries out `plan` for `source`; goes on where an earlier run stopped.
 
-    name: of the source, for the record. note: told that a run is continued.
-    Raises CheckpointError, TakenError and OutputError.
+    name: of the source, for the record. note: told that a run is continued, and of
+    lost connections.
+    Raises CheckpointError, TakenError and OutputError; ModelNotFoundError where the
+    Hub is out of reach.
     """
-    files = fingerprints(weight_files(source))
+    if isinstance(source, Path):
+        source = local(source)
+    files = source.fingerprints()
     if output.is_result(out, plan, files):
         shutil.rmtree(output.partial(out), ignore_errors=True)
         return Result(plan, out, complete_before=True)
     output.check_out(out)
     output.check_space(out, plan.out_bytes)
-    check_copies(plan.copies)
+    if not source.at_hub:
+        check_copies(plan.copies)
     work = output.partial(out)
     with explained(work):
         (work / "model").mkdir(parents=True, exist_ok=True)
-        journal = open_journal(work, plan, files, name)
+        journal = open_journal(work, plan, files, name, source.commit)
     try:
         if journal.resumed:
             note(f"Going on with {work}.")
+        if source.at_hub:
+            compare_at_hub(plan.copies, source, journal, note)
         groups = [tensor.all_targets for tensor in plan.tensors]
         shards = lay_out(groups, "mlx", shard_bytes)
         with explained(work):
-            convert(plan, shards, work / "model", journal, advance, block_bytes)
+            reader = source.reader(note)
+            convert(plan, shards, work / "model", journal, advance, reader, block_bytes)
         record = {
             "source": name,
             "source_digests": {file: print_[2] for file, print_ in files.items()},
         }
-        output.finish(source, out, plan, shards, journal, record)
+        output.finish(source.folder, out, plan, shards, journal, record)
         done = journal.tensors.values()
         return Result(
             plan,

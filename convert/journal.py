@@ -7,7 +7,7 @@ file as it is done. A line cut short by a crash is dropped, and its tensor done 
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -33,14 +33,25 @@ class Done:
     groups: int = 0
 
 
+@dataclass(frozen=True)
+class Begun:
+    """What an unfinished conversion left. commit: of the Hub's repository `source`, if
+    it was one. tensors: that are finished."""
+
+    source: str | None
+    commit: str | None
+    tensors: frozenset[str]
+
+
 @dataclass
 class Journal:
-    """Open for one process at a time."""
+    """Open for one process at a time. copies: that were found to be such."""
 
     path: Path
     stream: TextIO
     tensors: dict[str, Done] = field(default_factory=dict)
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    copies: set[str] = field(default_factory=set)
     resumed: bool = False
 
     def tensor(self, name: str, done: Done) -> None:
@@ -50,6 +61,10 @@ class Journal:
     def file(self, name: str, record: dict[str, Any]) -> None:
         self.files[name] = record
         self._add({"file": name, **record})
+
+    def copy(self, name: str) -> None:
+        self.copies.add(name)
+        self._add({"copy": name})
 
     def close(self) -> None:
         self.stream.close()
@@ -61,12 +76,15 @@ class Journal:
 
 
 def fingerprint(file: Path) -> list[Any]:
-    """Size, time of change, and a digest of the header's and some other pages.
+    """Size, time of change, and a digest of the header's and some other pages. One
+    in the Hub's cache has its digest at the Hub, as if it were read from there.
 
     Raises CheckpointError if the file is gone.
     """
     try:
-        stat = file.stat()
+        stat, target = file.stat(), file.resolve()
+        if file.is_symlink() and target.parent.name == "blobs":
+            return [stat.st_size, 0, target.name]
         digest = hashlib.sha256()
         with file.open("rb") as stream:
             step = max(PAGE, stat.st_size // SAMPLES)
@@ -78,10 +96,6 @@ def fingerprint(file: Path) -> list[Any]:
     return [stat.st_size, stat.st_mtime_ns, digest.hexdigest()]
 
 
-def fingerprints(files: Iterable[Path]) -> dict[str, list[Any]]:
-    return {file.name: fingerprint(file) for file in sorted(files)}
-
-
 def plan_digest(plan: Plan) -> str:
     """Of all that decides the bytes of the result, but where the source lies."""
     parts = [
@@ -91,8 +105,25 @@ def plan_digest(plan: Plan) -> str:
     return hashlib.sha256(json.dumps([VERSION, parts]).encode()).hexdigest()
 
 
+def begun(folder: Path) -> Begun | None:
+    """What the journal of `folder` says, if there is one; it may be in use."""
+    try:
+        with (folder / NAME).open(encoding="utf-8", errors="replace") as stream:
+            records, _ = _records(stream)
+    except OSError:
+        return None
+    if not records:
+        return None
+    done = frozenset(record["tensor"] for record in records if "tensor" in record)
+    return Begun(records[0].get("source"), records[0].get("commit"), done)
+
+
 def open_journal(
-    folder: Path, plan: Plan, files: Mapping[str, list[Any]], name: str
+    folder: Path,
+    plan: Plan,
+    files: Mapping[str, list[Any]],
+    name: str,
+    commit: str | None = None,
 ) -> Journal:
     """The journal of `folder`, new or with what an earlier run did.
 
@@ -100,33 +131,36 @@ def open_journal(
     others, and CheckpointError if a source file has changed since.
     """
     path = folder / NAME
-    begun = {"version": VERSION, "plan": plan_digest(plan), "sources": dict(files)}
+    start = {"version": VERSION, "plan": plan_digest(plan), "sources": dict(files)}
+    start |= {"source": name, "commit": commit}
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     # A power failure may leave anything at the end.
     stream = os.fdopen(descriptor, "r+", encoding="utf-8", errors="replace")
     try:
         hold(descriptor, folder)
-        journal = _continued(path, stream, begun, name)
+        journal = _continued(path, stream, start, name)
     except BaseException:
         stream.close()
         raise
     return journal
 
 
-def _continued(path: Path, stream: TextIO, begun: dict[str, Any], name: str) -> Journal:
+def _continued(path: Path, stream: TextIO, start: dict[str, Any], name: str) -> Journal:
     records, end = _records(stream)
     journal = Journal(path, stream)
     if records:
-        _compare(path, records[0], begun, name)
+        _compare(path, records[0], start, name)
         journal.resumed = len(records) > 1
     stream.seek(end)
     stream.truncate()
     if not records:
-        journal._add(begun)
+        journal._add(start)
     for record in records[1:]:
         if "tensor" in record:
             name = record.pop("tensor")
             journal.tensors[name] = Done(**record)
+        elif "copy" in record:
+            journal.copies.add(record["copy"])
         else:
             name = record.pop("file")
             journal.files[name] = record

@@ -78,6 +78,11 @@ def check_space(out: Path, needed: int) -> None:
     _check_room(out, _rest(out, needed), "of result")
 
 
+def free_space(out: Path) -> int:
+    """Bytes that are free where `out` will be."""
+    return shutil.disk_usage(_existing(out)).free
+
+
 def check_download(out: Path, needed: int, downloads: int) -> None:
     """The same with `downloads` bytes that go to the Hub's cache before."""
     from huggingface_hub.constants import HF_HUB_CACHE
@@ -112,7 +117,7 @@ def _device(place: Path) -> int:
 
 def _check_room(path: Path, wanted: int, what: str, shown: int | None = None) -> None:
     place = _existing(path)
-    free = shutil.disk_usage(place).free
+    free = free_space(path)
     if wanted > free:
         raise DiskFullError(
             f"The disk is too small: {size(wanted if shown is None else shown)} {what} "

@@ -1,14 +1,17 @@
-"""Rows of source tensors, read from their files without mapping them into memory."""
+"""Rows of source tensors, read from files here or at the Hub; nothing is mapped."""
 
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from threading import Lock
 from typing import BinaryIO
 
 import numpy as np
 
 from mlx_gemma4.checkpoint.files import StoredTensor
 from mlx_gemma4.errors import CheckpointError
+
+from .ahead import Ahead, Part
 
 NUMPY = {
     **{"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"},
@@ -18,30 +21,53 @@ NUMPY = {
 }
 
 
-class Reader:
-    """Keeps files open, and notices when one changes while it is read."""
+def part_of(source: StoredTensor, first: int, count: int, rows: int) -> Part:
+    """Where `count` rows of a tensor that has `rows` lie in its file."""
+    width = source.nbytes // max(1, rows)
+    start = source.offset + first * width
+    return Part(source.file, start, start + count * width)
 
-    def __init__(self) -> None:
+
+class Reader:
+    """Keeps files open, and notices when one changes while it is read.
+
+    hub: reads the files that are not here.
+    """
+
+    def __init__(self, hub: Ahead | None = None) -> None:
+        self._hub = hub
         self._files: dict[Path, BinaryIO] = {}
         self._states: dict[Path, tuple[int, int]] = {}
+        self._lock = Lock()
+
+    def expect(self, parts: Iterable[Part]) -> None:
+        """What will be read, in this order: from the Hub it is fetched ahead."""
+        if self._hub is not None:
+            self._hub.expect(part for part in parts if part.file in self._hub.files)
 
     def rows(
         self, source: StoredTensor, first: int, count: int, rows: int
     ) -> np.ndarray:
         """`count` rows of a tensor that has `rows`, as [count, columns].
 
-        bfloat16 comes as uint16. Raises CheckpointError.
+        bfloat16 comes as uint16. May be called in several threads.
+        Raises CheckpointError; ModelNotFoundError where the Hub is out of reach.
         """
         dtype = np.dtype(NUMPY[source.dtype])
+        part = part_of(source, first, count, rows)
+        if self._hub is not None and part.file in self._hub.files:
+            data = self._hub.take(part)
+        else:
+            data = self._read(source, part)
         columns = source.nbytes // dtype.itemsize // max(1, rows)
-        array = np.empty((count, columns), dtype)
-        stream = self._open(source.file)
+        return np.frombuffer(data, dtype).reshape(count, columns)
+
+    def _read(self, source: StoredTensor, part: Part) -> memoryview:
+        data, read = memoryview(bytearray(len(part))), 0
         try:
-            stream.seek(source.offset + first * columns * dtype.itemsize)
-            view = array.reshape(-1).view(np.uint8).data
-            read = 0
-            while read < len(view):
-                got = stream.readinto(view[read:])  # type: ignore[attr-defined]
+            descriptor = self._open(source.file).fileno()
+            while read < len(part):
+                got = os.preadv(descriptor, [data[read:]], part.start + read)
                 if not got:
                     raise CheckpointError(
                         f"{source.file} ends within {source.name}: it was truncated. "
@@ -52,7 +78,7 @@ class Reader:
             raise CheckpointError(
                 f"{source.file} cannot be read: {error.strerror}."
             ) from None
-        return array
+        return data
 
     def check(self, sources: Iterable[StoredTensor]) -> None:
         """Raises CheckpointError if a file is not what it was when it was opened."""
@@ -65,21 +91,20 @@ class Reader:
                 raise CheckpointError(f"{file} changed while it was being converted.")
 
     def close(self) -> None:
+        """Reads that are under way in other threads end, too."""
+        if self._hub is not None:
+            self._hub.close()
         for stream in self._files.values():
             stream.close()
         self._files.clear()
 
     def _open(self, file: Path) -> BinaryIO:
-        if file not in self._files:
-            try:
+        with self._lock:
+            if file not in self._files:
                 # Unbuffered: the blocks are large, and are read once.
                 self._files[file] = file.open("rb", buffering=0)  # type: ignore
-            except OSError as error:
-                raise CheckpointError(
-                    f"{file} cannot be read: {error.strerror}."
-                ) from None
-            self._states[file] = _state(os.fstat(self._files[file].fileno()))
-        return self._files[file]
+                self._states[file] = _state(os.fstat(self._files[file].fileno()))
+            return self._files[file]
 
 
 def _state(stat: os.stat_result) -> tuple[int, int]:

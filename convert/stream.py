@@ -22,11 +22,12 @@ from mlx_gemma4.checkpoint.shards import Shard, ShardFile, raw_bytes
 from mlx_gemma4.errors import CheckpointError
 
 from . import qat
+from .ahead import Part
 from .classes import TensorClass
 from .journal import Done, Journal
 from .plan import Plan, TensorPlan
 from .quantize import DTYPES, encode, encode_fitted, is_fitted
-from .reader import Reader, is_finite
+from .reader import Reader, is_finite, part_of
 from .writer import verified
 
 # Bytes of weights per block. Fast caches are small.
@@ -77,23 +78,22 @@ def convert(
     folder: Path,
     journal: Journal,
     advance: Advance,
+    reader: Reader,
     block_bytes: int = BLOCK,
 ) -> None:
     """Writes what is missing of the `shards` of `plan` into `folder`.
 
+    reader: of the source; it is closed at the end.
     advance: called with the source bytes of each block, also of those done before.
     Raises CheckpointError for a damaged source, OutputError where the result cannot be
     written.
     """
-    reader = Reader()
     before = mx.set_cache_limit(CACHE)
     try:
-        for shard in shards:
-            tensors = [
-                tensor
-                for tensor in plan.tensors
-                if tensor.all_targets[0].name in shard.tensors
-            ]
+        of_shards = [(shard, _tensors(plan, shard)) for shard in shards]
+        todo = [t for _, of in of_shards for t in of if t.name not in journal.tensors]
+        reader.expect(part for t in todo for part in _parts(t, block_bytes))
+        for shard, tensors in of_shards:
             if _is_done(shard, folder, journal):
                 advance(sum(tensor.source_bytes for tensor in tensors))
                 continue
@@ -106,6 +106,26 @@ def convert(
     finally:
         reader.close()
         mx.set_cache_limit(before)
+
+
+def _tensors(plan: Plan, shard: Shard) -> list[TensorPlan]:
+    return [t for t in plan.tensors if t.all_targets[0].name in shard.tensors]
+
+
+def _parts(tensor: TensorPlan, block_bytes: int) -> Iterator[Part]:
+    """What is read of a tensor, in turn."""
+    for block in blocks(tensor, _limit(tensor, block_bytes)):
+        for source in tensor.sources.values():
+            yield part_of(source, block.first, block.count, tensor.rows)
+
+
+def _row_bytes(tensor: TensorPlan) -> int:
+    return max(1, tensor.source_bytes // max(1, tensor.rows))
+
+
+def _limit(tensor: TensorPlan, block_bytes: int) -> int:
+    """The most rows of a block."""
+    return max(1, block_bytes // _row_bytes(tensor))
 
 
 def _is_done(shard: Shard, folder: Path, journal: Journal) -> bool:
@@ -153,8 +173,8 @@ def _convert_tensor(
 ) -> Done:
     crcs = {target.name: 0 for target in tensor.all_targets}
     on_grid = groups = 0
-    row_bytes = max(1, tensor.source_bytes // max(1, tensor.rows))
-    for done in _computed(tensor, reader, max(1, block_bytes // row_bytes)):
+    row_bytes = _row_bytes(tensor)
+    for done in _computed(tensor, reader, _limit(tensor, block_bytes)):
         if not done.finite:
             raise CheckpointError(
                 f"NaN or infinite values in {tensor.name}: the source is damaged."
@@ -198,15 +218,19 @@ def _computed(tensor: TensorPlan, reader: Reader, limit: int) -> Iterator[Comput
     waiting: deque[Callable[[], Computed]] = deque()
     fitted = _is_fitted(tensor)
     with ThreadPoolExecutor(1) as readers, ThreadPoolExecutor(WORKERS) as workers:
-        for i, read in enumerate(_ahead(tensor, reader, limit, readers)):
-            if fitted:
-                waiting.append(workers.submit(_fit, tensor, read).result)
-            else:
-                waiting.append(_begun(tensor, read, i))
-            if len(waiting) >= (WORKERS + 1 if fitted else IN_FLIGHT):
-                yield waiting.popleft()()
-        for done in waiting:
-            yield done()
+        try:
+            for i, read in enumerate(_ahead(tensor, reader, limit, readers)):
+                if fitted:
+                    waiting.append(workers.submit(_fit, tensor, read).result)
+                else:
+                    waiting.append(_begun(tensor, read, i))
+                if len(waiting) >= (WORKERS + 1 if fitted else IN_FLIGHT):
+                    yield waiting.popleft()()
+            for done in waiting:
+                yield done()
+        except BaseException:
+            reader.close()  # else a read under way would be waited for
+            raise
 
 
 def _is_fitted(tensor: TensorPlan) -> bool:

@@ -200,7 +200,8 @@ def _tensor(
     )
     if item.grid is not None:  # packed: by its training, or a tower to be unpacked
         return bare if item.packing else with_packing(bare, None, item.grid)
-    if layout == qat.Q4_0 and _is_trained(bare, sample):
+    is_matrix = where.parameter.endswith(".weight")
+    if layout == qat.Q4_0 and is_matrix and _is_trained(bare, sample):
         return with_packing(bare, affine(GRID_BITS, GRID_GROUP), grid=qat.Q4_0)
     wanted = recipe.packing(kind, _is_values(bare, config))
     return with_packing(bare, wanted if len(item.shape) >= MATRICES else None)
@@ -232,6 +233,8 @@ def _off_grid(tensors: list[TensorPlan]) -> list[str]:
 def _is_trained(tensor: TensorPlan, sample: Sampler | None) -> bool:
     """Whether a tensor of Q4_0-trained weights lies on that grid."""
     if tensor.kind is TensorClass.NORM or len(tensor.shape) < MATRICES:
+        return False
+    if tensor.kind in KEPT and len(tensor.shape) > MATRICES:  # a convolution
         return False
     if tensor.inputs % GRID_GROUP:
         return False

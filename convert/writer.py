@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_gemma4.checkpoint.shards import CHUNK, Shard
-from mlx_gemma4.errors import DiskFullError
+from mlx_gemma4.errors import DiskFullError, ModelNotFoundError
 from mlx_gemma4.state import FULL
 
 from .errors import OutputError
@@ -19,7 +19,7 @@ def explained(folder: Path) -> Iterator[None]:
     """Turns errors of writing below `folder` into one clear line."""
     try:
         yield
-    except (OutputError, DiskFullError):
+    except (OutputError, DiskFullError, ModelNotFoundError):
         raise
     except OSError as error:
         if error.errno in FULL:

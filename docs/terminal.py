@@ -22,7 +22,7 @@ from rich.style import Style
 from rich.text import Text
 
 COLUMNS, ROWS = 84, 30
-READY = re.compile(r"^(\$|>) ?$")  # the last row, when a line can be typed
+READY = re.compile(r"^(\$|>) ?$")  # the cursor's row, when a line can be typed
 QUIET = 1.0  # seconds in which nothing was written
 LINES = (
     "gemma4 chat -m demo",
@@ -61,6 +61,7 @@ def shell(home: str) -> int:
         }
         environ = {**kept, "HOME": home, "TERM": "xterm-256color", "PS1": "$ "}
         environ |= {"COLUMNS": str(COLUMNS), "LINES": str(ROWS)}
+        environ["GEMMA4_LOG"] = "0"  # the first note would name a passing folder
         os.execvpe("sh", ["sh"], environ)
     return master
 
@@ -72,8 +73,7 @@ def settle(master: int, screen: Screen, stream: pyte.ByteStream) -> None:
         while select.select([master], [], [], QUIET)[0]:
             # What is dim is grey: pyte knows colours only.
             stream.feed(os.read(master, 65536).replace(b"\x1b[2m", b"\x1b[90m"))
-        rows = screen.rows()
-        if rows and READY.match(rows[-1]):
+        if READY.match(screen.display[screen.cursor.y].rstrip()):
             return
     sys.exit("No prompt came. The screen:\n" + "\n".join(screen.rows()))
 

@@ -12,7 +12,8 @@ from mlx_gemma4 import generate, load
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("folder", type=Path)
     parser.add_argument("task", nargs="?", default="", help="goes before each text")
     parser.add_argument("-m", "--model", default="demo")

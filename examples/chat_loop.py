@@ -15,7 +15,8 @@ from mlx_gemma4 import Chat, load
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("-m", "--model", default="demo")
     parser.add_argument("--system")
     options = parser.parse_args()

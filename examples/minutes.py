@@ -26,7 +26,8 @@ def clock(seconds: float) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("recording", type=Path)
     parser.add_argument("-m", "--model", default="demo")
     parser.add_argument("-o", "--output", type=Path)

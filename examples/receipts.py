@@ -60,7 +60,8 @@ def read(chat: Chat, path: Path) -> dict[str, Any]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("pictures", type=Path, nargs="+")
     parser.add_argument("--tokens", type=int, help="a picture takes; more read more")
     parser.add_argument("-m", "--model", default="demo")

@@ -50,7 +50,8 @@ class Gemma4(nn.Module):
     def __repr__(self) -> str:  # of nn.Module, a page
         towers = {"vision_tower": "sees", "audio_tower": "hears"}
         senses = [does for tower, does in towers.items() if tower in self]
-        held = sum(array.nbytes for _, array in tree_flatten(self.parameters()))
+        arrays: dict[str, mx.array] = dict(tree_flatten(self.parameters()))
+        held = sum(array.nbytes for array in arrays.values())
         told = [f"{len(self.layers)} layers", *senses, size(held)]
         return f"<Gemma4: {', '.join(told)}>"
 

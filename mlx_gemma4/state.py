@@ -22,7 +22,7 @@ def state_folder() -> Path:
 
 
 def data_folder() -> Path:
-    """Where models that were converted here live, by the same rules."""
+    """Where what the user made lives: conversations and models."""
     base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
     return Path(os.path.expanduser(base)) / "gemma4"
 

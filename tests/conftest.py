@@ -30,6 +30,7 @@ from command import Runner, Terminal
 from scripted import Script, chunks, echo
 
 if TYPE_CHECKING:
+    from hub_server import Hub
     from listening import Listener
 
     from mlx_gemma4 import Processor
@@ -127,6 +128,17 @@ def environ(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Iterator[Hub]":
+    """A simulated Hub, which this process asks."""
+    import hub_client
+    import hub_server
+
+    with hub_server.serving() as hub:
+        hub_client.use(hub, tmp_path / "cache", monkeypatch)
+        yield hub
+
+
+@pytest.fixture
 def gemma4(tmp_path: Path, environ: dict[str, str]) -> Runner:
     """Runs the command from an empty folder."""
     folder = tmp_path / "elsewhere"
@@ -182,6 +194,20 @@ def session(script: Script) -> "Session":
     return Session(chat, Screen(), "scripted", load_seconds=1.0)
 
 
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where conversations are kept; nothing is there yet."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    return tmp_path / "data" / "gemma4" / "logs.db"
+
+
+@pytest.fixture
+def kept(session: "Session", store: Path) -> "Session":
+    """A conversation with the scripted model that is kept."""
+    session.keep()
+    return session
+
+
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a tiny model that sees and hears; it stays as it is."""
@@ -223,6 +249,7 @@ def seer(script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Scr
     model = SimpleNamespace(config=SimpleNamespace(vision_config=object()))
     processor = SimpleNamespace(template=None, media=MediaSettings())
     monkeypatch.setattr(loading, "load_to_chat", lambda *_: (model, processor))
+    monkeypatch.setattr(loading, "obtain", lambda name, *_: name)
     monkeypatch.chdir(tmp_path)
     script.answer = lambda messages: chunks(messages[-1]["content"][-1]["text"])
     return script
@@ -242,6 +269,7 @@ def listener(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> "Listener":
         template=None, media=SimpleNamespace(audio=AudioFeatureConfig())
     )
     monkeypatch.setattr(loading, "load_to_chat", lambda *_: (model, processor))
+    monkeypatch.setattr(loading, "obtain", lambda name, *_: name)
     monkeypatch.setattr("mlx_gemma4.generation.transcribe.generate", listener.generate)
     # Its talks are bursts of noise, in which nobody else hears a voice.
     monkeypatch.setattr("mlx_gemma4.generation.voice.Voices._heard", listener.hears)

@@ -1,4 +1,4 @@
-"""Pictures, recordings and videos that go with the next message of a chat.
+"""Pictures, recordings, videos and texts that go with the next message of a chat.
 
 A file is read once, here: what is wrong with it is said at once, and later changes to
 it change nothing.
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlx_gemma4.errors import MediaError
-from mlx_gemma4.media import SUFFIXES, Kind
+from mlx_gemma4.reading.listing import listed
 
 from ..errors import UsageError
 from ..loading import warnings_noted
@@ -17,13 +17,14 @@ from ..media_formats import kind_of_file
 from ..model_senses import has_sense, require_sense
 from .messages import Part
 from .paths import take_paths
+from .texts import Use, is_pdf, read_text_part, unusable, use_of
 
 if TYPE_CHECKING:
     from mlx_gemma4 import Processor
 
     from ..chat.session import Session
 
-NamedFile = tuple[Kind, Path]
+NamedFile = tuple[Use, Path]
 
 
 def attach(
@@ -54,6 +55,8 @@ def attach(
             screen.passed()
     for part in parts:
         put(session, part, say)
+        if say and part["type"] == "image":
+            screen.preview(Path(part["path"]))
 
 
 def put(session: "Session", part: Part, say: bool) -> None:
@@ -75,25 +78,30 @@ def put(session: "Session", part: Part, say: bool) -> None:
 def take_dropped(session: "Session", text: str) -> str:
     """Attaches the files that a message names; returns the message without them.
 
-    A file that the model cannot take stays in the message, if there is more in it.
+    A file that the model cannot take stays in the message, if there is more in it, and
+    so does a word that looks like a path and is none; both are said.
     """
-    config = session.chat.model.config
-    paths, rest = take_paths(text)
-    named = with_kinds(paths) if rest else []
-    beyond = [(kind, path) for kind, path in named if not has_sense(config, kind)]
-    if beyond:
-        usable = [kind for kind in SUFFIXES if has_sense(config, kind)]
-        paths, rest = take_paths(text, usable)
-    attach(session, with_kinds(paths))
-    for kind, path in beyond:
-        sense = "hear" if kind == "audio" else "see"
-        session.screen.note(
+    if not session.attach_named:
+        return text
+    config, screen = session.chat.model.config, session.screen
+    taken = take_paths(text)
+    named = with_uses(taken.files)
+    beyond = [(use, path) for use, path in named if not has_sense(config, use)]
+    if beyond and taken.rest:
+        taken = take_paths(text, leave=[path for _, path in beyond])
+        named = [each for each in named if each not in beyond]
+    attach(session, named)
+    for use, path in beyond:
+        sense = "hear" if use == "audio" else "see"
+        screen.note(
             f"{session.model_name} cannot {sense}: {path.name} is sent as text."
         )
-    return rest
+    if taken.missing:
+        screen.note(f"Sent as words: {listed(taken.missing)}")
+    return taken.rest
 
 
-def refuse_other_kind(kind: str, path: Path, sign: str) -> None:
+def refuse_other_kind(kind: Use, path: Path, sign: str) -> None:
     """Raises UsageError for a path that names another kind of medium.
 
     Of a video the sound can be heard, and an animation can be seen as a video.
@@ -108,12 +116,14 @@ def refuse_other_kind(kind: str, path: Path, sign: str) -> None:
 
 def read_part(
     processor: "Processor",
-    kind: str,
+    kind: Use,
     path: Path,
     image_tokens: int | None = None,
     track: int | None = None,
 ) -> Part:
     """A file as a part of a message. Raises MediaError that names it."""
+    if kind == "file":
+        return read_text_part(path)
     source, detail = opened(processor, kind, path, track)
     try:
         medium = processor.prepare({"type": kind, kind: source}, image_tokens)
@@ -156,6 +166,20 @@ def opened(
     return path, ""
 
 
-def with_kinds(paths: Iterable[Path]) -> list[NamedFile]:
-    """Each path with the kind of medium that it names."""
-    return [(kind, path) for path in paths if (kind := kind_of_file(path))]
+def with_uses(paths: Iterable[Path]) -> list[NamedFile]:
+    """Each path with how a message takes it; a PDF without any text as pictures.
+
+    Raises InputError for what it cannot take.
+    """
+    return [(_use(path), path) for path in paths]
+
+
+def _use(path: Path) -> Use:
+    use = use_of(path)
+    if use is None:
+        raise unusable(path)
+    if use == "file" and is_pdf(path):
+        from mlx_gemma4.vision.pages import pdf_texts
+
+        return "file" if any(pdf_texts(path)) else "image"
+    return use

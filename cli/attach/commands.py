@@ -1,24 +1,24 @@
-"""What /image, /audio, /video and /detach do in an interactive chat."""
+"""What /image, /audio, /video, /file and /detach do in an interactive chat."""
 
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from mlx_gemma4.media import Kind
-
 from ..chat.session import Session
 from ..errors import UsageError
 from ..media_formats import kind_of
-from .attaching import attach, refuse_other_kind
+from .attaching import attach, refuse_other_kind, with_uses
 from .messages import Part, names
 from .paths import escaped, last_word, named_paths, path_of, unquoted
+from .texts import Use
 
 TRACK = re.compile(r"--track[ =]+(\S+)\s+")
-NOTHING = "Nothing is attached. /image, /audio and /video attach files."
+NOTHING = "Nothing is attached. /image, /audio, /video and /file attach files."
 
 
-def attaching(kind: Kind) -> Callable[[Session, str], None]:
-    """The command that attaches files of one kind, or lists what is attached."""
+def attaching(kind: Use) -> Callable[[Session, str], None]:
+    """The command that attaches files of one kind, with `file` what they are, or lists
+    what is attached."""
 
     def command(session: Session, words: str) -> None:
         if not words:
@@ -26,6 +26,9 @@ def attaching(kind: Kind) -> Callable[[Session, str], None]:
             return
         track, words = take_track(words) if kind == "audio" else (None, words)
         paths = named_paths(words)
+        if kind == "file":
+            attach(session, with_uses(paths))
+            return
         for path in paths:
             refuse_other_kind(kind, path, "/")
         attach(session, [(kind, path) for path in paths], track=track)
@@ -70,7 +73,7 @@ def is_named(part: Part, words: str) -> bool:
 
 
 def media_paths(kind: str, rest: str) -> Iterator[str]:
-    """How the last path of `rest`, what follows a command, may go on."""
+    """How the last path of `rest` may go on; to any file, if the kind is "file"."""
     word = last_word(rest)
     quote = word[:1] if word[:1] in ("'", '"') else ""
     start = max(word.rfind("/") + 1, len(quote))
@@ -87,5 +90,5 @@ def media_paths(kind: str, rest: str) -> Iterator[str]:
         spelled = before + (path.name if quote else escaped(path.name))
         if path.is_dir():
             yield spelled + "/"
-        elif kind_of(path) == kind:
+        elif kind == "file" or kind_of(path) == kind:
             yield spelled + quote

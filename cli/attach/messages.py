@@ -1,9 +1,12 @@
 """The messages of a conversation, as the library has them, and what is in them.
 
-An attachment is the library's part of a message: its type, the absolute path it came
-from, a label for the user, and the medium as the model reads it.
+An attachment is a part of a message: its type, the absolute path it came from, a label
+for the user, and the medium as the model reads it. One of type `file` holds a text; the
+library gets it within the message's one part of text, which keeps `files` and what was
+`typed` apart for us.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,18 +14,42 @@ from typing import Any
 Message = dict[str, Any]
 Part = dict[str, Any]
 
+FENCE = re.compile(r"^ {0,3}(`{3,})", re.MULTILINE)
+
 
 def content_of(text: str, attached: Sequence[Part]) -> str | list[Part]:
-    """A message's content: what is attached in order, then the text."""
-    return [*attached, {"type": "text", "text": text}] if attached else text
+    """A message's content: media in order, texts of files, then what was typed."""
+    if not attached:
+        return text
+    files = [part for part in attached if part["type"] == "file"]
+    media = [part for part in attached if part["type"] != "file"]
+    whole: Part = {"type": "text", "text": text}
+    if files:
+        whole = {"type": "text", "text": with_files(text, files)}
+        whole |= {"typed": text, "files": files}
+    return [*media, whole]
+
+
+def with_files(text: str, files: Sequence[Part]) -> str:
+    """What the model reads: each file's text under its name and between fences, so that
+    it can tell the file's words from the user's, then what was typed."""
+    blocks = [_fenced(Path(part["path"]).name, part["text"]) for part in files]
+    return "\n\n".join([*blocks, text] if text else blocks)
+
+
+def _fenced(name: str, text: str) -> str:
+    longest = max(map(len, FENCE.findall(text)), default=2)
+    fence = "`" * (longest + 1)
+    return f"{name}:\n{fence}\n{text.rstrip(chr(10))}\n{fence}"
 
 
 def media_of(message: Message) -> list[Part]:
-    """The attachments of a message."""
+    """The attachments of a message, text files last."""
     content = message["content"]
     if isinstance(content, str):
         return []
-    return [part for part in content if part["type"] != "text"]
+    media = [part for part in content if part["type"] != "text"]
+    return media + [file for part in content for file in part.get("files", ())]
 
 
 def text_of(message: Message) -> str:
@@ -30,7 +57,18 @@ def text_of(message: Message) -> str:
     content = message["content"]
     if isinstance(content, str):
         return content
-    return "".join(part["text"] for part in content if part["type"] == "text")
+    texts = (part for part in content if part["type"] == "text")
+    return "".join(part.get("typed", part["text"]) for part in texts)
+
+
+def plain_message(message: Message) -> Message:
+    """`message` with the paths and budgets of its media, not what is in them."""
+    content = message["content"]
+    if isinstance(content, str):
+        return message
+    kept = ("type", "text", "typed", "files", "path", "image_tokens", "track")
+    parts = [{key: part[key] for key in kept if key in part} for part in content]
+    return {**message, "content": parts}
 
 
 def names(parts: Iterable[Part]) -> str:

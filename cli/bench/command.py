@@ -32,7 +32,7 @@ class Wishes:
     decode: int
     runs: int
     against: str | None
-    yes: bool
+    yes: bool = False
 
 
 def bench(
@@ -52,7 +52,7 @@ def bench(
     again before, and which of them do is remembered.
 
     Examples:
-    gemma4 bench -m google/gemma-4-E2B-it
+    gemma4 bench -m e4b
     gemma4 bench -m ./my-model --context 512,4096 --against none
     """
     with reported(as_json):

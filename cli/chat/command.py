@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,17 +12,41 @@ from mlx_gemma4.media import Kind
 from mlx_gemma4.reading.sources import find_alike
 
 from .. import options
-from ..attach.attaching import NamedFile, attach, refuse_other_kind
-from ..attach.paths import path_of
+from ..attach.attaching import NamedFile, attach, refuse_other_kind, take_dropped
+from ..attach.paths import path_of, take_paths
+from ..config.defaults import CHOSEN
 from ..errors import UsageError, no_file, reported
 from ..inputs import has_piped_input, read_piped_text, read_tools, whole_prompt
 from ..loading import open_model
+from ..logs.command import session_names
 from ..models.first_run import first_choice
 from ..render import Screen
 from ..settings import Settings, takes_settings
+from .setup import Setup, is_kept
 
 if TYPE_CHECKING:
+    from ..logs.resuming import Kept
     from .session import Session
+
+Continue = Annotated[
+    bool,
+    typer.Option(
+        "--continue",
+        "-c",
+        help="Go on with the last conversation.",
+        rich_help_panel=options.Panel.TASK,
+    ),
+]
+Named = Annotated[
+    str | None,
+    typer.Option(
+        "--session",
+        metavar="NAME",
+        help="Go on with a kept conversation, by name or number, or begin it.",
+        autocompletion=session_names,
+        rich_help_panel=options.Panel.TASK,
+    ),
+]
 
 
 @takes_settings
@@ -48,20 +72,28 @@ def chat(
     video: options.Video = None,
     track: options.Track = None,
     yes: options.Yes = False,
+    plain: options.Plain = False,
+    preview: options.Preview = None,
+    attach_named: options.Attach = True,
     as_json: options.Json = False,
     stats: options.Stats = False,
     interactive: options.Interactive = False,
     no_history: options.NoHistory = False,
+    last: Continue = False,
+    named: Named = None,
+    keep: options.Log = None,
 ) -> None:
     """Ask one question, or hold a conversation.
 
-    Text piped in goes before the prompt, media before both. Only answers are printed
-    to stdout.
+    Text piped in goes before the prompt, media before both. A file that the prompt
+    names by a path from /, ~/, ./ or ../ is attached: a picture, recording or video,
+    text and code as text, a PDF as its text. Only answers are printed to stdout.
 
     Examples:
     gemma4 chat "What is the capital of France?"
-    gemma4 chat -m google/gemma-4-E2B-it
-    gemma4 chat --image photo.jpg "What is this?"
+    gemma4 chat -m e4b
+    gemma4 chat --continue
+    gemma4 chat "What is in ./photo.jpg?"
     git diff | gemma4 chat "Write a commit message."
     gemma4 chat --json "Hi" | jq .usage
     """
@@ -70,28 +102,63 @@ def chat(
         if track is not None and not audio:
             raise UsageError("--track is for the files that --audio names.")
         question = read_question(prompt, interactive)
-        settings.check()
-        screen = Screen(show_thinking, as_json)
-        model = first_choice(model, adapter is not None, screen)
-        session = open_session(model, settings, screen, system, tools, adapter, yes)
-        session.show_stats = stats
         talking = interactive or question is None
+        if question is not None and attach_named and not talking:
+            take_paths(question.asked)  # what leads nowhere is said before loading
+        declared = read_tools(tools) if tools else None
+        setup = Setup(model, adapter, system, declared, settings)
+        kept = kept_one(last, named)
+        if kept is not None:
+            setup = kept.but_with(setup, stated(context))
+        setup.settings.check()
+        screen = Screen(show_thinking, as_json, not plain, preview)
+        adapted = setup.adapter is not None
+        setup = replace(setup, model=first_choice(setup.model, adapted, screen))
+        session = open_session(setup, screen, yes)
+        session.show_stats, session.attach_named = stats, attach_named
+        if is_kept(keep, as_json, last or named is not None, no_history):
+            session.keep(named)
+        elif named is not None:
+            screen.note(
+                f"Not kept in {named}: --no-log, GEMMA4_LOG or keep in config.toml."
+            )
+        if kept is not None:
+            go_on(session, kept, question is None)
         attach(session, media, say=talking, track=track)
         if question is None or talking:
-            talk(session, question, keep_history=not no_history)
-        else:
-            session.show(session.chat.ask(question))
+            first = question and question.text
+            talk(session, first, keep_history=not no_history)
+            return
+        question.asked = take_dropped(session, question.asked)
+        if not question.text:
+            raise UsageError(
+                "That is only files. Say what to do with them: gemma4 chat "
+                '"What is in ./photo.jpg?"'
+            )
+        session.show(session.chat.ask(question.text))
 
 
-def read_question(prompt: str | None, interactive: bool) -> str | None:
-    """The prompt with what was piped in before it; None starts a conversation."""
+@dataclass
+class Question:
+    """What was asked, and what was piped in, which goes before it."""
+
+    asked: str
+    piped: str
+
+    @property
+    def text(self) -> str:
+        return whole_prompt(self.asked, self.piped)
+
+
+def read_question(prompt: str | None, interactive: bool) -> Question | None:
+    """The prompt with what was piped in; None starts a conversation."""
     if prompt is None and (interactive or sys.stdin.isatty()):
         return None
     piped = ""
     if prompt == "-" or (has_piped_input() and not interactive):
         piped = read_piped_text()
-    question = whole_prompt(prompt, piped)
-    if not question:
+    question = Question(prompt or "", piped)
+    if not question.text:
         raise UsageError('The prompt is empty. Ask something: gemma4 chat "…"')
     return question
 
@@ -108,25 +175,46 @@ def existing(named: list[tuple[Kind, str]]) -> list[NamedFile]:
     return found
 
 
-def open_session(
-    name: str | None,
-    settings: Settings,
-    screen: Screen,
-    system: str | None,
-    tools_file: Path | None,
-    adapter: Path | None = None,
-    yes: bool = False,
-) -> "Session":
-    """Loads the model; `name` None means the demo model."""
-    tools = read_tools(tools_file) if tools_file else None
+def kept_one(last: bool, name: str | None) -> "Kept | None":
+    """The conversation to go on with. Raises UsageError where there is none."""
+    if last and name is not None:
+        raise UsageError("Choose one of --continue and --session.")
+    if not last and name is None:
+        return None
+    from ..logs.resuming import look_up
+
+    return look_up(name)
+
+
+def stated(context: typer.Context) -> set[str]:
+    """The parameters that were typed, themselves or as a preset."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    typed = {
+        n for n, source in sources.items() if source and source.name == "COMMANDLINE"
+    }
+    return typed | context.meta.get(CHOSEN, set())
+
+
+def go_on(session: "Session", kept: "Kept", talking: bool) -> None:
+    """Puts a kept conversation back, and shows its end to who talks on."""
+    from ..logs.resuming import put_back
+    from .recent import show_recent
+
+    put_back(kept, session, draft=talking)
+    if talking:
+        show_recent(session.screen, session.chat.messages)
+
+
+def open_session(setup: Setup, screen: Screen, yes: bool = False) -> "Session":
+    """Loads the model."""
     start = time.perf_counter()
-    model, processor, name = open_model(name, screen, adapter, yes=yes)
+    model, processor, name = open_model(setup.model, screen, setup.adapter, yes=yes)
     seconds = time.perf_counter() - start
     from .conversation import Conversation
     from .session import Session
 
-    chat = Conversation(model, processor, settings, system, tools)
-    return Session(chat, screen, name, seconds)
+    chat = Conversation(model, processor, setup.settings, setup.system, setup.tools)
+    return Session(chat, screen, name, seconds, adapter=setup.adapter)
 
 
 def talk(session: "Session", first: str | None, keep_history: bool) -> None:
@@ -134,4 +222,4 @@ def talk(session: "Session", first: str | None, keep_history: bool) -> None:
     from .interactive import converse
     from .lines import open_reader
 
-    converse(session, open_reader(complete, keep_history), first)
+    converse(session, open_reader(complete, keep_history, session.status), first)

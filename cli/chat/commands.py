@@ -1,26 +1,38 @@
 """What a line that starts with a slash does in an interactive chat."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
-from mlx_gemma4.generation.answer import Chunk
-from mlx_gemma4.sampling import BOUNDS, SAMPLING
+from mlx_gemma4.hub.here import names_here
+from mlx_gemma4.hub.names import short_names
 
 from ..attach.attaching import put, take_dropped
 from ..attach.commands import attaching, detach_command, media_paths
 from ..attach.messages import media_of, names, text_of
+from ..attach.paths import last_word
 from ..errors import UsageError
 from ..loading import warnings_noted
 from ..render import stats_line
-from ..settings import Settings
+from ..usage.mistakes import suggestion
+from .answers import continue_command, copy_command, history_command, regen_command
 from .conversation_file import read_conversation, write_conversation
-from .session import Session
+from .help import help_lines
+from .recent import show_recent
+from .session import Answer, Session
+from .setting import (
+    NUMBERS,
+    on_or_off,
+    set_command,
+    show_command,
+    system_command,
+    think_command,
+)
+from .switching import model_command
 
-Answer = Iterator[Chunk] | None
-NUMBERS = (*SAMPLING, "max_tokens", "image_tokens")
-WHOLE = {"max_tokens", "image_tokens", *(n for n in SAMPLING if BOUNDS[n].whole)}
+AUDIO = "attach recordings; --track N before them"
+PATHS = ("/", "~", "./", "../")  # how a path begins that a message attaches
 
 
 class Leave(Exception):
@@ -28,32 +40,13 @@ class Leave(Exception):
 
 
 def help_command(session: Session, words: str) -> Answer:
-    for command in COMMANDS.values():
-        session.screen.note(f"{command.usage:<22} {command.help}")
-    session.screen.note(
-        "A file dropped into the line is attached too: a path from /, ~, ./ or file://."
-    )
-    session.screen.note('Alt-Enter, a final backslash or """ … """ spans lines.')
+    groups = {
+        title: [(command.usage, command.help) for command in commands.values()]
+        for title, commands in GROUPS.items()
+    }
+    for line in help_lines(groups):
+        session.screen.note(line)
     return None
-
-
-def system_command(session: Session, words: str) -> Answer:
-    if words:
-        session.chat.system = None if words == "off" else words
-    session.screen.note(f"system: {session.chat.system or '(none)'}")
-    return None
-
-
-def think_command(session: Session, words: str) -> Answer:
-    session.chat.settings.think = on_or_off(words, session.chat.settings.think)
-    session.screen.note(f"think: {'on' if session.chat.settings.think else 'off'}")
-    return None
-
-
-def regen_command(session: Session, words: str) -> Answer:
-    if not session.chat.messages:
-        raise UsageError("There is no answer to regenerate yet.")
-    return session.chat.again()
 
 
 def undo_command(session: Session, words: str) -> Answer:
@@ -83,21 +76,6 @@ def edit_command(session: Session, words: str) -> Answer:
     return None
 
 
-def set_command(session: Session, words: str) -> Answer:
-    settings = session.chat.settings
-    name, _, value = words.partition(" ")
-    if name and name not in NUMBERS:
-        raise UsageError(f"There is no setting '{name}'. Known: {', '.join(NUMBERS)}.")
-    if value:
-        parsed = parse_setting(name, value.strip())
-        replace(settings, **{name: parsed}).check()
-        setattr(settings, name, parsed)
-    for key in [name] if name else NUMBERS:
-        value = getattr(settings, key)
-        session.screen.note(f"{key} = {'default' if value is None else value}")
-    return None
-
-
 def stats_command(session: Session, words: str) -> Answer:
     if words:
         session.show_stats = on_or_off(words, session.show_stats)
@@ -108,13 +86,13 @@ def stats_command(session: Session, words: str) -> Answer:
         raise UsageError("There is no finished answer yet.")
     session.screen.note(stats_line(answer.stats))
     used = answer.stats.prompt_tokens + answer.stats.completion_tokens
-    limit = session.chat.model.config.text_config.max_position_embeddings
-    session.screen.note(f"context {used:,} of {limit:,} tokens")
+    session.screen.note(f"context {used:,} of {session.limit():,} tokens")
     return None
 
 
 def clear_command(session: Session, words: str) -> Answer:
     session.chat.clear()
+    session.begin_anew()
     session.screen.note("The conversation is empty again.")
     return None
 
@@ -133,29 +111,14 @@ def load_command(session: Session, words: str) -> Answer:
     path = named_file(words, "/load FILE")
     with warnings_noted(session.screen):
         read_conversation(path, session.chat)
+    session.begin_anew()
     session.screen.note(f"Loaded {len(session.chat.messages)} messages from {path}.")
+    show_recent(session.screen, session.chat.messages)
     return None
 
 
 def bye_command(session: Session, words: str) -> Answer:
     raise Leave
-
-
-def on_or_off(words: str, now: bool) -> bool:
-    if words not in ("on", "off", ""):
-        raise UsageError(f"Say on or off, not '{words}'.")
-    return words == "on" if words else now
-
-
-def parse_setting(name: str, text: str) -> float | int | None:
-    """A value for /set, or the checkpoint's own for `default`."""
-    if text == "default":
-        return getattr(Settings(), name)
-    try:
-        return int(text) if name in WHOLE else float(text)
-    except ValueError:
-        kind = "whole number" if name in WHOLE else "number"
-        raise UsageError(f"{name} takes a {kind}, not '{text}'.") from None
 
 
 def named_file(words: str, usage: str) -> Path:
@@ -174,28 +137,49 @@ class Command:
     help: str
 
 
-COMMANDS = {
-    "/help": Command(help_command, "/help", "this list"),
-    "/system": Command(system_command, "/system [TEXT|off]", "system instruction"),
-    "/think": Command(think_command, "/think [on|off]", "let the model think first"),
-    "/regen": Command(regen_command, "/regen", "answer the last message again"),
-    "/undo": Command(undo_command, "/undo", "take back the last message"),
-    "/edit": Command(edit_command, "/edit [TEXT]", "change the last message"),
-    "/image": Command(attaching("image"), "/image [FILE…]", "attach pictures"),
-    "/audio": Command(
-        attaching("audio"), "/audio [FILE…]", "attach recordings; --track N before them"
-    ),
-    "/video": Command(attaching("video"), "/video [FILE…]", "attach videos"),
-    "/detach": Command(detach_command, "/detach [FILE]", "take one back, or all"),
-    "/set": Command(set_command, "/set [NAME [VALUE]]", "sampling; default resets"),
-    "/stats": Command(stats_command, "/stats [on|off]", "speed, memory, context"),
-    "/clear": Command(clear_command, "/clear", "start over"),
-    "/save": Command(save_command, "/save FILE", "keep the conversation"),
-    "/load": Command(load_command, "/load FILE", "go on with a saved one"),
-    "/bye": Command(bye_command, "/bye", "leave, as Ctrl-D does"),
+GROUPS = {
+    "Answers": {
+        "/regen": Command(regen_command, "/regen", "answer the last message again"),
+        "/continue": Command(continue_command, "/continue", "go on with a cut answer"),
+        "/edit": Command(edit_command, "/edit [TEXT]", "change the last message"),
+        "/undo": Command(undo_command, "/undo", "take back the last message"),
+        "/copy": Command(copy_command, "/copy [code [N]]", "to the clipboard"),
+    },
+    "Files": {
+        "/image": Command(attaching("image"), "/image [FILE…]", "attach pictures"),
+        "/audio": Command(attaching("audio"), "/audio [FILE…]", AUDIO),
+        "/video": Command(attaching("video"), "/video [FILE…]", "attach videos"),
+        "/file": Command(attaching("file"), "/file [FILE…]", "text, code, PDF, any"),
+        "/detach": Command(detach_command, "/detach [FILE]", "take one back, or all"),
+    },
+    "Model": {
+        "/model": Command(model_command, "/model [NAME]", "go on with another"),
+        "/system": Command(system_command, "/system [TEXT|off]", "instruction for all"),
+        "/think": Command(think_command, "/think [on|off]", "think before answering"),
+        "/set": Command(set_command, "/set [NAME [VALUE]]", "sampling; default resets"),
+        "/show": Command(show_command, "/show", "model, context and settings"),
+        "/stats": Command(stats_command, "/stats [on|off]", "speed, memory, context"),
+    },
+    "Conversation": {
+        "/history": Command(history_command, "/history", "what was said so far"),
+        "/clear": Command(clear_command, "/clear", "start over"),
+        "/save": Command(save_command, "/save FILE", "keep the conversation"),
+        "/load": Command(load_command, "/load FILE", "go on with a saved one"),
+        "/help": Command(help_command, "/help", "this list"),
+        "/bye": Command(bye_command, "/bye", "leave, as Ctrl-D does"),
+    },
 }
-MEDIA = {"/image": "image", "/audio": "audio", "/video": "video"}
+COMMANDS = {word: each for group in GROUPS.values() for word, each in group.items()}
+MEDIA = {"/image": "image", "/audio": "audio", "/video": "video", "/file": "file"}
 ALIASES = {"/?": "/help", "/exit": "/bye", "/quit": "/bye"}
+WORDS = {"exit": "/bye", "quit": "/bye", "help": "/help", "?": "/help"}
+CHOICES = {
+    "/think": ("on", "off"),
+    "/stats": ("on", "off"),
+    "/system": ("off",),
+    "/copy": ("code",),
+    "/set": NUMBERS,
+}
 
 
 def is_command(text: str) -> bool:
@@ -209,25 +193,45 @@ def run_command(session: Session, text: str) -> Answer:
     word, *rest = text.split(maxsplit=1)
     command = COMMANDS.get(ALIASES.get(word, word))
     if command is None:
-        raise UsageError(f"There is no command {word}. /help lists them.")
+        meant = suggestion(word, [*COMMANDS, *ALIASES])
+        raise UsageError(f"There is no command {word}.{meant} /help lists them.")
+    if rest and " " not in command.usage:
+        raise UsageError(f"{word} takes nothing behind it, but '{rest[0]}' is there.")
     return command.run(session, rest[0].strip() if rest else "")
 
 
-def complete(before: str) -> Iterable[str]:
-    """What may follow `before`, the line up to the cursor."""
+def complete(before: str) -> dict[str, str]:
+    """What may follow `before`, the text up to the cursor, and what each is for.
+
+    Paths are completed wherever they may be attached: from /, ~, ./ or ../ on.
+    """
     word, space, rest = before.partition(" ")
-    if not word.startswith("/"):
-        return ()
-    if not space:
-        return COMMANDS
-    if word in MEDIA:
-        return media_paths(MEDIA[word], rest)
-    if word in ("/save", "/load"):
+    if word and not space:
+        begun = {c: each.help for c, each in COMMANDS.items() if c.startswith(word)}
+        if begun:
+            return begun
+    found = arguments(word, rest) if space and word in COMMANDS else files(before)
+    return dict.fromkeys(found, "")
+
+
+def files(text: str) -> Iterable[str]:
+    """How a path may go on that `text` ends in."""
+    typed = last_word(text)
+    is_path = typed.lstrip("'\"").startswith(PATHS)
+    return media_paths("file", typed) if is_path else ()
+
+
+def arguments(command: str, rest: str) -> Iterable[str]:
+    """How the last word behind a command may go on."""
+    if command in MEDIA:
+        return media_paths(MEDIA[command], rest)
+    if command in ("/save", "/load"):
         return paths(rest)
-    if " " in rest:
-        return ()
-    words = {"/think": ("on", "off"), "/stats": ("on", "off"), "/set": tuple(NUMBERS)}
-    return words.get(word, ())
+    if command == "/model":
+        return [*names_here(), *short_names()]
+    if command == "/edit":
+        return files(rest)
+    return () if " " in rest else CHOICES.get(command, ())
 
 
 def paths(start: str) -> list[str]:

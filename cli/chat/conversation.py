@@ -25,6 +25,7 @@ class Conversation(Turns):
         super().__init__(model, processor, system, tools)
         self.settings = settings
         self.attached: list[Part] = []  # goes with the next message
+        self.asking: list[Message] = []  # what the answer under way follows
 
     def ask(self, text: str) -> Iterator[Chunk]:
         """Answers a user's message, or takes `text` as the result of a tool call.
@@ -39,6 +40,7 @@ class Conversation(Turns):
         self.messages.append(
             {"role": "tool", "tool_call_id": call["id"], "content": text}
         )
+        self.asking = self.messages
         return self._reply(self.messages) if self.open_call() is None else iter(())
 
     def again(self) -> Iterator[Chunk]:
@@ -47,6 +49,7 @@ class Conversation(Turns):
 
     def go_on(self) -> Iterator[Chunk]:
         """Goes on with the last answer where it was cut."""
+        self.asking = self.messages
         return self.resume(self._options())
 
     def used(self) -> int:
@@ -58,6 +61,10 @@ class Conversation(Turns):
         self.attached = []
 
     def _reply(self, messages: list[Message], sent: int = 0) -> Iterator[Chunk]:
+        self.asking = messages
+        return self._answered(messages, sent)
+
+    def _answered(self, messages: list[Message], sent: int) -> Iterator[Chunk]:
         before = self.messages
         try:
             yield from self.reply(messages, self._options())

@@ -18,7 +18,7 @@ from mlx_gemma4.reading.bounded import read_bytes
 from mlx_gemma4.state import PRIVATE, save_text, state_folder
 
 from ..attach.attaching import read_part
-from ..attach.messages import Message
+from ..attach.messages import Message, plain_message
 from ..errors import InputError, unwritable
 from ..render import json_text
 from ..settings import Settings
@@ -37,17 +37,27 @@ def write_conversation(
     """
     if os.path.lexists(path):
         read_file(path)
-    saved = {
-        "format": FORMAT,
-        "model": model_name,
-        "system": chat.system,
-        "settings": asdict(chat.settings),
-        "messages": [plain_message(message) for message in chat.messages],
-    }
+    saved = saved_form(model_name, chat.system, chat.settings, chat.messages)
     try:
         save_text(path, json_text(saved, indent=1) + "\n", mode)
     except OSError as error:
         raise unwritable(path, error) from None
+
+
+def saved_form(
+    model_name: str | None,
+    system: str | None,
+    settings: Settings,
+    messages: list[Message],
+) -> dict[str, Any]:
+    """What a file holds of a conversation."""
+    return {
+        "format": FORMAT,
+        "model": model_name,
+        "system": system,
+        "settings": asdict(settings),
+        "messages": [plain_message(message) for message in messages],
+    }
 
 
 def rescue_conversation(chat: Conversation, model_name: str) -> Path:
@@ -110,16 +120,6 @@ def saved_messages(saved: Any) -> list[Message]:
     if messages:
         plain_messages(messages)
     return messages
-
-
-def plain_message(message: Message) -> Message:
-    """`message` with the paths and budgets of its media, not what is in them."""
-    content = message["content"]
-    if isinstance(content, str):
-        return message
-    kept = ("type", "text", "path", "image_tokens", "track")
-    parts = [{key: part[key] for key in kept if key in part} for part in content]
-    return {**message, "content": parts}
 
 
 def read_media(
@@ -187,11 +187,23 @@ def is_part(value: Any) -> bool:
     if not isinstance(value, dict):
         return False
     if value.get("type") == "text":
-        return isinstance(value.get("text"), str)
+        return is_text(value)
     budget, track = value.get("image_tokens"), value.get("track")
     return (
         value.get("type") in tuple(MARKS)  # a list has no hash
         and isinstance(value.get("path"), str)
         and (budget is None or type(budget) is int and budget in IMAGE_TOKENS)
         and (track is None or type(track) is int and track > 0)
+    )
+
+
+def is_text(part: dict[str, Any]) -> bool:
+    """Whether a part has text, and what is said of files in it is whole."""
+    files = part.get("files", [])
+    if not isinstance(files, list) or not all(isinstance(file, dict) for file in files):
+        return False
+    texts = [part.get("text"), part.get("typed", "")]
+    texts += [file.get(key) for file in files for key in ("path", "label", "text")]
+    return all(isinstance(text, str) for text in texts) and all(
+        file.get("type") == "file" for file in files
     )

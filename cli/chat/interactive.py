@@ -6,7 +6,6 @@ within a second leaves. At the prompt it clears the line. Ctrl-D leaves.
 
 import signal
 import sys
-import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,55 +17,13 @@ from mlx_gemma4.generation.loop import Chunk
 
 from ..attach.attaching import take_dropped
 from ..errors import InputError, UsageError, exit_code, explain, wants_tracebacks
-from .commands import Leave, is_command, run_command
+from ..terminal.keyboard import Interrupt, Keyboard, SecondInterrupt
+from .commands import WORDS, Leave, is_command, run_command
 from .conversation_file import rescue_conversation
-from .lines import Reader
+from .lines import Reader, TerminalReader
 from .session import Session
 
-TWICE = 1.0  # seconds between two Ctrl-C that mean "leave"
 ENDS = (signal.SIGHUP, signal.SIGTERM)  # a terminal closed; a machine shut down
-
-
-class SecondInterrupt(KeyboardInterrupt):
-    """Ctrl-C twice in a row."""
-
-
-class Interrupt:
-    """While active, Ctrl-C stops one answer; `requested` says that it did.
-
-    Reading a long prompt can take minutes, so until the answer begins it raises at
-    once; the prefix cache notices that it was left half way. After that the flag is
-    read between tokens. A second Ctrl-C within a second always raises.
-    """
-
-    def __init__(self) -> None:
-        self.requested = False
-        self._begun = False
-        self._at = float("-inf")
-
-    def stopped(self) -> bool:
-        """Asked after each piece of the answer: whether to go no further."""
-        self._begun = True
-        return self.requested
-
-    def just_pressed(self) -> bool:
-        """Whether an answer was stopped less than a second ago."""
-        return time.monotonic() - self._at < TWICE
-
-    def __enter__(self) -> "Interrupt":
-        self.requested = self._begun = False
-        self._previous = signal.signal(signal.SIGINT, self._handle)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        signal.signal(signal.SIGINT, self._previous)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.just_pressed():
-            raise SecondInterrupt
-        self.requested, self._at = True, time.monotonic()
-        if not self._begun:
-            raise KeyboardInterrupt
 
 
 @contextmanager
@@ -98,8 +55,11 @@ def keep(session: Session) -> None:
     if not session.chat.messages:
         return
     try:
-        path = rescue_conversation(session.chat, session.model_name)
-        said = f"The conversation is kept: /load {path}"
+        if session.kept:
+            said = f"The conversation is kept: gemma4 chat --session {session.kept}"
+        else:
+            path = rescue_conversation(session.chat, session.model_name)
+            said = f"The conversation is kept: /load {path}"
     except Exception as error:
         said = f"The conversation could not be kept: {error}"
     with suppress(Exception):  # the terminal may be gone
@@ -115,7 +75,8 @@ def converse(session: Session, reader: Reader, first: str | None = None) -> None
 def go_on(session: Session, reader: Reader, first: str | None) -> None:
     if sys.stdin.isatty():
         session.screen.note(f"{session.model_name} · /help for help, Ctrl-D leaves")
-    interrupt = Interrupt()
+    typing = isinstance(reader, TerminalReader)
+    interrupt = Interrupt(Keyboard(reader.session.input) if typing else None)
     text = first
     while True:
         try:
@@ -123,6 +84,8 @@ def go_on(session: Session, reader: Reader, first: str | None) -> None:
                 text = read(session, reader)
             if text.strip():
                 take_turn(session, text.strip(), interrupt)
+                session.follow()
+                session.screen.gap()
         except SecondInterrupt:
             raise
         except KeyboardInterrupt:
@@ -157,6 +120,8 @@ def take_turn(session: Session, text: str, interrupt: Interrupt) -> None:
     """
     chat = session.chat
     messages, attached = [*chat.messages], [*chat.attached]
+    if chat.open_call() is None:
+        text = WORDS.get(text.lower(), text)
     try:
         if is_command(text):
             chunks = run_command(session, text)
@@ -198,12 +163,21 @@ def send(session: Session, text: str) -> Iterator[Chunk] | None:
 
 def play(session: Session, chunks: Iterator[Chunk], interrupt: Interrupt) -> None:
     """Shows an answer; Ctrl-C stops it."""
+    screen = session.screen
+    screen.gap()
     try:
         with interrupt:
-            session.show(chunks, stopped=interrupt.stopped)
+            session.show(chunks, interrupt.stopped, interrupt.resumed)
     except SecondInterrupt:
         raise
     except KeyboardInterrupt:
         session.show_end()
+    answer, full = session.chat.last, session.percent() == 100
     if interrupt.requested:
-        session.screen.note("(stopped)")
+        goes_on = answer is not None and bool(answer.text)
+        screen.note("(stopped) /continue goes on with it." if goes_on else "(stopped)")
+    if screen.as_json:
+        return
+    if answer is not None and answer.finish_reason == "length" and not full:
+        screen.note("/continue goes on with it.")
+    session.warn_of_end()

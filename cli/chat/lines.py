@@ -6,17 +6,21 @@ backslash, and a message opened with three double quotes runs to the next three.
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Protocol
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
+from prompt_toolkit.filters import has_selection, is_searching
+from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.input import Input
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.lexers import SimpleLexer
 from prompt_toolkit.output import Output
+from prompt_toolkit.styles import Style
 
 from mlx_gemma4.state import state_folder
 
@@ -26,6 +30,13 @@ from ..errors import InputError, UsageError
 LONGEST = 10_000_000  # characters of a message; the longest context has a million
 SKIPPED = 100  # times as many of a line that is too long
 QUOTES = '"""'
+STYLE = Style.from_dict(
+    {
+        "prompt": "bold ansicyan",
+        "typed": "ansicyan",
+        "bottom-toolbar": "noreverse dim",
+    }
+)
 
 
 class Reader(Protocol):
@@ -71,9 +82,10 @@ class KeptHistory(FileHistory):
 
 
 class WordCompleter(Completer):
-    """Completes slash commands and their words; `complete` lists what may follow."""
+    """Completes commands, their words, and paths; `complete` gives what may follow the
+    text before the cursor, each with what it does."""
 
-    def __init__(self, complete: Callable[[str], Iterable[str]]) -> None:
+    def __init__(self, complete: Callable[[str], Mapping[str, str]]) -> None:
         self.complete = complete
 
     def get_completions(
@@ -81,9 +93,15 @@ class WordCompleter(Completer):
     ) -> Iterator[Completion]:
         before = document.text_before_cursor
         word = last_word(before)
-        for candidate in self.complete(before):
+        for candidate, does in self.complete(before).items():
             if candidate.startswith(word):
-                yield Completion(candidate, start_position=-len(word))
+                yield Completion(candidate, -len(word), shown(candidate), does)
+
+
+def shown(candidate: str) -> str:
+    """How the menu lists it: of a path only the last part, which is what differs."""
+    folder, slash, name = candidate.rstrip("/").rpartition("/")
+    return candidate if not folder else name + candidate[len(folder + slash + name) :]
 
 
 def key_bindings() -> KeyBindings:
@@ -101,16 +119,27 @@ def key_bindings() -> KeyBindings:
     def _(event: KeyPressEvent) -> None:
         event.current_buffer.insert_text("\n")
 
+    @bindings.add("c-g", filter=~is_searching & ~has_selection)
+    def _(event: KeyPressEvent) -> None:
+        event.current_buffer.open_in_editor()
+
     return bindings
 
 
+def continuation(width: int, line: int, wrapped: int) -> StyleAndTextTuples:
+    """What stands before the lines of a message after its first: nothing where the
+    window alone broke the line."""
+    return [("class:prompt", " " * width if wrapped else "· ".rjust(width))]
+
+
 class TerminalReader:
-    """Line editing, history and completion."""
+    """Line editing, history and completion. `status` is shown below the line."""
 
     def __init__(
         self,
-        complete: Callable[[str], Iterable[str]],
+        complete: Callable[[str], Mapping[str, str]],
         history: History,
+        status: Callable[[], str] | None = None,
         input: Input | None = None,
         output: Output | None = None,
     ) -> None:
@@ -120,14 +149,20 @@ class TerminalReader:
             completer=WordCompleter(complete),
             complete_while_typing=False,
             enable_open_in_editor=True,
+            enable_suspend=True,
+            tempfile_suffix=".md",
             key_bindings=key_bindings(),
-            prompt_continuation="... ",
+            prompt_continuation=continuation,
+            bottom_toolbar=status,
+            lexer=SimpleLexer("class:typed"),
+            style=STYLE,
             input=input,
             output=output,
         )
 
     def read(self, prompt: str, draft: str = "") -> str:
-        return message_text(self.session.prompt(prompt, default=draft))
+        text = self.session.prompt([("class:prompt", prompt)], default=draft)
+        return message_text(text)
 
 
 class PlainReader:
@@ -172,10 +207,14 @@ def refuse_length(text: str) -> None:
         )
 
 
-def open_reader(complete: Callable[[str], Iterable[str]], keep_history: bool) -> Reader:
+def open_reader(
+    complete: Callable[[str], Mapping[str, str]],
+    keep_history: bool,
+    status: Callable[[], str] | None = None,
+) -> Reader:
     """The reader that suits where the command runs."""
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     if not terminal or os.environ.get("TERM") in (None, "", "dumb"):
         return PlainReader()
     history = open_history() if keep_history else InMemoryHistory()
-    return TerminalReader(complete, history)
+    return TerminalReader(complete, history, status)

@@ -2,12 +2,19 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from mlx_gemma4.generation.answer import Chunk, Response
 
 from ..render import Screen, stats_line
 from .conversation import Conversation
+
+if TYPE_CHECKING:
+    from ..logs.keeping import Keeper
+
+NEARLY_FULL = (80, 95, 100)  # percent of the context
+Answer = Iterator[Chunk] | None  # what a command asks for, to be shown
 
 
 def never() -> bool:
@@ -21,19 +28,69 @@ class Session:
     model_name: str
     load_seconds: float
     show_stats: bool = False
+    attach_named: bool = True  # whether paths in messages are attached
     draft: str = ""  # what the next prompt starts with
+    adapter: Path | None = None
+    keeper: "Keeper | None" = None
+    warned: int = 0  # of how many percent of the context the user was told last
+
+    def limit(self) -> int:
+        """How many tokens the model can read."""
+        return self.chat.model.config.text_config.max_position_embeddings
+
+    def percent(self) -> int:
+        """How much of that the conversation took when it was last read, rounded up."""
+        return -(-self.chat.used() * 100 // self.limit())
+
+    def context(self) -> str:
+        used = f"{self.chat.used():,} of {self.limit():,} tokens"
+        return f"{used} ({self.percent()} %)"
+
+    def status(self) -> str:
+        """What stands below the prompt."""
+        waiting = len(self.chat.attached)
+        parts = [
+            f"context {self.percent()} %",
+            "thinks" if self.chat.settings.think else "",
+            f"{waiting} attached" if waiting else "",
+            self.model_name,
+        ]
+        return " · ".join(filter(None, parts))
+
+    def warn_of_end(self) -> None:
+        """Says once each time that the context is nearly full, and what helps."""
+        percent = self.percent()
+        level = max((each for each in NEARLY_FULL if each <= percent), default=0)
+        if level > self.warned:
+            self.screen.note(
+                f"The context is {percent} % full: {self.chat.used():,} of "
+                f"{self.limit():,} tokens. /undo takes back a turn and /clear all; "
+                "/save FILE keeps it first."
+            )
+        self.warned = level
 
     def take_draft(self) -> str:
         draft, self.draft = self.draft, ""
         return draft
 
     def show(
-        self, chunks: Iterator[Chunk], stopped: Callable[[], bool] = never
+        self,
+        chunks: Iterator[Chunk],
+        stopped: Callable[[], bool] = never,
+        resumed: Callable[[], bool] = never,
     ) -> None:
-        """Shows an answer as it comes, until it ends or `stopped` says so."""
+        """Shows an answer as it comes, until it ends or `stopped` says so; anew where
+        `resumed` says that something else came between."""
         self.chat.last = None
+        keeper = self.keeper
         try:
+            if keeper is not None:
+                keeper.begin(self.chat, self.model_name, self.adapter)
             for chunk in chunks:
+                if keeper is not None:
+                    keeper.add(chunk)
+                if resumed():
+                    self.screen.resumed()
                 if not self.screen.as_json:
                     self._show_chunk(chunk)
                 if stopped():
@@ -43,7 +100,30 @@ class Session:
             close = getattr(chunks, "close", None)
             if close is not None:
                 close()
+            if keeper is not None:
+                keeper.end(self.chat)
         self.show_end()
+
+    def keep(self, name: str | None = None) -> None:
+        """Keeps what is said from now on. name: of the conversation, if it gets one."""
+        from ..logs.keeping import Keeper  # SQLite takes a moment to import
+
+        self.keeper = Keeper(self.screen, name)
+
+    @property
+    def kept(self) -> int | None:
+        """The number of the conversation, if it is kept."""
+        return self.keeper and self.keeper.conversation
+
+    def follow(self) -> None:
+        """Keeps what a command changed of the conversation."""
+        if self.keeper is not None:
+            self.keeper.follow(self.chat, self.model_name, self.adapter)
+
+    def begin_anew(self) -> None:
+        """What follows is kept as another conversation."""
+        if self.keeper is not None:
+            self.keeper.begin_anew()
 
     def _show_chunk(self, chunk: Chunk) -> None:
         if chunk.thought:

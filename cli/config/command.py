@@ -22,10 +22,11 @@ TEMPLATE = """\
 # Settings of gemma4. A key is the name of an option, and every command that has the
 # option takes it from here. What is typed counts most, then the environment, then this.
 #
-# model = "demo"
+# model = "e4b"
 # system = "Answer briefly."
 # temperature = 0.7
-# max-tokens = 1000
+# plain = true        # Markdown is not rendered
+# keep = false        # conversations are not kept
 #
 # [describe]          # for one command
 # budget = 560

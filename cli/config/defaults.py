@@ -21,7 +21,9 @@ from .file import Configuration, Table, config_file
 CONFIG = "config"  # the command that these settings are not for
 PRESET = "preset"  # the option, and the table
 PRESETS = "gemma4.presets"  # in context.meta: the defaults of each, by command
-ONE_RUN = {"json", "yes", "overwrite"}  # have to be typed
+CHOSEN = "gemma4.preset"  # in context.meta: the parameters that the chosen one sets
+# Have to be typed: what removes, replaces or publishes, and what another run would be.
+ONE_RUN = {"all", "check", "dry-run", "json", "overwrite", "unset", "upload", "yes"}
 KEYS = {"log": "keep"}  # options that go by another name here, too
 
 Defaults = dict[str, Any]  # of a command by parameter, of a group by command
@@ -65,6 +67,7 @@ def use_preset(context: typer.Context, name: str | None) -> str | None:
         raise UsageError(f"There is no preset {name!r}.{hint}")
     values = presets[name][context.info_name]
     context.default_map = {**(context.default_map or {}), **values}
+    context.meta[CHOSEN] = set(values)
     for parameter in context.command.params:
         if parameter.name in values:
             parameter.envvar = None

@@ -23,6 +23,9 @@ def run_check(
     from mlx_gemma4.hub.resolve import resolve
 
     folder = resolve(folder)
+    original = None
+    if source is not None:
+        original = resolve(obtain(source, screen, yes, to_chat=False))
     read = [file for file in folder.iterdir() if file.is_file()]
     if not (folder / RECORD).is_file():
         read = [file for file in read if file.suffix == ".safetensors"]
@@ -37,8 +40,7 @@ def run_check(
     if not screen.as_json:
         print(f"{folder}: {verified_line(found)}")
     fidelity = None
-    if source is not None:
-        original = resolve(obtain(source, screen, yes, to_chat=False))
+    if original is not None:
         screen.passing("Comparing predictions …")
         try:
             tokens = read_data(data, original) if data else None

@@ -32,6 +32,7 @@ Recipe = Annotated[
     str,
     typer.Option(
         "--recipe",
+        metavar="RECIPE",
         autocompletion=names.recipes,
         help="4bit, 6bit, 8bit, mixed, 3bit, 2bit, mxfp4, nvfp4, mxfp8 or bf16.",
         rich_help_panel=options.Panel.TASK,
@@ -164,10 +165,10 @@ def convert(
             raise UsageError("--private belongs to --upload.")
         assert source is not None
         wishes = read_wishes(recipe, override or [], target_gb)
-        from .job import Conversion, any_plan, show_plan
+        from .job import Conversion, planned, show_plan
 
         if dry_run:
-            show_plan(any_plan(source, wishes)[0], source, screen)
+            show_plan(planned(source, out, wishes, screen)[1], source, screen)
             if out is not None:
                 Conversion(source, out, wishes, screen, yes).check_out()
             return

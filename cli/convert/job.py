@@ -1,4 +1,4 @@
-"""The steps of `gemma4 convert`: plan, ask, download, convert, refine, upload."""
+"""The steps of `gemma4 convert`: plan, ask, convert, refine, upload."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from mlx_gemma4.errors import TakenError
+from mlx_gemma4.checkpoint.companions import RECORD
+from mlx_gemma4.errors import ModelNotFoundError, TakenError
 from mlx_gemma4.reading.home import with_home
 from mlx_gemma4.reading.sizes import size
 
@@ -17,21 +18,41 @@ from ..render import Screen
 if TYPE_CHECKING:
     from mlx_gemma4.convert.job import Result
     from mlx_gemma4.convert.plan import Plan
+    from mlx_gemma4.convert.source import Source
     from mlx_gemma4.convert.survey import Wishes
 
 
-def any_plan(source: str, wishes: "Wishes") -> tuple["Plan", Path | None]:
-    """The plan, and the source's folder if it needs no download."""
-    from mlx_gemma4.convert.hub import headers
-    from mlx_gemma4.convert.job import plan_folder
-    from mlx_gemma4.convert.survey import make_plan
+def open_source(name: str, out: Path | None, screen: Screen) -> "Source":
+    """What is to be converted; of a Hub id that is not here no more than its headers.
+
+    A conversion into `out` that was stopped goes on with the commit that it began with.
+    """
+    from mlx_gemma4.convert.journal import begun
+    from mlx_gemma4.convert.output import partial
+    from mlx_gemma4.convert.remote import remote
+    from mlx_gemma4.convert.source import local
     from mlx_gemma4.hub.resolve import local_folder
 
-    folder = local_folder(source)
+    folder = local_folder(name)
     if folder is not None:
-        return plan_folder(folder, wishes, source), folder
-    remote = headers(source)
-    return make_plan(remote.sources, remote.config, wishes, source), None
+        return local(folder)
+    before = None if out is None else begun(partial(out))
+    screen.passing(f"Asking the Hub for {name} …")
+    try:
+        same = before is not None and before.source == name
+        return remote(name, before.commit if before and same else None)
+    finally:
+        screen.passed()
+
+
+def planned(
+    name: str, out: Path | None, wishes: "Wishes", screen: Screen
+) -> tuple["Source", "Plan"]:
+    """A source, and what becomes of it; weights at the Hub are not read."""
+    from mlx_gemma4.convert.job import plan_source
+
+    source = open_source(name, out, screen)
+    return source, plan_source(source, wishes, name, measure=not source.at_hub)
 
 
 def show_plan(plan: "Plan", name: str, screen: Screen) -> None:
@@ -44,6 +65,21 @@ def show_plan(plan: "Plan", name: str, screen: Screen) -> None:
             print(plans.table(plan, name), flush=True)
     for warning in plan.warnings:
         screen.note(f"Warning: {warning}")
+
+
+def asks(screen: Screen) -> bool:
+    """Whether anybody can be asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty() and not screen.as_json
+
+
+def agree(cost: str, name: str, screen: Screen, yes: bool) -> None:
+    """Asks before a conversion. Raises ModelNotFoundError where nobody agrees."""
+    if yes:
+        return
+    if not asks(screen):
+        raise ModelNotFoundError(f"{name} is not here, and {cost}: add --yes.")
+    if not typer.confirm(f"{cost}: convert it?", default=True, err=True):
+        raise ModelNotFoundError(f"{name} is not here, and nothing was fetched.")
 
 
 class Conversion:
@@ -62,29 +98,28 @@ class Conversion:
         upload: str | None,
         private: bool,
     ) -> None:
-        from mlx_gemma4.convert.output import check_download
-
-        plan, folder = any_plan(self.source, self.wishes)
+        source, plan = planned(self.source, self.out, self.wishes, self.screen)
         show_plan(plan, self.source, self.screen)
         self.check_out()
         if refine is not None and plan.qat:
             raise UsageError(
                 "--refine would move the weights off the grid they were trained for."
             )
-        if folder is None:
-            check_download(self.out, plan.out_bytes, plan.source_bytes)
-            self._ask(plan)
-            folder = self._download()
-            plan = self._plan_again(folder, plan)
+        if source.at_hub:
+            if refine is not None:
+                source = self._download(plan)
+            elif not (self.out / RECORD).is_file():
+                self._ask(source, plan)
+            plan = self.measured(source, plan)
         if data is not None:
             from mlx_gemma4.convert.data import read_data
 
-            tokens = read_data(data, folder)  # before the work, not after it
+            tokens = read_data(data, source.folder)  # before the work, not after it
         else:
             tokens = None
-        self._convert(folder, plan)
+        self._tell(self.convert(source, plan))
         if refine is not None:
-            self._refine(folder, tokens)
+            self._refine(source.folder, tokens)
         if upload is not None:
             from mlx_gemma4.convert.hub import upload as put
 
@@ -93,7 +128,6 @@ class Conversion:
 
     def check_out(self) -> None:
         """A finished result of the same settings is recognised later."""
-        from mlx_gemma4.convert.card import RECORD
         from mlx_gemma4.convert.output import check_out
 
         source = with_home(self.source)
@@ -102,29 +136,41 @@ class Conversion:
         if not (self.out / RECORD).is_file():
             check_out(self.out)
 
-    def _ask(self, plan: "Plan") -> None:
-        if self.yes or self.screen.as_json or not sys.stdin.isatty():
-            return
-        question = f"Download {plan.source_bytes / 1e9:.1f} GB and convert?"
-        if not typer.confirm(question, default=True, err=True):
-            raise typer.Exit(0)
+    def _ask(self, source: "Source", plan: "Plan") -> None:
+        from mlx_gemma4.convert.job import to_fetch
+        from mlx_gemma4.convert.output import check_space
 
-    def _download(self) -> Path:
+        check_space(self.out, plan.out_bytes)
+        cost = f"{size(to_fetch(plan, source, self.out))} are to be fetched"
+        agree(cost, self.source, self.screen, self.yes)
+
+    def _download(self, plan: "Plan") -> "Source":
+        """All of the source, which stays: a refinement computes with it."""
+        from mlx_gemma4.convert.output import check_download
+        from mlx_gemma4.convert.source import local
+
         from ..models.fetch import fetch
 
-        return fetch(self.source, self.screen, yes=True, to_chat=False)
+        check_download(self.out, plan.out_bytes, plan.source_bytes)
+        return local(fetch(self.source, self.screen, self.yes, to_chat=False))
 
-    def _plan_again(self, folder: Path, announced: "Plan") -> "Plan":
-        """The Hub's headers do not tell what is measured once the weights are here."""
-        from mlx_gemma4.convert.job import plan_folder
+    def measured(self, source: "Source", announced: "Plan") -> "Plan":
+        """The Hub's headers do not tell all: samples of weights that were trained for a
+        grid are read."""
+        from mlx_gemma4.convert.job import plan_source
 
-        plan = plan_folder(folder, self.wishes, self.source)
+        self.screen.passing("Looking for the grid of the weights …")
+        try:
+            plan = plan_source(source, self.wishes, self.source)
+        finally:
+            self.screen.passed()
         for warning in plan.warnings:
             if warning not in announced.warnings:
                 self.screen.note(f"Warning: {warning}")
         return plan
 
-    def _convert(self, folder: Path, plan: "Plan") -> None:
+    def convert(self, source: "Source", plan: "Plan") -> "Result":
+        """The work itself, behind a bar; says how to go on where it is stopped."""
         from mlx_gemma4.convert import job, output, refine
 
         refine.finish_refining(self.out)
@@ -132,18 +178,17 @@ class Conversion:
         bar = Progress(self.screen, "Converting", plan.source_bytes, in_bytes=True)
         try:
             with bar:
-                result = job.run(
-                    folder,
+                return job.run(
+                    source,
                     self.out,
                     plan,
                     self.source,
                     bar.advance,
                     note=bar.note,
                 )
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, ModelNotFoundError):
             self.screen.note(f"What is done is kept in {work}: run it again to go on.")
             raise
-        self._tell(result)
 
     def _refine(self, folder: Path, tokens: list[list[int]] | None) -> None:
         from mlx_gemma4.convert.refine import is_refined, refine_dwq

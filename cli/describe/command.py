@@ -9,6 +9,7 @@ import typer
 from mlx_gemma4.prompt.attachments import IMAGE_TOKENS
 
 from .. import options
+from ..chat.setup import is_kept
 from ..errors import InputError, UsageError, refuse_existing, reported
 from ..files import MediaArgument, find_sources, split_prompt
 from ..loading import warnings_noted
@@ -102,8 +103,10 @@ def describe(
     settings: Settings,
     show_thinking: options.ShowThinking = None,
     yes: options.Yes = False,
+    plain: options.Plain = False,
     as_json: options.Json = False,
     stats: options.Stats = False,
+    keep: options.Log = None,
 ) -> None:
     """Say what is in pictures and videos, or answer a question about them.
 
@@ -128,11 +131,12 @@ def describe(
             sources=find_sources(names, allow_url, go_on=each),
             prompt=asked,
             settings=settings,
-            screen=Screen(show_thinking, as_json),
+            screen=Screen(show_thinking, as_json, not plain),
             system=system,
             ocr=ocr,
             each=each,
             show_stats=stats,
+            keep=is_kept(keep, as_json),
             video={"num_frames": frames} if frames else {"fps": fps} if fps else {},
         )
         if fps and frames:

@@ -1,5 +1,6 @@
 """What `gemma4 describe` does: looks at pictures and videos, answer after answer."""
 
+import os
 import re
 import time
 from collections import Counter
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mlx_gemma4.errors import MediaError
 
 from ..errors import AnswerError, batch_code, concerns_all, report_file
-from ..files import MediaArgument, with_name
+from ..files import STDIN, MediaArgument, exists, with_name
 from ..loading import open_model
 from ..model_senses import require_sense
 from ..progress import Progress
@@ -44,6 +45,7 @@ class Describing:
     ocr: bool = False
     each: bool = False
     show_stats: bool = False
+    keep: bool = False  # a single answer, as a conversation to go on with
     video: Part = field(default_factory=dict)  # options of a video's part
     targets: list[Path] = field(default_factory=list)  # --boxes: one per source
 
@@ -65,12 +67,18 @@ class Describing:
 
         def session() -> "Session":
             chat = Conversation(model, processor, self.settings, self.system)
-            return Session(chat, self.screen, name, seconds, self.show_stats)
+            return Session(
+                chat, self.screen, name, seconds, self.show_stats, adapter=adapter
+            )
 
         if not one:
             return self.answer_each(session)
+        talk = session()
+        if self.keep:
+            talk.keep()
+            parts = list(map(with_path, parts, self.sources))
         self.wait(f"Looking at {self.sources[0].label} …")
-        self.answer(session(), self.sources, parts)
+        self.answer(talk, self.sources, parts)
         return 0
 
     def part(self, source: MediaArgument, opened: bool = True) -> Part:
@@ -151,7 +159,7 @@ class Describing:
 
     def begin(self, header: str) -> None:
         self.screen.passed()
-        self.screen.answer(header)
+        self.screen.plain(header)
 
     def question(self, parts: list[Part]) -> str:
         if self.targets:
@@ -197,6 +205,13 @@ class Describing:
         """Says on a terminal what is going on until the answer begins."""
         if not self.screen.as_json:
             self.screen.passing(text)
+
+
+def with_path(part: Part, source: MediaArgument) -> Part:
+    """A part with the file that it is from, if it is from one."""
+    if source.name == STDIN or not exists(source.name):
+        return part
+    return {**part, "path": os.path.abspath(os.path.expanduser(source.name))}
 
 
 def after_first(

@@ -66,13 +66,13 @@ def doctor(
     """Examine this machine and a model, to paste into a bug report.
 
     A model's files are checked strictly, then it is loaded and shown pictures and
-    sounds, to see that they reach it; without MODEL it is the one that GEMMA4_MODEL
-    names, if any. Nothing is downloaded. The exit code is 0 only if the model would
-    load. Home folders are written as ~; no token is ever printed.
+    sounds, to see that they reach it; without MODEL it is the one that GEMMA4_MODEL or
+    the configuration names, if any. Nothing is downloaded. The exit code is 0 only if
+    the model would load. Home folders are written as ~; no token is ever printed.
 
     Examples:
     gemma4 doctor
-    gemma4 doctor google/gemma-4-E2B-it --headers
+    gemma4 doctor e4b --headers
     """
     with reported(as_json):
         if model is not None and named is not None:

@@ -8,6 +8,7 @@ import typer
 from mlx_gemma4.reading.sizes import size
 
 from .. import options
+from ..config.file import Configuration, config_file
 from ..errors import UsageError, reported
 from ..render import Screen
 from ..usage import names
@@ -146,7 +147,8 @@ def default(
 ) -> None:
     """Print, or set, the model of the commands that name none.
 
-    --model and GEMMA4_MODEL come before it. It has to be here: `gemma4 pull` gets it.
+    --model, GEMMA4_MODEL and a model in the configuration come before it. It has to be
+    here: `gemma4 pull` gets it.
 
     Examples:
     gemma4 default e4b
@@ -172,17 +174,20 @@ def default(
             screen.note("No default is kept: gemma4 default MODEL sets it.")
         if given := os.environ.get(FROM_ENVIRONMENT):
             screen.note(f"{FROM_ENVIRONMENT} is set and comes first: {given}.")
+        elif given := Configuration.read(config_file()).table.get("model"):
+            screen.note(f"{config_file()} names a model and comes first: {given}.")
 
 
 def set_default(name: str) -> None:
     """Raises ModelNotFoundError for a model that is not here."""
     from mlx_gemma4.errors import ModelNotFoundError
     from mlx_gemma4.hub.resolve import local_folder
+    from mlx_gemma4.reading.home import with_home
 
-    from ..loading import saved_name
     from .default import keep_default
     from .obtaining import exact_name
 
-    if local_folder(name) is None:
+    if (folder := local_folder(name)) is None:
         raise ModelNotFoundError(f"{name} is not here: `gemma4 pull {name}` gets it.")
-    keep_default(saved_name(exact_name(name)))
+    own = folder == with_home(name)  # which it is in this folder only
+    keep_default(str(folder.resolve()) if own else exact_name(name))

@@ -1,6 +1,5 @@
 """Fetching a model from the Hub for a command: what it costs is said, and asked."""
 
-import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,10 +31,11 @@ def fetch(name: str, screen: Screen, yes: bool, to_chat: bool = True) -> Path:
     folder = local_folder(name)
     if folder is not None:
         return folder
+    from huggingface_hub.utils import logging
+
     from mlx_gemma4.hub.offer import offer
 
-    # It would write between our lines.
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    logging.set_verbosity_error()  # it would write between our lines
     screen.passing(f"Asking the Hub for {name} …")
     try:
         found = offer(name, to_chat)
@@ -48,9 +48,10 @@ def fetch(name: str, screen: Screen, yes: bool, to_chat: bool = True) -> Path:
 
 def agree(found: "Offer", name: str, screen: Screen, yes: bool) -> None:
     """Says what is to be fetched. Raises ModelNotFoundError if it is not wanted."""
-    asks = sys.stdin.isatty() and sys.stderr.isatty() and not screen.as_json
+    asks = can_ask(screen)
     if yes or asks:
-        for line in lines(found, name):
+        brief = [f"Fetching {name}, {size(found.to_fetch)}."]
+        for line in brief if screen.as_json else lines(found, name):
             screen.note(line)
     if yes:
         return
@@ -64,15 +65,21 @@ def agree(found: "Offer", name: str, screen: Screen, yes: bool) -> None:
         raise ModelNotFoundError(f"{name} is not here, and nothing was fetched.")
 
 
+def can_ask(screen: Screen) -> bool:
+    return sys.stdin.isatty() and sys.stderr.isatty() and not screen.as_json
+
+
 def lines(found: "Offer", name: str) -> list[str]:
     """What a model is and costs, for people who decide about it."""
     from mlx_gemma4.device import memory_limit
 
     here = found.nbytes - found.to_fetch
     rest = f", {size(here)} are here" if here >= found.nbytes / 100 else ""
+    bits = (found.config.quantization or {}).get("bits")
     return [
         f"{name} is on the Hub:",
         f"  to fetch  {size(found.to_fetch)}{rest}",
+        f"  weights   {f'{bits} bits' if bits else 'not quantised'}",
         f"  disk      {size(found.free)} free",
         f"  memory    {size(found.memory)} of {size(memory_limit())}",
         f"  licence   {found.licence or 'not stated'}",

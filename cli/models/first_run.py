@@ -73,7 +73,10 @@ def choose(screen: Screen) -> str:
         f"disk are free. Gemma 4 is under {licence()}."
     )
     rows = [(f"{n}  {each.name}", each.about) for n, each in enumerate(offered, 1)]
-    rows[0] = rows[0][0], f"recommended: {rows[0][1]}"
+    if len(rows) > 1:
+        rows[0] = rows[0][0], f"recommended: {rows[0][1]}"
+    else:
+        screen.note("No real model fits this machine.")
     columns = shutil.get_terminal_size().columns - 1
     for line in laid_out([Section("", rows)], columns)[1:-1]:
         screen.note(line)
@@ -104,7 +107,11 @@ def choices(memory: int, disk: int) -> Iterator[Choice]:
     from mlx_gemma4.hub.names import models, suggested
 
     whole = [each for each in held() if each.complete and each.nbytes <= memory]
-    there = [each for each in whole if each.place is not Place.BUILT_IN]
+    there = [
+        each
+        for each in whole
+        if each.place is not Place.BUILT_IN and has_template(each.folder)
+    ]
     for each in there[:MOST]:
         yield Choice(each.name, f"is here: {size(each.nbytes)}.")
     names = {each.name for each in there}
@@ -118,6 +125,14 @@ def choices(memory: int, disk: int) -> Iterator[Choice]:
                 yield Choice(variant.name, about)
         several = several and not fitting
     yield Choice(DEMO, f"{TOY}; built in.")
+
+
+def has_template(folder: "Path") -> bool:
+    """Whether a model can chat, as far as its files' names tell."""
+    if any(folder.glob("chat_template.*")):
+        return True
+    file = folder / "tokenizer_config.json"
+    return file.is_file() and '"chat_template"' in file.read_text("utf-8", "replace")
 
 
 def free_disk(folder: "Path") -> int:

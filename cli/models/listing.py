@@ -5,31 +5,36 @@ from dataclasses import dataclass
 
 from mlx_gemma4.device import memory_limit
 from mlx_gemma4.hub.here import Held, held
-from mlx_gemma4.hub.names import Model, Variant, models
+from mlx_gemma4.hub.names import GB, Model, Variant, models
 from mlx_gemma4.reading.sizes import size
 
 from .default import kept_default
 
 GAP = "  "
+LEGEND = (
+    "GET, KEEP, NEED: gigabytes to download,",
+    "on disk, and in memory with a conversation",
+    "* what the name of the model alone means",
+)
 
 
 @dataclass(frozen=True)
 class Offered:
-    """A variant in the table of what can be had. taken: its model's name means it."""
+    """A variant in the table of what can be had. meant: by its model's name alone."""
 
     variant: Variant
     model: Model
     here: bool
     fits: bool
-    taken: bool
+    meant: bool
 
     @property
     def state(self) -> str:
         if self.model.instead is not None:
-            return f"not yet: take {self.model.instead}"
+            return f"take {self.model.instead}"
         if self.here:
             return "here"
-        return "fits" if self.fits else "too large for this machine"
+        return "fits" if self.fits else "too large"
 
 
 def offered(here: Sequence[Held]) -> list[Offered]:
@@ -40,7 +45,7 @@ def offered(here: Sequence[Held]) -> list[Offered]:
             model,
             here=variant.name in names,
             fits=variant.needs <= memory,
-            taken=variant is model.best_in(memory) and variant.needs <= memory,
+            meant=variant is model.best_in(memory) and variant.needs <= memory,
         )
         for model in models().values()
         for variant in model.variants
@@ -59,15 +64,15 @@ def lines(everything: bool) -> list[str]:
     table = columns(rows)
     if not everything:
         return table
-    rows = [["NAME", "FETCHES", "KEEPS", "MEMORY", ""]]
+    rows = [["NAME", "GET", "KEEP", "NEED", ""]]
     for each in offered(here):
         variant = each.variant
-        sizes = [size(n) for n in (variant.fetched, variant.kept, variant.needs)]
-        taken = (
-            f" (= {each.model.name})" if each.taken and not each.model.instead else ""
-        )
-        rows.append([variant.name, *sizes, each.state + taken])
-    return [*table, "", *columns(rows)]
+        sizes = [
+            f"{n / GB:.3g}" for n in (variant.fetched, variant.kept, variant.needs)
+        ]
+        mark = " *" if each.meant and each.model.instead is None else ""
+        rows.append([variant.name, *sizes, each.state + mark])
+    return [*table, "", *columns(rows), "", *LEGEND]
 
 
 def columns(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -82,7 +87,7 @@ def columns(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _marks(each: Held, default: str | None) -> str:
-    marks = [] if each.complete else ["incomplete: pull it to go on, or rm it"]
+    marks = [] if each.complete else ["incomplete"]
     marks += ["default"] if each.name == default else []
     return ", ".join(marks)
 

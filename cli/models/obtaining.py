@@ -23,10 +23,10 @@ def obtain(name: str, screen: Screen, yes: bool = False, to_chat: bool = True) -
     from mlx_gemma4.hub.names import best_variant
     from mlx_gemma4.hub.resolve import converted_folder, local_folder
 
-    from .fetch import fetch
-
     if local_folder(name) is not None:
         return exact_name(name)
+    from .fetch import fetch
+
     variant = best_variant(name, memory_limit())
     if variant is None:
         fetch(name, screen, yes, to_chat)
@@ -82,6 +82,8 @@ def introduce(variant: "Variant", asked: str, screen: Screen) -> None:
     screen.note(f"{start}: {ways(variant)}.")
     if variant.warning is not None:
         screen.note(f"Warning: {variant.warning}")
+    if variant.needs > memory_limit() >= variant.kept:
+        screen.note("Warning: it leaves little memory for a conversation here.")
     if asked == variant.name:
         return
     for other in models()[asked].best:

@@ -12,6 +12,7 @@ from mlx_gemma4.errors import ChatError, MediaError
 from mlx_gemma4.reading.sources import find_alike, is_url
 
 from .. import options
+from ..chat.setup import Setup, is_kept
 from ..errors import (
     INPUT,
     InputError,
@@ -24,11 +25,12 @@ from ..errors import (
 )
 from ..files import STDIN, exists, first_bytes, matches
 from ..inputs import read_piped_bytes
-from ..loading import open_model, warnings_noted
+from ..loading import open_model, saved_name, warnings_noted
 from ..media_formats import START, format_of
 from ..model_senses import require_sense
 from ..progress import Progress
 from ..render import Screen
+from ..settings import Settings
 from .languages import language_name
 from .output import TranscriptOutput
 from .transcript import Transcript
@@ -66,6 +68,7 @@ def transcribe(
         typer.Option(
             "--language",
             "-l",
+            metavar="LANG",
             help="What is spoken: German or de. Default: any.",
             rich_help_panel=options.Panel.TASK,
         ),
@@ -101,6 +104,7 @@ def transcribe(
     ] = False,
     yes: options.Yes = False,
     as_json: options.Json = False,
+    keep: options.Log = None,
 ) -> None:
     """Write down what is said in recordings, also long ones.
 
@@ -125,6 +129,7 @@ def transcribe(
             screen=screen,
             track=track,
         )
+        job.keep = is_kept(keep, as_json) and len(job.sources) == 1
         job.output.check(job.sources)
         with warnings_noted(job.screen):
             code = job.run(model, adapter, yes)
@@ -177,6 +182,7 @@ class Transcribing:
     output: TranscriptOutput
     screen: Screen
     track: int | None = None
+    keep: bool = False  # as a conversation to go on with
     damaged: int = 0  # the exit code if a recording was damaged
 
     def run(
@@ -190,7 +196,9 @@ class Transcribing:
         for number, source in enumerate(self.sources):
             first = number == len(failed)
             try:
-                self.transcribe_one(model, processor, name, number, first)
+                text = self.transcribe_one(model, processor, name, number, first)
+                if self.keep and text.segments:
+                    self.keep_transcript(text, adapter)
             except Exception as error:
                 if concerns_all(error) or isinstance(error, ChatError):
                     raise
@@ -211,7 +219,7 @@ class Transcribing:
         name: str,
         number: int,
         first: bool,
-    ) -> None:
+    ) -> Transcript:
         from mlx_gemma4.audio.files import RATE, read_recording
         from mlx_gemma4.generation.transcribe import transcribe
 
@@ -257,6 +265,13 @@ class Transcribing:
             "times_real_time": round(transcript.duration / seconds, 2),
         }
         self.output.deliver(transcript)
+        return transcript
+
+    def keep_transcript(self, transcript: Transcript, adapter: Path | None) -> None:
+        from ..logs.keeping import Keeper
+
+        setup = Setup(saved_name(transcript.model), adapter, None, None, Settings())
+        Keeper(self.screen).keep_whole(setup, transcript.as_messages())
 
     def opened(self, source: str) -> Any:
         """What `read_audio` takes."""

@@ -5,11 +5,13 @@ the last. For subtitles it is divided into cues, whose times follow the pauses t
 heard and in between the length of the text.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ..attach.messages import Message, content_of
 from ..render import json_text
 from .cues import Cue, cues
 from .lines import two_lines
@@ -57,6 +59,18 @@ class Transcript:
             result["translated_to"] = self.translated_to
             result["translation"] = joined(s.translation for s in self.segments)
         return result
+
+    def as_messages(self) -> list[Message]:
+        """What a chat can go on with."""
+        asked = "Write down what is said."
+        if self.translated_to:
+            asked += f" Translate it into {self.translated_to}."
+        path = os.path.abspath(os.path.expanduser(self.file))
+        heard = [{"type": "audio", "path": path}] if os.path.isfile(path) else []
+        return [
+            {"role": "user", "content": content_of(asked, heard)},
+            {"role": "assistant", "content": txt(self)},
+        ]
 
 
 def joined(texts: Iterator[str]) -> str:

@@ -42,6 +42,7 @@ Target = Annotated[
     list[str] | None,
     typer.Option(
         "--target",
+        metavar="PART",
         help="attention, mlp, experts, vision or audio. Repeatable. "
         "Default: attention and mlp.",
         rich_help_panel=ADAPTER,

@@ -55,7 +55,7 @@ class Wishes:
     resume: bool
     show_mask: int
     dry_run: bool
-    yes: bool
+    yes: bool = False
 
 
 def train_adapter(wishes: Wishes, screen: Screen) -> None:
@@ -134,7 +134,7 @@ class Job:
             )
         if wishes.show_mask:
             shown = train.examples[: wishes.show_mask]
-            screen.answer(mask_view(shown, self.processor))
+            print(mask_view(shown, self.processor), end="", flush=True)
             return
         settings = self._settings(len(train.examples))
         adapter = new_adapter(self.model, wishes.adapter, settings.seed)

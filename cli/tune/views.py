@@ -12,7 +12,7 @@ from mlx_gemma4.tune.plan import Plan
 
 from ..convert.plans import columns, count
 from ..progress import clock
-from ..render import coloured
+from ..render import coloured, printable
 
 if TYPE_CHECKING:
     from mlx_gemma4 import Processor
@@ -23,13 +23,13 @@ OPEN, CLOSE = "⟦", "⟧"
 
 def mask_view(examples: Sequence[Example], processor: "Processor") -> str:
     """Examples with what is learned in colour, or in brackets where there is none."""
-    before, after = OPEN, CLOSE
+    before, after, clean = OPEN, CLOSE, str
     if coloured(sys.stdout, os.environ):
-        before, after = LEARNED, RESET
+        before, after, clean = LEARNED, RESET, printable
     parts = []
     for example in examples:
         text = "".join(
-            f"{before}{text}{after}" if mark else text
+            f"{before}{clean(text)}{after}" if mark else clean(text)
             for text, mark in passages(example, processor)
         )
         head = f"{example.record.where}: {example.supervised} of "

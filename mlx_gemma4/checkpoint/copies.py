@@ -28,6 +28,14 @@ class Copy:
     def __str__(self) -> str:
         return f"{self.tensor.name} repeats {self.original.name}"
 
+    @property
+    def untrue(self) -> CheckpointError:
+        """What to raise where the values differ."""
+        return CheckpointError(
+            f"config.json ties {self.tensor.name} to {self.original.name}, but their "
+            f"values differ. {_remedy(self.tensor.name)}"
+        )
+
 
 def tied_copies(config: Config, tensors: Mapping[str, StoredTensor]) -> list[Copy]:
     """The parts of a stored head that is tied: its weight; scales and biases if packed.
@@ -76,10 +84,7 @@ def check_copies(
     """
     for copy in copies:
         if not _is_same(copy, advance):
-            raise CheckpointError(
-                f"config.json ties {copy.tensor.name} to {copy.original.name}, but "
-                f"their values differ. {_remedy(copy.tensor.name)}"
-            )
+            raise copy.untrue
 
 
 def _remedy(name: str) -> str:

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ..config import ConfigWarning
 from ..errors import CheckpointError
@@ -26,6 +26,8 @@ __all__ = [
     "SINGLE",
     "SIZES",
     "StoredTensor",
+    "gathered",
+    "header_of",
     "listed",
     "read_header",
     "read_tensors",
@@ -46,7 +48,7 @@ MAX_HEADER = 100_000_000  # the limit of the format's own implementation
 class StoredTensor:
     """One tensor as the header of its file states it.
 
-    file: its path, or its name in a Hub repository that is not downloaded yet.
+    file: its path; where it would lie, of one that is read from the Hub.
     dtype: as safetensors spells it, "BF16".
     offset: of its first byte, from the start of the file.
     """
@@ -77,9 +79,22 @@ def read_tensors(folder: Path) -> dict[str, StoredTensor]:
             ConfigWarning,
             stacklevel=2,
         )
+    headers = {file: read_header(file) for file in weight_files(folder)}
+    return gathered(folder, promised, headers)
+
+
+def gathered(
+    folder: Path,
+    promised: Mapping[str, str],
+    headers: Mapping[Path, Mapping[str, StoredTensor]],
+) -> dict[str, StoredTensor]:
+    """The tensors of all files, by the header of each.
+
+    promised: tensor -> file as the index states it.
+    Raises CheckpointError where two files hold the same, or one lacks what is promised.
+    """
     tensors: dict[str, StoredTensor] = {}
-    for file in weight_files(folder):
-        stored = read_header(file)
+    for file, stored in headers.items():
         if twice := sorted(stored.keys() & tensors.keys()):
             other = tensors[twice[0]].file.name
             raise CheckpointError(
@@ -109,10 +124,15 @@ def _check_index(
 def read_header(file: Path) -> dict[str, StoredTensor]:
     """The tensors of one safetensors file. Raises CheckpointError if it is damaged."""
     try:
-        size = file.stat().st_size
-        header, start = _header(file, size)
+        with file.open("rb") as stream:
+            return header_of(file, stream, file.stat().st_size)
     except OSError as error:
         raise CheckpointError(f"{file} cannot be read: {error.strerror}.") from None
+
+
+def header_of(file: Path, stream: BinaryIO, size: int) -> dict[str, StoredTensor]:
+    """The same of a file of `size` bytes that begins as `stream` does."""
+    header, start = _header(file, stream, size)
     tensors = {
         name: _entry(file, name, entry, start)
         for name, entry in header.items()
@@ -122,18 +142,17 @@ def read_header(file: Path) -> dict[str, StoredTensor]:
     return tensors
 
 
-def _header(file: Path, size: int) -> tuple[dict[str, Any], int]:
+def _header(file: Path, stream: BinaryIO, size: int) -> tuple[dict[str, Any], int]:
     """The parsed header, and where the data behind it begin."""
-    with file.open("rb") as stream:
-        refuse_pointer(file, stream.read(len(START)))
-        stream.seek(0)
-        length = int.from_bytes(stream.read(8), "little")
-        if size < 8 or length > min(size - 8, MAX_HEADER):
-            raise CheckpointError(
-                f"{file} is truncated or no safetensors file: its header does not fit "
-                f"into {size} bytes. Download it again."
-            )
-        raw = stream.read(length)
+    refuse_pointer(file, stream.read(len(START)))
+    stream.seek(0)
+    length = int.from_bytes(stream.read(8), "little")
+    if size < 8 or length > min(size - 8, MAX_HEADER):
+        raise CheckpointError(
+            f"{file} is truncated or no safetensors file: its header does not fit "
+            f"into {size} bytes. Download it again."
+        )
+    raw = stream.read(length)
     try:
         header = json.loads(raw.decode("utf-8"))
     except (ValueError, RecursionError):

@@ -7,6 +7,7 @@ or both.
 
 import re
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NoReturn
 
@@ -35,7 +36,7 @@ def weight_files(folder: Path) -> list[Path]:
     """
     names = sorted(set(weight_map(folder).values()))
     if not names or stale_index(folder):
-        names = _without_index(folder)
+        names = without_index(folder, _found(folder, "*.safetensors"))
     elif SINGLE not in names and (folder / SINGLE).exists():
         _refuse_two(folder, [SINGLE, f"those of {INDEX}"])
     for name in names:
@@ -111,10 +112,13 @@ def _found(folder: Path, *patterns: str) -> list[str]:
     return sorted(path.name for p in patterns for path in folder.glob(p))
 
 
-def _without_index(folder: Path) -> list[str]:
-    """The one set of weights, complete by its own numbering."""
+def without_index(folder: Path, there: Iterable[str]) -> list[str]:
+    """The one set of weights in `folder`, complete by its own numbering.
+
+    there: the safetensors files. Raises CheckpointError for no set, or several.
+    """
     sets = defaultdict[tuple[str, int], list[str]](list)
-    for name in _found(folder, "*.safetensors"):
+    for name in there:
         shard = SHARD.fullmatch(name)
         if not (ADAPTER.fullmatch(name) or name.startswith(".")):
             sets[(shard[1], int(shard[3])) if shard else (name, 0)].append(name)

@@ -42,7 +42,8 @@ def load(
 ) -> tuple[Gemma4, Processor]:
     """A model with its weights, and what turns messages into its tokens.
 
-    path_or_repo: a folder, a Hub id (`org/name`, `org/name@revision`) or "demo".
+    path_or_repo: a folder, a Hub id (`org/name`, `org/name@revision`), a short name
+        ("e4b", "e4b:qat") or "demo".
     dtype: of all weights that are not quantised, and of the scales and biases of those
         that are. None takes that of the embeddings in the files on a GPU, and float32
         on the CPU, where MLX computes bfloat16 coarsely or not at all.

@@ -86,6 +86,10 @@ class Turns:
         self.messages = []
         self.last = None
 
+    def let_go(self) -> None:
+        """Gives up the model, so that its memory is free; `change_model` follows."""
+        del self.model, self.processor, self._prefix
+
     def change_model(self, model: Gemma4, processor: Processor) -> None:
         """Goes on with another model, which has read nothing of what was said."""
         self.model, self.processor = model, processor
@@ -113,7 +117,7 @@ class Turns:
         options: as for `reply`. What an answer began with, its seed and whether it
             thinks, stays.
 
-        Raises ChatError where there is no answer, or it is at its end.
+        Raises ChatError at once where there is no answer, or it is at its end.
         """
         *messages, cut = self.messages or [{}]
         if cut.get("role") != "assistant":
@@ -121,11 +125,10 @@ class Turns:
         if self._made is not None and self._made.message is cut:
             if self._made.ended:
                 raise ChatError("The last answer is at its end: ask for more in words.")
-            yield from self._answer(messages, {**options, **self._made.options}, cut)
-            return
+            return self._answer(messages, {**options, **self._made.options}, cut)
         thinking = options["thinking"] or bool(cut.get("reasoning"))
         begun = {**options, "begun": cut, "thinking": thinking}
-        yield from self._answer(messages, begun, cut)
+        return self._answer(messages, begun, cut)
 
     def _answer(
         self,
@@ -137,6 +140,7 @@ class Turns:
         system = [{"role": "system", "content": self.system}] if self.system else []
         answer, came = Response(), False
         said, thought = (len(cut.get(k, "")) if cut else 0 for k in SAID)
+        calls = len(cut.get("tool_calls", ())) if cut else 0
         stream = stream_generate(
             self.model,
             self.processor,
@@ -150,8 +154,10 @@ class Turns:
                 answer.add(chunk)
                 new = answer.text[said:], answer.thought[thought:]
                 said, thought = said + len(new[0]), thought + len(new[1])
-                came = came or any(new)
-                yield replace(chunk, text=new[0], thought=new[1])
+                called = tuple(answer.tool_calls[calls:])
+                calls += len(called)
+                came = came or any(new) or bool(called)
+                yield replace(chunk, text=new[0], thought=new[1], tool_calls=called)
         finally:
             self.last = answer
             more = came if cut else answer.text or answer.tool_calls

@@ -59,15 +59,18 @@ class Cache:
         """What has come of it so far."""
         return self.folder / "blobs" / f"{file.digest}{PARTIAL}"
 
+    def place(self, file: HubFile) -> Path:
+        """Where a file, or what has come of it, would be found."""
+        places = (self.blob(file), self.snapshot / file.name)
+        return next((p for p in places if p.exists()), self.partial(file))
+
     def is_here(self, file: HubFile) -> bool:
-        return self.blob(file).exists() or (self.snapshot / file.name).exists()
+        return self.place(file) != self.partial(file)
 
     def lacking(self, file: HubFile) -> int:
         """The bytes of a file that are still to be fetched."""
-        if self.is_here(file):
-            return 0
-        partial = self.partial(file)
-        return file.size - partial.stat().st_size if partial.exists() else file.size
+        place = self.place(file)
+        return file.size - (place.stat().st_size if place.exists() else 0)
 
     def link(self, file: HubFile) -> None:
         """Gives a file that is here its name in the commit."""

@@ -5,7 +5,9 @@ also while a name is being completed.
 """
 
 import os
+import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.resources import files
@@ -55,13 +57,14 @@ def names_here() -> list[str]:
 
 
 def size_of(folder: Path) -> int:
-    """Bytes of the files under a folder, each once; links count nothing."""
+    """Bytes of the files under a folder, without their holes; links count nothing."""
     total = 0
     for place, _, names in os.walk(folder):
         for name in names:
-            file = os.path.join(place, name)
-            if not os.path.islink(file):
-                total += os.stat(file).st_size
+            with suppress(FileNotFoundError):  # of a download that has just ended
+                found = os.lstat(os.path.join(place, name))
+                if stat.S_ISREG(found.st_mode):
+                    total += min(found.st_size, found.st_blocks * 512)
     return total
 
 
@@ -103,9 +106,9 @@ def _converted() -> Iterator[Held]:
 def _cached() -> Iterator[Held]:
     ready = {v.repo: v.name for v in _variants() if v.recipe is None}
     for root in sorted(hub_cache().glob("models--*--*")):
-        repo = "/".join(root.name.split("--")[1:])
+        repo = root.name.removeprefix("models--").replace("--", "/", 1)
         found = [(is_complete(folder), folder) for folder in _snapshots(root)]
-        if not found:
+        if not found or not _holds_weights(root):
             continue
         complete, folder = max(found, key=lambda each: each[0])  # the first that is
         revision = _revision(root, folder)
@@ -115,6 +118,12 @@ def _cached() -> Iterator[Held]:
             name = f"{repo}@{revision}" if complete else repo
         nbytes = size_of(root)
         yield Held(name, Place.CACHE, folder, nbytes, complete, (root,), repo)
+
+
+def _holds_weights(root: Path) -> bool:
+    """Whole, or in part; others were only looked at, by us as well."""
+    patterns = ("snapshots/*/*.safetensors", "blobs/*.incomplete")
+    return any(next(root.glob(pattern), None) for pattern in patterns)
 
 
 def _snapshots(root: Path) -> list[Path]:
@@ -132,8 +141,11 @@ def _snapshots(root: Path) -> list[Path]:
 
 def _revision(root: Path, folder: Path) -> str | None:
     """What a snapshot is called; None is `main`."""
-    commits = {}
-    for reference in (root / "refs").glob("*"):
-        commits[reference.read_text("utf-8", errors="replace").strip()] = reference.name
-    name = commits.get(folder.name, folder.name)
+    references = root / "refs"
+    commits = {
+        file.read_text("utf-8", errors="replace").strip(): file.relative_to(references)
+        for file in references.rglob("*")
+        if file.is_file()
+    }
+    name = str(commits.get(folder.name, folder.name))
     return None if name == "main" else name

@@ -1,6 +1,7 @@
 """What a model on the Hub is and costs, known before a weight of it is fetched."""
 
 import re
+import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -77,15 +78,14 @@ def offer(name: str, to_chat: bool = False) -> Offer:
 
     It reads what the repository says of itself and the headers of its weights.
 
-    Raises
-    ModelNotFoundError, CheckpointError for what does not run here, MemoryError and
-    DiskFullError for what does not fit.
+    Raises ModelNotFoundError, CheckpointError for what does not run here, MemoryError
+    and DiskFullError for what does not fit.
     """
     repo, _, revision = name.partition("@")
     revision = revision or "main"
-    about = _about(repo, revision)
-    cache = Cache.of(repo, _digest(about.sha))
-    files = [f for f in _files(about) if _any(f.name, NEEDED, NOT_NEEDED)]
+    about = ask_hub(repo, revision)
+    cache = Cache.of(repo, digest_of(about.sha))
+    files = [f for f in top_files(about) if _any(f.name, NEEDED, NOT_NEEDED)]
     transfer = Transfer(repo, cache, lambda _: None, lambda _: None)
     for file in files:
         if _any(file.name, TELLING):
@@ -105,13 +105,13 @@ def offer(name: str, to_chat: bool = False) -> Offer:
             _fetch_header(file, folder / file.name, transfer)
         memory = _memory(folder, config)
     _check_memory(repo, memory)
-    free, licence = cache.free(), _licence(about)
+    free, licence = cache.free(), licence_of(about)
     found = Offer(repo, revision, files, config, memory, free, licence, cache)
     _check_disk(found)
     return found
 
 
-def _about(repo: str, revision: str) -> "ModelInfo":
+def ask_hub(repo: str, revision: str) -> "ModelInfo":
     from huggingface_hub import HfApi
 
     try:
@@ -122,15 +122,15 @@ def _about(repo: str, revision: str) -> "ModelInfo":
         raise ModelNotFoundError(why(error, repo, revision)) from None
 
 
-def _files(about: "ModelInfo") -> Iterator[HubFile]:
+def top_files(about: "ModelInfo") -> Iterator[HubFile]:
     """Those that lie at the top."""
     for each in about.siblings or ():
         if "/" not in each.rfilename:
-            digest = _digest(each.lfs.sha256 if each.lfs else each.blob_id)
+            digest = digest_of(each.lfs.sha256 if each.lfs else each.blob_id)
             yield HubFile(each.rfilename, each.size or 0, digest)
 
 
-def _digest(stated: str | None) -> str:
+def digest_of(stated: str | None) -> str:
     if stated is None or not DIGEST.fullmatch(stated):
         raise ModelNotFoundError(
             "The Hub's answer makes no sense: try again, or update huggingface-hub."
@@ -151,17 +151,18 @@ def _stand_in(about: "ModelInfo", cache: Cache) -> Iterator[Path]:
     """
     with TemporaryDirectory() as made:
         folder = Path(made)
-        for file in _files(about):
+        for file in top_files(about):
             there = cache.snapshot / file.name
             if _any(file.name, TELLING) and there.exists():
-                (folder / file.name).symlink_to(there)
+                shutil.copyfile(there, folder / file.name)
             else:
                 (folder / file.name).touch()
         try:
             yield folder
         except CheckpointError as error:
             repo = cache.folder.name.removeprefix("models--").replace("--", "/")
-            raise CheckpointError(str(error).replace(made, repo)) from None
+            text = str(error).replace(made, repo)
+            raise CheckpointError(text if repo in text else f"{repo}: {text}") from None
 
 
 def _config(folder: Path) -> Config:
@@ -177,15 +178,15 @@ def _config(folder: Path) -> Config:
 
 def _fetch_header(file: HubFile, stand_in: Path, transfer: Transfer) -> None:
     """Gives the file that stands in its header and its size, and no weights."""
-    cache, upto = transfer.cache, LENGTH
+    upto = LENGTH
     transfer.fetch(file, upto)
-    there = cache.blob(file) if cache.blob(file).exists() else cache.partial(file)
+    there = transfer.cache.place(file)
     with there.open("rb") as stream, stand_in.open("wb") as hollow:
-        upto += int.from_bytes(stream.read(LENGTH), "little")
+        hollow.write(stated := stream.read(LENGTH))
+        upto += int.from_bytes(stated, "little")
         if upto <= min(file.size, MAX_HEADER):
             transfer.fetch(file, upto)
-            stream.seek(0)
-            hollow.write(stream.read(upto))
+            hollow.write(stream.read(upto - LENGTH))
         hollow.truncate(file.size)
 
 
@@ -196,7 +197,7 @@ def _memory(folder: Path, config: Config) -> int:
         return footprint(plan_load(*read_headers(folder, config))).nbytes
 
 
-def _licence(about: "ModelInfo") -> str | None:
+def licence_of(about: "ModelInfo") -> str | None:
     tags = [tag.partition(":") for tag in about.tags or ()]
     return next((value for key, _, value in tags if key == "license"), None)
 

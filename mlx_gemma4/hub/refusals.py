@@ -14,7 +14,7 @@ def why(error: Exception, repo: str, revision: str | None) -> str:
         status = error.response.status_code
         if status < 500:
             return f"{repo} could not be fetched: {first_line(error)} Try again."
-    return said or _unreachable(repo)
+    return said or _unreachable(repo, error)
 
 
 def refusal(error: Exception, repo: str, revision: str | None) -> str | None:
@@ -43,7 +43,7 @@ def refusal(error: Exception, repo: str, revision: str | None) -> str | None:
     return None
 
 
-def _unreachable(repo: str) -> str:
+def _unreachable(repo: str, error: Exception) -> str:
     from huggingface_hub import is_offline_mode
 
     start = f"{repo} is no folder here and not complete in the local Hub cache"
@@ -51,7 +51,11 @@ def _unreachable(repo: str) -> str:
         return (
             f"{start}, and HF_HUB_OFFLINE is set: unset it to download.{beside(repo)}"
         )
-    return f"{start}, and the Hub cannot be reached: check the network.{beside(repo)}"
+    reason = first_line(error).rstrip(".")
+    return (
+        f"{start}, and the Hub cannot be reached ({reason}): check the network."
+        f"{beside(repo)}"
+    )
 
 
 def beside(repo: str) -> str:

@@ -6,6 +6,9 @@ Ctrl-C; weights of tens of gigabytes need better.
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from io import FileIO
+from pathlib import Path
 from threading import Event, Lock
 
 from ..errors import BusyError, CheckpointError, DiskFullError, ModelNotFoundError
@@ -25,22 +28,46 @@ class Lost(Exception):
     """The connection broke."""
 
 
+def held(path: Path, name: str) -> FileIO:
+    """Opens a file to append to it, and keeps others from that.
+
+    Raises BusyError, and ModelNotFoundError where it cannot be written.
+    """
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stream = open(path, "a+b", buffering=0)
+        except OSError as error:
+            if error.errno in FULL:
+                raise
+            raise ModelNotFoundError(
+                f"{path.parent} cannot be written: {error.strerror}. Set HF_HOME to "
+                "the folder where models shall be kept."
+            ) from None
+        try:
+            hold(stream.fileno(), path)
+            ours = os.fstat(stream.fileno())
+            if path.exists() and os.path.samestat(ours, path.stat()):
+                return stream
+            stream.close()  # who had it until now is done with it
+        except BusyError:
+            stream.close()
+            raise BusyError(
+                f"{name} is being fetched by another process: wait for it to end."
+            ) from None
+
+
 class Partial:
     """A file of which a part is here. It grows at its end, and is checked at last."""
 
     def __init__(self, cache: Cache, file: HubFile) -> None:
         self.file, self._path = file, cache.partial(file)
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._stream = open(self._path, "a+b", buffering=0)
-        try:
-            hold(self._stream.fileno(), self._path)
-        except BusyError:
-            self.close()
-            raise BusyError(
-                f"{file.name} is being fetched by another process: wait for it to end."
-            ) from None
+        self._stream = held(self._path, file.name)
         self.done = 0
         self._digest = file.new_digest()
+
+    def read(self) -> None:
+        """Takes in what is here already."""
         self._stream.seek(0)
         while data := self._stream.read(BLOCK):
             self._count(data)
@@ -69,9 +96,11 @@ class Partial:
         os.replace(self._path, blob)
 
     def close(self) -> None:
-        self._stream.close()
-        if not self.done:
+        if not self.done and not self._stream.closed:
             self._path.unlink(missing_ok=True)
+            with suppress(OSError):  # of a repository that gives nothing
+                os.removedirs(self._path.parent)
+        self._stream.close()
 
     def _count(self, data: bytes) -> None:
         self._digest.update(data)
@@ -110,18 +139,19 @@ class Transfer:
         Raises ModelNotFoundError, CheckpointError, DiskFullError and BusyError.
         """
         begun = file.size - self.cache.lacking(file)
-        if self.cache.is_here(file) or (upto is not None and begun >= upto):
+        if upto is not None and begun >= upto:
             return
-        partial = Partial(self.cache, file)
         with self._lock:
+            if self._stopped.is_set():
+                return
+            partial = Partial(self.cache, file)
             self._open.add(partial)
         try:
-            self._extend(partial, file.size if upto is None else upto)
-            if partial.done < file.size:
+            partial.read()
+            if self.cache.is_here(file):  # also where another process just fetched it
                 return
-            if self.cache.is_here(file):  # another process was just as fast
-                self.cache.partial(file).unlink(missing_ok=True)
-            else:
+            self._extend(partial, file.size if upto is None else upto)
+            if partial.done >= file.size:
                 partial.finish(self.cache.blob(file))
         finally:
             with self._lock:
@@ -166,7 +196,7 @@ class Transfer:
         with self._lock:
             first, self._waiting = not self._waiting, True
         if first and not self._stopped.is_set():
-            self._note(f"The connection was lost ({error}): trying again.")
+            self._note("The connection was lost: trying again.")
         if self._stopped.wait(WAITS[losses - 1]):
             raise ModelNotFoundError("stopped")
 

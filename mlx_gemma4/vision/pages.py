@@ -6,6 +6,7 @@ All of a document or none of it: a page that nobody saw is worse than an error.
 import threading
 import warnings
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,31 @@ def _tiff_page(file: Path | bytes, number: int, name: str) -> Image.Image:
         return loaded(image, name)
 
 
+def pdf_texts(file: Path) -> list[str]:
+    """What a PDF says, page by page; "" for a page that is a scan, or empty.
+
+    Raises MediaError as `open_pages` does, but for the number of pages.
+    """
+    texts: list[str] = []
+    with _document(file, source_name(file, "picture")) as document:
+        for number in range(len(document)):
+            with PDFIUM:
+                text = document[number].get_textpage().get_text_bounded()
+            texts.append(text.replace("\r\n", "\n").strip())
+    return texts
+
+
 def _pdf_pages(file: Path | bytes, name: str) -> Iterator[Image.Image]:
+    with _document(file, name) as document:
+        for number in checked(list(range(len(document))), name):
+            with PDFIUM:
+                page = _drawn(document[number])
+            yield page
+
+
+@contextmanager
+def _document(file: Path | bytes, name: str) -> Iterator[Any]:
+    """A PDF that has pages, as pypdfium2 opens it. Raises MediaError with `name`."""
     try:
         import pypdfium2  # pyright: ignore[reportMissingImports]
     except ImportError as error:
@@ -125,14 +150,10 @@ def _pdf_pages(file: Path | bytes, name: str) -> Iterator[Image.Image]:
         with PDFIUM:
             document = pypdfium2.PdfDocument(file)
             document.init_forms()
-            count = len(document)
         try:
-            if count == 0:
+            if len(document) == 0:
                 raise MediaError(f"{name} has no pages.")
-            for number in checked(list(range(count)), name):
-                with PDFIUM:
-                    page = _drawn(document[number])
-                yield page
+            yield document
         finally:
             with PDFIUM:
                 document.close()

@@ -52,12 +52,12 @@ def imported(gemma4: Runner, *arguments: str) -> set[str]:
 
 def test_help_imports_nothing_heavy(gemma4):
     heavy = {"mlx_lm", "transformers", "torch", "huggingface_hub", "tokenizers"}
-    heavy |= {"rich", "prompt_toolkit", "jinja2", "numpy"}
+    heavy |= {"rich", "markdown_it", "prompt_toolkit", "jinja2", "numpy", "sqlite3"}
     assert not heavy & imported(gemma4, "--help")
 
 
 def test_an_answer_needs_neither_mlx_lm_nor_transformers(gemma4):
-    heavy = {"mlx_lm", "transformers", "torch", "huggingface_hub", "rich"}
+    heavy = {"mlx_lm", "transformers", "torch", "huggingface_hub", "rich", "sqlite3"}
     assert not heavy & imported(gemma4, "chat", "-m", "demo", QUESTION)
 
 

@@ -99,3 +99,42 @@ def test_a_model_without_the_sense(blind_and_deaf, options, sense):
 def test_a_missing_file_is_found_before_the_model_is_loaded(here):
     result = run("no/such/model", "--image", "gone.png", "What?")
     assert result.stderr == f"gemma4: There is no file {here}/gone.png.\n"
+
+
+def test_a_path_in_the_prompt_is_attached_and_said(model):
+    named = run(model, *SHORT, "--json", "What is ./a.png?")
+    given = run(model, *SHORT, "--json", "--image", "a.png", "What is?")
+    assert named.stderr == '{"note": "attached a.png (image, 40x30)"}\n'
+    prompts = [
+        json.loads(result.stdout)["usage"]["prompt"] for result in (named, given)
+    ]
+    assert prompts[0] == prompts[1]
+
+
+def test_a_path_in_what_is_piped_or_not_meant_is_words(model):
+    piped = run(model, *SHORT, "What?", stdin="./a.png\n")
+    refused = run(model, *SHORT, "--no-attach", "./a.png")
+    for result in (piped, refused):
+        assert result.exit_code == 0 and "attached" not in result.stderr
+
+
+def test_a_text_file_in_the_prompt(model, here):
+    short = prompt_tokens(model, "--no-attach", "Sum up ./notes.txt")
+    result = run(model, "--json", *SHORT, "Sum up ./notes.txt")
+    assert json.loads(result.stdout)["usage"]["prompt"] > short + 9
+    assert "attached notes.txt (text, 1 line)" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("prompt", "code", "said"),
+    [
+        ("./gone.png", 5, "There is no file"),
+        ("gone.png", 5, "There is no file"),
+        ("./a.png", 2, "That is only files. Say what to do with them"),
+        ("what is ./bad.png", 5, "bad.png is damaged"),
+    ],
+)
+def test_prompts_that_cannot_be_asked(model, prompt, code, said):
+    result = run(model, prompt)
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert said in result.stderr

@@ -174,3 +174,26 @@ def test_a_grid_that_is_only_claimed_is_not_used(tmp_path: Path) -> None:
     folder = converted(source, tmp_path / "out", name=NAMES["q4_0"])
     record = json.loads((folder / "conversion.json").read_text())
     assert not any(line["grid"] for line in record["classes"])
+
+
+def test_what_is_constant_is_packed_only_where_it_can_be(tmp_path: Path) -> None:
+    """It lies on any grid: positions and convolutions that training never reached."""
+    plain, source = tmp_path / "plain", tmp_path / "source"
+    trained.write(plain, source, "q4_0", "E2B")
+    file = source / "model.safetensors"
+    weights = mx.load(str(file))
+    assert isinstance(weights, dict)
+    stays = [
+        name
+        for name, array in weights.items()
+        if "_tower." in name
+        and array.shape[-1:] == (32,)
+        and (array.ndim > 2 or name.endswith("position_embedding_table"))
+    ]
+    assert any(name.endswith("position_embedding_table") for name in stays)
+    weights |= {name: mx.ones_like(weights[name]) for name in stays}
+    mx.save_safetensors(str(file), weights)
+    folder = converted(source, tmp_path / "out", name=NAMES["q4_0"])
+    vision = load_model(folder).vision_tower
+    assert vision is not None
+    assert (vision.patch_embedder.position_embedding_table == 1).all().item()

@@ -1,4 +1,4 @@
-"""What README and docs/ say beside commands: Python, links, the table of models."""
+"""What README and docs/ show beside commands: Python, links, the end of make demo."""
 
 import re
 import shutil
@@ -9,9 +9,6 @@ from pathlib import Path
 import pytest
 from pages import PAGES, blocks, commands
 from places import ROOT, SHAPES
-
-from mlx_gemma4.hub.names import models
-from mlx_gemma4.reading.sizes import size
 
 PYTHON = ROOT / "docs" / "python.md"
 PARTS = ("mlx_gemma4", "assets", "cli", "convert")
@@ -122,38 +119,3 @@ def anchors(text: str) -> set[str]:
         re.sub(r"[^\w -]", "", h).strip().lower().replace(" ", "-") for h in headings
     }
     return made | set(re.findall(r'<a name="([^"]+)">', text))
-
-
-def rows_of(page: str) -> list[list[str]]:
-    """The cells of rows that name a variant of a model."""
-    text = (ROOT / page).read_text("utf-8")
-    rows = re.findall(r"^\|(.*`\w+:\w+`.*)\|$", text, re.MULTILINE)
-    return [[cell.strip(" `") for cell in row.split("|")] for row in rows]
-
-
-def test_sizes_are_those_of_the_program() -> None:
-    usable = [model for model in models().values() if model.instead is None]
-    told = {row[0]: row[1:4] for row in rows_of("docs/models.md")}
-    assert told == {
-        each.name: [in_gb(each.fetched), in_gb(each.kept), in_gb(each.needs)]
-        for model in usable
-        for each in model.variants
-    }
-
-
-def in_gb(count: int) -> str:
-    return size(count).removesuffix(" GB")
-
-
-def test_what_fits_is_what_the_program_takes() -> None:
-    """macOS gives a model two thirds of its memory, above 36 GB three quarters."""
-    rows = rows_of("README.md")
-    assert len(rows) > 4
-    for has, _, name, fetched, kept, command in rows:
-        gigabytes = int(has.removesuffix(" GB"))
-        share = 2 / 3 if gigabytes <= 36 else 3 / 4
-        model = models()[command.removeprefix("gemma4 pull ")]
-        best = model.best_in(int(gigabytes * 2**30 * share))
-        assert best.needs <= gigabytes * 2**30 * share
-        assert name == best.name
-        assert [fetched, kept] == [size(best.fetched), size(best.kept)]

@@ -292,7 +292,7 @@ def test_a_hub_id_that_may_be_a_mistyped_path(
 
     def told() -> str:
         (text,) = said(report_on("b/x1", headers_only=True), Level.PROBLEM)["files"]
-        return text.partition("`gemma4 chat -m b/x1`.")[2]
+        return text.partition("`gemma4 pull b/x1` fetches it.")[2]
 
     assert told() == ""
     (tmp_path / "b" / "x2").mkdir(parents=True)

@@ -30,6 +30,9 @@ def test_a_list(shelf: Shelf) -> None:
     shelf.converted(qat("e4b"))
     shelf.fetched("org/begun", lacks=("model-00002-of-00002.safetensors",))
     (shelf.fetched("org/llama") / "config.json").unlink()  # no Gemma 4
+    shelf.fetched(
+        "org/seen", lacks=tuple(f"model-0000{n}-of-00002.safetensors" for n in (1, 2))
+    )
     demo, *rest = held()
     assert (demo.name, demo.place, demo.complete) == ("demo", Place.BUILT_IN, True)
     found = [(each.name, each.place, each.complete) for each in rest]
@@ -47,11 +50,12 @@ def test_a_list(shelf: Shelf) -> None:
 
 
 def test_revisions_of_a_repository(shelf: Shelf) -> None:
-    shelf.fetched("org/other", "v2")
-    assert [each.name for each in held()[1:]] == ["org/other@v2"]
-    main = shelf.fetched("org/other")
+    shelf.fetched("org/an-other", "refs/pr/2")
     (found,) = held()[1:]
-    assert (found.name, found.folder) == ("org/other", main)
+    assert found.name == "org/an-other@refs/pr/2" and local_folder(found.name)
+    main = shelf.fetched("org/an-other")
+    (found,) = held()[1:]
+    assert (found.name, found.folder) == ("org/an-other", main)
     assert found.nbytes < 2 * shelf.nbytes  # blobs are shared
 
 

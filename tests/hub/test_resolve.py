@@ -1,189 +1,87 @@
 """Names of models. The Hub is played by a small server on this machine."""
 
-import json
-import os
-import shutil
 import socket
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
+import huggingface_hub
 import pytest
 import tiny
+from hub_client import demo
+from hub_server import Hub
+from places import DEMO, REAL
 
+from mlx_gemma4 import load
 from mlx_gemma4.errors import CheckpointError, ModelNotFoundError
 from mlx_gemma4.hub.resolve import local_folder, resolve
 
-SHA = "1" * 40
-# Repository -> status and the Hub's error code. A gated one only refuses its files.
-REFUSALS = {
-    "org/gated": (403, "GatedRepo"),
-    "org/absent": (401, "RepoNotFound"),
-    "org/down": (503, ""),
-}
-FOREIGN = ("original/model.safetensors", "pytorch_model.bin", "model.gguf", "run.py")
+SIZES = {name: len(data) for name, data in demo(README__md=None).items()}
+OTHERS = ["original/model.safetensors", "pytorch_model.bin", "model.gguf", "run.py"]
 
 
-class Hub(ThreadingHTTPServer):
-    """Serves the files of one folder as org/tiny and refuses other names."""
+class Bar:
+    """What tqdm has of a progress bar."""
 
-    def __init__(self, folder: Path):
-        super().__init__(("127.0.0.1", 0), Handler)
-        contents = {file.name: file.read_bytes() for file in folder.iterdir()}
-        self.contents = contents | dict.fromkeys(FOREIGN, b"?")
-        self.requests: list[str] = []
+    made: "Bar"
 
-    def tree(self) -> list[dict[str, Any]]:
-        return [
-            {"type": "file", "path": name, "size": len(data), "oid": name}
-            for name, data in self.contents.items()
-        ]
+    def __init__(self, total: int, **_: object) -> None:
+        Bar.made = self
+        self.total, self.done = total, 0
 
+    def __enter__(self) -> "Bar":
+        return self
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+    def __exit__(self, *_: object) -> None:
+        self.ended = True
 
-    def do_GET(self) -> None:
-        hub = self.server
-        assert isinstance(hub, Hub)
-        hub.requests.append(self.path)
-        path = self.path.partition("?")[0]
-        repo = "/".join(path.removeprefix("/api/models").split("/")[1:3])
-        status, code = REFUSALS.get(repo, (200, ""))
-        if code == "GatedRepo" and "/resolve/" not in path:
-            status = 200
-        if status == 200 and path.endswith("/revision/old"):
-            status, code = 404, "RevisionNotFound"
-        if status != 200:
-            self.answer(b"{}", status, {"X-Error-Code": code})
-        elif "/revision/" in path:
-            self.answer(json.dumps({"id": repo, "sha": SHA, "siblings": []}).encode())
-        elif "/tree/" in path:
-            self.answer(json.dumps(hub.tree()).encode())
-        else:
-            name = path.partition(f"/resolve/{SHA}/")[2]
-            headers = {"X-Repo-Commit": SHA, "ETag": f'"{name.replace("/", "-")}"'}
-            self.answer(hub.contents[name], headers=headers)
-
-    do_HEAD = do_GET
-
-    def answer(
-        self, body: bytes, status: int = 200, headers: dict[str, str] | None = None
-    ) -> None:
-        self.send_response(status)
-        for name, value in {**(headers or {}), "Content-Length": len(body)}.items():
-            self.send_header(name, str(value))
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
+    def update(self, count: int) -> None:
+        self.done += count
 
 
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Hub]:
-    tiny.write_checkpoint(tmp_path / "served", "E2B", shards=2)
-    server = Hub(tmp_path / "served")
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
-SCRIPT = """
-import json, sys, warnings
-from mlx_gemma4.hub.resolve import resolve
-from mlx_gemma4.errors import ModelNotFoundError
-for name in sys.argv[1:]:
-    try:
-        print(json.dumps(["found", str(resolve(name))]))
-    except ModelNotFoundError as error:
-        print(json.dumps(["error", str(error)]))
-"""
-
-
-def resolve_all(cache: Path, endpoint: str, *names: str, offline: str = "0") -> Any:
-    """(found | error, text) of each name, in a process that reads the settings anew."""
-    env = {
-        **os.environ,
-        "HF_HOME": str(cache),
-        "HF_ENDPOINT": endpoint,
-        "HF_HUB_OFFLINE": offline,
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "NO_PROXY": "127.0.0.1",
-        "PYTHONWARNINGS": "ignore",
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, *names],
-        env=env,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
-
-
-def endpoint(hub: Hub) -> str:
-    return f"http://127.0.0.1:{hub.server_port}"
-
-
-@pytest.mark.slow
-def test_a_download_and_then_the_cache(hub: Hub, tmp_path: Path) -> None:
+def test_a_download_and_then_the_cache(hub: Hub) -> None:
     """Only the files that are needed come; the second time nothing is asked."""
-    cache = tmp_path / "cache"
-    (first,) = resolve_all(cache, endpoint(hub), "org/tiny")
-    assert first[0] == "found", first
-    folder = Path(first[1])
-    expected = set(hub.contents) - set(FOREIGN)
-    assert {p.name for p in folder.iterdir()} == expected
+    hub.add("org/demo", demo() | dict.fromkeys(OTHERS, b"?"))
+    folder = resolve("org/demo", Bar)
+    assert {file.name for file in folder.iterdir()} == set(SIZES)
+    assert Bar.made.done == Bar.made.total > 0 and Bar.made.ended
     asked = len(hub.requests)
-    assert resolve_all(cache, endpoint(hub), "org/tiny", f"org/tiny@{SHA}") == [
-        first,
-        first,
-    ]
+    assert resolve("org/demo") == resolve(f"org/demo@{folder.name}") == folder
     assert len(hub.requests) == asked
-    assert resolve_all(cache, endpoint(hub), "org/tiny", offline="1") == [first]
-    # A cache that other programs filled in part, without a listing, is completed.
-    (folder / "model-00001-of-00002.safetensors").unlink()
-    shutil.rmtree(folder.parent.parent / "trees")
-    assert resolve_all(cache, endpoint(hub), "org/tiny") == [first]
-    assert len(hub.requests) > asked
-    assert {p.name for p in folder.iterdir()} == expected
 
 
-def test_what_the_hub_refuses(hub: Hub, tmp_path: Path) -> None:
-    names = ("org/gated", "org/absent", "org/tiny@old", "org/down")
-    answers = resolve_all(tmp_path / "cache", endpoint(hub), *names)
-    remedies = (
-        "accept its licence at https://huggingface.co/org/gated and log in with "
-        "`hf auth login`",
-        "no folder here and not on the Hub, or it is private: check the spelling",
-        "has no revision 'old'",
-        "not complete in the local Hub cache",
+def test_we_and_other_programs_find_each_others_files(hub: Hub) -> None:
+    """One file came by the Hub library; it then finds all in its place."""
+    hub.add("org/demo", demo())
+    huggingface_hub.snapshot_download("org/demo", allow_patterns="tokenizer.json")
+    assert local_folder("org/demo") is None
+    folder = resolve("org/demo", Bar)
+    assert dict(hub.sent) == SIZES
+    found = huggingface_hub.snapshot_download(
+        "org/demo", ignore_patterns="README.md", local_files_only=True
     )
-    for name, (kind, text), remedy in zip(names, answers, remedies, strict=True):
-        assert kind == "error" and text.startswith(name.partition("@")[0])
-        assert remedy in text and "\n" not in text
+    assert Path(found) == folder
+    (folder / "model.safetensors").unlink()  # a cache that was cleared in part
+    assert local_folder("org/demo") is None and resolve("org/demo", Bar) == folder
 
 
-def test_no_network(tmp_path: Path) -> None:
+def test_from_python(hub: Hub) -> None:
+    """There is no question, but what does not load is refused before its weights."""
+    twelve = REAL / "google" / "gemma-4-12B-it-qat-w4a16-ct" / "config.json"
+    hub.add("org/twelve", demo(config__json=twelve.read_bytes()))
+    with pytest.raises(CheckpointError, match="org/twelve: .* 12B is not supported"):
+        load("org/twelve", tqdm_class=Bar)
+    assert not hub.sent["model.safetensors"]
+    hub.add("org/demo", DEMO)
+    _, processor = load("org/demo", tqdm_class=Bar)
+    assert processor.template is not None
+
+
+def test_no_network(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as closed:  # a port nobody listens on
         closed.bind(("127.0.0.1", 0))
         nobody = f"http://127.0.0.1:{closed.getsockname()[1]}"
-        (answer,) = resolve_all(tmp_path, nobody, "org/tiny")
-        assert answer[0] == "error" and "check the network" in answer[1]
-        (answer,) = resolve_all(tmp_path, nobody, "org/tiny", offline="1")
-        assert answer[0] == "error" and "HF_HUB_OFFLINE is set" in answer[1]
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", nobody)
+        with pytest.raises(ModelNotFoundError, match="check the network"):
+            resolve("org/tiny")
 
 
 def test_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

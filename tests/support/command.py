@@ -65,7 +65,7 @@ class Runner:
             *arguments,
             stdin=subprocess.DEVNULL if data is None else subprocess.PIPE,
         )
-        out, err = process.communicate(data, timeout=120)
+        out, err = process.communicate(data, timeout=600)
         return subprocess.CompletedProcess(
             process.args, process.returncode, out.decode(), err.decode()
         )

@@ -43,9 +43,10 @@ class Shelf:
         root = self.cache / f"models--{repo.replace('/', '--')}"
         commit = hashlib.sha1(revision.encode()).hexdigest()
         snapshot, blobs = root / "snapshots" / commit, root / "blobs"
-        for folder in (snapshot, blobs, root / "refs"):
+        reference = root / "refs" / revision
+        for folder in (snapshot, blobs, reference.parent):
             folder.mkdir(parents=True, exist_ok=True)
-        (root / "refs" / revision).write_text(commit)
+        reference.write_text(commit)
         for file in self.model.iterdir():
             if file.name not in lacks:
                 shutil.copy(file, blobs / file.name)

@@ -8,12 +8,14 @@ file went out.
 
 import hashlib
 import json
+import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from urllib.parse import unquote
 
 TOKEN = "hf_simulated"
 LARGE = (".safetensors", ".bin", ".gguf", "tokenizer.json")  # stored as LFS files
-PIECE = 1 << 12  # bytes that are sent at a time
+PIECE = 1 << 16  # bytes that are sent at a time
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,10 @@ class Hub(ThreadingHTTPServer):
             "NO_PROXY": "127.0.0.1,localhost",
         }
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):  # clients are killed
+            super().handle_error(request, client_address)
+
     def fetched(self) -> int:
         """The bytes of all files that went out."""
         with self.lock:
@@ -133,6 +139,7 @@ def serving() -> Iterator[Hub]:
         thread.join()
 
 
+@cache
 def identity(name: str, data: Contents) -> str:
     """The ETag, which is also the name in the client's cache."""
     if isinstance(data, Hollow):
@@ -162,7 +169,12 @@ def sibling(name: str, data: Contents) -> dict[str, Any]:
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: Hub
+    disable_nagle_algorithm = True  # which delays what comes in two pieces
+
+    @property
+    def hub(self) -> Hub:
+        assert isinstance(self.server, Hub)
+        return self.server
 
     def do_GET(self) -> None:
         path, _, _ = self.path.partition("?")
@@ -171,13 +183,15 @@ class Handler(BaseHTTPRequestHandler):
         asked = Request(
             self.command, self.path, self.headers["Host"], self.headers["Range"], token
         )
-        with self.server.lock:
-            self.server.requests.append(asked)
+        with self.hub.lock:
+            self.hub.requests.append(asked)
         with suppress(ConnectionError):
             if words[0] == "storage":
                 self.send_stored(words[1])
             elif words[:2] == ["api", "models"]:
                 self.send_about("/".join(words[2:4]), words[4:])
+            elif words[2:3] != ["resolve"]:
+                self.refuse(404, "")
             else:
                 self.send_resolved("/".join(words[:2]), words[3], "/".join(words[4:]))
 
@@ -185,7 +199,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def known(self, name: str, revision: str) -> tuple[Repo, str] | None:
         """Repository and commit, or None after a refusal."""
-        repo = self.server.repos.get(name)
+        repo = self.hub.repos.get(name)
         if repo is None:
             self.refuse(401, "RepoNotFound")
         elif repo.refusal is not None:
@@ -238,12 +252,12 @@ class Handler(BaseHTTPRequestHandler):
             return
         stored = "/".join(("storage", f"{name}/{sha}/{path}".replace("/", "%2F")))
         about |= {"X-Linked-ETag": etag, "X-Linked-Size": str(len(data))}
-        about |= {"Location": f"{self.server.storage}/{stored}"}
+        about |= {"Location": f"{self.hub.storage}/{stored}"}
         self.start(302, about | {"Content-Length": "0"})
 
     def send_stored(self, place: str) -> None:
         owner, name, sha, path = place.split("/", 3)
-        data = self.server.repos[f"{owner}/{name}"].commits[sha][path]
+        data = self.hub.repos[f"{owner}/{name}"].commits[sha][path]
         self.send_file(path, data, {"ETag": f'"{identity(path, data)}"'})
 
     def send_file(self, path: str, data: Contents, about: dict[str, str]) -> None:
@@ -265,7 +279,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_body(path, data, begin, end)
 
     def send_body(self, path: str, data: bytes, begin: int, end: int) -> None:
-        hub = self.server
+        hub = self.hub
         broken = hub.cut[path].pop(0) if hub.cut.get(path) else None
         while begin < end:
             if broken is not None and begin >= broken:

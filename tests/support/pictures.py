@@ -26,17 +26,29 @@ def encoded(kind: str, width: int, height: int) -> bytes:
     return out.getvalue()
 
 
+FONT = "/Resources<</Font<</F<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>>>>>"
+
+
 def pdf(*colours: str, size: tuple[int, int] = (200, 100)) -> bytes:
     """A PDF of a page for each colour ("1 0 0" is red), its left half in it."""
-    pages = range(len(colours))
-    kids = " ".join(f"{2 * n + 3} 0 R" for n in pages)
+    half = f"0 0 {size[0] / 2} {size[1]} re f"
+    return drawn_pdf([f"{colour} rg {half}" for colour in colours], size)
+
+
+def written_pdf(*texts: str) -> bytes:
+    """A PDF of a page for each text."""
+    return drawn_pdf([f"BT /F 12 Tf 10 50 Td ({text}) Tj ET" for text in texts])
+
+
+def drawn_pdf(pages: list[str], size: tuple[int, int] = (200, 100)) -> bytes:
+    """A PDF of a page for each list of drawing operators."""
+    kids = " ".join(f"{2 * n + 3} 0 R" for n in range(len(pages)))
     objects = [
         "<</Type/Catalog/Pages 2 0 R>>",
-        f"<</Type/Pages/Kids[{kids}]/Count {len(colours)}>>",
+        f"<</Type/Pages/Kids[{kids}]/Count {len(pages)}>>",
     ]
-    for n, colour in enumerate(colours):
-        drawn = f"{colour} rg 0 0 {size[0] / 2} {size[1]} re f"
-        box = f"/MediaBox[0 0 {size[0]} {size[1]}]"
+    for n, drawn in enumerate(pages):
+        box = f"/MediaBox[0 0 {size[0]} {size[1]}]{FONT}"
         contents = f"/Contents {2 * n + 4} 0 R"
         objects.append(f"<</Type/Page/Parent 2 0 R{box}{contents}>>")
         objects.append(f"<</Length {len(drawn)}>>\nstream\n{drawn}\nendstream")

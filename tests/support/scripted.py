@@ -71,3 +71,11 @@ def shapes(message: dict[str, Any]) -> list[str]:
     if isinstance(content, str):
         return [content]
     return [p["text"] if "text" in p else Path(p["path"]).name for p in content]
+
+
+def branch(which: str | None = None) -> list[str]:
+    """What is said in a kept conversation, on the branch that is gone on with."""
+    from mlx_gemma4.cli.logs.store import opened
+
+    with opened() as store:
+        return [t.message["content"] for t in store.turns(store.found(which))]

@@ -127,3 +127,21 @@ def test_one_of_several_sound_tracks(seeing, script, here, capsys):
     converse(seeing, Lines("/clear", "/load t.json", "again"))
     (part, _) = script.asked[-1].messages[0]["content"]
     assert part["label"] == "film.mkv (audio, 2.0 s, track 2)"
+
+
+def test_a_word_that_is_no_file_is_said(seeing, script, here, capsys):
+    converse(seeing, Lines("is ./a.png like ./nope.png?"))
+    assert shapes(script.asked[-1].messages[0]) == ["a.png", "is like ./nope.png?"]
+    assert capsys.readouterr().err.splitlines() == [
+        PICTURE,
+        "Sent as words: ./nope.png (no such file)",
+    ]
+
+
+def test_paths_are_words_where_that_was_asked_for(seeing, script, here, capsys):
+    seeing.attach_named = False
+    converse(seeing, Lines("./a.png", "/image a.png", "/edit ./d.wav"))
+    assert [shapes(asked.messages[0]) for asked in script.asked] == [
+        ["./a.png"],
+        ["a.png", "./d.wav"],
+    ]

@@ -112,7 +112,7 @@ def test_ctrl_c_stops_the_answer_and_keeps_the_conversation(session, script, cap
     assert session.chat.messages[-1] == {"role": "assistant", "content": "partial"}
     captured = capsys.readouterr()
     assert captured.out == "partial\n"
-    assert captured.err == "(stopped)\n"
+    assert captured.err == "(stopped) /continue goes on with it.\n"
 
 
 def test_an_answer_stopped_before_its_first_word_leaves_no_trace(session, script):
@@ -185,3 +185,12 @@ def test_json_prints_one_object_per_answer(session, capsys):
     assert [a["text"] for a in answers] == ["you said one", "you said two"]
     assert answers[0]["usage"] == {"prompt": 20, "cached": 8, "completion": 3}
     assert answers[0]["seed"] == 7
+
+
+def test_what_others_wrote_meanwhile_is_not_drawn_over(session, monkeypatch):
+    drawn: list[str] = []
+    monkeypatch.setattr(session.screen, "answer", drawn.append)
+    monkeypatch.setattr(session.screen, "resumed", lambda: drawn.append("anew"))
+    suspended = iter([False, True, False])
+    session.show(session.chat.ask("it"), resumed=lambda: next(suspended))
+    assert drawn == ["you ", "anew", "said ", "it"]

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 from prompt_toolkit.history import InMemoryHistory
@@ -15,6 +16,7 @@ from mlx_gemma4.cli.chat.commands import complete
 from mlx_gemma4.cli.chat.lines import (
     TerminalReader,
     WordCompleter,
+    continuation,
     message_text,
     open_history,
     unfinished,
@@ -32,7 +34,9 @@ def test_messages_over_several_lines():
 def typed() -> Iterator[Callable[[str], str]]:
     """Types into a terminal reader and gives the message it read."""
     with create_pipe_input() as pipe:
-        reader = TerminalReader(complete, InMemoryHistory(), pipe, DummyOutput())
+        reader = TerminalReader(
+            complete, InMemoryHistory(), input=pipe, output=DummyOutput()
+        )
 
         def type_in(keys: str) -> str:
             pipe.send_text(keys)
@@ -79,7 +83,49 @@ def test_completion_offers_what_may_follow(tmp_path: Path):
     assert offered("/think on o") == []
     assert offered("/set te") == ["temperature"]
     assert offered(f"/load {tmp_path}/ta") == [f"{tmp_path}/talk.json"]
+    assert offered("/copy ") == ["code"]
+    assert offered("/ed") == ["/edit"]
     assert offered("plain text") == []
+    assert "demo" in offered("/model d")
+
+
+def test_paths_are_completed_wherever_they_may_stand(tmp_path: Path, monkeypatch):
+    def offered(before: str) -> list[str]:
+        event = CompleteEvent(completion_requested=True)
+        found = WordCompleter(complete).get_completions(Document(before), event)
+        return [f"{each.text} as {each.display_text}" for each in found]
+
+    (tmp_path / "some notes.txt").touch()
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "a.png").touch()
+    monkeypatch.chdir(tmp_path)
+    assert offered("read ./s") == ["./some\\ notes.txt as some\\ notes.txt"]
+    assert offered("what is in\n./pic") == ["./pictures/ as pictures/"]
+    assert offered("compare ./pictures/a.png with ./pictures/") == [
+        "./pictures/a.png as a.png"
+    ]
+    assert offered(f"{tmp_path}/pict") == [f"{tmp_path}/pictures/ as pictures/"]
+    assert offered("/edit see './s") == ["'./some notes.txt' as some notes.txt'"]
+    assert offered("pic") == []
+
+
+def test_commands_are_listed_with_what_they_do():
+    event = CompleteEvent(completion_requested=True)
+    found = WordCompleter(complete).get_completions(Document("/und"), event)
+    assert [each.display_meta_text for each in found] == ["take back the last message"]
+
+
+def test_a_line_that_the_window_broke_is_told_from_a_new_one():
+    assert continuation(2, 1, 0) == [("class:prompt", "· ")]
+    assert continuation(12, 1, 0) == [("class:prompt", "          · ")]
+    assert continuation(12, 0, 1) == [("class:prompt", " " * 12)]
+
+
+def test_ctrl_g_opens_the_editor(typed, monkeypatch):
+    monkeypatch.setattr(
+        Buffer, "open_in_editor", lambda buffer: buffer.insert_text(" and more")
+    )
+    assert typed("one\x07\r") == "one and more"
 
 
 def test_history_is_private(tmp_path: Path, monkeypatch):

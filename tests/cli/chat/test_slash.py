@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from scripted import Lines, chunks, roles
 
+from mlx_gemma4 import ToolCall
 from mlx_gemma4.cli.chat.commands import complete, is_command
+from mlx_gemma4.cli.chat.help import help_lines
 from mlx_gemma4.cli.chat.interactive import converse
 from mlx_gemma4.cli.settings import Settings
 
@@ -46,6 +48,12 @@ def test_set_changes_sampling(session, script, capsys):
     ("line", "said"),
     [
         ("/set colour 3", "no setting 'colour'"),
+        ("/set temprature 1", "Did you mean temperature?"),
+        ("/temperature 1", "no command /temperature"),
+        ("/hlep", "Did you mean /help?"),
+        ("/bye now", "nothing behind it, but 'now'"),
+        ("/regen please", "nothing behind it"),
+        ("/undo 2", "nothing behind it"),
         ("/set top_p 2", "above 0 and at most 1"),
         ("/set top_p nan", "must be a number"),
         ("/set top_p 0", "above 0"),
@@ -86,6 +94,76 @@ def test_help_names_every_command(session, capsys):
     said = capsys.readouterr().err
     for command in complete("/"):
         assert command in said
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_help_fits_the_window(session, capsys, monkeypatch, columns: int):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = list(help_lines({"Group": [("/some [THING…]", "does something")]}))
+    assert max(map(len, lines[:-2])) <= columns
+    together = "  /some [THING…]  does something" in lines
+    assert together == (columns == 80)
+
+
+@pytest.mark.parametrize("word", ["exit", "QUIT", "help", "?"])
+def test_words_that_mean_a_command(session, script, capsys, word: str):
+    reader = Lines(word, "one")
+    converse(session, reader)
+    leaves = word in ("exit", "QUIT")
+    assert reader.lines == (["one"] if leaves else [])
+    assert ("/undo" in capsys.readouterr().err) is not leaves
+    assert len(script.asked) == (0 if leaves else 1)
+
+
+def test_a_word_may_be_the_result_of_a_tool(session, script):
+    call = ToolCall("ask_user", {})
+    script.answer = lambda messages: chunks(
+        "", tool_calls=(call,), finish_reason="tool_calls"
+    )
+    reader = Lines("go", "help")
+    converse(session, reader)
+    assert session.chat.messages[2]["content"] == "help"
+
+
+def test_a_word_in_a_sentence_is_sent(session, script):
+    converse(session, Lines("help me", "exit?"))
+    assert len(script.asked) == 2
+
+
+def test_show_says_what_answers_and_how(seeing, here, capsys):
+    lines = ("/show", "/think on", "/set top_k 5", "/system be brief", "/image a.png")
+    converse(seeing, Lines(*lines))
+    told = capsys.readouterr().err.splitlines()
+    assert told[:2] == ["model: tiny", "adapter: (none)"]
+    assert "takes: text, pictures, sound, videos" in told
+    assert {"system: (none)", "settings: (none)", "attached: (none)"} < set(told)
+    converse(seeing, Lines("/show"))
+    told = capsys.readouterr().err.splitlines()
+    assert {"system: be brief", "settings: think on, top_k 5"} < set(told)
+    assert "attached: a.png" in told and not any("files:" in line for line in told)
+    converse(seeing, Lines("what is it", "/show"))
+    assert "files: a.png\nattached: (none)\n" in capsys.readouterr().err
+
+
+def test_a_context_that_is_nearly_full_is_told_of(session, capsys):
+    read = session.chat._prefix.tokens
+    told = []
+    for used in (3000, 3277, 3300, 3900, 4095, 100, 3300):
+        read[:] = [0] * used
+        converse(session, Lines("one"))
+        told.append("% full" in capsys.readouterr().err)
+    assert told == [False, True, False, True, True, False, True]
+    session.chat.clear()
+    assert session.status() == "context 0 % · scripted"
+
+
+def test_a_full_context_does_not_go_on(session, script, capsys):
+    script.answer = lambda messages: chunks("half an", finish_reason="length")
+    session.chat._prefix.tokens[:] = [0] * 4095
+    converse(session, Lines("go"))
+    told = capsys.readouterr().err
+    assert "100 % full: 4,095 of 4,096 tokens. /undo" in told
+    assert "/continue" not in told
 
 
 def test_save_and_load_bring_a_conversation_back(session, script, tmp_path: Path):

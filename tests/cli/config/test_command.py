@@ -92,6 +92,11 @@ def test_the_model_that_is_remembered(file: Path, typed: Typed) -> None:
     assert typed("config show --origin")[1] == 'model = "e4b:8bit"  # gemma4 default\n'
 
 
+def test_a_default_that_does_not_count(file: Path, typed: Typed) -> None:
+    _, _, err = typed("default demo")
+    assert err == f"{file} names a model and comes first: demo.\n"
+
+
 def test_nothing_is_set(file: Path, typed: Typed) -> None:
     file.unlink()
     said = "Nothing is set. gemma4 config edit sets something.\n"

@@ -77,6 +77,17 @@ def test_keys_go_by_every_name_of_an_option(file: Path) -> None:
     assert values("tune train", "data")["learning_rate"] == 0.1
 
 
+def test_whether_conversations_are_kept(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for text in ("keep = false", "log = false"):
+        file.write_text(text)
+        assert values("chat", "hi")["keep"] is False
+    assert values("chat", "hi", "--log")["keep"] is True
+    monkeypatch.setenv("GEMMA4_LOG", "1")
+    assert values("chat", "hi")["keep"] is True
+
+
 def test_a_preset_replaces_the_file_and_not_what_is_typed(file: Path) -> None:
     file.write_text(
         'system = "of file"\nseed = 1\n[preset.p]\nsystem = "of preset"\n'
@@ -124,6 +135,7 @@ def test_the_model_of_an_adapter_counts_before_that_of_the_file(file: Path) -> N
         ("think = 3", 1, "think is 3; chat takes true or false."),
         ("[tune]\nlong = 'cutt'", 2, "takes error, skip or cut. Did you mean cut?"),
         ("json = true", 1, "json is for one run: type --json."),
+        ("[logs.rm]\nall = true", 2, "all is for one run: type --all."),
         ("preset = 3", 1, "presets are tables: [preset.NAME]"),
         ("[preset]\np = 3", 1, "presets are tables: [preset.NAME]"),
         ("[preset.p]\nepochs = 3", 2, "no setting 'epochs'."),

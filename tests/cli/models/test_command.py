@@ -79,11 +79,11 @@ def test_all_that_can_be_had(
     shelf.fetched(E2B)
     assert gemma4("list", "--all") == 0
     lines = {line.split()[0]: line for line in gemma4.out.splitlines() if line}
-    assert lines["e4b:8bit"].split()[1:7] == ["8.96", "GB"] * 2 + ["11.0", "GB"]
-    assert lines["e2b:8bit"].endswith("here (= e2b)")
+    assert lines["e4b:8bit"].split()[1:4] == ["8.96", "8.96", "11"]
+    assert lines["e2b:8bit"].endswith("here *")
     assert lines["e4b:qat"].endswith("fits")
-    assert lines["26b:4bit"].endswith("too large for this machine")
-    assert lines["12b:4bit"].endswith("not yet: take e4b")
+    assert lines["26b:4bit"].endswith("too large")
+    assert lines["12b:4bit"].endswith("take e4b")
     offered = {each["name"]: each for each in gemma4.json("list", "--all")["offered"]}
     assert offered["e2b:8bit"]["here"] and not offered["26b:4bit"]["fits"]
     assert offered["e4b:qat"]["kept_bytes"] == 5_860_000_000

@@ -68,6 +68,8 @@ def test_what_is_offered(
 
 
 def test_what_is_here_comes_first(shelf: Shelf) -> None:
+    shelf.fetched("org/base")  # without a template
+    (shelf.model / "chat_template.jinja").write_text("{{ messages }}")
     shelf.converted(candidates("e4b:qat")[0])
     shelf.fetched("org/name")
     found = list(choices(16 * GIB * 2 // 3, BIG))
@@ -79,6 +81,7 @@ def test_what_is_here_comes_first(shelf: Shelf) -> None:
 def test_the_choice_is_kept(
     shelf: Shelf, answers: list[str], got: list[tuple[str, bool]]
 ) -> None:
+    (shelf.model / "chat_template.jinja").write_text("{{ messages }}")
     shelf.fetched("org/name")
     answers += ["nix", "9999", "1"]
     assert first_choice(None, False, Screen()) == "org/name"

@@ -92,6 +92,17 @@ def test_a_plain_conversion_of_a_small_model_is_warned_of(
     assert "Warning" not in capsys.readouterr().err
 
 
+def test_a_tight_fit_is_warned_of(
+    shelf: Shelf,
+    calls: Calls,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("mlx_gemma4.device.memory_limit", lambda: 18 * 10**9)
+    assert obtain("26b:qat", Screen()) == "26b:qat" and len(calls) == 1
+    assert "Warning: it leaves little memory" in capsys.readouterr().err
+
+
 def test_what_cannot_be_run_is_refused_before(
     shelf: Shelf, calls: Calls, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,8 +5,9 @@ import unicodedata
 
 import pytest
 
+from mlx_gemma4.cli.terminal.text import clusters, columns
 from mlx_gemma4.cli.transcribe.cues import cues
-from mlx_gemma4.cli.transcribe.lines import CUE, LINE, clusters, columns, two_lines
+from mlx_gemma4.cli.transcribe.lines import CUE, LINE, two_lines
 from mlx_gemma4.generation.pieces import Part
 
 FOUR = (
@@ -68,7 +69,15 @@ def test_one_word_and_many_pauses():
 @pytest.mark.parametrize(
     ("text", "width"),
     [("abc", 3), ("日本", 4), ("ｶﾅ", 2), ("é", 1), ("e\u0301", 1), ("", 0)]
-    + [(FAMILY, 2), ("🇩🇪🇯🇵", 4), ("👍🏽", 2), ("ที่", 1), ("한국", 4), ("❤️", 2)],
+    + [
+        (FAMILY, 2),
+        ("🇩🇪🇯🇵", 4),
+        ("👍🏽", 2),
+        ("ที่", 1),
+        ("น้ำ", 2),
+        ("한국", 4),
+        ("❤️", 2),
+    ],
 )
 def test_columns(text, width):
     assert columns(text) == width

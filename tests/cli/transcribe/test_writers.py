@@ -5,8 +5,9 @@ import re
 
 import pytest
 
+from mlx_gemma4.cli.terminal.text import columns
 from mlx_gemma4.cli.transcribe.cues import cues
-from mlx_gemma4.cli.transcribe.lines import CUE, columns, two_lines
+from mlx_gemma4.cli.transcribe.lines import CUE, two_lines
 from mlx_gemma4.cli.transcribe.transcript import WRITERS, Transcript, timestamp
 from mlx_gemma4.generation.pieces import Segment
 

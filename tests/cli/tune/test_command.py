@@ -4,6 +4,7 @@ import base64
 import json
 import resource
 import shutil
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -17,6 +18,7 @@ import typer
 from adapting import write_tunable
 from command import GREEDY, QUESTION, Runner
 from places import SHAPES
+from windows import Window
 
 from mlx_gemma4.cli.loading import open_model
 from mlx_gemma4.cli.render import Screen
@@ -296,6 +298,18 @@ def test_the_mask_is_shown(tune: Run, model: str, data: Path, capsys: Any):
     assert tune(data, "-m", model, "--validation", "0", "--show-mask", "2") == 0
     shown = capsys.readouterr().out
     assert shown.count("⟦Paris.<turn|>⟧") == 2 and "data.jsonl:1: 3 of" in shown
+
+
+def test_the_mask_is_in_colour_on_a_terminal(
+    tune: Run, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    said = {"prompt": "Hi", "completion": "Paris\x1b[2J."}
+    (tmp_path / "data.jsonl").write_text(json.dumps(said))
+    window = Window(monkeypatch, 200)
+    monkeypatch.setattr(sys, "stdout", window)
+    options = ("-m", model, "--validation", "0", "--show-mask", "1")
+    assert tune(tmp_path / "data.jsonl", *options) == 0
+    assert "\x1b[1;32mParis[2J.<turn|>\x1b[0m" in window.getvalue()
 
 
 def test_the_mask_shows_that_a_picture_is_in(

@@ -1,0 +1,94 @@
+"""What /system, /think, /set and /show do: how the answers of a chat are made."""
+
+from dataclasses import asdict, replace
+
+from mlx_gemma4.sampling import BOUNDS, SAMPLING
+
+from ..attach.messages import media_of, names
+from ..errors import UsageError
+from ..model_senses import has_sense
+from ..settings import Settings
+from ..usage.mistakes import suggestion
+from .session import Answer, Session
+
+NUMBERS = (*SAMPLING, "max_tokens", "image_tokens")
+WHOLE = {"max_tokens", "image_tokens", *(n for n in SAMPLING if BOUNDS[n].whole)}
+SENSES = {"image": "pictures", "audio": "sound", "video": "videos"}
+
+
+def system_command(session: Session, words: str) -> Answer:
+    if words:
+        session.chat.system = None if words == "off" else words
+    session.screen.note(f"system: {session.chat.system or '(none)'}")
+    return None
+
+
+def think_command(session: Session, words: str) -> Answer:
+    session.chat.settings.think = on_or_off(words, session.chat.settings.think)
+    session.screen.note(f"think: {'on' if session.chat.settings.think else 'off'}")
+    return None
+
+
+def set_command(session: Session, words: str) -> Answer:
+    settings = session.chat.settings
+    name, _, value = words.partition(" ")
+    if name and name not in NUMBERS:
+        raise UsageError(
+            f"There is no setting '{name}'.{suggestion(name, NUMBERS)} "
+            f"Known: {', '.join(NUMBERS)}."
+        )
+    if value:
+        parsed = parse_setting(name, value.strip())
+        replace(settings, **{name: parsed}).check()
+        setattr(settings, name, parsed)
+    for key in [name] if name else NUMBERS:
+        value = getattr(settings, key)
+        session.screen.note(f"{key} = {'default' if value is None else value}")
+    return None
+
+
+def show_command(session: Session, words: str) -> Answer:
+    """Says what answers, and how."""
+    chat, config = session.chat, session.chat.model.config
+    usual = asdict(Settings())
+    stated = {k: v for k, v in asdict(chat.settings).items() if v != usual[k]}
+    senses = [name for kind, name in SENSES.items() if has_sense(config, kind)]
+    lines = {
+        "model": session.model_name,
+        "adapter": session.adapter,
+        "takes": ", ".join(["text", *senses]),
+        "context": session.context(),
+        "system": chat.system,
+        "tools": ", ".join(tool["function"]["name"] for tool in chat.tools or ()),
+        "settings": ", ".join(f"{k} {said(v)}" for k, v in stated.items()),
+        "files": names(part for each in chat.messages for part in media_of(each)),
+        "attached": names(chat.attached),
+    }
+    for name, value in lines.items():
+        if value or name in ("adapter", "system", "settings", "attached"):
+            session.screen.note(f"{name}: {value or '(none)'}")
+    return None
+
+
+def said(value: object) -> str:
+    """A setting as the user states it."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return " ".join(map(repr, value)) if isinstance(value, list) else str(value)
+
+
+def on_or_off(words: str, now: bool) -> bool:
+    if words not in ("on", "off", ""):
+        raise UsageError(f"Say on or off, not '{words}'.")
+    return words == "on" if words else now
+
+
+def parse_setting(name: str, text: str) -> float | int | None:
+    """A value for /set, or the checkpoint's own for `default`."""
+    if text == "default":
+        return getattr(Settings(), name)
+    try:
+        return int(text) if name in WHOLE else float(text)
+    except ValueError:
+        kind = "whole number" if name in WHOLE else "number"
+        raise UsageError(f"{name} takes a {kind}, not '{text}'.") from None

@@ -1,0 +1,86 @@
+"""What /model does: another model goes on with the conversation."""
+
+import gc
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..attach.attaching import read_part
+from ..attach.messages import Part, media_of
+from ..loading import open_model, warnings_noted
+from ..model_senses import require_sense
+from ..models.obtaining import obtain
+from .session import Answer, Session
+
+if TYPE_CHECKING:
+    from mlx_gemma4 import Processor
+
+
+def model_command(session: Session, words: str) -> Answer:
+    if words:
+        switch(session, words)
+    session.screen.note(f"model: {session.model_name}")
+    return None
+
+
+def switch(session: Session, name: str) -> None:
+    """Goes on with the model called `name`, without an adapter; where it cannot be
+    loaded, with the one from before."""
+    from mlx_gemma4.config import Config
+    from mlx_gemma4.hub.resolve import resolve
+
+    screen = session.screen
+    name = obtain(name, screen)
+    with warnings_noted(screen):
+        config = Config.from_file(resolve(name) / "config.json")
+    for part in media(session):
+        require_sense(config, name, part["type"])
+    before, adapter = session.model_name, session.adapter
+    session.chat.let_go()  # two models may be more than the memory holds
+    gc.collect()
+    try:
+        take_over(session, name, None)
+    except BaseException:
+        put_back(session, before, adapter)
+        raise
+    if adapter is not None:
+        screen.note(f"{adapter} is for {before}, and is off.")
+
+
+def media(session: Session) -> list[Part]:
+    """What the model sees and hears of the conversation and of the next message."""
+    of_messages = [part for each in session.chat.messages for part in media_of(each)]
+    attached = [*of_messages, *session.chat.attached]
+    return [part for part in attached if part["type"] != "file"]
+
+
+def take_over(session: Session, name: str, adapter: Path | None) -> None:
+    model, processor, name = open_model(name, session.screen, adapter)
+    read_again(session, processor)
+    session.chat.change_model(model, processor)
+    session.model_name, session.adapter = name, adapter
+
+
+def read_again(session: Session, processor: "Processor") -> None:
+    """Reads all attachments as `processor` takes them, or none. Raises MediaError."""
+    parts = media(session)
+    with warnings_noted(session.screen):
+        read = [
+            read_part(
+                processor,
+                part["type"],
+                Path(part["path"]),
+                part.get("image_tokens"),
+                part.get("track"),
+            )
+            for part in parts
+        ]
+    for part, new in zip(parts, read, strict=True):
+        part.update(new)
+
+
+def put_back(session: Session, name: str, adapter: Path | None) -> None:
+    try:
+        take_over(session, name, adapter)
+    except BaseException as error:
+        session.screen.note(f"{name} could not be loaded again: {error}")
+        raise SystemExit(1) from None  # the conversation is kept

@@ -1,0 +1,261 @@
+"""`gemma4 logs`: the conversations that are kept."""
+
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from mlx_gemma4.state import PRIVATE, save_text
+
+from .. import options
+from ..errors import UsageError, refuse_existing, reported, unwritable
+from ..render import Screen, json_text, printable
+from ..usage.command import App, Group
+
+if TYPE_CHECKING:
+    from .store import Store
+
+HELP = ("-h", "--help")
+
+
+def session_names() -> list[str]:
+    """For completion."""
+    from .store import session_names
+
+    return session_names()
+
+
+Which = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="WHICH",
+        autocompletion=session_names,
+        help="A conversation, by number or name. Default: the last one.",
+        show_default=False,
+    ),
+]
+Limit = Annotated[
+    int, typer.Option("--limit", "-n", min=0, help="How many at most; 0 is all.")
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+class ListByDefault(Group):
+    """`gemma4 logs` is `gemma4 logs list`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        option = bool(args) and args[0].startswith("-") and args[0] not in HELP
+        if option or not (args or ctx.resilient_parsing):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
+app = App(
+    cls=ListByDefault,
+    help="""List, show, search and export the conversations that are kept.
+
+    gemma4 chat -c goes on with the last one, gemma4 chat --session WHICH with any.
+    Without a command they are listed.
+
+    Examples:
+    gemma4 logs
+    gemma4 logs show
+    gemma4 logs search bicycle
+    gemma4 logs export 3 --format md
+    """,
+)
+
+
+@app.command("list")
+def list_all(limit: Limit = 20, as_json: options.Json = False) -> None:
+    """List conversations, the last first: number, time, messages, model, beginning.
+
+    Examples:
+    gemma4 logs list
+    gemma4 logs list -n 0 --json
+    """
+    with reported(as_json):
+        from .opening import store_path
+        from .report import list_line, summary_object
+        from .rows import Summary
+        from .store import NONE, opened
+
+        screen = Screen(as_json=as_json)
+        summaries: list[Summary] = []
+        more = 0
+        if store_path().exists():
+            with opened() as store:
+                summaries = store.summaries(limit or -1)
+                more = store.count() - len(summaries)
+        for summary in summaries:
+            if as_json:
+                screen.json(summary_object(summary))
+            else:
+                put(list_line(summary, columns()))
+        if more or not summaries:
+            screen.note(f"{more:,} older ones: -n 0 lists all." if more else NONE)
+
+
+@app.command()
+def show(
+    which: Which = None,
+    branches: Annotated[
+        bool,
+        typer.Option("--all", help="Also what /edit, /regen and /undo left behind."),
+    ] = False,
+    as_json: options.Json = False,
+) -> None:
+    """Print a conversation.
+
+    Examples:
+    gemma4 logs show
+    gemma4 logs show 3
+    """
+    with reported(as_json):
+        from .report import transcript, whole_object
+        from .store import opened
+
+        screen = Screen(as_json=as_json)
+        with opened() as store:
+            number = store.found(which)
+            turns = store.turns(number, branches)
+            summary, setup = store.summary(number), store.setup(number)
+        if as_json:
+            screen.json(whole_object(summary, setup, turns))
+        elif turns:
+            screen.answer(transcript(turns) + "\n")
+            screen.end()
+
+
+@app.command()
+def search(
+    words: Annotated[list[str], typer.Argument(metavar="WORDS", show_default=False)],
+    limit: Limit = 20,
+    as_json: options.Json = False,
+) -> None:
+    """Find messages that hold all of the words, or words that begin so.
+
+    Examples:
+    gemma4 logs search bicycle
+    """
+    with reported(as_json):
+        from .report import match_lines, match_object
+        from .search import search
+        from .store import opened
+
+        plain = [word for given in words for word in given.split()]
+        if not plain:
+            raise UsageError("Name the words to search for.")
+        screen = Screen(as_json=as_json)
+        with opened() as store:
+            matches = search(store, plain, limit or -1)
+        for match in matches:
+            if as_json:
+                screen.json(match_object(match))
+                continue
+            for line in match_lines(match, columns()):
+                put(line)
+        if not matches:
+            screen.note("No message holds that.")
+
+
+@app.command()
+def export(
+    which: Which = None,
+    form: Annotated[
+        Literal["json", "md"],
+        typer.Option("--format", "-f", help="json is what /load reads, md Markdown."),
+    ] = "json",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write here.")
+    ] = None,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Write a conversation to standard output, or to a file of its own.
+
+    Examples:
+    gemma4 logs export 3 --format md -o talk.md
+    """
+    with reported(as_json=False):
+        from .report import saved_object, transcript
+        from .store import opened
+
+        if output is not None and not overwrite:
+            refuse_existing(output)
+        with opened() as store:
+            number = store.found(which)
+            turns, setup = store.turns(number), store.setup(number)
+        if form == "md":
+            text = transcript(turns)
+        else:
+            text = json_text(saved_object(setup, turns), indent=1)
+        if output is None:
+            put(text)
+            return
+        try:
+            save_text(output, text + "\n", PRIVATE)
+        except OSError as error:
+            raise unwritable(output, error) from None
+        Screen().note(f"Wrote {len(turns)} messages to {output}.")
+
+
+@app.command()
+def rm(
+    which: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="WHICH",
+            autocompletion=session_names,
+            help="Conversations, by number or name.",
+            show_default=False,
+        ),
+    ] = None,
+    all: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    yes: Yes = False,
+) -> None:
+    """Remove conversations for good, from the disk as well.
+
+    Examples:
+    gemma4 logs rm 3
+    gemma4 logs rm --all
+    """
+    with reported(as_json=False):
+        from .store import NONE, opened
+
+        if bool(which) == all:
+            raise UsageError("Name conversations by number or name, or add --all.")
+        with opened() as store:
+            numbers = chosen(store, which)
+            if not numbers:
+                raise UsageError(NONE)
+            said = f"{len(numbers)} conversation{'s' if len(numbers) != 1 else ''}"
+            if not yes and not confirmed(f"Remove {said}?"):
+                return
+            store.remove(numbers)
+        Screen().note(f"Removed {said}.")
+
+
+def chosen(store: "Store", which: list[str] | None) -> list[int]:
+    """The conversations that are named, or all. Raises UsageError."""
+    if which is None:
+        return [summary.id for summary in store.summaries()]
+    return list(dict.fromkeys(store.found(each) for each in which))
+
+
+def confirmed(question: str) -> bool:
+    """Asks on a terminal. Raises UsageError elsewhere."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageError("Nothing was removed: add --yes, since nobody can be asked.")
+    return typer.confirm(question, err=True)
+
+
+def put(text: str) -> None:
+    """Prints what is no answer to be rendered."""
+    print(printable(text) if sys.stdout.isatty() else text)
+
+
+def columns() -> int | None:
+    """Of the terminal that is printed on, if it is one."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None

@@ -1,0 +1,84 @@
+"""What is kept, as the rows of the store's tables have it."""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from ..attach.messages import Message, text_of
+from ..chat.setup import Setup
+from ..settings import Settings
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A kept message. finish: None where its program was killed, or still writes it."""
+
+    id: int
+    parent: int | None
+    message: Message
+    finish: str | None
+    created: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A conversation in a list. messages: how many, those of all branches."""
+
+    id: int
+    name: str | None
+    model: str
+    created: float
+    updated: float
+    messages: int
+    first: str  # the first question
+
+
+def setup_row(setup: Setup) -> tuple[str | None, ...]:
+    tools = None if setup.tools is None else json.dumps(setup.tools)
+    words = (setup.model, setup.adapter and str(setup.adapter), setup.system)
+    plain = [None if word is None else storable(word) for word in words]
+    return (*plain, tools, json.dumps(asdict(setup.settings)))
+
+
+def setup_of(
+    model: str,
+    adapter: str | None,
+    system: str | None,
+    tools: str | None,
+    settings: str,
+) -> Setup:
+    known = {field.name for field in fields(Settings)}  # an older program had others
+    kept = {n: value for n, value in json.loads(settings).items() if n in known}
+    return Setup(
+        model,
+        Path(adapter) if adapter else None,
+        system,
+        json.loads(tools) if tools else None,
+        Settings(**kept),
+    )
+
+
+def storable(text: str) -> str:
+    """`text` without halves of characters, which an argument may hold."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def message_row(message: Message) -> tuple[str, str, str]:
+    """Role, text, and whatever else a message holds."""
+    rest = {key: value for key, value in message.items() if key != "role"}
+    if isinstance(rest["content"], str):
+        del rest["content"]
+    return message["role"], storable(text_of(message)), json.dumps(rest)
+
+
+def turn_of(
+    number: int,
+    parent: int | None,
+    role: str,
+    text: str,
+    rest: str,
+    finish: str | None,
+    created: float,
+) -> Turn:
+    message = {"role": role, "content": text, **json.loads(rest)}
+    return Turn(number, parent, message, finish, created)

@@ -1,0 +1,79 @@
+"""Having a model that is made here: read from the Hub and packed on the way.
+
+Only the result is kept, so that the disk needs little more than its size.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlx_gemma4.checkpoint.companions import RECORD
+from mlx_gemma4.reading.home import with_home
+from mlx_gemma4.reading.sizes import size
+
+from ..convert.job import Conversion, agree, asks, planned
+from ..render import Screen
+
+if TYPE_CHECKING:
+    from mlx_gemma4.convert.plan import Plan
+    from mlx_gemma4.convert.source import Source
+
+
+def fetch_converted(
+    repo: str, out: Path, recipe: str, screen: Screen, yes: bool
+) -> Path:
+    """The folder `out` with a Hub repository converted; made if it is not there.
+
+    recipe: of `gemma4 convert`. yes: without a question. It is asked on a terminal
+    only. What was stopped goes on where it was.
+
+    A model that does not run or fit here is refused before a weight of it is read.
+    Raises ModelNotFoundError, also where nobody agrees or can be asked, and what a
+    conversion raises.
+    """
+    from mlx_gemma4.convert.job import to_fetch
+    from mlx_gemma4.convert.output import check_space
+    from mlx_gemma4.convert.survey import Wishes
+
+    out = with_home(out)
+    if (out / RECORD).is_file():
+        return out
+    conversion = Conversion(repo, out, Wishes(recipe), screen, yes)
+    conversion.check_out()
+    source, plan = planned(repo, out, conversion.wishes, screen)
+    check_memory(repo, plan)
+    check_space(out, plan.out_bytes)
+    if count := to_fetch(plan, source, out):
+        if yes or asks(screen):
+            for line in lines(repo, source, plan, count, out):
+                screen.note(line)
+        agree(f"{size(count)} are to be fetched", repo, screen, yes)
+        plan = conversion.measured(source, plan)
+    conversion.convert(source, plan)
+    return out
+
+
+def check_memory(repo: str, plan: "Plan") -> None:
+    """Raises MemoryError for a model that could not be loaded here."""
+    from mlx_gemma4.device import memory_limit
+
+    if plan.out_bytes > (limit := memory_limit()):
+        raise MemoryError(
+            f"The weights of {repo} take {size(plan.out_bytes)} when converted, but a "
+            f"model may use at most {size(limit)} here."
+        )
+
+
+def lines(
+    repo: str, source: "Source", plan: "Plan", count: int, out: Path
+) -> list[str]:
+    """What a model is and costs, for people who decide about it."""
+    from mlx_gemma4.convert.output import free_space
+    from mlx_gemma4.device import memory_limit
+
+    return [
+        f"{repo} is on the Hub, and is packed here while it comes:",
+        f"  to fetch  {size(count)}",
+        f"  disk      {size(plan.out_bytes)} of {size(free_space(out))} free",
+        f"  memory    {size(plan.out_bytes)} of {size(memory_limit())}",
+        f"  licence   {source.licence or 'not stated'}",
+    ]

@@ -1,0 +1,167 @@
+"""What is known of a model before a weight of it is fetched, and what is refused."""
+
+import json
+from typing import Any
+
+import hub_server
+import pytest
+from hub_client import demo
+from hub_server import Contents, Hollow, Hub
+from places import DEMO, REAL
+
+from mlx_gemma4.checkpoint.files import read_tensors
+from mlx_gemma4.checkpoint.plan import footprint, plan_load, read_headers
+from mlx_gemma4.errors import CheckpointError, DiskFullError, ModelNotFoundError
+from mlx_gemma4.hub.cache import Cache
+from mlx_gemma4.hub.offer import offer
+
+WEIGHTS = "model.safetensors"
+HEADER = min(tensor.offset for tensor in read_tensors(DEMO).values())
+
+
+def config(**changed: Any) -> bytes:
+    return json.dumps(json.loads((DEMO / "config.json").read_text()) | changed).encode()
+
+
+def test_what_it_says(hub: Hub) -> None:
+    repo = hub.add("org/demo", demo(pytorch_model__bin=b"?"), license="gemma")
+    found = offer("org/demo", to_chat=True)
+    assert found.commit == repo.main and found.revision == "main"
+    wanted = set(demo()) - {"README.md"}
+    assert {file.name for file in found.files} == wanted
+    assert found.nbytes == sum(len(data) for data in demo(README__md=None).values())
+    assert found.to_fetch == found.nbytes - hub.fetched()
+    assert found.memory == footprint(plan_load(*read_headers(DEMO))).nbytes
+    assert found.licence == "gemma" and found.config.audio_config is not None
+    assert hub.sent[WEIGHTS] == HEADER  # no more of the weights
+    asked = len(hub.requests)
+    assert offer("org/demo@main").to_fetch == found.to_fetch
+    assert len(hub.requests) == asked + 1  # who knows a commit reads nothing again
+
+
+def test_a_revision(hub: Hub) -> None:
+    repo = hub.add("org/demo", demo())
+    first = repo.main
+    repo.commit(demo(config__json=config(model_type="gemma3")))
+    assert offer(f"org/demo@{first}").commit == first
+    with pytest.raises(CheckpointError, match="gemma3"):
+        offer("org/demo")
+
+
+TWELVE = REAL / "google" / "gemma-4-12B-it-qat-w4a16-ct" / "config.json"
+REFUSED: dict[str, tuple[dict[str, Contents | None], type[Exception], str]] = {
+    "12B": (
+        {"config__json": TWELVE.read_bytes()},
+        CheckpointError,
+        "12B is not supported yet: take E4B",
+    ),
+    "base": ({"chat_template__jinja": None}, CheckpointError, "org/x has no chat temp"),
+    "gguf": (
+        {"model__safetensors": None, "a__gguf": b"?"},
+        CheckpointError,
+        "org/x has weights only as a.gguf, llama.cpp's format",
+    ),
+    "no config": ({"config__json": None}, CheckpointError, "org/x has no config.json"),
+    "no tokenizer": ({"tokenizer__json": None}, CheckpointError, "no tokenizer.json"),
+    "shards": (
+        {"model-1-of-2__safetensors": b"?", "model__safetensors": None},
+        CheckpointError,
+        "org/x lacks model-00002-of-00002.safetensors",
+    ),
+    "large": (
+        {"model__safetensors": Hollow(10**15)},
+        MemoryError,
+        "of org/x take 1000000 GB, but a model may use at most",
+    ),
+}
+
+
+def refused(name: str, hub: Hub, kind: type[Exception], text: str) -> None:
+    """Before a weight is fetched."""
+    with pytest.raises(kind, match=text):
+        offer(name, to_chat=True)
+    assert not sum(n for file, n in hub.sent.items() if file.endswith(".safetensors"))
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_does_not_run_here(case: str, hub: Hub) -> None:
+    changed, kind, text = REFUSED[case]
+    hub.add("org/x", demo(**changed))
+    refused("org/x", hub, kind, text)
+
+
+def test_what_needs_no_template(hub: Hub) -> None:
+    hub.add("org/base", demo(chat_template__jinja=None))
+    assert offer("org/base").config.text_config
+
+
+def test_what_the_hub_refuses(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.add("org/gated", demo(), gated=True)
+    hub.add("org/down", demo(), refusal=(503, ""))
+    hub.add("org/demo", demo())
+    for name, text in {
+        "org/gated": "org/gated is gated: accept its licence at https://hugg",
+        "org/down": r"the Hub cannot be reached \(.*503.*\): check the network",
+        "org/absent": "not on the Hub, or it is private: check the spelling",
+        "org/demo@old": "org/demo has no revision 'old' on the Hub",
+        "org/a..b": "'org/a..b' is no Hub id",
+    }.items():
+        refused(name, hub, ModelNotFoundError, text)
+    monkeypatch.setenv("HF_TOKEN", hub_server.TOKEN)
+    assert offer("org/gated").repo == "org/gated"
+
+
+def test_without_network(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    refused("org/demo", hub, ModelNotFoundError, "HF_HUB_OFFLINE is set: unset it")
+    assert not hub.requests
+
+
+def test_a_disk_that_is_too_small(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has come already needs no more room."""
+    hub.add("org/demo", demo())
+    found = offer("org/demo")
+    monkeypatch.setattr(Cache, "free", lambda _: found.to_fetch - 1)
+    with pytest.raises(DiskFullError, match=r"10.4 MB to fetch .* do not fit into the"):
+        offer("org/demo")
+    monkeypatch.setattr(Cache, "free", lambda _: found.to_fetch)
+    assert offer("org/demo").to_fetch == found.to_fetch
+
+
+def test_a_memory_that_is_too_small(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU weights take more than in their files."""
+    hub.add("org/demo", demo())
+    needed = offer("org/demo").memory
+    assert needed > (DEMO / WEIGHTS).stat().st_size
+    monkeypatch.setattr("mlx_gemma4.hub.offer.memory_limit", lambda: needed - 1)
+    with pytest.raises(MemoryError, match=r"weights of org/demo take 20.8 MB, but"):
+        offer("org/demo")
+
+
+def test_weights_of_another_kind(hub: Hub) -> None:
+    """Their headers tell, and nothing behind them is asked for."""
+    header = {"a.qweight": {"dtype": "I32", "shape": [2], "data_offsets": [0, 8]}}
+    head = json.dumps(header).encode()
+    data = len(head).to_bytes(8, "little") + head
+    hub.add("org/gptq", demo(model__safetensors=data + bytes(8)))
+    with pytest.raises(CheckpointError, match="AWQ or GPTQ has packed"):
+        offer("org/gptq")
+    assert hub.sent[WEIGHTS] == len(data)
+
+
+@pytest.mark.parametrize("length", [2**60, 200])
+def test_a_header_that_is_none(length: int, hub: Hub) -> None:
+    data = length.to_bytes(8, "little") + bytes(100)
+    hub.add("org/demo", demo(model__safetensors=data))
+    with pytest.raises(CheckpointError, match="truncated or no safetensors"):
+        offer("org/demo")
+
+
+def test_names_that_lead_elsewhere(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No answer of a server names a file outside the cache."""
+    hub.add("org/demo", demo() | {"../../outside.json": b"{}"})
+    assert "../../outside.json" not in [file.name for file in offer("org/demo").files]
+    for name in ("/etc/passwd", "..", "A" * 40, ""):
+        monkeypatch.setattr(hub_server, "identity", lambda *_, name=name: name)
+        with pytest.raises(ModelNotFoundError, match="answer makes no sense"):
+            offer("org/demo")
