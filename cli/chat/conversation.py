@@ -25,6 +25,7 @@ class Conversation(Turns):
         super().__init__(model, processor, system, tools)
         self.settings = settings
         self.attached: list[Part] = []  # goes with the next message
+        self.form: dict[str, str] = {}  # that answers are to have, if any
         self.asking: list[Message] = []  # what the answer under way follows
 
     def ask(self, text: str) -> Iterator[Chunk]:
@@ -82,4 +83,5 @@ class Conversation(Turns):
             "max_tokens": settings.max_tokens,
             "stop": settings.stop,
             **settings.sampling,
+            **self.form,
         }

@@ -6,7 +6,6 @@ for.
 """
 
 import json
-import warnings
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ class Form:
     grammar: str
     asked: str
 
-    def check(self, vocabulary: "LLTokenizer") -> None:
+    def check(self, vocabulary: "LLTokenizer | None" = None) -> None:
         """Raises ChatError with what llguidance cannot do, in its words."""
         from llguidance import LLMatcher
 
@@ -38,9 +37,10 @@ class Form:
             self.grammar, vocabulary
         )
         if refused:
-            raise ChatError(f"No answer can be held to this form: {messages[0]}")
-        for message in messages:
-            warnings.warn(f"Of the form: {message}", stacklevel=2)
+            said = messages[0].splitlines()
+            said = [line for line in said if line.startswith("error: ")] or said[:1]
+            reason = said[0].removeprefix("error: ")
+            raise ChatError(f"No answer can be held to this form: {reason}")
 
 
 def form_of(
@@ -58,14 +58,17 @@ def form_of(
         if schema is not None:
             plain = json.dumps(schema_of(schema), ensure_ascii=False)
             made = matcher.grammar_from_json_schema(plain, overrides=COMPACT)
-            return Form(made, f"Answer with JSON of this schema:\n{plain}")
-        if regex is not None:
+            form = Form(made, f"Answer with JSON of this schema:\n{plain}")
+        elif regex is not None:
             made = matcher.grammar_from_regex(regex)
-            return Form(made, f"Answer with text of this regular expression:\n{regex}")
-        made = matcher.grammar_from_lark(grammar)
+            form = Form(made, f"Answer with text of this regular expression:\n{regex}")
+        else:
+            made = matcher.grammar_from_lark(grammar)
+            form = Form(made, f"Answer with text of this Lark grammar:\n{grammar}")
     except (ValueError, TypeError) as error:
         raise ChatError(f"The {named[0]} cannot be used: {error}") from None
-    return Form(made, f"Answer with text of this Lark grammar:\n{grammar}")
+    form.check()
+    return form
 
 
 def _matcher() -> Any:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ChatError
+from ..forms.schema import Schema
 from ..model import Gemma4
 from ..prompt.attachments import KIND_OF_PART
 from ..prompt.processor import Processor
@@ -51,6 +52,9 @@ class Chat(Turns):
         repetition_penalty: float | None = None,
         seed: int | None = None,
         stop: str | Sequence[str] | None = None,
+        schema: str | Schema | None = None,
+        regex: str | None = None,
+        grammar: str | None = None,
     ) -> None:
         super().__init__(model, processor, system, tools)
         self.messages = [dict(message) for message in messages]
@@ -66,6 +70,9 @@ class Chat(Turns):
             "repetition_penalty": repetition_penalty,
             "seed": seed,
             "stop": stop,
+            "schema": schema,
+            "regex": regex,
+            "grammar": grammar,
         }
 
     def ask(
