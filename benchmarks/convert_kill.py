@@ -31,7 +31,9 @@ def convert(folder: Path, out: Path, block_bytes: int) -> None:
     from mlx_gemma4.convert import job
     from mlx_gemma4.convert.survey import Wishes
 
-    plan, done = job.plan_folder(folder, Wishes(), "random"), 0
+    plan = job.plan_folder(folder, Wishes(), "random")
+    left = sum(tensor.source_bytes for tensor in job.left_to_do(plan, out))
+    done = plan.source_bytes - left
 
     def advance(count: int) -> None:
         nonlocal done

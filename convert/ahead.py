@@ -14,6 +14,7 @@ from .ranges import Ranges, Stopped
 
 CONNECTIONS = 8
 PIECE = 8 * 2**20  # bytes at most, but for a longer part
+JUMPS = 32  # parts of a piece that lie apart, each an answer to wait for
 AHEAD = 12  # pieces in memory; a stop loses them
 
 
@@ -66,14 +67,16 @@ class Ahead:
 
     def expect(self, parts: Iterable[Part]) -> None:
         """Begins to fetch `parts`, in the order in which they will be taken."""
-        pieces, size = list[Piece](), PIECE
+        pieces, size, jumps, end = list[Piece](), PIECE, 0, None
         for part in parts:
             if not len(part):
                 continue
             size += len(part)
-            if size > PIECE:
+            jumps += (part.file, part.start) != end
+            end = part.file, part.end
+            if size > PIECE or jumps > JUMPS:
                 pieces.append(Piece([]))
-                size = len(part)
+                size, jumps = len(part), 0
             pieces[-1].parts.append(part)
             self._expected[part] = pieces[-1]
         self._coming = iter(pieces)

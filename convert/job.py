@@ -14,10 +14,11 @@ from mlx_gemma4.checkpoint.folders import check_inside
 from mlx_gemma4.checkpoint.shards import SHARD_BYTES, lay_out
 
 from . import output, qat
+from .blocks import BLOCK
 from .journal import begun, open_journal
-from .plan import Plan
+from .plan import Plan, TensorPlan
 from .source import Source, compare_at_hub, local, measured
-from .stream import BLOCK, Advance, convert
+from .stream import Advance, convert
 from .survey import Wishes, make_plan
 from .writer import explained
 
@@ -55,19 +56,22 @@ def plan_source(
     warnings = output.check_files(folder)
     config = json.loads((folder / output.CONFIG).read_text(encoding="utf-8"))
     layout = qat.recognise(source.tensors, config, name)
-    sample = None
-    if measure and layout == qat.Q4_0:
-        shares = measured(source)
-        sample = lambda tensor: shares[tensor.name]  # noqa: E731
+    shares = measured(source) if measure and layout == qat.Q4_0 else None
+    sample = None if shares is None else lambda tensor: shares[tensor.name]
     plan = make_plan(source.tensors, config, wishes, name, sample)
     return replace(plan, warnings=(*plan.warnings, *warnings))
 
 
-def to_fetch(plan: Plan, source: Source, out: Path) -> int:
-    """Bytes that `run` will read from the Hub, but for what an earlier run has done."""
+def left_to_do(plan: Plan, out: Path) -> list[TensorPlan]:
+    """What an earlier run towards `out` has not done."""
     before = begun(output.partial(out))
     done = before.tensors if before else frozenset[str]()
-    todo = (tensor for tensor in plan.tensors if tensor.name not in done)
+    return [tensor for tensor in plan.tensors if tensor.name not in done]
+
+
+def to_fetch(plan: Plan, source: Source, out: Path) -> int:
+    """Bytes that `run` will read from the Hub."""
+    todo = left_to_do(plan, out)
     stored = (each for tensor in todo for each in tensor.sources.values())
     return sum(each.nbytes for each in stored if each.file in source.at_hub)
 
@@ -85,8 +89,9 @@ def run(
 ) -> Result:
     """Carries out `plan` for `source`; goes on where an earlier run stopped.
 
-    name: of the source, for the record. note: told that a run is continued, and of
-    lost connections.
+    name: of the source, for the record. advance: told of the bytes of `left_to_do` as
+    they are done. note: told that a run is continued, and of lost connections.
+
     Raises CheckpointError, TakenError and OutputError; ModelNotFoundError where the
     Hub is out of reach.
     """

@@ -6,16 +6,15 @@ refuses it, the Hub is asked anew. A user's token goes to the Hub and nowhere el
 
 import time
 from collections.abc import Callable, Iterator
-from threading import Event
-from typing import TYPE_CHECKING
+from threading import Event, Lock
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from mlx_gemma4.errors import CheckpointError, ModelNotFoundError
 from mlx_gemma4.hub.cache import HubFile
 from mlx_gemma4.hub.refusals import first_line, refusal
 
-if TYPE_CHECKING:
-    from httpx import Response
+Response = Any  # of the Hub's library, whose network stack has other names by release
 
 SILENCE = 15.0  # seconds without a byte after which a connection is lost
 WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)  # seconds before each further try after a loss
@@ -47,7 +46,7 @@ class Ranges:
         self._urls: dict[HubFile, str] = {}  # in the storage
         self._tags: dict[tuple[HubFile, str], str] = {}  # what a storage calls a file
         self._noted = -QUIET
-        self._stopped = Event()
+        self._stopped, self._lock = Event(), Lock()
 
     def stop(self) -> None:
         """Ends all that is being read with `Stopped`."""
@@ -84,8 +83,10 @@ class Ranges:
                 f"The connection to the Hub was lost ({problem}) and did not come "
                 "back: check the network."
             )
-        if time.monotonic() - self._noted > QUIET:
-            self._noted = time.monotonic()
+        with self._lock:
+            now = time.monotonic()
+            first, self._noted = now - self._noted > QUIET, now
+        if first:
             self._note(f"The connection was lost ({problem}): trying again.")
         if self._stopped.wait(WAITS[losses - 1]):
             raise Stopped
@@ -112,7 +113,7 @@ class Ranges:
                     raise Stopped
                 yield chunk
 
-    def _check_hub(self, file: HubFile, answer: "Response") -> None:
+    def _check_hub(self, file: HubFile, answer: Response) -> None:
         """That the Hub still has the same file."""
         from huggingface_hub import hf_raise_for_status
 
@@ -124,10 +125,10 @@ class Ranges:
                 raise ModelNotFoundError(text) from None
             raise
         tag = answer.headers.get("x-linked-etag") or answer.headers.get("etag")
-        if tag is not None and tag.removeprefix("W/").strip('"') != file.digest:
+        if tag is not None and _bare(tag) != file.digest:
             raise self._changed(file)
 
-    def _check_place(self, file: HubFile, url: str, answer: "Response") -> None:
+    def _check_place(self, file: HubFile, url: str, answer: Response) -> None:
         """That the file lies at `url`. Raises Elsewhere."""
         status, place = answer.status_code, answer.headers.get("location")
         if status in MOVED and place:
@@ -138,7 +139,7 @@ class Ranges:
             raise Elsewhere(f"the storage answered {status}")
 
     def _check_part(
-        self, file: HubFile, url: str, answer: "Response", part: tuple[int, int]
+        self, file: HubFile, url: str, answer: Response, part: tuple[int, int]
     ) -> None:
         """That what comes is the part that was asked for, of the same file."""
         status, host = answer.status_code, urlsplit(url).netloc
@@ -154,7 +155,7 @@ class Ranges:
         said = answer.headers.get("content-range", "")
         if status == PART and said != f"bytes {part[0]}-{part[1] - 1}/{file.size}":
             raise self._changed(file)
-        tag = answer.headers.get("etag")
+        tag = _bare(answer.headers.get("etag", ""))
         if tag and self._tags.setdefault((file, host), tag) != tag:
             raise self._changed(file)
 
@@ -162,6 +163,10 @@ class Ranges:
         return CheckpointError(
             f"{file.name} of {self._repo} changed at the Hub since it was listed."
         )
+
+
+def _bare(tag: str) -> str:
+    return tag.removeprefix("W/").strip('"')
 
 
 def _is_at(url: str, hub: str) -> bool:

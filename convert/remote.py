@@ -49,15 +49,18 @@ def remote(name: str, commit: str | None = None) -> Source:
     folder, ranges = cache.snapshot, Ranges(repo, commit)
     headers: dict[Path, dict[str, StoredTensor]] = {}
     at_hub: dict[Path, HubFile] = {}
-    for file in _weights(repo, folder, files):
-        path = folder / file.name
-        if cache.is_here(file):
-            cache.link(file)
-            headers[path] = read_header(path)
-        else:
-            headers[path] = _header(ranges, file, path)
-            at_hub[path] = file
-    tensors = gathered(folder, weight_map(folder), headers)
+    try:
+        for file in _weights(repo, folder, files):
+            path = folder / file.name
+            if cache.is_here(file):
+                cache.link(file)
+                headers[path] = read_header(path)
+            else:
+                headers[path] = _header(ranges, file, path)
+                at_hub[path] = file
+        tensors = gathered(folder, weight_map(folder), headers)
+    except CheckpointError as error:  # said of the repository, not of its cache
+        raise CheckpointError(str(error).replace(str(folder), repo)) from None
     return Source(folder, tensors, repo, commit, at_hub, licence_of(about))
 
 

@@ -6,7 +6,6 @@ is read from the Hub tensor by tensor and never stored.
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from mlx_gemma4.checkpoint.files import StoredTensor, read_tensors
 from mlx_gemma4.hub.cache import HubFile
 
 from . import qat
-from .ahead import CONNECTIONS, Ahead
+from .ahead import Ahead
 from .journal import Journal, fingerprint
 from .ranges import Ranges
 from .reader import Reader, part_of
@@ -70,29 +69,25 @@ def measured(source: Source) -> dict[str, float]:
 
     Raises CheckpointError; ModelNotFoundError where the Hub is out of reach.
     """
-    reader = source.reader()
+    reader, samples = source.reader(), list[tuple[StoredTensor, int, int, int]]()
+    for tensor in source.tensors.values():
+        if len(tensor.shape) > 1 and tensor.shape[-1] % qat.GROUP == 0:
+            rows = math.prod(tensor.shape[:-1])
+            count = min(rows, max(1, SAMPLED // tensor.shape[-1]))
+            # From the middle: the first rows of a table belong to unused tokens.
+            samples.append((tensor, (rows - count) // 2, count, rows))
+    try:
+        reader.expect(part_of(*sample) for sample in samples)
+        return {
+            sample[0].name: _on_grid(sample[0], reader.rows(*sample))
+            for sample in samples
+        }
+    finally:
+        reader.close()
 
-    def read(tensor: StoredTensor) -> np.ndarray:
-        rows = math.prod(tensor.shape[:-1])
-        count = min(rows, max(1, SAMPLED // tensor.shape[-1]))
-        # From the middle: the first rows of a table belong to unused tokens.
-        return reader.rows(tensor, (rows - count) // 2, count, rows)
 
-    matrices = [
-        tensor
-        for tensor in source.tensors.values()
-        if len(tensor.shape) > 1 and tensor.shape[-1] % qat.GROUP == 0
-    ]
-    # Several at once: at the Hub, each takes the time of an answer.
-    with ThreadPoolExecutor(CONNECTIONS) as pool:
-        try:
-            return {
-                tensor.name: qat.grid_share(as_array(raw, tensor)).on_grid
-                for tensor, raw in zip(matrices, pool.map(read, matrices), strict=True)
-            }
-        finally:
-            reader.close()  # else the pool would wait for reads under way
-            pool.shutdown(wait=False, cancel_futures=True)
+def _on_grid(tensor: StoredTensor, raw: np.ndarray) -> float:
+    return qat.grid_share(as_array(raw, tensor)).on_grid
 
 
 def compare_at_hub(

@@ -22,16 +22,14 @@ from mlx_gemma4.checkpoint.shards import Shard, ShardFile, raw_bytes
 from mlx_gemma4.errors import CheckpointError
 
 from . import qat
-from .ahead import Part
+from .blocks import BLOCK, Block, blocks, module_rows, most_rows, reads, row_bytes
 from .classes import TensorClass
 from .journal import Done, Journal
 from .plan import Plan, TensorPlan
 from .quantize import DTYPES, encode, encode_fitted, is_fitted
-from .reader import Reader, is_finite, part_of
+from .reader import Reader, is_finite
 from .writer import verified
 
-# Bytes of weights per block. Fast caches are small.
-BLOCK = 8 * 2**20
 # Blocks being computed at once. MLX on a GPU takes them one after the other.
 IN_FLIGHT = 2
 WORKERS = min(8, os.cpu_count() or 1)
@@ -40,16 +38,6 @@ UNFITTED = (TensorClass.PLE_TABLE,)
 CACHE = 64 * 2**20  # bytes of freed buffers that MLX may keep
 
 Advance = Callable[[int], None]
-
-
-@dataclass(frozen=True)
-class Block:
-    """Rows `first` … of a weight that become rows `to` … of the tensors of `path`."""
-
-    path: str
-    first: int
-    to: int
-    count: int
 
 
 @dataclass(frozen=True)
@@ -84,7 +72,7 @@ def convert(
     """Writes what is missing of the `shards` of `plan` into `folder`.
 
     reader: of the source; it is closed at the end.
-    advance: called with the source bytes of each block, also of those done before.
+    advance: called with the source bytes of each block.
     Raises CheckpointError for a damaged source, OutputError where the result cannot be
     written.
     """
@@ -92,10 +80,9 @@ def convert(
     try:
         of_shards = [(shard, _tensors(plan, shard)) for shard in shards]
         todo = [t for _, of in of_shards for t in of if t.name not in journal.tensors]
-        reader.expect(part for t in todo for part in _parts(t, block_bytes))
+        reader.expect(part for t in todo for part in reads(t, block_bytes))
         for shard, tensors in of_shards:
             if _is_done(shard, folder, journal):
-                advance(sum(tensor.source_bytes for tensor in tensors))
                 continue
             with ShardFile(folder / shard.name, shard) as file:
                 _write(tensors, file, journal, reader, advance, block_bytes)
@@ -110,22 +97,6 @@ def convert(
 
 def _tensors(plan: Plan, shard: Shard) -> list[TensorPlan]:
     return [t for t in plan.tensors if t.all_targets[0].name in shard.tensors]
-
-
-def _parts(tensor: TensorPlan, block_bytes: int) -> Iterator[Part]:
-    """What is read of a tensor, in turn."""
-    for block in blocks(tensor, _limit(tensor, block_bytes)):
-        for source in tensor.sources.values():
-            yield part_of(source, block.first, block.count, tensor.rows)
-
-
-def _row_bytes(tensor: TensorPlan) -> int:
-    return max(1, tensor.source_bytes // max(1, tensor.rows))
-
-
-def _limit(tensor: TensorPlan, block_bytes: int) -> int:
-    """The most rows of a block."""
-    return max(1, block_bytes // _row_bytes(tensor))
 
 
 def _is_done(shard: Shard, folder: Path, journal: Journal) -> bool:
@@ -148,7 +119,6 @@ def _write(
     for tensor in tensors:
         before = journal.tensors.get(tensor.name)
         if before and _is_there(before, file):
-            advance(tensor.source_bytes)
             continue
         done = _convert_tensor(tensor, file, reader, advance, block_bytes)
         reader.check(tensor.sources.values())
@@ -173,8 +143,8 @@ def _convert_tensor(
 ) -> Done:
     crcs = {target.name: 0 for target in tensor.all_targets}
     on_grid = groups = 0
-    row_bytes = _row_bytes(tensor)
-    for done in _computed(tensor, reader, _limit(tensor, block_bytes)):
+    width = row_bytes(tensor)
+    for done in _computed(tensor, reader, most_rows(tensor, block_bytes)):
         if not done.finite:
             raise CheckpointError(
                 f"NaN or infinite values in {tensor.name}: the source is damaged."
@@ -183,34 +153,12 @@ def _convert_tensor(
         for part, array in done.parts.items():
             target = places[part]
             data = raw_bytes(array)
-            start = done.block.to * (target.nbytes // _rows(tensor))
+            start = done.block.to * (target.nbytes // module_rows(tensor))
             file.write(target.name, start, data)
             crcs[target.name] = zlib.crc32(data, crcs[target.name])
         on_grid, groups = on_grid + done.on_grid, groups + done.groups
-        advance(done.block.count * row_bytes)
+        advance(done.block.count * width)
     return Done(crcs, on_grid, groups)
-
-
-def _rows(tensor: TensorPlan) -> int:
-    """Rows of each of the tensor's modules."""
-    return tensor.rows // len(tensor.modules)
-
-
-def blocks(tensor: TensorPlan, limit: int) -> Iterator[Block]:
-    """All rows of a tensor, path by path, at most `limit` at a time.
-
-    A fused gate and up lie in turn, expert by expert: [experts, 2 f, inputs].
-    """
-    halves = len(tensor.modules)
-    experts = tensor.shape[0] if halves > 1 and len(tensor.shape) > 2 else 1
-    run = tensor.rows // halves // experts
-    for half, path in enumerate(tensor.paths):
-        for expert in range(experts):
-            first, to = (expert * halves + half) * run, expert * run
-            pieces = -(-run // limit)
-            for i in range(pieces):  # of equal size, so that no thread waits long
-                start, end = run * i // pieces, run * (i + 1) // pieces
-                yield Block(path, first + start, to + start, end - start)
 
 
 def _computed(tensor: TensorPlan, reader: Reader, limit: int) -> Iterator[Computed]:
@@ -230,6 +178,7 @@ def _computed(tensor: TensorPlan, reader: Reader, limit: int) -> Iterator[Comput
                 yield done()
         except BaseException:
             reader.close()  # else a read under way would be waited for
+            workers.shutdown(wait=False, cancel_futures=True)
             raise
 
 

@@ -1,10 +1,7 @@
 """The steps of `gemma4 convert`: plan, ask, convert, refine, upload."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import typer
 
 from mlx_gemma4.checkpoint.companions import RECORD
 from mlx_gemma4.errors import ModelNotFoundError, TakenError
@@ -36,6 +33,9 @@ def open_source(name: str, out: Path | None, screen: Screen) -> "Source":
     folder = local_folder(name)
     if folder is not None:
         return local(folder)
+    from huggingface_hub.utils import logging
+
+    logging.set_verbosity_error()  # it would write between our lines
     before = None if out is None else begun(partial(out))
     screen.passing(f"Asking the Hub for {name} …")
     try:
@@ -65,21 +65,6 @@ def show_plan(plan: "Plan", name: str, screen: Screen) -> None:
             print(plans.table(plan, name), flush=True)
     for warning in plan.warnings:
         screen.note(f"Warning: {warning}")
-
-
-def asks(screen: Screen) -> bool:
-    """Whether anybody can be asked."""
-    return sys.stdin.isatty() and sys.stderr.isatty() and not screen.as_json
-
-
-def agree(cost: str, name: str, screen: Screen, yes: bool) -> None:
-    """Asks before a conversion. Raises ModelNotFoundError where nobody agrees."""
-    if yes:
-        return
-    if not asks(screen):
-        raise ModelNotFoundError(f"{name} is not here, and {cost}: add --yes.")
-    if not typer.confirm(f"{cost}: convert it?", default=True, err=True):
-        raise ModelNotFoundError(f"{name} is not here, and nothing was fetched.")
 
 
 class Conversion:
@@ -140,9 +125,12 @@ class Conversion:
         from mlx_gemma4.convert.job import to_fetch
         from mlx_gemma4.convert.output import check_space
 
+        from ..models.fetch import agree
+
         check_space(self.out, plan.out_bytes)
-        cost = f"{size(to_fetch(plan, source, self.out))} are to be fetched"
-        agree(cost, self.source, self.screen, self.yes)
+        count = to_fetch(plan, source, self.out)
+        told = [f"Fetching {size(count)}, of which {size(plan.out_bytes)} are kept."]
+        agree(told, count, self.source, self.screen, self.yes)
 
     def _download(self, plan: "Plan") -> "Source":
         """All of the source, which stays: a refinement computes with it."""
@@ -175,7 +163,8 @@ class Conversion:
 
         refine.finish_refining(self.out)
         work = output.partial(self.out)
-        bar = Progress(self.screen, "Converting", plan.source_bytes, in_bytes=True)
+        total = sum(t.source_bytes for t in job.left_to_do(plan, self.out))
+        bar = Progress(self.screen, "Converting", total, in_bytes=True)
         try:
             with bar:
                 return job.run(

@@ -10,8 +10,9 @@ from mlx_gemma4.checkpoint.companions import RECORD
 from mlx_gemma4.reading.home import with_home
 from mlx_gemma4.reading.sizes import size
 
-from ..convert.job import Conversion, agree, asks, planned
+from ..convert.job import Conversion, planned
 from ..render import Screen
+from .fetch import agree
 
 if TYPE_CHECKING:
     from mlx_gemma4.convert.plan import Plan
@@ -43,10 +44,7 @@ def fetch_converted(
     check_memory(repo, plan)
     check_space(out, plan.out_bytes)
     if count := to_fetch(plan, source, out):
-        if yes or asks(screen):
-            for line in lines(repo, source, plan, count, out):
-                screen.note(line)
-        agree(f"{size(count)} are to be fetched", repo, screen, yes)
+        agree(lines(repo, source, plan, count, out), count, repo, screen, yes)
         plan = conversion.measured(source, plan)
     conversion.convert(source, plan)
     return out

@@ -42,24 +42,29 @@ def fetch(name: str, screen: Screen, yes: bool, to_chat: bool = True) -> Path:
     finally:
         screen.passed()
     if found.to_fetch:
-        agree(found, name, screen, yes)
+        hint = f", or run `gemma4 pull {name}` first"
+        agree(lines(found, name), found.to_fetch, name, screen, yes, hint)
     return get(found, screen)
 
 
-def agree(found: "Offer", name: str, screen: Screen, yes: bool) -> None:
-    """Says what is to be fetched. Raises ModelNotFoundError if it is not wanted."""
+def agree(
+    told: list[str], count: int, name: str, screen: Screen, yes: bool, hint: str = ""
+) -> None:
+    """Says what is to be fetched, `count` bytes, and asks.
+
+    told: of a model, to who decides. hint: what else to do where nobody can be asked.
+    Raises ModelNotFoundError where nobody agrees.
+    """
     asks = can_ask(screen)
     if yes or asks:
-        brief = [f"Fetching {name}, {size(found.to_fetch)}."]
-        for line in brief if screen.as_json else lines(found, name):
+        brief = [f"Fetching {name}, {size(count)}."]
+        for line in brief if screen.as_json else told:
             screen.note(line)
     if yes:
         return
-    cost = f"{size(found.to_fetch)} are to be fetched"
     if not asks:
         raise ModelNotFoundError(
-            f"{name} is not here, and {cost}: add --yes, or run `gemma4 pull {name}` "
-            "first."
+            f"{name} is not here, and {size(count)} are to be fetched: add --yes{hint}."
         )
     if not typer.confirm("Fetch it?", default=True, err=True):
         raise ModelNotFoundError(f"{name} is not here, and nothing was fetched.")

@@ -14,7 +14,7 @@ import pytest
 from places import TESTS
 
 from mlx_gemma4.checkpoint import shards
-from mlx_gemma4.convert import journal, output, stream
+from mlx_gemma4.convert import job, journal, output, stream
 from mlx_gemma4.convert.errors import OutputError
 from mlx_gemma4.errors import CheckpointError, DiskFullError
 
@@ -58,10 +58,12 @@ def test_goes_on_after_a_stop(
     assert not out.exists()
     notes: list[str] = []
     counted: list[int] = []
+    left = job.left_to_do(jobs.plan(source), out)
     result = jobs.convert(source, out, advance=counted.append, note=notes.append)
     assert jobs.digests(out) == whole
     assert not output.partial(out).exists()
-    assert sum(counted) == result.plan.source_bytes
+    assert sum(counted) == sum(tensor.source_bytes for tensor in left)
+    assert (len(left) < len(result.plan.tensors)) == (blocks > 1)
     assert result.resumed == bool(notes) == (blocks > 1)
 
 

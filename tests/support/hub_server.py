@@ -291,9 +291,9 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(hub.pause)
             limits = (begin + PIECE, end, broken, hub.stall.get(path))
             upto = min(limit for limit in limits if limit is not None and limit > begin)
-            self.wfile.write(data[begin:upto])
-            with hub.lock:
+            with hub.lock:  # before a client has it, and may ask for the sum
                 hub.sent[path] += upto - begin
+            self.wfile.write(data[begin:upto])
             begin = upto
 
     def send_json(self, value: object) -> None:
