@@ -19,10 +19,16 @@ Schema = Mapping[str, Any] | bool
 def schema_of(given: "str | Schema") -> Schema:
     """A schema that was given as such, as JSON text, or in a line of fields.
 
-    Raises ChatError.
+    One that names properties and no type is taken to mean an object; for JSON Schema a
+    mere number would do. Raises ChatError.
     """
-    if not isinstance(given, str):
-        return given
+    schema = given if not isinstance(given, str) else _read(given)
+    if isinstance(schema, Mapping) and "properties" in schema and "type" not in schema:
+        return {"type": "object", **schema}
+    return schema
+
+
+def _read(given: str) -> Schema:
     text = given.strip()
     if not text.startswith(("{", "true", "false")):
         return _of_fields(text)

@@ -29,6 +29,8 @@ def test_json_and_what_is_a_schema_already() -> None:
     assert schema_of(' {"type": "null"}') == {"type": "null"}
     assert schema_of({"type": "null"}) == {"type": "null"}
     assert schema_of("true") is True
+    fields = {"properties": {"a": {}}}
+    assert schema_of(fields) == {"type": "object", **fields}
 
 
 @pytest.mark.parametrize(
