@@ -31,6 +31,16 @@ class Settings:
             rich_help_panel=Panel.ANSWER,
         ),
     ] = False
+    think_budget: Annotated[
+        int | None,
+        typer.Option(
+            "--think-budget",
+            min=0,
+            metavar="N",
+            help="The most tokens of a thought; then it is closed.",
+            rich_help_panel=Panel.ANSWER,
+        ),
+    ] = None
     image_tokens: ImageTokens = None  # the most a picture attached from now on takes
     control_tokens: Annotated[
         bool,
@@ -88,6 +98,26 @@ class Settings:
             rich_help_panel=Panel.ANSWER,
         ),
     ] = None
+    presence_penalty: Annotated[
+        float | None,
+        typer.Option(
+            "--presence-penalty",
+            min=-2.0,
+            max=2.0,
+            help="Above 0 discourages tokens that the answer has.",
+            rich_help_panel=Panel.ANSWER,
+        ),
+    ] = None
+    frequency_penalty: Annotated[
+        float | None,
+        typer.Option(
+            "--frequency-penalty",
+            min=-2.0,
+            max=2.0,
+            help="The same, more with each time that it has them.",
+            rich_help_panel=Panel.ANSWER,
+        ),
+    ] = None
     seed: Annotated[
         int | None,
         typer.Option(
@@ -127,6 +157,11 @@ class Settings:
         if most is not None and (type(most) is not int or most < 1):
             raise ChatError(
                 f"max_tokens is {most!r}; it must be a whole number from 1."
+            )
+        budget = self.think_budget
+        if budget is not None and (type(budget) is not int or budget < 0):
+            raise ChatError(
+                f"think_budget is {budget!r}; it must be a whole number from 0."
             )
         if not isinstance(self.think, bool):
             raise ChatError(f"think is {self.think!r}; it must be true or false.")

@@ -78,6 +78,7 @@ class Conversation(Turns):
         settings = self.settings
         return {
             "thinking": settings.think,
+            "think_budget": settings.think_budget,
             "image_tokens": settings.image_tokens,
             "control_tokens": settings.control_tokens,
             "max_tokens": settings.max_tokens,

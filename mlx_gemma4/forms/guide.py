@@ -7,6 +7,7 @@ is a call of a declared tool in its place.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any, cast
 
 import mlx.core as mx
 import numpy as np
@@ -122,7 +123,7 @@ class Guide:
                 marks[self._doors.thought_end] = True
         else:
             self._mark_body(marks)
-        return mx.array(marks)[None]
+        return mx.array(cast(Any, marks))[None]
 
     def advance(self, token: int) -> None:
         """Goes on behind a token that was drawn."""

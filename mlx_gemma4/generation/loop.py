@@ -26,6 +26,7 @@ from .asked import check_rows, checked_ids, prompt_of
 from .prefill import Prompt, prefill, step_for
 from .prefix import PrefixCache
 from .step import step_of
+from .thinking import ThoughtLimit
 
 __all__ = ["Chunk", "Response", "Stats", "generate", "stream_generate"]
 
@@ -43,6 +44,7 @@ def generate(
     begun: Sequence[int] | Mapping[str, Any] = (),
     tools: Sequence[Mapping[str, Any]] | None = None,
     thinking: bool = False,
+    think_budget: int | None = None,
     image_tokens: int | None = None,
     control_tokens: bool = False,
     max_tokens: int | None = None,
@@ -51,6 +53,9 @@ def generate(
     top_k: int | None = None,
     min_p: float | None = None,
     repetition_penalty: float | None = None,
+    presence_penalty: float | None = None,
+    frequency_penalty: float | None = None,
+    logit_bias: Mapping[int, float] | None = None,
     seed: int | None = None,
     stop: str | Sequence[str] | None = None,
     schema: str | Schema | None = None,
@@ -69,6 +74,7 @@ def generate(
         begun=begun,
         tools=tools,
         thinking=thinking,
+        think_budget=think_budget,
         image_tokens=image_tokens,
         control_tokens=control_tokens,
         max_tokens=max_tokens,
@@ -77,6 +83,9 @@ def generate(
         top_k=top_k,
         min_p=min_p,
         repetition_penalty=repetition_penalty,
+        presence_penalty=presence_penalty,
+        frequency_penalty=frequency_penalty,
+        logit_bias=logit_bias,
         seed=seed,
         stop=stop,
         schema=schema,
@@ -98,6 +107,7 @@ def stream_generate(
     begun: Sequence[int] | Mapping[str, Any] = (),
     tools: Sequence[Mapping[str, Any]] | None = None,
     thinking: bool = False,
+    think_budget: int | None = None,
     image_tokens: int | None = None,
     control_tokens: bool = False,
     max_tokens: int | None = None,
@@ -106,6 +116,9 @@ def stream_generate(
     top_k: int | None = None,
     min_p: float | None = None,
     repetition_penalty: float | None = None,
+    presence_penalty: float | None = None,
+    frequency_penalty: float | None = None,
+    logit_bias: Mapping[int, float] | None = None,
     seed: int | None = None,
     stop: str | Sequence[str] | None = None,
     schema: str | Schema | None = None,
@@ -119,11 +132,13 @@ def stream_generate(
     messages: a conversation, or the text of a user's first message.
     begun: ids of an answer that was cut, or an assistant's message: the answer begins
         with it and goes on as if it had not been cut. Its chunks come first.
+    think_budget: the most tokens of a thought; then it is closed. None sets no limit.
     image_tokens: the most soft tokens per picture; None takes the checkpoint's own.
     control_tokens: special tokens that stand in messages and tools are taken for ones;
         otherwise they are words like any others.
     max_tokens: None goes on to the end of the model's context.
     temperature, top_p, top_k: None takes the checkpoint's own setting.
+    presence_penalty, frequency_penalty, logit_bias: as in OpenAI's API; the last by id.
     stop: strings that end the answer and are not part of it.
     schema, regex, grammar: the form that the answer has, by construction: a JSON schema
         (as such, as JSON text, or as `name, age int`), a regular expression, or a Lark
@@ -150,6 +165,8 @@ def stream_generate(
         top_k=top_k,
         min_p=min_p,
         repetition_penalty=repetition_penalty,
+        presence_penalty=presence_penalty,
+        frequency_penalty=frequency_penalty,
         seed=seed,
     )
     if prefix is not None:
@@ -188,7 +205,13 @@ def stream_generate(
         raise ChatError(f"prefill_step is {prefill_step}; it must be 1 or more.")
     never = processor.generation.suppress_tokens
     drawn = guide.drawn if guide else len(begun)
-    sampler = Sampler(sampling, prompt.tokens, rows, never, drawn)
+    sampler = Sampler(
+        sampling, prompt.tokens, rows, never, drawn, logit_bias, list(begun)
+    )
+    if think_budget is not None:
+        sampler.limit = ThoughtLimit(
+            processor.tokenizer, think_budget, inside_thought, begun
+        )
     stops = (stop,) if isinstance(stop, str) else stop or ()
     writer = Writer(processor, inside_thought, stops)
     written = [writer.take(token, last=False) for token in begun]
@@ -331,7 +354,8 @@ def _guided(
             logits = model(mx.array([run]), cache=prefix.cache, last_only=True)[:, -1]
             mx.async_eval(logits)
             prefix.extend(run)
-            sampler.note(mx.array([run[1:]]))
+            if run[1:]:
+                sampler.note(mx.array([run[1:]]))
             allowed = guide.allowed()  # while the GPU works
         yield from run
         if ends:

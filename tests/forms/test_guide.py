@@ -45,7 +45,8 @@ def wild(demo_folder: Path) -> tuple[Gemma4, Processor]:
 
 def answer(loaded: tuple[Gemma4, Processor], **options: Any) -> Response:
     options = {"temperature": 2.0, "top_p": 1.0, "top_k": 0, "seed": 1, **options}
-    return generate(*loaded, "What is in it?", **options)
+    model, processor = loaded
+    return generate(model, processor, "What is in it?", **options)
 
 
 def test_an_answer_of_a_schema_a_regex_and_a_grammar(wild) -> None:
@@ -172,8 +173,9 @@ def test_the_model_is_told_the_form() -> None:
     ],
 )
 def test_forms_that_are_refused(demo, options: dict[str, Any], said: str) -> None:
+    model, processor = demo
     with pytest.raises(ChatError, match=re.escape(said)):
-        stream_generate(*demo, "Hi", **options)
+        stream_generate(model, processor, "Hi", **options)
 
 
 def test_without_llguidance(monkeypatch: pytest.MonkeyPatch) -> None:
