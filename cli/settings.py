@@ -145,6 +145,15 @@ class Settings:
         ),
     ] = field(default_factory=list)
 
+    stop_loops: Annotated[
+        bool,
+        typer.Option(
+            "--stop-loops/--no-stop-loops",
+            help="End an answer that says the same words again and again.",
+            rich_help_panel=Panel.ANSWER,
+        ),
+    ] = True
+
     @property
     def sampling(self) -> dict[str, Any]:
         """Those of how tokens are drawn, as `stream_generate` takes them."""

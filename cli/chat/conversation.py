@@ -83,6 +83,7 @@ class Conversation(Turns):
             "control_tokens": settings.control_tokens,
             "max_tokens": settings.max_tokens,
             "stop": settings.stop,
+            "stop_loops": settings.stop_loops,
             **settings.sampling,
             **self.form,
         }

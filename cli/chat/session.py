@@ -147,6 +147,10 @@ class Session:
             self.screen.note(stats_line(answer.stats))
         if answer.finish_reason == "length":
             self.screen.note("(cut off: the token limit was reached)")
+        if answer.stats is not None and answer.stats.loops:
+            self.screen.note("(its thought went round in circles and was closed)")
+        if answer.finish_reason == "loop":
+            self.screen.note("(stopped: it says the same again; see --no-stop-loops)")
         if answer.finish_reason == "closed":
             self.screen.note("(brought to an end: the token limit was reached)")
         if answer.finish_reason == "malformed_call":

@@ -10,14 +10,18 @@ from ..chat.tools import parse_call
 from ..prompt.processor import Processor
 
 SHOWN = ("answer", "malformed_call")  # kinds of fragments
-# "closed": an answer of a form whose budget was spent was brought to a valid end.
-FinishReason = Literal["stop", "length", "closed", "tool_calls", "malformed_call"]
+# "closed": an answer of a form whose budget was spent was brought to a valid end;
+# "loop": it said the same again and again.
+FinishReason = Literal[
+    "stop", "length", "closed", "loop", "tool_calls", "malformed_call"
+]
 
 
 @dataclass
 class Stats:
     """What a call did and took. Times in seconds, memory in bytes.
 
+    loops counts thoughts that were closed because they went round in circles.
     prompt_tokens counts all of the prompt, cached_tokens those of it that were already
     in the prefix cache.
     """
@@ -30,6 +34,7 @@ class Stats:
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
     peak_memory: int = 0
+    loops: int = 0
 
     @property
     def prefill_tps(self) -> float:
@@ -109,6 +114,11 @@ class Writer:
         self._splitter = Splitter(inside_thought, special)
         self._stops = StopStrings(stop)
         self._called = self._malformed = False
+
+    @property
+    def inside_thought(self) -> bool:
+        """Whether a thought is open behind the last token."""
+        return self._splitter.inside_thought
 
     def take(self, token: int, last: bool) -> Chunk:
         """The chunk of one more token; `last` says that no further one will come."""

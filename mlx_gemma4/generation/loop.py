@@ -23,6 +23,7 @@ from ..prompt.processor import Processor
 from ..sampling import Sampler
 from .answer import Chunk, Response, Stats, Writer
 from .asked import check_rows, checked_ids, prompt_of
+from .loops import LoopWatch
 from .prefill import Prompt, prefill, step_for
 from .prefix import PrefixCache
 from .step import step_of
@@ -58,6 +59,7 @@ def generate(
     logit_bias: Mapping[int, float] | None = None,
     seed: int | None = None,
     stop: str | Sequence[str] | None = None,
+    stop_loops: bool = True,
     schema: str | Schema | None = None,
     regex: str | None = None,
     grammar: str | None = None,
@@ -88,6 +90,7 @@ def generate(
         logit_bias=logit_bias,
         seed=seed,
         stop=stop,
+        stop_loops=stop_loops,
         schema=schema,
         regex=regex,
         grammar=grammar,
@@ -121,6 +124,7 @@ def stream_generate(
     logit_bias: Mapping[int, float] | None = None,
     seed: int | None = None,
     stop: str | Sequence[str] | None = None,
+    stop_loops: bool = True,
     schema: str | Schema | None = None,
     regex: str | None = None,
     grammar: str | None = None,
@@ -140,6 +144,8 @@ def stream_generate(
     temperature, top_p, top_k: None takes the checkpoint's own setting.
     presence_penalty, frequency_penalty, logit_bias: as in OpenAI's API; the last by id.
     stop: strings that end the answer and are not part of it.
+    stop_loops: an answer that says the same words again and again is ended
+        (finish_reason "loop"), a thought that does is closed (`Stats.loops`).
     schema, regex, grammar: the form that the answer has, by construction: a JSON schema
         (as such, as JSON text, or as `name, age int`), a regular expression, or a Lark
         grammar. A thought before it is free. Where max_tokens (unset, 4,096) is spent,
@@ -230,6 +236,7 @@ def stream_generate(
         pins,
         prefill_step,
         guide,
+        LoopWatch(processor.tokenizer) if stop_loops and guide is None else None,
     )
 
 
@@ -267,6 +274,7 @@ def _run(
     pins: Pins,
     prefill_step: int,
     guide: Guide | None,
+    watch: LoopWatch | None,
 ) -> Iterator[Chunk]:
     keep_in_memory()
     mx.reset_peak_memory()
@@ -288,9 +296,21 @@ def _run(
         drawn = _decode(model, token, limit, sampler, prefix)
     else:
         drawn = _guided(model, token, limit, sampler, prefix, guide)
+    thinks = writer.inside_thought
     for value in drawn:
         stats.completion_tokens += 1
-        chunk = writer.take(value, last=stats.completion_tokens == limit)
+        loops = watch is not None and watch.add(value)
+        if loops and thinks and watch is not None:
+            stats.loops += 1
+            sampler.limit = ThoughtLimit(watch.tokenizer, 0, inside=True)
+            loops = False
+        last = loops or stats.completion_tokens == limit
+        chunk = writer.take(value, last)
+        if thinks != writer.inside_thought and watch is not None:
+            watch.forget()
+        thinks = writer.inside_thought
+        if loops and chunk.finish_reason == "length":
+            chunk = replace(chunk, finish_reason="loop")
         if chunk.finish_reason is None:
             yield chunk
             continue
