@@ -1,5 +1,6 @@
 """The form that an answer is to have: the options for it, and what came out."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -74,6 +75,8 @@ def read_form(
 
 def refuse_invalid(answer: "Response | None") -> None:
     """Raises FormError for an answer that was cut before it had its form."""
+    if answer is not None and answer.finish_reason == "malformed_call":
+        raise FormError("A tool call that cannot be read is in the answer's place.")
     if answer is None or answer.finish_reason == "length":
         raise FormError(
             "The answer was cut before it had the form asked for: raise --max-tokens, "
@@ -83,14 +86,16 @@ def refuse_invalid(answer: "Response | None") -> None:
 
 def _text_or_file(schema: str) -> str:
     """A schema as typed, or that of the file that is named."""
-    path = Path(schema).expanduser() if schema[:1] not in ("{", " ", "") else None
-    try:
-        is_file = path is not None and path.is_file()
-    except OSError:  # too long for a name
-        is_file = False
-    if path is not None and is_file:
+    if not schema.strip() or schema.lstrip()[:1] == "{":
+        return schema
+    path, is_file = Path(schema), False
+    with suppress(OSError, RuntimeError):  # too long for a name; ~nobody
+        path = path.expanduser()
+        is_file = path.is_file()
+    if is_file:
         return _read(path)
-    if path is not None and (path.suffix == ".json" or "/" in schema):
+    # What fields mean may have a slash.
+    if path.suffix == ".json" or ("/" in schema and ":" not in schema):
         raise InputError(f"There is no file {path}.")
     return schema
 

@@ -117,6 +117,7 @@ class Sampler:
     ):
         self.sampling, self.rows = sampling, rows
         self.limit: Callable[[mx.array], mx.array] | None = None
+        self.last: mx.array | None = None  # that was drawn
         never = set(suppressed)
         self._suppressed = _marked(never, rows) if never else None
         seed = sampling.seed
@@ -164,6 +165,7 @@ class Sampler:
             token = self._draw(logits, key=key)
         if self.limit is not None:
             token = self.limit(token)
+        self.last = token
         self.note(token)
         return token
 
@@ -245,6 +247,8 @@ def _added(bias: Mapping[int, float], rows: int) -> mx.array:
             raise ChatError(f"logit_bias names {token!r}, which is no id of the model.")
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ChatError(f"logit_bias of {token} is {value!r}, which is no number.")
+        if not math.isfinite(value):
+            raise ChatError(f"logit_bias of {token} is {value}; it must be finite.")
         added[0, token] = value
     return mx.array(added)
 

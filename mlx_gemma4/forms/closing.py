@@ -7,17 +7,23 @@ import numpy as np
 
 from ..chat.tokenizer import Tokenizer
 
-_ranked: "weakref.WeakKeyDictionary[Tokenizer, np.ndarray]" = (
+_ranked: "weakref.WeakKeyDictionary[Tokenizer, tuple[np.ndarray, np.ndarray]]" = (
     weakref.WeakKeyDictionary()
 )
 
 
-def closers(tokenizer: Tokenizer, ends: Sequence[int], rows: int) -> np.ndarray:
+PLAIN = 4  # the rank of what only is short
+
+
+def closers(
+    tokenizer: Tokenizer, ends: Sequence[int], rows: int
+) -> tuple[np.ndarray, np.ndarray]:
     """All ids, those first that bring an answer to its end: what ends it, a quotation
-    mark, brackets that close, then the shortest text."""
-    if tokenizer not in _ranked:
-        ranks = [_rank(tokenizer, token, ends) for token in range(rows)]
-        _ranked[tokenizer] = np.lexsort(np.array(ranks).T[::-1])
+    mark, brackets that close, then the shortest text; and by id, which are no more than
+    short."""
+    if tokenizer not in _ranked or len(_ranked[tokenizer][0]) != rows:
+        ranks = np.array([_rank(tokenizer, token, ends) for token in range(rows)])
+        _ranked[tokenizer] = np.lexsort(ranks.T[::-1]), ranks[:, 0] == PLAIN
     return _ranked[tokenizer]
 
 
@@ -32,4 +38,4 @@ def _rank(tokenizer: Tokenizer, token: int, ends: Sequence[int]) -> tuple[int, i
         return 2, len(text)
     if text and set(text) <= set('"}],:'):
         return 3, len(text)
-    return 4, len(piece) if isinstance(piece, str) else 100
+    return PLAIN, len(piece) if isinstance(piece, str) else 100

@@ -18,16 +18,22 @@ from .schema import Schema, schema_of
 if TYPE_CHECKING:
     from llguidance import LLTokenizer
 
+HIDDEN = "\ue000"  # within the name of a special token that no form names
+
 # A model that may write blanks between marks may do so for ever.
 COMPACT = {"whitespace_flexible": False}
 
 
 @dataclass(frozen=True)
 class Form:
-    """A form in llguidance's terms, and the words that ask for it."""
+    """A form in llguidance's terms, and the words that ask for it.
+
+    names_marks: whether it can name special tokens, as a grammar can.
+    """
 
     grammar: str
     asked: str
+    names_marks: bool = False
 
     def check(self, vocabulary: "LLTokenizer | None" = None) -> None:
         """Raises ChatError with what llguidance cannot do, in its words."""
@@ -64,7 +70,8 @@ def form_of(
             form = Form(made, f"Answer with text of this regular expression:\n{regex}")
         else:
             made = matcher.grammar_from_lark(grammar)
-            form = Form(made, f"Answer with text of this Lark grammar:\n{grammar}")
+            asked = f"Answer with text of this Lark grammar:\n{grammar}"
+            form = Form(made, asked, names_marks=True)
     except (ValueError, TypeError) as error:
         raise ChatError(f"The {named[0]} cannot be used: {error}") from None
     form.check()
@@ -82,37 +89,54 @@ def _matcher() -> Any:
     return LLMatcher
 
 
-_vocabularies: "weakref.WeakKeyDictionary[Tokenizer, LLTokenizer]" = (
+_vocabularies: "weakref.WeakKeyDictionary[Tokenizer, dict[bool, LLTokenizer]]" = (
     weakref.WeakKeyDictionary()
 )
 
 
-def vocabulary_of(tokenizer: Tokenizer, ends: Sequence[int]) -> "LLTokenizer":
-    """A tokenizer's vocabulary for llguidance, made once. ends: what ends answers."""
+def vocabulary_of(
+    tokenizer: Tokenizer, ends: Sequence[int], names_marks: bool = False
+) -> "LLTokenizer":
+    """A tokenizer's vocabulary for llguidance, made once. ends: what ends answers.
+
+    names_marks: special tokens have their names. Elsewhere no text has them, since
+        what a form demands is letters, even where they spell such a name.
+    """
     from llguidance import LLTokenizer
 
-    if tokenizer not in _vocabularies:
+    made = _vocabularies.setdefault(tokenizer, {})
+    if names_marks not in made:
         text = tokenizer.to_json()
-        _vocabularies[tokenizer] = LLTokenizer(text, eos_token=list(ends))
-    return _vocabularies[tokenizer]
+        for mark in () if names_marks else tokenizer.special_tokens:
+            hidden = f"{mark[:1]}{HIDDEN}{mark[1:]}"
+            text = text.replace(_quoted(mark), _quoted(hidden))
+        made[names_marks] = LLTokenizer(text, eos_token=list(ends))
+    return made[names_marks]
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
 
 
 def asking(
     messages: Sequence[Mapping[str, Any]], form: Form
 ) -> list[Mapping[str, Any]]:
-    """`messages`, the last of a user's asking for the form as well."""
-    at = max((n for n, m in enumerate(messages) if m.get("role") == "user"), default=-1)
-    if at < 0:
-        return list(messages)
-    content = messages[at].get("content")
-    if isinstance(content, str):
-        content = f"{content}\n\n{form.asked}"
-    elif isinstance(content, list):
+    """`messages`, their system instruction asking for the form as well.
+
+    Not the last question: a conversation would begin otherwise with each turn, and all
+    of it would have to be read again.
+    """
+    first = messages[0] if messages else {}
+    if first.get("role") not in ("system", "developer"):
+        return [{"role": "system", "content": form.asked}, *messages]
+    content = first.get("content")
+    if isinstance(content, list):
         # Within the text: templates take the blanks off each part's ends.
         *others, last = content or [{}]
         if last.get("type") != "text":
             others, last = content, {"type": "text"}
         text = "\n\n".join(filter(None, [last.get("text"), form.asked]))
         content = [*others, {**last, "text": text}]
-    asked = {**messages[at], "content": content}
-    return [*messages[:at], asked, *messages[at + 1 :]]
+    else:
+        content = "\n\n".join(filter(None, [content, form.asked]))
+    return [{**first, "content": content}, *messages[1:]]

@@ -4,15 +4,16 @@ A form holds for the answer alone: a thought before it is free but for its end, 
 is a call of a declared tool in its place.
 """
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import mlx.core as mx
 import numpy as np
 
-from ..chat.splitter import CALL, CHANNEL, CHANNEL_END
+from ..chat.splitter import CALL, CALL_END, CHANNEL, CHANNEL_END
 from ..errors import ChatError
 from ..prompt.processor import Processor
 from .closing import closers
@@ -20,6 +21,7 @@ from .form import Form, vocabulary_of
 
 BUDGET = 4096  # tokens of an answer, unless told otherwise
 ROOM = 512  # for its end, once they are spent
+TRIED = 256  # of the shortest tokens, where none of those that close may come
 
 
 class Place(Enum):
@@ -29,6 +31,7 @@ class Place(Enum):
     THOUGHT = "in a thought"
     BODY = "in the answer"
     CALL = "in a tool call"
+    CALLED = "behind a tool call"
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Doors:
     thought: int | None
     thought_end: int | None
     call: int | None
+    call_end: int | None
 
 
 class Guide:
@@ -63,11 +67,13 @@ class Guide:
         from llguidance.numpy import allocate_token_bitmask
 
         self.ends = tuple(processor.generation.stop_tokens)
-        vocabulary = vocabulary_of(processor.tokenizer, self.ends)
+        vocabulary = vocabulary_of(processor.tokenizer, self.ends, form.names_marks)
         form.check(vocabulary)
         self.rows, self.budget = rows, BUDGET
+        self.cut = False  # the answer ends within what was forced
         self.taken = self.drawn = 0  # of its tokens, and those that were not forced
         self._matcher = LLMatcher(vocabulary, form.grammar, log_level=0)
+        self._closing: Counter[int] = Counter()  # taken as the short way to an end
         self._words = allocate_token_bitmask(1, vocabulary.vocab_size)
         self._processor = processor
         special = processor.tokenizer.special_tokens
@@ -75,7 +81,11 @@ class Guide:
             special.get(CHANNEL) if thinking else None,
             special.get(CHANNEL_END),
             special.get(CALL) if tools else None,
+            special.get(CALL_END),
         )
+        # Where no tool is declared, a thought must not end in a call.
+        calls = [special[CALL]] if CALL in special and not tools else []
+        self._not_thought = [*self.ends, *calls]
         self.place = Place.THOUGHT if inside_thought else Place.START
 
     def allot(self, most: int | None, room: int) -> int:
@@ -103,13 +113,23 @@ class Guide:
 
     @property
     def is_valid(self) -> bool:
-        """Whether the answer could end here."""
-        return self.place is Place.CALL or self._matcher.is_accepting()
+        """Whether the answer could end here, behind all that was forced."""
+        if self.place in (Place.CALL, Place.CALLED):
+            return self.place is Place.CALLED
+        return self.place is not Place.THOUGHT and self._matcher.is_accepting()
 
     @property
     def closes(self) -> bool:
         """Whether the budget is spent."""
         return self.taken >= self.budget
+
+    def reason(
+        self, found: Literal["length", "stop"]
+    ) -> Literal["length", "closed", "stop"]:
+        """Why the answer ends, where it did for want of tokens or by a token."""
+        if self.cut or not self.is_valid:
+            return "length"
+        return "closed" if self._closing or found == "length" else "stop"
 
     def allowed(self) -> mx.array | None:
         """The ids that may come next: bool [1, rows]; None for all of them."""
@@ -117,12 +137,18 @@ class Guide:
             return None
         marks = np.ones(self.rows, np.bool_)
         if self.place is Place.THOUGHT:
-            marks[list(self.ends)] = False
+            marks[self._not_thought] = False
             if self.closes:
                 marks[:] = False
                 marks[self._doors.thought_end] = True
+        elif self.place is Place.CALLED:
+            more = [] if self.closes else [self._doors.call]
+            marks[:] = False
+            marks[[*self.ends, *more]] = True
         else:
             self._mark_body(marks)
+        if self.closes:
+            self._closing[int(marks.argmax())] += 1
         return mx.array(cast(Any, marks))[None]
 
     def advance(self, token: int) -> None:
@@ -134,12 +160,22 @@ class Guide:
         self.taken += 1
         if self.place is Place.THOUGHT:
             if token == self._doors.thought_end:
-                self.place = Place.BODY
+                # Behind its only thought a model may still call a tool.
+                self._doors = replace(self._doors, thought=None)
+                self.place = Place.BODY if self._doors.call is None else Place.START
+            elif token == self._doors.call is not None:
+                self.place = Place.CALL
+        elif self.place is Place.CALL:
+            if token == self._doors.call_end:
+                self.place = Place.CALLED
+        elif self.place is Place.CALLED:
+            if token == self._doors.call:
+                self.place = Place.CALL
         elif self.place is Place.START and token == self._doors.thought:
             self.place = Place.THOUGHT
         elif self.place is Place.START and token == self._doors.call:
             self.place = Place.CALL
-        elif self.place is not Place.CALL and token not in self.ends:
+        elif token not in self.ends:
             self.place = Place.BODY
             self._consume(token)
 
@@ -155,9 +191,8 @@ class Guide:
 
     def _consume(self, token: int) -> None:
         if not self._matcher.consume_token(token):
-            raise ChatError(
-                f"The answer cannot be held to its form: {self._matcher.get_error()}"
-            )
+            reason, *_ = self._matcher.get_error().splitlines() or [""]
+            raise ChatError(f"The answer cannot be held to its form: {reason}")
 
     def _mark_body(self, marks: np.ndarray) -> None:
         from llguidance.numpy import fill_next_token_bitmask
@@ -168,8 +203,13 @@ class Guide:
         marks[:] = False
         marks[: len(bits)] = bits
         if self.closes:
-            best = closers(self._processor.tokenizer, self.ends, self.rows)
-            shortest = best[marks[best]][0]
+            best, plain = closers(self._processor.tokenizer, self.ends, self.rows)
+            fitting = best[marks[best]][:TRIED]
+            if not len(fitting):
+                raise ChatError("The answer cannot be held to its form: nothing fits.")
+            shortest = fitting[0]
+            if plain[shortest]:  # in turn, so that one is the one that is waited for
+                shortest = min(fitting, key=lambda token: self._closing[int(token)])
             marks[:] = False
             marks[shortest] = True
         elif self.place is Place.START:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..errors import ChatError
@@ -23,6 +23,10 @@ def schema_of(given: "str | Schema") -> Schema:
     mere number would do. Raises ChatError.
     """
     schema = given if not isinstance(given, str) else _read(given)
+    if schema is True:
+        return {}
+    if schema is False:
+        raise ChatError("The schema is false, which no answer satisfies.")
     if isinstance(schema, Mapping) and "properties" in schema and "type" not in schema:
         return {"type": "object", **schema}
     return schema
@@ -41,12 +45,25 @@ def _read(given: str) -> Schema:
     return schema
 
 
+def _lines(text: str) -> Iterator[str]:
+    """One field each."""
+    lines = text.split("\n")
+    for line in lines:
+        stated, colon, meaning = line.partition(":")
+        if len(lines) > 1 and colon:
+            *before, last = stated.split(",")
+            yield from [*before, f"{last}:{meaning}"]
+        else:
+            yield from line.split(",")
+
+
 def _of_fields(text: str) -> dict[str, Any]:
     """An object with the fields of `text`, one per line or between commas; behind a
-    colon is what a field means, to the end of the line or to the next comma."""
+    colon is what a field means: to the end of the line if there are several lines, else
+    to the next comma."""
     properties: dict[str, Any] = {}
     required = []
-    for line in filter(None, map(str.strip, re.split(r"[,\n]", text))):
+    for line in filter(None, map(str.strip, _lines(text))):
         stated, _, meaning = (part.strip() for part in line.partition(":"))
         field = FIELD.fullmatch(stated)
         kind = TYPES.get(field["type"] or "str") if field else None

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..chat.calls import ToolCall, openai_call
-from ..chat.splitter import Splitter, StopStrings
+from ..chat.splitter import Fragment, Splitter, StopStrings
 from ..chat.tools import parse_call
 from ..prompt.processor import Processor
 
@@ -104,9 +104,19 @@ class Response:
 
 
 class Writer:
-    """Turns generated ids into chunks of text and decides when the answer ends."""
+    """Turns generated ids into chunks of text and decides when the answer ends.
 
-    def __init__(self, processor: Processor, inside_thought: bool, stop: Sequence[str]):
+    of_form: the answer is held to a form, so that only special tokens are marks: text
+        that looks like one is what the form demands.
+    """
+
+    def __init__(
+        self,
+        processor: Processor,
+        inside_thought: bool,
+        stop: Sequence[str],
+        of_form: bool = False,
+    ) -> None:
         self._stop_tokens = frozenset(processor.generation.stop_tokens)
         self._detokenizer = processor.tokenizer.detokenizer()
         special = processor.tokenizer.special_tokens
@@ -114,6 +124,7 @@ class Writer:
         self._splitter = Splitter(inside_thought, special)
         self._stops = StopStrings(stop)
         self._called = self._malformed = False
+        self._of_form = of_form
 
     @property
     def inside_thought(self) -> bool:
@@ -128,7 +139,11 @@ class Writer:
         text = "" if silent else self._detokenizer.add(token)
         if ends or last:
             text += self._detokenizer.finish()
-        fragments = self._splitter.feed(text)
+        is_text = self._of_form and token not in self._special_ids
+        if is_text and self._splitter.inside_answer:
+            fragments = [Fragment("answer", text)]
+        else:
+            fragments = self._splitter.feed(text)
         if ends or last:
             fragments += self._splitter.finish()
         answer = "".join(f.text for f in fragments if f.kind in SHOWN)

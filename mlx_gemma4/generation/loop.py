@@ -12,6 +12,7 @@ from typing import Any, Literal, cast
 import mlx.core as mx
 
 from ..chat.splitter import opens_thought
+from ..chat.tokenizer import Tokenizer
 from ..device import keep_in_memory
 from ..errors import ChatError, CheckpointError
 from ..forms.form import asking, form_of
@@ -219,7 +220,7 @@ def stream_generate(
             processor.tokenizer, think_budget, inside_thought, begun
         )
     stops = (stop,) if isinstance(stop, str) else stop or ()
-    writer = Writer(processor, inside_thought, stops)
+    writer = Writer(processor, inside_thought, stops, guide is not None)
     written = [writer.take(token, last=False) for token in begun]
     if any(chunk.finish_reason for chunk in written):
         raise ChatError("The answer that has begun is at its end: nothing follows it.")
@@ -295,14 +296,15 @@ def _run(
     if guide is None:
         drawn = _decode(model, token, limit, sampler, prefix)
     else:
-        drawn = _guided(model, token, limit, sampler, prefix, guide)
+        drawn = _guided(model, token, limit, sampler, prefix, guide, prefill_step)
     thinks = writer.inside_thought
     for value in drawn:
         stats.completion_tokens += 1
         loops = watch is not None and watch.add(value)
         if loops and thinks and watch is not None:
             stats.loops += 1
-            sampler.limit = ThoughtLimit(watch.tokenizer, 0, inside=True)
+            _close_thought(sampler, watch.tokenizer)
+            watch.forget()
             loops = False
         last = loops or stats.completion_tokens == limit
         chunk = writer.take(value, last)
@@ -316,11 +318,20 @@ def _run(
             continue
         stats.decode_seconds = time.perf_counter() - first
         stats.peak_memory = mx.get_peak_memory()
-        if guide and (chunk.finish_reason == "length" or guide.closes):
-            reason = "closed" if guide.is_valid else "length"
-            chunk = replace(chunk, finish_reason=reason)
+        if guide and chunk.finish_reason in ("length", "stop"):
+            chunk = replace(chunk, finish_reason=guide.reason(chunk.finish_reason))
         yield replace(chunk, stats=stats)
         return
+
+
+def _close_thought(sampler: Sampler, tokenizer: Tokenizer) -> None:
+    """The thought under way ends with the next token that is drawn, unless it did with
+    the one that is being computed."""
+    if not isinstance(sampler.limit, ThoughtLimit):
+        sampler.limit = ThoughtLimit(tokenizer, 0, inside=True)
+        if sampler.last is not None:
+            sampler.limit.follow(sampler.last)
+    sampler.limit.close()
 
 
 def _check_finite(logits: mx.array) -> None:
@@ -360,20 +371,26 @@ def _guided(
     sampler: Sampler,
     prefix: PrefixCache,
     guide: Guide,
+    prefill_step: int,
 ) -> Iterator[int]:
     """The same where `guide` says what may follow, and at once what must."""
-    count = 0
+    step, count = step_of(model), 0
     while True:
         value = cast(int, token.item())
         guide.advance(value)
-        run = [value, *guide.forced()][: limit - count]
+        run = [value, *guide.forced()]
+        guide.cut = len(run) > limit - count
+        run = run[: limit - count]
         count += len(run)
         ends = value in guide.ends or count == limit
         logits, allowed = token, None
         if not ends:
-            logits = model(mx.array([run]), cache=prefix.cache, last_only=True)[:, -1]
+            if run[1:]:  # in chunks: they may be many
+                logits = prefill(model, Prompt(run, (), run), prefix, 0, prefill_step)
+            else:
+                logits = step(token, prefix.cache)[:, -1]
+                prefix.extend(run)
             mx.async_eval(logits)
-            prefix.extend(run)
             if run[1:]:
                 sampler.note(mx.array([run[1:]]))
             allowed = guide.allowed()  # while the GPU works

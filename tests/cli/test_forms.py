@@ -28,6 +28,13 @@ def test_a_schema_as_fields_json_and_file(tmp_path: Path) -> None:
     assert type(json.loads(json.loads(found.stdout)["text"])["red"]) is bool
 
 
+def test_a_slash_in_what_a_field_means_and_json_behind_a_blank_line() -> None:
+    found = chat("--schema", "red bool: on/off")
+    assert (found.exit_code, type(json.loads(found.stdout)["red"])) == (0, bool)
+    found = chat("--schema", '\n{"const": "a/b"}')
+    assert (found.exit_code, found.stdout) == (0, '"a/b"\n')
+
+
 def test_a_regex_a_grammar_and_an_object(tmp_path: Path) -> None:
     (tmp_path / "g.lark").write_text('start: "yes" | "no"')
     assert chat("--regex", "yes|no").stdout in ("yes\n", "no\n")
@@ -50,6 +57,7 @@ def test_an_answer_without_its_form(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--regex", "(?=a)b"], 2, "look-around, including look-ahead"),
         (["--schema", "a b c"], 2, "'a b c' is no field of a schema"),
         (["--schema", '{"not": {}}'], 2, "No answer can be held to this form"),
+        (["--schema", "~no-one-here/a"], 5, "There is no file ~no-one-here/a"),
         (["--schema", "gone.json"], 5, "There is no file gone.json"),
         (["--grammar", "gone.lark"], 5, "gone.lark cannot be read"),
         (["--regex", "a", "--json-object"], 2, "Choose one of --json-object and"),

@@ -13,7 +13,15 @@ import mlx.core as mx
 import pytest
 from mlx.utils import tree_map
 
-from mlx_gemma4 import Gemma4, Processor, Response, generate, load, stream_generate
+from mlx_gemma4 import (
+    Chat,
+    Gemma4,
+    Processor,
+    Response,
+    generate,
+    load,
+    stream_generate,
+)
 from mlx_gemma4.errors import ChatError
 from mlx_gemma4.forms import guide
 from mlx_gemma4.forms.form import asking, form_of
@@ -113,7 +121,8 @@ def test_a_thought_is_free_and_has_to_end(demo) -> None:
     assert inside is not None and not any(
         inside[0, end].item() for end in follower.ends
     )
-    assert inside.sum().item() == rows - len(follower.ends)
+    assert not inside[0, marks["<|tool_call>"]].item()  # none is declared
+    assert inside.sum().item() == rows - len(follower.ends) - 1
     follower.budget = 1
     closing = follower.allowed()
     assert closing is not None and closing.sum().item() == 1
@@ -139,26 +148,103 @@ def test_a_call_may_take_the_place_of_the_answer(demo) -> None:
     first = follower.allowed()
     assert first is not None and first[0, call].item()
     follower.advance(call)
-    assert follower.allowed() is None and follower.is_valid
+    assert follower.allowed() is None and not follower.is_valid
+    follower.advance(processor.tokenizer.special_tokens["<tool_call|>"])
+    behind = follower.allowed()
+    assert behind is not None and follower.is_valid
+    assert behind.sum().item() == 1 + len(follower.ends) and behind[0, call].item()
     without = Guide(form, processor, rows).allowed()
     assert without is not None and not without[0, call].item()
+
+
+def test_a_call_behind_a_thought_and_within_one(demo) -> None:
+    model, processor = demo
+    marks = processor.tokenizer.special_tokens
+    form = form_of(PERSON, None, None)
+    assert form is not None
+    rows = model.config.text_config.token_rows
+    for way in (["<|channel>", "<channel|>"], ["<|channel>"]):
+        follower = Guide(form, processor, rows, thinking=True, tools=True)
+        for mark in way:
+            follower.advance(marks[mark])
+        allowed = follower.allowed()
+        assert allowed is not None and allowed[0, marks["<|tool_call>"]].item()
+        follower.advance(marks["<|tool_call>"])
+        assert follower.place is Place.CALL and not follower.is_valid
+
+
+@pytest.mark.parametrize(
+    ("form", "text"),
+    [
+        ({"schema": {"enum": ["<eos> x <|turn>"]}}, '"<eos> x <|turn>"'),
+        ({"regex": "<pad>yes<channel[|]>"}, "<pad>yes<channel|>"),
+        ({"regex": r"call:foo\{a:1\}"}, "call:foo{a:1}"),
+        ({"regex": "thought\nyes"}, "thought\nyes"),
+    ],
+)
+def test_text_that_looks_like_a_mark(wild, form: dict[str, Any], text: str) -> None:
+    found = answer(wild, **form)
+    assert found.text == text and not found.tool_calls
+    assert found.finish_reason == "stop"
+
+
+def test_an_answer_cut_in_what_was_forced(wild) -> None:
+    found = answer(wild, schema={"const": "ab c1 " * 400}, max_tokens=1)
+    assert found.finish_reason == "length"
+
+
+def test_an_answer_that_ends_with_its_budget_was_not_closed(wild) -> None:
+    free = answer(wild, regex="(yes|no)")
+    exact = answer(wild, regex="(yes|no)", max_tokens=len(free.tokens))
+    assert exact.tokens == free.tokens and exact.finish_reason == "stop"
+
+
+def test_the_way_to_an_end_does_not_go_round_in_circles(wild) -> None:
+    found = answer(wild, regex=r"[a-z]+@[a-z]+[#]", max_tokens=1)
+    assert found.finish_reason == "closed" and found.text.endswith("#")
+
+
+def test_what_is_forced_is_read_in_chunks(wild, monkeypatch) -> None:
+    model, processor = wild
+    lengths: list[int] = []
+    plain = type(model).__call__
+
+    def noted(self: Gemma4, inputs: mx.array, **options: Any) -> mx.array:
+        lengths.append(inputs.shape[1])
+        return plain(self, inputs, **options)
+
+    schema = {"const": "ab c1 " * 40}
+    whole = answer(wild, schema=schema)
+    monkeypatch.setattr(type(model), "__call__", noted)
+    found = answer((model, processor), schema=schema, prefill_step=16)
+    assert max(lengths) <= 16 and found.tokens == whole.tokens
 
 
 def test_the_model_is_told_the_form() -> None:
     form = form_of(None, "yes|no", None)
     assert form is not None
-    told = "\n\nAnswer with text of this regular expression:\nyes|no"
-    picture = {"type": "image", "path": "a.png"}
-    text = {"type": "text", "text": "Is it?"}
+    told = "Answer with text of this regular expression:\nyes|no"
     history = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "."}]
-    asked = {"role": "user", "content": [picture, text]}
-    *before, last = asking([*history, asked], form)
-    assert before == history and asked["content"] == [picture, text]
-    assert last["content"] == [picture, {"type": "text", "text": "Is it?" + told}]
-    (alone,) = asking([{"role": "user", "content": [picture]}], form)
-    assert alone["content"][1]["text"] == told.strip()
-    (plain,) = asking([{"role": "user", "content": "Is it?"}], form)
-    assert plain["content"] == "Is it?" + told
+    first, *others = asking(history, form)
+    assert first == {"role": "system", "content": told} and others == history
+    brief = {"role": "system", "content": "Be brief."}
+    first, *others = asking([brief, *history], form)
+    assert first["content"] == f"Be brief.\n\n{told}" and others == history
+    assert brief["content"] == "Be brief."
+    parts = {"role": "system", "content": [{"type": "text", "text": "Be brief."}]}
+    (first,) = asking([parts], form)
+    assert first["content"] == [{"type": "text", "text": f"Be brief.\n\n{told}"}]
+
+
+def test_each_turn_reads_only_what_is_new(demo) -> None:
+    model, processor = demo
+    fields = {f"field{n}": {"type": "boolean", "description": "so"} for n in range(20)}
+    schema = {"type": "object", "properties": fields, "required": list(fields)[:1]}
+    chat = Chat(model, processor, temperature=0, max_tokens=20, schema=schema)
+    before = chat.ask("Who wrote Emma? " * 20).stats
+    after = chat.ask("And when?").stats
+    assert before is not None and after is not None
+    assert after.cached_tokens >= before.prompt_tokens
 
 
 @pytest.mark.parametrize(

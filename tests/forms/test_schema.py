@@ -25,10 +25,16 @@ def test_a_line_of_fields() -> None:
     assert schema_of("name\nis_new bool,\n") == schema_of("name, is_new bool")
 
 
+def test_what_fields_on_lines_of_their_own_mean() -> None:
+    found = schema_of("name, mood: happy, sad: or else\nage int")
+    assert isinstance(found, dict) and found["required"] == ["name", "mood", "age"]
+    assert found["properties"]["mood"]["description"] == "happy, sad: or else"
+
+
 def test_json_and_what_is_a_schema_already() -> None:
     assert schema_of(' {"type": "null"}') == {"type": "null"}
     assert schema_of({"type": "null"}) == {"type": "null"}
-    assert schema_of("true") is True
+    assert schema_of("true") == schema_of(True) == {}
     fields = {"properties": {"a": {}}}
     assert schema_of(fields) == {"type": "object", **fields}
 
@@ -37,6 +43,7 @@ def test_json_and_what_is_a_schema_already() -> None:
     ("text", "said"),
     [
         ("", "The schema is empty"),
+        ("false", "The schema is false"),
         (" , ", "The schema is empty"),
         ("name, age years", "'age years' is no field of a schema"),
         ("first name here", "is no field"),

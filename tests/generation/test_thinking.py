@@ -50,6 +50,12 @@ def test_a_thought_that_has_begun(demo) -> None:
     assert limit(mx.array([[402]])).item() == end
 
 
+def test_a_call_within_a_thought_is_left_alone(demo) -> None:
+    call = demo[1].tokenizer.special_tokens["<|tool_call>"]
+    drawn = [400, call, 401, 402, 403]
+    assert limited(demo[1], 2, *drawn, inside=True) == drawn
+
+
 def said(demo: tuple[Gemma4, Processor], **options: Any) -> Response:
     model, processor = demo
     return generate(model, processor, ASKED, **options)

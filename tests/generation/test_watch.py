@@ -140,3 +140,19 @@ def test_a_thought_in_a_loop_is_closed(demo, monkeypatch: pytest.MonkeyPatch) ->
     assert found.stats is not None and found.stats.loops == 1
     assert found.tokens.count(marks["<channel|>"]) == 1
     assert len(processor.tokenizer.encode(found.thought)) < 210 and found.text
+
+
+def test_a_looping_thought_that_ends_by_itself_keeps_what_follows(
+    demo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, processor = demo
+    tokenizer, marks = processor.tokenizer, processor.tokenizer.special_tokens
+    thought = [*tokenizer.encode("thought\n"), *cycle_of(tokenizer, 7) * 40]
+    found_at = first_loop(tokenizer, thought)
+    assert found_at is not None
+    thought = [marks["<|channel>"], *thought[:found_at], marks["<channel|>"]]
+    said = [*thought, *tokenizer.encode("yes no yes"), marks["<turn|>"]]
+    always(model, said, monkeypatch)
+    found = generate(model, processor, "Hi", thinking=True, temperature=0)
+    assert found.stats is not None and found.stats.loops == 1
+    assert found.tokens == said and found.text == "yes no yes"
