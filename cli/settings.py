@@ -174,6 +174,9 @@ class Settings:
             )
         if not isinstance(self.think, bool):
             raise ChatError(f"think is {self.think!r}; it must be true or false.")
+        if not isinstance(self.stop_loops, bool):
+            loops = self.stop_loops
+            raise ChatError(f"stop_loops is {loops!r}; it must be true or false.")
         if not isinstance(self.stop, list):
             raise ChatError(f"stop is {self.stop!r}; it must be a list of texts.")
         StopStrings(self.stop)

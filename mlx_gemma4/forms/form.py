@@ -6,6 +6,7 @@ for.
 """
 
 import json
+import re
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from .schema import Schema, schema_of
 if TYPE_CHECKING:
     from llguidance import LLTokenizer
 
-HIDDEN = "\ue000"  # within the name of a special token that no form names
+HIDDEN = "\ue000"  # before the name of a special token that no form names
 
 # A model that may write blanks between marks may do so for ever.
 COMPACT = {"whitespace_flexible": False}
@@ -107,9 +108,10 @@ def vocabulary_of(
     made = _vocabularies.setdefault(tokenizer, {})
     if names_marks not in made:
         text = tokenizer.to_json()
-        for mark in () if names_marks else tokenizer.special_tokens:
-            hidden = f"{mark[:1]}{HIDDEN}{mark[1:]}"
-            text = text.replace(_quoted(mark), _quoted(hidden))
+        if not names_marks:
+            marks = map(_quoted, tokenizer.special_tokens)
+            found = "|".join(re.escape(mark[1:]) for mark in marks)
+            text = re.sub(f'"({found})', rf'"{HIDDEN}\1', text) if found else text
         made[names_marks] = LLTokenizer(text, eos_token=list(ends))
     return made[names_marks]
 
