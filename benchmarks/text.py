@@ -42,7 +42,12 @@ def load_ours(folder: Path, dtype: str) -> Loaded:
 
     def start(tokens: list[int], most: int) -> Iterator[int]:
         for chunk in stream_generate(
-            model, processor, tokens=tokens, temperature=0, max_tokens=most
+            model,
+            processor,
+            tokens=tokens,
+            temperature=0,
+            max_tokens=most,
+            stop_loops=False,
         ):
             yield chunk.token
 

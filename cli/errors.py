@@ -1,7 +1,8 @@
 """Exit codes, and how an error is said: one line, what went wrong and the remedy.
 
 0 done, 1 unexpected error, 2 wrong usage, 3 model not found or damaged, 4 not
-enough memory or disk, 5 bad input file, 130 stopped with Ctrl-C. A reader that closes
+enough memory or disk, 5 bad input file, 6 an answer without the form asked for, 130
+stopped with Ctrl-C. A reader that closes
 the pipe early (`gemma4 chat … | head -1`) is no error.
 """
 
@@ -29,6 +30,7 @@ USAGE = 2
 MODEL = 3
 MEMORY = 4
 INPUT = 5
+FORM = 6
 STOPPED = 130
 
 # What MLX says when an allocation is refused; it raises a plain RuntimeError.
@@ -68,6 +70,10 @@ def unwritable(path: object, error: Exception) -> Exception:
     return InputError(f"Cannot write {path}: {reason}.")
 
 
+class FormError(ValueError):
+    """An answer that does not have the form asked for."""
+
+
 class AnswerError(ValueError):
     """What the model said is not what was asked for."""
 
@@ -85,6 +91,8 @@ def exit_code(error: BaseException) -> int:
     for kind, code in kinds:
         if isinstance(error, kind):
             return code
+    if isinstance(error, FormError):
+        return FORM
     if _name_too_long(error):
         return USAGE
     refused = isinstance(error, RuntimeError) and any(

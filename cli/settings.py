@@ -25,6 +25,15 @@ class Settings:
         bool,
         Panel.ANSWER.option("--think/--no-think", help="Let the model think first."),
     ] = False
+    think_budget: Annotated[
+        int | None,
+        Panel.ANSWER.option(
+            "--think-budget",
+            min=0,
+            metavar="N",
+            help="The most tokens of a thought; then it is closed.",
+        ),
+    ] = None
     image_tokens: ImageTokens = None  # the most a picture attached from now on takes
     control_tokens: Annotated[
         bool,
@@ -67,6 +76,24 @@ class Settings:
             "--repetition-penalty", min=0.01, help="Above 1 discourages repetition."
         ),
     ] = None
+    presence_penalty: Annotated[
+        float | None,
+        Panel.ANSWER.option(
+            "--presence-penalty",
+            min=-2.0,
+            max=2.0,
+            help="Above 0 discourages tokens that the answer has.",
+        ),
+    ] = None
+    frequency_penalty: Annotated[
+        float | None,
+        Panel.ANSWER.option(
+            "--frequency-penalty",
+            min=-2.0,
+            max=2.0,
+            help="The same, more with each time that it has them.",
+        ),
+    ] = None
     seed: Annotated[
         int | None,
         Panel.ANSWER.option("--seed", min=0, help="Makes sampling repeatable."),
@@ -84,6 +111,14 @@ class Settings:
         ),
     ] = field(default_factory=list)
 
+    stop_loops: Annotated[
+        bool,
+        Panel.ANSWER.option(
+            "--stop-loops/--no-stop-loops",
+            help="End an answer that says the same words again and again.",
+        ),
+    ] = True
+
     @property
     def sampling(self) -> dict[str, Any]:
         """Those of how tokens are drawn, as `stream_generate` takes them."""
@@ -97,8 +132,16 @@ class Settings:
             raise ChatError(
                 f"max_tokens is {most!r}; it must be a whole number from 1."
             )
+        budget = self.think_budget
+        if budget is not None and (type(budget) is not int or budget < 0):
+            raise ChatError(
+                f"think_budget is {budget!r}; it must be a whole number from 0."
+            )
         if not isinstance(self.think, bool):
             raise ChatError(f"think is {self.think!r}; it must be true or false.")
+        if not isinstance(self.stop_loops, bool):
+            loops = self.stop_loops
+            raise ChatError(f"stop_loops is {loops!r}; it must be true or false.")
         if not isinstance(self.stop, list):
             raise ChatError(f"stop is {self.stop!r}; it must be a list of texts.")
         StopStrings(self.stop)

@@ -1,18 +1,21 @@
-"""From logits to a token: repetition penalty, suppressed tokens, temperature, top-k,
-top-p, min-p.
+"""From logits to a token: penalties, suppressed tokens, temperature, top-k, top-p,
+min-p.
 
-The order is the reference's: the penalty first, then what is never drawn is taken out,
-then the temperature, and each filter on what the one before it left.
+The order is the reference's: the penalties first, then what is never drawn is taken
+out, then the temperature, and each filter on what the one before it left. Presence and
+frequency count what was drawn, as in OpenAI's API; the repetition penalty also what the
+prompt holds.
 """
 
 import math
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache, partial
 from typing import NamedTuple
 
 import mlx.core as mx
+import numpy as np
 
 from .errors import ChatError
 
@@ -36,6 +39,8 @@ BOUNDS = {
     "top_k": Bounds(0, math.inf, "0 (off) or more", whole=True),
     "min_p": Bounds(0, BELOW_1, "0 (off) or more and below 1"),
     "repetition_penalty": Bounds(ABOVE_0, math.inf, "above 0"),
+    "presence_penalty": Bounds(-2, 2, "from -2 to 2"),
+    "frequency_penalty": Bounds(-2, 2, "from -2 to 2"),
     "seed": Bounds(0, 2**64 - 1, "0 or more and below 2**64", whole=True),
 }
 
@@ -47,6 +52,8 @@ class Sampling:
     top_k: keep this many tokens; 0 keeps all. top_p: keep the likeliest tokens that
     together reach this share. min_p: drop tokens below this share of the likeliest.
     repetition_penalty: above 1 makes tokens of prompt and answer less likely.
+    presence_penalty: taken from the logits of tokens that the answer has;
+    frequency_penalty: each time that it has them.
     seed: None draws one, so that it can be reported.
 
     Raises ChatError for a value that no token can be drawn with.
@@ -57,6 +64,8 @@ class Sampling:
     top_k: int = 64
     min_p: float = 0.0
     repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
     seed: int | None = None
 
     def __post_init__(self) -> None:
@@ -89,6 +98,9 @@ class Sampler:
     rows: how many ids the model can read. A head may have more than these; what could
         not be read back is never drawn.
     suppressed: ids that are never drawn.
+    said: the answer's ids so far.
+    bias: what is added to the logits of some ids.
+    limit: given each drawn token, says which takes its place.
     drawn: how many tokens were drawn before; those that follow are as they would have
         been.
     """
@@ -100,8 +112,12 @@ class Sampler:
         rows: int,
         suppressed: Iterable[int] = (),
         drawn: int = 0,
+        bias: Mapping[int, float] | None = None,
+        said: Sequence[int] = (),
     ):
         self.sampling, self.rows = sampling, rows
+        self.limit: Callable[[mx.array], mx.array] | None = None
+        self.last: mx.array | None = None  # that was drawn
         never = set(suppressed)
         self._suppressed = _marked(never, rows) if never else None
         seed = sampling.seed
@@ -112,25 +128,53 @@ class Sampler:
         if drawn:
             mx.eval(self._key)  # not with the first token: so deep a graph
         self._draw = drawing_with(replace(sampling, seed=None))
+        self._bias = _added(bias, rows) if bias else None
         self._seen: mx.array | None = None
         if sampling.repetition_penalty != 1.0:
             self._seen = _marked(prompt, rows)
+        self._counts: mx.array | None = None
+        if sampling.presence_penalty or sampling.frequency_penalty:
+            self._counts = mx.zeros((1, rows))
+        if said:
+            self.note(mx.array([said]))
 
-    def __call__(self, logits: mx.array) -> mx.array:
-        """`logits` [1, vocab] -> the drawn token, int `[1, 1]`."""
+    def __call__(self, logits: mx.array, allowed: mx.array | None = None) -> mx.array:
+        """`logits` [1, vocab] -> the drawn token, int `[1, 1]`.
+
+        allowed: bool `[1, rows]`, what may be drawn; None is all.
+        """
         logits = logits[:, : self.rows].astype(mx.float32)
         if self._seen is not None:
             logits = _penalise(logits, self._seen, self.sampling.repetition_penalty)
+        if self._counts is not None:
+            present, often = (
+                self.sampling.presence_penalty,
+                self.sampling.frequency_penalty,
+            )
+            logits = logits - present * (self._counts > 0) - often * self._counts
+        if self._bias is not None:
+            logits = logits + self._bias
         if self._suppressed is not None:
             logits = mx.where(self._suppressed, -mx.inf, logits)
+        if allowed is not None:
+            logits = mx.where(allowed, logits, -mx.inf)
         if self.sampling.temperature < GREEDY_BELOW:
             token = mx.argmax(logits, axis=-1, keepdims=True)
         else:
             self._key, key = mx.random.split(self._key)
             token = self._draw(logits, key=key)
-        if self._seen is not None:
-            self._seen = mx.put_along_axis(self._seen, token, mx.array(True), axis=-1)
+        if self.limit is not None:
+            token = self.limit(token)
+        self.last = token
+        self.note(token)
         return token
+
+    def note(self, tokens: mx.array) -> None:
+        """What follows was said: int `[1, n]`."""
+        if self._seen is not None:
+            self._seen = mx.put_along_axis(self._seen, tokens, mx.array(True), axis=-1)
+        if self._counts is not None:
+            self._counts = self._counts.at[0, tokens[0]].add(1)
 
 
 @lru_cache(maxsize=16)
@@ -193,6 +237,20 @@ def _marked(tokens: Iterable[int], rows: int) -> mx.array:
     if found := sorted(token for token in set(tokens) if token < rows):
         marks[:, mx.array(found, mx.int32)] = True
     return marks
+
+
+def _added(bias: Mapping[int, float], rows: int) -> mx.array:
+    """float32 `[1, rows]` of a bias by id. Raises ChatError."""
+    added = np.zeros((1, rows), np.float32)
+    for token, value in bias.items():
+        if type(token) is not int or not 0 <= token < rows:
+            raise ChatError(f"logit_bias names {token!r}, which is no id of the model.")
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ChatError(f"logit_bias of {token} is {value!r}, which is no number.")
+        if not math.isfinite(value):
+            raise ChatError(f"logit_bias of {token} is {value}; it must be finite.")
+        added[0, token] = value
+    return mx.array(added)
 
 
 def _penalise(logits: mx.array, seen: mx.array, penalty: float) -> mx.array:

@@ -15,7 +15,7 @@ FLOORS = (
     "kernels layers rope cache",
     "text vision audio media",
     "model sampling",
-    "checkpoint hub chat prompt",
+    "checkpoint hub chat prompt forms",
     "generation",
     "bench doctor tune convert",
     "cli __main__",

@@ -250,3 +250,39 @@ def test_what_could_not_be_read_back_is_never_drawn(settings, penalty):
     sampler = Sampler(sampling, [0, 7], rows=6)
     tokens = mx.concatenate([sampler(logits) for _ in range(20)])
     assert np.array(tokens).max() < 6
+
+
+def likeliest_ids(
+    row: list[float], count: int, bias: Any = None, **options: Any
+) -> list:
+    sampler = Sampler(Sampling(temperature=0, **options), [], len(row), bias=bias)
+    return [sampler(mx.array([row])).item() for _ in range(count)]
+
+
+def test_presence_counts_once_and_frequency_each_time() -> None:
+    row = [3.0, 2.5, 1.2]
+    assert likeliest_ids(row, 4) == [0, 0, 0, 0]
+    # 3.0, then 2.0 beside 2.5, then 2.0 beside 1.5.
+    assert likeliest_ids(row, 5, presence_penalty=1.0) == [0, 1, 0, 0, 0]
+    # 0 falls to 2.5 - 0.01 after its second time, and so on.
+    assert likeliest_ids(row, 5, frequency_penalty=0.51) == [0, 1, 0, 1, 0]
+    assert (
+        likeliest_ids(row, 3, presence_penalty=-1.0, frequency_penalty=-1.0) == [0] * 3
+    )
+
+
+def test_what_was_said_before_counts_too() -> None:
+    sampler = Sampler(Sampling(temperature=0, frequency_penalty=1.0), [], 3)
+    sampler.note(mx.array([[0, 0, 2]]))
+    assert sampler(mx.array([[3.0, 2.5, 1.2]])).item() == 1
+
+
+def test_a_bias_is_added() -> None:
+    assert likeliest_ids([3.0, 2.5, 1.2], 1, bias={2: 2.0}) == [2]
+    assert likeliest_ids([3.0, 2.5, 1.2], 1, bias={0: -100}) == [1]
+
+
+@pytest.mark.parametrize("bias", [{3: 1.0}, {-1: 1.0}, {"a": 1}, {0: "1"}, {True: 1}])
+def test_a_bias_that_is_refused(bias: Any) -> None:
+    with pytest.raises(ChatError, match="logit_bias"):
+        likeliest_ids([3.0, 2.5, 1.2], 1, bias=bias)

@@ -11,7 +11,7 @@ import typer
 from mlx_gemma4.media import Kind
 from mlx_gemma4.reading.sources import find_alike
 
-from .. import options
+from .. import forms, options
 from ..attach.attaching import NamedFile, attach, refuse_other_kind, take_dropped
 from ..attach.paths import path_of, take_paths
 from ..config.defaults import CHOSEN
@@ -64,6 +64,10 @@ def chat(
     preset: options.Preset = None,
     *,
     settings: Settings,
+    schema: forms.Schema = None,
+    json_object: forms.JsonObject = False,
+    regex: forms.Regex = None,
+    grammar: forms.Grammar = None,
     show_thinking: options.ShowThinking = None,
     tools: options.Tools = None,
     image: options.Image = None,
@@ -94,6 +98,7 @@ def chat(
     gemma4 chat --continue
     gemma4 chat "What is in ./photo.jpg?"
     git diff | gemma4 chat "Write a commit message."
+    gemma4 chat "Who wrote Emma?" --schema 'author, year int' | jq .author
     gemma4 chat --json "Hi" | jq .usage
     """
     with reported(as_json):
@@ -102,6 +107,7 @@ def chat(
             raise UsageError("--track is for the files that --audio names.")
         question = read_question(prompt, interactive)
         talking = interactive or question is None
+        form = forms.read_form(schema, json_object, regex, grammar)
         declared = read_tools(tools) if tools else None
         setup = Setup(model, adapter, system, declared, settings)
         kept = kept_one(last, named)
@@ -114,6 +120,7 @@ def chat(
         adapted = setup.adapter is not None
         setup = replace(setup, model=first_choice(setup.model, adapted, screen))
         session = open_session(setup, screen, yes)
+        session.chat.form = form
         session.show_stats, session.attach_named = stats, attach_named
         if is_kept(keep, as_json, last or named is not None, no_history):
             session.keep(named)
@@ -133,6 +140,8 @@ def chat(
         if not question.text:
             raise UsageError(ONLY_FILES)
         session.show_once(session.chat.ask(question.text))
+        if form:
+            forms.refuse_invalid(session.chat.last)
 
 
 @dataclass

@@ -25,6 +25,7 @@ class Conversation(Turns):
         super().__init__(model, processor, system, tools)
         self.settings = settings
         self.attached: list[Part] = []  # goes with the next message
+        self.form: dict[str, str] = {}  # that answers are to have, if any
         self.asking: list[Message] = []  # what the answer under way follows
 
     def ask(self, text: str) -> Iterator[Chunk]:
@@ -77,9 +78,12 @@ class Conversation(Turns):
         settings = self.settings
         return {
             "thinking": settings.think,
+            "think_budget": settings.think_budget,
             "image_tokens": settings.image_tokens,
             "control_tokens": settings.control_tokens,
             "max_tokens": settings.max_tokens,
             "stop": settings.stop,
+            "stop_loops": settings.stop_loops,
             **settings.sampling,
+            **self.form,
         }

@@ -25,6 +25,9 @@ from ..settings import Settings
 from .conversation import Conversation
 
 FORMAT = "gemma4-chat"
+# Settings that conversations saved by earlier versions lack.
+LATER = ("image_tokens", "think_budget", "presence_penalty", "frequency_penalty")
+LATER += ("stop_loops",)
 
 
 def write_conversation(
@@ -97,8 +100,8 @@ def read_conversation(path: Path, chat: Conversation) -> None:
 def saved_settings(saved: Any) -> Settings:
     """Checked settings. Raises ChatError."""
     known = {field.name for field in fields(Settings)}
-    # Files from before chats had pictures lack it.
-    given = {"image_tokens": None, **saved} if isinstance(saved, dict) else {}
+    usual = {name: getattr(Settings(), name) for name in LATER}
+    given = {**usual, **saved} if isinstance(saved, dict) else {}
     if set(given) != known:
         raise ChatError(f"settings must hold {', '.join(sorted(known))}.")
     settings = Settings(**given)

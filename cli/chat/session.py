@@ -134,7 +134,9 @@ class Session:
     def _show_chunk(self, chunk: Chunk) -> None:
         if chunk.thought:
             self.screen.thought(chunk.thought)
-        if chunk.text:
+        if chunk.text and self.chat.form:  # JSON is no Markdown
+            self.screen.plain(chunk.text)
+        elif chunk.text:
             self.screen.answer(chunk.text)
         for call in chunk.tool_calls:
             self.screen.tool_call(call)
@@ -151,6 +153,12 @@ class Session:
             self.screen.note(stats_line(answer.stats))
         if answer.finish_reason == "length":
             self.screen.note("(cut off: the token limit was reached)")
+        if answer.stats is not None and answer.stats.loops:
+            self.screen.note("(its thought went round in circles and was closed)")
+        if answer.finish_reason == "loop":
+            self.screen.note("(stopped: it says the same again; see --no-stop-loops)")
+        if answer.finish_reason == "closed":
+            self.screen.note("(brought to an end: the token limit was reached)")
         if answer.finish_reason == "malformed_call":
             self.screen.note("(a tool call that cannot be read is part of the text)")
 

@@ -11,8 +11,9 @@ from ..settings import Settings
 from ..usage.mistakes import suggestion
 from .session import Answer, Session
 
-NUMBERS = (*SAMPLING, "max_tokens", "image_tokens")
-WHOLE = {"max_tokens", "image_tokens", *(n for n in SAMPLING if BOUNDS[n].whole)}
+OTHERS = ("max_tokens", "think_budget", "image_tokens")
+NUMBERS = (*SAMPLING, *OTHERS)
+WHOLE = {*OTHERS, *(n for n in SAMPLING if BOUNDS[n].whole)}
 SENSES = {"image": "pictures", "audio": "sound", "video": "videos"}
 
 

@@ -8,7 +8,7 @@ import typer
 
 from mlx_gemma4.prompt.attachments import IMAGE_TOKENS
 
-from .. import options
+from .. import forms, options
 from ..chat.setup import is_kept
 from ..errors import InputError, UsageError, refuse_existing, reported
 from ..files import MediaArgument, find_sources, split_prompt
@@ -78,6 +78,10 @@ def describe(
     preset: options.Preset = None,
     *,
     settings: Settings,
+    schema: forms.Schema = None,
+    json_object: forms.JsonObject = False,
+    regex: forms.Regex = None,
+    grammar: forms.Grammar = None,
     show_thinking: options.ShowThinking = None,
     yes: options.Yes = False,
     plain: options.Plain = False,
@@ -95,6 +99,7 @@ def describe(
     gemma4 describe before.jpg after.jpg "What changed?"
     gemma4 describe 'trip/*.jpg' --each --json
     gemma4 describe receipt.png --ocr
+    gemma4 describe receipt.png --schema 'shop, total float, items str[]'
     gemma4 describe street.jpg "Find the bicycles." --boxes found.png
     """
     with reported(as_json):
@@ -114,6 +119,7 @@ def describe(
             each=each,
             show_stats=stats,
             keep=is_kept(keep, as_json),
+            form=forms.read_form(schema, json_object, regex, grammar),
             video={"num_frames": frames} if frames else {"fps": fps} if fps else {},
         )
         if fps and frames:
@@ -145,6 +151,8 @@ def check(job: Describing, boxes: Path | None) -> None:
         raise UsageError("--fps and --frames are for videos; only pictures are named.")
     if boxes is None:
         return
+    if job.form:
+        raise UsageError("--boxes has a form of its own: leave the other out.")
     if job.ocr:
         raise UsageError("Choose one of --ocr and --boxes.")
     if "video" in kinds:

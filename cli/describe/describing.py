@@ -13,6 +13,7 @@ from mlx_gemma4.errors import MediaError
 
 from ..errors import AnswerError, batch_code, concerns_all, report_file
 from ..files import STDIN, MediaArgument, exists, with_name
+from ..forms import refuse_invalid
 from ..loading import open_model
 from ..model_senses import require_sense
 from ..progress import Progress
@@ -46,6 +47,7 @@ class Describing:
     each: bool = False
     show_stats: bool = False
     keep: bool = False  # a single answer, as a conversation to go on with
+    form: dict[str, str] = field(default_factory=dict)  # that answers are to have
     video: Part = field(default_factory=dict)  # options of a video's part
     targets: list[Path] = field(default_factory=list)  # --boxes: one per source
 
@@ -67,6 +69,7 @@ class Describing:
 
         def session() -> "Session":
             chat = Conversation(model, processor, self.settings, self.system)
+            chat.form = self.form
             return Session(
                 chat, self.screen, name, seconds, self.show_stats, adapter=adapter
             )
@@ -124,7 +127,22 @@ class Describing:
         number: int = 0,
         header: str = "",
     ) -> None:
-        """Asks about `parts` and delivers what the model says, `header` before it."""
+        """Asks about `parts` and delivers what the model says, `header` before it.
+
+        Raises FormError where that has not the form asked for.
+        """
+        self.deliver(session, sources, parts, number, header)
+        if self.form:
+            refuse_invalid(session.chat.last)
+
+    def deliver(
+        self,
+        session: "Session",
+        sources: list[MediaArgument],
+        parts: list[Part],
+        number: int,
+        header: str,
+    ) -> None:
         if self.targets and parts[0]["type"] != "image":
             label = sources[0].label
             raise MediaError(f"{label} is a video; --boxes draws on pictures.")

@@ -139,7 +139,12 @@ def contender(model: Gemma4) -> Contender:
 
     def run(prompt: list[int], decode: int) -> Sample:
         *_, last = stream_generate(
-            model, silent, tokens=prompt, temperature=0, max_tokens=decode + 1
+            model,
+            silent,
+            tokens=prompt,
+            temperature=0,
+            max_tokens=decode + 1,
+            stop_loops=False,
         )
         stats = last.stats
         assert stats is not None and stats.completion_tokens == decode + 1

@@ -165,6 +165,14 @@ class Splitter:
         self._after_thought = False
         self._fragments: list[Fragment] = []
 
+    @property
+    def inside_thought(self) -> bool:
+        return self._mode in ("header", "thought")
+
+    @property
+    def inside_answer(self) -> bool:
+        return self._mode in ("start", "answer")
+
     def feed(self, text: str) -> list[Fragment]:
         """Take a chunk and return what is certain now."""
         return self._take(self._lexer.feed(text))

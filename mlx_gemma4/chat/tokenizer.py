@@ -132,6 +132,10 @@ class Tokenizer:
         """The id of one token by its exact text, or None."""
         return self._backend.token_to_id(token)
 
+    def to_json(self) -> str:
+        """All of it, as tokenizer.json holds it."""
+        return self._backend.to_str()
+
     def tokens_from(self, first: int) -> dict[str, int]:
         """All tokens whose id is `first` or more, with their ids."""
         count = self._backend.get_vocab_size(with_added_tokens=True)

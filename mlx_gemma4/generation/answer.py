@@ -5,18 +5,23 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..chat.calls import ToolCall, openai_call
-from ..chat.splitter import Splitter, StopStrings
+from ..chat.splitter import Fragment, Splitter, StopStrings
 from ..chat.tools import parse_call
 from ..prompt.processor import Processor
 
 SHOWN = ("answer", "malformed_call")  # kinds of fragments
-FinishReason = Literal["stop", "length", "tool_calls", "malformed_call"]
+# "closed": an answer of a form whose budget was spent was brought to a valid end;
+# "loop": it said the same again and again.
+FinishReason = Literal[
+    "stop", "length", "closed", "loop", "tool_calls", "malformed_call"
+]
 
 
 @dataclass
 class Stats:
     """What a call did and took. Times in seconds, memory in bytes.
 
+    loops counts thoughts that were closed because they went round in circles.
     prompt_tokens counts all of the prompt, cached_tokens those of it that were already
     in the prefix cache.
     """
@@ -29,6 +34,7 @@ class Stats:
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
     peak_memory: int = 0
+    loops: int = 0
 
     @property
     def prefill_tps(self) -> float:
@@ -98,9 +104,19 @@ class Response:
 
 
 class Writer:
-    """Turns generated ids into chunks of text and decides when the answer ends."""
+    """Turns generated ids into chunks of text and decides when the answer ends.
 
-    def __init__(self, processor: Processor, inside_thought: bool, stop: Sequence[str]):
+    of_form: the answer is held to a form, so that only special tokens are marks: text
+        that looks like one is what the form demands.
+    """
+
+    def __init__(
+        self,
+        processor: Processor,
+        inside_thought: bool,
+        stop: Sequence[str],
+        of_form: bool = False,
+    ) -> None:
         self._stop_tokens = frozenset(processor.generation.stop_tokens)
         self._detokenizer = processor.tokenizer.detokenizer()
         special = processor.tokenizer.special_tokens
@@ -108,6 +124,12 @@ class Writer:
         self._splitter = Splitter(inside_thought, special)
         self._stops = StopStrings(stop)
         self._called = self._malformed = False
+        self._of_form = of_form
+
+    @property
+    def inside_thought(self) -> bool:
+        """Whether a thought is open behind the last token."""
+        return self._splitter.inside_thought
 
     def take(self, token: int, last: bool) -> Chunk:
         """The chunk of one more token; `last` says that no further one will come."""
@@ -117,7 +139,11 @@ class Writer:
         text = "" if silent else self._detokenizer.add(token)
         if ends or last:
             text += self._detokenizer.finish()
-        fragments = self._splitter.feed(text)
+        is_text = self._of_form and token not in self._special_ids
+        if is_text and self._splitter.inside_answer:
+            fragments = [Fragment("answer", text)]
+        else:
+            fragments = self._splitter.feed(text)
         if ends or last:
             fragments += self._splitter.finish()
         answer = "".join(f.text for f in fragments if f.kind in SHOWN)

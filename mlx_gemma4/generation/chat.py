@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ChatError
+from ..forms.schema import Schema
 from ..model import Gemma4
 from ..prompt.attachments import KIND_OF_PART
 from ..prompt.processor import Processor
@@ -41,6 +42,7 @@ class Chat(Turns):
         tools: Sequence[Mapping[str, Any]] | None = None,
         messages: Sequence[Message] = (),
         thinking: bool = False,
+        think_budget: int | None = None,
         image_tokens: int | None = None,
         control_tokens: bool = False,
         max_tokens: int | None = None,
@@ -49,13 +51,21 @@ class Chat(Turns):
         top_k: int | None = None,
         min_p: float | None = None,
         repetition_penalty: float | None = None,
+        presence_penalty: float | None = None,
+        frequency_penalty: float | None = None,
+        logit_bias: Mapping[int, float] | None = None,
         seed: int | None = None,
         stop: str | Sequence[str] | None = None,
+        stop_loops: bool = True,
+        schema: str | Schema | None = None,
+        regex: str | None = None,
+        grammar: str | None = None,
     ) -> None:
         super().__init__(model, processor, system, tools)
         self.messages = [dict(message) for message in messages]
         self.options: dict[str, Any] = {
             "thinking": thinking,
+            "think_budget": think_budget,
             "image_tokens": image_tokens,
             "control_tokens": control_tokens,
             "max_tokens": max_tokens,
@@ -64,8 +74,15 @@ class Chat(Turns):
             "top_k": top_k,
             "min_p": min_p,
             "repetition_penalty": repetition_penalty,
+            "presence_penalty": presence_penalty,
+            "frequency_penalty": frequency_penalty,
+            "logit_bias": logit_bias,
             "seed": seed,
             "stop": stop,
+            "stop_loops": stop_loops,
+            "schema": schema,
+            "regex": regex,
+            "grammar": grammar,
         }
 
     def ask(

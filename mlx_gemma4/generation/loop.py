@@ -12,17 +12,23 @@ from typing import Any, Literal, cast
 import mlx.core as mx
 
 from ..chat.splitter import opens_thought
+from ..chat.tokenizer import Tokenizer
 from ..device import keep_in_memory
 from ..errors import ChatError, CheckpointError
+from ..forms.form import asking, form_of
+from ..forms.guide import Guide
+from ..forms.schema import Schema
 from ..model import Gemma4
 from ..prompt.begun import begun_tokens
 from ..prompt.processor import Processor
 from ..sampling import Sampler
 from .answer import Chunk, Response, Stats, Writer
 from .asked import check_rows, checked_ids, prompt_of
+from .loops import LoopWatch
 from .prefill import Prompt, prefill, step_for
 from .prefix import PrefixCache
 from .step import step_of
+from .thinking import ThoughtLimit
 
 __all__ = ["Chunk", "Response", "Stats", "generate", "stream_generate"]
 
@@ -40,6 +46,7 @@ def generate(
     begun: Sequence[int] | Mapping[str, Any] = (),
     tools: Sequence[Mapping[str, Any]] | None = None,
     thinking: bool = False,
+    think_budget: int | None = None,
     image_tokens: int | None = None,
     control_tokens: bool = False,
     max_tokens: int | None = None,
@@ -48,8 +55,15 @@ def generate(
     top_k: int | None = None,
     min_p: float | None = None,
     repetition_penalty: float | None = None,
+    presence_penalty: float | None = None,
+    frequency_penalty: float | None = None,
+    logit_bias: Mapping[int, float] | None = None,
     seed: int | None = None,
     stop: str | Sequence[str] | None = None,
+    stop_loops: bool = True,
+    schema: str | Schema | None = None,
+    regex: str | None = None,
+    grammar: str | None = None,
     prefix: PrefixCache | None = None,
     prefill_step: int | None = None,
 ) -> Response:
@@ -70,6 +84,7 @@ def stream_generate(
     begun: Sequence[int] | Mapping[str, Any] = (),
     tools: Sequence[Mapping[str, Any]] | None = None,
     thinking: bool = False,
+    think_budget: int | None = None,
     image_tokens: int | None = None,
     control_tokens: bool = False,
     max_tokens: int | None = None,
@@ -78,8 +93,15 @@ def stream_generate(
     top_k: int | None = None,
     min_p: float | None = None,
     repetition_penalty: float | None = None,
+    presence_penalty: float | None = None,
+    frequency_penalty: float | None = None,
+    logit_bias: Mapping[int, float] | None = None,
     seed: int | None = None,
     stop: str | Sequence[str] | None = None,
+    stop_loops: bool = True,
+    schema: str | Schema | None = None,
+    regex: str | None = None,
+    grammar: str | None = None,
     prefix: PrefixCache | None = None,
     prefill_step: int | None = None,
 ) -> Iterator[Chunk]:
@@ -88,12 +110,21 @@ def stream_generate(
     messages: a conversation, or the text of a user's first message.
     begun: ids of an answer that was cut, or an assistant's message: the answer begins
         with it and goes on as if it had not been cut. Its chunks come first.
+    think_budget: the most tokens of a thought; then it is closed. None sets no limit.
     image_tokens: the most soft tokens per picture; None takes the checkpoint's own.
     control_tokens: special tokens that stand in messages and tools are taken for ones;
         otherwise they are words like any others.
     max_tokens: None goes on to the end of the model's context.
     temperature, top_p, top_k: None takes the checkpoint's own setting.
+    presence_penalty, frequency_penalty, logit_bias: as in OpenAI's API; the last by id.
     stop: strings that end the answer and are not part of it.
+    stop_loops: an answer that says the same words again and again is ended
+        (finish_reason "loop"), a thought that does is closed (`Stats.loops`).
+    schema, regex, grammar: the form that the answer has, by construction: a JSON schema
+        (as such, as JSON text, or as `name, age int`), a regular expression, or a Lark
+        grammar. A thought before it is free. Where max_tokens (unset, 4,096) is spent,
+        the answer goes the shortest way to a valid end (finish_reason "closed"); one
+        that is not there after 512 more is cut ("length"). Needs the extra `json`.
     prefill_step: how many tokens of the prompt are read at once; None takes what suits
         the model.
     prefix: of this conversation; what it holds of the prompt is not read again.
@@ -103,12 +134,19 @@ def stream_generate(
     """
     if isinstance(messages, str):
         messages = [{"role": "user", "content": messages}]
+    form = form_of(schema, regex, grammar)
+    if form is not None and stop:
+        raise ChatError("stop would cut an answer of a form: leave one of them out.")
+    if form is not None and messages is not None:
+        messages = asking(messages, form)
     sampling = processor.generation.sampling.but_with(
         temperature=temperature,
         top_p=top_p,
         top_k=top_k,
         min_p=min_p,
         repetition_penalty=repetition_penalty,
+        presence_penalty=presence_penalty,
+        frequency_penalty=frequency_penalty,
         seed=seed,
     )
     if prefix is not None:
@@ -121,27 +159,51 @@ def stream_generate(
     inside_thought = opens_thought(prompt.tokens, special_tokens)
     if isinstance(begun, Mapping):
         begun = begun_tokens(processor.tokenizer, begun, inside_thought)
+    rows = model.config.text_config.token_rows
+    guide = None
+    if form is not None:
+        guide = Guide(form, processor, rows, inside_thought, thinking, bool(tools))
+        begun = guide.follow(begun)
     prompt = replace(
         prompt, tokens=[*prompt.tokens, *begun], keys=[*prompt.keys, *begun]
     )
     check_rows(prompt.tokens, model.config)
     limit = _token_limit(model, len(prompt.tokens), max_tokens)
+    if guide is not None:
+        room = _token_limit(model, len(prompt.tokens), None)
+        limit = guide.allot(max_tokens, room)
     if prefill_step is None:
         prefill_step = step_for(model)
     if prefill_step < 1:
         raise ChatError(f"prefill_step is {prefill_step}; it must be 1 or more.")
-    rows = model.config.text_config.token_rows
     never = processor.generation.suppress_tokens
-    sampler = Sampler(sampling, prompt.tokens, rows, never, len(begun))
+    drawn = guide.drawn if guide else len(begun)
+    sampler = Sampler(
+        sampling, prompt.tokens, rows, never, drawn, logit_bias, list(begun)
+    )
+    if think_budget is not None:
+        sampler.limit = ThoughtLimit(
+            processor.tokenizer, think_budget, inside_thought, begun
+        )
     stops = (stop,) if isinstance(stop, str) else stop or ()
-    writer = Writer(processor, inside_thought, stops)
+    writer = Writer(processor, inside_thought, stops, guide is not None)
     written = [writer.take(token, last=False) for token in begun]
     if any(chunk.finish_reason for chunk in written):
         raise ChatError("The answer that has begun is at its end: nothing follows it.")
     pins = _pins(messages, begun) if prefix else "none"
     prefix = prefix or PrefixCache(model)
     return _run(
-        model, prompt, limit, sampler, writer, written, prefix, pins, prefill_step
+        model,
+        prompt,
+        limit,
+        sampler,
+        writer,
+        written,
+        prefix,
+        pins,
+        prefill_step,
+        guide,
+        LoopWatch(processor.tokenizer) if stop_loops and guide is None else None,
     )
 
 
@@ -178,6 +240,8 @@ def _run(
     prefix: PrefixCache,
     pins: Pins,
     prefill_step: int,
+    guide: Guide | None,
+    watch: LoopWatch | None,
 ) -> Iterator[Chunk]:
     keep_in_memory()
     mx.reset_peak_memory()
@@ -187,7 +251,7 @@ def _run(
     if pins == "both":
         prefix.pin()
     logits = prefill(model, prompt, prefix, cached, prefill_step)
-    token = sampler(logits)
+    token = sampler(logits, guide.allowed()) if guide else sampler(logits)
     mx.eval(token)
     _check_finite(logits)
     first = time.perf_counter()
@@ -195,16 +259,45 @@ def _run(
     if pins != "none":
         prefix.pin(passing=pins == "end")
     yield from written
-    for value in _decode(model, token, limit, sampler, prefix):
+    if guide is None:
+        drawn = _decode(model, token, limit, sampler, prefix)
+    else:
+        drawn = _guided(model, token, limit, sampler, prefix, guide, prefill_step)
+    thinks = writer.inside_thought
+    for value in drawn:
         stats.completion_tokens += 1
-        chunk = writer.take(value, last=stats.completion_tokens == limit)
+        loops = watch is not None and watch.add(value)
+        if loops and thinks and watch is not None:
+            stats.loops += 1
+            _close_thought(sampler, watch.tokenizer)
+            watch.forget()
+            loops = False
+        last = loops or stats.completion_tokens == limit
+        chunk = writer.take(value, last)
+        if thinks != writer.inside_thought and watch is not None:
+            watch.forget()
+        thinks = writer.inside_thought
+        if loops and chunk.finish_reason == "length":
+            chunk = replace(chunk, finish_reason="loop")
         if chunk.finish_reason is None:
             yield chunk
             continue
         stats.decode_seconds = time.perf_counter() - first
         stats.peak_memory = mx.get_peak_memory()
+        if guide and chunk.finish_reason in ("length", "stop"):
+            chunk = replace(chunk, finish_reason=guide.reason(chunk.finish_reason))
         yield replace(chunk, stats=stats)
         return
+
+
+def _close_thought(sampler: Sampler, tokenizer: Tokenizer) -> None:
+    """The thought under way ends with the next token that is drawn, unless it did with
+    the one that is being computed."""
+    if not isinstance(sampler.limit, ThoughtLimit):
+        sampler.limit = ThoughtLimit(tokenizer, 0, inside=True)
+        if sampler.last is not None:
+            sampler.limit.follow(sampler.last)
+    sampler.limit.close()
 
 
 def _check_finite(logits: mx.array) -> None:
@@ -234,4 +327,42 @@ def _decode(
             return
         token = ahead
         if count % CLEAR_EVERY == 0:
+            mx.clear_cache()
+
+
+def _guided(
+    model: Gemma4,
+    token: mx.array,
+    limit: int,
+    sampler: Sampler,
+    prefix: PrefixCache,
+    guide: Guide,
+    prefill_step: int,
+) -> Iterator[int]:
+    """The same where `guide` says what may follow, and at once what must."""
+    step, count = step_of(model), 0
+    while True:
+        value = cast(int, token.item())
+        guide.advance(value)
+        run = [value, *guide.forced()]
+        guide.cut = len(run) > limit - count
+        run = run[: limit - count]
+        count += len(run)
+        ends = value in guide.ends or count == limit
+        logits, allowed = token, None
+        if not ends:
+            if run[1:]:  # in chunks: they may be many
+                logits = prefill(model, Prompt(run, (), run), prefix, 0, prefill_step)
+            else:
+                logits = step(token, prefix.cache)[:, -1]
+                prefix.extend(run)
+            mx.async_eval(logits)
+            if run[1:]:
+                sampler.note(mx.array([run[1:]]))
+            allowed = guide.allowed()  # while the GPU works
+        yield from run
+        if ends:
+            return
+        token = sampler(logits, allowed)
+        if count % CLEAR_EVERY < len(run):
             mx.clear_cache()

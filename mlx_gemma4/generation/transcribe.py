@@ -146,6 +146,7 @@ def _ask(
         [{"role": "user", "content": content}],
         temperature=0.0,
         max_tokens=limit,
+        stop_loops=False,  # `once` knows those of speech
     )
     if answer.finish_reason == "length":
         warnings.warn(

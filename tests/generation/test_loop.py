@@ -265,7 +265,7 @@ def test_unset_values_are_the_checkpoint_s(
     monkeypatch.setattr(processor, "generation", warm)
     drawn = generate(model, processor, HI, max_tokens=8, seed=1).tokens
     assert drawn != greedy
-    one = {"top_k": 1, "max_tokens": 8}
+    one: dict[str, Any] = {"top_k": 1, "max_tokens": 8}
     assert generate(model, processor, HI, **one).tokens == greedy
     one = {"temperature": 0.0, "max_tokens": 8}
     assert generate(model, processor, HI, **one).tokens == greedy

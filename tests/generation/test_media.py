@@ -83,7 +83,11 @@ def test_chunks_never_cut_a_medium(
     expected: list[int] = []
     for _ in range(6):
         expected.append(int(fresh(loaded, EVERYTHING, expected)[-1].argmax()))
-    options = {"temperature": 0, "max_tokens": 6, "prefill_step": step}
+    options: dict[str, Any] = {
+        "temperature": 0,
+        "max_tokens": 6,
+        "prefill_step": step,
+    }
     greedy = generate(model, processor, EVERYTHING, **options).tokens
     assert greedy == expected[: len(greedy)]
     author = Author(monkeypatch)

@@ -32,7 +32,8 @@ def test_tokens_may_be_an_array(demo: tuple[Gemma4, Processor]) -> None:
     model, processor = demo
     tokens = processor(PARIS).tokens
     expected = generate(model, processor, PARIS, temperature=0, max_tokens=9).tokens
-    for form in (tokens, tokens[0], np.array(tokens), tokens[0].tolist()):
+    forms: list[Any] = [tokens, tokens[0], np.array(tokens), tokens[0].tolist()]
+    for form in forms:
         made = generate(model, processor, tokens=form, temperature=0, max_tokens=9)
         assert made.tokens == expected
 
