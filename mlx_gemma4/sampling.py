@@ -15,7 +15,6 @@ from functools import lru_cache, partial
 from typing import NamedTuple
 
 import mlx.core as mx
-import numpy as np
 
 from .errors import ChatError
 
@@ -241,16 +240,14 @@ def _marked(tokens: Iterable[int], rows: int) -> mx.array:
 
 def _added(bias: Mapping[int, float], rows: int) -> mx.array:
     """float32 `[1, rows]` of a bias by id. Raises ChatError."""
-    added = np.zeros((1, rows), np.float32)
     for token, value in bias.items():
         if type(token) is not int or not 0 <= token < rows:
             raise ChatError(f"logit_bias names {token!r}, which is no id of the model.")
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not math.isfinite(value):
             raise ChatError(f"logit_bias of {token} is {value!r}, which is no number.")
-        if not math.isfinite(value):
-            raise ChatError(f"logit_bias of {token} is {value}; it must be finite.")
-        added[0, token] = value
-    return mx.array(added)
+    ids = mx.array(list(bias), mx.int32)
+    return mx.zeros((1, rows)).at[0, ids].add(mx.array(list(bias.values()), mx.float32))
 
 
 def _penalise(logits: mx.array, seen: mx.array, penalty: float) -> mx.array:

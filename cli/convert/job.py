@@ -1,5 +1,6 @@
 """The steps of `gemma4 convert`: plan, ask, convert, refine, upload."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,8 @@ def original(name: str) -> str:
     """What is to be converted or compared with: a short name stands for a Hub id."""
     from mlx_gemma4.hub import names
 
-    there = (with_home(name) / "config.json").is_file()
+    # os.path, since Path.is_file raises for names that are too long.
+    there = os.path.isfile(with_home(name) / "config.json")
     return name if there else names.original(name)
 
 

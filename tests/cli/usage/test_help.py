@@ -64,7 +64,7 @@ def test_options_are_in_groups(typed: Typed) -> None:
         *("Arguments", "Model", "Task", "Answer", "Files", "Output"),
         *("Options", "Examples"),
     ]
-    assert "--top-p X" in out and "[from 0 to 1]" in out
+    assert "--top-p X" in out and "[from 0 to 1]" in " ".join(out.split())
     assert "default: no-think" not in out
     assert "[default: 0; from 0]" in typed("tune train -h")[1]
 
