@@ -163,6 +163,7 @@ class Watch:
 sys.meta_path.insert(0, Watch())
 sys.argv = ["gemma4", "chat", "-m", "m"]
 import mlx_gemma4
+mlx_gemma4.Gemma4
 """
 
 
