@@ -7,7 +7,7 @@ KV-shared layers and the head, and earlier chunks only fill the caches.
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import mlx.core as mx
 
@@ -16,7 +16,6 @@ from ..chat.tokenizer import Tokenizer
 from ..device import keep_in_memory
 from ..errors import ChatError, CheckpointError
 from ..forms.form import asking, form_of
-from ..forms.guide import Guide
 from ..forms.schema import Schema
 from ..model import Gemma4
 from ..prompt.begun import begun_tokens
@@ -24,11 +23,13 @@ from ..prompt.processor import Processor
 from ..sampling import Sampler
 from .answer import Chunk, Response, Stats, Writer
 from .asked import check_rows, checked_ids, prompt_of
-from .loops import LoopWatch
+from .limits import LoopWatch, ThoughtLimit
 from .prefill import Prompt, prefill, step_for
 from .prefix import PrefixCache
 from .step import step_of
-from .thinking import ThoughtLimit
+
+if TYPE_CHECKING:
+    from ..forms.guide import Guide
 
 __all__ = ["Chunk", "Response", "Stats", "generate", "stream_generate"]
 
@@ -162,6 +163,8 @@ def stream_generate(
     rows = model.config.text_config.token_rows
     guide = None
     if form is not None:
+        from ..forms.guide import Guide  # NumPy costs a tenth of a second
+
         guide = Guide(form, processor, rows, inside_thought, thinking, bool(tools))
         begun = guide.follow(begun)
     prompt = replace(
@@ -240,7 +243,7 @@ def _run(
     prefix: PrefixCache,
     pins: Pins,
     prefill_step: int,
-    guide: Guide | None,
+    guide: "Guide | None",
     watch: LoopWatch | None,
 ) -> Iterator[Chunk]:
     keep_in_memory()
@@ -336,7 +339,7 @@ def _guided(
     limit: int,
     sampler: Sampler,
     prefix: PrefixCache,
-    guide: Guide,
+    guide: "Guide",
     prefill_step: int,
 ) -> Iterator[int]:
     """The same where `guide` says what may follow, and at once what must."""

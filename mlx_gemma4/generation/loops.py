@@ -6,9 +6,6 @@ People repeat themselves, too, so it takes many repetitions in a row to be a loo
 import re
 from typing import NamedTuple
 
-import numpy as np
-
-from ..chat.tokenizer import Tokenizer
 from .pieces import TOKEN
 
 # How often a unit of so many words in a row may be said; longer ones three times.
@@ -16,12 +13,6 @@ ALLOWED = {1: 7, 2: 5}
 LONG_ALLOWED = 3
 MOST_WORDS = 30  # of a unit
 SHOWN = 40  # characters of it
-# Of an answer while it comes, in tokens: the longest cycle, how often it comes and how
-# much it fills before it is a loop.
-LONGEST, REPEATED, FILLED = 50, 4, 200
-# The same for what may well be meant: zeros, rules, tables, code, base64.
-MEANT = 4000
-DATA = tuple("|[{<")  # what tables, JSON and HTML begin with
 LETTERS = re.compile(r"(\S{1,8}?)\1{24,}")  # one endless word
 
 
@@ -77,41 +68,3 @@ def _loop(text: str, at: int) -> Loop | None:
 
 def _plain(word: str) -> str:
     return "".join(c for c in word.casefold() if c.isalnum()) or word
-
-
-class LoopWatch:
-    """Notices, token by token, that an answer goes round in a cycle of words."""
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self.tokenizer = tokenizer
-        self.forget()
-
-    def forget(self) -> None:
-        """Begins anew, as with another part of the answer."""
-        self._tokens: list[int] = []
-        self._last = np.full(LONGEST, -1)  # tokens, the newest first
-        self._equal = np.zeros(LONGEST, np.int64)  # in a row, by length of the cycle
-
-    def add(self, token: int) -> bool:
-        """Whether the answer is in a loop with this token."""
-        self._equal = np.where(self._last == token, self._equal + 1, 0)
-        self._last = np.concatenate([[token], self._last[:-1]])
-        self._tokens.append(token)
-        lengths = np.arange(1, LONGEST + 1)
-        filled = self._equal + lengths
-        found = (filled >= FILLED) & (filled >= REPEATED * lengths)
-        if not found.any():
-            return False
-        longest = int(filled[found].max())
-        return longest >= MEANT or (longest - FILLED) % LONGEST == 0 and self._speaks()
-
-    def _speaks(self) -> bool:
-        """Whether what repeats is words, and not code, a table or the like."""
-        text = self.tokenizer.decode(self._tokens).strip()
-        line = text[text.rfind("\n") + 1 :].lstrip()
-        if text.count("```") % 2 or text[:1] in DATA or line[:1] in DATA:
-            return False
-        end = self.tokenizer.decode(self._tokens[-FILLED:])
-        signs = [sign for sign in end if not sign.isspace()]
-        letters = sum(map(str.isalpha, signs))
-        return 2 * letters > len(signs) and len(end.split()) > FILLED / LONGEST

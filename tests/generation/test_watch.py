@@ -12,7 +12,7 @@ import pytest
 
 from mlx_gemma4 import Gemma4, Processor, generate, load
 from mlx_gemma4.chat.tokenizer import Tokenizer
-from mlx_gemma4.generation.loops import LONGEST, LoopWatch
+from mlx_gemma4.generation.limits import LONGEST, LoopWatch
 
 WORDS = "the tide of open water comes and goes with every moon that rises late".split()
 

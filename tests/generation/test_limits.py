@@ -8,7 +8,7 @@ import pytest
 
 from mlx_gemma4 import Gemma4, Processor, Response, generate, load
 from mlx_gemma4.errors import ChatError
-from mlx_gemma4.generation.thinking import ThoughtLimit
+from mlx_gemma4.generation.limits import ThoughtLimit
 
 ASKED = "What is the capital of France?"
 
