@@ -188,6 +188,7 @@ def test_text_that_looks_like_a_mark(wild, form: dict[str, Any], text: str) -> N
     assert found.finish_reason == "stop"
 
 
+@pytest.mark.slow
 def test_an_answer_cut_in_what_was_forced(wild) -> None:
     found = answer(wild, schema={"const": "ab c1 " * 400}, max_tokens=1)
     assert found.finish_reason == "length"
@@ -204,6 +205,7 @@ def test_the_way_to_an_end_does_not_go_round_in_circles(wild) -> None:
     assert found.finish_reason == "closed" and found.text.endswith("#")
 
 
+@pytest.mark.slow
 def test_what_is_forced_is_read_in_chunks(wild, monkeypatch) -> None:
     model, processor = wild
     lengths: list[int] = []
@@ -236,6 +238,7 @@ def test_the_model_is_told_the_form() -> None:
     assert first["content"] == [{"type": "text", "text": f"Be brief.\n\n{told}"}]
 
 
+@pytest.mark.slow
 def test_each_turn_reads_only_what_is_new(demo) -> None:
     model, processor = demo
     fields = {f"field{n}": {"type": "boolean", "description": "so"} for n in range(20)}

@@ -1,5 +1,6 @@
 """`gemma4 logs`: conversations are listed, shown, sought, exported and removed."""
 
+import gc
 import json
 import stat
 from pathlib import Path
@@ -97,6 +98,8 @@ def test_a_damaged_conversation_is_named_and_can_be_removed(two, change):
         store.db.execute(change)
     said = logs("export", "1")
     assert said.exit_code == 5 and "Conversation 1 is damaged" in said.stderr
+    del said  # whose error still holds what was being read
+    gc.collect()
     assert logs("rm", "1", "--yes").exit_code == 0
 
 
