@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
 from ..errors import ChatError
@@ -79,7 +79,7 @@ def own_parts(
     tokens cannot be told from quoted ones.
     """
     text = render(said)
-    special = re.compile("|".join(map(re.escape, special_tokens)) or "(?!)")
+    special = _pattern(special_tokens)
     firsts = {match[0][0] for match in special.finditer(text)}
     used = set().union(*_texts(said))
     if not firsts & used:
@@ -102,7 +102,8 @@ def own_parts(
             own = Counter(found) if own is None else own & Counter(found)
             back = str.maketrans({stand: first for first, stand in away.items()})
             if marked.translate(back) == text and spared == thoughts:
-                return Rendered(tuple(_cut(text, marked, special)))
+                starts = (match.start() for match in special.finditer(text))
+                return _cut(text, (at for at in starts if marked[at] != text[at]))
     quoted = Counter(special.findall(text)) - (own or Counter())
     if not quoted:
         return Rendered((text,))
@@ -113,13 +114,20 @@ def own_parts(
     )
 
 
-def _cut(text: str, marked: str, special: re.Pattern[str]) -> Iterator[str]:
-    start = 0
-    for match in special.finditer(text):
-        if marked[match.start()] != text[match.start()]:
-            yield text[start : match.start() + 1]
-            start = match.start() + 1
-    yield text[start:]
+def as_words(text: str, special_tokens: Iterable[str]) -> Rendered:
+    """`text` in which all special tokens are only words."""
+    found = _pattern(special_tokens).finditer(text)
+    return _cut(text, (match.start() for match in found))
+
+
+def _pattern(special_tokens: Iterable[str]) -> re.Pattern[str]:
+    return re.compile("|".join(map(re.escape, special_tokens)) or "(?!)")
+
+
+def _cut(text: str, starts: Iterable[int]) -> Rendered:
+    """`text`, cut inside of the special tokens that begin at `starts`."""
+    places = [0, *(start + 1 for start in starts), len(text)]
+    return Rendered(tuple(text[a:b] for a, b in pairwise(places)))
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -1,11 +1,10 @@
 """An answer that has begun, as the ids that a model goes on from."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from ..chat.messages import REASONING
-from ..chat.rendered import Rendered
+from ..chat.rendered import as_words
 from ..chat.splitter import CHANNEL, CHANNEL_END, HEADER
 from ..chat.tokenizer import Tokenizer
 from ..errors import ChatError
@@ -32,15 +31,9 @@ def begun_tokens(
     if thought and not inside_thought:
         tokens += tokenizer.encode(CHANNEL + HEADER)
     if thought:
-        tokens += tokenizer.encode_rendered(quoted(thought, tokenizer))
+        tokens += tokenizer.encode_rendered(as_words(thought, tokenizer.special_tokens))
     if content and (thought or inside_thought):
         tokens += tokenizer.encode("\n" + CHANNEL_END)
-    return tokens + tokenizer.encode_rendered(quoted(content, tokenizer))
-
-
-def quoted(text: str, tokenizer: Tokenizer) -> Rendered:
-    """`text` in which special tokens are words: cut inside of each."""
-    special = re.compile("|".join(map(re.escape, tokenizer.special_tokens)) or "(?!)")
-    cuts = [match.start() + 1 for match in special.finditer(text)]
-    starts, ends = [0, *cuts], [*cuts, len(text)]
-    return Rendered(tuple(text[a:b] for a, b in zip(starts, ends, strict=True)))
+    return tokens + tokenizer.encode_rendered(
+        as_words(content, tokenizer.special_tokens)
+    )
