@@ -1,6 +1,6 @@
 """What a call to the model returns, and how generated ids become it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -81,6 +81,14 @@ class Response:
     tokens: list[int] = field(default_factory=list)
     finish_reason: FinishReason | None = None
     stats: Stats | None = None
+
+    @classmethod
+    def of(cls, chunks: Iterable[Chunk]) -> "Response":
+        """The whole answer that `chunks` make."""
+        response = cls()
+        for chunk in chunks:
+            response.add(chunk)
+        return response
 
     def add(self, chunk: Chunk) -> None:
         self.text += chunk.text

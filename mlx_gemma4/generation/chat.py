@@ -94,7 +94,9 @@ class Chat(Turns):
         videos: Any = None,
     ) -> Response:
         """The whole answer; takes what `stream` does."""
-        return _whole(self.stream(message, images=images, audio=audio, videos=videos))
+        return Response.of(
+            self.stream(message, images=images, audio=audio, videos=videos)
+        )
 
     def stream(
         self,
@@ -133,12 +135,12 @@ class Chat(Turns):
 
     def again(self) -> Response:
         """Another answer to the last message; the old one stays if this fails."""
-        return _whole(self.reply(self.unanswered(), self.options))
+        return Response.of(self.reply(self.unanswered(), self.options))
 
     def go_on(self) -> Response:
         """The last answer, gone on with where it was cut: stopped early, or by
         max_tokens. Raises ChatError where it is at its end."""
-        _whole(self.resume(self.options))
+        Response.of(self.resume(self.options))
         assert self.last is not None
         return self.last
 
@@ -168,10 +170,3 @@ def _list(given: Any) -> list[Any]:
 def _part(kind: str, source: Any) -> dict[str, Any]:
     is_path = isinstance(source, str | Path)
     return {"type": kind, "path" if is_path else kind: source}
-
-
-def _whole(chunks: Iterator[Chunk]) -> Response:
-    response = Response()
-    for chunk in chunks:
-        response.add(chunk)
-    return response

@@ -70,10 +70,7 @@ def generate(
 ) -> Response:
     """The whole answer at once; the options are those of `stream_generate`."""
     given = locals()  # first, so that it holds what was passed and nothing else
-    response = Response()
-    for chunk in stream_generate(**given):
-        response.add(chunk)
-    return response
+    return Response.of(stream_generate(**given))
 
 
 def stream_generate(
