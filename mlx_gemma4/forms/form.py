@@ -17,7 +17,7 @@ from ..errors import ChatError
 from .schema import Schema, schema_of
 
 if TYPE_CHECKING:
-    from llguidance import LLTokenizer
+    from llguidance import LLMatcher, LLTokenizer
 
 HIDDEN = "\ue000"  # before the name of a special token that no form names
 
@@ -36,18 +36,30 @@ class Form:
     asked: str
     names_marks: bool = False
 
-    def check(self, vocabulary: "LLTokenizer | None" = None) -> None:
-        """Raises ChatError with what llguidance cannot do, in its words."""
+    def check(self) -> None:
+        """Raises ChatError with what llguidance cannot do, in its words, as far as that
+        takes no vocabulary."""
         from llguidance import LLMatcher
 
-        refused, messages = LLMatcher.validate_grammar_with_warnings(
-            self.grammar, vocabulary
-        )
+        refused, messages = LLMatcher.validate_grammar_with_warnings(self.grammar)
         if refused:
-            said = messages[0].splitlines()
-            said = [line for line in said if line.startswith("error: ")] or said[:1]
-            reason = said[0].removeprefix("error: ")
-            raise ChatError(f"No answer can be held to this form: {reason}")
+            raise _refusal(messages[0])
+
+    def matcher(self, vocabulary: "LLTokenizer") -> "LLMatcher":
+        """What follows one answer. Raises ChatError as `check`."""
+        from llguidance import LLMatcher
+
+        matcher = LLMatcher(vocabulary, self.grammar, log_level=0)
+        if matcher.is_error():
+            raise _refusal(matcher.get_error())
+        return matcher
+
+
+def _refusal(message: str) -> ChatError:
+    said = message.splitlines()
+    said = [line for line in said if line.startswith("error: ")] or said[:1]
+    reason = said[0].removeprefix("error: ")
+    return ChatError(f"No answer can be held to this form: {reason}")
 
 
 def form_of(

@@ -63,16 +63,14 @@ class Guide:
         thinking: bool = False,
         tools: bool = False,
     ) -> None:
-        from llguidance import LLMatcher
         from llguidance.numpy import allocate_token_bitmask
 
         self.ends = tuple(processor.generation.stop_tokens)
         vocabulary = vocabulary_of(processor.tokenizer, self.ends, form.names_marks)
-        form.check(vocabulary)
         self.rows, self.budget = rows, BUDGET
         self.cut = False  # the answer ends within what was forced
         self.taken = self.drawn = 0  # of its tokens, and those that were not forced
-        self._matcher = LLMatcher(vocabulary, form.grammar, log_level=0)
+        self._matcher = form.matcher(vocabulary)
         self._closing: Counter[int] = Counter()  # taken as the short way to an end
         self._words = allocate_token_bitmask(1, vocabulary.vocab_size)
         self._processor = processor
