@@ -13,11 +13,11 @@ from urllib.parse import urljoin, urlsplit
 from mlx_gemma4.errors import CheckpointError, ModelNotFoundError
 from mlx_gemma4.hub.cache import HubFile
 from mlx_gemma4.hub.refusals import first_line, refusal
+from mlx_gemma4.hub.transfer import WAITS
 
 Response = Any  # of the Hub's library, whose network stack has other names by release
 
 SILENCE = 15.0  # seconds without a byte after which a connection is lost
-WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)  # seconds before each further try after a loss
 TURNS = 4  # how often a file may lie elsewhere before that is a loss as well
 QUIET = 30.0  # seconds between two notes of losses: several connections break at once
 WHOLE, PART, NO_PART = 200, 206, 416

@@ -1,6 +1,5 @@
 """`gemma4 logs`: the conversations that are kept."""
 
-import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -12,6 +11,7 @@ from mlx_gemma4.state import PRIVATE, save_text
 from .. import options
 from ..errors import UsageError, refuse_existing, reported, unwritable
 from ..render import Screen, json_text, printable
+from ..terminal.wrap import printed_columns
 from ..usage.command import App, Group
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def list_all(limit: Limit = 20, as_json: options.Json = False) -> None:
             if as_json:
                 screen.json(summary_object(summary))
             else:
-                put(list_line(summary, columns()))
+                put(list_line(summary, printed_columns()))
         if more or not summaries:
             older = f"{more:,} older one{'s' if more > 1 else ''}"
             screen.note(f"{older}: -n 0 lists all." if more else NONE)
@@ -151,7 +151,7 @@ def search(
             if as_json:
                 screen.json(match_object(match))
                 continue
-            for line in match_lines(match, columns()):
+            for line in match_lines(match, printed_columns()):
                 put(line)
         if not matches:
             screen.note("No message holds that.")
@@ -250,8 +250,3 @@ def confirmed(question: str) -> bool:
 def put(text: str) -> None:
     """Prints what is no answer to be rendered."""
     print(printable(text) if sys.stdout.isatty() else text)
-
-
-def columns() -> int | None:
-    """Of the terminal that is printed on, if it is one."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None

@@ -1,8 +1,6 @@
 """`gemma4 pull`, `list`, `show`, `rm` and `default`: the models on this machine."""
 
 import os
-import shutil
-import sys
 from typing import Annotated
 
 import typer
@@ -13,6 +11,7 @@ from .. import options
 from ..config.file import Configuration, config_file
 from ..errors import UsageError, reported
 from ..render import Screen
+from ..terminal.wrap import printed_columns
 from ..usage import names
 
 Name = Annotated[
@@ -52,10 +51,10 @@ def pull(
     with reported(as_json):
         from mlx_gemma4.hub.resolve import resolve
 
-        from .first_run import can_ask, choose
+        from .first_run import can_choose, choose
         from .obtaining import obtain
 
-        if model is None and not can_ask(screen):
+        if model is None and not can_choose(screen):
             raise UsageError(
                 "Name a model: gemma4 pull e4b. `gemma4 list --all` lists them."
             )
@@ -91,8 +90,7 @@ def list_models(
         if as_json:
             screen.json(listing.as_json(everything))
             return
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        print("\n".join(listing.lines(everything, width)), flush=True)
+        print("\n".join(listing.lines(everything, printed_columns())), flush=True)
 
 
 def show(model: Name, as_json: options.Json = False) -> None:

@@ -18,6 +18,7 @@ from mlx_gemma4.reading.sizes import free_space, size
 from ..errors import InputError
 from ..render import Screen
 from .default import keep_default, kept_default
+from .fetch import can_ask
 from .obtaining import obtain, ways
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Choice:
 def first_choice(name: str | None, adapted: bool, screen: Screen) -> str | None:
     """`name`, or what the user chooses where none is named, kept or implied by an
     adapter; None where nobody can be asked, or a choice is kept."""
-    if name is not None or adapted or not can_ask(screen):
+    if name is not None or adapted or not can_choose(screen):
         return name
     kept = kept_default()
     if kept is None:
@@ -54,9 +55,9 @@ def first_choice(name: str | None, adapted: bool, screen: Screen) -> str | None:
     return name
 
 
-def can_ask(screen: Screen) -> bool:
-    streams = (sys.stdin, sys.stdout, sys.stderr)
-    return not screen.as_json and all(stream.isatty() for stream in streams)
+def can_choose(screen: Screen) -> bool:
+    """Whether somebody is there to answer, and to be talked to."""
+    return can_ask(screen) and sys.stdout.isatty()
 
 
 def choose(screen: Screen) -> str:

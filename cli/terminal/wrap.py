@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import TextIO
@@ -19,6 +20,11 @@ def window(stream: TextIO) -> os.terminal_size:
         if size.columns and size.lines:
             return size
     return shutil.get_terminal_size()
+
+
+def printed_columns() -> int | None:
+    """Of the terminal that is printed on, if it is one."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def rows(text: str, room: int) -> Iterator[slice]:

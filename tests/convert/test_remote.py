@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -27,21 +26,6 @@ from mlx_gemma4.hub.transfer import Transfer
 
 NAME, RECIPE = "org/tiny", "bf16"  # which costs least
 FIRST, SECOND = (f"model-0000{i}-of-00002.safetensors" for i in (1, 2))
-
-
-class Stopped(Exception):
-    pass
-
-
-def stop_after(blocks: int) -> Callable[[int], None]:
-    left = [blocks]
-
-    def advance(count: int) -> None:
-        left[0] -= 1
-        if not left[0]:
-            raise Stopped
-
-    return advance
 
 
 @pytest.fixture(scope="module")
@@ -154,8 +138,8 @@ def test_goes_on_with_the_commit_that_it_began_with(
     blocks: int, hub: Hub, folder: Path, whole: dict[str, str], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    with pytest.raises(Stopped):
-        convert(remote(NAME), out, advance=stop_after(blocks))
+    with pytest.raises(jobs.Stopped):
+        convert(remote(NAME), out, advance=jobs.stop_after(blocks))
     first = weights(hub)
     hub.repos[NAME].commit({"config.json": b"{}"})
     before = journal.begun(output.partial(out))
@@ -184,8 +168,8 @@ def test_harm_to_what_was_done_is_repaired(
     """What the journal says is there is read again, though nobody expected it."""
     source, out = remote(NAME), tmp_path / "out"
     one_file: dict[str, Any] = {"shard_bytes": 10**9}
-    with pytest.raises(Stopped):
-        convert(source, out, advance=stop_after(40), **one_file)
+    with pytest.raises(jobs.Stopped):
+        convert(source, out, advance=jobs.stop_after(40), **one_file)
     (file,) = (output.partial(out) / "model").glob("*.safetensors")
     data = file.read_bytes()
     file.write_bytes(data[:20_000] + bytes(len(data) - 20_000))
@@ -239,8 +223,8 @@ def test_a_file_that_changes_is_noticed(change: str, hub: Hub, tmp_path: Path) -
 @pytest.mark.slow
 def test_a_change_between_two_runs_is_noticed(hub: Hub, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with pytest.raises(Stopped):
-        convert(remote(NAME), out, advance=stop_after(5))
+    with pytest.raises(jobs.Stopped):
+        convert(remote(NAME), out, advance=jobs.stop_after(5))
     files = hub.repos[NAME].commits[hub.repos[NAME].main]
     data = files[SECOND]
     assert isinstance(data, bytes)
@@ -400,8 +384,8 @@ def test_a_stored_head_is_compared(
         with pytest.raises(CheckpointError, match="lm_head.weight .*values differ"):
             convert(source, out, "org/head")
         return
-    with pytest.raises(Stopped):
-        convert(source, out, "org/head", advance=stop_after(3))
+    with pytest.raises(jobs.Stopped):
+        convert(source, out, "org/head", advance=jobs.stop_after(3))
     notes: list[str] = []
     convert(source, out, "org/head", note=notes.append)
     assert not [n for n in layouts.names(out) if "lm_head" in n]

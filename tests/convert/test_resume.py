@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import jobs
@@ -17,22 +16,6 @@ from mlx_gemma4.checkpoint import shards
 from mlx_gemma4.convert import job, journal, output, stream
 from mlx_gemma4.convert.errors import OutputError
 from mlx_gemma4.errors import BusyError, CheckpointError, DiskFullError
-
-
-class Stopped(Exception):
-    pass
-
-
-def stop_after(blocks: int) -> Callable[[int], None]:
-    """Breaks the conversion off after so many blocks."""
-    left = [blocks]
-
-    def advance(count: int) -> None:
-        left[0] -= 1
-        if not left[0]:
-            raise Stopped
-
-    return advance
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +36,8 @@ def test_goes_on_after_a_stop(
     blocks: int, source: Path, whole: dict[str, str], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    with pytest.raises(Stopped):
-        jobs.convert(source, out, advance=stop_after(blocks))
+    with pytest.raises(jobs.Stopped):
+        jobs.convert(source, out, advance=jobs.stop_after(blocks))
     assert not out.exists()
     notes: list[str] = []
     counted: list[int] = []
@@ -71,8 +54,8 @@ def test_finished_tensors_are_not_converted_again(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, done = tmp_path / "out", []
-    with pytest.raises(Stopped):
-        jobs.convert(source, out, advance=stop_after(100))
+    with pytest.raises(jobs.Stopped):
+        jobs.convert(source, out, advance=jobs.stop_after(100))
     lines = (output.partial(out) / journal.NAME).read_text().splitlines()
     before = {
         record["tensor"] for line in lines if "tensor" in (record := json.loads(line))
@@ -91,8 +74,8 @@ def test_a_torn_line_is_dropped(
     source: Path, whole: dict[str, str], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    with pytest.raises(Stopped):
-        jobs.convert(source, out, advance=stop_after(90))
+    with pytest.raises(jobs.Stopped):
+        jobs.convert(source, out, advance=jobs.stop_after(90))
     path = output.partial(out) / journal.NAME
     path.write_bytes(path.read_bytes()[:-9])
     jobs.convert(source, out)
@@ -105,8 +88,8 @@ def test_harm_to_unfinished_files_is_repaired(
 ) -> None:
     """Such as a power failure leaves, which loses what the journal says is there."""
     out = tmp_path / "out"
-    with pytest.raises(Stopped):
-        jobs.convert(source, out, advance=stop_after(150), shard_bytes=10**9)
+    with pytest.raises(jobs.Stopped):
+        jobs.convert(source, out, advance=jobs.stop_after(150), shard_bytes=10**9)
     (file,) = (output.partial(out) / "model").glob("*.safetensors")
     data = bytearray(file.read_bytes())
     data[len(data) // 4 : len(data) // 2] = bytes(len(data) // 2 - len(data) // 4)
@@ -119,8 +102,8 @@ def test_harm_to_unfinished_files_is_repaired(
 
 def test_changed_source_is_noticed(tmp_path: Path) -> None:
     source, out = jobs.source(tmp_path / "hub"), tmp_path / "out"
-    with pytest.raises(Stopped):
-        jobs.convert(source, out, advance=stop_after(50))
+    with pytest.raises(jobs.Stopped):
+        jobs.convert(source, out, advance=jobs.stop_after(50))
     file = source / "model.safetensors"
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
@@ -152,8 +135,8 @@ def test_truncation_while_reading_is_noticed(tmp_path: Path) -> None:
 
 def test_other_settings_are_refused(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with pytest.raises(Stopped):
-        jobs.convert(source, out, advance=stop_after(50))
+    with pytest.raises(jobs.Stopped):
+        jobs.convert(source, out, advance=jobs.stop_after(50))
     with pytest.raises(OutputError, match="other settings"):
         jobs.convert(source, out, "8bit")
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,22 @@ TABLE: dict[str, Any] = {**SIZES, "hidden_size_per_layer_input": 32}
 MOE: dict[str, Any] = {**SIZES, "moe_intermediate_size": 64}
 BY_VARIANT = {"demo": MOE | TABLE, "26B-A4B": MOE, "31B": SIZES, "untied": SIZES}
 SHARD = 60_000  # bytes: several files
+
+
+class Stopped(Exception):
+    pass
+
+
+def stop_after(blocks: int) -> Callable[[int], None]:
+    """Breaks the conversion off after so many blocks."""
+    left = [blocks]
+
+    def advance(count: int) -> None:
+        left[0] -= 1
+        if not left[0]:
+            raise Stopped
+
+    return advance
 
 
 def source(folder: Path, variant: str = "demo", **options: Any) -> Path:

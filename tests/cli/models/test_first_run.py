@@ -28,7 +28,7 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shelf:
 def answers(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is typed at the questions of a terminal, in order."""
     typed: list[str] = []
-    monkeypatch.setattr(first_run, "can_ask", lambda screen: not screen.as_json)
+    monkeypatch.setattr(first_run, "can_choose", lambda screen: not screen.as_json)
     monkeypatch.setattr("typer.prompt", lambda *_, **__: typed.pop(0))
     return typed
 
