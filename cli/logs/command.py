@@ -127,7 +127,12 @@ def show(
 
 @app.command()
 def search(
-    words: Annotated[list[str], typer.Argument(metavar="WORDS", show_default=False)],
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="WORDS", help="Words, or how they begin.", show_default=False
+        ),
+    ],
     limit: Limit = 20,
     as_json: options.Json = False,
 ) -> None:

@@ -18,7 +18,7 @@ from ..state import state_folder
 
 PACKAGES = (
     *("mlx", "mlx-lm", "huggingface-hub", "tokenizers", "numpy", "transformers"),
-    *("av", "sounddevice", "pillow-heif"),
+    *("av", "sounddevice", "pillow-heif", "llguidance"),
 )
 # Programs that read what the packages cannot.
 PROGRAMS = ("ffmpeg", *(("afconvert", "sips") if sys.platform == "darwin" else ()))

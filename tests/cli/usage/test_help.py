@@ -33,6 +33,13 @@ def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.mark.parametrize("path", PATHS)
+def test_every_argument_is_explained(path: str) -> None:
+    command, _ = dict(zip(PATHS, ALL, strict=True))[path]
+    arguments = [each for each in command.params if each.param_type_name == "argument"]
+    assert all(getattr(each, "help", None) for each in arguments)
+
+
+@pytest.mark.parametrize("path", PATHS)
 def test_no_type_of_python_is_named(path: str) -> None:
     command, context = dict(zip(PATHS, ALL, strict=True))[path]
     text = command.get_help(context)

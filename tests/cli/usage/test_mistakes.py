@@ -59,6 +59,7 @@ def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
             "--to is 'zzz'; it takes peft or mlx.",
         ),
         ("tune fuse a", "OUT is missing: The folder to make."),
+        ("logs search", "WORDS is missing: Words, or how they begin."),
         # words
         ("chat hi there", 'The prompt needs quotes: gemma4 chat "hi there"'),
         (
