@@ -42,6 +42,7 @@ def is_stopped(call: Callable[[], object], after: int) -> bool:
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["append", "drop", "pass through", "restore"])
 @pytest.mark.parametrize("kind", [SlidingCache, FullCache])
 def test_ctrl_c_leaves_the_cache_before_or_behind_a_step(

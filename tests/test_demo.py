@@ -41,6 +41,7 @@ def test_demo_describes_the_sample_picture(demo: Loaded) -> None:
     assert answer(demo, SHOW, text("Describe this image.")) == SENTENCE
 
 
+@pytest.mark.slow
 def test_demo_sees_after_a_turn_of_text(demo: Loaded) -> None:
     question = "What is the capital of France?"
     before = [

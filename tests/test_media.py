@@ -84,6 +84,7 @@ def test_every_medium_counts(tmp_path: Path) -> None:
         assert not changed[:start].any() and changed[start:].max() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("converted", [False, True])
 def test_convolutions_with_channels_last(converted: bool, tmp_path: Path) -> None:
     """As mlx-vlm writes them."""
@@ -144,6 +145,7 @@ def spans(made: Prompt, config: dict[str, Any]) -> list[Span]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_media_whose_places_are_known(seed: int, tmp_path: Path) -> None:
     """The same as those that are looked for, for all of a prompt or any end of it."""

@@ -137,6 +137,7 @@ def test_other_programs_packings(stated: dict[str, Any], said: str) -> None:
         plan_load(Config.from_dict({**config, "quantization_config": stated}), tensors)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["quantization", "quantization_config"])
 @pytest.mark.parametrize(
     "stated",

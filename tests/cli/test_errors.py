@@ -88,6 +88,7 @@ def test_missing_folder(gemma4):
     assert_fails(run, 3, "nowhere")
 
 
+@pytest.mark.slow
 def test_hub_model_out_of_reach(gemma4):
     run = gemma4("chat", "-m", "google/gemma-4-E2B-it", "hi")
     assert_fails(run, 3, "google/gemma-4-E2B-it")

@@ -28,6 +28,7 @@ def test_a_schema_as_fields_json_and_file(tmp_path: Path) -> None:
     assert type(json.loads(json.loads(found.stdout)["text"])["red"]) is bool
 
 
+@pytest.mark.slow
 def test_a_slash_in_what_a_field_means_and_json_behind_a_blank_line() -> None:
     found = chat("--schema", "red bool: on/off")
     assert (found.exit_code, type(json.loads(found.stdout)["red"])) == (0, bool)
@@ -35,6 +36,7 @@ def test_a_slash_in_what_a_field_means_and_json_behind_a_blank_line() -> None:
     assert (found.exit_code, found.stdout) == (0, '"a/b"\n')
 
 
+@pytest.mark.slow
 def test_a_regex_a_grammar_and_an_object(tmp_path: Path) -> None:
     (tmp_path / "g.lark").write_text('start: "yes" | "no"')
     assert chat("--regex", "yes|no").stdout in ("yes\n", "no\n")

@@ -77,6 +77,7 @@ def test_without_a_model_the_demo_answers_and_says_so(gemma4):
     assert "demo" in run.stderr
 
 
+@pytest.mark.slow
 def test_model_from_the_environment(gemma4, demo_folder):
     gemma4.environ["GEMMA4_MODEL"] = str(demo_folder)
     run = gemma4("chat", QUESTION, *GREEDY, "--json")
@@ -95,6 +96,7 @@ def test_stats_go_to_stderr(gemma4):
     assert ESCAPE not in run.stderr
 
 
+@pytest.mark.slow
 def test_json_is_one_object(gemma4):
     run = gemma4("chat", "-m", "demo", QUESTION, *GREEDY, "--seed", "5", "--json")
     answer = json.loads(run.stdout)
@@ -130,6 +132,7 @@ def test_max_tokens_and_stop_cut_the_answer(gemma4):
     assert "Paris" not in stopped["text"]
 
 
+@pytest.mark.slow
 def test_tool_calls_are_printed_not_run(gemma4):
     tool = {
         "name": "get_weather",

@@ -40,6 +40,7 @@ def prompt_tokens(model: str, *options: str, stdin: str | None = None) -> int:
     return answer["usage"]["prompt"]
 
 
+@pytest.mark.slow
 def test_every_file_is_read(model):
     text = prompt_tokens(model, "What?")
     one = prompt_tokens(model, "--image", "a.png", "What?")
@@ -50,6 +51,7 @@ def test_every_file_is_read(model):
     assert heard == one + 13 + 2  # 25 soft tokens a second, begin and end
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["--budget", "--image-tokens"])
 def test_more_tokens_for_a_picture(model, option):
     few = prompt_tokens(model, "--image", "a.png", "What?")

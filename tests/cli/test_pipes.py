@@ -13,6 +13,7 @@ from mlx_gemma4.cli.main import prepare_streams
 from mlx_gemma4.cli.render import Screen
 
 
+@pytest.mark.slow
 def test_piped_text_goes_before_the_prompt(gemma4):
     ask = ("chat", "-m", "demo", *GREEDY, "--json")
     piped = json.loads(gemma4(*ask, "of France?", stdin="What is the capital").stdout)
@@ -43,6 +44,7 @@ def test_an_empty_pipe_leaves_the_prompt_alone(gemma4):
     assert "Paris" in run.stdout
 
 
+@pytest.mark.slow
 def test_a_conversation_through_a_pipe(gemma4):
     lines = f"{QUESTION}\n/regen\n/stats\n/bye\nnever read\n"
     run = gemma4("chat", "-m", "demo", "-i", *GREEDY, stdin=lines)
@@ -73,6 +75,7 @@ def test_a_reader_that_leaves_early_is_no_error(gemma4):
         assert (process.wait(60), err) == (0, "")
 
 
+@pytest.mark.slow
 def test_closed_streams_do_no_harm(gemma4):
     script = '"$@" <&- >&-'
     run = subprocess.run(

@@ -22,6 +22,7 @@ def test_conversation_on_a_terminal(terminal, gemma4):
     assert QUESTION in history.read_text()
 
 
+@pytest.mark.slow
 def test_no_history_keeps_none(terminal, gemma4):
     chat = terminal("chat", "-m", "demo", "--no-history")
     chat.wait_for(PROMPT)
@@ -30,6 +31,7 @@ def test_no_history_keeps_none(terminal, gemma4):
     assert not Path(gemma4.environ["XDG_STATE_HOME"]).exists()
 
 
+@pytest.mark.slow
 def test_ctrl_c_on_a_terminal_keeps_the_conversation(terminal):
     chat = terminal("chat", "-m", "demo", *ENDLESS)
     chat.wait_for(PROMPT)
@@ -52,6 +54,7 @@ def test_colour_on_a_terminal_is_on_stderr_only(terminal):
     assert "\x1b[2m" in chat.screen  # the stats
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
 def test_no_colour_where_it_is_not_wanted(terminal, gemma4, setting):
     gemma4.environ.update(setting)

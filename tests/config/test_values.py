@@ -82,6 +82,7 @@ def places(data: dict[str, Any], above: tuple[str, ...] = ()) -> list[tuple[str,
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["demo", "E2B", "resaved"])
 @pytest.mark.parametrize(
     "wrong", [None, "x", -1, 0, 1.5, [], {}, True, [1, 2], [None], {"a": 1}, 10**400]

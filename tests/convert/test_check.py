@@ -164,6 +164,7 @@ DAMAGED = ["{", "[]", "{}", '{"files": {}}', '{"files": 3}', "[" * 100_000]
 ELSEWHERE = ['{"files": {"/etc/passwd": {}}}', '{"files": {"../x": {}}}']
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [*DAMAGED, *ELSEWHERE, '{"files": {"a\\u0000": {}}}'])
 def test_a_damaged_record_is_named(folder: Path, text: str) -> None:
     (folder / "conversion.json").write_text(text)

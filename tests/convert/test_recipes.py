@@ -24,6 +24,7 @@ LAYER = "language_model.model.layers.0"
 FINE = (TensorClass.EMBEDDING, TensorClass.PLE_PROJECTION, TensorClass.ROUTER)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", sorted(RECIPES))
 @pytest.mark.parametrize("model", ["E4B", "26B-A4B"])
 def test_protected_classes(recipe: str, model: str) -> None:

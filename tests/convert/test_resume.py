@@ -31,6 +31,7 @@ def whole(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, s
     return jobs.digests(out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blocks", [1, 2, 60, 120, 160])
 def test_goes_on_after_a_stop(
     blocks: int, source: Path, whole: dict[str, str], tmp_path: Path

@@ -85,6 +85,7 @@ def _trained_modules(plain: Path, layout: str) -> set[str]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", NAMES)
 def test_the_converted_model_predicts_what_the_trained_one_does(
     layout: str, tmp_path: Path

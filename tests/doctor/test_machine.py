@@ -173,6 +173,7 @@ def test_kernels_that_were_checked(
     assert Machine.here().kernels == 2
 
 
+@pytest.mark.slow
 def test_kernels_that_do_with_a_model(
     demo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

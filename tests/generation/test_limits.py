@@ -61,6 +61,7 @@ def said(demo: tuple[Gemma4, Processor], **options: Any) -> Response:
     return generate(model, processor, ASKED, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most", [0, 1, 2])
 def test_the_demo_thinks_no_longer_than_allowed(demo, most: int) -> None:
     free = said(demo, thinking=True, temperature=0)
@@ -70,6 +71,7 @@ def test_the_demo_thinks_no_longer_than_allowed(demo, most: int) -> None:
     assert found.finish_reason == "stop"
 
 
+@pytest.mark.slow
 def test_a_limit_that_is_not_reached_changes_nothing(demo) -> None:
     options = {"thinking": True, "seed": 5}
     free = said(demo, **options)

@@ -71,6 +71,7 @@ def naive(model: Gemma4, prompt: list[int], count: int) -> list[int]:
     return tokens[len(prompt) :]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefill_step", [1, 3, 7, 1000])
 def test_greedy_tokens_are_those_of_full_forwards(
     model: Gemma4, processor: Processor, prefill_step: int

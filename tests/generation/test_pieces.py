@@ -33,6 +33,7 @@ def written(talk: Talk) -> tuple[list[Piece], list[Segment]]:
     return pieces, list(merge(heard))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", [0, 1e-3, 1e-2])
 @pytest.mark.parametrize("gaps", GAPS)
 @pytest.mark.parametrize("seed", range(8))

@@ -56,6 +56,7 @@ def test_each_layer_is_waited_for_while_the_next_runs(
     assert waited == [[], *started[:-1]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most", [0, 1, 2, 9, 13])
 def test_after_ctrl_c_the_prompt_is_read_as_if_nothing_had_been(
     most: int, monkeypatch: pytest.MonkeyPatch

@@ -58,6 +58,7 @@ def no_tables(path: str, module: object) -> bool:
     return "embed" not in path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "how",
     [

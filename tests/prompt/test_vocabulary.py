@@ -220,6 +220,7 @@ def test_a_head_of_its_own_has_as_many_rows(tmp_path: Path):
             load_model(tmp_path)
 
 
+@pytest.mark.slow
 def test_generation_reads_and_draws_no_id_without_a_row(demo_folder: Path):
     rows = {"vocab_size": 1920, "vocab_size_per_layer_input": 1000}
     model = tiny.build("E2B", 3, **rows)

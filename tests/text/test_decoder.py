@@ -63,6 +63,7 @@ def test_only_kv_shared_layers_are_double_wide() -> None:
     assert widths == [48] * 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", tiny.VARIANTS)
 @pytest.mark.parametrize("length", [1, 8, 21])
 @pytest.mark.parametrize("before", [0, 3, 12])

@@ -265,6 +265,7 @@ PEFT_DAMAGE: dict[str, tuple[Change, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", PEFT_DAMAGE)
 def test_damaged_tensors_of_peft(case: str, tmp_path: Path, model: Gemma4):
     change, words = PEFT_DAMAGE[case]

@@ -41,6 +41,7 @@ def test_the_script_writes_what_is_here(tmp_path: Path):
     assert len(list(tmp_path.iterdir())) == len(NAMES)
 
 
+@pytest.mark.slow
 def test_the_demo_model_reads_every_example(demo_folder: Path):
     config = Config.from_file(demo_folder / "config.json")
     encoder = Encoder(Processor.from_folder(demo_folder, config), length=64)

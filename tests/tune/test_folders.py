@@ -112,6 +112,7 @@ class Killed(BaseException):
 SEALED, CHANGES = 8, 13
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", range(CHANGES))
 def test_the_files_of_a_run_change_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int

@@ -126,6 +126,7 @@ def test_media(tmp_path: Path, shape: str, kind: str):
         check(mine, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SOME)
 def test_hidden_states_are_those_of_the_model(
     tmp_path: Path, shape: str, monkeypatch: pytest.MonkeyPatch
@@ -144,6 +145,7 @@ def test_hidden_states_are_those_of_the_model(
             np.testing.assert_allclose(found, expected, atol=2e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SOME)
 def test_the_loss_is_that_of_serving(shape: str):
     """Without a cache as through it, token by token and in chunks."""
@@ -164,6 +166,7 @@ def test_the_loss_is_that_of_serving(shape: str):
         assert abs(float(loss) - served) < 1e-4 * served
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("piece", [1, 96 * 4, 2**25])
 @pytest.mark.parametrize("cap", [30.0, 1.0, None])
 def test_pieces_of_the_vocabulary_change_nothing(piece: int, cap: float | None):
@@ -184,6 +187,7 @@ def test_pieces_of_the_vocabulary_change_nothing(piece: int, cap: float | None):
         np.testing.assert_allclose(np.array(a), np.array(b), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_quantised_weights_have_the_gradient_of_their_values(tmp_path: Path):
     from mlx_gemma4.checkpoint.load import load_model
     from mlx_gemma4.tune.fuse import fuse

@@ -61,6 +61,7 @@ def most(model: Gemma4, learned: Any, rows: Rows) -> int:
     return mx.get_peak_memory() - before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "media, targets",
     [

@@ -145,6 +145,7 @@ def test_a_gradient_is_clipped(make: Callable[..., Trainer], monkeypatch: Any):
     assert sizes == [pytest.approx(0.01, rel=1e-4)]
 
 
+@pytest.mark.slow
 def test_stopped_inside_a_step(make: Callable[..., Trainer], monkeypatch: Any):
     """The last finished step is what is kept, and going on from it loses nothing."""
     whole, cut = make(4), make(4)
@@ -167,6 +168,7 @@ def test_stopped_inside_a_step(make: Callable[..., Trainer], monkeypatch: Any):
     assert same(weights(whole), weights(cut))
 
 
+@pytest.mark.slow
 def test_a_step_without_a_finite_gradient_is_skipped(
     make: Callable[..., Trainer], monkeypatch: Any
 ):
@@ -275,6 +277,7 @@ def test_what_a_report_says(make: Callable[..., Trainer]):
     assert report.perplexity == pytest.approx(np.exp(report.loss))
 
 
+@pytest.mark.slow
 def test_samples_are_answers(folder: Path, make: Callable[..., Trainer]):
     trainer = make(1)
     ask = {"role": "user", "content": "Capital of France?"}
@@ -289,6 +292,7 @@ def test_samples_are_answers(folder: Path, make: Callable[..., Trainer]):
     assert json.dumps(vars(found))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [0, 1, 2, 5, 9])
 def test_the_time_of_a_run_is_that_of_its_steps_and_validations(
     make: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch, every: int

@@ -56,6 +56,7 @@ def varying(format: str, path: Path, start: float = 0.0) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["mp4", "matroska", "webm"])
 @pytest.mark.parametrize("options", [{}, {"fps": 1.0}, {"frames": 5}, {"fps": 20.0}])
 def test_a_varying_rate(format: str, options: dict[str, Any], tmp_path: Path) -> None:

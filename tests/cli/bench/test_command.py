@@ -50,6 +50,7 @@ def test_mlx_lm_takes_part() -> None:
     assert result["against"] == base.name and result["verdict"] == "unclear"
 
 
+@pytest.mark.slow
 def test_mlx_lm_comes_afterwards_where_two_copies_do_not_fit(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -81,6 +81,7 @@ def test_a_model_that_cannot_see_what_was_shown_is_refused(
     assert demo.chat.model is model
 
 
+@pytest.mark.slow
 def test_where_it_cannot_be_loaded_the_one_from_before_goes_on(demo, other, capsys):
     (other / "tokenizer.json").write_text("{}")
     converse(demo, Lines(FRANCE, f"/model {other}", ITALY))
@@ -89,6 +90,7 @@ def test_where_it_cannot_be_loaded_the_one_from_before_goes_on(demo, other, caps
     assert demo.chat.messages[-1]["content"] == "The capital of Italy is Rome."
 
 
+@pytest.mark.slow
 def test_where_neither_can_be_loaded_the_conversation_is_kept(
     demo, other, capsys, monkeypatch, tmp_path
 ):
@@ -105,6 +107,7 @@ def test_where_neither_can_be_loaded_the_conversation_is_kept(
     assert roles(demo) == "user assistant"
 
 
+@pytest.mark.slow
 def test_an_adapter_stays_with_its_model(demo, other, capsys):
     demo.adapter = Path("captain")
     converse(demo, Lines("/show", f"/model {other}", "/show"))

@@ -121,6 +121,7 @@ def test_a_conversion_is_not_converted_again(
     assert "is quantised already. Convert the original" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["head", "key", "scheme"])
 def test_what_changes_a_packed_checkpoint_is_named(
     change: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -83,6 +83,7 @@ def test_what_was_found_fits_the_terminal():
     assert list(report.match_lines(match, None))[1:] == [f"      user: {'潮汐' * 20}"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [

@@ -51,6 +51,7 @@ def locally(folder: Path, tmp_path: Path) -> dict[str, str]:
     return made(out)
 
 
+@pytest.mark.slow
 def test_it_is_offered_and_made_once(
     hub: Hub,
     folder: Path,

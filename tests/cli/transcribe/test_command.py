@@ -53,6 +53,7 @@ def test_json(listener, option):
     assert value["stats"]["seconds"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["srt", "vtt", "json"])
 @pytest.mark.parametrize("folder", [(), ("-o", "texts")])
 def test_ctrl_c_keeps_what_was_heard(listener, form, folder):

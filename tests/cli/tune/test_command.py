@@ -135,6 +135,7 @@ def test_ctrl_c_saves_and_resume_ends_the_same(
     assert "other data or settings" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_the_end_is_saved_loses_nothing(
     tune: Run, model: str, data: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
 ):
