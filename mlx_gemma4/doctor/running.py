@@ -21,7 +21,7 @@ from ..prompt.attachments import MARKS
 from ..prompt.processor import Inputs, Processor
 from ..prompt.vocabulary import perceived
 from .findings import Findings
-from .samples import grid, pictures, sound_tokens, sounds
+from .samples import grid, pictures, sounds
 
 QUESTION = "What is the capital of France?"
 ASK: Mapping[Kind, str] = {
@@ -145,11 +145,11 @@ def _media(
     settings = processor.media
     if kind == "audio":
         both = sounds(settings.audio)
-        due = sound_tokens(len(both[0][0]), settings.audio)
+        due = settings.audio.soft_tokens(len(both[0][0]))
         return [{"type": kind, kind: each} for each in both], due
     vision = model.config.vision_config
     assert vision is not None
-    side = vision.patch_size * vision.pooling_kernel_size
+    side = vision.patches.side * vision.patches.pooling
     video = kind == "video"
     budget = settings.frame_tokens if video else settings.image_tokens
     rows, columns = grid(budget)
