@@ -199,7 +199,7 @@ def _tensor(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     if name.endswith(BOUNDS):
         size = draw.uniform(0.4, 1.2) * (0.2 if re.search(INNER, name) else 1)
         return np.array(-size if name.endswith("min") else size, np.float32)
-    if re.search(r"std_scale$|(norm_\w+|_norm|_ln\d)\.weight$", name):
+    if re.search(r"std_scale$|(norm_\w+|pos_norm|patch_ln\d)\.weight$", name):
         return draw.uniform(0.5, 1.5, shape).astype(np.float32)
     values = random_tensor(name, shape, seed)
     # A convolution sums over more than its last axis.
