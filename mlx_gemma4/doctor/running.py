@@ -21,7 +21,7 @@ from ..prompt.attachments import MARKS
 from ..prompt.processor import Inputs, Processor
 from ..prompt.vocabulary import perceived
 from .findings import Findings
-from .samples import grid, pictures, sounds
+from .samples import grid, pictures, sound_tokens, sounds
 
 QUESTION = "What is the capital of France?"
 ASK: Mapping[Kind, str] = {
@@ -145,7 +145,7 @@ def _media(
     settings = processor.media
     if kind == "audio":
         both = sounds(settings.audio)
-        due = settings.audio.soft_tokens(len(both[0][0]))
+        due = sound_tokens(len(both[0][0]), settings.audio)
         return [{"type": kind, kind: each} for each in both], due
     vision = model.config.vision_config
     assert vision is not None

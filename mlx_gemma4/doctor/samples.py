@@ -51,3 +51,8 @@ def sounds(settings: AudioFeatureConfig | AudioSampleConfig) -> tuple[Sound, Sou
     beats = 0.5 * np.sin(2 * math.pi * 1760 * t) * (np.sin(2 * math.pi * 4 * t) > 0)
     low, high = (wave.astype(np.float32) for wave in (steady, beats))
     return (low, float(rate)), (high, float(rate))
+
+
+def sound_tokens(samples: int, settings: AudioFeatureConfig | AudioSampleConfig) -> int:
+    """Soft tokens of a recording of so many samples."""
+    return settings.soft_tokens(samples)
