@@ -22,9 +22,8 @@ def require_sense(config: "Config", name: str, kind: str) -> None:
         return
     if kind == "audio":
         raise UsageError(
-            f"{name} cannot hear. Choose a model that can: Gemma 4 E2B or E4B."
+            f"{name} cannot hear. Choose a model that can: Gemma 4 E2B, E4B or 12B."
         )
     raise UsageError(
-        f"{name} cannot see. Choose a model with a vision tower, such as "
-        "google/gemma-4-E2B-it."
+        f"{name} cannot see. Choose a model that can, such as google/gemma-4-E2B-it."
     )

@@ -25,7 +25,7 @@ class TensorClass(StrEnum):
 KEPT = (TensorClass.NORM, TensorClass.VISION, TensorClass.AUDIO)  # never quantised
 # First match decides; this model's own names.
 PATTERNS = (
-    (r"(vision_tower|embed_vision)\..*", TensorClass.VISION),
+    (r"(vision_tower|vision_embedder|embed_vision)\..*", TensorClass.VISION),
     (r"(audio_tower|embed_audio)\..*", TensorClass.AUDIO),
     (r"language_model\.embed_tokens\.weight", TensorClass.EMBEDDING),
     (r"lm_head\.weight", TensorClass.HEAD),

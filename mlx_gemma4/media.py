@@ -8,7 +8,6 @@ from typing import Literal, NamedTuple, cast
 
 import mlx.core as mx
 
-from .audio.framing import FRAMES_PER_TOKEN
 from .errors import MediaError
 
 Kind = Literal["image", "audio", "video"]
@@ -37,10 +36,8 @@ class Picture(NamedTuple("Picture", [("pixels", mx.array), ("positions", mx.arra
 
 
 class Clip(NamedTuple("Clip", [("features", mx.array), ("mask", mx.array)])):
-    """A recording: log-mel frames float32 `[T, 128]`, and bool `[T]`, which count."""
-
-    def soft_tokens(self) -> int:
-        return cast(int, self.mask[::FRAMES_PER_TOKEN].sum().item())
+    """A recording: float32 `[T, n]`, log-mel frames or samples, and bool `[T]`, which
+    of them count."""
 
     @cached_property
     def digest(self) -> int:

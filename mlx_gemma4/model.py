@@ -13,7 +13,7 @@ from mlx.utils import tree_flatten
 
 from .audio.tower import AudioTower
 from .cache import LayerCache, make_cache
-from .config import Config
+from .config import AudioConfig, Config, VisionConfig
 from .errors import MediaError
 from .kernels import dense
 from .layers import Projector, soft_cap
@@ -21,6 +21,7 @@ from .media import Kind, Media
 from .reading.sizes import size
 from .text.decoder import DecoderLayer, TextModel
 from .text.masks import vision_blocks
+from .vision.embedder import VisionEmbedder
 from .vision.tower import VisionTower
 
 
@@ -35,20 +36,24 @@ class Gemma4(nn.Module):
         if not text.tie_word_embeddings:
             self.lm_head = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
         if vision := config.vision_config:
-            self.vision_tower = VisionTower(vision)
+            if isinstance(vision, VisionConfig):
+                self.vision_tower = VisionTower(vision)
+            else:
+                self.vision_embedder = VisionEmbedder(vision)
             self.embed_vision = Projector(
-                vision.hidden_size, text.hidden_size, vision.rms_norm_eps
+                vision.soft_width, text.hidden_size, vision.rms_norm_eps
             )
         if audio := config.audio_config:
-            self.audio_tower = AudioTower(audio)
+            if isinstance(audio, AudioConfig):
+                self.audio_tower = AudioTower(audio)
             self.embed_audio = Projector(
-                audio.output_proj_dims, text.hidden_size, audio.rms_norm_eps
+                audio.soft_width, text.hidden_size, audio.rms_norm_eps
             )
         self.step: object = None  # of decoding: what generation/step.py keeps
         self._vision_ids = _known(config.image_token_id, config.video_token_id)
 
     def __repr__(self) -> str:  # of nn.Module, a page
-        towers = {"vision_tower": "sees", "audio_tower": "hears"}
+        towers = {"embed_vision": "sees", "embed_audio": "hears"}
         senses = [does for tower, does in towers.items() if tower in self]
         arrays: dict[str, mx.array] = dict(tree_flatten(self.parameters()))
         held = sum(array.nbytes for array in arrays.values())
@@ -133,8 +138,9 @@ class Gemma4(nn.Module):
         if not pictures:
             return mx.zeros((0, 1))
         if self.config.vision_config is None:
-            raise MediaError("This model has no vision tower and cannot see pictures.")
-        soft = [self.vision_tower(*_unpadded(*picture)) for picture in pictures]
+            raise MediaError("This model cannot see pictures.")
+        eye = self.vision_tower if "vision_tower" in self else self.vision_embedder
+        soft = [eye(*_unpadded(*picture)) for picture in pictures]
         return self.embed_vision(mx.concatenate(soft))
 
     def _hear(self, clips: Sequence[tuple[mx.array, mx.array]]) -> mx.array:
@@ -142,8 +148,10 @@ class Gemma4(nn.Module):
         if not clips:
             return mx.zeros((0, 1))
         if self.config.audio_config is None:
-            raise MediaError("This model has no audio tower and cannot hear.")
-        soft = [self.audio_tower(_heard(*clip)) for clip in clips]
+            raise MediaError("This model cannot hear.")
+        soft = [_heard(*clip) for clip in clips]
+        if "audio_tower" in self:
+            soft = [self.audio_tower(features) for features in soft]
         return self.embed_audio(mx.concatenate(soft))
 
     def text_tokens(self, inputs: mx.array) -> mx.array:

@@ -121,8 +121,7 @@ def choices(memory: int, disk: int) -> Iterator[Choice]:
         yield Choice(each.name, f"is here: {size(each.nbytes)}.")
     names = {each.name for each in there}
     several = True  # ways to have the first model
-    rest = [model for model in models().values() if model.instead is None]
-    for model in dict.fromkeys([*suggested(), *rest]):
+    for model in dict.fromkeys([*suggested(), *models().values()]):
         fitting = [v for v in model.best if v.needs <= memory and v.kept <= disk]
         for variant in fitting if several else fitting[:1]:
             if variant.name not in names:

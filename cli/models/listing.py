@@ -31,8 +31,6 @@ class Offered:
 
     @property
     def state(self) -> str:
-        if self.model.instead is not None:
-            return f"take {self.model.instead}"
         if self.here:
             return "here"
         return "fits" if self.fits else "too large"
@@ -73,7 +71,7 @@ def lines(everything: bool, width: int | None = None) -> list[str]:
         variant = each.variant
         told = map(size, (variant.fetched, variant.kept, variant.needs))
         sizes = [each.removesuffix(" GB") for each in told]
-        mark = " *" if each.meant and each.model.instead is None else ""
+        mark = " *" if each.meant else ""
         rows.append([variant.name, *sizes, each.state + mark])
     return [*table, "", *columns(rows, left=ALL), "", *LEGEND]
 
@@ -118,7 +116,6 @@ def as_json(everything: bool) -> dict[str, object]:
                 "memory_bytes": each.variant.needs,
                 "here": each.here,
                 "fits": each.fits,
-                "instead": each.model.instead,
             }
             for each in offered(here)
         ]

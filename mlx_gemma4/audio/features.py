@@ -15,10 +15,32 @@ import mlx.core as mx
 import numpy as np
 
 from ..errors import MediaError
-from .framing import AudioFeatureConfig, valid_frames
+from .framing import AudioFeatureConfig, AudioSampleConfig, valid_frames
 
 USUAL_LENGTH = AudioFeatureConfig.audio_seq_length
 FILL = 128  # samples: the reference fills recordings up to a multiple of this
+
+
+def features_of(
+    samples: np.ndarray | mx.array, config: AudioFeatureConfig | AudioSampleConfig
+) -> tuple[mx.array, mx.array]:
+    """What a model hears of a recording: log-mel frames for a tower, else samples."""
+    if isinstance(config, AudioFeatureConfig):
+        return log_mel(samples, config)
+    return in_tokens(samples, config)
+
+
+def in_tokens(
+    samples: np.ndarray | mx.array, config: AudioSampleConfig
+) -> tuple[mx.array, mx.array]:
+    """A recording's samples as they are, float32 `[T, samples per token]`, the last
+    ones filled up with silence, and True `[T]`. Takes what `log_mel` does, and any
+    length."""
+    wave, size = _mono(samples), config.audio_samples_per_token
+    if not len(wave):
+        raise MediaError("The recording has no samples: there is nothing to hear.")
+    filled = np.pad(wave, (0, -len(wave) % size)).reshape(-1, size)
+    return mx.array(filled), mx.ones(len(filled), mx.bool_)
 
 
 def log_mel(
@@ -29,9 +51,7 @@ def log_mel(
     `samples`: mono, -1..1, at `config.sampling_rate`, `[n]`. Raises MediaError if it is
     too short for a frame or longer than the model takes: nothing is ever cut off.
     """
-    wave = np.asarray(samples, dtype=np.float32)
-    if wave.ndim != 1:
-        raise MediaError(f"The sound has shape {wave.shape}; one channel is expected.")
+    wave = _mono(samples)
     _check_length(len(wave), config)
     frames = _frames(wave, config) * _window(config.frame_length)
     magnitudes = np.abs(np.fft.rfft(frames, n=config.fft_length, axis=-1))
@@ -44,13 +64,20 @@ def log_mel(
     return mx.array(features.astype(np.float32)) * mask[:, None], mask
 
 
+def _mono(samples: np.ndarray | mx.array) -> np.ndarray:
+    wave = np.asarray(samples, dtype=np.float32)
+    if wave.ndim != 1:
+        raise MediaError(f"The sound has shape {wave.shape}; one channel is expected.")
+    return wave
+
+
 def _check_length(samples: int, config: AudioFeatureConfig) -> None:
     if samples > config.max_samples:
         count = config.audio_seq_length
         stated = f" (audio_seq_length {count})" if count < USUAL_LENGTH else ""
         raise MediaError(
             f"The recording lasts {samples / config.sampling_rate:.1f} s and the model "
-            f"hears at most {config.max_seconds:g} s at once{stated}. "
+            f"hears at most {config.piece_seconds:g} s at once{stated}. "
             "`gemma4 transcribe` takes recordings of any length; otherwise cut it into "
             "parts."
         )

@@ -4,12 +4,13 @@ Kept apart from the arithmetic on samples, so that reading a configuration does 
 import NumPy.
 """
 
+import math
 from dataclasses import dataclass
 
 from ..reading.section import Section
 
 FRAMES_PER_TOKEN = 4  # the tower's two convolutions of stride 2
-EXTRACTOR = "Gemma4AudioFeatureExtractor"
+EXTRACTORS = ("Gemma4AudioFeatureExtractor", "Gemma4UnifiedAudioFeatureExtractor")
 FRAME_MS, HOP_MS = 20.0, 10.0
 LONGEST_MS = 1000.0  # of a frame
 LONGEST = 480_000  # samples: the reference cuts off what comes after them
@@ -50,7 +51,9 @@ class AudioFeatureConfig:
         Raises CheckpointError for values that make no sense or are not supported.
         """
         section.pass_over(*UNUSED)
-        _check_kind(section)
+        _check_kind(section, EXTRACTORS[0])
+        if section.number("dither", 0.0):
+            section.refuse("dither", "; adding noise is not supported")
         rate = section.whole("sampling_rate", cls.sampling_rate)
         frame = _samples(section, "frame_length", rate, FRAME_MS)
         hop = _samples(section, "hop_length", rate, HOP_MS)
@@ -93,19 +96,59 @@ class AudioFeatureConfig:
         return min(self.audio_seq_length * FRAMES_PER_TOKEN * self.hop_length, LONGEST)
 
     @property
-    def max_seconds(self) -> float:
+    def piece_seconds(self) -> float:
+        """How long a piece of a recording is that is heard bit by bit."""
         return self.max_samples / self.sampling_rate
 
+    def soft_tokens(self, samples: int) -> int:
+        return math.ceil(valid_frames(samples, self) / FRAMES_PER_TOKEN)
 
-def _check_kind(section: Section) -> None:
+
+@dataclass(frozen=True)
+class AudioSampleConfig:
+    """How sound becomes soft tokens where there is no tower: by so many samples each.
+
+    `audio_seq_length` of them make a piece of a long recording; a model without a tower
+    hears any length, but this is what its checkpoint has in view.
+    """
+
+    sampling_rate: int = 16_000
+    audio_samples_per_token: int = 640
+    audio_seq_length: int = 750
+
+    @classmethod
+    def from_section(
+        cls, section: Section, audio_seq_length: int = 750, usual: int = 640
+    ) -> "AudioSampleConfig":
+        """What a feature_extractor states; defaults for the rest, `usual` samples.
+
+        Raises CheckpointError for values that make no sense or are not supported.
+        """
+        section.pass_over(*UNUSED)
+        _check_kind(section, EXTRACTORS[1])
+        size = section.whole("audio_samples_per_token", usual)
+        told = f", but a soft token has {size} samples"
+        section.must_be("feature_size", size, otherwise=told)
+        rate = section.whole("sampling_rate", cls.sampling_rate)
+        return cls(rate, size, audio_seq_length)
+
+    @property
+    def piece_seconds(self) -> float:
+        """How long a piece of a recording is that is heard bit by bit."""
+        samples = self.audio_seq_length * self.audio_samples_per_token
+        return samples / self.sampling_rate
+
+    def soft_tokens(self, samples: int) -> int:
+        return math.ceil(samples / self.audio_samples_per_token)
+
+
+def _check_kind(section: Section, extractor: str) -> None:
     """Refuse what other programs would do to the sound, and this one does not."""
-    told = f", not {EXTRACTOR!r}"
-    section.must_be("feature_extractor_type", EXTRACTOR, otherwise=told)
+    told = f", not {extractor!r}"
+    section.must_be("feature_extractor_type", extractor, otherwise=told)
     told = "; only 'right' is supported"
     section.must_be("padding_side", "right", otherwise=told)
-    section.number("padding_value", 0.0)  # masked, whatever it is
-    if section.number("dither", 0.0):
-        section.refuse("dither", "; adding noise is not supported")
+    section.number("padding_value", 0.0)  # masked, or of no sample, whatever it is
 
 
 def _samples(section: Section, key: str, rate: int, usual: float) -> int:

@@ -7,17 +7,16 @@ that is wrong by a factor fails in ways that name neither number.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..config import Config, TextConfig
+from ..config import AudioConfig, Config, TextConfig, VisionConfig
 from ..errors import CheckpointError
 from .files import FLOATS, StoredTensor
 from .names import BOUNDS, Place, place
+from .widths import AUDIO, DECODER, VISION, widths
 
-DECODER = "language_model.layers"
-VISION, AUDIO = "vision_tower.encoder.layers", "audio_tower.layers"
 STACKS = {  # of layers -> the section that counts them
     DECODER: "text_config",
     VISION: "vision_config",
@@ -30,6 +29,11 @@ LAYER = re.compile(rf"({'|'.join(map(re.escape, STACKS))})\.(\d{{1,9}})\..*", re
 TOWERS = {
     "vision_config": ("vision_tower", "embed_vision"),
     "audio_config": ("audio_tower", "embed_audio"),
+}
+# The same without towers.
+EMBEDDERS = {
+    "vision_config": ("vision_embedder", "embed_vision"),
+    "audio_config": ("embed_audio",),
 }
 
 
@@ -79,7 +83,7 @@ def without_missing_parts(
     for name in tensors:
         parts.setdefault(place(name).parameter.partition(".")[0], []).append(name)
     missing = []
-    for section, tower in TOWERS.items():
+    for section, tower in (TOWERS if config.has_towers else EMBEDDERS).items():
         absent = [part for part in tower if part not in parts]
         if getattr(config, section) is None or not absent:
             continue
@@ -106,7 +110,7 @@ def _without_bounds(config: Config, tensors: Iterable[str]) -> tuple[str, ...]:
     return tuple(
         key
         for key, (tower, _) in TOWERS.items()
-        if (section := getattr(config, key)) is not None
+        if isinstance(section := getattr(config, key), VisionConfig | AudioConfig)
         and section.use_clipped_linears
         and tower not in bounds
     )
@@ -120,22 +124,12 @@ def elsewhere(folder: Path, tower: MissingTower) -> list[str]:
     )
 
 
-@dataclass(frozen=True)
-class Width:
-    """What a size in config.json makes of one axis of a parameter."""
-
-    key: str  # or keys, as in "num_attention_heads x head_dim"
-    stated: int
-    parameter: str
-    axis: int = 0
-
-
 def check_counts(config: Config, tensors: Mapping[str, StoredTensor]) -> None:
     """Raises CheckpointError that names what config.json says and what is stored."""
     places = {place(name): name for name in tensors}
     _check_layers(config, places)
     _check_experts(config.text_config, places, tensors)
-    for width in _widths(config):
+    for width in widths(config):
         name = places.get(Place(width.parameter))
         if name is None:  # missing, or in pieces: the fit says it
             continue
@@ -157,8 +151,8 @@ def _check_layers(config: Config, places: Iterable[Place]) -> None:
             found[match[1]].add(int(match[2]))
     for stack, key in STACKS.items():
         section = getattr(config, key)
-        if section is not None:
-            stated = section.num_hidden_layers
+        stated = getattr(section, "num_hidden_layers", None)  # not without a tower
+        if stated is not None:
             _check_stack(stack, f"{key}.num_hidden_layers", stated, found[stack])
 
 
@@ -192,75 +186,3 @@ def _check_experts(
                 f"text_config.num_experts in config.json is {text.num_experts}, but "
                 f"{name} has {count}. {REMEDY}"
             )
-
-
-def _widths(config: Config) -> Iterator[Width]:
-    """Those that make models too large to be built; the fit compares all shapes."""
-    text, vision, audio = config.text_config, config.vision_config, config.audio_config
-    section = "text_config"
-    yield Width(
-        f"{section}.hidden_size", text.hidden_size, "language_model.norm.weight"
-    )
-    yield Width(
-        f"{section}.vocab_size", text.vocab_size, "language_model.embed_tokens.weight"
-    )
-    yield from _layer_widths(text)
-    if size := text.hidden_size_per_layer_input:
-        norm = "language_model.per_layer_projection_norm.weight"
-        yield Width(f"{section}.hidden_size_per_layer_input", size, norm)
-        table = "language_model.embed_tokens_per_layer.weight"
-        rows = text.vocab_size_per_layer_input
-        yield Width(f"{section}.vocab_size_per_layer_input", rows, table)
-    if vision is not None:
-        first, section = f"{VISION}.0", "vision_config"
-        norm, gate = f"{first}.input_layernorm.weight", f"{first}.mlp.gate_proj.linear"
-        yield Width(f"{section}.hidden_size", vision.hidden_size, norm)
-        yield Width(
-            f"{section}.head_dim", vision.head_dim, f"{first}.self_attn.q_norm.weight"
-        )
-        yield Width(
-            f"{section}.num_attention_heads x head_dim",
-            vision.num_attention_heads * vision.head_dim,
-            f"{first}.self_attn.q_proj.linear.weight",
-        )
-        yield Width(
-            f"{section}.intermediate_size", vision.intermediate_size, f"{gate}.weight"
-        )
-        yield Width(
-            f"{section}.patch_size",
-            3 * vision.patch_size**2,
-            "vision_tower.patch_embedder.input_proj.weight",
-            axis=1,
-        )
-    if audio is not None:
-        norm = f"{AUDIO}.0.norm_out.weight"
-        yield Width("audio_config.hidden_size", audio.hidden_size, norm)
-        for i, channels in enumerate(audio.subsampling_conv_channels):
-            norm = f"audio_tower.subsample_conv_projection.layer{i}.norm.weight"
-            yield Width("audio_config.subsampling_conv_channels", channels, norm)
-
-
-def _layer_widths(text: TextConfig) -> Iterator[Width]:
-    """Of the decoder's layers: the first of each kind, whose heads may differ."""
-    first = f"{DECODER}.0"
-    gate = f"{first}.mlp.gate_proj.weight"
-    yield Width("text_config.intermediate_size", text.intermediate_size, gate)
-    for kind in sorted(set(text.layer_types)):
-        layer = text.layer_types.index(kind)
-        own = "head_dim" if text.is_sliding(layer) else "global_head_dim"
-        size, attention = text.layer_head_dim(layer), f"{DECODER}.{layer}.self_attn"
-        yield Width(f"text_config.{own}", size, f"{attention}.q_norm.weight")
-        yield Width(
-            f"text_config.num_attention_heads x {own}",
-            text.num_attention_heads * size,
-            f"{attention}.q_proj.weight",
-        )
-    if text.enable_moe_block:
-        router = f"{first}.router.proj.weight"
-        yield Width("text_config.num_experts", text.num_experts or 0, router)
-        down = f"{first}.experts.down_proj.weight"
-        yield Width("text_config.hidden_size", text.hidden_size, down, axis=1)
-        # Halves and single experts have other shapes, and places of their own.
-        gate_up = f"{first}.experts.gate_up_proj.weight"
-        rows = 2 * (text.moe_intermediate_size or 0)
-        yield Width("text_config.moe_intermediate_size x 2", rows, gate_up, axis=1)

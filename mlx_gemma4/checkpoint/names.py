@@ -12,6 +12,7 @@ from functools import lru_cache
 from ..config import Config
 
 TOWERS = ("vision_tower.", "audio_tower.", "embed_vision.", "embed_audio.")
+TOWERS += ("vision_embedder.",)  # in place of the first
 # Prefixes of this model -> those of a layout; what is not named is the same there.
 HUB = {
     "language_model.": "model.language_model.",
@@ -36,6 +37,9 @@ WRAPPER = re.compile(
 PEFT = "base_model.model."
 # Applied in order to every name that is read.
 RENAMES = (
+    # Without towers, as the reference saves it: all that sees in one module.
+    (r"^embed_vision\.multimodal_embedder\.", "embed_vision."),
+    (r"^embed_vision\.(patch_|pos_)", r"vision_embedder.\1"),
     (r"^language_model\.lm_head\.", "lm_head."),
     # mlx-lm and mlx-vlm; `switch_mlp` in earlier conversions
     (r"\.(?:experts\.)?switch_(?:glu|mlp)\.", ".experts."),

@@ -4,9 +4,12 @@ from .fields import (
     FULL,
     SLIDING,
     AudioConfig,
+    AudioEmbedderConfig,
+    Patches,
     RopeParameters,
     TextConfig,
     VisionConfig,
+    VisionEmbedderConfig,
 )
 from .reading import Config, ConfigWarning
 
@@ -14,9 +17,12 @@ __all__ = [
     "FULL",
     "SLIDING",
     "AudioConfig",
+    "AudioEmbedderConfig",
     "Config",
     "ConfigWarning",
+    "Patches",
     "RopeParameters",
     "TextConfig",
     "VisionConfig",
+    "VisionEmbedderConfig",
 ]

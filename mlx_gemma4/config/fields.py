@@ -107,6 +107,16 @@ class TextConfig:
 
 
 @dataclass(frozen=True)
+class Patches:
+    """How a picture is cut: into squares of `side`² pixels, `pooling`² of which make a
+    soft token, and at most `places` of which follow one another along an axis."""
+
+    side: int
+    pooling: int
+    places: int
+
+
+@dataclass(frozen=True)
 class VisionConfig:
     """Hyper-parameters of the vision tower (patches of `patch_size`² pixels)."""
 
@@ -125,6 +135,41 @@ class VisionConfig:
     attention_bias: bool = False
     use_clipped_linears: bool = False
     standardize: bool = False
+
+    @property
+    def soft_width(self) -> int:
+        """The numbers of a soft token, before it becomes an embedding."""
+        return self.hidden_size
+
+    @property
+    def patches(self) -> Patches:
+        pooling = self.pooling_kernel_size
+        return Patches(self.patch_size, pooling, self.position_embedding_size)
+
+
+@dataclass(frozen=True)
+class VisionEmbedderConfig:
+    """Hyper-parameters of seeing without a tower: a soft token is a square of `side`²
+    pixels, `mm_posemb_size` of which may follow one another along an axis."""
+
+    patch_size: Count
+    pooling_kernel_size: Count
+    mm_embed_dim: Count
+    mm_posemb_size: Count
+    output_proj_dims: Count
+    rms_norm_eps: Real
+
+    @property
+    def side(self) -> int:
+        return self.patch_size * self.pooling_kernel_size
+
+    @property
+    def soft_width(self) -> int:
+        return self.mm_embed_dim
+
+    @property
+    def patches(self) -> Patches:
+        return Patches(self.side, 1, self.mm_posemb_size)
 
 
 @dataclass(frozen=True)
@@ -146,3 +191,19 @@ class AudioConfig:
     rms_norm_eps: Real
     gradient_clipping: Real
     output_proj_dims: Count
+
+    @property
+    def soft_width(self) -> int:
+        return self.output_proj_dims
+
+
+@dataclass(frozen=True)
+class AudioEmbedderConfig:
+    """Hyper-parameters of hearing without a tower: a soft token is so many samples."""
+
+    audio_embed_dim: Count
+    rms_norm_eps: Real
+
+    @property
+    def soft_width(self) -> int:
+        return self.audio_embed_dim

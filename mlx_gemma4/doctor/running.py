@@ -149,7 +149,7 @@ def _media(
         return [{"type": kind, kind: each} for each in both], due
     vision = model.config.vision_config
     assert vision is not None
-    side = vision.patch_size * vision.pooling_kernel_size
+    side = vision.patches.side * vision.patches.pooling
     video = kind == "video"
     budget = settings.frame_tokens if video else settings.image_tokens
     rows, columns = grid(budget)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from PIL import Image
 
-from ..audio.framing import FRAMES_PER_TOKEN, AudioFeatureConfig, valid_frames
+from ..audio.framing import AudioFeatureConfig, AudioSampleConfig
 
 SECONDS = 1.0
 LONGEST = 4  # times as long as wide, at the most
@@ -42,10 +42,10 @@ def pictures(budget: int, side: int) -> tuple[Image.Image, Image.Image]:
     return Image.fromarray(disc), Image.fromarray(squares)
 
 
-def sounds(settings: AudioFeatureConfig) -> tuple[Sound, Sound]:
+def sounds(settings: AudioFeatureConfig | AudioSampleConfig) -> tuple[Sound, Sound]:
     """A low steady tone, and a high one in beats."""
     rate = settings.sampling_rate
-    count = min(int(SECONDS * rate), settings.max_samples)
+    count = int(min(SECONDS, settings.piece_seconds) * rate)
     t = np.arange(count, dtype=np.float32) / rate
     steady = 0.5 * np.sin(2 * math.pi * 220 * t)
     beats = 0.5 * np.sin(2 * math.pi * 1760 * t) * (np.sin(2 * math.pi * 4 * t) > 0)
@@ -53,6 +53,6 @@ def sounds(settings: AudioFeatureConfig) -> tuple[Sound, Sound]:
     return (low, float(rate)), (high, float(rate))
 
 
-def sound_tokens(samples: int, settings: AudioFeatureConfig) -> int:
+def sound_tokens(samples: int, settings: AudioFeatureConfig | AudioSampleConfig) -> int:
     """Soft tokens of a recording of so many samples."""
-    return math.ceil(valid_frames(samples, settings) / FRAMES_PER_TOKEN)
+    return settings.soft_tokens(samples)

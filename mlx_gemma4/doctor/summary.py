@@ -18,7 +18,7 @@ from ..prompt.vocabulary import perceived
 from .headers import Examined
 
 PARTS = {
-    "vision": ("vision_tower.", "embed_vision."),
+    "vision": ("vision_tower.", "vision_embedder.", "embed_vision."),
     "audio": ("audio_tower.", "embed_audio."),
 }
 

@@ -68,14 +68,14 @@ def transcribe(
     `samples`: float32 mono at 16 kHz, `[n]`, as `read_audio` gives them; any length.
     `language`, `translate`: English names of the language spoken and of the one to
     translate into. `progress` is told the seconds done so far. Raises MediaError if the
-    model has no audio tower.
+    model cannot hear.
     """
     if model.config.audio_config is None:
         raise MediaError(
-            "This model has no audio tower. Gemma 4 E2B and E4B hear; choose one."
+            "This model cannot hear. Gemma 4 E2B, E4B and 12B do; choose one."
         )
     prompt = transcription_prompt(language, translate)
-    limit = processor.media.audio.max_seconds
+    limit = processor.media.audio.piece_seconds
     voices = Voices()
 
     def heard() -> Iterator[tuple[Piece, str, str]]:

@@ -42,14 +42,13 @@ class Variant:
 @dataclass(frozen=True)
 class Model:
     """A model in its variants. best: those that its bare name may stand for, the best
-    first. instead: the model to take for one that cannot be run."""
+    first."""
 
     name: str
     about: str
     reads: str
     variants: tuple[Variant, ...]
     best: tuple[Variant, ...]
-    instead: str | None
 
     def best_in(self, memory: int) -> Variant:
         """The best variant that runs in so many bytes, or the smallest of the best."""
@@ -80,26 +79,19 @@ def suggested() -> list[Model]:
 
 
 def short_names() -> list[str]:
-    """All that a model can be called, but for those that cannot be run."""
-    usable = [model for model in models().values() if model.instead is None]
-    variants = [variant.name for model in usable for variant in model.variants]
-    return [*(model.name for model in usable), *variants]
+    """All that a model can be called."""
+    variants = [each.name for model in models().values() for each in model.variants]
+    return [*models(), *variants]
 
 
 def candidates(name: str) -> tuple[Variant, ...]:
     """What a short name may stand for, the best first; nothing for another name.
 
-    Raises ModelNotFoundError for a variant that there is not, and for a model that
-    cannot be run.
+    Raises ModelNotFoundError for a variant that there is not.
     """
     base, colon, tag = name.partition(":")
     if (model := models().get(base)) is None:
         return ()
-    if model.instead is not None:
-        raise ModelNotFoundError(
-            f"{base} cannot be run yet: its layout, gemma4_unified, is another one. "
-            f"Take {model.instead}."
-        )
     if not colon:
         return model.best
     found = tuple(each for each in model.variants if each.name == name)
@@ -165,6 +157,5 @@ def _model(name: str, stated: dict[str, Any]) -> Model:
         for tag, each in stated["variants"].items()
     }
     best = tuple(found[tag] for tag in stated["best"])
-    instead = stated.get("instead")
     about, reads = stated["about"], stated["reads"]
-    return Model(name, about, reads, tuple(found.values()), best, instead)
+    return Model(name, about, reads, tuple(found.values()), best)

@@ -90,7 +90,7 @@ def variant_folder(variant: Variant) -> Path | None:
 
 
 def _no_model(name: str) -> str:
-    short = listed([each.name for each in models().values() if each.instead is None])
+    short = listed([*models()])
     if is_family(name):
         return (
             f"{name!r} is all of them: name one, {short}. `gemma4 list --all` says "

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..chat.rendered import Rendered
-from ..config import Config, VisionConfig
+from ..config import Config, Patches
 from ..errors import ChatError, CheckpointError, MediaError
 from ..media import Attached, Clip, Kind, Picture
 from ..reading.sources import from_base64, is_data_url
@@ -123,7 +123,7 @@ class Attachments:
         """One block for each page: as if they were so many parts."""
         from ..vision.pages import open_pages
 
-        self._vision()
+        self._patches()
         settings = self.settings
         pages = open_pages(source)
         return "".join(
@@ -134,7 +134,7 @@ class Attachments:
     def _video(self, source: Any, part: Mapping[str, Any]) -> str:
         from ..vision.video import timestamp, video_frames
 
-        self._vision()
+        self._patches()
         settings = self.settings
         frames = part.get("num_frames", settings.frames)
         blocks = []
@@ -146,36 +146,36 @@ class Attachments:
         return " ".join(blocks)
 
     def _audio(self, source: Any, part: Mapping[str, Any]) -> str:
-        from ..audio.features import log_mel
+        from ..audio.features import features_of
         from ..audio.files import read_audio
 
         if self.config.audio_config is None:
-            raise MediaError("This model has no audio tower and cannot hear.")
+            raise MediaError("This model cannot hear.")
         settings = self.settings.audio
         samples = read_audio(source, settings.sampling_rate, part.get("track"))
-        clip = Clip(*log_mel(samples, settings))
-        return self._block("audio", clip, clip.soft_tokens())
+        clip = Clip(*features_of(samples, settings))
+        return self._block("audio", clip, settings.soft_tokens(len(samples)))
 
-    def _vision(self) -> VisionConfig:
+    def _patches(self) -> Patches:
         if self.config.vision_config is None:
-            raise MediaError("This model has no vision tower and cannot see pictures.")
-        return self.config.vision_config
+            raise MediaError("This model cannot see pictures.")
+        return self.config.vision_config.patches
 
     def _picture(self, kind: Kind, image: Any, budget: int, pixels: PixelConfig) -> str:
         from ..vision.images import image_patches, target_size
         from ..vision.pages import warn_of_shrinking
 
-        vision = self._vision()
-        patch, pooling = vision.patch_size, vision.pooling_kernel_size
+        patches = self._patches()
+        side, pooling = patches.side, patches.pooling
         if kind == "image":
-            shown = target_size(image.height, image.width, budget, patch, pooling)
+            shown = target_size(image.height, image.width, budget, side, pooling)
             warn_of_shrinking(image, shown, largest=budget >= IMAGE_TOKENS[-1])
-        picture = Picture(*image_patches(image, budget, patch, pooling, pixels))
+        picture = Picture(*image_patches(image, budget, side, pooling, pixels))
         furthest: Any = picture.positions.max().item()
-        if furthest >= vision.position_embedding_size:
+        if furthest >= patches.places:
             raise MediaError(
                 f"At {budget} soft tokens this picture is {furthest + 1} patches long; "
-                f"the model has places for {vision.position_embedding_size}. Use a "
+                f"the model has places for {patches.places}. Use a "
                 "smaller image_tokens."
             )
         return self._block(kind, picture, picture.soft_tokens(pooling))

@@ -8,8 +8,8 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..audio.framing import AudioFeatureConfig
-from ..config import AudioConfig, Config, ConfigWarning, VisionConfig
+from ..audio.framing import AudioFeatureConfig, AudioSampleConfig
+from ..config import AudioConfig, AudioEmbedderConfig, Config, ConfigWarning
 from ..reading.json_file import read_json
 from ..reading.neutral import not_obeyed
 from ..reading.section import Section
@@ -35,7 +35,7 @@ class MediaSettings:
     frames: int = 32
     image_pixels: PixelConfig = PixelConfig()
     frame_pixels: PixelConfig = PixelConfig()
-    audio: AudioFeatureConfig = AudioFeatureConfig()
+    audio: AudioFeatureConfig | AudioSampleConfig = AudioFeatureConfig()
 
     @classmethod
     def from_file(cls, path: Path, config: Config | None = None) -> "MediaSettings":
@@ -93,33 +93,36 @@ class _Files:
 def _settings(files: _Files, config: Config | None) -> MediaSettings:
     top, settings = files.top, MediaSettings()
     top.pass_over(*UNUSED, *SECTIONS)
-    if top.values.get("processor_class") == "Gemma4Processor":
+    if top.values.get("processor_class") == _name("", config):
         top.pass_over("processor_class")
     image = (settings.image_tokens, settings.image_pixels)
     video = (settings.frame_tokens, settings.frame_pixels)
     frames, audio = settings.frames, settings.audio
     if config is None or config.vision_config:
-        vision = config.vision_config if config else None
         section = files.section("image_processor", elsewhere=IMAGE_FILES)
-        image = _pictures(section, "Image", settings.image_tokens, vision)
+        image = _pictures(section, "Image", settings.image_tokens, config)
         section = files.section("video_processor", elsewhere=VIDEO_FILES)
-        video = _pictures(section, "Video", settings.frame_tokens, vision)
+        video = _pictures(section, "Video", settings.frame_tokens, config)
         frames = _frames(section, settings.frames)
     length = top.whole("audio_seq_length", audio.audio_seq_length)
     if config is None or config.audio_config:
         names = ("feature_extractor", "audio_processor")
         section = files.section(*names, elsewhere=IMAGE_FILES)
-        audio = AudioFeatureConfig.from_section(section, length)
-        if config and config.audio_config:
-            _check_bins(section, audio.feature_size, config.audio_config)
+        audio = _sound(section, length, config)
     return MediaSettings(image[0], video[0], frames, image[1], video[1], audio)
 
 
+def _name(kind: str, config: Config | None) -> str:
+    """What the reference calls the processor of a kind of media, or of all."""
+    family = "Gemma4" if config is None or config.has_towers else "Gemma4Unified"
+    return f"{family}{kind}Processor"
+
+
 def _pictures(
-    section: Section, kind: str, usual: int, vision: VisionConfig | None
+    section: Section, kind: str, usual: int, config: Config | None
 ) -> tuple[int, PixelConfig]:
     """The budget of soft tokens, and what becomes of pixels."""
-    name = f"Gemma4{kind}Processor"
+    name, vision = _name(kind, config), config and config.vision_config
     told = f", not {name!r}"
     names = (name, f"{name}Fast", f"{name}Pil")
     section.must_be(f"{kind.lower()}_processor_type", *names, otherwise=told)
@@ -129,7 +132,7 @@ def _pictures(
     )
     for key, size in zip(("patch_size", "pooling_kernel_size"), sizes, strict=True):
         if section.whole(key, size) != size:
-            section.refuse(key, f", but the model's vision tower takes {size}")
+            section.refuse(key, f", but the model takes {size}")
     if vision and sizes == TRAINED and tokens not in IMAGE_TOKENS:
         section.refuse("max_soft_tokens", f"; it can be {BUDGETS}")
     return tokens, PixelConfig.from_section(section, normalized=kind == "Video")
@@ -151,7 +154,25 @@ def _known() -> set[str]:
         _pictures(blank, kind, 1, None)
     _frames(blank, 1)
     AudioFeatureConfig.from_section(blank)
+    AudioSampleConfig.from_section(blank)
     return blank.taken
+
+
+def _sound(
+    section: Section, length: int, config: Config | None
+) -> AudioFeatureConfig | AudioSampleConfig:
+    hears = config and config.audio_config
+    if isinstance(hears, AudioEmbedderConfig):
+        size = hears.audio_embed_dim
+        samples = AudioSampleConfig.from_section(section, length, size)
+        if samples.audio_samples_per_token != size:
+            told = f", but the model takes {size}"
+            section.refuse("audio_samples_per_token", told)
+        return samples
+    audio = AudioFeatureConfig.from_section(section, length)
+    if hears:
+        _check_bins(section, audio.feature_size, hears)
+    return audio
 
 
 def _check_bins(section: Section, bins: int, tower: AudioConfig) -> None:

@@ -7,8 +7,7 @@ stays; where it is, all of them do until their gradient is known.
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from ..config import Config
-from ..config.fields import AudioConfig, VisionConfig
+from ..config import AudioConfig, Config, VisionConfig, VisionEmbedderConfig
 from .examples import Example
 
 FLOAT = 4  # bytes
@@ -37,11 +36,14 @@ def _media(config: Config, tokens: Sequence[int]) -> Iterator[tuple[str, int, in
     """Tower, its number of layers, and the bytes of one, of every medium."""
     vision, audio = config.vision_config, config.audio_config
     for token, run in groupby(tokens):
-        if token in (config.image_token_id, config.video_token_id) and vision:
-            patches = len(list(run)) * vision.pooling_kernel_size**2
-            yield "vision", vision.num_hidden_layers, vision_layer(vision, patches)
-        elif token == config.audio_token_id and audio:
-            length = len(list(run))
+        length = len(list(run))
+        if token in (config.image_token_id, config.video_token_id):
+            if isinstance(vision, VisionConfig):
+                patches = length * vision.pooling_kernel_size**2
+                yield "vision", vision.num_hidden_layers, vision_layer(vision, patches)
+            elif vision:
+                yield "vision", 1, squares(vision, length)
+        elif token == config.audio_token_id and isinstance(audio, AudioConfig):
             yield "audio", audio.num_hidden_layers, audio_layer(audio, length)
 
 
@@ -51,6 +53,12 @@ def vision_layer(config: VisionConfig, patches: int) -> int:
     width = 8 * config.hidden_size + 3 * config.intermediate_size
     width += 4 * heads * config.head_dim + 2 * heads * patches
     return FLOAT * patches * width
+
+
+def squares(config: VisionEmbedderConfig, length: int) -> int:
+    """The same of what sees without a tower, for `length` soft tokens."""
+    pixels = 3 * config.side**2
+    return FLOAT * length * (3 * pixels + 6 * config.mm_embed_dim)
 
 
 def audio_layer(config: AudioConfig, length: int) -> int:

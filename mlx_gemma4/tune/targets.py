@@ -20,7 +20,8 @@ TARGETS = {
     "experts": r"language_model\.layers\.\d+\.experts\.(gate_up|down)_proj",
     "vision": (
         r"vision_tower\.encoder\.layers\.\d+\.(self_attn\.[qkvo]_proj"
-        r"|mlp\.(gate|up|down)_proj)\.linear|embed_vision\.embedding_projection"
+        r"|mlp\.(gate|up|down)_proj)\.linear"
+        r"|vision_embedder\.patch_dense|embed_vision\.embedding_projection"
     ),
     "audio": (
         r"audio_tower\.layers\.\d+\.(self_attn\.([qkv]_proj|post)"

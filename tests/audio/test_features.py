@@ -11,8 +11,13 @@ import pytest
 from places import FIXTURES
 from sounds import recording
 
-from mlx_gemma4.audio.features import log_mel, mel_filters
-from mlx_gemma4.audio.framing import FRAMES_PER_TOKEN, AudioFeatureConfig, valid_frames
+from mlx_gemma4.audio.features import features_of, log_mel, mel_filters
+from mlx_gemma4.audio.framing import (
+    FRAMES_PER_TOKEN,
+    AudioFeatureConfig,
+    AudioSampleConfig,
+    valid_frames,
+)
 from mlx_gemma4.errors import CheckpointError, MediaError
 from mlx_gemma4.prompt.attachments import MediaSettings
 
@@ -24,7 +29,9 @@ LENGTHS = (161, 320, 321, 480, 481, 1599, 1600, 1601, 16_100, 47_999, 160_000, 4
 
 
 def stated_in(folder: Path) -> AudioFeatureConfig:
-    return MediaSettings.from_file(folder / "processor_config.json").audio
+    found = MediaSettings.from_file(folder / "processor_config.json").audio
+    assert isinstance(found, AudioFeatureConfig)
+    return found
 
 
 def soft_tokens(length: int) -> int:
@@ -211,3 +218,18 @@ def test_unknown_constants_are_named(tmp_path):
     (tmp_path / "processor_config.json").write_text(text)
     with pytest.warns(UserWarning, match="feature_extractor.spectral_tilt, which"):
         stated_in(tmp_path)
+
+
+def test_without_a_tower_samples_are_heard_as_they_are() -> None:
+    config = AudioSampleConfig(audio_samples_per_token=4)
+    samples = np.arange(1, 10, dtype=np.float32) / 10
+    features, mask = features_of(samples, config)
+    assert features.tolist() == [
+        pytest.approx([0.1, 0.2, 0.3, 0.4]),
+        pytest.approx([0.5, 0.6, 0.7, 0.8]),
+        pytest.approx([0.9, 0, 0, 0]),
+    ]
+    assert mask.tolist() == [True] * 3 and config.soft_tokens(9) == 3
+    assert len(features_of(np.zeros(16_000 * 60), AudioSampleConfig())[0]) == 1500
+    with pytest.raises(MediaError, match="nothing to hear"):
+        features_of(np.zeros(0), config)

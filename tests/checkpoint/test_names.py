@@ -37,6 +37,13 @@ HALF = f"model.{LAYER}.experts.switch_glu."
         ("model.vision_tower.std_bias", "vision_tower.std_bias"),
         ("vision_tower.std_bias", "vision_tower.std_bias"),
         ("model.embed_audio.x.weight", "embed_audio.x.weight"),
+        ("model.vision_embedder.pos_embedding", "vision_embedder.pos_embedding"),
+        ("model.embed_vision.pos_norm.bias", "vision_embedder.pos_norm.bias"),
+        ("model.embed_vision.patch_ln1.bias", "vision_embedder.patch_ln1.bias"),
+        (
+            "model.embed_vision.multimodal_embedder.embedding_projection.weight",
+            "embed_vision.embedding_projection.weight",
+        ),
         ("model.language_model.layers.0.layer_scalar", f"{LAYER}.layer_scalar"),
     ],
 )

@@ -9,9 +9,19 @@ from typing import Any
 import pytest
 import real
 import tiny
+import tiny_media
 from places import RESAVED
 
-from mlx_gemma4.config import FULL, SLIDING, Config, ConfigWarning, TextConfig
+from mlx_gemma4.config import (
+    FULL,
+    SLIDING,
+    AudioEmbedderConfig,
+    Config,
+    ConfigWarning,
+    Patches,
+    TextConfig,
+    VisionEmbedderConfig,
+)
 from mlx_gemma4.errors import CheckpointError
 
 # Keys whose absence turns a feature off, as in the reference.
@@ -335,7 +345,7 @@ def test_per_layer_config_that_gemma_4_cannot_have_is_refused() -> None:
         Config.from_dict(config)
 
 
-@pytest.mark.parametrize("model_type", [None, "gemma3", "gemma4_unified"])
+@pytest.mark.parametrize("model_type", [None, "gemma3", "gemma4_unified_vision"])
 def test_another_model_is_refused(model_type: str | None) -> None:
     config = tiny.config_dict("E2B") | {"model_type": model_type}
     with pytest.raises(CheckpointError, match="model_type"):
@@ -378,3 +388,37 @@ def test_the_vocabulary_may_be_repeated_but_not_contradicted() -> None:
     assert Config.from_dict({**config, "vocab_size": size}) == Config.from_dict(config)
     with pytest.raises(CheckpointError, match=r"vocab_size is 7, in text_config"):
         Config.from_dict({**config, "vocab_size": 7})
+
+
+def unified(section: str, **values: object) -> dict[str, Any]:
+    """A model without towers, with other values in a section."""
+    config = tiny_media.config_dict("12B")
+    config[section] = {**config[section], **values}
+    return config
+
+
+def test_a_model_without_towers() -> None:
+    config = Config.from_dict(unified("audio_config"))
+    assert isinstance(config.vision_config, VisionEmbedderConfig)
+    assert config.vision_config.patches == Patches(side=12, pooling=1, places=40)
+    assert config.audio_config == AudioEmbedderConfig(40, 1e-6)
+    assert not config.has_towers and config.model_type == "gemma4_unified"
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "words"),
+    [
+        ("vision_config", {"model_patch_size": 11}, "model_patch_size is 11, not"),
+        ("vision_config", {"output_proj_dims": 5}, "output_proj_dims and mm_embed_dim"),
+        ("vision_config", {"mm_posemb_size": None}, "mm_posemb_size is null"),
+        ("vision_config", {"model_type": "gemma4_vision"}, "'gemma4_unified_vision'"),
+        ("audio_config", {"hidden_size": 41}, "contradict one another"),
+        ("audio_config", {"rms_norm_eps": 0}, "rms_norm_eps is 0"),
+        ("text_config", {"model_type": "gemma4_text"}, "'gemma4_unified_text'"),
+    ],
+)
+def test_senses_without_towers_that_cannot_be(
+    section: str, values: dict[str, object], words: str
+) -> None:
+    with pytest.raises(CheckpointError, match=words):
+        Config.from_dict(unified(section, **values))

@@ -279,11 +279,11 @@ def test_refusals(
         remote("org/pickles")
     config = json.loads((folder / "config.json").read_text())
     files: dict[str, Contents] = {f.name: f.read_bytes() for f in folder.iterdir()}
-    text = json.dumps(config | {"model_type": "gemma4_unified"})
+    text = json.dumps(config | {"model_type": "gemma3"})
     hub.add("org/later", files | {"config.json": text.encode()})
     later = remote("org/later")
     before = weights(hub)
-    with pytest.raises(CheckpointError, match="gemma4_unified"):
+    with pytest.raises(CheckpointError, match="gemma3"):
         plan_source(later, Wishes(RECIPE), "org/later")
     assert weights(hub) == before
     hub.add("org/torn", files | {FIRST: b"\xff" * 9})

@@ -10,7 +10,7 @@ from mlx_gemma4 import Gemma4, Processor, load
 from mlx_gemma4.audio.framing import AudioFeatureConfig
 from mlx_gemma4.doctor.findings import Findings, Level
 from mlx_gemma4.doctor.running import LEAST, prove
-from mlx_gemma4.doctor.samples import grid, pictures, sound_tokens, sounds
+from mlx_gemma4.doctor.samples import grid, pictures, sounds
 
 Loaded = tuple[Gemma4, Processor]
 
@@ -123,6 +123,6 @@ def test_sounds_have_their_length() -> None:
     settings = AudioFeatureConfig()
     (low, rate), (high, _) = sounds(settings)
     assert len(low) == len(high) == rate == 16_000
-    assert sound_tokens(16_000, settings) == 25  # 40 ms each
+    assert settings.soft_tokens(16_000) == 25  # 40 ms each
     short = AudioFeatureConfig(audio_seq_length=5)
     assert len(sounds(short)[0][0]) == 5 * 640

@@ -123,5 +123,5 @@ def test_names_that_are_nearly_one(shelf: Shelf, name: str, hint: str) -> None:
 
 @pytest.mark.parametrize("name", ["gemma4", "Gemma-4", "gemma", "gemma4:latest"])
 def test_a_name_that_is_every_model_s(shelf: Shelf, name: str) -> None:
-    with pytest.raises(ModelNotFoundError, match="name one, e2b, e4b, 26b, 31b. "):
+    with pytest.raises(ModelNotFoundError, match="name one, e2b, e4b, 12b, 26b, 31b. "):
         resolve(name)

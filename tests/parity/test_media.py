@@ -14,7 +14,7 @@ import pytest
 import tiny
 import tiny_media
 from PIL import Image
-from tiny_towers import AUDIO, VISION
+from tiny_towers import AUDIO, SAMPLES, SQUARES, VISION
 
 from mlx_gemma4.checkpoint.load import load_model
 from mlx_gemma4.config import FULL, SLIDING
@@ -31,6 +31,8 @@ PATCHES = 3400  # places, for the thinnest picture at 1120 soft tokens
 # Lengths in samples. ceil(ms / 40) would be one off for every second of them.
 LENGTHS = (1600, 1601, 9_123, 16_000, 16_100, 31_999, 47_840, 47_841, 100_003)
 TOWERS = {"clipped": "26B-A4B", "standardized": "31B"}
+NAMES = [key for key, value in SAMPLES.items() if value == 40]
+SECONDS = (0.1, 1.01, 29.99, 60.0)
 
 
 def config_of(
@@ -152,3 +154,45 @@ def test_everything(tower: str, both_ways: bool, seed: int, tmp_path: Path) -> N
     ]
     order = np.random.RandomState(seed).permutation(len(parts))
     apart(tmp_path, config, seed, 70, *(parts[i] for i in order))
+
+
+def unified_of(seed: int) -> dict[str, Any]:
+    """A random model without towers, whose pictures have as many places as 12B's."""
+    config = tiny.random_config(seed, "12B")
+    text, draw = config["text_config"], np.random.RandomState(seed)
+    text |= {"layer_types": [SLIDING, FULL], "num_hidden_layers": 2}
+    patch, width = int(draw.choice([2, 4])), int(draw.choice([16, 40]))
+    config["vision_config"] = {
+        **SQUARES,
+        **{"patch_size": patch, "model_patch_size": 3 * patch},
+        **{"mm_embed_dim": width, "output_proj_dims": width, "mm_posemb_size": 1120},
+    }
+    config["audio_config"] = dict(SAMPLES)
+    return config
+
+
+@pytest.mark.parametrize(("budget", "shape"), vision_cases())
+def test_a_picture_without_a_tower(
+    budget: int, shape: tuple[int, int], tmp_path: Path
+) -> None:
+    seed = FIRST + budget + shape[0]
+    apart(tmp_path, unified_of(seed), seed, budget, picture(seed, *shape))
+
+
+@pytest.mark.parametrize("seconds", SECONDS)
+def test_a_recording_without_a_tower(seconds: float, tmp_path: Path) -> None:
+    seed, samples = FIRST + int(100 * seconds), int(16_000 * seconds)
+    config = unified_of(seed)
+    config["audio_config"] |= dict.fromkeys(NAMES, 640)
+    apart(tmp_path, config, seed, 70, sound(seed, samples))
+
+
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + 2))
+def test_everything_without_a_tower(seed: int, tmp_path: Path) -> None:
+    parts = [
+        *(picture(seed + i, *SHAPES[(seed + i) % 5]) for i in range(3)),
+        *(sound(seed + i, LENGTHS[(seed + 3 * i) % 9]) for i in range(3)),
+        *(video(seed + 9 * i, 2 + i, 64 + 40 * i, 48) for i in range(2)),
+    ]
+    order = np.random.RandomState(seed).permutation(len(parts))
+    apart(tmp_path, unified_of(seed), seed, 70, *(parts[i] for i in order))

@@ -55,9 +55,9 @@ def test_media_are_refused_where_there_is_no_tower(
     """Before the file is looked for."""
     parts = [{"type": "text", "text": "what?"}, {"type": kind, "path": "a"}]
     messages = [*HI, {"role": "user", "content": parts}]
-    tower = "no audio tower" if kind == "audio" else "no vision tower"
+    words = "cannot hear" if kind == "audio" else "cannot see"
     text_only = replace(config, vision_config=None, audio_config=None)
-    with pytest.raises(MediaError, match=tower):
+    with pytest.raises(MediaError, match=words):
         Processor.from_folder(demo_folder, text_only)(messages)
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 from places import REAL
 from tiny_tokenizer import write_json
 
+from mlx_gemma4.audio.framing import AudioSampleConfig
 from mlx_gemma4.config import Config, ConfigWarning
 from mlx_gemma4.errors import CheckpointError
 from mlx_gemma4.prompt.settings import MediaSettings
@@ -19,10 +20,11 @@ from mlx_gemma4.vision.pixels import PixelConfig
 
 E2B = Config.from_dict(real.read("E2B"))
 GOOGLE = real.read("E2B", "processor_config.json")
+UNIFIED = REAL / "google" / "gemma-4-12B-it-qat-w4a16-ct"
 FILES = [
     file
     for file in sorted(REAL.rglob("processor_config.json"))
-    if "12B" not in str(file)  # a model of another kind
+    if file.parent != UNIFIED
 ]
 
 
@@ -41,6 +43,20 @@ def changed(section: str, **values: Any) -> dict[str, Any]:
 def test_real_files_state_the_defaults(file: Path) -> None:
     """Warnings are errors in these tests."""
     assert MediaSettings.from_file(file, E2B) == MediaSettings()
+
+
+def test_a_real_file_of_a_model_without_towers() -> None:
+    file, config = (
+        UNIFIED / "processor_config.json",
+        Config.from_file(UNIFIED / "config.json"),
+    )
+    found = MediaSettings.from_file(file, config)
+    assert found == MediaSettings(audio=AudioSampleConfig())
+    with pytest.raises(CheckpointError, match="not 'Gemma4ImageProcessor'"):
+        MediaSettings.from_file(file, E2B)
+    towers = REAL / "google" / "gemma-4-E2B-it" / "processor_config.json"
+    with pytest.raises(CheckpointError, match="not 'Gemma4UnifiedImageProcessor'"):
+        MediaSettings.from_file(towers, config)
 
 
 NO_EFFECT: list[tuple[str, dict[str, Any]]] = [

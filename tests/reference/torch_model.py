@@ -13,24 +13,40 @@ from transformers import (
     Gemma4ForCausalLM,
     Gemma4ForConditionalGeneration,
     Gemma4TextConfig,
+    Gemma4UnifiedConfig,
+    Gemma4UnifiedForConditionalGeneration,
 )
 
 # Values of mm_token_type_ids, as the reference's processor assigns them.
 TYPES = {"image_token_id": 1, "video_token_id": 2, "audio_token_id": 3}
 
 
+KINDS: dict[str, tuple[Any, Any]] = {
+    "gemma4_text": (Gemma4TextConfig, Gemma4ForCausalLM),
+    "gemma4": (Gemma4Config, Gemma4ForConditionalGeneration),
+    "gemma4_unified": (Gemma4UnifiedConfig, Gemma4UnifiedForConditionalGeneration),
+}
+
+
+def _own_name(name: str) -> str:
+    """What the reference calls a tensor of the Hub's that sees without a tower."""
+    start = "model.embed_vision."
+    name = name.replace(start, f"{start}multimodal_embedder.")
+    return name.replace("model.vision_embedder.", start)
+
+
 def build(config: Mapping[str, Any], seed: int) -> Any:
     """The reference model of a config.json dict, float32, plain attention."""
-    if config["model_type"] == "gemma4_text":
-        model = Gemma4ForCausalLM(_plain(Gemma4TextConfig(**config)))
-    else:
-        model = Gemma4ForConditionalGeneration(_plain(Gemma4Config(**config)))
+    settings, kind = KINDS[config["model_type"]]
+    model = kind(_plain(settings(**config)))
     whole = config.get("vision_config") or config.get("audio_config")
     tensors = (
         tiny_media.tensors(config, seed)
         if whole
         else random_tensors(tensor_shapes(config), seed)
     )
+    if config["model_type"] == "gemma4_unified":
+        tensors = {_own_name(name): tensor for name, tensor in tensors.items()}
     state = {name: torch.from_numpy(np.array(t)) for name, t in tensors.items()}
     missing, unexpected = model.load_state_dict(state, strict=False)
     tied = {"lm_head.weight"} if config["tie_word_embeddings"] else set()
@@ -55,11 +71,9 @@ def text_model(model: Any) -> Any:
 
 def shapes(config: Mapping[str, Any]) -> dict[str, list[int]]:
     """Name -> shape as the reference builds the checkpoint, tied head left out."""
+    settings, kind = KINDS[config["model_type"]]
     with torch.device("meta"):
-        if config["model_type"] == "gemma4_text":
-            model = Gemma4ForCausalLM(Gemma4TextConfig(**config))
-        else:
-            model = Gemma4ForConditionalGeneration(Gemma4Config(**config))
+        model = kind(settings(**config))
     named = {name: list(t.shape) for name, t in model.state_dict().items()}
     if config["tie_word_embeddings"]:
         del named["lm_head.weight"]
@@ -68,7 +82,8 @@ def shapes(config: Mapping[str, Any]) -> dict[str, list[int]]:
 
 def resaved(config: Mapping[str, Any]) -> str:
     """config.json as the reference writes it when it saves a loaded checkpoint."""
-    return Gemma4Config(**config).to_json_string()
+    settings, _ = KINDS[config["model_type"]]
+    return settings(**config).to_json_string()
 
 
 @torch.no_grad()
@@ -94,11 +109,9 @@ def embedded_logits(
         pad = config["text_config"]["pad_token_id"]
         plain = torch.where(types > 0, pad, ids)
         extra["per_layer_inputs"] = text_model(model).get_per_layer_inputs(plain)
-    out = model(
-        inputs_embeds=torch.from_numpy(embeddings)[None],
-        mm_token_type_ids=types,
-        **extra,
-    )
+    h = torch.from_numpy(embeddings)[None]
+    extra |= _masks(model, h, types)
+    out = model(inputs_embeds=h, mm_token_type_ids=types, **extra)
     return out.logits[0].numpy()
 
 
@@ -120,7 +133,18 @@ def media_logits(
         inputs["num_frames_per_video"] = torch.tensor([len(pixels)])
     if prompt.clips:
         inputs["input_features"], inputs["input_features_mask"] = _batch(prompt.clips)
+    inputs |= _masks(model, model.get_input_embeddings()(ids), types)
     return model(input_ids=ids, mm_token_type_ids=types, **inputs).logits[0].numpy()
+
+
+def _masks(model: Any, h: torch.Tensor, types: torch.Tensor) -> dict[str, Any]:
+    """Where generate() makes others than forward() does: those of generate()."""
+    if not isinstance(model, Gemma4UnifiedForConditionalGeneration):
+        return {}
+    masks = model.create_masks_for_generate(
+        model.config, h, None, None, None, mm_token_type_ids=types
+    )
+    return {"attention_mask": masks}
 
 
 def _batch(media: list[tiny_media.Pair]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -15,10 +15,14 @@ from tiny_media import Pair, Prompt
 from transformers import (
     Gemma4AudioFeatureExtractor,
     Gemma4Processor,
+    Gemma4UnifiedAudioFeatureExtractor,
     PreTrainedTokenizerFast,
 )
 from transformers.models.gemma4.image_processing_pil_gemma4 import (
     Gemma4ImageProcessorPil,
+)
+from transformers.models.gemma4_unified.processing_gemma4_unified import (
+    Gemma4UnifiedProcessor,
 )
 from transformers.video_utils import VideoMetadata
 
@@ -43,26 +47,26 @@ def prompt(
     frames = [frame for clip in media["video"] for frame in clip]
     images, pictures = _pictures(config, media["image"], budget)
     videos, moving = _pictures(config, frames, 70)
-    audio, clips = _clips([samples for samples, _ in media["audio"]])
+    audio, clips = _clips(config, [samples for samples, _ in media["audio"]])
     firsts = np.cumsum([0, *map(len, media["video"])])[:-1]
     counts = videos.get("num_soft_tokens_per_image", ())
     videos = {
         "num_soft_tokens_per_video": [counts[i] for i in firsts],
         "video_metadata": [_metadata(len(clip)) for clip in media["video"]],
     }
+    unified = config["model_type"] == "gemma4_unified"
     text = _written(
-        folder, messages, {"image": images, "audio": audio, "video": videos}
+        folder,
+        messages,
+        {"image": images, "audio": audio, "video": videos},
+        Gemma4UnifiedProcessor if unified else Gemma4Processor,
     )
     tokenizer = _tokenizer(folder)
     tokens = tokenizer(text, add_special_tokens=False)["input_ids"]
     return Prompt(tokens, pictures, moving, clips)
 
 
-_KINDS = {
-    "image": Gemma4Processor.replace_image_token,
-    "audio": Gemma4Processor.replace_audio_token,
-    "video": Gemma4Processor.replace_video_token,
-}
+_KINDS = ("image", "audio", "video")
 
 
 def _tokenizer(folder: Path) -> Any:
@@ -74,6 +78,7 @@ def _written(
     folder: Path,
     messages: Sequence[Mapping[str, Any]],
     media: Mapping[str, Mapping[str, Any]],
+    processor: Any,
 ) -> str:
     """The rendered prompt with every mark replaced by the reference's placeholders."""
     text = _tokenizer(folder).apply_chat_template(
@@ -87,7 +92,8 @@ def _written(
     def placeholders(match: re.Match[str]) -> str:
         kind, number = match[1], seen[match[1]]
         seen[kind] += 1
-        return _KINDS[kind](TOKENS, dict(media[kind]), number)
+        write = getattr(processor, f"replace_{kind}_token")
+        return write(TOKENS, dict(media[kind]), number)
 
     return re.sub(r"<\|(image|audio|video)\|>", placeholders, text)
 
@@ -99,15 +105,24 @@ def _pictures(
         return {}, []
     vision = config["vision_config"]
     sizes = {key: vision[key] for key in ("patch_size", "pooling_kernel_size")}
+    if side := vision.get("model_patch_size"):  # which its processor cuts, too
+        sizes = {"patch_size": side, "pooling_kernel_size": 1}
     out: Any = Gemma4ImageProcessorPil(max_soft_tokens=budget, **sizes)(images)
     pixels = [np.asarray(p, np.float32) for p in out["pixel_values"]]
     return out, list(zip(pixels, out["image_position_ids"], strict=True))
 
 
-def _clips(sounds: list[np.ndarray]) -> tuple[Mapping[str, Any], list[Pair]]:
+def _clips(
+    config: Mapping[str, Any], sounds: list[np.ndarray]
+) -> tuple[Mapping[str, Any], list[Pair]]:
     if not sounds:
         return {}, []
-    out = Gemma4AudioFeatureExtractor()(sounds, return_tensors="np")
+    if config["model_type"] == "gemma4_unified":
+        size = config["audio_config"]["audio_embed_dim"]
+        extractor: Any = Gemma4UnifiedAudioFeatureExtractor(size, 16_000, 0.0, size)
+    else:
+        extractor = Gemma4AudioFeatureExtractor()
+    out = extractor(sounds, return_tensors="np")
     features, masks = out["input_features"], out["input_features_mask"]
     return out, list(zip(features, masks, strict=True))
 

@@ -60,6 +60,7 @@ __all__ = [
 PARTS = (
     "language_model",
     "vision_tower",
+    "vision_embedder",
     "audio_tower",
     "embed_vision",
     "embed_audio",

@@ -11,7 +11,7 @@ WINDOW = 8
 IMAGE, VIDEO, AUDIO = 90, 92, 91
 
 VARIANTS = ("E2B", "E4B", "26B-A4B", "31B", "demo", "untied", "text")
-FAMILIES = ("E2B", "E4B", "26B-A4B", "31B", "mixture")
+FAMILIES = ("E2B", "E4B", "12B", "26B-A4B", "31B", "mixture")
 
 _TEXT: dict[str, Any] = {
     "attention_bias": False,
@@ -103,6 +103,17 @@ _SHAPES: dict[str, tuple[int, int, dict[str, Any]]] = {
             "num_kv_shared_layers": 6,
         },
     ),
+    "12B": (
+        5,
+        1,
+        {
+            "attention_k_eq_v": True,
+            "model_type": "gemma4_unified_text",
+            "num_global_key_value_heads": 1,
+            "num_key_value_heads": 2,
+            "use_bidirectional_attention": "vision",
+        },
+    ),
     "26B-A4B": (
         5,
         1,
@@ -167,6 +178,10 @@ def _config(text: Mapping[str, Any], sliding: int, groups: int) -> dict[str, Any
         **text,
     }
     top["tie_word_embeddings"] = top["text_config"]["tie_word_embeddings"]
+    if top["text_config"]["model_type"] == "gemma4_unified_text":
+        top |= {"architectures": ["Gemma4UnifiedForConditionalGeneration"]}
+        top |= {"model_type": "gemma4_unified"}
+        del top["eoa_token_id"], top["vision_soft_tokens_per_image"]
     return top
 
 
@@ -199,7 +214,7 @@ def random_config(seed: int, family: str) -> dict[str, Any]:
         "head_dim": pick(8, 16),
         "global_head_dim": pick(16, 32),
         "num_attention_heads": 2 * kv * per_kv,
-        "num_key_value_heads": 2 * kv if base in ("26B-A4B", "31B") else kv,
+        "num_key_value_heads": 2 * kv if base in ("12B", "26B-A4B", "31B") else kv,
         "sliding_window": pick(4, 7, 8, 16),
         "rms_norm_eps": pick(1e-6, 1e-5),
     }

@@ -13,9 +13,12 @@ import tiny
 from tiny_towers import (
     AUDIO,
     BOUNDS,
+    SAMPLES,
+    SQUARES,
     VISION,
     audio_shapes,
     clip,
+    embedder_shapes,
     picture,
     tower_tensors,
     vision_shapes,
@@ -47,6 +50,9 @@ def config_dict(
     kinds = [SLIDING, FULL, SLIDING, FULL] if shared else [SLIDING, SLIDING, FULL]
     text |= {"layer_types": kinds, "num_hidden_layers": len(kinds)}
     text["num_kv_shared_layers"] = 2 if shared else 0
+    if variant == "12B":
+        senses = {"vision_config": SQUARES, "audio_config": SAMPLES}
+        return {**tiny.config_dict(variant, **text), **senses}
     return {
         **tiny.config_dict(variant, **text),
         "vision_config": {**VISION[vision], **LAYERS} if vision else None,
@@ -60,6 +66,7 @@ MODELS = {
     "31B": ("31B", "standardized", None),
     "26B": ("26B-A4B", "standardized", "clipped"),
     "demo": ("demo", "clipped", "unclipped"),
+    "12B": ("12B", None, None),
 }
 
 
@@ -67,6 +74,8 @@ def tensors(config: Mapping[str, Any], seed: int) -> dict[str, np.ndarray]:
     """float32 values of every tensor, by Hub name."""
     found = tiny.random_tensors(tiny.tensor_shapes(config), seed)
     hidden = config["text_config"]["hidden_size"]
+    if config["model_type"] == "gemma4_unified":
+        return found | _embedders(config, hidden, seed)
     for part, key, shapes, width in (
         ("vision", "vision_config", vision_shapes, "hidden_size"),
         ("audio", "audio_config", audio_shapes, "output_proj_dims"),
@@ -79,6 +88,24 @@ def tensors(config: Mapping[str, Any], seed: int) -> dict[str, np.ndarray]:
             name = f"model.embed_{part}.embedding_projection.weight"
             # Soft tokens as large as the embeddings of text.
             found[name] = 3 * tiny.random_tensor(name, (hidden, tower[width]), seed)
+    return found
+
+
+def _embedders(
+    config: Mapping[str, Any], hidden: int, seed: int
+) -> dict[str, np.ndarray]:
+    """What sees and hears without a tower."""
+    found: dict[str, np.ndarray] = {}
+    widths = {}
+    if vision := config["vision_config"]:
+        for n, value in tower_tensors(embedder_shapes(vision), seed).items():
+            found[f"model.vision_embedder.{n}"] = value
+        widths["vision"] = vision["mm_embed_dim"]
+    if audio := config["audio_config"]:
+        widths["audio"] = audio["audio_embed_dim"]
+    for part, width in widths.items():
+        name = f"model.embed_{part}.embedding_projection.weight"
+        found[name] = 3 * tiny.random_tensor(name, (hidden, width), seed)
     return found
 
 
@@ -167,9 +194,10 @@ def _add_clip(made: Prompt, config: Mapping[str, Any], frames: int, seed: int) -
     made.clips.append(
         (clip(config["audio_config"], frames, seed), np.ones(frames, bool))
     )
-    count = -(-frames // 4)
+    tower = "subsampling_conv_channels" in config["audio_config"]
+    count = -(-frames // 4) if tower else frames
     soft = [config["audio_token_id"]] * count
-    made.tokens += [config["boa_token_id"], *soft, config["eoa_token_id"]]
+    made.tokens += [config["boa_token_id"], *soft, config["eoa_token_index"]]
 
 
 def _add_picture(

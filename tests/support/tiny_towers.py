@@ -79,6 +79,34 @@ AUDIO: dict[str, dict[str, Any]] = {
 }
 
 
+# In place of towers, as in 12B: squares of 12 x 12 pixels, and 40 samples.
+SQUARES: dict[str, Any] = {
+    "model_type": "gemma4_unified_vision",
+    **{"patch_size": 4, "pooling_kernel_size": 3, "model_patch_size": 12},
+    **{"mm_embed_dim": 32, "output_proj_dims": 32, "mm_posemb_size": 40},
+    **{"num_soft_tokens": 280, "rms_norm_eps": 1e-6, "label2id": {"LABEL_0": 0}},
+}
+SAMPLES: dict[str, Any] = {
+    "model_type": "gemma4_unified_audio",
+    **dict.fromkeys(("audio_embed_dim", "audio_samples_per_token"), 40),
+    **dict.fromkeys(("hidden_size", "output_proj_dims"), 40),
+    "rms_norm_eps": 1e-6,
+}
+
+
+def embedder_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of what sees without a tower."""
+    pixels, dims = 3 * config["model_patch_size"] ** 2, config["mm_embed_dim"]
+    shapes: dict[str, tuple[int, ...]] = {
+        "patch_dense.weight": (dims, pixels),
+        "patch_dense.bias": (dims,),
+        "pos_embedding": (config["mm_posemb_size"], 2, dims),
+    }
+    for norm, size in (("patch_ln1", pixels), ("patch_ln2", dims), ("pos_norm", dims)):
+        shapes |= {f"{norm}.weight": (size,), f"{norm}.bias": (size,)}
+    return shapes
+
+
 def whole_config(**towers: Mapping[str, Any]) -> dict[str, Any]:
     """A config.json dict with `vision_config` or `audio_config`."""
     return {**config_dict("E2B"), **towers}
@@ -171,7 +199,7 @@ def _tensor(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     if name.endswith(BOUNDS):
         size = draw.uniform(0.4, 1.2) * (0.2 if re.search(INNER, name) else 1)
         return np.array(-size if name.endswith("min") else size, np.float32)
-    if re.search(r"std_scale$|norm_\w+\.weight$", name):
+    if re.search(r"std_scale$|(norm_\w+|pos_norm|patch_ln\d)\.weight$", name):
         return draw.uniform(0.5, 1.5, shape).astype(np.float32)
     values = random_tensor(name, shape, seed)
     # A convolution sums over more than its last axis.
@@ -182,10 +210,12 @@ def picture(
     config: Mapping[str, Any], rows: int, columns: int, seed: int, padding: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pixels [P, patch² * 3] and positions [P, 2], ending in empty soft tokens."""
-    kernel = config["pooling_kernel_size"]
+    side, kernel = config["patch_size"], config["pooling_kernel_size"]
+    if "model_patch_size" in config:
+        side, kernel = config["model_patch_size"], 1
     height, width = rows * kernel, columns * kernel
     draw = np.random.RandomState(1000 * seed + 50 * rows + columns)
-    pixels = draw.uniform(0, 1, (height * width, 3 * config["patch_size"] ** 2))
+    pixels = draw.uniform(0, 1, (height * width, 3 * side**2))
     y, x = np.divmod(np.arange(height * width), width)
     positions = np.stack([x, y], axis=-1)
     end = ((0, padding * kernel**2), (0, 0))
@@ -194,7 +224,8 @@ def picture(
 
 
 def clip(config: Mapping[str, Any], frames: int, seed: int) -> np.ndarray:
-    """Features [T, bins], where bins are as many as the first convolution's outputs."""
+    """Features [T, bins], where bins are as many as the first convolution's outputs; or
+    [T, samples], which would be smaller in a recording."""
     draw = np.random.RandomState(1000 * seed + frames)
-    bins = config["subsampling_conv_channels"][0]
+    bins = config.get("audio_embed_dim") or config["subsampling_conv_channels"][0]
     return (2 * draw.standard_normal((frames, bins)) - 1).astype(np.float32)

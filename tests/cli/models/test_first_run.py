@@ -58,7 +58,7 @@ def got(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
         (
             32 * GIB * 2 // 3,
             BIG,
-            ["26b:qat", "26b:4bit", "e4b:8bit", "e2b:8bit", "31b:4bit"],
+            ["26b:qat", "26b:4bit", "12b:8bit", "e4b:8bit", "e2b:8bit", "31b:4bit"],
         ),
     ],
 )
