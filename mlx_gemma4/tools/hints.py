@@ -23,7 +23,7 @@ from typing import (
 from docstring_parser import parse
 
 from ..errors import ChatError
-from .arguments import Schema, fitted
+from .arguments import ArgumentError, Schema, fitted
 from .result import plain, word
 
 NAMES = {str: "string", int: "integer", float: "number", bool: "boolean"}
@@ -78,7 +78,6 @@ def object_schema(
         "type": "object",
         "properties": properties,
         "required": [name for name, field in taken.items() if field.required],
-        "additionalProperties": False,
     }
 
 
@@ -140,8 +139,14 @@ def value_of(value: Any, hint: Any, where: str) -> Any:
 def values_of(
     values: Mapping[str, Any], taken: Mapping[str, Field], where: str
 ) -> dict[str, Any]:
-    """`value_of` for every value, by name."""
+    """`value_of` for every value, by name.
+
+    Raises ArgumentError for a name that is not among those taken.
+    """
     inside = f"{where}." if where else ""
+    if unknown := [name for name in values if name not in taken]:
+        known = ", ".join(taken) or "nothing"
+        raise ArgumentError(f"There is no {inside}{unknown[0]}: it takes {known}.")
     return {
         name: value_of(value, taken[name].hint, inside + name)
         for name, value in values.items()
@@ -212,8 +217,10 @@ def _mapping(inside: Sequence[Any], where: str, within: tuple[type, ...]) -> Sch
     values = schema_of(inside[1], f"{where}{{}}", within) if inside else {}
     if not values:
         return {"type": "object"}
-    told = values["type"] if values.keys() == {"type"} else json.dumps(values)
-    return {"type": "object", "description": f"The values are of type {told}."}
+    told = f"of the schema {json.dumps(values)}"
+    if values.keys() == {"type"}:
+        told = f"of type {values['type']}"
+    return {"type": "object", "description": f"Its values are {told}."}
 
 
 def _of_class(kind: type, where: str, within: tuple[type, ...]) -> Schema:
