@@ -131,7 +131,7 @@ def _near(value: Any, kind: str) -> Any:
         try:
             value = json.loads(value.lower() if kind == "boolean" else value)
         except (ValueError, RecursionError):
-            return None
+            return value
     whole = kind == "integer" and isinstance(value, float) and value.is_integer()
     return int(value) if whole else value
 
