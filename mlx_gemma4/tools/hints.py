@@ -23,11 +23,12 @@ from typing import (
 from docstring_parser import parse
 
 from ..errors import ChatError
-from .arguments import ArgumentError, Schema, fitted
+from .arguments import ArgumentError, Schema, fitted, same
 from .result import plain, word
 
 NAMES = {str: "string", int: "integer", float: "number", bool: "boolean"}
 NAMES[Path] = "string"
+CHOICES = (str, int, bool, NoneType)
 LISTS = (list, Sequence, Collection, Iterable)
 MAPPINGS = (dict, Mapping, MutableMapping)
 KNOWN = (
@@ -68,7 +69,8 @@ def object_schema(
     for name, field in taken.items():
         schema = schema_of(field.hint, f"{where}.{name}", within)
         said = [texts.get(name, ""), schema.get("description", "")]
-        if (default := field.default) is not None:
+        told = "default" in said[0].lower()
+        if (default := field.default) is not None and not told:
             default = plain(default) if isinstance(default, Enum) else default
             said.append(f"Default: {json.dumps(default, default=plain)}.")
         if text := _sentences(said):
@@ -92,8 +94,8 @@ def schema_of(hint: Any, where: str, within: tuple[type, ...] = ()) -> Schema:
         schema = {"type": NAMES[kind]}
     elif kind in (Union, UnionType):
         schema = _union(inside, where, within)
-    elif kind is Literal:
-        schema = _choices(list(inside))
+    elif kind is Literal and all(type(each) in CHOICES for each in inside):
+        schema = _choices(inside)
     elif isclass(kind) and issubclass(kind, Enum):
         schema = _choices([word(member) for member in kind])
     elif kind in LISTS:
@@ -104,7 +106,7 @@ def schema_of(hint: Any, where: str, within: tuple[type, ...] = ()) -> Schema:
     elif isclass(kind) and (is_dataclass(kind) or is_typeddict(kind)):
         schema = _of_class(kind, where, within)
     else:
-        shown = getattr(hint, "__name__", None) or hint
+        shown = hint.__name__ if isclass(hint) else hint
         raise ChatError(
             f"{where} is of type {shown}, which cannot be declared. Use {KNOWN}."
         )
@@ -189,21 +191,25 @@ def _value_of_union(value: Any, options: Sequence[Any], where: str) -> Any:
     """Of the option that has it as it is, else of the first that takes it."""
     if value is None:
         return None
-    tried = [option for option in options if option is not NoneType]
-    for option in tried:
-        schema = schema_of(option, where)
+    made, wrong = [], []
+    for option in (each for each in options if each is not NoneType):
         try:
-            found = fitted(value, schema, where)
-        except ValueError:
+            found = fitted(value, schema_of(option, where), where)
+            taken = value_of(found, option, where)
+        except ArgumentError as error:
+            wrong.append(str(error))
             continue
-        if json.dumps(found) == json.dumps(value):
-            return value_of(found, option, where)
-    return value
+        if same(found, value):
+            return taken
+        made.append(taken)
+    if not made:
+        raise ArgumentError(" Or: ".join(dict.fromkeys(wrong)))
+    return made[0]
 
 
-def _choices(values: list[Any]) -> Schema:
+def _choices(values: Sequence[Any]) -> Schema:
     choices = [value for value in values if value is not None]
-    kinds = {NAMES.get(type(choice)) for choice in choices}
+    kinds = {NAMES[type(choice)] for choice in choices}
     schema: Schema = {"enum": choices}
     if len(kinds) == 1:
         schema = {"type": kinds.pop(), **schema}

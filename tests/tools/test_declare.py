@@ -205,6 +205,7 @@ def test_defaults_are_told_and_nothing_else_is_required() -> None:
         """F.
 
         :param b: The unit
+        :param d: Whether. The default is not.
         """
 
     parameters = declared(f)["parameters"]
@@ -214,7 +215,7 @@ def test_defaults_are_told_and_nothing_else_is_required() -> None:
         None,
         'The unit. Default: "Fahrenheit".',
         'Default: "LOW".',
-        "Default: false.",
+        "Whether. The default is not.",
     ]
 
 
@@ -272,6 +273,9 @@ def dated(x: date) -> None: ...
 def keyed(x: dict[int, str]) -> None: ...
 
 
+def bytewise(x: Literal[b"a"]) -> None: ...
+
+
 def endless(x: Endless) -> None: ...
 
 
@@ -289,6 +293,7 @@ def odd(x: [int]) -> None: ...  # type: ignore[valid-type]
         (named, r"`\*\*x: int`"),
         (dated, "dated.x is of type date, which cannot be declared. Use str, int"),
         (keyed, "The keys of keyed.x must be str"),
+        (bytewise, r"bytewise.x is of type typing.Literal\[b'a'\]"),
         (endless, r"endless.x.inner\[\] is a Endless within a Endless"),
         (unknown, "A type of unknown cannot be understood: name 'Nowhere' is not"),
         (odd, "odd.x is of type"),

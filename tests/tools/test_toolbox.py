@@ -61,6 +61,8 @@ def run(function: Any, **arguments: Any) -> Result:
         (int | str, 3, 3),
         (int | bool, True, True),
         (int | Place, {"name": "x"}, Place("x")),
+        (dict[str, int] | Place, {"name": "x"}, Place("x")),
+        (dict[str, int] | dict[str, Level], {"a": "LOW"}, {"a": Level.LOW}),
         (list[Place], [{"name": 1, "at": ["2"]}], [Place("1", [2.0])]),
         (Place, {"name": "x", "level": "HIGH"}, Place("x", [], Level.HIGH)),
         (Options, {"level": "HIGH"}, {"level": Level.HIGH}),
@@ -257,6 +259,8 @@ def test_names_are_told_apart() -> None:
     other = Tool("numbers", declaration, dict, "a server")
     with pytest.raises(ChatError, match="called numbers, of a server and of test_tool"):
         Toolbox([other, numbers])
+    with pytest.raises(ChatError, match="must be a list of functions"):
+        Toolbox(numbers)  # type: ignore[arg-type]
     with pytest.raises(ChatError, match="cannot be called 'a b'"):
         Tool("a b", {}, dict, "a server")
     with pytest.raises(TypeError, match="numbers of a server is no function"):
