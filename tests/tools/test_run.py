@@ -133,12 +133,21 @@ def test_the_limit_is_told_and_seen(
     assert results(chat)[:2] == ["sunny in Rome", "sunny in Oslo"]
     assert "no more calls are allowed" in results(chat)[2]
     *before, last = script.asked
-    assert [each.logit_bias for each in before] == [None] * 3
-    mark = chat.processor.tokenizer.special_tokens["<|tool_call>"]
-    assert last.logit_bias == {mark: -100.0}
+    assert [each.tool_choice for each in before] == [None] * 3
+    assert last.tool_choice == "none" and chat.options["tool_choice"] is None
     assert last.tools == before[0].tools  # so that nothing is read again
     with pytest.raises(ChatError, match="rounds is -1"):
         run_tools(chat, "Rome?", [get_weather], rounds=-1)
+
+
+def test_only_the_first_answer_has_to_call(
+    chat: Chat, script: Script, says: Callable[..., None]
+) -> None:
+    chat.options["tool_choice"] = "required"
+    says(called(weather("Rome")), "Sunny.")
+    assert run_tools(chat, "Rome?", [get_weather]).text == "Sunny."
+    assert [each.tool_choice for each in script.asked] == ["required", None]
+    assert chat.options["tool_choice"] == "required"
 
 
 def test_an_answer_that_was_cut_runs_nothing(
