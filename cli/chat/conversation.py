@@ -1,13 +1,15 @@
 """A conversation of the command line: turns, settings that can change between them, and
 files that wait for the next message."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mlx_gemma4.chat.tools import CALL_MARKS
 from mlx_gemma4.generation.answer import Chunk
 from mlx_gemma4.generation.turns import Turns
 from mlx_gemma4.model import Gemma4
 from mlx_gemma4.prompt.processor import Processor
+from mlx_gemma4.tools.run import NEVER
 
 from ..attach.messages import Message, Part, content_of
 from ..settings import Settings
@@ -76,14 +78,26 @@ class Conversation(Turns):
         super().clear()
         self.attached = []
 
-    def _reply(self, messages: list[Message], sent: int = 0) -> Iterator[Chunk]:
-        self.asking = messages
-        return self._answered(messages, sent)
+    def conclude(self) -> Iterator[Chunk]:
+        """Answers the results of calls, and calls nothing more."""
+        mark = self.processor.tokenizer.special_tokens[CALL_MARKS[0]]
+        return self._reply(self.messages, bias={mark: NEVER})
 
-    def _answered(self, messages: list[Message], sent: int) -> Iterator[Chunk]:
+    def _reply(
+        self,
+        messages: list[Message],
+        sent: int = 0,
+        bias: Mapping[int, float] | None = None,
+    ) -> Iterator[Chunk]:
+        self.asking = messages
+        return self._answered(messages, sent, {**self._options(), "logit_bias": bias})
+
+    def _answered(
+        self, messages: list[Message], sent: int, options: dict[str, Any]
+    ) -> Iterator[Chunk]:
         before = self.messages
         try:
-            yield from self.reply(messages, self._options())
+            yield from self.reply(messages, options)
         finally:
             if self.messages is not before:  # it was answered
                 del self.attached[:sent]

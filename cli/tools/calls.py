@@ -81,7 +81,9 @@ class Calls:
                 f"(called tools {self._most} times: it has to answer now; --max-rounds "
                 "allows more)"
             )
-        return None if self.endless or chat.open_call() else chat.go_on()
+        if self.endless or chat.open_call() is not None:
+            return None
+        return chat.conclude() if over == 1 else chat.go_on()
 
     def close(self, chat: Conversation, words: str) -> None:
         """Gives the calls that wait a result that says why there is none."""
