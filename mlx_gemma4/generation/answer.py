@@ -11,9 +11,9 @@ from ..prompt.processor import Processor
 
 SHOWN = ("answer", "malformed_call")  # kinds of fragments
 # "closed": an answer of a form whose budget was spent was brought to a valid end;
-# "loop": it said the same again and again.
+# "loop": it said the same again and again; "tool_limit": it could not call any more.
 FinishReason = Literal[
-    "stop", "length", "closed", "loop", "tool_calls", "malformed_call"
+    "stop", "length", "closed", "loop", "tool_calls", "malformed_call", "tool_limit"
 ]
 
 

@@ -1,9 +1,13 @@
 """The tools of a conversation: their declarations, and calls that are run."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from ..chat.calls import ToolCall
+from ..errors import ChatError
+from .arguments import ArgumentError, fitted
+from .declare import tool_of
 from .result import Result
 from .tool import Tool
 
@@ -11,10 +15,11 @@ from .tool import Tool
 class Toolbox:
     """Tools with names of their own.
 
-    tools: functions become tools as `tool_of` makes them.
-    longest: of a result, in characters; what is cut is told to the model.
+    tools: functions become tools as `tool` makes them.
+    longest: of a result, in characters; that it is cut is told to the model.
 
-    Raises ChatError where two tools have the same name.
+    Raises ChatError where two tools have the same name, and for a function that cannot
+    be declared.
     """
 
     def __init__(
@@ -22,7 +27,14 @@ class Toolbox:
     ) -> None:
         self.tools: dict[str, Tool] = {}
         self.longest = longest
-        raise NotImplementedError
+        for each in tools:
+            tool = each if isinstance(each, Tool) else tool_of(each)
+            if (first := self.tools.get(tool.name)) is not None:
+                raise ChatError(
+                    f"Two tools are called {tool.name}, of {first.source} and of "
+                    f"{tool.source}: rename one of them."
+                )
+            self.tools[tool.name] = tool
 
     @property
     def declarations(self) -> list[dict[str, Any]]:
@@ -30,8 +42,32 @@ class Toolbox:
         return [tool.declaration for tool in self.tools.values()]
 
     def run(self, call: ToolCall) -> Result:
-        """Runs a call; whatever goes wrong is a result for the model as well.
+        """Runs a call; whatever goes wrong is a result for the model, too.
 
         What is no Exception, such as KeyboardInterrupt, goes through.
         """
-        raise NotImplementedError
+        tool = self.tools.get(call.name)
+        if tool is None:
+            known = ", ".join(self.tools) or "none"
+            return _wrong(f"there is no tool {call.name}. There are: {known}.")
+        parameters = tool.declaration["function"].get("parameters") or {}
+        try:
+            arguments = fitted(call.arguments, parameters, "")
+            result = Result.of(tool.run(arguments))
+        except ArgumentError as error:
+            return _wrong(f"the arguments do not fit. {error}")
+        except (Exception, SystemExit) as error:  # the model can do without this tool
+            said = f"{type(error).__name__}: {error}".removesuffix(": ")
+            return self._shortened(_wrong(said))
+        return self._shortened(result)
+
+    def _shortened(self, result: Result) -> Result:
+        length = len(result.text)
+        if length <= self.longest:
+            return result
+        told = f"\n[Cut: these are {self.longest:,} of {length:,} characters.]"
+        return replace(result, text=result.text[: self.longest] + told)
+
+
+def _wrong(said: str) -> Result:
+    return Result(f"Error: {said}", is_error=True)

@@ -1,0 +1,130 @@
+"""Questions that a model answers with tools."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ..chat.calls import ToolCall
+from ..chat.tools import CALL_MARKS
+from ..errors import ChatError
+from ..generation.answer import Chunk, Response
+from ..generation.chat import Chat, Message
+from .result import Result
+from .tool import Tool
+from .toolbox import Toolbox
+
+Approve = Callable[[Tool, ToolCall], bool]
+
+REFUSED = Result("Error: the user does not allow this call.", is_error=True)
+LIMIT = "Error: not run, for no more calls are allowed. Answer with what is known."
+NEVER = -100.0  # to logits that reach from -30 to 30
+CALLED = ("tool_calls", "malformed_call")  # ends of answers that may hold calls
+
+
+def run_tools(
+    chat: Chat,
+    message: str | Message | Sequence[Message],
+    tools: Sequence[Tool | Callable[..., Any]],
+    *,
+    approve: Approve | None = None,
+    rounds: int = 10,
+) -> Response:
+    """The answer to a message, for which the model may call tools that are run.
+
+        def get_weather(city: str) -> str:
+            \"\"\"Get the weather in a city.\"\"\"
+            return "sunny, 21 degrees"
+
+        run_tools(chat, "What is the weather in Oslo?", [get_weather]).text
+
+    message: as `Chat.ask` takes it.
+    tools: functions, or what `@tool` makes of them.
+    approve: whether to run a call; without it all are run. What is not run is told to
+        the model.
+    rounds: after so many answers with calls the model has to answer without
+        (finish_reason "tool_limit").
+
+    All that was called and what came of it stands in `chat.messages`. A call of a tool
+    that only `chat.tools` declares is left to the caller, as `Chat.ask` leaves it.
+
+    Raises ChatError for what cannot be declared, and as `Chat.ask` does.
+    """
+    response = Response()
+    for chunk in stream_tools(chat, message, tools, approve=approve, rounds=rounds):
+        if response.finish_reason is not None:
+            response = Response()
+        response.add(chunk)
+    return response
+
+
+def stream_tools(
+    chat: Chat,
+    message: str | Message | Sequence[Message],
+    tools: Sequence[Tool | Callable[..., Any]],
+    *,
+    approve: Approve | None = None,
+    rounds: int = 10,
+) -> Iterator[Chunk]:
+    """`run_tools`, a chunk per token of every answer; each ends with a finish_reason.
+
+    Stopped in the middle of calls, what was run of them stands in `chat.messages`, and
+    `chat.open_call()` is the first that was not.
+    """
+    if rounds < 0:
+        raise ChatError(f"rounds is {rounds}; it must be 0 or more.")
+    box, declared = Toolbox(tools), chat.tools
+    others = [each for each in declared or () if _name(each) not in box.tools]
+    left = {_name(each) for each in others}
+    chat.tools = [*others, *box.declarations]
+    try:
+        yield from chat.stream(message)
+        for number in range(rounds + 1):
+            calls = _calls(chat)
+            if not calls or any(call.name in left for call in calls.values()):
+                return
+            if number == rounds:
+                yield from _last(chat, calls)
+                return
+            yield from chat.stream(_results(chat, box, calls, approve))
+    finally:
+        chat.tools = declared
+
+
+def _name(declared: Mapping[str, Any]) -> Any:
+    return declared.get("function", declared).get("name")
+
+
+def _calls(chat: Chat) -> dict[str, ToolCall]:
+    """The calls of an answer that came to its end, by id."""
+    if chat.last is None or chat.last.finish_reason not in CALLED:
+        return {}
+    ids = (call["id"] for call in chat.messages[-1].get("tool_calls", ()))
+    return dict(zip(ids, chat.last.tool_calls, strict=True))
+
+
+def _results(
+    chat: Chat, box: Toolbox, calls: Mapping[str, ToolCall], approve: Approve | None
+) -> list[dict[str, Any]]:
+    """Runs calls in order. Those that were run before a Ctrl-C are kept."""
+    results: list[dict[str, Any]] = []
+    try:
+        for call_id, call in calls.items():
+            tool = box.tools.get(call.name)
+            refused = tool and approve and not approve(tool, call)
+            result = REFUSED if refused else box.run(call)
+            results.append(result.message(call_id))
+    except BaseException:
+        chat.messages += results
+        raise
+    return results
+
+
+def _last(chat: Chat, calls: Mapping[str, ToolCall]) -> Iterator[Chunk]:
+    """The answer once no more calls are allowed."""
+    told = [Result(LIMIT, is_error=True).message(call_id) for call_id in calls]
+    bias = dict(chat.options["logit_bias"] or {})
+    bias[chat.processor.tokenizer.special_tokens[CALL_MARKS[0]]] = NEVER
+    options = {**chat.options, "logit_bias": bias}
+    for chunk in chat.reply([*chat.messages, *told], options):
+        stopped = chunk.finish_reason == "stop"
+        yield replace(chunk, finish_reason="tool_limit") if stopped else chunk
