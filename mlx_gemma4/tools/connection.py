@@ -72,7 +72,7 @@ class Connection:
             try:
                 self.listed.result()
             except ChatError as error:
-                return Result(str(error), True)
+                return Result(f"Error: {error}", True)
         call = self._portal.start_task_soon(self._call, name, dict(arguments))
         try:
             return call.result()
@@ -123,7 +123,7 @@ class Connection:
 
         server, client = self.server, self._client
         if client is None:
-            return Result(f"{server.name} has ended.{self._tail()}", True)
+            return Result(f"Error: {server.name} has ended.{self._tail()}", True)
 
         async def heard(done: float, total: float | None, text: str | None) -> None:
             scope.deadline = current_time() + server.timeout
@@ -140,9 +140,9 @@ class Connection:
                 if _has_ended(error) or self._status.refused == 404:
                     tail = self._tail()
                     self.close()
-                return Result(f"{server.name}: {why}.{tail}", True)
-        text = f"{server.name} has not answered within {server.timeout:g} seconds."
-        return Result(text, True)
+                return Result(f"Error: {server.name}: {why}.{tail}", True)
+        text = f"no answer from {server.name} within {server.timeout:g} seconds."
+        return Result(f"Error: {text}", True)
 
     def _tail(self) -> str:
         """The last lines that it wrote on stderr."""
