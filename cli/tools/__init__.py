@@ -1,1 +1,1 @@
-"""Tools that run: their options, what is asked before, and the turns with them."""
+"""Tools that `gemma4 chat` runs: where they come from, who allows it, what they say."""
