@@ -22,23 +22,22 @@ class ArgumentError(ValueError):
 
 
 def fitted(value: Any, schema: Mapping[str, Any], name: str) -> Any:
-    """`value` as the schema has it: "3" is taken for 3, text of JSON for a list.
+    """`value` as the schema has it: "3" is taken for 3, text of JSON for a list, null
+    for an argument that is left out.
 
     name: of the argument; empty for all arguments of a call.
 
     What a schema says beyond types, choices and fields is left to the tool.
     Raises ArgumentError that says what is wrong.
     """
-    kinds = schema.get("type", [])
-    kinds = [kinds] if isinstance(kinds, str) else kinds
-    if value is None and (schema.get("nullable") or "null" in kinds or not schema):
+    if value is None and _takes_null(schema):
         return None
     for key in ("anyOf", "oneOf"):
         if schema.get(key):
             return _one_of(value, schema[key], name)
     if "enum" in schema:
         return _choice(value, schema["enum"], name)
-    if kinds:
+    if kinds := _kinds(schema):
         value = _of_type(value, kinds, name)
     if isinstance(value, dict):
         return _object(value, schema, name)
@@ -49,8 +48,9 @@ def fitted(value: Any, schema: Mapping[str, Any], name: str) -> Any:
 
 def _object(value: dict[str, Any], schema: Mapping[str, Any], name: str) -> Any:
     properties = schema.get("properties") or {}
+    required = schema.get("required") or ()
     inside = f"{name}." if name else ""
-    for key in schema.get("required") or ():
+    for key in required:
         if key not in value:
             raise ArgumentError(f"{inside}{key} is missing.")
     unknown = [key for key in value if key not in properties]
@@ -58,9 +58,23 @@ def _object(value: dict[str, Any], schema: Mapping[str, Any], name: str) -> Any:
         known = ", ".join(inside + key for key in properties) or "nothing"
         raise ArgumentError(f"There is no {inside}{unknown[0]}. It takes {known}.")
     return {
-        key: fitted(item, properties[key], inside + key) if key in properties else item
+        key: fitted(item, properties.get(key, {}), inside + key)
         for key, item in value.items()
+        if item is not None or key in required or _takes_null(properties.get(key, {}))
     }
+
+
+def _kinds(schema: Mapping[str, Any]) -> Sequence[str]:
+    kinds = schema.get("type", [])
+    return [kinds] if isinstance(kinds, str) else kinds
+
+
+def _takes_null(schema: Mapping[str, Any]) -> bool:
+    options = schema.get("anyOf") or schema.get("oneOf") or ()
+    if schema.get("nullable") or any(map(_takes_null, options)):
+        return True
+    kinds = _kinds(schema) or schema.get("enum") or options
+    return not kinds or "null" in kinds or None in kinds
 
 
 def _one_of(value: Any, options: Sequence[Mapping[str, Any]], name: str) -> Any:

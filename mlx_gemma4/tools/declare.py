@@ -57,8 +57,11 @@ def tool_of(
     function: Function, name: str | None = None, read_only: bool | None = None
 ) -> Tool:
     """`tool` as a plain function: a function or a method of an object, async or not."""
-    if not inspect.isroutine(function):
-        raise ChatError(f"{function!r} is no function, and no tool can be made of it.")
+    if not inspect.isroutine(function) or inspect.isasyncgenfunction(function):
+        raise ChatError(
+            f"{function!r} is no function that returns something, so no tool can be "
+            "made of it."
+        )
     name = name or function.__name__
     taken = _taken(function, name)
     described = parse(inspect.getdoc(function) or "")
@@ -75,7 +78,7 @@ def tool_of(
     }
 
     def run(arguments: Mapping[str, Any]) -> Any:
-        values = values_of(arguments, taken, name)
+        values = values_of(arguments, taken, "")
         # Names that can only be given by place come first in a signature.
         placed = [values.pop(each.name, each.default) for each in by_place]
         result = function(*placed, **values)
@@ -96,14 +99,14 @@ def _taken(function: Function, name: str) -> dict[str, Field]:
     for each in inspect.signature(function).parameters.values():
         if each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD):
             raise ChatError(
-                f"{name} takes any number of arguments ({each}): name each that a "
+                f"{name} takes any number of arguments (`{each}`): name each that a "
                 "model may give."
             )
         if each.name not in hints:
-            hint = f"say of what type, as in `{each.name}: str`"
+            hint = f"write its type, as in `{each.name}: str`"
             if each.name in ("self", "cls"):
                 hint = "make a tool of an object's method, as in `tool(home.light)`"
-            raise ChatError(f"{name} takes {each.name} of no known type: {hint}.")
+            raise ChatError(f"{name} takes `{each.name}` of no known type: {hint}.")
         required = each.default is each.empty
         default = None if required else each.default
         taken[each.name] = Field(hints[each.name], required, default)
@@ -114,14 +117,17 @@ def _waited_for(result: Awaitable[Any]) -> Any:
     """What an async function comes to, also where a loop is running, as in Jupyter."""
 
     async def outcome() -> Any:
+        return await result
+
+    def run() -> Any:
         try:
-            return await result
-        except asyncio.CancelledError:
+            return asyncio.run(outcome())
+        except asyncio.CancelledError:  # which is no Exception
             raise RuntimeError("it was cancelled") from None
 
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(outcome())
+        return run()
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(lambda: asyncio.run(outcome())).result()
+        return pool.submit(run).result()

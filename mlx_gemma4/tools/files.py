@@ -4,7 +4,6 @@ import sys
 import traceback
 from collections.abc import Iterator
 from dataclasses import replace
-from importlib.util import module_from_spec, spec_from_file_location
 from inspect import isfunction
 from pathlib import Path
 from types import ModuleType
@@ -29,40 +28,38 @@ def load_tools(path: str | Path) -> list[Tool]:
         )
     if not path.is_file():
         raise ChatError(f"There is no file {path}.")
-    module = _run(path)
-    try:
-        tools = [replace(tool, source=path.name) for tool in _tools_of(module)]
-    except ChatError as error:
-        raise ChatError(f"{path}: {error}") from None
+    tools = [replace(tool, source=path.name) for tool in _tools_of(_run(path), path)]
     if not tools:
         raise ChatError(f"{path} defines no function whose name is public.")
     return tools
 
 
-def _tools_of(module: ModuleType) -> Iterator[Tool]:
+def _tools_of(module: ModuleType, path: Path) -> Iterator[Tool]:
     public = {k: v for k, v in vars(module).items() if not k.startswith("_")}
     made = {id(value): value for value in public.values() if isinstance(value, Tool)}
     yield from made.values()
     for value in public.values() if not made else ():
-        if isfunction(value) and value.__module__ == module.__name__:
+        if not isfunction(value) or value.__module__ != module.__name__:
+            continue
+        try:
             yield tool_of(value)
+        except ChatError as error:
+            line = value.__code__.co_firstlineno
+            raise ChatError(f"{path}, line {line}: {error}") from None
 
 
 def _run(path: Path) -> ModuleType:
     file = path.resolve()
-    name = f"tools of {file}"  # one that no import statement can mean
-    spec = spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
-        raise ChatError(f"{path} is no file of Python: call it FILE.py.")
-    module = module_from_spec(spec)
-    sys.modules[name] = module  # where dataclasses and type hints look for names
+    module = ModuleType(f"tools of {file}")  # which no import statement can mean
+    module.__file__ = str(file)
+    sys.modules[module.__name__] = module  # where types look for their names
     # Behind everything: a file beside it must not be taken for a library's.
     if str(file.parent) not in sys.path:
         sys.path.append(str(file.parent))
-    try:
-        spec.loader.exec_module(module)
+    try:  # without a __pycache__ beside it
+        exec(compile(file.read_bytes(), file, "exec"), vars(module))
     except (Exception, SystemExit) as error:
-        del sys.modules[name]
+        del sys.modules[module.__name__]
         raise ChatError(_where(error, path, file)) from error
     return module
 
@@ -75,6 +72,7 @@ def _where(error: BaseException, path: Path, file: Path) -> str:
     lines = [frame.lineno for frame in frames if frame.filename == str(file)]
     line = f", line {lines[-1]}" if lines else ""
     said = f"{type(error).__name__}: {error}".removesuffix(": ").rstrip(".")
+    said = said.removeprefix("ChatError: ")  # of ours, which say it all
     hint = ""
     if isinstance(error, ModuleNotFoundError):
         hint = f" Install it for {sys.executable}."

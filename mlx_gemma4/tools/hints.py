@@ -141,8 +141,9 @@ def values_of(
     values: Mapping[str, Any], taken: Mapping[str, Field], where: str
 ) -> dict[str, Any]:
     """`value_of` for every value, by name."""
+    inside = f"{where}." if where else ""
     return {
-        name: value_of(value, taken[name].hint, f"{where}.{name}")
+        name: value_of(value, taken[name].hint, inside + name)
         for name, value in values.items()
     }
 

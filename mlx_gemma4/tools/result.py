@@ -48,6 +48,10 @@ def plain(value: Any) -> Any:
         return word(value)
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    if hasattr(value, "tolist"):  # arrays
+        return value.tolist()
     if isinstance(value, bytes):
         raise TypeError("bytes are no text")
     return list(value) if isinstance(value, Iterable) else str(value)
