@@ -57,7 +57,7 @@ class Approval:
         if (tool.source, tool.name) in self._always:
             return "allowed in this session"
         if self.granted(tool):
-            return "only reads, and its server is trusted: runs without a question"
+            return "which is trusted: runs without a question"
         return "asks" if can_ask(self._screen) else "is refused: needs --yes"
 
     def ask(self, tool: Tool, call: ToolCall, interrupt: "Interrupt") -> Verdict:
