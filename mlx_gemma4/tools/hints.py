@@ -94,8 +94,6 @@ def schema_of(hint: Any, where: str, within: tuple[type, ...] = ()) -> Schema:
         schema = {"type": NAMES[kind]}
     elif kind in (Union, UnionType):
         schema = _union(inside, where, within)
-    elif kind is Literal and all(type(each) in CHOICES for each in inside):
-        schema = _choices(inside)
     elif isclass(kind) and issubclass(kind, Enum):
         schema = _choices([word(member) for member in kind])
     elif kind in LISTS:
@@ -105,6 +103,8 @@ def schema_of(hint: Any, where: str, within: tuple[type, ...] = ()) -> Schema:
         schema = _mapping(inside, where, within)
     elif isclass(kind) and (is_dataclass(kind) or is_typeddict(kind)):
         schema = _of_class(kind, where, within)
+    elif kind is Literal and all(type(each) in CHOICES for each in inside):
+        schema = _choices(inside)
     else:
         shown = hint.__name__ if isclass(hint) else hint
         raise ChatError(
