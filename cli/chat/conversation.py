@@ -1,15 +1,13 @@
 """A conversation of the command line: turns, settings that can change between them, and
 files that wait for the next message."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
-from mlx_gemma4.chat.tools import CALL_MARKS
 from mlx_gemma4.generation.answer import Chunk
 from mlx_gemma4.generation.turns import Turns
 from mlx_gemma4.model import Gemma4
 from mlx_gemma4.prompt.processor import Processor
-from mlx_gemma4.tools.run import NEVER
 
 from ..attach.messages import Message, Part, content_of
 from ..settings import Settings
@@ -80,17 +78,17 @@ class Conversation(Turns):
 
     def conclude(self) -> Iterator[Chunk]:
         """Answers the results of calls, and calls nothing more."""
-        mark = self.processor.tokenizer.special_tokens[CALL_MARKS[0]]
-        return self._reply(self.messages, bias={mark: NEVER})
+        return self._reply(self.messages, tool_choice="none")
 
     def _reply(
         self,
         messages: list[Message],
         sent: int = 0,
-        bias: Mapping[int, float] | None = None,
+        tool_choice: str | None = None,
     ) -> Iterator[Chunk]:
         self.asking = messages
-        return self._answered(messages, sent, {**self._options(), "logit_bias": bias})
+        options = {**self._options(), "tool_choice": tool_choice}
+        return self._answered(messages, sent, options)
 
     def _answered(
         self, messages: list[Message], sent: int, options: dict[str, Any]

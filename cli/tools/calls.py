@@ -19,9 +19,11 @@ from .wording import call_line, result_lines
 if TYPE_CHECKING:
     from ..terminal.keyboard import Interrupt
 
+CUT_OFF = ("length", "closed", "loop")  # how an answer ends that is not whole
 STOPPED = "Not run: the turn was stopped."
 BROKEN = "It was stopped while it ran: what it has done is not known."
 LOST = "No result is known: the conversation ended before there was one."
+CUT = "Not run: the answer was cut off, so that it may not be what was meant."
 LIMIT = "Not run: the tools were called often enough. Answer with what is known."
 
 
@@ -68,6 +70,10 @@ class Calls:
         """
         self.results, self.endless = [], False
         if self.waiting(chat) is None:
+            return None
+        if chat.last is not None and chat.last.finish_reason in CUT_OFF:
+            self.close(chat, CUT)
+            keep()
             return None
         over = rounds(chat) - self._most
         if over > 0:

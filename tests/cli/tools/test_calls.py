@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from types import SimpleNamespace
 
 import pytest
 from calling import (
@@ -26,7 +25,6 @@ from mlx_gemma4.chat.messages import plain_messages
 from mlx_gemma4.cli.chat.interactive import converse
 from mlx_gemma4.cli.errors import AnswerError
 from mlx_gemma4.errors import ChatError
-from mlx_gemma4.tools.run import NEVER
 
 NOT_RUN = "Not run: the turn was stopped."
 BROKEN = "It was stopped while it ran: what it has done is not known."
@@ -175,22 +173,34 @@ def test_one_answer_that_is_stopped_has_no_open_call(session, script):
     assert results(session) == [BROKEN, NOT_RUN]
 
 
+@pytest.mark.parametrize("reason", ["length", "closed", "loop"])
+def test_a_call_of_an_answer_that_was_cut_is_not_run(session, script, reason):
+    use_tools(session, get_weather, yes=True)
+    script.answer = lambda messages: chunks(
+        "", tool_calls=(WEATHER,), finish_reason=reason
+    )
+    converse(session, Lines("weather?"))
+    assert len(script.asked) == 1
+    (said,) = results(session)
+    assert said.startswith("Not run: the answer was cut off")
+    script.answer = calling(WEATHER)
+    converse(session, Lines("/continue"))
+    assert session.chat.messages[-1]["content"] == "done"
+
+
 def test_a_model_that_calls_on_and_on_has_to_answer(session, script, capsys):
     def endless(messages: list[dict]) -> list[Chunk]:
-        if script.asked[-1].logit_bias:
+        if script.asked[-1].tool_choice == "none":
             return chunks("enough")
         return chunks("", tool_calls=(WEATHER,), finish_reason="tool_calls")
 
-    special = {"<|tool_call>": 48}
-    session.chat.processor = SimpleNamespace(
-        tokenizer=SimpleNamespace(special_tokens=special)
-    )
     use_tools(session, get_weather, yes=True, most=2)
     script.answer = endless
     session.show_once(session.chat.ask("weather?"))
     session.calls.settle()
     assert [said[:5] for said in results(session)] == ["sunny", "sunny", "Not r"]
-    assert script.asked[-1].logit_bias == {48: NEVER}
+    choices = [asked.tool_choice for asked in script.asked]
+    assert choices == [None, None, None, "none"]
     out, err = capsys.readouterr()
     assert out == "enough\n"
     assert "--max-rounds allows more" in err
@@ -199,10 +209,6 @@ def test_a_model_that_calls_on_and_on_has_to_answer(session, script, capsys):
 
 
 def test_where_it_does_not_even_then_the_turn_ends(session, script, capsys):
-    special = {"<|tool_call>": 48}
-    session.chat.processor = SimpleNamespace(
-        tokenizer=SimpleNamespace(special_tokens=special)
-    )
     use_tools(session, get_weather, yes=True, most=1)
     script.answer = lambda messages: chunks(
         "", tool_calls=(WEATHER,), finish_reason="tool_calls"
