@@ -131,7 +131,7 @@ def chat(
         setup = replace(setup, model=first_choice(setup.model, adapted, screen))
         session = open_session(setup, screen, yes)
         if chosen is not None:
-            use(session, chosen.toolbox(), yes, max_rounds)
+            use(session, chosen, yes, max_rounds)
         session.chat.form = form
         session.show_stats, session.attach_named = stats, attach_named
         if is_kept(keep, as_json, last or named is not None, no_history):

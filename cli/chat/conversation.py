@@ -76,14 +76,26 @@ class Conversation(Turns):
         super().clear()
         self.attached = []
 
-    def _reply(self, messages: list[Message], sent: int = 0) -> Iterator[Chunk]:
-        self.asking = messages
-        return self._answered(messages, sent)
+    def conclude(self) -> Iterator[Chunk]:
+        """Answers the results of calls, and calls nothing more."""
+        return self._reply(self.messages, tool_choice="none")
 
-    def _answered(self, messages: list[Message], sent: int) -> Iterator[Chunk]:
+    def _reply(
+        self,
+        messages: list[Message],
+        sent: int = 0,
+        tool_choice: str | None = None,
+    ) -> Iterator[Chunk]:
+        self.asking = messages
+        options = {**self._options(), "tool_choice": tool_choice}
+        return self._answered(messages, sent, options)
+
+    def _answered(
+        self, messages: list[Message], sent: int, options: dict[str, Any]
+    ) -> Iterator[Chunk]:
         before = self.messages
         try:
-            yield from self.reply(messages, self._options())
+            yield from self.reply(messages, options)
         finally:
             if self.messages is not before:  # it was answered
                 del self.attached[:sent]

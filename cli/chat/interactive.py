@@ -184,7 +184,7 @@ def play_one(session: Session, chunks: Iterator[Chunk], interrupt: Interrupt) ->
     except SecondInterrupt:
         raise
     except KeyboardInterrupt:
-        interrupt.requested = True
+        interrupt.press()
         return None
 
 

@@ -171,6 +171,11 @@ class _Reader:
         if made is None or not _is_its_kind(option, given):
             text = f"{key} is {value!r}; {command.name} takes {taken(option, value)}"
             raise self.config.mistake(text, *place)
+        if isinstance(made, list):
+            return [self._from_here(each) for each in made]
+        return self._from_here(made)
+
+    def _from_here(self, made: Any) -> Any:
         return self.config.beside(str(made)) if isinstance(made, Path) else made
 
 

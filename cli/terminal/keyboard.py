@@ -156,6 +156,10 @@ class Interrupt:
         with suppress(OSError, ValueError, termios.error):
             termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)
 
+    def press(self) -> None:
+        """Ctrl-C was pressed, while active or beside it."""
+        self.requested, self._at = True, time.monotonic()
+
     def just_pressed(self) -> bool:
         """Whether an answer was stopped less than a second ago."""
         return time.monotonic() - self._at < TWICE
@@ -175,6 +179,6 @@ class Interrupt:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.just_pressed():
             raise SecondInterrupt
-        self.requested, self._at = True, time.monotonic()
+        self.press()
         if not self._begun:
             raise KeyboardInterrupt

@@ -8,7 +8,7 @@ from mlx_gemma4.chat.calls import ToolCall
 from mlx_gemma4.tools.tool import Tool
 
 from ..models.fetch import can_ask
-from ..render import Screen
+from ..render import Screen, fitted
 from .wording import argument_lines, visible
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Approval:
         if (tool.source, tool.name) in self._always:
             return "allowed in this session"
         if self.granted(tool):
-            return "only reads, and its server is trusted: runs without a question"
+            return "which is trusted: runs without a question"
         return "asks" if can_ask(self._screen) else "is refused: needs --yes"
 
     def ask(self, tool: Tool, call: ToolCall, interrupt: "Interrupt") -> Verdict:
@@ -65,13 +65,17 @@ class Approval:
         interrupt.set_aside()
         name = visible(tool.name)
         about = ", ".join(filter(None, (visible(tool.source), hint(tool))))
-        self._screen.note(f"The model calls {name} ({about}):")
-        for line in argument_lines(call) or ["  (no arguments)"]:
-            self._screen.note(line)
+        said = [f"The model calls {name} ({about}):", *argument_lines(call)]
+        self._screen.end()
+        print(fitted("\n".join(said), sys.stderr), file=sys.stderr)
         question = f"Run {name}? [y]es, [a]lways in this session, [n]o: "
         while True:
             print(question, end="", file=sys.stderr, flush=True)
-            line = sys.stdin.readline()
+            try:
+                line = sys.stdin.readline()
+            except KeyboardInterrupt:
+                print(file=sys.stderr)
+                raise
             if not line:  # Ctrl-D
                 print(file=sys.stderr)
                 return Verdict.DECLINED

@@ -20,9 +20,11 @@ from .wording import call_line, result_lines
 if TYPE_CHECKING:
     from ..terminal.keyboard import Interrupt
 
+CUT_OFF = ("length", "closed", "loop")  # how an answer ends that is not whole
 STOPPED = "Not run: the turn was stopped."
 BROKEN = "It was stopped while it ran: what it has done is not known."
 LOST = "No result is known: the conversation ended before there was one."
+CUT = "Not run: the answer was cut off, so that it may not be what was meant."
 LIMIT = "Not run: the tools were called often enough. Answer with what is known."
 
 
@@ -70,6 +72,10 @@ class Calls:
         self.results, self.endless = [], False
         if self.waiting(chat) is None:
             return None
+        if chat.last is not None and chat.last.finish_reason in CUT_OFF:
+            self.close(chat, CUT)
+            keep()
+            return None
         over = rounds(chat) - self._most
         if over > 0:
             self.close(chat, LIMIT)
@@ -82,7 +88,9 @@ class Calls:
                 f"(called tools {self._most} times: it has to answer now; --max-rounds "
                 "allows more)"
             )
-        return None if self.endless or chat.open_call() else chat.go_on()
+        if self.endless or chat.open_call() is not None:
+            return None
+        return chat.conclude() if over == 1 else chat.go_on()
 
     def close(self, chat: Conversation, words: str) -> None:
         """Gives the calls that wait a result that says why there is none."""

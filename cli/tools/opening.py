@@ -48,7 +48,10 @@ def chosen_tools(
     if not files and not servers:
         yield None
         return
+    from mlx_gemma4.tools.toolbox import Toolbox
+
     tools = [tool for path in files for tool in read_file(path)]
+    Toolbox(tools)  # says what has the same name
     taken = names(declared)
     for tool in tools:
         if tool.name in taken:
@@ -86,9 +89,9 @@ def names(declared: Sequence[Mapping[str, Any]]) -> set[str]:
     return {tool["function"]["name"] for tool in declared}
 
 
-def use(session: "Session", toolbox: "Toolbox", yes: bool, most: int) -> None:
-    """Lets the model call the tools of `toolbox`, which are run. One that is only
-    declared in a kept conversation gives way.
+def use(session: "Session", chosen: Chosen, yes: bool, most: int) -> None:
+    """Lets the model call tools that are run. One that a kept conversation only
+    declares gives way.
 
     yes: nobody is asked. most: see `Calls`.
     """
@@ -96,6 +99,11 @@ def use(session: "Session", toolbox: "Toolbox", yes: bool, most: int) -> None:
     from .calls import Calls
 
     chat, screen = session.chat, session.screen
+    screen.passing("Waiting for the tools …")
+    try:
+        toolbox = chosen.toolbox()
+    finally:
+        screen.passed()
     declared = [
         tool
         for tool in chat.declared or ()

@@ -44,7 +44,8 @@ def call_line(call: ToolCall) -> str:
 def argument_lines(call: ToolCall) -> list[str]:
     """Each argument, whole."""
     pairs = call.arguments.items()
-    return [f"  {visible(key)}: {value_text(value)}" for key, value in pairs]
+    said = [f"  {visible(key)}: {value_text(value)}" for key, value in pairs]
+    return said or ["  (no arguments)"]
 
 
 def result_lines(result: Result) -> list[str]:

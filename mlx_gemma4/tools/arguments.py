@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
+from types import NoneType
 from typing import Any
 
 Schema = dict[str, Any]
@@ -14,6 +15,7 @@ TYPES: dict[str, type | tuple[type, ...]] = {
     "boolean": bool,
     "object": dict,
     "array": list,
+    "null": NoneType,
 }
 
 
@@ -27,7 +29,8 @@ def fitted(value: Any, schema: Mapping[str, Any], name: str) -> Any:
 
     name: of the argument; empty for all arguments of a call.
 
-    What a schema says beyond types, choices and fields is left to the tool.
+    What a schema says beyond types, choices and fields, and what it does not name, is
+    left to the tool.
     Raises ArgumentError that says what is wrong.
     """
     if value is None and _takes_null(schema):
@@ -53,10 +56,6 @@ def _object(value: dict[str, Any], schema: Mapping[str, Any], name: str) -> Any:
     for key in required:
         if key not in value:
             raise ArgumentError(f"{inside}{key} is missing.")
-    unknown = [key for key in value if key not in properties]
-    if unknown and schema.get("additionalProperties") is False:
-        known = ", ".join(inside + key for key in properties) or "nothing"
-        raise ArgumentError(f"There is no {inside}{unknown[0]}. It takes {known}.")
     return {
         key: fitted(item, properties.get(key, {}), inside + key)
         for key, item in value.items()
@@ -132,7 +131,7 @@ def _near(value: Any, kind: str) -> Any:
         try:
             value = json.loads(value.lower() if kind == "boolean" else value)
         except (ValueError, RecursionError):
-            return None
+            return value
     whole = kind == "integer" and isinstance(value, float) and value.is_integer()
     return int(value) if whole else value
 

@@ -4,7 +4,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from dataclasses import replace
-from inspect import isfunction
+from inspect import isfunction, unwrap
 from pathlib import Path
 from types import ModuleType
 
@@ -44,7 +44,7 @@ def _tools_of(module: ModuleType, path: Path) -> Iterator[Tool]:
         try:
             yield tool_of(value)
         except ChatError as error:
-            line = value.__code__.co_firstlineno
+            line = unwrap(value).__code__.co_firstlineno
             raise ChatError(f"{path}, line {line}: {error}") from None
 
 

@@ -23,11 +23,12 @@ from typing import (
 from docstring_parser import parse
 
 from ..errors import ChatError
-from .arguments import Schema, fitted
+from .arguments import ArgumentError, Schema, fitted, same
 from .result import plain, word
 
 NAMES = {str: "string", int: "integer", float: "number", bool: "boolean"}
 NAMES[Path] = "string"
+CHOICES = (str, int, bool, NoneType)
 LISTS = (list, Sequence, Collection, Iterable)
 MAPPINGS = (dict, Mapping, MutableMapping)
 KNOWN = (
@@ -68,7 +69,8 @@ def object_schema(
     for name, field in taken.items():
         schema = schema_of(field.hint, f"{where}.{name}", within)
         said = [texts.get(name, ""), schema.get("description", "")]
-        if (default := field.default) is not None:
+        told = "default" in said[0].lower()
+        if (default := field.default) is not None and not told:
             default = plain(default) if isinstance(default, Enum) else default
             said.append(f"Default: {json.dumps(default, default=plain)}.")
         if text := _sentences(said):
@@ -78,7 +80,6 @@ def object_schema(
         "type": "object",
         "properties": properties,
         "required": [name for name, field in taken.items() if field.required],
-        "additionalProperties": False,
     }
 
 
@@ -93,8 +94,8 @@ def schema_of(hint: Any, where: str, within: tuple[type, ...] = ()) -> Schema:
         schema = {"type": NAMES[kind]}
     elif kind in (Union, UnionType):
         schema = _union(inside, where, within)
-    elif kind is Literal:
-        schema = _choices(list(inside))
+    elif kind is Literal and all(type(each) in CHOICES for each in inside):
+        schema = _choices(inside)
     elif isclass(kind) and issubclass(kind, Enum):
         schema = _choices([word(member) for member in kind])
     elif kind in LISTS:
@@ -105,7 +106,7 @@ def schema_of(hint: Any, where: str, within: tuple[type, ...] = ()) -> Schema:
     elif isclass(kind) and (is_dataclass(kind) or is_typeddict(kind)):
         schema = _of_class(kind, where, within)
     else:
-        shown = getattr(hint, "__name__", None) or hint
+        shown = hint.__name__ if isclass(hint) else hint
         raise ChatError(
             f"{where} is of type {shown}, which cannot be declared. Use {KNOWN}."
         )
@@ -140,8 +141,14 @@ def value_of(value: Any, hint: Any, where: str) -> Any:
 def values_of(
     values: Mapping[str, Any], taken: Mapping[str, Field], where: str
 ) -> dict[str, Any]:
-    """`value_of` for every value, by name."""
+    """`value_of` for every value, by name.
+
+    Raises ArgumentError for a name that is not among those taken.
+    """
     inside = f"{where}." if where else ""
+    if unknown := [name for name in values if name not in taken]:
+        known = ", ".join(taken) or "nothing"
+        raise ArgumentError(f"There is no {inside}{unknown[0]}: it takes {known}.")
     return {
         name: value_of(value, taken[name].hint, inside + name)
         for name, value in values.items()
@@ -184,21 +191,25 @@ def _value_of_union(value: Any, options: Sequence[Any], where: str) -> Any:
     """Of the option that has it as it is, else of the first that takes it."""
     if value is None:
         return None
-    tried = [option for option in options if option is not NoneType]
-    for option in tried:
-        schema = schema_of(option, where)
+    made, wrong = [], []
+    for option in (each for each in options if each is not NoneType):
         try:
-            found = fitted(value, schema, where)
-        except ValueError:
+            found = fitted(value, schema_of(option, where), where)
+            taken = value_of(found, option, where)
+        except ArgumentError as error:
+            wrong.append(str(error))
             continue
-        if json.dumps(found) == json.dumps(value):
-            return value_of(found, option, where)
-    return value
+        if same(found, value):
+            return taken
+        made.append(taken)
+    if not made:
+        raise ArgumentError(" Or: ".join(dict.fromkeys(wrong)))
+    return made[0]
 
 
-def _choices(values: list[Any]) -> Schema:
+def _choices(values: Sequence[Any]) -> Schema:
     choices = [value for value in values if value is not None]
-    kinds = {NAMES.get(type(choice)) for choice in choices}
+    kinds = {NAMES[type(choice)] for choice in choices}
     schema: Schema = {"enum": choices}
     if len(kinds) == 1:
         schema = {"type": kinds.pop(), **schema}
@@ -212,8 +223,10 @@ def _mapping(inside: Sequence[Any], where: str, within: tuple[type, ...]) -> Sch
     values = schema_of(inside[1], f"{where}{{}}", within) if inside else {}
     if not values:
         return {"type": "object"}
-    told = values["type"] if values.keys() == {"type"} else json.dumps(values)
-    return {"type": "object", "description": f"The values are of type {told}."}
+    told = f"of the schema {json.dumps(values)}"
+    if values.keys() == {"type"}:
+        told = f"of type {values['type']}"
+    return {"type": "object", "description": f"Its values are {told}."}
 
 
 def _of_class(kind: type, where: str, within: tuple[type, ...]) -> Schema:

@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any
 
 from ..chat.calls import ToolCall
-from ..chat.tools import CALL_MARKS
 from ..errors import ChatError
 from ..generation.answer import Chunk, Response
 from ..generation.chat import Chat, Message
@@ -18,7 +17,6 @@ Approve = Callable[[Tool, ToolCall], bool]
 
 REFUSED = Result("Error: the user does not allow this call.", is_error=True)
 LIMIT = "Error: not run, for no more calls are allowed. Answer with what is known."
-NEVER = -100.0  # to logits that reach from -30 to 30
 CALLED = ("tool_calls", "malformed_call")  # ends of answers that may hold calls
 
 
@@ -73,34 +71,41 @@ def stream_tools(
     """
     if rounds < 0:
         raise ChatError(f"rounds is {rounds}; it must be 0 or more.")
-    box, declared = Toolbox(tools), chat.tools
-    others = [each for each in declared or () if _name(each) not in box.tools]
+    box, before = Toolbox(tools), (chat.tools, chat.options)
+    others = [each for each in chat.tools or () if _name(each) not in box.tools]
     left = {_name(each) for each in others}
     chat.tools = [*others, *box.declarations]
     try:
         yield from chat.stream(message)
-        for number in range(rounds + 1):
-            calls = _calls(chat)
-            if not calls or any(call.name in left for call in calls.values()):
-                return
-            if number == rounds:
-                yield from _last(chat, calls)
+        # An answer that has to call something would otherwise never be the last.
+        chat.options = {**chat.options, "tool_choice": None}
+        for _ in range(rounds):
+            if not (calls := _calls(chat, left)):
                 return
             yield from chat.stream(_results(chat, box, calls, approve))
+        if calls := _calls(chat, left):
+            chat.options = {**chat.options, "tool_choice": "none"}
+            told = Result(LIMIT, is_error=True)
+            for chunk in chat.stream([told.message(call_id) for call_id in calls]):
+                stopped = chunk.finish_reason == "stop"
+                yield replace(chunk, finish_reason="tool_limit") if stopped else chunk
     finally:
-        chat.tools = declared
+        chat.tools, chat.options = before
 
 
 def _name(declared: Mapping[str, Any]) -> Any:
     return declared.get("function", declared).get("name")
 
 
-def _calls(chat: Chat) -> dict[str, ToolCall]:
-    """The calls of an answer that came to its end, by id."""
-    if chat.last is None or chat.last.finish_reason not in CALLED:
+def _calls(chat: Chat, left: set[str]) -> dict[str, ToolCall]:
+    """The calls of an answer that came to its end, by id; none where one is among those
+    that are left to others."""
+    answer = chat.last or Response()
+    calls = answer.tool_calls if answer.finish_reason in CALLED else []
+    if not calls or any(call.name in left for call in calls):
         return {}
-    ids = (call["id"] for call in chat.messages[-1].get("tool_calls", ()))
-    return dict(zip(ids, chat.last.tool_calls, strict=True))
+    ids = [call["id"] for call in chat.messages[-1]["tool_calls"]]
+    return dict(zip(ids, calls, strict=True))
 
 
 def _results(
@@ -119,14 +124,3 @@ def _results(
         chat.messages += results
         raise
     return results
-
-
-def _last(chat: Chat, calls: Mapping[str, ToolCall]) -> Iterator[Chunk]:
-    """The answer once no more calls are allowed."""
-    told = [Result(LIMIT, is_error=True).message(call_id) for call_id in calls]
-    bias = dict(chat.options["logit_bias"] or {})
-    bias[chat.processor.tokenizer.special_tokens[CALL_MARKS[0]]] = NEVER
-    options = {**chat.options, "logit_bias": bias}
-    for chunk in chat.reply([*chat.messages, *told], options):
-        stopped = chunk.finish_reason == "stop"
-        yield replace(chunk, finish_reason="tool_limit") if stopped else chunk

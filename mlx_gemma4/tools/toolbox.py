@@ -1,6 +1,6 @@
 """The tools of a conversation: their declarations, and calls that are run."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -27,6 +27,8 @@ class Toolbox:
     ) -> None:
         self.tools: dict[str, Tool] = {}
         self.longest = longest
+        if not isinstance(tools, Iterable) or isinstance(tools, str | Mapping):
+            raise ChatError(f"tools must be a list of functions, not {tools!r}.")
         for each in tools:
             tool = each if isinstance(each, Tool) else tool_of(each)
             if (first := self.tools.get(tool.name)) is not None:
