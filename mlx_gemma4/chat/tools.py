@@ -87,7 +87,9 @@ def declared_tool(tool: Mapping[str, Any], where: str) -> Declared:
     """Reads one declaration, which its errors call `where`. Raises ChatError."""
     if not isinstance(tool, Mapping):
         kind = type(tool).__name__
-        raise ChatError(f"{where} is a {kind}; declare the tool as a JSON object.")
+        raise ChatError(
+            f"{where} is a {kind}; declare it as a JSON object, or call run_tools."
+        )
     declared = plain_json(tool, where)
     function = declared.get("function", declared)
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
