@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlx_gemma4.chat.calls import ToolCall
 from mlx_gemma4.generation.answer import Chunk
+from mlx_gemma4.tools.media import readable
 from mlx_gemma4.tools.result import Result
 from mlx_gemma4.tools.toolbox import Toolbox
 
@@ -133,6 +134,7 @@ class Calls:
                 words = BROKEN
                 with interrupt, aside():
                     result = self.toolbox.run(call)
+                result = readable(result, chat.processor, chat.settings.image_tokens)
             else:
                 result = Result(verdict, is_error=True)
         except BaseException:
@@ -141,7 +143,11 @@ class Calls:
             keep()
             raise
         self._give(chat, entry, result)
+        if interrupt.requested:  # the tool took the Ctrl-C for itself
+            self.close(chat, STOPPED)
         keep()
+        if interrupt.requested:
+            raise KeyboardInterrupt
 
     def _verdict(self, call: ToolCall, interrupt: "Interrupt") -> Verdict:
         """Whether a call is run. It is shown: in the question, or by a note."""

@@ -83,8 +83,8 @@ class Connection:
         from anyio import fail_after, sleep_forever
         from mcp import Client
 
-        transport = transport_of(self.server, self._stderr, self._status)
         try:
+            transport = transport_of(self.server, self._stderr, self._status)
             with fail_after(self.server.timeout) as starting:
                 async with Client(transport, client_info=_ourselves()) as client:
                     self._client = client

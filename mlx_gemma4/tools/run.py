@@ -8,6 +8,7 @@ from ..chat.calls import ToolCall
 from ..errors import ChatError
 from ..generation.answer import Chunk, Response
 from ..generation.chat import Chat, Message
+from .media import readable
 from .result import Result
 from .tool import Tool
 from .toolbox import Toolbox
@@ -117,7 +118,8 @@ def _results(
             tool = box.tools.get(call.name)
             refused = tool and approve and not approve(tool, call)
             result = REFUSED if refused else box.run(call)
-            results.append(result.message(call_id))
+            seen = readable(result, chat.processor, chat.options["image_tokens"])
+            results.append(seen.message(call_id))
     except BaseException:
         chat.messages += results
         raise
