@@ -143,7 +143,11 @@ class Calls:
             keep()
             raise
         self._give(chat, entry, result)
+        if interrupt.requested:  # the tool took the Ctrl-C for itself
+            self.close(chat, STOPPED)
         keep()
+        if interrupt.requested:
+            raise KeyboardInterrupt
 
     def _verdict(self, call: ToolCall, interrupt: "Interrupt") -> Verdict:
         """Whether a call is run. It is shown: in the question, or by a note."""

@@ -86,7 +86,7 @@ def object_schema(
 def schema_of(hint: Any, where: str, within: tuple[type, ...] = ()) -> Schema:
     """Raises ChatError that names `where` for a type that JSON has nothing like."""
     hint, text = _bare(hint)
-    kind, inside = get_origin(hint) or hint, get_args(hint)
+    kind, inside = _kind(hint), get_args(hint)
     schema: Schema
     if hint in (Any, object):
         schema = {}
@@ -94,8 +94,6 @@ def schema_of(hint: Any, where: str, within: tuple[type, ...] = ()) -> Schema:
         schema = {"type": NAMES[kind]}
     elif kind in (Union, UnionType):
         schema = _union(inside, where, within)
-    elif kind is Literal and all(type(each) in CHOICES for each in inside):
-        schema = _choices(inside)
     elif isclass(kind) and issubclass(kind, Enum):
         schema = _choices([word(member) for member in kind])
     elif kind in LISTS:
@@ -105,6 +103,8 @@ def schema_of(hint: Any, where: str, within: tuple[type, ...] = ()) -> Schema:
         schema = _mapping(inside, where, within)
     elif isclass(kind) and (is_dataclass(kind) or is_typeddict(kind)):
         schema = _of_class(kind, where, within)
+    elif kind is Literal and all(type(each) in CHOICES for each in inside):
+        schema = _choices(inside)
     else:
         shown = hint.__name__ if isclass(hint) else hint
         raise ChatError(
@@ -116,7 +116,7 @@ def schema_of(hint: Any, where: str, within: tuple[type, ...] = ()) -> Schema:
 def value_of(value: Any, hint: Any, where: str) -> Any:
     """What a function takes for `value`, which fits the schema of the hint."""
     hint, _ = _bare(hint)
-    kind, inside = get_origin(hint) or hint, get_args(hint)
+    kind, inside = _kind(hint), get_args(hint)
     if kind in (Union, UnionType):
         return _value_of_union(value, inside, where)
     if value is None or kind is Literal or hint in (Any, object):
@@ -159,6 +159,11 @@ def texts_of(source: Any) -> dict[str, str]:
     """What a docstring says of parameters and attributes, whatever its style."""
     described = parse(getdoc(source) or "").params
     return {p.arg_name: " ".join((p.description or "").split()) for p in described}
+
+
+def _kind(hint: Any) -> Any:
+    """Of `list[int]`, list."""
+    return get_origin(hint) or hint
 
 
 def _bare(hint: Any) -> tuple[Any, str]:

@@ -46,12 +46,12 @@ def plain(value: Any) -> Any:
     """For what JSON does not have, what stands for it there."""
     if isinstance(value, Enum):
         return word(value)
+    if hasattr(value, "tolist"):  # arrays
+        return value.tolist()
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     if isinstance(value, Mapping):
         return dict(value)
-    if hasattr(value, "tolist"):  # arrays
-        return value.tolist()
     if isinstance(value, bytes):
         raise TypeError("bytes are no text")
     return list(value) if isinstance(value, Iterable) else str(value)

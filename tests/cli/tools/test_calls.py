@@ -124,6 +124,22 @@ def test_ctrl_c_in_a_tool_stops_the_turn(session, script, capsys):
     stopping(session, script)
 
 
+def test_a_tool_that_takes_ctrl_c_for_itself_stops_the_turn(session, script):
+    def get_weather(city: str) -> str:
+        """Get the weather in a city."""
+        try:
+            press_ctrl_c()
+            return "not reached"
+        except KeyboardInterrupt:
+            return "I go on"
+
+    use_tools(session, get_weather, yes=True)
+    script.answer = calling(WEATHER, WEATHER)
+    converse(session, Lines("weather?"))
+    assert results(session) == ["I go on", NOT_RUN]
+    assert len(script.asked) == 1
+
+
 def test_the_model_goes_on_with_a_stopped_turn_if_it_is_told(session, script, capsys):
     def get_weather(city: str) -> str:
         """Get the weather in a city."""
