@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     from .media import Media
     from .model import Gemma4
     from .prompt.processor import Processor
+    from .tools.declare import tool
+    from .tools.run import run_tools, stream_tools
+    from .tools.tool import Tool
 
 __all__ = [
     "Chat",
@@ -53,11 +56,15 @@ __all__ = [
     "Processor",
     "Response",
     "Stats",
+    "Tool",
     "ToolCall",
     "check_kernels",
     "generate",
     "load",
+    "run_tools",
     "stream_generate",
+    "stream_tools",
+    "tool",
 ]
 __version__ = "0.1.0"
 # Where they are: imported when first asked for, since the command's help needs none.
@@ -71,11 +78,15 @@ _PLACES = {
     "Processor": "prompt.processor",
     "Response": "generation.answer",
     "Stats": "generation.answer",
+    "Tool": "tools.tool",
     "ToolCall": "chat.calls",
     "check_kernels": "bench.auto",
     "generate": "generation.loop",
     "load": "checkpoint.load",
+    "run_tools": "tools.run",
     "stream_generate": "generation.loop",
+    "stream_tools": "tools.run",
+    "tool": "tools.declare",
 }
 
 
