@@ -25,7 +25,7 @@ from .answer import Chunk, Response, Stats, Writer
 from .asked import check_rows, checked_ids, prompt_of
 from .limits import LoopWatch, ThoughtLimit
 from .prefill import Progress, Prompt, prefill, step_for
-from .prefix import PrefixCache
+from .prefix import PrefixCache, PrefixCaches
 from .step import step_of
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def generate(
     schema: str | Schema | None = None,
     regex: str | None = None,
     grammar: str | None = None,
-    prefix: PrefixCache | None = None,
+    prefix: PrefixCache | PrefixCaches | None = None,
     prefill_step: int | None = None,
     progress: Progress | None = None,
 ) -> Response:
@@ -101,7 +101,7 @@ def stream_generate(
     schema: str | Schema | None = None,
     regex: str | None = None,
     grammar: str | None = None,
-    prefix: PrefixCache | None = None,
+    prefix: PrefixCache | PrefixCaches | None = None,
     prefill_step: int | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Chunk]:
@@ -127,7 +127,8 @@ def stream_generate(
         that is not there after 512 more is cut ("length"). Needs the extra `json`.
     prefill_step: how many tokens of the prompt are read at once; None takes what suits
         the model.
-    prefix: of this conversation; what it holds of the prompt is not read again.
+    prefix: of this conversation, or of several, of which the closest is taken; what it
+        holds of the prompt is not read again.
     progress: called before each part of the prompt that is read, with how many of its
         tokens are known and how many it has. What it raises ends the call.
 
@@ -154,7 +155,7 @@ def stream_generate(
     if prefix is not None:
         prefix.check_model(model)
     ids = None if tokens is None else checked_ids(tokens, model.config)
-    prompt = prompt_of(
+    prompt, prefix = prompt_of(
         processor, messages, ids, tools, thinking, image_tokens, control_tokens, prefix
     )
     special_tokens = processor.tokenizer.special_tokens
