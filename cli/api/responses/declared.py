@@ -50,7 +50,8 @@ class Declared:
         if called.said in self.names:
             raise Refused(400, f"Two tools are called {called.said!r}.", param=where)
         self.names[called.said] = called
-        function = _of_text(tool) if called.custom else _plain(tool)
+        plain = Fields(tool, f"{where}.")
+        function = _of_text(plain) if called.custom else _plain(plain)
         declared = {"name": called.said, **function}
         self.tools.append({"type": "function", "function": declared})
 
@@ -123,15 +124,16 @@ def _listed(tools: Any, where: str) -> Sequence[Mapping[str, Any]]:
     return tools
 
 
-def _plain(tool: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: tool[key] for key in ("description", "parameters") if tool.get(key)}
+def _plain(tool: Fields) -> dict[str, Any]:
+    known = ("description", "parameters")
+    return {key: tool.values[key] for key in known if key in tool}
 
 
-def _of_text(tool: Mapping[str, Any]) -> dict[str, Any]:
+def _of_text(tool: Fields) -> dict[str, Any]:
     """A tool that takes a text, as a function of one."""
-    described, form = tool.get("description") or "", tool.get("format") or {}
-    if form.get("type") == "grammar":
-        syntax, text = form.get("syntax"), form.get("definition")
+    described, form = tool.text("description") or "", tool.object("format")
+    if form is not None and form.one_of("type", ("text", "grammar")) == "grammar":
+        syntax, text = form.text("syntax"), form.text("definition")
         described += f"\nThe input has the form of this {syntax} grammar:\n{text}"
     taken = {"type": "object", "properties": {"input": {"type": "string"}}}
     return {
