@@ -160,7 +160,7 @@ def spoiled(body: dict[str, Any], rng: random.Random) -> dict[str, Any]:
 
 def echo(asked: Asked) -> list[Chunk]:
     """Says the last words it was given, and calls a tool where there is one."""
-    content = (asked.messages or [{"content": "no messages"}])[-1]["content"]
+    content = (asked.messages or [{}])[-1].get("content")
     call = Chunk("", 1, tool_calls=(ToolCall("get_weather", {"city": "Rome"}),))
     calls = [call] if asked.tools and asked.tool_choice != "none" else []
     return said(Chunk(f"You said: {content}", 1), *calls)
