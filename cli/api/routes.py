@@ -1,5 +1,5 @@
 """All that is served."""
 
-from . import chat, models
+from . import chat, messages, models
 
-ROUTES = (*models.ROUTES, *chat.ROUTES)
+ROUTES = (*models.ROUTES, *chat.ROUTES, *messages.ROUTES)
