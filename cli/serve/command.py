@@ -47,7 +47,7 @@ def serve(
             from .engine import Engine
             from .guard import Guard
             from .media import MediaRules
-            from .routes import Service
+            from .routes import Service, Site
             from .server import Server
             from .worker import Worker
 
@@ -56,7 +56,7 @@ def serve(
             service = Service(
                 worker, name, engine.context, int(time.time()), MediaRules()
             )
-            server = Server((host, port), Guard(host), service, ROUTES)
+            server = Server((host, port), Site(service, ROUTES, Guard(host)))
             threading.Thread(target=server.serve_forever, daemon=True).start()
             print(server.url, flush=True)
 

@@ -7,15 +7,12 @@ import time
 from email.message import Message
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
 from ..terminal.text import printable
 from .errors import Refused, refused
 from .exchange import Exchange, Gone
-from .routes import Route, openai_error
-
-if TYPE_CHECKING:
-    from .server import Server
+from .routes import Route, Site, openai_error
 
 PATIENCE = 30.0  # seconds for a client to send or take something
 WHOLE = 300.0  # seconds for all of a request to come in
@@ -49,7 +46,6 @@ class Handler(BaseHTTPRequestHandler):
     """Takes one request of a connection and closes it: clients that keep connections
     open for later ones have been seen to wait on them for ever."""
 
-    server: "Server"
     protocol_version = "HTTP/1.1"
 
     def setup(self) -> None:
@@ -58,6 +54,7 @@ class Handler(BaseHTTPRequestHandler):
         self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.rfile = io.BufferedReader(Incoming(self.connection), PIECE)
         self.wfile = io.BytesIO()  # the base class's: nothing is written to it
+        self.site: Site = cast(Any, self.server).site
         self.started = time.monotonic()
 
     def handle(self) -> None:
@@ -91,7 +88,7 @@ class Handler(BaseHTTPRequestHandler):
         route: Route | None = None
         said = ""
         try:
-            guard = self.server.guard
+            guard = self.site.guard
             exchange.extra |= guard.cors(self.headers)
             asks = self.command == "OPTIONS"  # what it may; it never has the key
             guard.check(self.headers, asks or exchange.path in OPEN)
@@ -99,8 +96,8 @@ class Handler(BaseHTTPRequestHandler):
                 exchange.reply(204, b"", "text/plain")
             else:
                 method = "GET" if self.command == "HEAD" else self.command
-                route = self.server.route(method, exchange.path)
-                route.answer(exchange, self.server.service)
+                route = self.site.route(method, exchange.path)
+                route.answer(exchange, self.site.service)
                 exchange.end()
         except (Gone, OSError):
             said = "gone"
@@ -144,7 +141,7 @@ class Handler(BaseHTTPRequestHandler):
         return error.message
 
     def _note(self, request: str, status: int, said: str, noted: str = "") -> None:
-        if not self.server.log:
+        if not self.site.log:
             return
         seconds = f"{time.monotonic() - self.started:.1f} s"
         parts = [f"{request[:200]} {status or '-'}", noted, seconds, said[:300]]

@@ -3,16 +3,14 @@
 import socket
 import sys
 import threading
-from collections.abc import Sequence
 from http.server import ThreadingHTTPServer
 from socketserver import TCPServer
 from typing import Any
 
-from .errors import Refused, refused
+from .errors import refused
 from .exchange import Gone
-from .guard import Guard
 from .handler import Handler
-from .routes import Route, Service
+from .routes import Site
 
 CONNECTIONS = 128  # at once; further ones are turned away
 
@@ -20,25 +18,16 @@ CONNECTIONS = 128  # at once; further ones are turned away
 class Server(ThreadingHTTPServer):
     """Answers requests at `address`, a host and a port, of which 0 is any free one.
 
-    log: whether each reply gets a line on stderr. Raises OSError for an address that
-    cannot be had.
+    Raises OSError for an address that cannot be had.
     """
 
     daemon_threads = True
     request_queue_size = CONNECTIONS
     allow_reuse_address = True
 
-    def __init__(
-        self,
-        address: tuple[str, int],
-        guard: Guard,
-        service: Service,
-        routes: Sequence[Route],
-        log: bool = True,
-    ) -> None:
+    def __init__(self, address: tuple[str, int], site: Site) -> None:
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        self.guard, self.service, self.log = guard, service, log
-        self._routes = routes
+        self.site = site
         self._places = threading.BoundedSemaphore(CONNECTIONS)
         super().__init__(address, Handler)
 
@@ -48,21 +37,6 @@ class Server(ThreadingHTTPServer):
         return (
             f"http://[{host}]:{port}" if ":" in str(host) else f"http://{host}:{port}"
         )
-
-    def route(self, method: str, path: str) -> Route:
-        """What answers a request. Raises Refused where nothing does."""
-        at = [r for r in self._routes if r.path == path]
-        at = at or [
-            r for r in self._routes if r.path[-1] == "/" and path.startswith(r.path)
-        ]
-        for route in at:
-            if route.method == method:
-                return route
-        if at:
-            methods = ", ".join(route.method for route in at)
-            raise Refused(405, f"{path} takes {methods}, not {method}.")
-        served = ", ".join(dict.fromkeys(f"/v1{r.path}" for r in self._routes))
-        raise Refused(404, f"Nothing is served at {path[:200]!r}; there are {served}.")
 
     def server_bind(self) -> None:
         """Without the name that the standard library looks up, which takes time."""

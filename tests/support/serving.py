@@ -13,7 +13,7 @@ from mlx_gemma4.cli.api.routes import ROUTES
 from mlx_gemma4.cli.serve.engine import Engine
 from mlx_gemma4.cli.serve.guard import Guard
 from mlx_gemma4.cli.serve.media import MediaRules
-from mlx_gemma4.cli.serve.routes import Service
+from mlx_gemma4.cli.serve.routes import Service, Site
 from mlx_gemma4.cli.serve.server import Server
 from mlx_gemma4.cli.serve.worker import LINE, Worker
 
@@ -84,7 +84,7 @@ def served(
     service = Service(
         worker, engine.name, engine.context, int(time.time()), media or MediaRules()
     )
-    server = Server(("127.0.0.1", 0), guard or Guard(), service, ROUTES, log)
+    server = Server(("127.0.0.1", 0), Site(service, ROUTES, guard or Guard(), log))
     threads.append(threading.Thread(target=server.serve_forever, args=(0.02,)))
     threads[1].start()
     try:
