@@ -1,5 +1,6 @@
 """Anthropic's /v1/messages, as Claude Code and the SDKs call it."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,7 +8,8 @@ from ..serve.engine import Engine
 from ..serve.errors import Refused
 from ..serve.exchange import Exchange
 from ..serve.routes import Route, Service
-from .messages_reply import Reply
+from .chat import noted
+from .messages_reply import Event, Reply
 from .messages_request import Request, request_of
 
 TYPES = {
@@ -20,14 +22,14 @@ TYPES = {
     503: "overloaded_error",
 }
 # What clients look for to shorten a conversation and try again.
-TOO_LONG = "prompt is too long"
+TOO_LONG = "prompt is too long: {} tokens > {} maximum"
 
 
 def error_of(error: Refused) -> dict[str, Any]:
     """How this protocol says what went wrong."""
     message = error.message
     if error.code == "context_length_exceeded":
-        message = f"{TOO_LONG}: {message}"
+        message = TOO_LONG.format(*re.findall(r"\d+", message))
     told = {"type": TYPES.get(error.status, "api_error"), "message": message}
     return {"type": "error", "error": told}
 
@@ -37,13 +39,13 @@ def answer(exchange: Exchange, service: Service) -> None:
     request = request_of(exchange.json(), service.media)
     reply = Reply(request.model, service.context, request.begun, request.shows_thoughts)
     job = service.worker.submit(lambda engine: engine.answer(request.asked))
-    started = False
+    begun: list[Event] = [reply.start()]
     for chunk in exchange.items(job, request.streams):
-        events = reply.add(chunk)
-        if request.streams and not started:
-            events, started = [reply.start(), *events], True
+        events, begun = [*begun, *reply.add(chunk)], []
         for event in events if request.streams else ():
             exchange.event(event, event["type"])
+        if chunk.stats is not None:
+            exchange.noted = noted(chunk.stats)
     if not request.streams:
         exchange.reply_json(200, reply.message())
 
