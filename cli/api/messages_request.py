@@ -1,6 +1,6 @@
 """What a request of Anthropic's API asks for."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,8 +66,9 @@ def request_of(body: Any, rules: MediaRules, counts: bool = False) -> Request:
     messages = conversation(values.get("system"), values.get("messages"), rules)
     begun = ""
     if messages[-1]["role"] == "assistant":
-        options["begun"] = last = messages.pop()
-        begun = _begun(messages, last, options)
+        last = messages.pop()
+        begun = _begun(messages, last, options.get("thinking", False))
+        options |= {"begun": last, "thinking": False}
     tools = [_tool(Fields(t, f"tools.{n}.")) for n, t in enumerate(_tools(fields))]
     choice, parallel = _choice(fields, tools)
     asked = Asked(
@@ -83,12 +84,10 @@ def request_of(body: Any, rules: MediaRules, counts: bool = False) -> Request:
     return Request(asked, model, bool(fields.flag("stream")), begun, shown)
 
 
-def _begun(
-    messages: Sequence[Message], last: Message, options: Mapping[str, Any]
-) -> str:
+def _begun(messages: Sequence[Message], last: Message, thinks: bool) -> str:
     """The text that an answer begins with."""
     begun = last["content"]
-    if options["thinking"] or last.get("reasoning"):
+    if thinks or last.get("reasoning"):
         raise Refused(400, "An answer that has begun cannot think: disable thinking.")
     if not begun or begun != begun.rstrip():
         raise Refused(
@@ -105,7 +104,7 @@ def _thinking(fields: Fields) -> dict[str, Any]:
     effort = config.one_of("effort", EFFORTS) if config else None
     asked = fields.object("thinking")
     if asked is None:
-        return {"thinking": False}
+        return {}
     asked.only({"type", "budget_tokens", "display"})
     kind = asked.one_of("type", ("enabled", "adaptive", "disabled"))
     if kind == "adaptive":

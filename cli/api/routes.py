@@ -1,5 +1,5 @@
 """All that is served."""
 
-from . import chat, messages, models
+from . import chat, messages, models, transcriptions
 
-ROUTES = (*models.ROUTES, *chat.ROUTES, *messages.ROUTES)
+ROUTES = (*models.ROUTES, *chat.ROUTES, *messages.ROUTES, *transcriptions.ROUTES)

@@ -1,5 +1,9 @@
 """What a request of Anthropic's API asks for."""
 
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from random import Random
 from typing import Any
 
 import pytest
@@ -7,7 +11,7 @@ import pytest
 from mlx_gemma4.cli.api.messages_request import Request, request_of
 from mlx_gemma4.cli.serve.errors import Refused
 from mlx_gemma4.cli.serve.media import MediaRules
-from mlx_gemma4.errors import ChatError
+from mlx_gemma4.errors import ChatError, MediaError
 
 HI = {"role": "user", "content": "hi"}
 TOOL = {"name": "look", "input_schema": {"type": "object", "properties": {}}}
@@ -27,7 +31,7 @@ def test_what_is_asked_reaches_the_model():
     )
     assert asked.asked.options == {
         **{"temperature": 0.5, "top_p": 0.9, "top_k": 3, "stop": ["."]},
-        **{"max_tokens": 9, "thinking": False},
+        **{"max_tokens": 9},
     }
     assert asked.streams and asked.model == "any" and asked.shows_thoughts
 
@@ -35,7 +39,7 @@ def test_what_is_asked_reaches_the_model():
 @pytest.mark.parametrize(
     ("thinking", "effort", "expected"),
     [
-        (None, "high", (False, None)),
+        (None, "high", (None, None)),
         ({"type": "disabled"}, None, (False, None)),
         ({"type": "enabled", "budget_tokens": 2000}, None, (True, 2000)),
         ({"type": "adaptive"}, None, (True, None)),
@@ -43,9 +47,9 @@ def test_what_is_asked_reaches_the_model():
         ({"type": "adaptive", "display": "omitted"}, "max", (True, None)),
     ],
 )
-def test_thinking(thinking: Any, effort: str | None, expected: tuple[bool, int | None]):
+def test_thinking(thinking: Any, effort: str | None, expected: tuple):
     options = request(thinking=thinking, output_config={"effort": effort}).asked.options
-    assert (options["thinking"], options.get("think_budget")) == expected
+    assert (options.get("thinking"), options.get("think_budget")) == expected
 
 
 @pytest.mark.parametrize(
@@ -156,3 +160,43 @@ def test_what_cannot_be_done_is_refused_by_its_name(fields: dict[str, Any], told
 def test_a_count_needs_no_limit():
     stated = body(max_tokens=None)
     assert request_of(stated, MediaRules(), counts=True).asked.messages == [HI]
+
+
+def test_whatever_is_sent_is_read_or_refused():
+    """500 requests in which something is replaced by what does not belong there."""
+    picture = {"type": "image", "source": {"type": "base64", "data": "aGk="}}
+    use = {"type": "tool_use", "id": "a", "name": "look", "input": {}}
+    result = {"type": "tool_result", "tool_use_id": "a", "content": [picture]}
+    whole = body(
+        messages=[
+            {"role": "user", "content": [{"type": "text", "text": "hi"}, picture]},
+            {"role": "assistant", "content": [{"type": "text", "text": "x"}, use]},
+            {"role": "user", "content": [result]},
+        ],
+        system=[{"type": "text", "text": "x"}],
+        tools=[TOOL],
+        tool_choice={"type": "tool", "name": "look"},
+        thinking={"type": "enabled", "budget_tokens": 9},
+        output_config={
+            "effort": "low",
+            "format": {"type": "json_schema", "schema": {}},
+        },
+        stop_sequences=["x"],
+    )
+    rng = Random(5)
+    for _ in range(500):
+        broken = json.loads(json.dumps(whole))
+        for _ in range(rng.randint(1, 2)):
+            place, key = rng.choice(list(places(broken)))
+            place[key] = rng.choice([None, 0, -1, 1e400, "", "x", [], [[]], {}, True])
+        with suppress(Refused, ChatError, MediaError):
+            request_of(broken, MediaRules())
+
+
+def places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Every place in a JSON value: what holds it, and its key or index there."""
+    keys = range(len(value)) if isinstance(value, list) else list(value)
+    for key in keys:
+        yield value, key
+        if isinstance(value[key], dict | list):
+            yield from places(value[key])
