@@ -63,7 +63,7 @@ def conversation(system: Any, messages: Any, rules: MediaRules) -> list[Message]
         elif role == "system":
             said.append({"role": "system", "content": _text(blocks, where)})
         else:
-            raise ChatError(f"{where} has role {role!r}, not user or assistant.")
+            raise ChatError(f"{where} has role {role!r:.80}, not user or assistant.")
     if calls:
         raise _unanswered(calls, "The end")
     return said
@@ -96,7 +96,8 @@ def _word(block: Block, key: str, where: str) -> str:
 
 
 def _refusal(block: Block, where: str) -> ChatError:
-    return ChatError(f"{where}: blocks of type {block.get('type')!r} cannot be read.")
+    kind = block.get("type")
+    return ChatError(f"{where}: blocks of type {kind!r:.80} cannot be read.")
 
 
 def _told(text: str) -> Message:
@@ -164,7 +165,7 @@ def _picture(block: Block, where: str, rules: MediaRules) -> Message:
         return rules.from_url("image", source.get("url"), f"{at}.url")
     raise ChatError(
         f"{at} must be of type base64 with data, or of type url; "
-        f"{source.get('type')!r} cannot be read."
+        f"{source.get('type')!r:.80} cannot be read."
     )
 
 
@@ -193,7 +194,9 @@ def _add_user(
             continue
         answered = _word(block, "tool_use_id", at)
         if answered not in calls or answered in results:
-            raise ChatError(f"{at} answers {answered!r}, which waits for no result.")
+            raise ChatError(
+                f"{at} answers {answered!r:.80}, which waits for no result."
+            )
         results[answered] = _result(block, answered, at, rules)
     if open_calls := [call for call in calls if call not in results]:
         raise _unanswered(open_calls, f"The rest of {where}")

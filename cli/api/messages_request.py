@@ -60,7 +60,9 @@ def request_of(body: Any, rules: MediaRules, counts: bool = False) -> Request:
         raise fields.wrong("max_tokens", "is missing")
     drawn = ("temperature", "top_p", "top_k", "max_tokens")
     chosen = {name: fields.values[name] for name in drawn if name in fields}
-    chosen["stop"] = fields.list("stop_sequences")
+    stops = chosen["stop"] = fields.list("stop_sequences")
+    if not all(isinstance(stop, str) and stop for stop in stops or ()):
+        raise fields.wrong("stop_sequences", "must be strings that are not empty")
     options = sampling(Fields(chosen)) | _thinking(fields)
     values = fields.values
     messages = conversation(values.get("system"), values.get("messages"), rules)

@@ -107,7 +107,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no limit": ({"max_tokens": None}, "max_tokens is missing"),
     "limit": ({"max_tokens": 0}, "max_tokens must be 1 or more"),
     "stops": ({"stop_sequences": "x"}, "stop_sequences must be a list"),
-    "a stop": ({"stop_sequences": [""]}, "stop must be"),
+    "a stop": ({"stop_sequences": [""]}, "stop_sequences must be"),
     "temperature": ({"temperature": "hot"}, "temperature must be a number"),
     "stream": ({"stream": "yes"}, "stream must be true or false"),
     "thinking": ({"thinking": {"type": "between_tools"}}, "thinking.type must be one"),
