@@ -1,6 +1,9 @@
 """All that is served."""
 
-from . import chat, models
+from . import chat, messages, models, transcriptions
 from .responses.route import ROUTES as RESPONSES
 
-ROUTES = (*models.ROUTES, *chat.ROUTES, *RESPONSES)
+ROUTES = (
+    *(*models.ROUTES, *chat.ROUTES, *RESPONSES),
+    *(*messages.ROUTES, *transcriptions.ROUTES),
+)
