@@ -80,6 +80,11 @@ def test_tools_are_declared_as_everywhere():
     assert tool == {"type": "function", "function": function}
 
 
+def test_calls_are_held_to_what_is_declared_where_that_is_asked():
+    asked = request(tools=[TOOL, {**TOOL, "name": "see", "strict": True}]).asked
+    assert asked.options["strict_tools"]
+
+
 @pytest.mark.parametrize("place", ["output_config", "output_format"])
 def test_form(place: str):
     form = {"type": "json_schema", "schema": {"type": "object"}}
