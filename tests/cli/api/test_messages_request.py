@@ -69,15 +69,13 @@ def test_choice_of_a_tool(choice: Any, expected: tuple[str, bool]):
 
 def test_tools_are_declared_as_everywhere():
     marked = {"type": "custom", "cache_control": {"type": "ephemeral"}, "strict": None}
-    (tool,) = (
-        request(tools=[{**TOOL, **marked, "description": "See."}]).asked.tools or ()
-    )
+    tools = request(tools=[{**TOOL, **marked, "description": "See."}]).asked.tools
     function = {
         "name": "look",
         "parameters": TOOL["input_schema"],
         "description": "See.",
     }
-    assert tool == {"type": "function", "function": function}
+    assert tools == [{"type": "function", "function": function}]
 
 
 def test_calls_are_held_to_what_is_declared_where_that_is_asked():
