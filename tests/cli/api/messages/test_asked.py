@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mlx_gemma4.cli.api.messages_request import Request, request_of
+from mlx_gemma4.cli.api.messages.asked import Request, request_of
 from mlx_gemma4.cli.serve.errors import Refused
 from mlx_gemma4.cli.serve.media import MediaRules
 from mlx_gemma4.errors import ChatError, MediaError

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..serve.engine import Asked
-from ..serve.errors import Refused
-from ..serve.media import MediaRules
+from ...serve.engine import Asked
+from ...serve.errors import Refused
+from ...serve.media import MediaRules
+from ..fields import Fields
+from ..options import sampling, thinking
 from .blocks import Message, conversation
-from .fields import Fields
-from .options import sampling, thinking
 
 # What changes no answer here: who pays, what is cached (all is), where it runs, what
 # is taken out of a conversation that grows too long for others.

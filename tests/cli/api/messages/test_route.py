@@ -11,7 +11,7 @@ from serving import Served, demo, served
 
 from mlx_gemma4 import Chunk
 from mlx_gemma4.chat.calls import ToolCall
-from mlx_gemma4.cli.api.messages_reply import Reply
+from mlx_gemma4.cli.api.messages.reply import Reply
 
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 
