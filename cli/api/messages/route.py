@@ -4,13 +4,13 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from ..serve.engine import Engine
-from ..serve.errors import Refused
-from ..serve.exchange import Exchange
-from ..serve.routes import Route, Service
-from .chat import noted
-from .messages_reply import Event, Reply
-from .messages_request import Request, request_of
+from ...serve.engine import Engine
+from ...serve.errors import Refused
+from ...serve.exchange import Exchange
+from ...serve.routes import Route, Service
+from ..chat import noted
+from .asked import Request, request_of
+from .reply import Event, Reply
 
 TYPES = {
     400: "invalid_request_error",
