@@ -226,11 +226,11 @@ class FullCache(_Buffers):
     def restore(self, snapshot: LayerSnapshot) -> None:
         self.trim(self.offset - snapshot.held.offset)
 
-    def copied(self, snapshot: LayerSnapshot) -> "FullCache":
-        """Another one, as this one was at a snapshot."""
-        offset, other = snapshot.held.offset, FullCache()
-        slots = -(-offset // STEP) * STEP
-        other._held = replace(self._held, offset=offset).last(offset, slots)
+    def copied(self, snapshot: LayerSnapshot | None) -> "FullCache":
+        """Another one, as this one is, or was at a snapshot."""
+        end, other = snapshot.held.offset if snapshot else self.offset, FullCache()
+        slots = -(-end // STEP) * STEP
+        other._held = replace(self._held, offset=end).last(end, slots)
         return other
 
 
@@ -273,10 +273,11 @@ class SlidingCache(_Buffers):
         # A copy: what follows must not be written into the snapshot.
         self._held = snapshot.held.last(self.kept, self.capacity)
 
-    def copied(self, snapshot: LayerSnapshot) -> "SlidingCache":
-        """Another one, as this one was at a snapshot."""
+    def copied(self, snapshot: LayerSnapshot | None) -> "SlidingCache":
+        """Another one, as this one is, or was at a snapshot."""
         other = SlidingCache(self.seen + 1, self.kept - self.seen)
-        other.restore(snapshot)
+        held = snapshot.held if snapshot else self._held
+        other._held = held.last(held.count, self.capacity)
         return other
 
 
@@ -340,9 +341,9 @@ def restore(cache: Sequence[LayerCache], pinned: Snapshot) -> None:
 def copied(cache: Sequence[LayerCache], pinned: Snapshot | None) -> list[LayerCache]:
     """Another cache that holds what this one does, or did at a snapshot of it; from now
     on each goes its own way."""
-    states = [layer.snapshot() for layer in cache] if pinned is None else pinned
+    states = pinned or [None] * len(cache)
     both = zip(cache, states, strict=True)
-    made = [layer.copied(state) for layer, state in both]
+    made: list[LayerCache] = [layer.copied(state) for layer, state in both]
     mx.eval([array for layer in made for array in layer.state])
     return made
 

@@ -105,6 +105,14 @@ class PrefixCache:
             wanted -= 1
         return wanted
 
+    def reaches(self, keys: Sequence[int]) -> int:
+        """How many tokens of a prompt would not have to be read."""
+        wanted = self.common(keys)
+        if len(self.tokens) - wanted <= most_rollback(self.cache):
+            return wanted
+        pin = self._best_pin(wanted)
+        return min(pin.offset, wanted) if pin else 0
+
     def branch(self, keys: Sequence[int]) -> "PrefixCache | None":
         """Another conversation's, which holds what this one does of a prompt's
         beginning and stays as it is; None where nothing of it can be returned to."""
@@ -199,8 +207,11 @@ class PrefixCaches:
             return PrefixCache(self._model)
         if not self._make_room(like.nbytes, like):
             return like
-        # What cannot be branched off there is read again, and can be the next time.
-        return like.branch(keys) or PrefixCache(self._model, shared=common)
+        origin = max(self._kept, key=lambda each: each.reaches(keys))
+        if origin.reaches(keys) > FEW and (branch := origin.branch(keys)):
+            return branch
+        # It is read again; the next one that begins so can be branched off there.
+        return PrefixCache(self._model, shared=common)
 
     def _make_room(self, more: int, besides: PrefixCache) -> bool:
         """Gives up others than `besides` until there is room for `more` bytes; whether
