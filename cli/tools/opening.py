@@ -67,8 +67,13 @@ def chosen_tools(
     from ..config.file import Configuration, config_file
     from .servers import chosen_servers
 
+    def shown(progress: str) -> None:
+        screen.passed()
+        screen.passing(progress)
+
     asked = chosen_servers(servers, Configuration.read(config_file()))
-    with Servers(asked, {*taken, *(tool.name for tool in tools)}) as started:
+    taken |= {tool.name for tool in tools}
+    with Servers(asked, taken, shown) as started:
         yield Chosen(tools, started)
 
 
