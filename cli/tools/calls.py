@@ -136,6 +136,7 @@ class Calls:
                 words = BROKEN
                 with interrupt, aside():
                     result = self.toolbox.run(call)
+                self._screen.passed()  # what a server said of its progress
                 result = readable(result, chat.processor, chat.settings.image_tokens)
             else:
                 result = Result(verdict, is_error=True)

@@ -66,9 +66,16 @@ def chosen_tools(
 
     from ..config.file import Configuration, config_file
     from .servers import chosen_servers
+    from .wording import visible
 
     asked = chosen_servers(servers, Configuration.read(config_file()))
-    with Servers(asked, {*taken, *(tool.name for tool in tools)}) as started:
+
+    def progress(text: str) -> None:
+        screen.passed()
+        screen.passing(visible(text))
+
+    taken |= {tool.name for tool in tools}
+    with Servers(asked, taken, progress) as started:
         yield Chosen(tools, started)
 
 
