@@ -27,6 +27,7 @@ class Conversation(Turns):
         self.settings = settings
         self.attached: list[Part] = []  # goes with the next message
         self.form: dict[str, str] = {}  # that answers are to have, if any
+        self.strict_tools = False
         self.asking: list[Message] = []  # what the answer under way follows
 
     def ask(self, text: str) -> Iterator[Chunk]:
@@ -112,5 +113,6 @@ class Conversation(Turns):
             "stop": settings.stop,
             "stop_loops": settings.stop_loops,
             **settings.sampling,
+            "strict_tools": self.strict_tools,
             **self.form,
         }
