@@ -41,9 +41,9 @@ def parse_call(text: str) -> list[ToolCall]:
 def plain_tools(tools: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Declarations in OpenAI's shape, as plain JSON for the template.
 
-    What a declaration's parameters were is kept beside its function, where templates do
-    not look. Takes `{"type": "function", "function": {…}}` or the inner object alone, whose
-    `parameters` may be called `inputSchema` (MCP) or `input_schema` (Anthropic).
+    Takes `{"type": "function", "function": {…}}` or the inner object alone, whose
+    `parameters` may be called `inputSchema` (MCP) or `input_schema` (Anthropic). What
+    they were is kept beside the function, where templates do not look.
 
     Warns with ToolWarning of what templates have no words for. Raises ChatError that
     names the declaration.
