@@ -27,6 +27,7 @@ class Conversation(Turns):
         self.settings = settings
         self.attached: list[Part] = []  # goes with the next message
         self.form: dict[str, str] = {}  # that answers are to have, if any
+        self.strict_tools = False
         self.asking: list[Message] = []  # what the answer under way follows
 
     def ask(self, text: str) -> Iterator[Chunk]:
@@ -102,4 +103,5 @@ class Conversation(Turns):
 
     def _options(self) -> dict[str, Any]:
         """The settings and the form as `stream_generate` takes them."""
-        return {**self.settings.options, **self.form}
+        strict = {"strict_tools": self.strict_tools}
+        return {**self.settings.options, **strict, **self.form}

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from ..errors import ChatError
+from ..errors import ChatError, install_command
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -47,7 +47,7 @@ class Server:
         """Raises ChatError for what is missing here, before anything is started."""
         if importlib.util.find_spec("mcp") is None:
             raise ChatError(
-                "MCP servers need the package mcp: pip install 'mlx-gemma4[mcp]'."
+                f"MCP servers need the package mcp: {install_command('mcp')}"
             )
         if self.cwd and not self.cwd.is_dir():
             raise ChatError(f"The MCP server {self.name} has no folder {self.cwd}.")
