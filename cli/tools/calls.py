@@ -135,8 +135,7 @@ class Calls:
             if verdict is Verdict.RUN:
                 words = BROKEN
                 with interrupt, aside():
-                    result = self.toolbox.run(call)
-                self._screen.passed()  # what a server said of its progress
+                    result = self._run(call)
                 result = readable(result, chat.processor, chat.settings.image_tokens)
             else:
                 result = Result(verdict, is_error=True)
@@ -151,6 +150,12 @@ class Calls:
         keep()
         if interrupt.requested:
             raise KeyboardInterrupt
+
+    def _run(self, call: ToolCall) -> Result:
+        try:
+            return self.toolbox.run(call)
+        finally:
+            self._screen.passed()  # what a server said while it worked
 
     def _verdict(self, call: ToolCall, interrupt: "Interrupt") -> Verdict:
         """Whether a call is run. It is shown: in the question, or by a note."""

@@ -84,8 +84,15 @@ def test_commands_and_addresses(file: Path) -> None:
     assert server.command == (path, "-m", "a server")
     (server,) = chosen("uvx mcp-server-git@latest --repository .")
     assert (server.name, server.trusted) == ("mcp-server-git", False)
-    (server,) = chosen("npx -y @scope/server-files /tmp")
-    assert server.name == "server-files"
+    for command, name in (
+        ("npx -y @scope/server-files@1.2 /tmp", "server-files"),
+        ("uv run server.py", "server"),
+        ("/opt/bin/python3.12 -m mcp_server_time", "mcp_server_time"),
+        ("node dist/index.mjs", "index"),
+        ("docker run -i --rm mcp/time", "time"),
+        ("my.server --port 3", "my.server"),
+    ):
+        assert chosen(command)[0].name == name
     (server,) = chosen("https://user:pw@host:80/mcp?key=1")
     assert (server.name, server.url[:18]) == ("host:80", "https://user:pw@ho")
 
