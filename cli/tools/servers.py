@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..config.file import Configuration, Table
+from ..config.file import Configuration
 from ..errors import UsageError
 from ..usage.mistakes import suggestion
 
@@ -71,7 +71,10 @@ def server_in(
     tools = table.get("tools")
     return Server(
         name,
-        command=tuple(filled("command", word) for word in _command(config, table)),
+        command=tuple(
+            filled("args" if number and "args" in table else "command", word)
+            for number, word in enumerate(_command(config, name))
+        ),
         url=filled("url", table.get("url", "")),
         env=all_filled("env"),
         cwd=config.beside(table["cwd"]) if "cwd" in table else None,
@@ -110,15 +113,21 @@ def _split(line: str) -> tuple[str, ...]:
         raise UsageError(f"The command {line!r} cannot be read: {error}.") from None
 
 
-def _command(config: Configuration, table: Table) -> tuple[str, ...]:
-    stated = table.get("command", ())
+def _command(config: Configuration, name: str) -> tuple[str, ...]:
+    table = tables_in(config)[name]
+    if "command" not in table:
+        return ()
+    stated = table["command"]
     if isinstance(stated, str):
-        stated = [stated] if "args" in table else _split(stated)
-    first, *rest = [*stated, *table.get("args", ())] or [""]
+        try:
+            stated = [stated] if "args" in table else _split(stated)
+        except UsageError as error:
+            raise config.mistake(str(error), MCP, name, "command") from None
+    first, *rest = [*stated, *table.get("args", ())]
     # A path that is no word for a shell begins where the file is.
     if os.sep in first and "cwd" not in table and not VARIABLE.match(first):
         first = str(config.beside(first))
-    return (first, *rest) if first else ()
+    return (first, *rest)
 
 
 def _filled(
@@ -144,6 +153,11 @@ def _is_list(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
+def _is_command(value: object) -> bool:
+    words = [value] if isinstance(value, str) else value
+    return isinstance(words, list) and _is_list(words) and words[:1] not in ([], [""])
+
+
 def _is_table(value: object) -> bool:
     return isinstance(value, dict) and _is_list(list(value.values()))
 
@@ -153,7 +167,7 @@ def _is_seconds(value: object) -> bool:
 
 
 KEYS: dict[str, tuple[Callable[[object], bool], str]] = {
-    "command": (lambda v: _is_text(v) or (_is_list(v) and bool(v)), "a command"),
+    "command": (_is_command, "a command"),
     "args": (_is_list, "a list of texts"),
     "env": (_is_table, "a table of texts"),
     "cwd": (_is_text, "a folder"),

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ..errors import ChatError
-from .answers import result_of
+from .foreign import result_of
 from .result import Result
 from .server import Server, Status, transport_of
 
@@ -56,7 +56,7 @@ class Connection:
         self.listed: Future[list[mcp_types.Tool]] = Future()
         self._status = Status()
         self._client: Client | None = None
-        self._running = self._portal.start_task_soon(self._run)
+        self._running = self._portal.start_task_soon(self._run, self.listed)
 
     def close(self) -> None:
         """Begins to stop the server; its task has ended when the portal is closed."""
@@ -79,7 +79,7 @@ class Connection:
         finally:
             call.cancel()  # where Ctrl-C ended the wait
 
-    async def _run(self) -> None:
+    async def _run(self, listed: "Future[list[mcp_types.Tool]]") -> None:
         from anyio import fail_after, sleep_forever
         from mcp import Client
 
@@ -90,13 +90,15 @@ class Connection:
                     self._client = client
                     tools = await self._tools(client)
                     starting.deadline = float("inf")
-                    self.listed.set_result(tools)
+                    listed.set_result(tools)
                     await sleep_forever()
         except Exception as error:
-            self._failed(error)
+            with suppress(InvalidStateError):  # one that ends later is told by calls
+                listed.set_exception(ChatError(self._failure(error)))
         finally:
-            self._client = None
-            self.listed.cancel()
+            listed.cancel()
+            if self.listed is listed:  # and it was not started again
+                self._client = None
 
     async def _tools(self, client: "Client") -> "list[mcp_types.Tool]":
         found, cursor = [], None
@@ -108,15 +110,13 @@ class Connection:
                 return found
         raise ValueError(f"its list of tools has more than {PAGES} pages")
 
-    def _failed(self, error: Exception) -> None:
-        """Says why there is no list of tools; one that ends later is told by calls."""
+    def _failure(self, error: Exception) -> str:
+        """Why there is no list of tools."""
         if isinstance(error, TimeoutError):
             why = f"it has not answered within {self.server.timeout:g} seconds"
         else:
             why = said(error, self._status)
-        text = f"The MCP server {self.server.name} does not start: {why}.{self._tail()}"
-        with suppress(InvalidStateError):
-            self.listed.set_exception(ChatError(text))
+        return f"The MCP server {self.server.name} does not start: {why}.{self._tail()}"
 
     async def _call(self, name: str, arguments: dict[str, Any]) -> Result:
         from anyio import current_time, move_on_after

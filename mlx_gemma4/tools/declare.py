@@ -7,17 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, overload
 
-from docstring_parser import parse
-
 from ..errors import ChatError
-from .hints import Field, hints_of, object_schema, texts_of, values_of
+from .hints import Field, docstring_of, hints_of, object_schema, texts_of, values_of
 from .tool import Tool
 
 Function = Callable[..., Any]
 
 
-@overload
-def tool(function: Function, /) -> Tool: ...
 @overload
 def tool(
     function: Function, /, *, name: str | None = None, read_only: bool | None = None
@@ -64,7 +60,7 @@ def tool_of(
         )
     name = name or function.__name__
     taken = _taken(function, name)
-    described = parse(inspect.getdoc(function) or "")
+    described = docstring_of(function)
     returned = described.returns and described.returns.description
     texts = (
         described.short_description,
@@ -74,7 +70,7 @@ def tool_of(
     declared = {
         "name": name,
         "description": "\n".join(text for text in texts if text),
-        "parameters": object_schema(taken, texts_of(function), name),
+        "parameters": object_schema(taken, texts_of(described), name),
     }
 
     def run(arguments: Mapping[str, Any]) -> Any:

@@ -71,7 +71,7 @@ def _where(error: BaseException, path: Path, file: Path) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == str(file)]
     line = f", line {lines[-1]}" if lines else ""
-    said = f"{type(error).__name__}: {error}".removesuffix(": ").rstrip(".")
+    said = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(":.")
     said = said.removeprefix("ChatError: ")  # of ours, which say it all
     hint = ""
     if isinstance(error, ModuleNotFoundError):

@@ -20,7 +20,7 @@ from typing import (
     is_typeddict,
 )
 
-from docstring_parser import parse
+from docstring_parser import Docstring, parse
 
 from ..errors import ChatError
 from .arguments import ArgumentError, Schema, fitted, same
@@ -155,10 +155,18 @@ def values_of(
     }
 
 
-def texts_of(source: Any) -> dict[str, str]:
-    """What a docstring says of parameters and attributes, whatever its style."""
-    described = parse(getdoc(source) or "").params
-    return {p.arg_name: " ".join((p.description or "").split()) for p in described}
+def docstring_of(source: Any) -> Docstring:
+    """Of a function or a class, whatever its style; empty where there is none."""
+    return parse(getdoc(source) or "")
+
+
+def texts_of(docstring: Docstring) -> dict[str, str]:
+    """What a docstring says of parameters and attributes."""
+    return {
+        name.strip(): " ".join((each.description or "").split())
+        for each in docstring.params
+        for name in each.arg_name.split(",")  # NumPy's way to describe two at once
+    }
 
 
 def _kind(hint: Any) -> Any:
@@ -241,7 +249,7 @@ def _of_class(kind: type, where: str, within: tuple[type, ...]) -> Schema:
             "without an end."
         )
     return object_schema(
-        _fields_of(kind, where), texts_of(kind), where, (*within, kind)
+        _fields_of(kind, where), texts_of(docstring_of(kind)), where, (*within, kind)
     )
 
 

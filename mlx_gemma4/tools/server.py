@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from httpx2 import Response
 
 TIMEOUT = 60.0
-# Programs that fetch and run another, which is what a server is known by.
-LAUNCHERS = {"bunx", "npx", "pipx", "uvx"}
-OWN_WORDS = {"run"}
+# Programs that run another, by which a server is known; and words of theirs.
+LAUNCHERS = re.compile(r"(bunx?|deno|docker|node|npx|pipx|podman|python[\d.]*|uvx?)$")
+OWN_WORDS = {"run", "tool", "x"}
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ def name_of(command: tuple[str, ...]) -> str:
     """What to call a server: its program, or what a launcher runs; never a path."""
     first, *rest = [os.path.basename(word) or word for word in command]
     words = [word for word in rest if word[:1] != "-" and word not in OWN_WORDS]
-    named = words[0] if first in LAUNCHERS and words else first
-    return re.sub(r"(?<=.)@.*|[^\w.-]", "", named) or first
+    named = words[0] if LAUNCHERS.match(first) and words else first
+    return re.sub(r"(?<=.)@.*|\.(py|[cm]?[jt]s)$|[^\w.-]", "", named) or first
 
 
 def host_of(url: str) -> str:

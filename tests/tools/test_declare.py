@@ -89,6 +89,9 @@ Also tomorrow's.
 """
 
 
+WHERE = {"description": "Where to."}
+
+
 def declared(function: Any) -> dict[str, Any]:
     made = tool(function).declaration
     assert made["type"] == "function"
@@ -125,6 +128,20 @@ def test_docstrings_of_any_style(docstring: str) -> None:
             "required": ["city"],
         },
     }
+
+
+def test_two_parameters_at_once() -> None:
+    def move(x: float, y: float) -> None:
+        """Move it.
+
+        Parameters
+        ----------
+        x, y : float
+            Where to.
+        """
+
+    properties = declared(move)["parameters"]["properties"]
+    assert properties["x"] == properties["y"] == {**schema(float), **WHERE}
 
 
 def test_a_plain_docstring_and_none() -> None:

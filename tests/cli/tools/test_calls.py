@@ -213,7 +213,7 @@ def test_a_model_that_calls_on_and_on_has_to_answer(session, script, capsys):
     use_tools(session, get_weather, yes=True, most=2)
     script.answer = endless
     session.show_once(session.chat.ask("weather?"))
-    session.calls.settle()
+    session.calls.settle(session.chat)
     assert [said[:5] for said in results(session)] == ["sunny", "sunny", "Not r"]
     choices = [asked.tool_choice for asked in script.asked]
     assert choices == [None, None, None, "none"]
@@ -233,7 +233,11 @@ def test_where_it_does_not_even_then_the_turn_ends(session, script, capsys):
     assert len(script.asked) == 3 and session.chat.open_call() is None
     assert "(stopped: it calls tools all the time)" in capsys.readouterr().err
     with pytest.raises(AnswerError, match="called tools 1 times"):
-        session.calls.settle()
+        session.calls.settle(session.chat)
+    script.answer = lambda messages: chunks("fine")
+    converse(session, Lines("thanks"))
+    session.calls.settle(session.chat)
+    assert "(stopped" not in capsys.readouterr().err
 
 
 def test_undo_edit_and_regen_around_calls(session, script):

@@ -8,7 +8,6 @@ from calling import WEATHER, calling, get_time, get_weather, results, use_tools
 from scripted import Lines, branch, chunks, roles
 from typing_in import Typed
 
-from mlx_gemma4.cli.chat.conversation_file import write_conversation
 from mlx_gemma4.cli.chat.interactive import converse
 from mlx_gemma4.cli.chat.session import Session
 from mlx_gemma4.cli.config.defaults import read_defaults
@@ -150,18 +149,22 @@ def test_saved_and_loaded(session, script, tmp_path: Path, capsys):
     assert results(session) == ["sunny in Rome", LOST]
 
 
-def test_of_a_picture_that_a_tool_gave_words_are_kept(kept, script, tmp_path: Path):
-    picture = {"type": "image", "image": object()}
-
+def test_of_a_picture_that_a_tool_gave_words_are_kept(
+    seeing, script, store, here, capsys
+):
     def run(arguments: object) -> Result:
+        picture = {"type": "image", "path": str(here / "a.png")}
         return Result("seen", media=[picture])
 
     declared = {"type": "function", "function": {"name": "get_weather"}}
-    use_tools(kept, Tool("get_weather", declared, run, "camera"), yes=True)
+    use_tools(seeing, Tool("get_weather", declared, run, "camera"), yes=True)
+    seeing.keep()
     script.answer = calling(WEATHER)
-    converse(kept, Lines("weather?", "/show", "/history"))
-    assert kept.chat.messages[2]["content"][1] == picture
+    converse(seeing, Lines("weather?", "/show", "/history", "/save a.json"))
+    assert seeing.chat.messages[2]["content"][1]["type"] == "image"
+    err = capsys.readouterr().err
+    assert "result> (image)\n" in err
+    assert err.count('get_weather {"city": "Rome"}\n') == 2  # /history shows it, too
     assert branch()[2] == "seen\n(image, not kept)"
-    write_conversation(tmp_path / "a.json", kept.chat, "m")
-    converse(kept, Lines(f"/load {tmp_path / 'a.json'}"))
-    assert results(kept) == ["seen\n(image, not kept)"]
+    converse(seeing, Lines("/load a.json"))
+    assert results(seeing) == ["seen\n(image, not kept)"]
