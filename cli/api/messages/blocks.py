@@ -14,7 +14,7 @@ from typing import Any
 from mlx_gemma4.chat.calls import ToolCall, openai_call
 from mlx_gemma4.errors import ChatError
 
-from ..serve.media import MediaRules
+from ...serve.media import MediaRules
 
 Block = Mapping[str, Any]
 Message = dict[str, Any]

@@ -6,7 +6,7 @@ import pytest
 from google_templates import google_template
 
 from mlx_gemma4.chat.template import ChatTemplate
-from mlx_gemma4.cli.api.blocks import conversation, signature
+from mlx_gemma4.cli.api.messages.blocks import conversation, signature
 from mlx_gemma4.cli.serve.errors import Refused
 from mlx_gemma4.cli.serve.media import MediaRules
 from mlx_gemma4.errors import ChatError
