@@ -44,7 +44,6 @@ class Exchange:
         self.status = 0
         self.noted = ""
         self.extra: dict[str, str] = {}  # headers of any reply
-        self.quiet = QUIET
         self._connection, self._incoming = connection, incoming
         self._chunked, self._streams = chunked, False
 
@@ -176,7 +175,7 @@ class Exchange:
                     yield item
                 elif job.ended:
                     return
-                elif streams and now - said >= self.quiet:
+                elif streams and now - said >= QUIET:
                     said = now
                     self.comment(f"{job.read} of {job.of} tokens" if job.of else "wait")
         finally:

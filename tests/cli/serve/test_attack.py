@@ -302,7 +302,7 @@ class Endless(Told):
         self.left = threading.Event()
 
     def speak(self, asked: Asked) -> Iterator[Chunk]:
-        if (asked.messages or ())[-1]["content"] == "still there?":
+        if (asked.messages or [{}])[-1].get("content") == "still there?":
             yield from echo(asked)
             return
         try:

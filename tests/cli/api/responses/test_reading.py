@@ -214,6 +214,8 @@ def test_choices(choice: Any, chosen: str, names: list[str] | None) -> None:
         ([{"type": "namespace", "name": "a", "tools": 3}], None, "tools[0].tools"),
         ([{"type": "namespace", "tools": [WEATHER]}], None, "tools[0].name"),
         ([WEATHER], "always", "tool_choice"),
+        ([], "required", "tool_choice"),
+        ([{**WEATHER, "strict": 3}], None, "tools[0].strict"),
         ([WEATHER], ["auto"], "tool_choice"),
         ([WEATHER], {"type": "function", "name": "other"}, "tool_choice"),
         ([WEATHER], {"type": "allowed_tools", "tools": 3}, "tool_choice.tools"),

@@ -172,6 +172,25 @@ def test_thoughts_stay_between_calls(how: str) -> None:
     assert answered["content"] == "nothing"
 
 
+def test_strict_tools_and_choices_reach_the_engine() -> None:
+    engine = Told(follow)
+    with served(lambda: engine) as server, client_of(server) as client:
+        client.responses.create(
+            model="any",
+            input="Go.",
+            tools=[{**WEATHER, "strict": True}],
+            tool_choice={"type": "function", "name": "get_weather"},
+            parallel_tool_calls=False,
+            max_output_tokens=9,
+            reasoning={"effort": "high"},
+        )
+    (asked,) = engine.asked
+    assert (asked.tool_choice, asked.parallel_calls) == ("get_weather", False)
+    options = {key: asked.options[key] for key in ("strict_tools", "max_tokens")}
+    assert options == {"strict_tools": True, "max_tokens": 9}
+    assert asked.options["thinking"] is True
+
+
 def test_what_was_cut_is_not_whole() -> None:
     cut = said(Chunk("Once", 1))
     cut[-1] = Chunk("", 1, finish_reason="length", stats=cut[-1].stats)
