@@ -13,6 +13,10 @@ class ChatError(ValueError):
     """Messages, tools or chat options that cannot be turned into a prompt."""
 
 
+class ContextError(ChatError):
+    """A prompt that is longer than what the model reads."""
+
+
 class MediaError(ValueError):
     """A picture, recording or video that cannot be read or is not understood."""
 
