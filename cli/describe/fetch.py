@@ -38,7 +38,11 @@ class OnlyWeb(urllib.request.HTTPRedirectHandler):
 
 
 def fetch(
-    url: str, largest: int = LARGEST, wait: float = WAIT, longest: float = LONGEST
+    url: str,
+    largest: int = LARGEST,
+    wait: float = WAIT,
+    longest: float = LONGEST,
+    public: bool = False,
 ) -> bytes:
     """The file at `url`, at most `largest` bytes.
 

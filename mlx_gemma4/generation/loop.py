@@ -14,7 +14,7 @@ import mlx.core as mx
 from ..chat.splitter import opens_thought
 from ..chat.tokenizer import Tokenizer
 from ..device import keep_in_memory
-from ..errors import ChatError, CheckpointError
+from ..errors import ChatError, CheckpointError, ContextError
 from ..forms.form import asking, form_of
 from ..forms.schema import Schema
 from ..model import Gemma4
@@ -24,7 +24,7 @@ from ..sampling import Sampler
 from .answer import Chunk, Response, Stats, Writer
 from .asked import check_rows, checked_ids, prompt_of
 from .limits import LoopWatch, ThoughtLimit
-from .prefill import Prompt, prefill, step_for
+from .prefill import Progress, Prompt, prefill, step_for
 from .prefix import PrefixCache
 from .step import step_of
 
@@ -67,6 +67,7 @@ def generate(
     grammar: str | None = None,
     prefix: PrefixCache | None = None,
     prefill_step: int | None = None,
+    progress: Progress | None = None,
 ) -> Response:
     """The whole answer at once; the options are those of `stream_generate`."""
     given = locals()  # first, so that it holds what was passed and nothing else
@@ -102,6 +103,7 @@ def stream_generate(
     grammar: str | None = None,
     prefix: PrefixCache | None = None,
     prefill_step: int | None = None,
+    progress: Progress | None = None,
 ) -> Iterator[Chunk]:
     """Answer `messages`, or go on from raw `tokens`: one chunk per generated token.
 
@@ -126,6 +128,8 @@ def stream_generate(
     prefill_step: how many tokens of the prompt are read at once; None takes what suits
         the model.
     prefix: of this conversation; what it holds of the prompt is not read again.
+    progress: called before each part of the prompt that is read, with how many of its
+        tokens are known and how many it has. What it raises ends the call.
 
     Raises ChatError for a conversation or an option that cannot be honoured, before
     anything is computed.
@@ -204,6 +208,7 @@ def stream_generate(
         prefill_step,
         guide,
         LoopWatch(processor.tokenizer) if stop_loops and guide is None else None,
+        progress,
     )
 
 
@@ -222,7 +227,7 @@ def _token_limit(model: Gemma4, prompt: int, max_tokens: int | None) -> int:
             f"max_tokens is {max_tokens!r}; it must be a whole number from 1."
         )
     if prompt >= context:
-        raise ChatError(
+        raise ContextError(
             f"The prompt has {prompt} tokens; this model reads at most {context - 1}. "
             "Shorten it or start a new conversation."
         )
@@ -242,6 +247,7 @@ def _run(
     prefill_step: int,
     guide: "Guide | None",
     watch: LoopWatch | None,
+    progress: Progress | None,
 ) -> Iterator[Chunk]:
     keep_in_memory()
     mx.reset_peak_memory()
@@ -250,7 +256,7 @@ def _run(
     stats = Stats(len(prompt.tokens), cached, sampler.seed)
     if pins == "both":
         prefix.pin()
-    logits = prefill(model, prompt, prefix, cached, prefill_step)
+    logits = prefill(model, prompt, prefix, cached, prefill_step, progress)
     token = sampler(logits, guide.allowed()) if guide else sampler(logits)
     mx.eval(token)
     _check_finite(logits)

@@ -1,0 +1,5 @@
+"""All that is served."""
+
+from . import chat, models
+
+ROUTES = (*models.ROUTES, *chat.ROUTES)

@@ -1,0 +1,64 @@
+"""HTTP: a thread for each connection, and who of them is let in."""
+
+import socket
+import sys
+import threading
+from http.server import ThreadingHTTPServer
+from socketserver import TCPServer
+from typing import Any
+
+from .errors import refused
+from .exchange import Gone
+from .handler import Handler
+from .routes import Site
+
+CONNECTIONS = 128  # at once; further ones are turned away
+
+
+class Server(ThreadingHTTPServer):
+    """Answers requests at `address`, a host and a port, of which 0 is any free one.
+
+    Raises OSError for an address that cannot be had.
+    """
+
+    daemon_threads = True
+    request_queue_size = CONNECTIONS
+    allow_reuse_address = True
+
+    def __init__(self, address: tuple[str, int], site: Site) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self.site = site
+        self._places = threading.BoundedSemaphore(CONNECTIONS)
+        super().__init__(address, Handler)
+
+    @property
+    def url(self) -> str:
+        host, port = self.server_address[:2]
+        return (
+            f"http://[{host}]:{port}" if ":" in str(host) else f"http://{host}:{port}"
+        )
+
+    def server_bind(self) -> None:
+        """Without the name that the standard library looks up, which takes time."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = map(
+            self.server_address.__getitem__, (0, 1)
+        )
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._places.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """What went wrong beyond any reply: a client that was gone, mostly."""
+        error = sys.exception()
+        if isinstance(error, Exception) and not isinstance(error, OSError | Gone):
+            refused(error)
