@@ -58,7 +58,7 @@ class Loaded:
             if processor.template is not None and processor.template.stale:
                 note(f"Warning: {processor.template.stale}")
             self._worker.run(engine)
-        mx.clear_streams()  # else those of a thread that is gone abort the program's end
+        mx.clear_streams()  # those of a thread that has gone abort the program's end
 
 
 class Memory:
@@ -95,9 +95,7 @@ def _named(name: str) -> str:
     """What a model is called here, with the variant."""
     model = _default() if name == DEFAULT else name.removeprefix(f"{DEFAULT}/")
     if local_folder(model) is None:
-        raise ModelNotFoundError(
-            f"{model} is not here: `gemma4 pull {model}` gets it."
-        )
+        raise ModelNotFoundError(f"{model} is not here: `gemma4 pull {model}` gets it.")
     return exact_name(model)
 
 

@@ -9,7 +9,7 @@ DEFAULT = "gemma4"
 
 
 def names() -> list[str]:
-    """`gemma4`, and `gemma4/NAME` of each model that is here, also by its short name."""
+    """`gemma4`, and `gemma4/NAME` of all models that are here, short names too."""
     from mlx_gemma4.hub.here import held
 
     try:
