@@ -43,7 +43,7 @@ def asked_of(fields: Fields, rules: MediaRules) -> Asked:
         tools=tools,
         tool_choice=_choice(fields) if tools else "auto",
         parallel_calls=parallel is not False,
-        options=sampling(fields) | _thinking(fields),
+        options=sampling(fields) | _thinking(fields) | _strict(tools),
         form=_form(fields),
     )
 
@@ -58,6 +58,13 @@ def _choice(fields: Fields) -> str:
     if name is None:
         raise fields.wrong("tool_choice", "must be auto, none, required or a function")
     return name
+
+
+def _strict(tools: list[Any] | None) -> dict[str, Any]:
+    """Whether one of the tools asks that calls are held to its declaration."""
+    inner = [t.get("function") for t in tools or () if isinstance(t, Mapping)]
+    strict = any(isinstance(f, Mapping) and f.get("strict") is True for f in inner)
+    return {"strict_tools": True} if strict else {}
 
 
 def _thinking(fields: Fields) -> dict[str, Any]:

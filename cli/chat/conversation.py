@@ -74,16 +74,5 @@ class Conversation(Turns):
                 del self.attached[:sent]
 
     def _options(self) -> dict[str, Any]:
-        """The settings as `stream_generate` takes them."""
-        settings = self.settings
-        return {
-            "thinking": settings.think,
-            "think_budget": settings.think_budget,
-            "image_tokens": settings.image_tokens,
-            "control_tokens": settings.control_tokens,
-            "max_tokens": settings.max_tokens,
-            "stop": settings.stop,
-            "stop_loops": settings.stop_loops,
-            **settings.sampling,
-            **self.form,
-        }
+        """The settings and the form as `stream_generate` takes them."""
+        return {**self.settings.options, **self.form}

@@ -1,8 +1,6 @@
 """`gemma4 serve`: the model for editors, agents and scripts, over HTTP."""
 
-import signal
-import threading
-import time
+from pathlib import Path
 from typing import Annotated
 
 from .. import options
@@ -20,7 +18,8 @@ def serve(
     host: Annotated[
         str,
         Panel.SERVER.option(
-            "--host", help="The address to listen at. Any but 127.0.0.1 needs a key."
+            "--host",
+            help="The address to listen at. One that others reach needs a key.",
         ),
     ] = "127.0.0.1",
     port: Annotated[
@@ -29,41 +28,64 @@ def serve(
             "--port", min=0, max=65535, help="The port; 0 takes one that is free."
         ),
     ] = 8080,
+    api_key: Annotated[
+        Path | None,
+        Panel.SERVER.option(
+            "--api-key",
+            metavar="FILE",
+            help="A file with the key that clients have to give. GEMMA4_API_KEY is "
+            "one as well.",
+        ),
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        Panel.SERVER.option(
+            "--allow-origin",
+            metavar="ORIGIN",
+            help="Web pages that may ask, such as http://localhost:3000; * with a key. "
+            "Repeatable.",
+        ),
+    ] = None,
+    allow_files: Annotated[
+        list[Path] | None,
+        Panel.SERVER.option(
+            "--allow-files",
+            metavar="DIR",
+            help="Read media that requests name, if they are in this folder. "
+            "Repeatable.",
+        ),
+    ] = None,
+    allow_url: Annotated[
+        bool,
+        Panel.SERVER.option(
+            "--allow-url", help="Fetch media that requests name from the web."
+        ),
+    ] = False,
+    preset: options.Preset = None,
     *,
     settings: Settings,
     yes: options.Yes = False,
 ) -> None:
-    """Answer other programs over HTTP, as OpenAI's and Anthropic's servers do.
+    """Answer other programs over HTTP, as the servers of OpenAI and Anthropic do.
+
+    Prints its address once it listens; a line for each request goes to stderr. What is
+    set here holds for requests that do not set it. Ctrl-C lets the answer under way
+    come to its end, a second one does not.
 
     Examples:
     gemma4 serve
     gemma4 serve -m e4b --port 8000
+    gemma4 serve -m 26b --think --allow-files ~/Pictures
+    gemma4 serve --host 0.0.0.0 --api-key key.txt
     """
     with reported(as_json=False):
+        settings.check()
+        from .opening import guard_for, listen, media_rules
+        from .running import run
+
+        guard = guard_for(host, api_key, allow_origin or [])
+        media = media_rules(allow_files or [], allow_url)
         screen = Screen()
-        with warnings_noted(screen):
-            opened, processor, name = open_model(model, screen, adapter, yes=yes)
-            from ..api.routes import ROUTES
-            from .engine import Engine
-            from .guard import Guard
-            from .media import MediaRules
-            from .routes import Service, Site
-            from .server import Server
-            from .worker import Worker
-
-            engine = Engine(opened, processor, name)
-            worker = Worker()
-            service = Service(
-                worker, name, engine.context, int(time.time()), MediaRules()
-            )
-            server = Server((host, port), Site(service, ROUTES, Guard(host)))
-            threading.Thread(target=server.serve_forever, daemon=True).start()
-            print(server.url, flush=True)
-
-            def stop(number: int, frame: object) -> None:
-                worker.stop(at_once=True)
-
-            signal.signal(signal.SIGINT, stop)
-            signal.signal(signal.SIGTERM, stop)
-            worker.run(engine)
-            server.shutdown()
+        with listen(host, port) as server, warnings_noted(screen):
+            opened = open_model(model, screen, adapter, yes=yes)
+            run(server, *opened, settings, guard, media)

@@ -50,12 +50,12 @@ class Engine:
         name: str,
         defaults: Mapping[str, Any] | None = None,
     ) -> None:
-        from mlx_gemma4 import PrefixCache
+        from mlx_gemma4.generation.prefix import PrefixCaches
 
         self.model, self.processor, self.name = model, processor, name
         self.defaults = dict(defaults or {})
         self.progress: Callable[[int, int], None] = unheard
-        self._prefix = PrefixCache(model)
+        self._prefixes = PrefixCaches(model)
 
     @property
     def context(self) -> int:
@@ -75,8 +75,10 @@ class Engine:
             self.processor,
             asked.messages,
             tokens=asked.tokens,
-            tools=asked.tools if asked.tool_choice != "none" else None,
-            prefix=self._prefix,
+            tools=asked.tools,
+            tool_choice=asked.tool_choice if asked.tools else None,
+            parallel_calls=asked.parallel_calls,
+            prefix=self._prefixes,
             progress=self.progress,
             **options,
         )

@@ -88,6 +88,8 @@ class Handler(BaseHTTPRequestHandler):
         route: Route | None = None
         said = ""
         try:
+            if self.headers.defects:  # what follows a line that is none is lost
+                raise Refused(400, "The request's head is damaged.")
             guard = self.site.guard
             exchange.extra |= guard.cors(self.headers)
             asks = self.command == "OPTIONS"  # what it may; it never has the key

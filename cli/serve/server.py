@@ -13,22 +13,26 @@ from .handler import Handler
 from .routes import Site
 
 CONNECTIONS = 128  # at once; further ones are turned away
+LAST = 5.0  # seconds for the last replies to be sent
 
 
 class Server(ThreadingHTTPServer):
     """Answers requests at `address`, a host and a port, of which 0 is any free one.
 
-    Raises OSError for an address that cannot be had.
+    It listens at once, and answers from `serve_forever` on, as its `site` says. Raises
+    OSError for an address that cannot be had.
     """
 
     daemon_threads = True
     request_queue_size = CONNECTIONS
     allow_reuse_address = True
 
-    def __init__(self, address: tuple[str, int], site: Site) -> None:
+    site: Site
+
+    def __init__(self, address: tuple[str, int]) -> None:
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        self.site = site
-        self._places = threading.BoundedSemaphore(CONNECTIONS)
+        self._open = 0
+        self._changed = threading.Condition()
         super().__init__(address, Handler)
 
     @property
@@ -46,7 +50,10 @@ class Server(ThreadingHTTPServer):
         )
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if self._places.acquire(blocking=False):
+        with self._changed:
+            room = self._open < CONNECTIONS
+            self._open += room
+        if room:
             super().process_request(request, client_address)
         else:
             self.shutdown_request(request)
@@ -55,7 +62,14 @@ class Server(ThreadingHTTPServer):
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._places.release()
+            with self._changed:
+                self._open -= 1
+                self._changed.notify_all()
+
+    def wait(self, seconds: float = LAST) -> None:
+        """Until the replies under way have been sent."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._open, seconds)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """What went wrong beyond any reply: a client that was gone, mostly."""

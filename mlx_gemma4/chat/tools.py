@@ -3,6 +3,7 @@
 import json
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ChatError
@@ -68,9 +69,22 @@ def plain_json(value: Any, where: str) -> Any:
         raise ChatError(f"{where} cannot be written as JSON: {error}.") from None
 
 
-def _plain_tool(
-    tool: Mapping[str, Any], where: str, unsaid: dict[str, list[str]]
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Declared:
+    """A tool as it was declared: its function without the parameters, these, which may
+    be missing, and what stood beside the function."""
+
+    function: dict[str, Any]
+    parameters: dict[str, Any] | None
+    beside: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.function["name"]
+
+
+def declared_tool(tool: Mapping[str, Any], where: str) -> Declared:
+    """Reads one declaration, which its errors call `where`. Raises ChatError."""
     if not isinstance(tool, Mapping):
         kind = type(tool).__name__
         raise ChatError(f"{where} is a {kind}; declare the tool as a JSON object.")
@@ -84,6 +98,14 @@ def _plain_tool(
     parameters = function.pop(stated[0]) if stated else None
     if parameters is not None and not isinstance(parameters, dict):
         raise ChatError(f"{where}: {stated[0]!r} must be a JSON schema object.")
+    return Declared(function, parameters, {} if function is declared else declared)
+
+
+def _plain_tool(
+    tool: Mapping[str, Any], where: str, unsaid: dict[str, list[str]]
+) -> dict[str, Any]:
+    declared = declared_tool(tool, where)
+    function, parameters = declared.function, declared.parameters
     if function.get("description", "") is None:
         del function["description"]
     if parameters:
@@ -92,9 +114,8 @@ def _plain_tool(
         sayable = Sayable(parameters, where)
         parameters = sayable.whole()
         for key, places in sayable.unsaid.items():
-            named = (f"{function['name']}.{place}".strip(".") for place in places)
+            named = (f"{declared.name}.{place}".strip(".") for place in places)
             unsaid.setdefault(key, []).extend(named)
     if parameters is not None:
         function["parameters"] = parameters
-    extra = {} if function is declared else declared
-    return {**extra, "type": "function", "function": function}
+    return {**declared.beside, "type": "function", "function": function}

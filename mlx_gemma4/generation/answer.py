@@ -10,7 +10,8 @@ from ..chat.tools import parse_call
 from ..prompt.processor import Processor
 
 SHOWN = ("answer", "malformed_call")  # kinds of fragments
-# "closed": an answer of a form whose budget was spent was brought to a valid end;
+# "closed": what has a form, an answer or a call, was brought to a valid end where its
+# budget was spent;
 # "loop": it said the same again and again.
 FinishReason = Literal[
     "stop", "length", "closed", "loop", "tool_calls", "malformed_call"
@@ -55,7 +56,7 @@ class Chunk:
 
     text is new answer, thought new thinking, tool_calls the calls it completed.
     malformed_calls are those that cannot be read, as the model wrote them; their text
-    is part of the answer as well.
+    is part of the answer as well. stop is the stop string that ended the answer.
     """
 
     text: str
@@ -65,6 +66,7 @@ class Chunk:
     malformed_calls: tuple[str, ...] = ()
     finish_reason: FinishReason | None = None
     stats: Stats | None = None
+    stop: str | None = None
 
 
 @dataclass
@@ -114,8 +116,8 @@ class Response:
 class Writer:
     """Turns generated ids into chunks of text and decides when the answer ends.
 
-    of_form: the answer is held to a form, so that only special tokens are marks: text
-        that looks like one is what the form demands.
+    only_marks: the answer is held to something, so that only special tokens are marks:
+        text that looks like one is what a form demands, or words.
     """
 
     def __init__(
@@ -123,7 +125,7 @@ class Writer:
         processor: Processor,
         inside_thought: bool,
         stop: Sequence[str],
-        of_form: bool = False,
+        only_marks: bool = False,
     ) -> None:
         self._stop_tokens = frozenset(processor.generation.stop_tokens)
         self._detokenizer = processor.tokenizer.detokenizer()
@@ -132,7 +134,7 @@ class Writer:
         self._splitter = Splitter(inside_thought, special)
         self._stops = StopStrings(stop)
         self._called = self._malformed = False
-        self._of_form = of_form
+        self._only_marks = only_marks
 
     @property
     def inside_thought(self) -> bool:
@@ -147,7 +149,7 @@ class Writer:
         text = "" if silent else self._detokenizer.add(token)
         if ends or last:
             text += self._detokenizer.finish()
-        is_text = self._of_form and token not in self._special_ids
+        is_text = self._only_marks and token not in self._special_ids
         if is_text and self._splitter.inside_answer:
             fragments = [Fragment("answer", text)]
         else:
@@ -177,4 +179,6 @@ class Writer:
             reason = "malformed_call" if self._malformed else called
         elif last:
             reason = "length"
-        return Chunk(shown, token, thought, calls, malformed, reason)
+        return Chunk(
+            shown, token, thought, calls, malformed, reason, stop=self._stops.met
+        )

@@ -60,6 +60,9 @@ class Chat(Turns):
         schema: str | Schema | None = None,
         regex: str | None = None,
         grammar: str | None = None,
+        strict_tools: bool = False,
+        tool_choice: str | None = None,
+        parallel_calls: bool = True,
     ) -> None:
         super().__init__(model, processor, system, tools)
         self.messages = [dict(message) for message in messages]
@@ -83,6 +86,9 @@ class Chat(Turns):
             "schema": schema,
             "regex": regex,
             "grammar": grammar,
+            "strict_tools": strict_tools,
+            "tool_choice": tool_choice,
+            "parallel_calls": parallel_calls,
         }
 
     def ask(

@@ -13,8 +13,10 @@ import mlx.core as mx
 
 from ..chat.splitter import opens_thought
 from ..chat.tokenizer import Tokenizer
+from ..chat.tools import CALL_MARKS
 from ..device import keep_in_memory
 from ..errors import ChatError, CheckpointError, ContextError
+from ..forms.calls import calls_of
 from ..forms.form import asking, form_of
 from ..forms.schema import Schema
 from ..model import Gemma4
@@ -25,7 +27,7 @@ from .answer import Chunk, Response, Stats, Writer
 from .asked import check_rows, checked_ids, prompt_of
 from .limits import LoopWatch, ThoughtLimit
 from .prefill import Progress, Prompt, prefill, step_for
-from .prefix import PrefixCache
+from .prefix import PrefixCache, PrefixCaches
 from .step import step_of
 
 if TYPE_CHECKING:
@@ -65,7 +67,10 @@ def generate(
     schema: str | Schema | None = None,
     regex: str | None = None,
     grammar: str | None = None,
-    prefix: PrefixCache | None = None,
+    strict_tools: bool = False,
+    tool_choice: str | None = None,
+    parallel_calls: bool = True,
+    prefix: PrefixCache | PrefixCaches | None = None,
     prefill_step: int | None = None,
     progress: Progress | None = None,
 ) -> Response:
@@ -101,7 +106,10 @@ def stream_generate(
     schema: str | Schema | None = None,
     regex: str | None = None,
     grammar: str | None = None,
-    prefix: PrefixCache | None = None,
+    strict_tools: bool = False,
+    tool_choice: str | None = None,
+    parallel_calls: bool = True,
+    prefix: PrefixCache | PrefixCaches | None = None,
     prefill_step: int | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Chunk]:
@@ -125,9 +133,17 @@ def stream_generate(
         grammar. A thought before it is free. Where max_tokens (unset, 4,096) is spent,
         the answer goes the shortest way to a valid end (finish_reason "closed"); one
         that is not there after 512 more is cut ("length"). Needs the extra `json`.
+    strict_tools: calls are held to the declarations of their tools, as to a form.
+        One that is under way where max_tokens are spent is brought to its end, with
+        the finish_reason "closed": it may lack what was meant. Needs the extra `json`.
+    tool_choice: "auto"; "none", which calls nothing; "required", which answers with a
+        call; or a tool's name, which answers with one call of it. The last two are
+        strict.
+    parallel_calls: whether one call may follow another.
     prefill_step: how many tokens of the prompt are read at once; None takes what suits
         the model.
-    prefix: of this conversation; what it holds of the prompt is not read again.
+    prefix: of this conversation, or of several, of which the closest is taken; what it
+        holds of the prompt is not read again.
     progress: called before each part of the prompt that is read, with how many of its
         tokens are known and how many it has. What it raises ends the call.
 
@@ -154,7 +170,7 @@ def stream_generate(
     if prefix is not None:
         prefix.check_model(model)
     ids = None if tokens is None else checked_ids(tokens, model.config)
-    prompt = prompt_of(
+    prompt, prefix = prompt_of(
         processor, messages, ids, tools, thinking, image_tokens, control_tokens, prefix
     )
     special_tokens = processor.tokenizer.special_tokens
@@ -162,11 +178,13 @@ def stream_generate(
     if isinstance(begun, Mapping):
         begun = begun_tokens(processor.tokenizer, begun, inside_thought)
     rows = model.config.text_config.token_rows
+    calls = calls_of(tools, special_tokens, strict_tools, tool_choice, parallel_calls)
+    silent = calls is None and (strict_tools or tool_choice == "none")
     guide = None
-    if form is not None:
+    if form is not None or (calls and not calls.is_free):
         from ..forms.guide import Guide  # NumPy costs a tenth of a second
 
-        guide = Guide(form, processor, rows, inside_thought, thinking, bool(tools))
+        guide = Guide(form, processor, rows, inside_thought, thinking, calls)
         begun = guide.follow(begun)
     prompt = replace(
         prompt, tokens=[*prompt.tokens, *begun], keys=[*prompt.keys, *begun]
@@ -175,12 +193,14 @@ def stream_generate(
     limit = _token_limit(model, len(prompt.tokens), max_tokens)
     if guide is not None:
         room = _token_limit(model, len(prompt.tokens), None)
-        limit = guide.allot(max_tokens, room)
+        guide.allot(max_tokens, room)
     if prefill_step is None:
         prefill_step = step_for(model)
     if prefill_step < 1:
         raise ChatError(f"prefill_step is {prefill_step}; it must be 1 or more.")
-    never = processor.generation.suppress_tokens
+    never = [*processor.generation.suppress_tokens]
+    if silent:
+        never += [special_tokens[m] for m in CALL_MARKS if m in special_tokens]
     drawn = guide.drawn if guide else len(begun)
     sampler = Sampler(
         sampling, prompt.tokens, rows, never, drawn, logit_bias, list(begun)
@@ -190,7 +210,7 @@ def stream_generate(
             processor.tokenizer, think_budget, inside_thought, begun
         )
     stops = (stop,) if isinstance(stop, str) else stop or ()
-    writer = Writer(processor, inside_thought, stops, guide is not None)
+    writer = Writer(processor, inside_thought, stops, silent or guide is not None)
     written = [writer.take(token, last=False) for token in begun]
     if any(chunk.finish_reason for chunk in written):
         raise ChatError("The answer that has begun is at its end: nothing follows it.")
@@ -207,7 +227,7 @@ def stream_generate(
         pins,
         prefill_step,
         guide,
-        LoopWatch(processor.tokenizer) if stop_loops and guide is None else None,
+        LoopWatch(processor.tokenizer) if stop_loops and form is None else None,
         progress,
     )
 
@@ -268,7 +288,7 @@ def _run(
     if guide is None:
         drawn = _decode(model, token, limit, sampler, prefix)
     else:
-        drawn = _guided(model, token, limit, sampler, prefix, guide, prefill_step)
+        drawn = _guided(model, token, sampler, prefix, guide, prefill_step)
     thinks = writer.inside_thought
     for value in drawn:
         stats.completion_tokens += 1
@@ -278,7 +298,8 @@ def _run(
             _close_thought(sampler, watch.tokenizer)
             watch.forget()
             loops = False
-        last = loops or stats.completion_tokens == limit
+        most = limit if guide is None else guide.limit
+        last = loops or stats.completion_tokens == most
         chunk = writer.take(value, last)
         if thinks != writer.inside_thought and watch is not None:
             watch.forget()
@@ -290,7 +311,7 @@ def _run(
             continue
         stats.decode_seconds = time.perf_counter() - first
         stats.peak_memory = mx.get_peak_memory()
-        if guide and chunk.finish_reason in ("length", "stop"):
+        if guide and chunk.finish_reason in ("length", "stop", "tool_calls"):
             chunk = replace(chunk, finish_reason=guide.reason(chunk.finish_reason))
         yield replace(chunk, stats=stats)
         return
@@ -339,7 +360,6 @@ def _decode(
 def _guided(
     model: Gemma4,
     token: mx.array,
-    limit: int,
     sampler: Sampler,
     prefix: PrefixCache,
     guide: "Guide",
@@ -351,10 +371,11 @@ def _guided(
         value = cast(int, token.item())
         guide.advance(value)
         run = [value, *guide.forced()]
-        guide.cut = len(run) > limit - count
-        run = run[: limit - count]
+        room = guide.limit - count
+        guide.cut = len(run) > room
+        run = run[:room]
         count += len(run)
-        ends = value in guide.ends or count == limit
+        ends = value in guide.ends or count == guide.limit
         logits, allowed = token, None
         if not ends:
             if run[1:]:  # in chunks: they may be many

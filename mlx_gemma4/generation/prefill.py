@@ -52,6 +52,9 @@ def prefill(
         if progress is not None:
             progress(start, len(tokens))
         end = min(start + step, len(tokens))
+        pause = start + prefix.shared - len(prefix.tokens)
+        if start < pause < end:
+            end = pause  # no medium stands across it
         end = max([end, *(span.end for span in spans if span.start < end)])
         more = end < len(tokens)
         logits = model(
@@ -66,6 +69,8 @@ def prefill(
             mx.clear_cache()
         prefix.extend(tokens[start:end], prompt.keys[start:end])
         start = end
+        if len(prefix.tokens) == prefix.shared:
+            prefix.pin(shared=True)
     assert logits is not None  # reuse leaves at least one token
     return logits[:, -1]
 

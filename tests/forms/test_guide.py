@@ -24,6 +24,7 @@ from mlx_gemma4 import (
 )
 from mlx_gemma4.errors import ChatError
 from mlx_gemma4.forms import guide
+from mlx_gemma4.forms.calls import Calls
 from mlx_gemma4.forms.form import asking, form_of
 from mlx_gemma4.forms.guide import Guide, Place
 
@@ -144,7 +145,7 @@ def test_a_call_may_take_the_place_of_the_answer(demo) -> None:
     form = form_of(PERSON, None, None)
     assert form is not None
     rows = model.config.text_config.token_rows
-    follower = Guide(form, processor, rows, tools=True)
+    follower = Guide(form, processor, rows, calls=Calls())
     first = follower.allowed()
     assert first is not None and first[0, call].item()
     follower.advance(call)
@@ -164,7 +165,7 @@ def test_a_call_behind_a_thought_and_within_one(demo) -> None:
     assert form is not None
     rows = model.config.text_config.token_rows
     for way in (["<|channel>", "<channel|>"], ["<|channel>"]):
-        follower = Guide(form, processor, rows, thinking=True, tools=True)
+        follower = Guide(form, processor, rows, thinking=True, calls=Calls())
         for mark in way:
             follower.advance(marks[mark])
         allowed = follower.allowed()

@@ -84,7 +84,8 @@ def served(
     service = Service(
         worker, engine.name, engine.context, int(time.time()), media or MediaRules()
     )
-    server = Server(("127.0.0.1", 0), Site(service, ROUTES, guard or Guard(), log))
+    server = Server(("127.0.0.1", 0))
+    server.site = Site(service, ROUTES, guard or Guard(), log)
     threads.append(threading.Thread(target=server.serve_forever, args=(0.02,)))
     threads[1].start()
     try:
