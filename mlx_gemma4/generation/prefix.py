@@ -8,6 +8,7 @@ edited message, thus cost only what stands behind them.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mlx.utils import tree_flatten
 
@@ -238,7 +239,8 @@ def _size(caches: Sequence[PrefixCache]) -> int:
 
 
 def _a_share(model: Gemma4) -> int:
-    weights = sum(array.nbytes for _, array in tree_flatten(model.parameters()))
+    arrays: list[Any] = tree_flatten(model.parameters())
+    weights = sum(array.nbytes for _, array in arrays)
     return max(0, int(SHARE * (memory_limit() - weights)))
 
 
