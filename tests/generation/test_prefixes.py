@@ -113,3 +113,13 @@ def test_another_model_s(demo) -> None:
     caches = PrefixCaches(demo[0])
     with pytest.raises(CacheError, match="another model"):
         answer(load("demo"), caches, asked("Hi"))
+
+
+@pytest.mark.parametrize("length", [0, 1, module.BLOCK - 1, module.BLOCK, 2500])
+def test_where_two_prompts_part(length: int) -> None:
+    same = list(range(length))
+    assert module._common(same, same) == length
+    assert (
+        module._common(same, [*same, 1]) == module._common([*same, 1], same) == length
+    )
+    assert module._common([*same, 1, 5], [*same, 2, 5]) == length
