@@ -1,12 +1,14 @@
 """One request and its reply, whatever is said in them."""
 
 import json
+import re
 import select
 import socket
 import time
 from collections.abc import Iterator, Mapping
 from email.message import Message
-from typing import BinaryIO, TypeVar
+from io import BufferedIOBase
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 from .errors import Refused
@@ -15,6 +17,7 @@ from .worker import Job
 T = TypeVar("T")
 LARGEST = 100_000_000  # bytes of a body
 LOOK = 0.25  # seconds between looks at whether the client is still there
+HALF = re.compile(r"\\u[dD][89a-fA-F]")  # of a character, maybe of a whole one
 QUIET = 5.0  # seconds without a word, after which a stream says that it goes on
 
 
@@ -35,7 +38,7 @@ class Exchange:
         target: str,
         headers: Message,
         connection: socket.socket,
-        incoming: BinaryIO,
+        incoming: BufferedIOBase,
         chunked: bool = True,
     ) -> None:
         self.method, self.headers = method, headers
@@ -69,7 +72,7 @@ class Exchange:
         if "Content-Type" in self.headers and kind.startswith("multipart/"):
             raise Refused(415, f"{self.path} takes JSON, not {kind}.")
         try:
-            value = json.loads(self.body().decode("utf-8"), parse_constant=_no_number)
+            value = _unicode(self.body().decode("utf-8"))
         except RecursionError:
             raise Refused(400, "The body is nested too deeply.") from None
         except ValueError as error:
@@ -219,6 +222,16 @@ def path_of(target: str) -> str:
     while path.startswith("/v1/") or path == "/v1":
         path = path.removeprefix("/v1") or "/"
     return path
+
+
+def _unicode(text: str) -> Any:
+    """What JSON says. Halves of characters, as JavaScript leaves them where it cuts a
+    text, become what stands for one that is lost. Raises ValueError."""
+    value = json.loads(text, parse_constant=_no_number)
+    if not HALF.search(text):
+        return value
+    plain = json.dumps(value, ensure_ascii=False).encode("utf-16", "surrogatepass")
+    return json.loads(plain.decode("utf-16", "replace"))
 
 
 def _no_number(text: str) -> None:

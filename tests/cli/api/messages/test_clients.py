@@ -154,10 +154,10 @@ def test_the_client_is_told_what_is_wrong(client: Any):
         client.beta.messages.batches.list()
 
 
-CLAUDE = shutil.which(os.environ.get("GEMMA4_CLAUDE", "claude"))
+CLAUDE = shutil.which("claude")
 
 
-@pytest.mark.skipif(CLAUDE is None, reason="needs Claude Code: set GEMMA4_CLAUDE to it")
+@pytest.mark.skipif(CLAUDE is None, reason="needs Claude Code")
 def test_claude_code_runs_a_tool(tmp_path: Path):
     """All that it sends is understood, and so is all that it is told."""
     asks = [

@@ -61,19 +61,6 @@ def test_text_and_a_second_turn_that_reads_only_what_is_new(client: Any) -> None
     assert known == usage.total_tokens  # the end mark of the answer is one of them
 
 
-def test_stream(client: Any) -> None:
-    with client.responses.stream(
-        model="any", input=FRANCE, reasoning={"effort": "high", "summary": "auto"}
-    ) as stream:
-        kinds = [event.type for event in stream]
-        whole = stream.get_final_response()
-    assert kinds[:2] == ["response.created", "response.in_progress"]
-    assert kinds[-1] == "response.completed"
-    thought, message = whole.output
-    assert thought.summary[0].text and message.content[0].text == whole.output_text
-    assert whole.usage.output_tokens_details.reasoning_tokens > 0
-
-
 @pytest.mark.slow
 def test_picture(client: Any) -> None:
     data = base64.b64encode(SHAPES.read_bytes()).decode()
@@ -84,6 +71,7 @@ def test_picture(client: Any) -> None:
     assert "red circle" in answer.output_text
 
 
+@pytest.mark.slow
 def test_tool_and_its_result(client: Any) -> None:
     items: list[Any] = [{"role": "user", "content": "What is the weather in Rome?"}]
     asked = client.responses.create(model="any", input=items, tools=[WEATHER])
@@ -99,6 +87,7 @@ def test_tool_and_its_result(client: Any) -> None:
     )
 
 
+@pytest.mark.slow
 def test_schema(client: Any) -> None:
     pytest.importorskip("llguidance", reason="needs the extra json")
     from pydantic import BaseModel
@@ -144,6 +133,19 @@ def follow(asked: Asked) -> list[Chunk]:
         return said(Chunk(f"It says {last['content']}.", 1))
     call = ToolCall("shell", {"input": "ls -l"})
     return said(Chunk("", 1, thought="Look."), Chunk("", 2, tool_calls=(call,)))
+
+
+def test_stream() -> None:
+    with served(lambda: Told(follow)) as server, client_of(server) as client:
+        with client.responses.stream(
+            model="any", input="Go.", tools=[SHELL], reasoning={"summary": "auto"}
+        ) as stream:
+            kinds = [event.type for event in stream]
+            thought, call = stream.get_final_response().output
+    assert kinds[:2] == ["response.created", "response.in_progress"]
+    assert kinds[-1] == "response.completed"
+    assert "response.custom_tool_call_input.done" in kinds
+    assert (thought.summary[0].text, call.input) == ("Look.", "ls -l")
 
 
 @pytest.mark.parametrize("how", ["items", "sealed", "kept"])
