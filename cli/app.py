@@ -21,6 +21,7 @@ from .doctor.command import doctor
 from .errors import reported
 from .logs.command import app as logs
 from .models.command import default, list_models, pull, rm, show
+from .serve.command import serve
 from .transcribe.command import transcribe
 from .tune.command import app as tune
 from .usage.command import HELP, App
@@ -42,6 +43,7 @@ MODELS, OTHER = "Models", "Measure, make, set up"
 app.command()(chat)
 app.command(short_help="Say what is in pictures and videos.")(describe)
 app.command()(transcribe)
+app.command()(serve)
 app.add_typer(logs, name="logs")
 app.command(rich_help_panel=MODELS)(pull)
 app.command("list", rich_help_panel=MODELS)(list_models)

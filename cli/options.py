@@ -29,6 +29,7 @@ class Panel(StrEnum):
     TRAINING = "Training"
     DATA = "Data"
     RUN = "Run"
+    SERVER = "Server"
     OUTPUT = "Output"
 
     def option(self, *names: str, **settings: Any) -> Any:

@@ -124,6 +124,20 @@ class Settings:
         """Those of how tokens are drawn, as `stream_generate` takes them."""
         return {name: getattr(self, name) for name in SAMPLING}
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """All of them, as `stream_generate` takes them."""
+        return {
+            "thinking": self.think,
+            "think_budget": self.think_budget,
+            "image_tokens": self.image_tokens,
+            "control_tokens": self.control_tokens,
+            "max_tokens": self.max_tokens,
+            "stop": self.stop,
+            "stop_loops": self.stop_loops,
+            **self.sampling,
+        }
+
     def check(self) -> None:
         """Raises ChatError for a value that no answer can be made with."""
         Sampling().but_with(**self.sampling)

@@ -226,6 +226,13 @@ class FullCache(_Buffers):
     def restore(self, snapshot: LayerSnapshot) -> None:
         self.trim(self.offset - snapshot.held.offset)
 
+    def copied(self, snapshot: LayerSnapshot | None) -> "FullCache":
+        """Another one, as this one is, or was at a snapshot."""
+        end, other = snapshot.held.offset if snapshot else self.offset, FullCache()
+        slots = -(-end // STEP) * STEP
+        other._held = replace(self._held, offset=end).last(end, slots)
+        return other
+
 
 class SlidingCache(_Buffers):
     """What a sliding layer still needs: one window and some slack."""
@@ -265,6 +272,13 @@ class SlidingCache(_Buffers):
     def restore(self, snapshot: LayerSnapshot) -> None:
         # A copy: what follows must not be written into the snapshot.
         self._held = snapshot.held.last(self.kept, self.capacity)
+
+    def copied(self, snapshot: LayerSnapshot | None) -> "SlidingCache":
+        """Another one, as this one is, or was at a snapshot."""
+        other = SlidingCache(self.seen + 1, self.kept - self.seen)
+        held = snapshot.held if snapshot else self._held
+        other._held = held.last(held.count, self.capacity)
+        return other
 
 
 LayerCache = FullCache | SlidingCache
@@ -322,6 +336,16 @@ def restore(cache: Sequence[LayerCache], pinned: Snapshot) -> None:
         )
     for layer, part in zip(cache, pinned, strict=True):
         layer.restore(part)
+
+
+def copied(cache: Sequence[LayerCache], pinned: Snapshot | None) -> list[LayerCache]:
+    """Another cache that holds what this one does, or did at a snapshot of it; from now
+    on each goes its own way."""
+    states = pinned or [None] * len(cache)
+    both = zip(cache, states, strict=True)
+    made: list[LayerCache] = [layer.copied(state) for layer, state in both]
+    mx.eval([array for layer in made for array in layer.state])
+    return made
 
 
 def _check_rollback(n: int, most: int) -> None:

@@ -75,6 +75,7 @@ def chat(
     tool: tool_options.Files = None,
     mcp: tool_options.Servers = None,
     tools: options.Tools = None,
+    strict_tools: tool_options.Strict = False,
     max_rounds: tool_options.MaxRounds = tool_options.ROUNDS,
     image: options.Image = None,
     audio: options.Audio = None,
@@ -124,15 +125,23 @@ def chat(
             setup = kept.but_with(setup, stated(context))
         setup.settings.check()
         screen = Screen(show_thinking, as_json, not plain, preview)
+        if "think_budget" in stated(context) and not setup.settings.think:
+            screen.note("Without --think there is no thought for --think-budget.")
         chosen = opened.enter_context(
             chosen_tools(tool or (), mcp or (), declared or (), screen)
         )
+        if strict_tools:
+            known = [tool.declaration for tool in chosen.tools] if chosen else []
+            known += setup.tools or ()
+            if not known and not mcp and "strict_tools" in stated(context):
+                raise UsageError("--strict-tools is for --tool, --mcp and --tools.")
+            forms.check_calls(known)
         adapted = setup.adapter is not None
         setup = replace(setup, model=first_choice(setup.model, adapted, screen))
         session = open_session(setup, screen, yes)
         if chosen is not None:
             use(session, chosen, yes, max_rounds)
-        session.chat.form = form
+        session.chat.form, session.chat.strict_tools = form, strict_tools
         session.show_stats, session.attach_named = stats, attach_named
         if is_kept(keep, as_json, last or named is not None, no_history):
             session.keep(named)
@@ -240,7 +249,8 @@ def answer_once(session: "Session", question: Question) -> None:
         raise UsageError(ONLY_FILES)
     session.show_once(chat.ask(question.text))
     if session.calls is not None:
-        session.calls.settle()
+        session.calls.check_allowed()
+        session.calls.check_answered(chat)
     if chat.form:
         forms.refuse_invalid(chat.last)
 
@@ -264,4 +274,4 @@ def talk(session: "Session", first: str | None, keep_history: bool) -> None:
 
     converse(session, open_reader(complete, keep_history, session.status), first)
     if session.calls is not None:
-        session.calls.settle()
+        session.calls.check_allowed()

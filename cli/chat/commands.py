@@ -23,7 +23,7 @@ from .help import help_lines
 from .recent import show_recent
 from .session import Answer, Session
 from .setting import (
-    NUMBERS,
+    KNOWN,
     on_or_off,
     set_command,
     show_command,
@@ -178,7 +178,7 @@ CHOICES = {
     "/stats": ("on", "off"),
     "/system": ("off",),
     "/copy": ("code",),
-    "/set": NUMBERS,
+    "/set": KNOWN,
 }
 
 

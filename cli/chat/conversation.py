@@ -27,6 +27,7 @@ class Conversation(Turns):
         self.settings = settings
         self.attached: list[Part] = []  # goes with the next message
         self.form: dict[str, str] = {}  # that answers are to have, if any
+        self.strict_tools = False
         self.asking: list[Message] = []  # what the answer under way follows
 
     def ask(self, text: str) -> Iterator[Chunk]:
@@ -101,16 +102,6 @@ class Conversation(Turns):
                 del self.attached[:sent]
 
     def _options(self) -> dict[str, Any]:
-        """The settings as `stream_generate` takes them."""
-        settings = self.settings
-        return {
-            "thinking": settings.think,
-            "think_budget": settings.think_budget,
-            "image_tokens": settings.image_tokens,
-            "control_tokens": settings.control_tokens,
-            "max_tokens": settings.max_tokens,
-            "stop": settings.stop,
-            "stop_loops": settings.stop_loops,
-            **settings.sampling,
-            **self.form,
-        }
+        """The settings and the form as `stream_generate` takes them."""
+        strict = {"strict_tools": self.strict_tools}
+        return {**self.settings.options, **strict, **self.form}

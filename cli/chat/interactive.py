@@ -199,7 +199,7 @@ def play(session: Session, chunks: Iterator[Chunk], interrupt: Interrupt) -> Non
     finally:
         session.end_turn()
     answer, full = session.chat.last, session.percent() == 100
-    if session.calls is not None and session.calls.endless:
+    if session.calls is not None and session.calls.endless(session.chat):
         screen.note("(stopped: it calls tools all the time)")
     if interrupt.requested:
         said = answer is not None and bool(answer.text)

@@ -19,9 +19,27 @@ if TYPE_CHECKING:
 NEARLY_FULL = (80, 95, 100)  # percent of the context
 Answer = Iterator[Chunk] | None  # what a command asks for, to be shown
 
+ENDS = {
+    "length": "(cut off: the token limit was reached)",
+    "loop": "(stopped: it says the same again; see --no-stop-loops)",
+    "closed": "(brought to an end: the token limit was reached)",
+    "malformed_call": "(a tool call that cannot be read is part of the text)",
+}
+
 
 def never() -> bool:
     return False
+
+
+def ends_of(answer: Response) -> Iterator[str]:
+    """What there is to say of how an answer ended."""
+    if answer.stats is not None and answer.stats.loops:
+        yield "(its thought went round in circles and was closed)"
+    said = answer.text.strip() or answer.tool_calls
+    if answer.finish_reason is not None and answer.thought and not said:
+        yield "(it only thought, and gave no answer)"
+    if answer.finish_reason in ENDS:
+        yield ENDS[answer.finish_reason]
 
 
 @dataclass
@@ -201,16 +219,8 @@ class Session:
             return
         if self.show_stats and answer.stats is not None:
             self.screen.note(stats_line(answer.stats))
-        if answer.finish_reason == "length":
-            self.screen.note("(cut off: the token limit was reached)")
-        if answer.stats is not None and answer.stats.loops:
-            self.screen.note("(its thought went round in circles and was closed)")
-        if answer.finish_reason == "loop":
-            self.screen.note("(stopped: it says the same again; see --no-stop-loops)")
-        if answer.finish_reason == "closed":
-            self.screen.note("(brought to an end: the token limit was reached)")
-        if answer.finish_reason == "malformed_call":
-            self.screen.note("(a tool call that cannot be read is part of the text)")
+        for note in ends_of(answer):
+            self.screen.note(note)
 
     def answer_object(self, answer: Response) -> dict[str, Any]:
         """The answer as `--json` prints it. Times in seconds, memory in bytes."""

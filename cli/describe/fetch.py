@@ -1,11 +1,13 @@
 """Pictures and videos from the web: only over http(s), only when the user said so."""
 
 import http.client
+import socket
 import string
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from ipaddress import ip_address
 from typing import Any
 
 from mlx_gemma4 import __version__
@@ -37,19 +39,63 @@ class OnlyWeb(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
+def connect_publicly(
+    address: tuple[str, int], *arguments: Any, **options: Any
+) -> socket.socket:
+    """A connection, if it leads out of this machine and its network, whatever the name
+    is said to stand for by now."""
+    connection = socket.create_connection(address, *arguments, **options)
+    found = ip_address(connection.getpeername()[0].partition("%")[0])
+    if not (getattr(found, "ipv4_mapped", None) or found).is_global:
+        connection.close()
+        raise OSError(f"{found} is an address of this machine or network")
+    return connection
+
+
+class PublicHTTP(http.client.HTTPConnection):
+    def connect(self) -> None:
+        self._create_connection = connect_publicly
+        super().connect()
+
+
+class PublicHTTPS(http.client.HTTPSConnection):
+    def connect(self) -> None:
+        self._create_connection = connect_publicly
+        super().connect()
+
+
+class PublicHandler(urllib.request.HTTPHandler):
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(PublicHTTP, req)
+
+
+class PublicSecureHandler(urllib.request.HTTPSHandler):
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(PublicHTTPS, req)
+
+
+NO_PROXY = urllib.request.ProxyHandler({})
+PUBLIC = (PublicHandler, PublicSecureHandler, NO_PROXY)
+
+
 def fetch(
-    url: str, largest: int = LARGEST, wait: float = WAIT, longest: float = LONGEST
+    url: str,
+    largest: int = LARGEST,
+    wait: float = WAIT,
+    longest: float = LONGEST,
+    public: bool = False,
 ) -> bytes:
     """The file at `url`, at most `largest` bytes.
 
     Gives up when the server is silent for `wait` seconds or not done after `longest`.
+    public: only from addresses that everybody can reach, through no proxy.
     Raises InputError that names the URL: unreachable, not there, too large, too slow,
     neither a picture nor a video.
     """
     headers = {"User-Agent": f"gemma4/{__version__}"}
     try:
         request = urllib.request.Request(escaped(url), headers=headers)
-        opener = urllib.request.build_opener(OnlyWeb)
+        opener = urllib.request.build_opener(OnlyWeb, *(PUBLIC if public else ()))
         with opener.open(request, timeout=wait) as answer:
             return read(answer, url, largest, longest)
     except urllib.error.HTTPError as error:

@@ -93,6 +93,5 @@ def hint(tool: Tool) -> str:
     """What its author says of it."""
     if tool.read_only is None:
         return ""
-    return (
-        "says that it only reads" if tool.read_only else "says that it changes things"
-    )
+    does = "only reads" if tool.read_only else "changes things"
+    return f"says that it {does}"

@@ -46,7 +46,6 @@ class Calls:
     ) -> None:
         self.toolbox, self.approval = toolbox, approval
         self.results: list[Result] = []  # of the calls that were answered last
-        self.endless = False  # the model called on after it was told to answer
         self._screen, self._most = screen, most
         self._declared = declared
 
@@ -69,7 +68,7 @@ class Calls:
         keep: called after each result.
         Raises KeyboardInterrupt at Ctrl-C; every call then has a result that says so.
         """
-        self.results, self.endless = [], False
+        self.results = []
         if self.waiting(chat) is None:
             return None
         if chat.last is not None and chat.last.finish_reason in CUT_OFF:
@@ -80,7 +79,6 @@ class Calls:
         if over > 0:
             self.close(chat, LIMIT)
             keep()
-            self.endless = over > 1
         while (entry := self.waiting(chat)) is not None:
             self._answer(chat, entry, keep, interrupt)
         if over == 1:
@@ -88,7 +86,7 @@ class Calls:
                 f"(called tools {self._most} times: it has to answer now; --max-rounds "
                 "allows more)"
             )
-        if self.endless or chat.open_call() is not None:
+        if over > 1 or chat.open_call() is not None:
             return None
         return chat.conclude() if over == 1 else chat.go_on()
 
@@ -105,18 +103,29 @@ class Calls:
         """The program ended before there were results."""
         self.close(chat, LOST)
 
-    def settle(self) -> None:
-        """At the end of all. Raises UsageError for calls that nobody could allow, and
-        AnswerError where the last turn led to no answer."""
+    def endless(self, chat: Conversation) -> bool:
+        """Whether the model still called when it was told to answer."""
+        return chat.has_results() and rounds(chat) > self._most + 1
+
+    def check_allowed(self) -> None:
+        """At the end of all. Raises UsageError for calls that nobody could allow."""
         if refused := list(dict.fromkeys(self.approval.refused)):
             raise UsageError(
                 f"Not run, since nobody can be asked here: {', '.join(refused)}. Add "
                 "--yes to run every call."
             )
-        if self.endless:
+
+    def check_answered(self, chat: Conversation) -> None:
+        """Raises AnswerError for a turn that ended in calls."""
+        if self.endless(chat):
             raise AnswerError(
                 f"The model called tools {self._most} times, and did not answer when "
                 "it was told to: --max-rounds allows more."
+            )
+        if chat.has_results():
+            raise AnswerError(
+                "The answer was cut off while it called tools, which were not run: "
+                "raise --max-tokens."
             )
 
     def _answer(
@@ -133,7 +142,7 @@ class Calls:
             if verdict is Verdict.RUN:
                 words = BROKEN
                 with interrupt, aside():
-                    result = self.toolbox.run(call)
+                    result = self._run(call)
                 result = readable(result, chat.processor, chat.settings.image_tokens)
             else:
                 result = Result(verdict, is_error=True)
@@ -148,6 +157,12 @@ class Calls:
         keep()
         if interrupt.requested:
             raise KeyboardInterrupt
+
+    def _run(self, call: ToolCall) -> Result:
+        try:
+            return self.toolbox.run(call)
+        finally:
+            self._screen.passed()  # what a server said while it worked
 
     def _verdict(self, call: ToolCall, interrupt: "Interrupt") -> Verdict:
         """Whether a call is run. It is shown: in the question, or by a note."""

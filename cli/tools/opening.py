@@ -1,6 +1,6 @@
 """Opening the tools that a command line names."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,17 +48,8 @@ def chosen_tools(
     if not files and not servers:
         yield None
         return
-    from mlx_gemma4.tools.toolbox import Toolbox
-
-    tools = [tool for path in files for tool in read_file(path)]
-    Toolbox(tools)  # says what has the same name
     taken = names(declared)
-    for tool in tools:
-        if tool.name in taken:
-            raise UsageError(
-                f"{tool.name} of {tool.source} is declared by --tools as well: rename "
-                "one of them."
-            )
+    tools = read_files(files, taken)
     if not servers:
         yield Chosen(tools)
         return
@@ -66,10 +57,34 @@ def chosen_tools(
 
     from ..config.file import Configuration, config_file
     from .servers import chosen_servers
+    from .wording import visible
 
     asked = chosen_servers(servers, Configuration.read(config_file()))
-    with Servers(asked, {*taken, *(tool.name for tool in tools)}) as started:
+
+    def progress(text: str) -> None:
+        screen.passed()
+        screen.passing(visible(text))
+
+    taken |= {tool.name for tool in tools}
+    with Servers(asked, taken, progress) as started:
         yield Chosen(tools, started)
+
+
+def read_files(files: Sequence[Path], taken: Collection[str]) -> "list[Tool]":
+    """The functions of files. Raises UsageError and ChatError.
+
+    taken: the names of what is declared elsewhere.
+    """
+    from mlx_gemma4.tools.toolbox import Toolbox
+
+    tools = [tool for path in files for tool in read_file(path)]
+    for tool in Toolbox(tools).tools.values():  # which have names of their own
+        if tool.name in taken:
+            raise UsageError(
+                f"{tool.name} of {tool.source} is declared by --tools as well: rename "
+                "one of them."
+            )
+    return tools
 
 
 def read_file(path: Path) -> "list[Tool]":

@@ -29,6 +29,13 @@ Yes = Annotated[
         "--yes", "-y", help="Run tools, and fetch a model, without asking."
     ),
 ]
+Strict = Annotated[
+    bool,
+    Panel.TASK.option(
+        "--strict-tools",
+        help="Hold calls to what their tools declare: names, types, choices.",
+    ),
+]
 MaxRounds = Annotated[
     int,
     Panel.TASK.option(

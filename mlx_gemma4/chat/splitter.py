@@ -71,6 +71,7 @@ class StopStrings:
             raise ChatError("A stop string must be a text of at least one character.")
         self._lexer = Lexer(stops)
         self.hit = False
+        self.met: str | None = None  # which of them
 
     def feed(self, text: str) -> tuple[str, bool]:
         """The text that is safe to show, and whether a stop string has been met."""
@@ -83,7 +84,8 @@ class StopStrings:
     def _until_stop(self, lexemes: Iterator[tuple[str, bool]]) -> str:
         shown = ""
         for text, is_stop in lexemes:
-            self.hit = self.hit or is_stop
+            if is_stop and not self.hit:
+                self.hit, self.met = True, text
             if not self.hit:
                 shown += text
         return shown

@@ -56,7 +56,7 @@ class Chunk:
 
     text is new answer, thought new thinking, tool_calls the calls it completed.
     malformed_calls are those that cannot be read, as the model wrote them; their text
-    is part of the answer as well.
+    is part of the answer as well. stop is the stop string that ended the answer.
     """
 
     text: str
@@ -66,6 +66,7 @@ class Chunk:
     malformed_calls: tuple[str, ...] = ()
     finish_reason: FinishReason | None = None
     stats: Stats | None = None
+    stop: str | None = None
 
 
 @dataclass
@@ -178,4 +179,6 @@ class Writer:
             reason = "malformed_call" if self._malformed else called
         elif last:
             reason = "length"
-        return Chunk(shown, token, thought, calls, malformed, reason)
+        return Chunk(
+            shown, token, thought, calls, malformed, reason, stop=self._stops.met
+        )

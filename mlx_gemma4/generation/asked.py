@@ -8,7 +8,7 @@ from ..errors import ChatError
 from ..media import content_keys
 from ..prompt.processor import Processor
 from .prefill import Prompt
-from .prefix import PrefixCache
+from .prefix import PrefixCache, PrefixCaches
 
 
 def check_rows(tokens: Sequence[int], config: Config) -> None:
@@ -44,22 +44,29 @@ def prompt_of(
     thinking: bool,
     image_tokens: int | None,
     control_tokens: bool,
-    prefix: PrefixCache | None,
-) -> Prompt:
+    prefix: PrefixCache | PrefixCaches | None,
+) -> tuple[Prompt, PrefixCache | None]:
+    """The prompt, and which cache it is read with."""
     if messages is None and ids is not None:
-        return Prompt(ids, (), ids)
+        chosen = prefix.closest(ids) if isinstance(prefix, PrefixCaches) else prefix
+        return Prompt(ids, (), ids), chosen
     if messages is None or ids is not None:
         raise ChatError("Give either messages or tokens.")
-    cached = prefix.tokens if prefix else ()
-    inputs = processor(
-        messages,
-        tools,
-        thinking,
-        image_tokens,
-        cached=cached,
-        control_tokens=control_tokens,
+    rendered = processor.render(
+        messages, tools, thinking, control_tokens=control_tokens
     )
-    tokens = cast(list[int], inputs.tokens[0].tolist())
-    # Media are told apart, which takes time, only where another prompt may follow.
-    keys = content_keys(tokens, inputs.spans) if prefix else tokens
-    return Prompt(tokens, inputs.spans, keys)
+    media = processor.attach(messages, image_tokens)
+
+    def encoded(chosen: PrefixCache | None) -> Prompt:
+        inputs = processor.encode(rendered, media, chosen.tokens if chosen else ())
+        tokens = cast(list[int], inputs.tokens[0].tolist())
+        # Media are told apart, which takes time, only where another prompt may follow.
+        keys = content_keys(tokens, inputs.spans) if prefix else tokens
+        return Prompt(tokens, inputs.spans, keys)
+
+    if not isinstance(prefix, PrefixCaches):
+        return encoded(prefix), prefix
+    prompt = encoded(None)
+    chosen = prefix.closest(prompt.keys)
+    # Anew: an answer may have been written in other tokens than its text has.
+    return encoded(chosen) if chosen.tokens else prompt, chosen

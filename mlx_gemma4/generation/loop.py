@@ -15,7 +15,7 @@ from ..chat.splitter import opens_thought
 from ..chat.tokenizer import Tokenizer
 from ..chat.tools import CALL_MARKS
 from ..device import keep_in_memory
-from ..errors import ChatError, CheckpointError
+from ..errors import ChatError, CheckpointError, ContextError
 from ..forms.calls import calls_of
 from ..forms.form import asking, form_of
 from ..forms.schema import Schema
@@ -26,8 +26,8 @@ from ..sampling import Sampler
 from .answer import Chunk, Response, Stats, Writer
 from .asked import check_rows, checked_ids, prompt_of
 from .limits import LoopWatch, ThoughtLimit
-from .prefill import Prompt, prefill, step_for
-from .prefix import PrefixCache
+from .prefill import Progress, Prompt, prefill, step_for
+from .prefix import PrefixCache, PrefixCaches
 from .step import step_of
 
 if TYPE_CHECKING:
@@ -70,8 +70,9 @@ def generate(
     strict_tools: bool = False,
     tool_choice: str | None = None,
     parallel_calls: bool = True,
-    prefix: PrefixCache | None = None,
+    prefix: PrefixCache | PrefixCaches | None = None,
     prefill_step: int | None = None,
+    progress: Progress | None = None,
 ) -> Response:
     """The whole answer at once; the options are those of `stream_generate`."""
     given = locals()  # first, so that it holds what was passed and nothing else
@@ -108,8 +109,9 @@ def stream_generate(
     strict_tools: bool = False,
     tool_choice: str | None = None,
     parallel_calls: bool = True,
-    prefix: PrefixCache | None = None,
+    prefix: PrefixCache | PrefixCaches | None = None,
     prefill_step: int | None = None,
+    progress: Progress | None = None,
 ) -> Iterator[Chunk]:
     """Answer `messages`, or go on from raw `tokens`: one chunk per generated token.
 
@@ -140,7 +142,10 @@ def stream_generate(
     parallel_calls: whether one call may follow another.
     prefill_step: how many tokens of the prompt are read at once; None takes what suits
         the model.
-    prefix: of this conversation; what it holds of the prompt is not read again.
+    prefix: of this conversation, or of several, of which the closest is taken; what it
+        holds of the prompt is not read again.
+    progress: called before each part of the prompt that is read, with how many of its
+        tokens are known and how many it has. What it raises ends the call.
 
     Raises ChatError for a conversation or an option that cannot be honoured, before
     anything is computed.
@@ -165,7 +170,7 @@ def stream_generate(
     if prefix is not None:
         prefix.check_model(model)
     ids = None if tokens is None else checked_ids(tokens, model.config)
-    prompt = prompt_of(
+    prompt, prefix = prompt_of(
         processor, messages, ids, tools, thinking, image_tokens, control_tokens, prefix
     )
     special_tokens = processor.tokenizer.special_tokens
@@ -223,6 +228,7 @@ def stream_generate(
         prefill_step,
         guide,
         LoopWatch(processor.tokenizer) if stop_loops and form is None else None,
+        progress,
     )
 
 
@@ -241,7 +247,7 @@ def _token_limit(model: Gemma4, prompt: int, max_tokens: int | None) -> int:
             f"max_tokens is {max_tokens!r}; it must be a whole number from 1."
         )
     if prompt >= context:
-        raise ChatError(
+        raise ContextError(
             f"The prompt has {prompt} tokens; this model reads at most {context - 1}. "
             "Shorten it or start a new conversation."
         )
@@ -261,6 +267,7 @@ def _run(
     prefill_step: int,
     guide: "Guide | None",
     watch: LoopWatch | None,
+    progress: Progress | None,
 ) -> Iterator[Chunk]:
     keep_in_memory()
     mx.reset_peak_memory()
@@ -269,7 +276,7 @@ def _run(
     stats = Stats(len(prompt.tokens), cached, sampler.seed)
     if pins == "both":
         prefix.pin()
-    logits = prefill(model, prompt, prefix, cached, prefill_step)
+    logits = prefill(model, prompt, prefix, cached, prefill_step, progress)
     token = sampler(logits, guide.allowed()) if guide else sampler(logits)
     mx.eval(token)
     _check_finite(logits)

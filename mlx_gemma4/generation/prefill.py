@@ -1,6 +1,6 @@
 """Reading a prompt in chunks, so that its memory is bounded and Ctrl-C is heard."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -13,6 +13,8 @@ from .prefix import PrefixCache
 STEP = 1024  # tokens read at once
 EXPERTS_STEP = 2048  # on a GPU, where each of many experts gets only some of them
 SHORT = 64  # tokens that nobody waits for
+
+Progress = Callable[[int, int], None]  # tokens that are read, of how many
 
 
 @dataclass(frozen=True)
@@ -31,16 +33,28 @@ def step_for(model: Gemma4) -> int:
 
 
 def prefill(
-    model: Gemma4, prompt: Prompt, prefix: PrefixCache, start: int, step: int
+    model: Gemma4,
+    prompt: Prompt,
+    prefix: PrefixCache,
+    start: int,
+    step: int,
+    progress: Progress | None = None,
 ) -> mx.array:
     """Read the prompt from `start` on; return the last position's logits [1, vocab].
+
+    progress: called before each chunk; what it raises leaves `prefix` usable.
 
     Whole media stay within a chunk: positions of a picture may see each other.
     """
     tokens, spans = prompt.tokens, prompt.spans
     logits, running = None, ()
     while start < len(tokens):
+        if progress is not None:
+            progress(start, len(tokens))
         end = min(start + step, len(tokens))
+        pause = start + prefix.shared - len(prefix.tokens)
+        if start < pause < end:
+            end = pause  # no medium stands across it
         end = max([end, *(span.end for span in spans if span.start < end)])
         more = end < len(tokens)
         logits = model(
@@ -55,6 +69,8 @@ def prefill(
             mx.clear_cache()
         prefix.extend(tokens[start:end], prompt.keys[start:end])
         start = end
+        if len(prefix.tokens) == prefix.shared:
+            prefix.pin(shared=True)
     assert logits is not None  # reuse leaves at least one token
     return logits[:, -1]
 

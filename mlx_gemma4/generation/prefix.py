@@ -8,23 +8,45 @@ edited message, thus cost only what stands behind them.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from ..cache import Snapshot, most_rollback, restore, rollback, snapshot, snapshot_reach
+from mlx.utils import tree_flatten
+
+from ..cache import (
+    Snapshot,
+    copied,
+    most_rollback,
+    restore,
+    rollback,
+    snapshot,
+    snapshot_reach,
+)
+from ..device import memory_limit
 from ..errors import CacheError
 from ..model import Gemma4
 
 PINS = 3
 PIN_BYTES = 2**29  # of all pins; each holds one window of every sliding layer
+MOST = 8  # conversations
+SHARE = 0.25  # of the memory that the weights leave
+FEW = 256  # tokens that are sooner read again than kept twice
+BLOCK = 1024  # tokens compared at once
+HEADER = 16  # tokens by which templates write the beginning of an answer differently
 
 
 @dataclass(frozen=True)
 class Pin:
-    """A snapshot after `offset` tokens that reaches back to `reach`."""
+    """A snapshot after `offset` tokens that reaches back to `reach`.
+
+    passing: gives way to the next. shared: where other conversations begin alike, and
+        stays.
+    """
 
     offset: int
     reach: int
     snapshot: Snapshot
     passing: bool = False
+    shared: bool = False
 
     def lands_at(self, wanted: int) -> int | None:
         """The best position at or below `wanted` to be had from this pin."""
@@ -34,10 +56,14 @@ class Pin:
 
 
 class PrefixCache:
-    """The caches of one conversation and the tokens they hold."""
+    """The caches of one conversation and the tokens they hold.
 
-    def __init__(self, model: Gemma4):
-        self._model = model
+    shared: after how many tokens a pin is made that stays: so many of them another
+        conversation is known to begin with; 0 makes none.
+    """
+
+    def __init__(self, model: Gemma4, shared: int = 0):
+        self._model, self.shared = model, shared
         self.clear()
 
     def clear(self) -> None:
@@ -58,34 +84,71 @@ class PrefixCache:
             kept whole or not at all. At least one token is always left to read, since
             its logits are wanted.
         """
+        wanted = self.common(keys)
+        if len(self.tokens) - wanted <= most_rollback(self.cache):
+            self._back_to(wanted)
+            return wanted
+        pin = self._best_pin(wanted)
+        if pin is None:
+            self.clear()
+            return 0
+        restore(self.cache, pin.snapshot)
+        del self.tokens[pin.offset :], self._keys[pin.offset :]
+        self._back_to(min(wanted, pin.offset))
+        return len(self.tokens)
+
+    def common(self, keys: Sequence[int]) -> int:
+        """How many tokens a prompt begins with as this one does, less its last: those
+        that would not have to be read, if all of them can be returned to."""
         if self.cache[0].offset != len(self.tokens):
             self.clear()  # an interrupted call left the two out of step
         wanted = min(_common(self._keys, keys), len(keys) - 1)
         while wanted and keys[wanted] < 0 and keys[wanted] == keys[wanted - 1]:
             wanted -= 1
+        return wanted
+
+    def reaches(self, keys: Sequence[int]) -> int:
+        """How many tokens of a prompt would not have to be read."""
+        wanted = self.common(keys)
         if len(self.tokens) - wanted <= most_rollback(self.cache):
-            self._back_to(wanted)
             return wanted
-        landings = [(pin.lands_at(wanted), pin) for pin in self._pins]
-        reachable = [(at, pin) for at, pin in landings if at is not None]
-        if not reachable:
-            self.clear()
-            return 0
-        position, pin = max(reachable, key=lambda pair: pair[0])
-        restore(self.cache, pin.snapshot)
-        del self.tokens[pin.offset :], self._keys[pin.offset :]
-        self._back_to(position)
-        return position
+        pin = self._best_pin(wanted)
+        return min(pin.offset, wanted) if pin else 0
+
+    def branch(self, keys: Sequence[int]) -> "PrefixCache | None":
+        """Another conversation's, which holds what this one does of a prompt's
+        beginning and stays as it is; None where nothing of it can be returned to."""
+        wanted = self.common(keys)
+        near = len(self.tokens) - wanted <= most_rollback(self.cache)
+        pin = None if near else self._best_pin(wanted)
+        if not wanted or not (near or pin):
+            return None
+        end = pin.offset if pin else len(self.tokens)
+        other = PrefixCache(self._model)
+        other.cache = copied(self.cache, pin.snapshot if pin else None)
+        other.extend(self.tokens[:end], self._keys[:end])
+        return other
+
+    @property
+    def prompt_end(self) -> int:
+        """How many tokens the last prompt had, as far as it is known."""
+        return self._pins[-1].offset if self._pins else 0
+
+    @property
+    def nbytes(self) -> int:
+        pinned = sum(part.nbytes for pin in self._pins for part in pin.snapshot)
+        return pinned + sum(layer.nbytes for layer in self.cache)
 
     def extend(self, tokens: Sequence[int], keys: Sequence[int] | None = None) -> None:
         """Note what was appended to the caches."""
         self.tokens += tokens
         self._keys += tokens if keys is None else keys
 
-    def pin(self, passing: bool = False) -> None:
+    def pin(self, passing: bool = False, shared: bool = False) -> None:
         """Make the present position one that later turns can return to.
 
         passing: only until the next pin, which takes its place.
+        shared: as long as nothing before it changes.
         """
         offset = len(self.tokens)
         if offset == 0 or any(pin.offset == offset for pin in self._pins):
@@ -93,10 +156,18 @@ class PrefixCache:
         if self._pins and self._pins[-1].passing:
             self._pins.pop()
         pinned = snapshot(self.cache)
-        self._pins.append(Pin(offset, snapshot_reach(pinned), pinned, passing))
+        pin = Pin(offset, snapshot_reach(pinned), pinned, passing, shared)
+        self._pins.append(pin)
         size = sum(part.nbytes for part in pinned)
         most = min(PINS, PIN_BYTES // size) if size else PINS
-        del self._pins[: -max(1, most)]
+        own = [each for each in self._pins if not each.shared][-max(1, most) :]
+        self._pins = [each for each in self._pins if each.shared or each in own]
+
+    def _best_pin(self, wanted: int) -> Pin | None:
+        """The one from which to get closest to `wanted`."""
+        landings = [(pin.lands_at(wanted), pin) for pin in self._pins]
+        reachable = [(at, pin) for at, pin in landings if at is not None]
+        return max(reachable, key=lambda pair: pair[0])[1] if reachable else None
 
     def _back_to(self, position: int) -> None:
         # The pins first: an interrupt must not leave one that points beyond the tokens.
@@ -105,9 +176,80 @@ class PrefixCache:
         del self.tokens[position:], self._keys[position:]
 
 
+class PrefixCaches:
+    """The prefix caches of conversations with one model.
+
+    A prompt goes on with the one that begins as it does. One that begins like another
+    conversation and goes its own way gets a copy of the beginning, as long as all of
+    them take no more than `most_bytes` (None: a quarter of the memory that the weights
+    leave). The one that has not been used for longest gives way.
+    """
+
+    def __init__(self, model: Gemma4, most: int = MOST, most_bytes: int | None = None):
+        self._model, self._most = model, most
+        self._most_bytes = _a_share(model) if most_bytes is None else most_bytes
+        self._kept: list[PrefixCache] = []  # the last used one last
+
+    def check_model(self, model: Gemma4) -> None:
+        if model is not self._model:
+            raise CacheError("These prefix caches belong to another model.")
+
+    def closest(self, keys: Sequence[int]) -> PrefixCache:
+        """The one to read a prompt with; see `PrefixCache.reuse` for its keys."""
+        best = max(self._kept, key=lambda each: each.common(keys), default=None)
+        if best is None or not _goes_on(best, keys):
+            best = self._new(best, keys)
+        self._kept = [*(each for each in self._kept if each is not best), best]
+        self._make_room(0, best)
+        return best
+
+    def _new(self, like: PrefixCache | None, keys: Sequence[int]) -> PrefixCache:
+        common = like.common(keys) if like else 0
+        if like is None or common <= FEW:
+            return PrefixCache(self._model)
+        if not self._make_room(like.nbytes, like):
+            return like
+        origin = max(self._kept, key=lambda each: each.reaches(keys))
+        if origin.reaches(keys) > FEW and (branch := origin.branch(keys)):
+            return branch
+        # It is read again; the next one that begins so can be branched off there.
+        return PrefixCache(self._model, shared=common)
+
+    def _make_room(self, more: int, besides: PrefixCache) -> bool:
+        """Gives up others than `besides` until there is room for `more` bytes; whether
+        there is."""
+        kept = self._kept
+        while len(kept) > self._most or _size(kept) + more > self._most_bytes:
+            old = next((each for each in kept if each is not besides), None)
+            if old is None:
+                return False
+            kept.remove(old)
+        return True
+
+
+def _goes_on(best: PrefixCache, keys: Sequence[int]) -> bool:
+    """Whether a prompt belongs to a conversation: hardly anything, or nothing but the
+    last answer, would have to be given up for it."""
+    common, held = best.common(keys), len(best.tokens)
+    behind_prompt = common >= best.prompt_end - HEADER > 0
+    return behind_prompt or held - common <= min(FEW, common)
+
+
+def _size(caches: Sequence[PrefixCache]) -> int:
+    return sum(each.nbytes for each in caches)
+
+
+def _a_share(model: Gemma4) -> int:
+    arrays: list[Any] = tree_flatten(model.parameters())
+    weights = sum(array.nbytes for _, array in arrays)
+    return max(0, int(SHARE * (memory_limit() - weights)))
+
+
 def _common(a: Sequence[int], b: Sequence[int]) -> int:
     """Length of the common beginning."""
-    for i, (x, y) in enumerate(zip(a, b, strict=False)):
-        if x != y:
-            return i
-    return min(len(a), len(b))
+    start, most = 0, min(len(a), len(b))
+    while start < most and a[start : start + BLOCK] == b[start : start + BLOCK]:
+        start += BLOCK  # at once: one by one takes long
+    pairs = zip(a[start : start + BLOCK], b[start : start + BLOCK], strict=False)
+    differ = (start + i for i, (x, y) in enumerate(pairs) if x != y)
+    return min(next(differ, most), most)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from ..errors import ChatError
+from ..errors import ChatError, install_command
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from httpx2 import Response
 
 TIMEOUT = 60.0
-# Programs that fetch and run another, which is what a server is known by.
-LAUNCHERS = {"bunx", "npx", "pipx", "uvx"}
-OWN_WORDS = {"run"}
+# Programs that run another, by which a server is known; and words of theirs.
+LAUNCHERS = re.compile(r"(bunx?|deno|docker|node|npx|pipx|podman|python[\d.]*|uvx?)$")
+OWN_WORDS = {"run", "tool", "x"}
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Server:
         """Raises ChatError for what is missing here, before anything is started."""
         if importlib.util.find_spec("mcp") is None:
             raise ChatError(
-                "MCP servers need the package mcp: pip install 'mlx-gemma4[mcp]'."
+                f"MCP servers need the package mcp: {install_command('mcp')}"
             )
         if self.cwd and not self.cwd.is_dir():
             raise ChatError(f"The MCP server {self.name} has no folder {self.cwd}.")
@@ -70,8 +70,8 @@ def name_of(command: tuple[str, ...]) -> str:
     """What to call a server: its program, or what a launcher runs; never a path."""
     first, *rest = [os.path.basename(word) or word for word in command]
     words = [word for word in rest if word[:1] != "-" and word not in OWN_WORDS]
-    named = words[0] if first in LAUNCHERS and words else first
-    return re.sub(r"(?<=.)@.*|[^\w.-]", "", named) or first
+    named = words[0] if LAUNCHERS.match(first) and words else first
+    return re.sub(r"(?<=.)@.*|\.(py|[cm]?[jt]s)$|[^\w.-]", "", named) or first
 
 
 def host_of(url: str) -> str:
@@ -115,9 +115,7 @@ def _over_http(server: Server, status: Status) -> AbstractAsyncContextManager[An
     async def connect() -> "AsyncIterator[Any]":
         client = AsyncClient(
             headers=server.headers,
-            timeout=Timeout(
-                server.timeout, read=None
-            ),  # calls have limits of their own
+            timeout=Timeout(server.timeout, read=None),  # a call has its own limit
             event_hooks={"response": [status.note]},
         )
         async with client, streamable_http_client(server.url, http_client=client) as io:

@@ -15,7 +15,8 @@ from mlx.utils import tree_map
 
 from mlx_gemma4 import Gemma4, Processor, Response, generate, load
 from mlx_gemma4.chat.calls import parse_strictly
-from mlx_gemma4.errors import ChatError
+from mlx_gemma4.chat.tools import plain_tools
+from mlx_gemma4.errors import ChatError, install_command
 from mlx_gemma4.forms.calls import Calls, calls_of
 from mlx_gemma4.forms.form import vocabulary_of
 from mlx_gemma4.forms.guide import Guide
@@ -108,6 +109,7 @@ def one(demo: Loaded, schema: Any, required: bool = True) -> Follower:
         ({"type": "integer", "nullable": True}, ["null", "1"], ["true"]),
         ({"type": "string", "maxLength": 2}, [f"{Q}ab{Q}", f"{Q}{Q}"], [f"{Q}abc{Q}"]),
         ({"type": "string", "pattern": "^/a"}, [f"{Q}/a/b{Q}"], [f"{Q}b/a{Q}"]),
+        ({"type": "string", "pattern": r"/\$"}, [f"{Q}a/$b{Q}"], [f"{Q}a/{Q}"]),
         ({"type": "string", "pattern": "b$"}, [f"{Q}a\nb{Q}"], [f"{Q}ba{Q}"]),
         (
             {"type": "array", "items": {"type": "integer"}, "minItems": 1},
@@ -169,6 +171,15 @@ def test_references_and_what_is_combined(demo: Loaded) -> None:
     assert one(demo, {"oneOf": kinds}).takes("call:f{a:1}")
 
 
+def test_what_templates_cannot_say_is_held_as_well(demo: Loaded) -> None:
+    """Declarations are brought into their words before anything is generated."""
+    (plain,) = plain_tools([tool("f", {"a": {"enum": [8, 9]}}, "a")])
+    assert "enum" not in plain["function"]["parameters"]["properties"]["a"]
+    (again,) = plain_tools([plain])
+    follower = Follower(demo[1], again)
+    assert follower.takes("call:f{a:9}") and not follower.takes("call:f{a:7}")
+
+
 @pytest.mark.parametrize(
     ("schema", "said"),
     [
@@ -177,6 +188,8 @@ def test_references_and_what_is_combined(demo: Loaded) -> None:
         ({"type": "string", "pattern": "(?=x)y"}, "look-around"),
         ({"type": "integer", "minimum": 5, "maximum": 2}, "minimum (5) is greater"),
         ({"type": "text"}, "the type 'text'"),
+        ({"type": "array", "maxItems": "3"}, "maxItems '3'"),
+        ({"type": "string", "minLength": -1}, "minLength -1"),
         ({"oneOf": [{"type": "integer"}, {"type": "number"}]}, "oneOf where"),
         ({"allOf": [{"minimum": 1}, {"minimum": 2}]}, "two of minimum"),
         ({"allOf": [{"type": "string"}, {"type": "null"}]}, "contradict"),
@@ -286,7 +299,7 @@ def test_what_is_held_to_nothing_needs_no_llguidance(
     assert calls_of(None, marks, strict=True) is None
     single = answer(demo, "What is the weather in Rome?", parallel_calls=False)
     assert len(single.tool_calls) == 1
-    with pytest.raises(ChatError, match=r"mlx-gemma4\[json\]"):
+    with pytest.raises(ChatError, match=re.escape(install_command("json"))):
         calls_of(TOOLS, marks, strict=True)
 
 

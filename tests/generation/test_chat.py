@@ -149,4 +149,5 @@ def test_options_can_be_seen():
         inspect.signature(stream_generate).parameters.values()
     )
     asked = set(inspect.signature(Chat).parameters) - {"system"}
-    assert set(whole) - asked == {"tokens", "begun", "prefix", "prefill_step"}
+    inner = {"tokens", "begun", "prefix", "prefill_step", "progress"}
+    assert set(whole) - asked == inner

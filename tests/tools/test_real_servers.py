@@ -14,6 +14,7 @@ import pytest
 
 pytest.importorskip("mcp", reason="needs the extra: pip install .[mcp]")
 
+from mlx_gemma4 import Chat, load, run_tools
 from mlx_gemma4.chat.calls import ToolCall
 from mlx_gemma4.errors import ChatError
 from mlx_gemma4.tools.result import Result
@@ -144,7 +145,7 @@ def test_nobody_at_an_address(port: int) -> None:
         ("cat", "Method not found"),
         ("true", "it has ended"),
         ("echo lost >&2; exit 3", "it has ended.\nIt wrote:\nlost"),
-        ("echo no message; exec sleep 600", "it has not answered within 1 seconds"),
+        ("echo no message; exec sleep 600", "it has not answered within 1 s"),
     ],
 )
 def test_a_command_that_is_no_server(command: str, said: str) -> None:
@@ -164,3 +165,24 @@ def test_the_server_of_time() -> None:
         assert "+09:00" in box.run(call).text
         wrong = box.run(ToolCall("get_current_time", {"timezone": "Nowhere"}))
         assert wrong.is_error and "Nowhere" in wrong.text
+
+
+def test_the_demo_asks_it(demo_folder: Path) -> None:
+    """The time of a place, which only the server knows, becomes part of the chat."""
+    pytest.importorskip("mcp_server_time", reason="needs the extra: .[dev]")
+    pytest.importorskip("llguidance", reason="needs the extra: .[json]")
+    chat = Chat(
+        *load(demo_folder),
+        temperature=0,
+        strict_tools=True,
+        tool_choice="get_current_time",
+    )
+    command = (sys.executable, "-m", "mcp_server_time", "--local-timezone", "UTC")
+    with Servers([Server("time", command)]) as servers:
+        (tool,) = [tool for tool in servers.tools if tool.name == "get_current_time"]
+        zone = tool.declaration["function"]["parameters"]["properties"]["timezone"]
+        zone["enum"] = ["Asia/Tokyo"]  # the demo model knows no others
+        answer = run_tools(chat, "What time is it in Tokyo?", [tool])
+    assert answer.finish_reason == "stop" and answer.text
+    _, _, result, said = chat.messages
+    assert "+09:00" in result["content"] and said["content"] == answer.text

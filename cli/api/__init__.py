@@ -1,0 +1,1 @@
+"""What other programs speak with the server: one module per protocol."""

@@ -1,0 +1,95 @@
+"""Messages of OpenAI's chat API to those of `stream_generate`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..serve.media import MediaRules
+from .fields import Fields
+
+ROLES = ("system", "developer", "user", "assistant", "tool")
+# Of what this server or another wrote itself; it says nothing to the model.
+UNSAID = ("id", "audio", "annotations", "name", "index", "provider_specific_fields")
+PARTS = (
+    "text",
+    "refusal",
+    "image_url",
+    "input_audio",
+    "video_url",
+    "audio_url",
+    "file",
+)
+
+
+def read_messages(given: Sequence[Any], rules: MediaRules) -> list[dict[str, Any]]:
+    """Raises Refused that names the place, and MediaError."""
+    return [_message(each, f"messages[{i}].", rules) for i, each in enumerate(given)]
+
+
+def _message(given: Any, where: str, rules: MediaRules) -> dict[str, Any]:
+    fields = Fields(given, where)
+    known = {"role", "content", "tool_calls", "tool_call_id", "reasoning_content"}
+    fields.only(known | {"reasoning", "refusal"}, UNSAID)
+    role = fields.one_of("role", ROLES)
+    if role is None:
+        raise fields.wrong("role", f"is missing: it is one of {', '.join(ROLES)}")
+    content = _content(fields, rules)
+    if content is None and role == "assistant":
+        content = fields.text("refusal")
+        content = "" if content is None and "tool_calls" not in fields else content
+    message: dict[str, Any] = {"role": role, "content": content}
+    if calls := fields.list("tool_calls"):
+        message["tool_calls"] = calls
+    for name in ("tool_call_id", "reasoning_content", "reasoning"):
+        if (text := fields.text(name)) is not None:
+            message[name] = text
+    if role == "tool" and (name := fields.text("name")):
+        message["name"] = name
+    return {key: value for key, value in message.items() if value is not None}
+
+
+def _content(fields: Fields, rules: MediaRules) -> str | list[dict[str, Any]] | None:
+    content = fields.values.get("content")
+    if isinstance(content, list):
+        where = f"{fields.where}content"
+        parts = enumerate(content)
+        return [read_part(part, f"{where}[{i}].", rules) for i, part in parts]
+    if content is not None and not isinstance(content, str):
+        raise fields.wrong("content", "must be a string or a list of parts")
+    return content
+
+
+def read_part(given: Any, where: str, rules: MediaRules) -> dict[str, Any]:
+    """A part of a message's content. Raises as `read_messages`."""
+    fields = Fields(given, where)
+    kind = fields.one_of("type", PARTS)
+    if kind is None:
+        raise fields.wrong("type", f"is missing: it is one of {', '.join(PARTS)}")
+    fields.only({"type", kind}, ("cache_control", "annotations"))
+    if kind in ("text", "refusal"):
+        text = fields.text(kind)
+        if text is None:
+            raise fields.wrong(kind, "is missing")
+        return {"type": "text", "text": text}
+    if isinstance(fields.values.get(kind), str) and kind.endswith("_url"):
+        return _of_url(kind, fields.values[kind], f"{where}{kind}", rules)
+    inner = fields.object(kind)
+    if inner is None:
+        raise fields.wrong(kind, "is missing")
+    if kind == "input_audio":
+        inner.only({"data", "format"})
+        return rules.from_base64(
+            "audio", inner.values.get("data"), f"{where}{kind}.data"
+        )
+    if kind == "file":
+        inner.only({"file_data", "filename"})
+        data = inner.values.get("file_data")
+        return rules.from_base64("image", data, f"{where}{kind}.file_data")
+    # How closely a picture is looked at is said by the server's --image-tokens.
+    inner.only({"url"}, ("detail", "mime_type"))
+    return _of_url(kind, inner.values.get("url"), f"{where}{kind}.url", rules)
+
+
+def _of_url(kind: str, url: Any, where: str, rules: MediaRules) -> dict[str, Any]:
+    medium = kind.removesuffix("_url")
+    assert medium in ("image", "audio", "video")
+    return rules.from_url(medium, url, where)

@@ -1,0 +1,1 @@
+"""`gemma4 serve`: the model behind HTTP."""

@@ -1,0 +1,143 @@
+"""One thread computes; whoever asks waits in line, and what comes is handed over."""
+
+import threading
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Generic, TypeVar, cast
+
+from .engine import Engine, unheard
+from .errors import BUSY, FAILED, Refused
+
+T = TypeVar("T")
+LINE = 32  # requests that wait at most
+RETRY = 5  # seconds, which a client is told to wait where the line is full
+
+
+class Cancelled(Exception):
+    """Nobody waits for the answer any more."""
+
+
+@dataclass(frozen=True)
+class _End:
+    error: Exception | None
+
+
+class Job(Generic[T]):
+    """What was asked of the worker; `take` what comes of it.
+
+    read, of: tokens of the prompt that are read, and of how many.
+    """
+
+    def __init__(self, work: Callable[[Engine], Iterator[T]]) -> None:
+        self.work = work
+        self.read = self.of = 0
+        self.ended = False
+        self._out: SimpleQueue[T | _End] = SimpleQueue()
+        self._cancelled = threading.Event()
+        self._why: Refused | None = None
+
+    def take(self, seconds: float) -> T | None:
+        """The next item; None where none came in that time, and where all have come,
+        which `ended` tells apart. Raises what the work raised."""
+        if self.ended:
+            return None
+        try:
+            item = self._out.get(timeout=seconds)
+        except Empty:
+            return None
+        if not isinstance(item, _End):
+            return item
+        self.ended = True
+        if item.error is not None:
+            raise item.error
+        return None
+
+    def cancel(self, why: Refused | None = None) -> None:
+        """The work ends before its next token or part of the prompt. `why`: what is
+        told to one who still waits."""
+        self._why = self._why or why
+        self._cancelled.set()
+
+    def progress(self, read: int, of: int) -> None:
+        """As `stream_generate` tells it. Raises Cancelled."""
+        self.read, self.of = read, of
+        if self._cancelled.is_set():
+            raise Cancelled
+
+    def run(self, engine: Engine) -> None:
+        """Does the work, in the thread of the engine."""
+        error: Exception | None = None
+        engine.progress = self.progress
+        try:
+            self.progress(0, 0)
+            items = self.work(engine)
+            try:
+                for item in items:
+                    self._out.put(item)
+                    self.progress(self.of, self.of)
+            finally:
+                if isinstance(items, Generator):
+                    items.close()
+        except Cancelled:
+            error = self._why
+        except Exception as raised:
+            error = raised
+        finally:
+            engine.progress = unheard
+            self.end(error)
+
+    def end(self, error: Exception | None = None) -> None:
+        self._out.put(_End(error))
+
+
+class Worker:
+    """Runs jobs one after another, in the thread that calls `run`."""
+
+    def __init__(self, line: int = LINE) -> None:
+        self._line = line
+        # Its `put` may interrupt itself, as a signal's handler does.
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._running: Job | None = None
+        self._stopping = False
+
+    def submit(self, work: Callable[[Engine], Iterator[T]]) -> Job[T]:
+        """Puts work in line. Raises Refused where too many wait or the server stops."""
+        job = Job(work)
+        with self._lock:
+            if self._stopping:
+                raise stopped()
+            if self._jobs.qsize() >= self._line:
+                raise Refused(
+                    429,
+                    f"{self._line} requests are waiting already: try again later.",
+                    BUSY,
+                    code="busy",
+                    retry_after=RETRY,
+                )
+            self._jobs.put(cast("Job", job))
+        return job
+
+    def run(self, engine: Engine) -> None:
+        """Works until `stop`; who is in line then is refused."""
+        while (job := self._jobs.get()) is not None:
+            if self._stopping:
+                job.end(stopped())
+                continue
+            self._running = job
+            job.run(engine)
+            self._running = None
+
+    def stop(self, at_once: bool = False) -> None:
+        """No more work is taken. What runs goes on to its end, unless `at_once`. May be
+        called by a signal's handler."""
+        if not self._stopping:
+            self._stopping = True
+            self._jobs.put(None)
+        if at_once and self._running is not None:
+            self._running.cancel(stopped())
+
+
+def stopped() -> Refused:
+    return Refused(503, "The server is stopping.", FAILED, code="stopping")
