@@ -21,6 +21,7 @@ from mlx_gemma4.forms.calls import Calls, calls_of
 from mlx_gemma4.forms.form import vocabulary_of
 from mlx_gemma4.forms.guide import Guide
 from mlx_gemma4.generation.answer import Writer
+from mlx_gemma4.tools.foreign import declaration
 
 pytest.importorskip("llguidance", reason="needs the extra: pip install .[json]")
 
@@ -178,6 +179,9 @@ def test_what_templates_cannot_say_is_held_as_well(demo: Loaded) -> None:
     (again,) = plain_tools([plain])
     follower = Follower(demo[1], again)
     assert follower.takes("call:f{a:9}") and not follower.takes("call:f{a:7}")
+    served = declaration("f", "", {"properties": {"a": {"maximum": 7}}})
+    follower = Follower(demo[1], served)
+    assert follower.takes("call:f{a:7}") and not follower.takes("call:f{a:8}")
 
 
 @pytest.mark.parametrize(
