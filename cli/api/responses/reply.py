@@ -76,6 +76,10 @@ class Reply:
             self.response["incomplete_details"] = {"reason": cut}
         return [*begun, *map(self._numbered, events), self._ended(status)]
 
+    def wait(self) -> list[Event]:
+        """What tells that the answer is still to come."""
+        return self._begun() or [self._state("response.in_progress")]
+
     def fail(self, error: Refused) -> list[Event]:
         """What ends a response whose answer cannot go on."""
         begun = self._begun()
