@@ -4,6 +4,7 @@ import os
 import platform
 import signal
 import sys
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,16 +19,24 @@ if (sys.platform, platform.machine()) == ("darwin", "x86_64"):
         "for Intel Macs. Install one for arm64, from python.org or with "
         "/opt/homebrew/bin/brew, and start it in a terminal outside of Rosetta."
     )
+
+
+def _stop(number: int, frame: object) -> None:
+    with suppress(OSError):
+        os.write(2, b"(stopped)\n")
+    os._exit(130)
+
+
 # Until the command catches Ctrl-C, as cli/main.py does: no traceback.
 if Path((sys.argv or [""])[0]).name == "gemma4" and (
     signal.getsignal(signal.SIGINT) is signal.default_int_handler
 ):
-    signal.signal(signal.SIGINT, lambda number, frame: os._exit(130))
+    signal.signal(signal.SIGINT, _stop)
 # An M5 multiplies float32 with 10 bits of precision unless MLX finds this at its first
 # product: training, `convert --check` and sound rely on what float32 promises.
 os.environ.setdefault("MLX_ENABLE_TF32", "0")
 
-from .bench.buffers import remembered
+from .bench.buffers import remembered  # noqa: E402
 
 os.environ.update(remembered(sys.argv or [""], os.environ))  # MLX reads it but once
 
@@ -42,6 +51,9 @@ if TYPE_CHECKING:
     from .media import Media
     from .model import Gemma4
     from .prompt.processor import Processor
+    from .tools.declare import tool
+    from .tools.run import run_tools, stream_tools
+    from .tools.tool import Tool
 
 __all__ = [
     "Chat",
@@ -53,11 +65,15 @@ __all__ = [
     "Processor",
     "Response",
     "Stats",
+    "Tool",
     "ToolCall",
     "check_kernels",
     "generate",
     "load",
+    "run_tools",
     "stream_generate",
+    "stream_tools",
+    "tool",
 ]
 __version__ = "0.1.0"
 # Where they are: imported when first asked for, since the command's help needs none.
@@ -71,11 +87,15 @@ _PLACES = {
     "Processor": "prompt.processor",
     "Response": "generation.answer",
     "Stats": "generation.answer",
+    "Tool": "tools.tool",
     "ToolCall": "chat.calls",
     "check_kernels": "bench.auto",
     "generate": "generation.loop",
     "load": "checkpoint.load",
+    "run_tools": "tools.run",
     "stream_generate": "generation.loop",
+    "stream_tools": "tools.run",
+    "tool": "tools.declare",
 }
 
 

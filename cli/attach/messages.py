@@ -46,7 +46,7 @@ def _fenced(name: str, text: str) -> str:
 def media_of(message: Message) -> list[Part]:
     """The attachments of a message, text files last."""
     content = message["content"]
-    if isinstance(content, str):
+    if isinstance(content, str) or message.get("role") == "tool":
         return []
     media = [part for part in content if part["type"] != "text"]
     return media + [file for part in content for file in part.get("files", ())]
@@ -75,10 +75,14 @@ def calls_of(message: Message) -> list[str]:
 
 
 def plain_message(message: Message) -> Message:
-    """`message` with the paths and budgets of its media, not what is in them."""
+    """`message` with the paths and budgets of its media, not what is in them. What a
+    tool gave beside text is named only."""
     content = message["content"]
     if isinstance(content, str):
         return message
+    if message["role"] == "tool":
+        words = (part.get("text", f"({part['type']}, not kept)") for part in content)
+        return {**message, "content": "\n".join(filter(None, words))}
     kept = ("type", "text", "typed", "files", "path", "image_tokens", "track")
     parts = [{key: part[key] for key in kept if key in part} for part in content]
     return {**message, "content": parts}

@@ -150,7 +150,7 @@ class Values:
             self._combined.refuse("enum and const at once")
         wide = {*kinds, "integer"} if "number" in kinds else kinds
         values = [value for value in values_of(schema) if kind_of(value) in wide]
-        if any(QUOTE in json.dumps(value) for value in values):
+        if any(QUOTE in json.dumps(each).replace(r"\"", '"') for each in values):
             self._combined.refuse(f"a listed value with {QUOTE} in it")
         if not values:
             self._combined.refuse("an enum without any value that fits")
@@ -189,7 +189,7 @@ class Values:
             return '"[" "]"'
         item = self.of(schema.get("items", True), depth + 1)
         more = _times(f'("," {item})', max(least - 1, 0), most and most - 1)
-        some = f"{item} {more}"
+        some = item if most == 1 else f"{item} {more}"
         return f'"[" {some if least else f"({some})?"} "]"'
 
     def _object(self, schema: Schema, depth: int) -> str:
