@@ -130,7 +130,7 @@ def test_refused(server: Served, wrong: dict[str, Any], status: int) -> None:
 
 def follow(asked: Asked) -> list[Chunk]:
     """Thinks and calls; and speaks once there is a result."""
-    last = (asked.messages or ())[-1]
+    last = [*(asked.messages or ())][-1]
     if last["role"] == "tool":
         return said(Chunk(f"It says {last['content']}.", 1))
     call = ToolCall("shell", {"input": "ls -l"})
@@ -169,7 +169,7 @@ def test_thoughts_stay_between_calls(how: str) -> None:
             items, ask = [result], {**ask, "previous_response_id": first.id}
         last = client.responses.create(input=items, **ask)
     assert last.output_text == "It says nothing."
-    question, called, answered = engine.asked[1].messages or ()
+    question, called, answered = [*(engine.asked[1].messages or ())]
     assert question["role"] == "user"
     assert called["reasoning"] == "Look."
     assert called["tool_calls"][0]["function"]["arguments"] == {"input": "ls -l"}
