@@ -76,7 +76,7 @@ class Engine:
             asked.messages,
             tokens=asked.tokens,
             tools=asked.tools,
-            tool_choice=asked.tool_choice if asked.tools else None,
+            tool_choice=asked.tool_choice,
             parallel_calls=asked.parallel_calls,
             prefix=self._prefixes,
             progress=self.progress,

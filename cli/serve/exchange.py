@@ -7,7 +7,8 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from email.message import Message
-from typing import Any, BinaryIO, TypeVar
+from io import BufferedIOBase
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 from .errors import Refused
@@ -37,7 +38,7 @@ class Exchange:
         target: str,
         headers: Message,
         connection: socket.socket,
-        incoming: BinaryIO,
+        incoming: BufferedIOBase,
         chunked: bool = True,
     ) -> None:
         self.method, self.headers = method, headers

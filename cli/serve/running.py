@@ -64,7 +64,8 @@ def _stopped_by_signals(worker: Worker) -> Iterator[None]:
             late.daemon = True
             late.start()
 
-    before = {each: signal.signal(each, stop) for each in SIGNALS}
+    heard = [s for s in SIGNALS if signal.getsignal(s) is not signal.SIG_IGN]
+    before = {each: signal.signal(each, stop) for each in heard}
     try:
         yield
     finally:

@@ -33,7 +33,8 @@ def asked(*texts: str, system: str = "") -> list[dict]:
 
 def answer(demo, prefix, messages: list[dict]) -> Response:
     options = {"prefix": prefix, "temperature": 0, "max_tokens": 12}
-    return Response.of(stream_generate(*demo, messages, **options))
+    model, processor = demo
+    return Response.of(stream_generate(model, processor, messages, **options))
 
 
 def test_two_conversations_in_turn(demo) -> None:
@@ -111,4 +112,14 @@ def test_a_branch_leaves_its_origin_as_it_is(demo) -> None:
 def test_another_model_s(demo) -> None:
     caches = PrefixCaches(demo[0])
     with pytest.raises(CacheError, match="another model"):
-        stream_generate(*load("demo"), asked("Hi"), prefix=caches)
+        answer(load("demo"), caches, asked("Hi"))
+
+
+@pytest.mark.parametrize("length", [0, 1, module.BLOCK - 1, module.BLOCK, 2500])
+def test_where_two_prompts_part(length: int) -> None:
+    same = list(range(length))
+    assert module._common(same, same) == length
+    assert (
+        module._common(same, [*same, 1]) == module._common([*same, 1], same) == length
+    )
+    assert module._common([*same, 1, 5], [*same, 2, 5]) == length
