@@ -6,6 +6,7 @@ library gets it within the message's one part of text, which keeps `files` and w
 `typed` apart for us.
 """
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -71,7 +72,14 @@ def worded(message: Message) -> str:
 def calls_of(message: Message) -> list[str]:
     """The tool calls of an answer, in words."""
     calls = (call["function"] for call in message.get("tool_calls", ()))
-    return [f"{call['name']} {call.get('arguments', '')}" for call in calls]
+    return [f"{call['name']} {_said(call.get('arguments', ''))}" for call in calls]
+
+
+def _said(arguments: object) -> str:
+    """As JSON, which they may be already in a conversation from elsewhere."""
+    if isinstance(arguments, str):
+        return arguments
+    return json.dumps(arguments, ensure_ascii=False, default=str)
 
 
 def plain_message(message: Message) -> Message:

@@ -249,7 +249,8 @@ def answer_once(session: "Session", question: Question) -> None:
         raise UsageError(ONLY_FILES)
     session.show_once(chat.ask(question.text))
     if session.calls is not None:
-        session.calls.settle(chat)
+        session.calls.check_allowed()
+        session.calls.check_answered(chat)
     if chat.form:
         forms.refuse_invalid(chat.last)
 
@@ -273,4 +274,4 @@ def talk(session: "Session", first: str | None, keep_history: bool) -> None:
 
     converse(session, open_reader(complete, keep_history, session.status), first)
     if session.calls is not None:
-        session.calls.settle(session.chat)
+        session.calls.check_allowed()

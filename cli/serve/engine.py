@@ -50,7 +50,7 @@ class Engine:
         name: str,
         defaults: Mapping[str, Any] | None = None,
     ) -> None:
-        from mlx_gemma4.generation.prefix import PrefixCaches
+        from mlx_gemma4 import PrefixCaches
 
         self.model, self.processor, self.name = model, processor, name
         self.defaults = dict(defaults or {})

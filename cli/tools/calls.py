@@ -107,18 +107,25 @@ class Calls:
         """Whether the model still called when it was told to answer."""
         return chat.has_results() and rounds(chat) > self._most + 1
 
-    def settle(self, chat: Conversation) -> None:
-        """At the end of all. Raises UsageError for calls that nobody could allow, and
-        AnswerError where the last turn led to no answer."""
+    def check_allowed(self) -> None:
+        """At the end of all. Raises UsageError for calls that nobody could allow."""
         if refused := list(dict.fromkeys(self.approval.refused)):
             raise UsageError(
                 f"Not run, since nobody can be asked here: {', '.join(refused)}. Add "
                 "--yes to run every call."
             )
+
+    def check_answered(self, chat: Conversation) -> None:
+        """Raises AnswerError for a turn that ended in calls."""
         if self.endless(chat):
             raise AnswerError(
                 f"The model called tools {self._most} times, and did not answer when "
                 "it was told to: --max-rounds allows more."
+            )
+        if chat.has_results():
+            raise AnswerError(
+                "The answer was cut off while it called tools, which were not run: "
+                "raise --max-tokens."
             )
 
     def _answer(

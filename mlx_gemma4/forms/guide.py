@@ -276,12 +276,12 @@ class Guide:
             fitting = best[marks[best]][:TRIED]
             if not len(fitting):
                 raise ChatError("The answer cannot be held to its form: nothing fits.")
-            shortest = fitting[0]
-            if self._in_text and marks[self._quote]:
+            shortest = int(fitting[0])
+            if self._in_text and self._quote is not None and marks[self._quote]:
                 shortest = self._quote
             elif self._in_text or plain[shortest]:
                 # In turn, so that one is the one that is waited for.
-                shortest = min(fitting, key=lambda token: self._closing[int(token)])
+                shortest = min(map(int, fitting), key=self._closing.__getitem__)
             marks[:] = False
             marks[shortest] = True
-            self._closing[int(shortest)] += 1
+            self._closing[shortest] += 1

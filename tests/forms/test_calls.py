@@ -109,6 +109,7 @@ def one(demo: Loaded, schema: Any, required: bool = True) -> Follower:
         ({"type": "integer", "nullable": True}, ["null", "1"], ["true"]),
         ({"type": "string", "maxLength": 2}, [f"{Q}ab{Q}", f"{Q}{Q}"], [f"{Q}abc{Q}"]),
         ({"type": "string", "pattern": "^/a"}, [f"{Q}/a/b{Q}"], [f"{Q}b/a{Q}"]),
+        ({"type": "string", "pattern": r"/\$"}, [f"{Q}a/$b{Q}"], [f"{Q}a/{Q}"]),
         ({"type": "string", "pattern": "b$"}, [f"{Q}a\nb{Q}"], [f"{Q}ba{Q}"]),
         (
             {"type": "array", "items": {"type": "integer"}, "minItems": 1},
@@ -187,6 +188,8 @@ def test_what_templates_cannot_say_is_held_as_well(demo: Loaded) -> None:
         ({"type": "string", "pattern": "(?=x)y"}, "look-around"),
         ({"type": "integer", "minimum": 5, "maximum": 2}, "minimum (5) is greater"),
         ({"type": "text"}, "the type 'text'"),
+        ({"type": "array", "maxItems": "3"}, "maxItems '3'"),
+        ({"type": "string", "minLength": -1}, "minLength -1"),
         ({"oneOf": [{"type": "integer"}, {"type": "number"}]}, "oneOf where"),
         ({"allOf": [{"minimum": 1}, {"minimum": 2}]}, "two of minimum"),
         ({"allOf": [{"type": "string"}, {"type": "null"}]}, "contradict"),

@@ -14,7 +14,7 @@ WEATHER = {
     "description": "Get the weather in a city.",
     "parameters": {
         "type": "object",
-        "properties": {"city": CITY},
+        "properties": FIELDS,
         "required": ["city"],
     },
 }
@@ -28,8 +28,7 @@ def chat(demo_folder: Path) -> Chat:
     Each answer reads what was written before it from the cache, thought and all.
     """
     model, processor = load(demo_folder)
-    options = {"temperature": 0, "max_tokens": 60}
-    chat = Chat(model, processor, tools=[WEATHER], thinking=True, **options)
+    chat = Chat(model, processor, tools=[WEATHER], thinking=True, temperature=0)
     first = chat.ask("What is the weather in Rome?")
     assert first.thought and first.tool_calls and first.stats is not None
     read = first.stats.prompt_tokens + first.stats.completion_tokens

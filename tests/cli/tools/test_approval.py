@@ -70,7 +70,7 @@ def test_with_yes_nobody_is_asked(session, script, monkeypatch, capsys):
     use_tools(session, get_weather, yes=True)
     script.answer = calling(WEATHER)
     session.show_once(session.chat.ask("weather?"))
-    session.calls.settle(session.chat)
+    session.calls.check_allowed()
     assert results(session) == ["sunny in Rome"]
     err = capsys.readouterr().err
     assert err == 'get_weather {"city": "Rome"}\nresult> sunny in Rome\n'
@@ -84,7 +84,7 @@ def test_without_a_terminal_a_call_is_refused_and_told(session, script, capsys):
     out, err = capsys.readouterr()
     assert out == "I could not look.\n" and questions(err) == 0
     with pytest.raises(UsageError, match=r"get_weather, get_time\. Add --yes"):
-        session.calls.settle(session.chat)
+        session.calls.check_allowed()
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_what_nobody_may_allow_by_a_name_is_no_tool(session, script, capsys):
     use_tools(session, get_weather)
     script.answer = calling(TIME)
     session.show_once(session.chat.ask("time?"))
-    session.calls.settle(session.chat)
+    session.calls.check_allowed()
     (said,) = results(session)
     assert "get_time" in said and "get_weather" in said
     assert roles(session) == "user assistant tool assistant"

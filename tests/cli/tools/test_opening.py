@@ -162,7 +162,9 @@ def test_of_a_picture_that_a_tool_gave_words_are_kept(
     script.answer = calling(WEATHER)
     converse(seeing, Lines("weather?", "/show", "/history", "/save a.json"))
     assert seeing.chat.messages[2]["content"][1]["type"] == "image"
-    assert "result> (image)\n" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "result> (image)\n" in err
+    assert err.count('get_weather {"city": "Rome"}\n') == 2  # /history shows it, too
     assert branch()[2] == "seen\n(image, not kept)"
     converse(seeing, Lines("/load a.json"))
     assert results(seeing) == ["seen\n(image, not kept)"]
