@@ -1,13 +1,14 @@
-"""What the machine offers."""
+"""What the machine offers. Models are listed with this, too, so that MLX is imported
+only where it is asked."""
 
 import os
 from functools import cache
 
-import mlx.core as mx
-
 
 def memory_limit() -> int:
     """Bytes that weights can take: the GPU's working set, or all memory on a CPU."""
+    import mlx.core as mx
+
     if mx.metal.is_available():
         return int(mx.device_info()["max_recommended_working_set_size"])
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -16,5 +17,7 @@ def memory_limit() -> int:
 @cache
 def keep_in_memory() -> None:
     """Let macOS page out no weights from now on; a limit that was set stays."""
+    import mlx.core as mx
+
     if mx.metal.is_available() and (own := mx.set_wired_limit(memory_limit())):
         mx.set_wired_limit(own)

@@ -50,7 +50,7 @@ class Engine:
         name: str,
         defaults: Mapping[str, Any] | None = None,
     ) -> None:
-        from mlx_gemma4.generation.prefix import PrefixCaches
+        from mlx_gemma4 import PrefixCaches
 
         self.model, self.processor, self.name = model, processor, name
         self.defaults = dict(defaults or {})
@@ -76,7 +76,7 @@ class Engine:
             asked.messages,
             tokens=asked.tokens,
             tools=asked.tools,
-            tool_choice=asked.tool_choice if asked.tools else None,
+            tool_choice=asked.tool_choice,
             parallel_calls=asked.parallel_calls,
             prefix=self._prefixes,
             progress=self.progress,

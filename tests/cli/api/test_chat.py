@@ -194,8 +194,8 @@ def test_media() -> None:
         ({"type": "input_audio", "input_audio": {"data": "AAAA"}}, "audio"),
         ({"type": "file", "file": {"file_data": URL["url"], "filename": "x"}}, "image"),
     ):
-        (message,) = asked(**part(**given)).messages or ()
-        assert message["content"] == [{"type": kind, kind: b"\0\0\0"}]
+        messages = asked(**part(**given)).messages
+        assert messages and messages[0]["content"] == [{"type": kind, kind: b"\0\0\0"}]
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,8 @@ def test_a_text_to_go_on_with(client) -> None:
 def test_what_is_wrong_is_told(client) -> None:
     with pytest.raises(openai.BadRequestError, match="n can only be 1"):
         client.chat.completions.create(model="x", messages=FRANCE, n=2)
+    with pytest.raises(openai.BadRequestError, match="no tool is declared"):
+        said(client, FRANCE, tool_choice="required")
     long: Any = [{"role": "user", "content": "word " * 5000}]
     with pytest.raises(openai.BadRequestError) as error:
         client.chat.completions.create(model="x", messages=long)

@@ -1,0 +1,1 @@
+"""Gemma 4 as a plugin of `llm`: https://llm.datasette.io"""

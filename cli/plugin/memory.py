@@ -1,0 +1,117 @@
+"""The one model in memory, in a thread of its own: MLX's arrays belong to the thread
+that makes them, and programs that use `llm` may have many."""
+
+import atexit
+import os
+import threading
+
+from mlx_gemma4.errors import ModelNotFoundError
+from mlx_gemma4.hub.names import DEMO
+from mlx_gemma4.hub.resolve import local_folder
+
+from ..config.file import Configuration, config_file
+from ..errors import UsageError
+from ..loading import load_to_chat
+from ..models.default import FROM_ENVIRONMENT, usable_default
+from ..models.obtaining import exact_name
+from ..serve.engine import Engine
+from ..serve.worker import Worker
+from .names import DEFAULT, note
+
+LAST = 5.0  # seconds that a program waits at its end for the part under way
+
+
+class Loaded:
+    """A model that is being loaded, or is, and its worker."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.failed: Exception | None = None
+        self._worker = Worker()
+        self._ready = threading.Event()
+        # A daemon, since Python waits for others before it calls what stops this one.
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def worker(self) -> Worker:
+        """Waits until the model is loaded. Raises what loading raised."""
+        self._ready.wait()
+        if self.failed is not None:
+            raise self.failed
+        return self._worker
+
+    def stop(self) -> None:
+        self._worker.stop(at_once=True)
+        self._thread.join(LAST)
+
+    def _run(self) -> None:
+        import mlx.core as mx
+
+        try:
+            model, processor = load_to_chat(self.name, note)
+            engine = Engine(model, processor, self.name)
+        except Exception as error:
+            self.failed = error
+        finally:
+            self._ready.set()
+        if self.failed is None:
+            if processor.template is not None and processor.template.stale:
+                note(f"Warning: {processor.template.stale}")
+            self._worker.run(engine)
+        mx.clear_streams()  # those of a thread that has gone abort the program's end
+
+
+class Memory:
+    """Holds one model at a time: another one takes its place."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: Loaded | None = None
+        atexit.register(self.clear)
+
+    def model(self, name: str) -> Loaded:
+        """That of a name as `llm` has it; `worker` waits for it.
+
+        Raises ModelNotFoundError for one that is not here, and UsageError for settings
+        that cannot be read.
+        """
+        name = _named(name)
+        with self._lock:
+            held = self._held
+            if held is None or held.name != name or held.failed is not None:
+                if held is not None:
+                    held.stop()
+                held = self._held = Loaded(name)
+            return held
+
+    def clear(self) -> None:
+        with self._lock:
+            if self._held is not None:
+                self._held.stop()
+            self._held = None
+
+
+def _named(name: str) -> str:
+    """What a model is called here, with the variant."""
+    model = _default() if name == DEFAULT else name.removeprefix(f"{DEFAULT}/")
+    if local_folder(model) is None:
+        raise ModelNotFoundError(f"{model} is not here: `gemma4 pull {model}` gets it.")
+    return exact_name(model)
+
+
+def _default() -> str:
+    """The model that `gemma4 chat` takes where none is named."""
+    if named := os.environ.get(FROM_ENVIRONMENT):
+        return named
+    stated = Configuration.read(config_file())
+    if (named := stated.table.get("model")) is not None:
+        if not isinstance(named, str):
+            raise UsageError(f"{stated.path}: model is {named!r}; it must be a name.")
+        return named
+    if (kept := usable_default()) is not None:
+        return kept
+    note(
+        "No GEMMA4_MODEL and no default: using the built-in demo model, a toy. "
+        "`gemma4 pull` gets a real one."
+    )
+    return DEMO
