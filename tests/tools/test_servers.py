@@ -120,7 +120,7 @@ def test_what_is_offered(box: Toolbox) -> None:
     assert function["description"] == "Get the time in a city."
     assert function["parameters"]["properties"] == {
         "city": {"type": "string"},
-        "style": {"type": "string", "description": '(default "short")'},
+        "style": {"type": "string", "description": 'Default: "short".'},
     }
     assert list(box.tools) == ["get_time", "set_the/clock", "wait", "show"]
     assert box.tools["wait"].read_only is None
@@ -151,7 +151,7 @@ def test_what_is_no_text(box: Toolbox) -> None:
 def test_a_silent_call_ends() -> None:
     with Servers([Server("clock", HERE, timeout=0.2)]) as servers:
         silent = run(Toolbox(servers.tools), "wait", seconds=600, steps=0)
-    assert silent == Result("Error: no answer from clock within 0.2 seconds.", True)
+    assert silent == Result("Error: no answer from clock within 0.2 s.", True)
 
 
 def test_what_a_server_says_while_it_works() -> None:
