@@ -1,10 +1,12 @@
 """The form that an answer is to have: the options for it, and what came out."""
 
+import os
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-from .errors import FormError, InputError, UsageError
+from .errors import FormError, InputError, UsageError, no_file
 from .options import Panel
 
 if TYPE_CHECKING:
@@ -56,7 +58,7 @@ def read_form(
     given = {
         "schema": schema if schema is None else _text_or_file(schema),
         "regex": regex,
-        "grammar": grammar if grammar is None else _read(grammar),
+        "grammar": grammar if grammar is None else _grammar(grammar),
     }
     form = {name: text for name, text in given.items() if text is not None}
     if json_object:
@@ -65,6 +67,15 @@ def read_form(
         form["schema"] = '{"type": "object"}'
     form_of(form.get("schema"), form.get("regex"), form.get("grammar"))
     return form
+
+
+def check_calls(tools: Sequence[Mapping[str, Any]]) -> None:
+    """Raises ChatError for a tool whose calls cannot be held to what it declares."""
+    from mlx_gemma4.chat.calls import QUOTE
+    from mlx_gemma4.chat.tools import CALL_MARKS
+    from mlx_gemma4.forms.calls import calls_of
+
+    calls_of(tools, dict.fromkeys((*CALL_MARKS, QUOTE), 0), strict=True)
 
 
 def refuse_invalid(answer: "Response | None") -> None:
@@ -92,6 +103,12 @@ def _text_or_file(schema: str) -> str:
     if path.suffix == ".json" or ("/" in schema and ":" not in schema):
         raise InputError(f"There is no file {path}.")
     return schema
+
+
+def _grammar(path: Path) -> str:
+    if not os.path.exists(path):  # Path.exists would raise for too long a name
+        raise no_file(path)
+    return _read(path)
 
 
 def _read(path: Path) -> str:

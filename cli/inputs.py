@@ -77,6 +77,11 @@ def whole_prompt(prompt: str | None, piped: str) -> str:
 def read_tools(path: Path) -> list[dict[str, Any]]:
     """Tool declarations: a JSON list of functions, wrapped as OpenAI's or bare, or what
     an MCP server answers to tools/list."""
+    if path.suffix.lower() == ".py":
+        raise UsageError(
+            f"{path} is Python, which --tool runs: --tool {path}. --tools takes a JSON "
+            "file of declarations."
+        )
     try:
         tools = json.loads(read_bytes(path).decode("utf-8-sig"))
     except OSError as error:

@@ -4,25 +4,36 @@ It imports the command itself only once errors are caught, so that Ctrl-C is qui
 from the first moment on.
 """
 
+import _thread
 import io
 import os
 import signal
 import sys
+import threading
 
 
 def main() -> None:
     """Runs one command and exits with its code."""
     try:
+        prepare_streams()
+        from .app import run  # parts of it turn Ctrl-C into errors of their own
+
         if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as under nohup
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        prepare_streams()
-        from .app import run
-
+        sys.unraisablehook = interrupt_again
         code = run(as_json="--json" in sys.argv)
     except KeyboardInterrupt:
         print("(stopped)", file=sys.stderr)
         code = 130
     sys.exit(code)
+
+
+def interrupt_again(lost: "sys.UnraisableHookArgs") -> None:
+    """Where Ctrl-C comes within a callback, Python drops it: it comes again."""
+    if isinstance(lost.exc_value, KeyboardInterrupt):
+        threading.Timer(0.01, _thread.interrupt_main).start()  # not in here
+    else:
+        sys.__unraisablehook__(lost)
 
 
 def prepare_streams() -> None:

@@ -88,7 +88,7 @@ Tools = Annotated[
         "--tools",
         metavar="FILE",
         help="A JSON file with a list of tools the model may call. "
-        "Calls are printed, never run.",
+        "Their calls are printed, never run.",
     ),
 ]
 

@@ -4,6 +4,7 @@ import os
 import platform
 import signal
 import sys
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,16 +19,24 @@ if (sys.platform, platform.machine()) == ("darwin", "x86_64"):
         "for Intel Macs. Install one for arm64, from python.org or with "
         "/opt/homebrew/bin/brew, and start it in a terminal outside of Rosetta."
     )
+
+
+def _stop(number: int, frame: object) -> None:
+    with suppress(OSError):
+        os.write(2, b"(stopped)\n")
+    os._exit(130)
+
+
 # Until the command catches Ctrl-C, as cli/main.py does: no traceback.
 if Path((sys.argv or [""])[0]).name == "gemma4" and (
     signal.getsignal(signal.SIGINT) is signal.default_int_handler
 ):
-    signal.signal(signal.SIGINT, lambda number, frame: os._exit(130))
+    signal.signal(signal.SIGINT, _stop)
 # An M5 multiplies float32 with 10 bits of precision unless MLX finds this at its first
 # product: training, `convert --check` and sound rely on what float32 promises.
 os.environ.setdefault("MLX_ENABLE_TF32", "0")
 
-from .bench.buffers import remembered
+from .bench.buffers import remembered  # noqa: E402
 
 os.environ.update(remembered(sys.argv or [""], os.environ))  # MLX reads it but once
 
@@ -38,10 +47,13 @@ if TYPE_CHECKING:
     from .config import Config
     from .generation.chat import Chat
     from .generation.loop import Chunk, Response, Stats, generate, stream_generate
-    from .generation.prefix import PrefixCache
+    from .generation.prefix import PrefixCache, PrefixCaches
     from .media import Media
     from .model import Gemma4
     from .prompt.processor import Processor
+    from .tools.declare import tool
+    from .tools.run import run_tools, stream_tools
+    from .tools.tool import Tool
 
 __all__ = [
     "Chat",
@@ -50,14 +62,19 @@ __all__ = [
     "Gemma4",
     "Media",
     "PrefixCache",
+    "PrefixCaches",
     "Processor",
     "Response",
     "Stats",
+    "Tool",
     "ToolCall",
     "check_kernels",
     "generate",
     "load",
+    "run_tools",
     "stream_generate",
+    "stream_tools",
+    "tool",
 ]
 __version__ = "0.1.0"
 # Where they are: imported when first asked for, since the command's help needs none.
@@ -68,14 +85,19 @@ _PLACES = {
     "Gemma4": "model",
     "Media": "media",
     "PrefixCache": "generation.prefix",
+    "PrefixCaches": "generation.prefix",
     "Processor": "prompt.processor",
     "Response": "generation.answer",
     "Stats": "generation.answer",
+    "Tool": "tools.tool",
     "ToolCall": "chat.calls",
     "check_kernels": "bench.auto",
     "generate": "generation.loop",
     "load": "checkpoint.load",
+    "run_tools": "tools.run",
     "stream_generate": "generation.loop",
+    "stream_tools": "tools.run",
+    "tool": "tools.declare",
 }
 
 

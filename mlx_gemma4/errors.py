@@ -1,5 +1,8 @@
 """What can go wrong, by kind. The command line maps each kind to an exit code."""
 
+import sys
+from pathlib import Path
+
 
 class ModelNotFoundError(OSError):
     """The model is neither a folder, nor reachable on the Hub, nor built in."""
@@ -51,3 +54,25 @@ class BenchError(ValueError):
 
 class PeerError(RuntimeError):
     """Another program that was to be measured failed."""
+
+
+def install_command(what: str) -> str:
+    """The command that adds the packages of an extra, or a package, to the environment
+    that runs this, whichever tool made it."""
+    import shlex
+    from importlib.metadata import PackageNotFoundError, requires
+    from importlib.util import find_spec
+
+    try:
+        stated = [each.partition(";") for each in requires("mlx-gemma4") or ()]
+    except PackageNotFoundError:  # it runs from a clone
+        stated = []
+    of_extra = (f'extra == "{what}"', f"extra == '{what}'")
+    packages = [name.strip() for name, _, when in stated if when.strip() in of_extra]
+    named = shlex.join(packages or [what])
+    if Path(sys.prefix, "pipx_metadata.json").exists():
+        return f"pipx inject mlx-gemma4 {named}"
+    python = shlex.quote(sys.executable)
+    if find_spec("pip") is None:  # as where uv made it
+        return f"uv pip install --python {python} {named}"
+    return f"{python} -m pip install {named}"

@@ -17,6 +17,7 @@ FLOORS = (
     "model sampling",
     "checkpoint hub chat prompt forms",
     "generation",
+    "tools",
     "bench doctor tune convert",
     "cli __main__",
 )

@@ -41,7 +41,7 @@ def asked_of(fields: Fields, rules: MediaRules) -> Asked:
     return Asked(
         messages=read_messages(messages, rules),
         tools=tools,
-        tool_choice=_choice(fields) if tools else "auto",
+        tool_choice=_choice(fields),
         parallel_calls=parallel is not False,
         options=sampling(fields) | _thinking(fields) | _strict(tools),
         form=_form(fields),

@@ -32,20 +32,11 @@ def _message(given: Any, where: str, rules: MediaRules) -> dict[str, Any]:
     role = fields.one_of("role", ROLES)
     if role is None:
         raise fields.wrong("role", f"is missing: it is one of {', '.join(ROLES)}")
-    message: dict[str, Any] = {"role": role}
-    content = fields.values.get("content")
-    if isinstance(content, list):
-        content = [
-            read_part(part, f"{where}content[{i}].", rules)
-            for i, part in enumerate(content)
-        ]
-    elif content is not None and not isinstance(content, str):
-        raise fields.wrong("content", "must be a string or a list of parts")
+    content = _content(fields, rules)
     if content is None and role == "assistant":
         content = fields.text("refusal")
-    if role == "assistant" and not content:
-        content = content or ("" if "tool_calls" not in fields else None)
-    message["content"] = content
+        content = "" if content is None and "tool_calls" not in fields else content
+    message: dict[str, Any] = {"role": role, "content": content}
     if calls := fields.list("tool_calls"):
         message["tool_calls"] = calls
     for name in ("tool_call_id", "reasoning_content", "reasoning"):
@@ -54,6 +45,17 @@ def _message(given: Any, where: str, rules: MediaRules) -> dict[str, Any]:
     if role == "tool" and (name := fields.text("name")):
         message["name"] = name
     return {key: value for key, value in message.items() if value is not None}
+
+
+def _content(fields: Fields, rules: MediaRules) -> str | list[dict[str, Any]] | None:
+    content = fields.values.get("content")
+    if isinstance(content, list):
+        where = f"{fields.where}content"
+        parts = enumerate(content)
+        return [read_part(part, f"{where}[{i}].", rules) for i, part in parts]
+    if content is not None and not isinstance(content, str):
+        raise fields.wrong("content", "must be a string or a list of parts")
+    return content
 
 
 def read_part(given: Any, where: str, rules: MediaRules) -> dict[str, Any]:

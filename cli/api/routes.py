@@ -1,9 +1,10 @@
 """All that is served."""
 
-from . import chat, completions, messages, models, transcriptions
+from . import chat, completions, models, transcriptions
+from .messages.route import ROUTES as MESSAGES
 from .responses.route import ROUTES as RESPONSES
 
 ROUTES = (
     *(*models.ROUTES, *chat.ROUTES, *completions.ROUTES, *RESPONSES),
-    *(*messages.ROUTES, *transcriptions.ROUTES),
+    *(*MESSAGES, *transcriptions.ROUTES),
 )

@@ -6,6 +6,7 @@ library gets it within the message's one part of text, which keeps `files` and w
 `typed` apart for us.
 """
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -46,7 +47,7 @@ def _fenced(name: str, text: str) -> str:
 def media_of(message: Message) -> list[Part]:
     """The attachments of a message, text files last."""
     content = message["content"]
-    if isinstance(content, str):
+    if isinstance(content, str) or message.get("role") == "tool":
         return []
     media = [part for part in content if part["type"] != "text"]
     return media + [file for part in content for file in part.get("files", ())]
@@ -71,14 +72,25 @@ def worded(message: Message) -> str:
 def calls_of(message: Message) -> list[str]:
     """The tool calls of an answer, in words."""
     calls = (call["function"] for call in message.get("tool_calls", ()))
-    return [f"{call['name']} {call.get('arguments', '')}" for call in calls]
+    return [f"{call['name']} {_said(call.get('arguments', ''))}" for call in calls]
+
+
+def _said(arguments: object) -> str:
+    """As JSON, which they may be already in a conversation from elsewhere."""
+    if isinstance(arguments, str):
+        return arguments
+    return json.dumps(arguments, ensure_ascii=False, default=str)
 
 
 def plain_message(message: Message) -> Message:
-    """`message` with the paths and budgets of its media, not what is in them."""
+    """`message` with the paths and budgets of its media, not what is in them. What a
+    tool gave beside text is named only."""
     content = message["content"]
     if isinstance(content, str):
         return message
+    if message["role"] == "tool":
+        words = (part.get("text", f"({part['type']}, not kept)") for part in content)
+        return {**message, "content": "\n".join(filter(None, words))}
     kept = ("type", "text", "typed", "files", "path", "image_tokens", "track")
     parts = [{key: part[key] for key in kept if key in part} for part in content]
     return {**message, "content": parts}

@@ -5,6 +5,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mlx_gemma4.errors import install_command
+
 from .. import options
 from ..errors import UsageError, reported
 from ..loading import name_or_demo, warnings_noted
@@ -126,7 +128,7 @@ def check(config: "Config", wishes: Wishes) -> None:
     for context in wishes.contexts or [1]:
         check_reach(config.text_config, context, wishes.decode)
     if wishes.against == MLX_LM and not installed():
-        raise UsageError("mlx-lm is not installed: pip install mlx-lm.")
+        raise UsageError(f"mlx-lm is not installed: {install_command('mlx-lm')}")
 
 
 def measure_ours(

@@ -29,9 +29,11 @@ def continue_command(session: Session, words: str) -> Answer:
         chunks = session.chat.go_on()
     except ChatError as error:
         raise UsageError(str(error)) from None
-    if not sys.stdout.isatty() or session.screen.as_json:
+    last = session.chat.messages[-1]
+    shows = sys.stdout.isatty() and not session.screen.as_json
+    if not shows or last["role"] != "assistant":
         return chunks
-    text = session.chat.messages[-1]["content"]
+    text = last["content"]
     return behind(text[open_block(text) :], session, chunks)
 
 

@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +24,8 @@ from ..models.first_run import first_choice
 from ..options import Panel
 from ..render import Screen
 from ..settings import Settings, takes_settings
+from ..tools import options as tool_options
+from ..tools.opening import chosen_tools, note_missing, use
 from .setup import Setup, is_kept
 
 if TYPE_CHECKING:
@@ -69,12 +72,16 @@ def chat(
     regex: forms.Regex = None,
     grammar: forms.Grammar = None,
     show_thinking: options.ShowThinking = None,
+    tool: tool_options.Files = None,
+    mcp: tool_options.Servers = None,
     tools: options.Tools = None,
+    strict_tools: tool_options.Strict = False,
+    max_rounds: tool_options.MaxRounds = tool_options.ROUNDS,
     image: options.Image = None,
     audio: options.Audio = None,
     video: options.Video = None,
     track: options.Track = None,
-    yes: options.Yes = False,
+    yes: tool_options.Yes = False,
     plain: options.Plain = False,
     preview: options.Preview = None,
     attach_named: options.Attach = True,
@@ -97,11 +104,12 @@ def chat(
     gemma4 chat -m e4b
     gemma4 chat --continue
     gemma4 chat "What is in ./photo.jpg?"
+    gemma4 chat --tool weather.py "What is the weather in Oslo?"
     git diff | gemma4 chat "Write a commit message."
     gemma4 chat "Who wrote Emma?" --schema 'author, year int' | jq .author
     gemma4 chat --json "Hi" | jq .usage
     """
-    with reported(as_json):
+    with reported(as_json), ExitStack() as opened:
         media = existing(context.meta.get(options.MEDIA, []))
         if track is not None and not audio:
             raise UsageError("--track is for the files that --audio names.")
@@ -117,10 +125,23 @@ def chat(
             setup = kept.but_with(setup, stated(context))
         setup.settings.check()
         screen = Screen(show_thinking, as_json, not plain, preview)
+        if "think_budget" in stated(context) and not setup.settings.think:
+            screen.note("Without --think there is no thought for --think-budget.")
+        chosen = opened.enter_context(
+            chosen_tools(tool or (), mcp or (), declared or (), screen)
+        )
+        if strict_tools:
+            known = [tool.declaration for tool in chosen.tools] if chosen else []
+            known += setup.tools or ()
+            if not known and not mcp and "strict_tools" in stated(context):
+                raise UsageError("--strict-tools is for --tool, --mcp and --tools.")
+            forms.check_calls(known)
         adapted = setup.adapter is not None
         setup = replace(setup, model=first_choice(setup.model, adapted, screen))
         session = open_session(setup, screen, yes)
-        session.chat.form = form
+        if chosen is not None:
+            use(session, chosen, yes, max_rounds)
+        session.chat.form, session.chat.strict_tools = form, strict_tools
         session.show_stats, session.attach_named = stats, attach_named
         if is_kept(keep, as_json, last or named is not None, no_history):
             session.keep(named)
@@ -134,14 +155,8 @@ def chat(
         if question is None or talking:
             first = question and question.text
             talk(session, first, keep_history=not no_history)
-            return
-        if question.names_files and session.chat.open_call() is None:
-            question.asked = take_dropped(session, question.asked)
-        if not question.text:
-            raise UsageError(ONLY_FILES)
-        session.show_once(session.chat.ask(question.text))
-        if form:
-            forms.refuse_invalid(session.chat.last)
+        else:
+            answer_once(session, question)
 
 
 @dataclass
@@ -220,8 +235,24 @@ def go_on(session: "Session", kept: "Kept", talking: bool) -> None:
     from .recent import show_recent
 
     put_back(kept, session, draft=talking and sys.stdin.isatty())
+    note_missing(session)
     if talking:
         show_recent(session.screen, session.chat.messages)
+
+
+def answer_once(session: "Session", question: Question) -> None:
+    """Raises FormError for an answer that does not have its form."""
+    chat = session.chat
+    if question.names_files and chat.open_call() is None:
+        question.asked = take_dropped(session, question.asked)
+    if not question.text:
+        raise UsageError(ONLY_FILES)
+    session.show_once(chat.ask(question.text))
+    if session.calls is not None:
+        session.calls.check_allowed()
+        session.calls.check_answered(chat)
+    if chat.form:
+        forms.refuse_invalid(chat.last)
 
 
 def open_session(setup: Setup, screen: Screen, yes: bool = False) -> "Session":
@@ -242,3 +273,5 @@ def talk(session: "Session", first: str | None, keep_history: bool) -> None:
     from .lines import open_reader
 
     converse(session, open_reader(complete, keep_history, session.status), first)
+    if session.calls is not None:
+        session.calls.check_allowed()

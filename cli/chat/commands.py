@@ -15,6 +15,7 @@ from ..attach.paths import last_word
 from ..errors import UsageError
 from ..loading import warnings_noted
 from ..render import stats_line
+from ..tools.listing import tools_command
 from ..usage.mistakes import suggestion
 from .answers import continue_command, copy_command, history_command, regen_command
 from .conversation_file import read_conversation, write_conversation
@@ -22,7 +23,7 @@ from .help import help_lines
 from .recent import show_recent
 from .session import Answer, Session
 from .setting import (
-    NUMBERS,
+    KNOWN,
     on_or_off,
     set_command,
     show_command,
@@ -109,6 +110,7 @@ def load_command(session: Session, words: str) -> Answer:
     with warnings_noted(session.screen):
         read_conversation(path, session.chat)
     session.begin_anew()
+    session.lose_calls()
     session.screen.note(f"Loaded {len(session.chat.messages)} messages from {path}.")
     show_recent(session.screen, session.chat.messages)
     return None
@@ -154,6 +156,7 @@ GROUPS = {
         "/system": Command(system_command, "/system [TEXT|off]", "instruction for all"),
         "/think": Command(think_command, "/think [on|off]", "think before answering"),
         "/set": Command(set_command, "/set [NAME [VALUE]]", "sampling; default resets"),
+        "/tools": Command(tools_command, "/tools", "what the model may call"),
         "/show": Command(show_command, "/show", "model, context and settings"),
         "/stats": Command(stats_command, "/stats [on|off]", "speed, memory, context"),
     },
@@ -175,7 +178,7 @@ CHOICES = {
     "/stats": ("on", "off"),
     "/system": ("off",),
     "/copy": ("code",),
-    "/set": NUMBERS,
+    "/set": KNOWN,
 }
 
 

@@ -16,12 +16,13 @@ from mlx_gemma4.errors import MediaError
 from mlx_gemma4.generation.loop import Chunk
 
 from ..attach.attaching import take_dropped
+from ..attach.messages import Message
 from ..errors import InputError, UsageError, exit_code, explain, wants_tracebacks
 from ..terminal.keyboard import Interrupt, Keyboard, SecondInterrupt
 from .commands import WORDS, Leave, is_command, run_command
 from .conversation_file import rescue_conversation
 from .lines import Reader, TerminalReader
-from .session import Session
+from .session import Answer, Session
 
 ENDS = (signal.SIGHUP, signal.SIGTERM)  # a terminal closed; a machine shut down
 
@@ -137,11 +138,16 @@ def take_turn(session: Session, text: str, interrupt: Interrupt) -> None:
         if wants_tracebacks():
             traceback.print_exc()
         session.screen.passed()
-        last = chat.messages[-1] if chat.messages else {"role": "user"}
-        if last["role"] != "assistant" or any(last is m for m in messages):
+        if not answered(chat.messages, messages):
             chat.messages, chat.attached = messages, attached
         message, hint = explain(error, exit_code(error))
         session.screen.note(f"{message} {hint}" if hint else message)
+
+
+def answered(messages: list[Message], before: list[Message]) -> bool:
+    """Whether the model has said anything since `before`."""
+    said = (m for m in messages if m["role"] == "assistant")
+    return any(all(m is not old for old in before) for m in said)
 
 
 def send(session: Session, text: str) -> Iterator[Chunk] | None:
@@ -161,10 +167,8 @@ def send(session: Session, text: str) -> Iterator[Chunk] | None:
     return session.chat.ask(rest) if rest else None
 
 
-def play(session: Session, chunks: Iterator[Chunk], interrupt: Interrupt) -> None:
-    """Shows an answer; Ctrl-C stops it."""
-    screen = session.screen
-    screen.gap()
+def play_one(session: Session, chunks: Iterator[Chunk], interrupt: Interrupt) -> Answer:
+    """Shows an answer and runs what it calls; the answer to that, if there is one."""
     try:
         with interrupt:
             session.show(chunks, interrupt.stopped, interrupt.resumed)
@@ -172,9 +176,34 @@ def play(session: Session, chunks: Iterator[Chunk], interrupt: Interrupt) -> Non
         raise
     except KeyboardInterrupt:
         session.show_end()
-    answer, full = session.chat.last, session.percent() == 100
     if interrupt.requested:
-        goes_on = answer is not None and bool(answer.text)
+        session.close_calls()
+        return None
+    try:
+        return session.answer_calls(interrupt)
+    except SecondInterrupt:
+        raise
+    except KeyboardInterrupt:
+        interrupt.press()
+        return None
+
+
+def play(session: Session, chunks: Iterator[Chunk], interrupt: Interrupt) -> None:
+    """Shows an answer, and those to what it calls; Ctrl-C stops it."""
+    screen = session.screen
+    screen.gap()
+    more: Answer = chunks
+    try:
+        while more is not None:
+            more = play_one(session, more, interrupt)
+    finally:
+        session.end_turn()
+    answer, full = session.chat.last, session.percent() == 100
+    if session.calls is not None and session.calls.endless(session.chat):
+        screen.note("(stopped: it calls tools all the time)")
+    if interrupt.requested:
+        said = answer is not None and bool(answer.text)
+        goes_on = said or session.chat.has_results()
         screen.note("(stopped) /continue goes on with it." if goes_on else "(stopped)")
     if screen.as_json:
         return

@@ -1,7 +1,7 @@
 """One run of a command that talks: the conversation, its output, and its options."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +13,33 @@ from .conversation import Conversation
 
 if TYPE_CHECKING:
     from ..logs.keeping import Keeper
+    from ..terminal.keyboard import Interrupt
+    from ..tools.calls import Calls
 
 NEARLY_FULL = (80, 95, 100)  # percent of the context
 Answer = Iterator[Chunk] | None  # what a command asks for, to be shown
 
+ENDS = {
+    "length": "(cut off: the token limit was reached)",
+    "loop": "(stopped: it says the same again; see --no-stop-loops)",
+    "closed": "(brought to an end: the token limit was reached)",
+    "malformed_call": "(a tool call that cannot be read is part of the text)",
+}
+
 
 def never() -> bool:
     return False
+
+
+def ends_of(answer: Response) -> Iterator[str]:
+    """What there is to say of how an answer ended."""
+    if answer.stats is not None and answer.stats.loops:
+        yield "(its thought went round in circles and was closed)"
+    said = answer.text.strip() or answer.tool_calls
+    if answer.finish_reason is not None and answer.thought and not said:
+        yield "(it only thought, and gave no answer)"
+    if answer.finish_reason in ENDS:
+        yield ENDS[answer.finish_reason]
 
 
 @dataclass
@@ -33,6 +53,8 @@ class Session:
     draft: str = ""  # what the next prompt starts with
     adapter: Path | None = None
     keeper: "Keeper | None" = None
+    calls: "Calls | None" = None  # of tools that run, if there are any
+    answers: list[dict[str, Any]] = field(default_factory=list)  # of a turn, for --json
     warned: int = 0  # of how many percent of the context the user was told last
 
     def limit(self) -> int:
@@ -106,9 +128,54 @@ class Session:
         self.show_end()
 
     def show_once(self, chunks: Iterator[Chunk]) -> None:
-        """Shows an answer beside which nobody types."""
-        with Suspending() as suspending:
-            self.show(chunks, resumed=suspending.resumed)
+        """Shows an answer beside which nobody types, and those to what it calls."""
+        more: Answer = chunks
+        try:
+            while more is not None:
+                with Suspending() as suspending:
+                    self.show(more, resumed=suspending.resumed)
+                more = self.answer_calls()
+        finally:
+            self.end_turn()
+
+    def answer_calls(self, interrupt: "Interrupt | None" = None) -> Answer:
+        """Runs what the last answer calls; the answer to that, or None."""
+        if self.calls is None or self.calls.waiting(self.chat) is None:
+            return None
+        if interrupt is None:
+            from ..terminal.keyboard import Interrupt  # half as slow as the model
+
+            interrupt = Interrupt()
+        try:
+            return self.calls.answer(self.chat, self.follow, interrupt)
+        finally:
+            self._add_results()
+
+    def close_calls(self) -> None:
+        """The turn was stopped: what is called has no result, and that is told."""
+        if self.calls is not None and self.calls.waiting(self.chat) is not None:
+            self.calls.stop(self.chat)
+            self.follow()
+
+    def lose_calls(self) -> None:
+        """What a conversation from elsewhere calls has no result any more."""
+        if self.calls is not None:
+            self.calls.lose(self.chat)
+            self.follow()
+
+    def end_turn(self) -> None:
+        """Prints the answers of a turn as one object: the last, and those before it."""
+        answers, self.answers = self.answers, []
+        if answers:
+            *before, last = answers
+            rounds = {"rounds": before} if self.calls is not None else {}
+            self.screen.json({**last, **rounds})
+
+    def _add_results(self) -> None:
+        if self.answers and self.calls is not None:
+            called = self.answers[-1]["tool_calls"]
+            for call, result in zip(called, self.calls.results, strict=False):
+                call |= {"result": result.text, "is_error": result.is_error}
 
     def keep(self, name: str | None = None) -> None:
         """Keeps what is said from now on. name: of the conversation, if it gets one."""
@@ -139,7 +206,8 @@ class Session:
         elif chunk.text:
             self.screen.answer(chunk.text)
         for call in chunk.tool_calls:
-            self.screen.tool_call(call)
+            if self.calls is None or not self.calls.takes(call.name):
+                self.screen.tool_call(call)
 
     def show_end(self) -> None:
         """What follows an answer, finished or stopped."""
@@ -147,20 +215,12 @@ class Session:
         if answer is None:
             return
         if self.screen.as_json:
-            self.screen.json(self.answer_object(answer))
+            self.answers.append(self.answer_object(answer))
             return
         if self.show_stats and answer.stats is not None:
             self.screen.note(stats_line(answer.stats))
-        if answer.finish_reason == "length":
-            self.screen.note("(cut off: the token limit was reached)")
-        if answer.stats is not None and answer.stats.loops:
-            self.screen.note("(its thought went round in circles and was closed)")
-        if answer.finish_reason == "loop":
-            self.screen.note("(stopped: it says the same again; see --no-stop-loops)")
-        if answer.finish_reason == "closed":
-            self.screen.note("(brought to an end: the token limit was reached)")
-        if answer.finish_reason == "malformed_call":
-            self.screen.note("(a tool call that cannot be read is part of the text)")
+        for note in ends_of(answer):
+            self.screen.note(note)
 
     def answer_object(self, answer: Response) -> dict[str, Any]:
         """The answer as `--json` prints it. Times in seconds, memory in bytes."""

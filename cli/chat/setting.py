@@ -13,6 +13,8 @@ from .session import Answer, Session
 
 OTHERS = ("max_tokens", "think_budget", "image_tokens")
 NUMBERS = (*SAMPLING, *OTHERS)
+SWITCHES = ("stop_loops",)
+KNOWN = (*NUMBERS, *SWITCHES)
 WHOLE = {*OTHERS, *(n for n in SAMPLING if BOUNDS[n].whole)}
 SENSES = {"image": "pictures", "audio": "sound", "video": "videos"}
 
@@ -33,18 +35,18 @@ def think_command(session: Session, words: str) -> Answer:
 def set_command(session: Session, words: str) -> Answer:
     settings = session.chat.settings
     name, _, value = words.partition(" ")
-    if name and name not in NUMBERS:
+    if name and name not in KNOWN:
         raise UsageError(
-            f"There is no setting '{name}'.{suggestion(name, NUMBERS)} "
-            f"Known: {', '.join(NUMBERS)}."
+            f"There is no setting '{name}'.{suggestion(name, KNOWN)} "
+            f"Known: {', '.join(KNOWN)}."
         )
     if value:
         parsed = parse_setting(name, value.strip())
         replace(settings, **{name: parsed}).check()
         setattr(settings, name, parsed)
-    for key in [name] if name else NUMBERS:
+    for key in [name] if name else KNOWN:
         value = getattr(settings, key)
-        session.screen.note(f"{key} = {'default' if value is None else value}")
+        session.screen.note(f"{key} = {'default' if value is None else said(value)}")
     return None
 
 
@@ -88,6 +90,8 @@ def parse_setting(name: str, text: str) -> float | int | None:
     """A value for /set, or the checkpoint's own for `default`."""
     if text == "default":
         return getattr(Settings(), name)
+    if name in SWITCHES:
+        return on_or_off(text, now=True)
     try:
         return int(text) if name in WHOLE else float(text)
     except ValueError:

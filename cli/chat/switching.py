@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..attach.attaching import read_part
-from ..attach.messages import Part, media_of
+from ..attach.messages import Part, media_of, plain_message
 from ..loading import open_model, warnings_noted
 from ..model_senses import require_sense
 from ..models.obtaining import obtain
@@ -57,6 +57,9 @@ def take_over(session: Session, name: str, adapter: Path | None) -> None:
     model, processor, name = open_model(name, session.screen, adapter)
     read_again(session, processor)
     session.chat.change_model(model, processor)
+    for message in session.chat.messages:
+        if message["role"] == "tool":  # what was seen and heard is nowhere to be read
+            message["content"] = plain_message(message)["content"]
     session.model_name, session.adapter = name, adapter
 
 

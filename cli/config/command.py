@@ -35,6 +35,9 @@ TEMPLATE = """\
 # [preset.coder]      # gemma4 chat --preset coder
 # system = "You write Python."
 # temperature = 0.2
+#
+# [mcp.time]          # gemma4 chat --mcp time
+# command = "mcp-server-time --local-timezone UTC"
 """
 EDITORS = ("VISUAL", "EDITOR")
 WIDEST = 40  # of the lines that the origins stand in a column behind

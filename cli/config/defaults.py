@@ -2,7 +2,8 @@
 
 A key is the name of an option and holds for each command in its table that has it:
 those above all tables for every command, those in `[tune]` for every command of tune. A
-nearer table counts more. `[preset.NAME]` is used with `--preset NAME`.
+nearer table counts more. `[preset.NAME]` is used with `--preset NAME`, and `[mcp.NAME]`
+with `--mcp NAME`.
 """
 
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from typer._click.core import Command, Context
 from typer.core import TyperGroup, TyperOption
 
 from ..errors import UsageError
+from ..tools.servers import MCP, check_servers, tables_in
 from ..usage.command import MISTAKE
 from ..usage.mistakes import suggestion, taken
 from .file import Configuration, Table, config_file
@@ -41,7 +43,9 @@ def configure(context: Context) -> None:
 def read_defaults(context: Context, config: Configuration) -> None:
     """Into the context. Raises UsageError for a setting that no command has, or of
     another kind."""
-    table = {key: value for key, value in config.table.items() if key != PRESET}
+    check_servers(config)
+    others = {PRESET, MCP} if tables_in(config) else {PRESET}
+    table = {key: value for key, value in config.table.items() if key not in others}
     reader = _Reader(config, context)
     context.default_map = reader.defaults(context.command, table, {}, ())
     presets = config.table.get(PRESET, {})
@@ -167,6 +171,11 @@ class _Reader:
         if made is None or not _is_its_kind(option, given):
             text = f"{key} is {value!r}; {command.name} takes {taken(option, value)}"
             raise self.config.mistake(text, *place)
+        if isinstance(made, list):
+            return [self._from_here(each) for each in made]
+        return self._from_here(made)
+
+    def _from_here(self, made: Any) -> Any:
         return self.config.beside(str(made)) if isinstance(made, Path) else made
 
 

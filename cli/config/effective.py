@@ -9,7 +9,8 @@ from typing import Any
 from typer._click.core import Command
 
 from ..models.default import kept_default
-from .defaults import PRESET, commands_in, keys_of
+from ..tools.servers import hidden
+from .defaults import MCP, PRESET, commands_in, keys_of
 from .file import Configuration, Table
 
 
@@ -33,9 +34,10 @@ def settings(config: Configuration, command: Command) -> list[Setting]:
     for path, value in flat(config.table):
         line = f"{config.path.name}, line {config.line(*path)}"
         over = variables.get(path[-1].replace("_", "-"))
-        used = over is None or path[0] == PRESET
+        used = over is None or path[0] in (PRESET, MCP)
         line += "" if used else f" (not used: {over} is set)"
-        found.append(Setting(".".join(map(_key, path)), value, line, used))
+        shown = hidden(path, value)
+        found.append(Setting(".".join(map(_key, path)), shown, line, used))
     kept = kept_default()
     if kept and not any(each.key == "model" for each in found):
         found.append(Setting("model", kept, "gemma4 default"))

@@ -191,13 +191,14 @@ class Describing:
         self, session: "Session", part: Part, source: MediaArgument, target: Path
     ) -> Part:
         """Draws what was found into `target`. Raises AnswerError, InputError."""
+        from ..chat.session import ends_of
         from .drawing import draw_boxes, write_picture
 
         said = session.chat.last
         answer = said.text if said is not None else ""
         found, unusable = find_boxes(answer)
-        if said is not None and said.finish_reason == "length":
-            self.screen.note("(cut off: the token limit was reached)")
+        for note in ends_of(said) if said is not None else ():
+            self.screen.note(note)
         if not found and not EMPTY_LIST.fullmatch(answer.strip()):
             self.screen.note(f"The answer was: {answer.strip() or '(nothing)'}")
             raise AnswerError(

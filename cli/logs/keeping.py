@@ -205,7 +205,7 @@ class Keeper:
 
 
 def held_with(chat: Conversation, model: str, adapter: Path | None) -> Setup:
-    tools = [dict(tool) for tool in chat.tools or ()]
+    tools = [dict(tool) for tool in chat.declared or ()]
     return Setup(saved_name(model), adapter, chat.system, tools or None, chat.settings)
 
 

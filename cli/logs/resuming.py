@@ -79,6 +79,7 @@ def put_back(kept: Kept, session: Session, draft: bool) -> None:
     chat.messages = messages
     if session.keeper is not None:
         session.keeper.adopt(kept.number, turns, messages)
+    session.lose_calls()
 
 
 def read_media(session: Session, message: Message) -> None:

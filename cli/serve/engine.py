@@ -50,7 +50,7 @@ class Engine:
         name: str,
         defaults: Mapping[str, Any] | None = None,
     ) -> None:
-        from mlx_gemma4.generation.prefix import PrefixCaches
+        from mlx_gemma4 import PrefixCaches
 
         self.model, self.processor, self.name = model, processor, name
         self.defaults = dict(defaults or {})
@@ -76,7 +76,7 @@ class Engine:
             asked.messages,
             tokens=asked.tokens,
             tools=asked.tools,
-            tool_choice=asked.tool_choice if asked.tools else None,
+            tool_choice=asked.tool_choice,
             parallel_calls=asked.parallel_calls,
             prefix=self._prefixes,
             progress=self.progress,
@@ -87,12 +87,22 @@ class Engine:
         """How many tokens the prompt has. Raises as `answer`."""
         if asked.messages is None:
             return len(asked.tokens or ())
+        from mlx_gemma4.forms.form import asking, form_of
+        from mlx_gemma4.prompt.begun import begun_tokens
+
         options = {**self.defaults, **asked.options}
+        messages = asked.messages
+        form = form_of(*map(asked.form.get, ("schema", "regex", "grammar")))
+        if form is not None:
+            messages = asking(messages, form)
         inputs = self.processor(
-            asked.messages,
+            messages,
             asked.tools,
             options.get("thinking", False),
             options.get("image_tokens"),
             control_tokens=options.get("control_tokens", False),
         )
-        return inputs.tokens.shape[1]
+        begun = options.get("begun", {})
+        if isinstance(begun, Mapping):
+            begun = begun and begun_tokens(self.processor.tokenizer, begun, False)
+        return inputs.tokens.shape[1] + len(begun)

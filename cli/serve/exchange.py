@@ -1,12 +1,14 @@
 """One request and its reply, whatever is said in them."""
 
 import json
+import re
 import select
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from email.message import Message
-from typing import BinaryIO, TypeVar
+from io import BufferedIOBase
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 from .errors import Refused
@@ -15,6 +17,7 @@ from .worker import Job
 T = TypeVar("T")
 LARGEST = 100_000_000  # bytes of a body
 LOOK = 0.25  # seconds between looks at whether the client is still there
+HALF = re.compile(r"\\u[dD][89a-fA-F]")  # of a character, maybe of a whole one
 QUIET = 5.0  # seconds without a word, after which a stream says that it goes on
 
 
@@ -35,7 +38,7 @@ class Exchange:
         target: str,
         headers: Message,
         connection: socket.socket,
-        incoming: BinaryIO,
+        incoming: BufferedIOBase,
         chunked: bool = True,
     ) -> None:
         self.method, self.headers = method, headers
@@ -44,7 +47,6 @@ class Exchange:
         self.status = 0
         self.noted = ""
         self.extra: dict[str, str] = {}  # headers of any reply
-        self.quiet = QUIET
         self._connection, self._incoming = connection, incoming
         self._chunked, self._streams = chunked, False
 
@@ -70,7 +72,7 @@ class Exchange:
         if "Content-Type" in self.headers and kind.startswith("multipart/"):
             raise Refused(415, f"{self.path} takes JSON, not {kind}.")
         try:
-            value = json.loads(self.body().decode("utf-8"), parse_constant=_no_number)
+            value = _unicode(self.body().decode("utf-8"))
         except RecursionError:
             raise Refused(400, "The body is nested too deeply.") from None
         except ValueError as error:
@@ -158,11 +160,16 @@ class Exchange:
         if self._streams and self._chunked:
             self._send(b"0\r\n\r\n")
 
-    def items(self, job: Job[T], streams: bool = False) -> Iterator[T]:
+    def items(
+        self,
+        job: Job[T],
+        streams: bool = False,
+        beat: Callable[[], None] | None = None,
+    ) -> Iterator[T]:
         """What comes of a job, while the client is there; without it the job ends.
 
-        streams: the reply is one of events: a comment tells from time to time that it
-            goes on. Raises Gone, and what the job raises.
+        streams: the reply is one of events: a comment, or what `beat` sends, tells from
+            time to time that it goes on. Raises Gone, and what the job raises.
         """
         said = time.monotonic()
         try:
@@ -176,9 +183,13 @@ class Exchange:
                     yield item
                 elif job.ended:
                     return
-                elif streams and now - said >= self.quiet:
+                elif streams and now - said >= QUIET:
                     said = now
-                    self.comment(f"{job.read} of {job.of} tokens" if job.of else "wait")
+                    told = f"{job.read} of {job.of} tokens" if job.of else "wait"
+                    if beat is None:
+                        self.comment(told)
+                    else:
+                        beat()
         finally:
             job.cancel()
 
@@ -220,6 +231,16 @@ def path_of(target: str) -> str:
     while path.startswith("/v1/") or path == "/v1":
         path = path.removeprefix("/v1") or "/"
     return path
+
+
+def _unicode(text: str) -> Any:
+    """What JSON says. Halves of characters, as JavaScript leaves them where it cuts a
+    text, become what stands for one that is lost. Raises ValueError."""
+    value = json.loads(text, parse_constant=_no_number)
+    if not HALF.search(text):
+        return value
+    plain = json.dumps(value, ensure_ascii=False).encode("utf-16", "surrogatepass")
+    return json.loads(plain.decode("utf-16", "replace"))
 
 
 def _no_number(text: str) -> None:

@@ -53,6 +53,7 @@ class Guard:
             "Access-Control-Allow-Origin": _line(origin),
             "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
             "Access-Control-Allow-Headers": _line(named),
+            "Access-Control-Allow-Private-Network": "true",
             "Access-Control-Max-Age": "600",
             "Vary": "Origin",
         }

@@ -4,6 +4,10 @@ import io
 import socket
 import sys
 import time
+from email.errors import (
+    FirstHeaderLineIsContinuationDefect,
+    MissingHeaderBodySeparatorDefect,
+)
 from email.message import Message
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
@@ -18,6 +22,9 @@ PATIENCE = 30.0  # seconds for a client to send or take something
 WHOLE = 300.0  # seconds for all of a request to come in
 LINGER = 2.0  # seconds in which what nobody reads is taken, so that the reply arrives
 PIECE = 1 << 16
+# A line of a head that is none, with which what follows it is lost. Other defects are
+# those of a body, which the head's parser misses.
+LOST = (FirstHeaderLineIsContinuationDefect, MissingHeaderBodySeparatorDefect)
 OPEN = ("/", "/health")  # what needs no key
 
 
@@ -88,7 +95,7 @@ class Handler(BaseHTTPRequestHandler):
         route: Route | None = None
         said = ""
         try:
-            if self.headers.defects:  # what follows a line that is none is lost
+            if any(isinstance(each, LOST) for each in self.headers.defects):
                 raise Refused(400, "The request's head is damaged.")
             guard = self.site.guard
             exchange.extra |= guard.cors(self.headers)

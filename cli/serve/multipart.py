@@ -47,7 +47,7 @@ def fields_of(body: bytes, headers: Message) -> list[Field]:
 def _stretches(body: bytes, mark: bytes) -> Iterator[tuple[int, int]]:
     """Where each field begins and ends."""
     at = 0 if body.startswith(mark) else body.find(b"\r\n" + mark) + 2
-    if not body.startswith(mark, at):
+    if at == 1 or not body.startswith(mark, at):
         raise _damaged("its boundary is not in it")
     at += len(mark)
     while not body.startswith(b"--", at):

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from mlx_gemma4.reading.home import with_home
+
 from ..api.routes import ROUTES
 from ..settings import Settings
 from .engine import Engine
@@ -32,7 +34,10 @@ def run(
     guard: Guard,
     media: MediaRules,
 ) -> None:
-    """Serves until SIGINT or SIGTERM comes. name: of the model, as clients see it."""
+    """Serves until SIGINT or SIGTERM comes. name: of the model; where it is a folder's,
+    clients are told the last part."""
+    folder = with_home(name)
+    name = folder.resolve().name if folder.is_dir() else name
     engine = Engine(model, processor, name, settings.options)
     worker = Worker()
     service = Service(worker, name, engine.context, int(time.time()), media)
@@ -59,7 +64,8 @@ def _stopped_by_signals(worker: Worker) -> Iterator[None]:
             late.daemon = True
             late.start()
 
-    before = {each: signal.signal(each, stop) for each in SIGNALS}
+    heard = [s for s in SIGNALS if signal.getsignal(s) is not signal.SIG_IGN]
+    before = {each: signal.signal(each, stop) for each in heard}
     try:
         yield
     finally:

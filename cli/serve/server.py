@@ -45,9 +45,8 @@ class Server(ThreadingHTTPServer):
     def server_bind(self) -> None:
         """Without the name that the standard library looks up, which takes time."""
         TCPServer.server_bind(self)
-        self.server_name, self.server_port = map(
-            self.server_address.__getitem__, (0, 1)
-        )
+        host, port = self.socket.getsockname()[:2]
+        self.server_name, self.server_port = host, port
 
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._changed:

@@ -65,15 +65,31 @@ class Keyboard:
             self._give_back(termios.TCSAFLUSH)
             return
         self._give_back(termios.TCSANOW)
-        keys: list[KeyPress] = []
-        Vt100Parser(keys.append).feed_and_flush(self._typed.decode(errors="replace"))
-        store_typeahead(self._input, keys)
-        self._typed = b""
+        self._store()
+
+    def set_aside(self) -> None:
+        """What was typed until now waits for the next prompt, and is no answer to what
+        is asked before."""
+        self._hold()
+        self._take()
+        self._give_back(termios.TCSANOW)
+        self._store()
 
     def resumed(self) -> bool:
         """Whether the program was suspended since this was asked last."""
         resumed, self._resumed = self._resumed, False
         return resumed
+
+    def _take(self) -> None:
+        with suppress(OSError):
+            if select([self._number], [], [], 0)[0]:
+                self._typed += os.read(self._number, 65536)
+
+    def _store(self) -> None:
+        keys: list[KeyPress] = []
+        Vt100Parser(keys.append).feed_and_flush(self._typed.decode(errors="replace"))
+        store_typeahead(self._input, keys)
+        self._typed = b""
 
     def _hold(self) -> None:
         with suppress(OSError):
@@ -96,9 +112,7 @@ class Keyboard:
             os.write(sys.stdout.fileno(), paste.encode())
 
     def _suspend(self, number: int, frame: FrameType | None) -> None:
-        with suppress(OSError):
-            if select([self._number], [], [], 0)[0]:
-                self._typed += os.read(self._number, 65536)
+        self._take()
         self._give_back(termios.TCSANOW)
         signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTSTP)
@@ -133,6 +147,19 @@ class Interrupt:
         """Asked before each piece: whether others may have used the terminal."""
         return self._keyboard is not None and self._keyboard.resumed()
 
+    def set_aside(self) -> None:
+        """Before a question: what was typed so far is no answer to it. The next prompt
+        has it, where there is one with a keyboard."""
+        if self._keyboard is not None:
+            self._keyboard.set_aside()
+            return
+        with suppress(OSError, ValueError, termios.error):
+            termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)
+
+    def press(self) -> None:
+        """Ctrl-C was pressed, while active or beside it."""
+        self.requested, self._at = True, time.monotonic()
+
     def just_pressed(self) -> bool:
         """Whether an answer was stopped less than a second ago."""
         return time.monotonic() - self._at < TWICE
@@ -152,6 +179,6 @@ class Interrupt:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.just_pressed():
             raise SecondInterrupt
-        self.requested, self._at = True, time.monotonic()
+        self.press()
         if not self._begun:
             raise KeyboardInterrupt

@@ -4,6 +4,8 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
+from mlx_gemma4.errors import install_command
+
 from ..errors import InputError, UsageError
 from ..render import Screen
 
@@ -57,9 +59,7 @@ def sound_device() -> Any:
     try:
         import sounddevice  # type: ignore[import-not-found]
     except ImportError:
-        raise UsageError(
-            "--mic needs sounddevice: pip install 'mlx-gemma4[mic]'."
-        ) from None
+        raise UsageError(f"--mic needs sounddevice: {install_command('mic')}") from None
     except OSError:  # its wheel for Linux comes without PortAudio
         raise UsageError(
             "--mic needs the PortAudio library: apt install libportaudio2."

@@ -66,6 +66,12 @@ class Group(TyperGroup):
             complete_error(error, ctx, typed)
             raise
 
+    def invoke(self, ctx: Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # typer would end without a word
+            raise typer.Abort() from None
+
     def resolve_command(self, ctx: Context, args: list[str]) -> tuple[Any, Any, Any]:
         if args[0] not in self.commands and not ctx.resilient_parsing:
             ctx.fail(no_command(ctx, args))

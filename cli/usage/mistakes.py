@@ -37,7 +37,6 @@ ELSEWHERE = {
 }
 # What other programs have, and this one has not.
 ABSENT = {
-    "serve": "There is no server yet.",
     "ps": "No model stays in memory when its command has ended.",
     "stop": "No model stays in memory when its command has ended.",
     "help": "Did you mean --help?",

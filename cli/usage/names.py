@@ -20,7 +20,17 @@ def recipes() -> list[str]:
 
 
 def presets() -> list[str]:
+    return _tables("preset")
+
+
+def servers() -> list[str]:
+    return _tables("mcp")
+
+
+def _tables(name: str) -> list[str]:
+    """What is in [NAME.…] of the configuration."""
     try:
-        return list(Configuration.read(config_file()).table.get("preset", {}))
+        found = Configuration.read(config_file()).table.get(name, {})
     except UsageError:
         return []
+    return list(found) if isinstance(found, dict) else []

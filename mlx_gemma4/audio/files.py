@@ -21,7 +21,7 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 
-from ..errors import MediaError
+from ..errors import MediaError, install_command
 from ..reading.containers import ONLY_MEDIA, several_mp4
 from ..reading.sources import open_source
 from .libsndfile import with_soundfile
@@ -34,9 +34,9 @@ INTEGERS = {"int16": (0, 1 << 15), "int32": (0, 1 << 31), "uint8": (128, 128)}
 # What ffmpeg says of sound that it leaves out.
 FAULT = re.compile(rb"Invalid data|Decoding error|Error (while|submitting)|corrupt")
 CONVERT = "It may be damaged; if not, convert it to wav or flac."
-INSTALL = (
-    "If it is a recording, install PyAV with pip install 'mlx-gemma4[media]', "
-    "put ffmpeg on the PATH, or convert it to wav or flac."
+OTHERWISE = (
+    "If it is a recording, convert it to wav or flac, put ffmpeg on the PATH, or "
+    "install PyAV:"
 )
 
 Samples = np.ndarray | mx.array
@@ -137,7 +137,7 @@ def _decode(source: Path | bytes, name: str, rate: int, track: int | None) -> Re
     reads_more = shutil.which("ffmpeg") or importlib.util.find_spec("av")
     if soundless and reads_more:  # alone, libsndfile believes a streamed wav's 0
         raise MediaError(f"{name} holds no sound.")
-    remedy = CONVERT if reads_more else INSTALL
+    remedy = CONVERT if reads_more else f"{OTHERWISE} {install_command('media')}"
     why = f" ({'; '.join(reasons)})" if reasons else ""
     raise MediaError(f"{name} cannot be decoded{why}. {remedy}")
 

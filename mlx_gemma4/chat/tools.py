@@ -12,6 +12,7 @@ from .loose import parse_loosely
 from .schemas import Sayable
 
 PARAMETERS = ("parameters", "inputSchema", "input_schema")
+ORIGINAL = "x-parameters"  # beside a plain function: what it had for parameters
 CALL_MARKS = "<|tool_call>", "<tool_call|>"
 
 
@@ -41,7 +42,8 @@ def plain_tools(tools: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Declarations in OpenAI's shape, as plain JSON for the template.
 
     Takes `{"type": "function", "function": {…}}` or the inner object alone, whose
-    `parameters` may be called `inputSchema` (MCP) or `input_schema` (Anthropic).
+    `parameters` may be called `inputSchema` (MCP) or `input_schema` (Anthropic). What
+    they were is kept beside the function, where templates do not look.
 
     Warns with ToolWarning of what templates have no words for. Raises ChatError that
     names the declaration.
@@ -87,7 +89,9 @@ def declared_tool(tool: Mapping[str, Any], where: str) -> Declared:
     """Reads one declaration, which its errors call `where`. Raises ChatError."""
     if not isinstance(tool, Mapping):
         kind = type(tool).__name__
-        raise ChatError(f"{where} is a {kind}; declare the tool as a JSON object.")
+        raise ChatError(
+            f"{where} is a {kind}; declare it as a JSON object, or call run_tools."
+        )
     declared = plain_json(tool, where)
     function = declared.get("function", declared)
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
@@ -106,16 +110,19 @@ def _plain_tool(
 ) -> dict[str, Any]:
     declared = declared_tool(tool, where)
     function, parameters = declared.function, declared.parameters
+    beside = dict(declared.beside)
     if function.get("description", "") is None:
         del function["description"]
     if parameters:
         # The templates leave the declaration open where the type is not stated.
         parameters.setdefault("type", "object")
         sayable = Sayable(parameters, where)
-        parameters = sayable.whole()
+        parameters, stated = sayable.whole(), parameters
+        if parameters != stated:
+            beside.setdefault(ORIGINAL, stated)
         for key, places in sayable.unsaid.items():
             named = (f"{declared.name}.{place}".strip(".") for place in places)
             unsaid.setdefault(key, []).extend(named)
     if parameters is not None:
         function["parameters"] = parameters
-    return {**declared.beside, "type": "function", "function": function}
+    return {**beside, "type": "function", "function": function}

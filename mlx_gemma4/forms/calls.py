@@ -7,7 +7,7 @@ from typing import Any
 
 from ..chat.calls import QUOTE
 from ..chat.splitter import CALL, CALL_END
-from ..chat.tools import Declared, declared_tool
+from ..chat.tools import ORIGINAL, Declared, declared_tool
 from ..errors import ChatError
 from .form import Form, form_of
 from .notation import Notation, quoted
@@ -83,7 +83,8 @@ def form_of_calls(
     for tool in declared:
         if not NAME.fullmatch(tool.name):
             raise ChatError(f"No call can name the tool {tool.name!r}.")
-        arguments = notation.arguments(tool.parameters or {}, f"The tool {tool.name}")
+        stated = tool.beside.get(ORIGINAL, tool.parameters)
+        arguments = notation.arguments(stated or {}, f"The tool {tool.name}")
         calls.append(f"{quoted(f'call:{tool.name}')} {arguments}")
     start = f"start: ({' | '.join(calls)}) {end}"
     try:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..chat.calls import QUOTE
 from ..chat.splitter import CALL_END
 from ..chat.tokenizer import Tokenizer
 
@@ -34,7 +33,7 @@ def _rank(tokenizer: Tokenizer, token: int, ends: Sequence[int]) -> tuple[int, i
     if token in ends or piece == CALL_END:
         return 0, 0
     text = piece.strip() if isinstance(piece, str) else ""
-    if text in ('"', QUOTE):  # within a text a bracket would only be more of it
+    if text == '"':  # within a text a bracket would only be more of it
         return 1, len(text)
     if text and set(text) <= set('"}]'):
         return 2, len(text)

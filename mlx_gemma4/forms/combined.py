@@ -70,7 +70,8 @@ class Combined:
         groups = [[part] for part in schema.pop("allOf", ())]
         if ref := schema.pop("$ref", None):
             groups.append([self._at(ref)])
-        groups += filter(None, (schema.pop(key, None) for key in ("anyOf",)))
+        if some := schema.pop("anyOf", None):
+            groups.append(some)
         found = [schema]
         for group in groups:
             others = [o for part in group for o in self.options(part, depth + 1)]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..chat.tokenizer import Tokenizer
-from ..errors import ChatError
+from ..errors import ChatError, install_command
 from .schema import Schema, schema_of
 
 if TYPE_CHECKING:
@@ -96,8 +96,7 @@ def _matcher() -> Any:
         from llguidance import LLMatcher
     except ImportError:
         raise ChatError(
-            "To hold an answer to a form needs llguidance: pip install "
-            "'mlx-gemma4[json]'"
+            f"To hold an answer to a form needs llguidance: {install_command('json')}"
         ) from None
     return LLMatcher
 

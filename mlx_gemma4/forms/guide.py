@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import mlx.core as mx
 import numpy as np
 
+from ..chat.calls import QUOTE
 from ..chat.splitter import CALL, CALL_END, CHANNEL, CHANNEL_END
 from ..errors import ChatError
 from ..prompt.processor import Processor
@@ -88,6 +89,8 @@ class Guide:
             special.get(CALL) if calls else None,
             special.get(CALL_END),
         )
+        self._quote = special.get(QUOTE)
+        self._in_text = False  # of a call, where only one mark is no word
         # Where nothing may be called, a thought must not end in a call.
         begin = [special[CALL]] if CALL in special and calls is None else []
         self._not_thought = [*self.ends, *begin]
@@ -202,10 +205,11 @@ class Guide:
         elif self.place is Place.CALL:
             if self._call is not None:
                 self._consume(self._call, token)
+            self._in_text ^= token == self._quote
             if token == self._doors.call_end:
                 self.place = Place.CALLED
         elif token == self._doors.call is not None and self._may_call:
-            self.place = Place.CALL
+            self.place, self._in_text = Place.CALL, False
             if self._call is not None:
                 self._call.reset()
         elif self.place is Place.START and token == self._doors.thought:
@@ -272,9 +276,12 @@ class Guide:
             fitting = best[marks[best]][:TRIED]
             if not len(fitting):
                 raise ChatError("The answer cannot be held to its form: nothing fits.")
-            shortest = fitting[0]
-            if plain[shortest]:  # in turn, so that one is the one that is waited for
-                shortest = min(fitting, key=lambda token: self._closing[int(token)])
+            shortest = int(fitting[0])
+            if self._in_text and self._quote is not None and marks[self._quote]:
+                shortest = self._quote
+            elif self._in_text or plain[shortest]:
+                # In turn, so that one is the one that is waited for.
+                shortest = min(map(int, fitting), key=self._closing.__getitem__)
             marks[:] = False
             marks[shortest] = True
-            self._closing[int(shortest)] += 1
+            self._closing[shortest] += 1

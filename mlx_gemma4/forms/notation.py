@@ -7,7 +7,7 @@ refused by name.
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ..chat.calls import KEY, QUOTE
@@ -15,6 +15,9 @@ from .combined import MEANT, NOTES, Combined, Schema, kind_of, kinds_of, values_
 
 FAR = 10**15  # how far a number goes beyond a bound, where it has only one
 NESTED = 3  # levels of lists and mappings in what is not declared at all
+LOWER, UPPER = ("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")
+NUMBERS = (*LOWER, *UPPER, "multipleOf")
+ANY = "(?s:.*)"  # as a regular expression
 OTHERS = {"type", "enum", "const", "nullable"}
 
 # The digits of a number are limited to what its readers can hold.
@@ -67,11 +70,11 @@ class Notation:
         self._rules.append(f"r{self._count}: {rule}")
         return f"r{self._count}"
 
-    def terminal(self, expression: str) -> str:
-        """The name of a terminal."""
+    def text(self, limits: Sequence[str]) -> str:
+        """A text that matches all of some regular expressions."""
         self._count += 1
-        self._rules.append(f"T{self._count}: {expression}")
-        return f"T{self._count}"
+        self._rules.append(f"T{self._count}: {' & '.join([*limits, '~MARKED'])}")
+        return f"{self._mark} T{self._count} {self._mark}"
 
     def constant(self, value: Any) -> str:
         """A value that is known, as templates write it."""
@@ -112,15 +115,6 @@ class Values:
 
     def __init__(self, notation: Notation, combined: Combined) -> None:
         self._notation, self._combined = notation, combined
-        self._kinds: dict[str, Callable[[Schema, int], str]] = {
-            "string": self._text,
-            "integer": self._number,
-            "number": self._number,
-            "boolean": lambda schema, depth: '("true" | "false")',
-            "null": lambda schema, depth: '"null"',
-            "array": self._list,
-            "object": self._object,
-        }
 
     def of(self, stated: Any, depth: int = 0) -> str:
         """The rule of a schema. Raises ChatError."""
@@ -131,17 +125,30 @@ class Values:
         if unknown := sorted(schema.keys() - MEANT.keys() - NOTES - OTHERS):
             self._combined.refuse(f"{', '.join(unknown)} in its schema")
         kinds = kinds_of(schema)
-        if wrong := [kind for kind in kinds if kind not in self._kinds]:
-            self._combined.refuse(f"the type {wrong[0]!r}")
         if "enum" in schema or "const" in schema:
             rules = self._listed(schema, kinds)
         elif kinds:
-            rules = [self._kinds[k]({**schema, "type": k}, depth) for k in kinds]
+            rules = [self._of_kind(kind, schema, depth) for kind in kinds]
         else:
             rules = [f"any{NESTED}"]
         if schema.get("nullable") is True:
             rules.append('"null"')
         return " | ".join(rules)
+
+    def _of_kind(self, kind: str, schema: Schema, depth: int) -> str:
+        if kind == "string":
+            return self._text(schema)
+        if kind in ("integer", "number"):
+            return self._number(kind, schema)
+        if kind == "boolean":
+            return '("true" | "false")'
+        if kind == "null":
+            return '"null"'
+        if kind == "array":
+            return self._list(schema, depth)
+        if kind == "object":
+            return self._object(schema, depth)
+        self._combined.refuse(f"the type {kind!r}")
 
     def _listed(self, schema: Schema, kinds: list[str]) -> list[str]:
         if more := sorted(schema.keys() & MEANT.keys()):
@@ -150,46 +157,50 @@ class Values:
             self._combined.refuse("enum and const at once")
         wide = {*kinds, "integer"} if "number" in kinds else kinds
         values = [value for value in values_of(schema) if kind_of(value) in wide]
-        if any(QUOTE in json.dumps(value) for value in values):
+        if any(QUOTE in json.dumps(each).replace(r"\"", '"') for each in values):
             self._combined.refuse(f"a listed value with {QUOTE} in it")
         if not values:
             self._combined.refuse("an enum without any value that fits")
         return [f"({self._notation.constant(value)})" for value in values]
 
-    def _text(self, schema: Schema, depth: int) -> str:
-        least, most = schema.get("minLength", 0), schema.get("maxLength")
-        limits = (
-            [] if most is None and not least else [_times("/(?s:.", least, most) + ")/"]
-        )
+    def _text(self, schema: Schema) -> str:
+        least, most = self._count(schema, "minLength"), self._count(schema, "maxLength")
+        limits = []
+        if least or most is not None:
+            limits.append(f"/(?s:{_times('.', least, most)})/")
         if pattern := schema.get("pattern"):
             limits.append(f"/{_searched(str(pattern))}/")
-        if not limits:
-            return "text"
-        name = self._notation.terminal(" & ".join([*limits, "~MARKED"]))
-        mark = self._notation.constant("").split()[0]
-        return f"{mark} {name} {mark}"
+        return self._notation.text(limits) if limits else "text"
 
-    def _number(self, schema: Schema, depth: int) -> str:
-        kept = {key: schema[key] for key in MEANT if key in schema and key in NUMBERS}
+    def _count(self, schema: Schema, key: str) -> int | None:
+        value = schema.get(key)
+        if value is not None and (type(value) is not int or value < 0):
+            self._combined.refuse(f"{key} {value!r}")
+        return value
+
+    def _number(self, kind: str, schema: Schema) -> str:
+        kept = {key: schema[key] for key in NUMBERS if key in schema}
         if not kept:
-            return schema["type"].upper()
+            return kind.upper()
         low = next((kept[key] for key in LOWER if key in kept), None)
         high = next((kept[key] for key in UPPER if key in kept), None)
         if low is None:
             kept["minimum"] = _floor(high, 0) - FAR
         if high is None:
             kept["maximum"] = _floor(low, 0) + FAR
-        return f"%json {json.dumps({'type': schema['type'], **kept})}"
+        return f"%json {json.dumps({'type': kind, **kept})}"
 
     def _list(self, schema: Schema, depth: int) -> str:
-        least, most = schema.get("minItems", 0), schema.get("maxItems")
+        least, most = self._count(schema, "minItems"), self._count(schema, "maxItems")
         if schema.get("uniqueItems"):
             self._combined.refuse("uniqueItems")
+        if most is not None and (least or 0) > most:
+            self._combined.refuse("minItems above maxItems")
         if most == 0:
             return '"[" "]"'
         item = self.of(schema.get("items", True), depth + 1)
-        more = _times(f'("," {item})', max(least - 1, 0), most and most - 1)
-        some = f"{item} {more}"
+        more = _times(f'("," {item})', max((least or 0) - 1, 0), most and most - 1)
+        some = item if most == 1 else f"{item} {more}"
         return f'"[" {some if least else f"({some})?"} "]"'
 
     def _object(self, schema: Schema, depth: int) -> str:
@@ -220,27 +231,19 @@ class Values:
         return f'"{{" ({first}) "}}"'
 
 
-LOWER, UPPER = ("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")
-NUMBERS = {*LOWER, *UPPER, "multipleOf"}
-
-
 def _floor(value: Any, usual: int) -> int:
     return int(value) if isinstance(value, int | float) else usual
 
 
-def _times(what: str, least: int, most: int | None) -> str:
-    return f"{what}{{{least},{'' if most is None else most}}}"
+def _times(what: str, least: int | None, most: int | None) -> str:
+    return f"{what}{{{least or 0},{'' if most is None else most}}}"
 
 
 def _searched(pattern: str) -> str:
     """A pattern that is searched for, as one that has to match all of a text."""
-    whole = r"(?s:.*)"
-    begins, ends = (
-        pattern.startswith("^"),
-        bool(re.search(r"(?<!\\)(\\\\)*\$$", pattern)),
-    )
-    inner = pattern.removeprefix("^")
-    inner = inner[:-1] if ends else inner
+    ends = re.search(r"(?<!\\)(\\\\)*\$$", pattern)
+    inner = pattern.removeprefix("^")[: -1 if ends else None]
     inner = re.sub(r"(\\.)|/", lambda found: found[1] or r"\/", inner, flags=re.DOTALL)
+    before = "" if pattern.startswith("^") else ANY
     inner = inner.replace("\n", r"\n")
-    return f"{'' if begins else whole}(?:{inner}){'' if ends else whole}"
+    return f"{before}(?:{inner}){'' if ends else ANY}"

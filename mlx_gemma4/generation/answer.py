@@ -11,10 +11,10 @@ from ..prompt.processor import Processor
 
 SHOWN = ("answer", "malformed_call")  # kinds of fragments
 # "closed": what has a form, an answer or a call, was brought to a valid end where its
-# budget was spent;
-# "loop": it said the same again and again.
+# budget was spent; "loop": it said the same again and again; "tool_limit": no further
+# call was allowed.
 FinishReason = Literal[
-    "stop", "length", "closed", "loop", "tool_calls", "malformed_call"
+    "stop", "length", "closed", "loop", "tool_calls", "malformed_call", "tool_limit"
 ]
 
 

@@ -8,6 +8,7 @@ edited message, thus cost only what stands behind them.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mlx.utils import tree_flatten
 
@@ -29,6 +30,7 @@ PIN_BYTES = 2**29  # of all pins; each holds one window of every sliding layer
 MOST = 8  # conversations
 SHARE = 0.25  # of the memory that the weights leave
 FEW = 256  # tokens that are sooner read again than kept twice
+BLOCK = 1024  # tokens compared at once
 HEADER = 16  # tokens by which templates write the beginning of an answer differently
 
 
@@ -238,13 +240,16 @@ def _size(caches: Sequence[PrefixCache]) -> int:
 
 
 def _a_share(model: Gemma4) -> int:
-    weights = sum(array.nbytes for _, array in tree_flatten(model.parameters()))
+    arrays: list[Any] = [array for _, array in tree_flatten(model.parameters())]
+    weights = sum(array.nbytes for array in arrays)
     return max(0, int(SHARE * (memory_limit() - weights)))
 
 
 def _common(a: Sequence[int], b: Sequence[int]) -> int:
     """Length of the common beginning."""
-    for i, (x, y) in enumerate(zip(a, b, strict=False)):
-        if x != y:
-            return i
-    return min(len(a), len(b))
+    start, most = 0, min(len(a), len(b))
+    while start < most and a[start : start + BLOCK] == b[start : start + BLOCK]:
+        start += BLOCK  # at once: one by one takes long
+    pairs = zip(a[start : start + BLOCK], b[start : start + BLOCK], strict=False)
+    differ = (start + i for i, (x, y) in enumerate(pairs) if x != y)
+    return min(next(differ, most), most)

@@ -58,10 +58,11 @@ class Turns:
         return next(asked, None)
 
     def unanswered(self) -> list[dict[str, Any]]:
-        """The messages up to the last question or tool's result."""
+        """The messages up to the last question, or the results of all calls."""
         messages = list(self.messages)
-        while messages and messages[-1]["role"] == "assistant":
-            messages.pop()
+        part = self.open_call() is not None  # of the results are no question
+        while messages and (part or messages[-1]["role"] == "assistant"):
+            part = messages.pop()["role"] != "assistant" and part
         return messages
 
     def undo(self) -> dict[str, Any] | None:

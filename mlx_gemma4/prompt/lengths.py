@@ -5,7 +5,7 @@ from typing import Any
 
 from ..chat.tokenizer import Tokenizer
 from ..config import Config
-from ..errors import ChatError
+from ..errors import ChatError, ContextError
 
 LONG = 8  # characters a token: hardly a text has as many on average
 PIECE = 100_000  # characters encoded at once
@@ -24,7 +24,8 @@ def long_texts(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def check_length(text: str, tokenizer: Tokenizer, config: Config) -> None:
-    """Raises ChatError for a text of more tokens than the model's context, or none.
+    """Raises ContextError for a text of more tokens than the context has, or ChatError
+    for none.
 
     Of a text that may be one the beginning is encoded, until it is: to encode 10 MB
     would take 20 seconds and 2 GB. What passes may still be too long by a little.
@@ -38,7 +39,7 @@ def check_length(text: str, tokenizer: Tokenizer, config: Config) -> None:
     for start in range(0, len(text), PIECE):
         tokens += len(tokenizer.encode(text[start : start + PIECE])) - SEAM
         if tokens > context:
-            raise ChatError(
+            raise ContextError(
                 f"The prompt has {len(text):,} characters and far more tokens than the "
                 f"{context:,} that the model's context holds. Ask about a part of it."
             )

@@ -21,7 +21,7 @@ import mlx.core as mx
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..errors import MediaError, UnknownFormatError
+from ..errors import MediaError, UnknownFormatError, install_command
 from ..reading.sources import HEIF, open_source, source_name
 from .colours import rgb
 from .pixels import PixelConfig
@@ -232,8 +232,8 @@ def _loaded_elsewhere(file: Path | bytes, name: str) -> Image.Image:
         return _by_sips(sips, file, name)
     if heif:
         raise MediaError(
-            f"{name} is a HEIC picture: pip install pillow-heif, or convert it on a "
-            "Mac: sips -s format png PICTURE --out picture.png"
+            f"{name} is a HEIC picture: {install_command('pillow-heif')}, or convert "
+            "it on a Mac: sips -s format png PICTURE --out picture.png"
         )
     raise UnknownFormatError(
         f"{name} is in no picture format known here: save it as PNG."

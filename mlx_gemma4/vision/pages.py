@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
-from ..errors import MediaError
+from ..errors import MediaError, install_command
 from ..reading.sources import open_source, source_name
 from .images import PictureSource, decoding, is_pdf, loaded, open_image, opened
 
@@ -144,7 +144,7 @@ def _document(file: Path | bytes, name: str) -> Iterator[Any]:
     except ImportError as error:
         raise MediaError(
             f"{name} is a PDF document. Reading its pages needs pypdfium2: "
-            "pip install 'mlx-gemma4[media]'"
+            f"{install_command('media')}"
         ) from error
     try:
         with PDFIUM:

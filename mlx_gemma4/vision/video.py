@@ -16,7 +16,7 @@ from typing import Any
 
 from PIL import Image
 
-from ..errors import MediaError
+from ..errors import MediaError, install_command
 from ..reading.containers import ONLY_MEDIA
 from ..reading.sources import open_source, stated_seconds
 from .animation import animation_frames, is_animation
@@ -104,7 +104,7 @@ def _pyav() -> Any:
         import av  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise MediaError(
-            "Reading video needs PyAV: pip install 'mlx-gemma4[media]'"
+            f"Reading video needs PyAV: {install_command('media')}"
         ) from error
     return av
 

@@ -14,7 +14,7 @@ from sounds import FORMATS, LOSSY, needs_pyav, recording, tone, write
 from mlx_gemma4.audio import files
 from mlx_gemma4.audio.files import RATE, read_audio
 from mlx_gemma4.audio.mixing import Unreadable
-from mlx_gemma4.errors import MediaError
+from mlx_gemma4.errors import MediaError, install_command
 from mlx_gemma4.reading import sources
 
 
@@ -144,7 +144,7 @@ def test_without_other_decoders_the_remedies_are_named(monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(MediaError) as caught:
         read_audio(b"an aac file")
-    for remedy in ("mlx-gemma4[media]", "ffmpeg on the PATH", "convert it to wav"):
+    for remedy in (install_command("media"), "ffmpeg on the PATH", "convert it to wav"):
         assert remedy in str(caught.value)
 
 

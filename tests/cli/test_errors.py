@@ -5,13 +5,17 @@ import json
 import os
 import shutil
 import sys
+import time
+from types import SimpleNamespace
 
 import pytest
 from places import SHAPES
 
 from mlx_gemma4 import errors
 from mlx_gemma4.cli.app import run as run_here
+from mlx_gemma4.cli.config.file import Configuration
 from mlx_gemma4.cli.errors import InputError, UsageError, exit_code
+from mlx_gemma4.cli.main import interrupt_again
 
 
 def assert_fails(run, code: int, *said: str) -> None:
@@ -231,6 +235,23 @@ def test_ctrl_c_while_the_command_is_imported(gemma4):
     assert (run.returncode, run.stdout, run.stderr) == (130, "", "(stopped)\n")
 
 
+def test_ctrl_c_while_options_are_read(monkeypatch, capsys):
+    def interrupted(path: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Configuration, "read", interrupted)
+    monkeypatch.setattr(sys, "argv", ["gemma4", "list"])
+    assert run_here(as_json=False) == 130
+    assert capsys.readouterr().err == "(stopped)\n"
+
+
+def test_ctrl_c_within_a_callback_comes_again():
+    lost = SimpleNamespace(exc_value=KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        interrupt_again(lost)
+        time.sleep(10)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code"),
@@ -269,3 +290,21 @@ def test_errors_as_json(gemma4, arguments, code):
 )
 def test_each_kind_of_error_has_its_exit_code(error, code):
     assert exit_code(error) == code
+
+
+@pytest.mark.parametrize(
+    ("file", "pip", "command"),
+    [
+        ("pipx_metadata.json", True, "pipx inject mlx-gemma4 'llguidance"),
+        ("", False, "uv pip install --python "),
+        ("", True, f"{sys.executable} -m pip install 'llguidance"),
+    ],
+)
+def test_how_to_install_what_is_missing(monkeypatch, tmp_path, file, pip, command):
+    (tmp_path / (file or "pyvenv.cfg")).touch()
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    if not pip:
+        monkeypatch.setitem(sys.modules, "pip", None)
+    said = errors.install_command("json")
+    assert said.startswith(command) and "llguidance" in said
+    assert errors.install_command("mlx-lm").endswith(" mlx-lm")

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command import GREEDY
@@ -51,6 +52,25 @@ def test_an_answer_without_its_form(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "was cut before it had the form asked for" in found.stderr
 
 
+def test_calls_that_are_held_to_their_tools(tmp_path: Path) -> None:
+    minutes = {"type": "integer", "description": "Length in minutes.", "enum": [8, 9]}
+    parameters: dict[str, Any] = {"type": "object", "properties": {"minutes": minutes}}
+    parameters["required"] = ["minutes"]
+    timer = {"name": "set_timer", "description": "Start a timer."}
+    file = tmp_path / "tools.json"
+    file.write_text(json.dumps([{**timer, "parameters": parameters}]))
+    asked = ["chat", "-m", "demo", *GREEDY, "--strict-tools", "--tools", str(file)]
+    found = CliRunner().invoke(app, [*asked, "Set a timer for 20 minutes."])
+    assert (found.exit_code, found.stderr) == (0, "")
+    called = json.loads(found.stdout)
+    assert called["name"] == "set_timer" and called["arguments"]["minutes"] in (8, 9)
+    either = [{"type": "integer"}, {"type": "number"}]
+    parameters["properties"]["minutes"] = {"oneOf": either}
+    file.write_text(json.dumps([{**timer, "parameters": parameters}]))
+    found = CliRunner().invoke(app, [*asked, "Hi"])
+    assert found.exit_code == 2 and "held to oneOf where" in found.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
@@ -59,9 +79,10 @@ def test_an_answer_without_its_form(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--schema", '{"not": {}}'], 2, "No answer can be held to this form"),
         (["--schema", "~no-one-here/a"], 5, "There is no file ~no-one-here/a"),
         (["--schema", "gone.json"], 5, "There is no file gone.json"),
-        (["--grammar", "gone.lark"], 5, "gone.lark cannot be read"),
+        (["--grammar", "gone.lark"], 5, "There is no file gone.lark."),
         (["--regex", "a", "--json-object"], 2, "Choose one of --json-object and"),
         (["--regex", "a", "--schema", "a"], 2, "Give one of schema and regex"),
+        (["--strict-tools"], 2, "--strict-tools is for --tool, --mcp and --tools."),
         (["--regex", "a", "--stop", "b"], 2, "stop would cut an answer of a form"),
     ],
 )

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import typer
 from command import Runner
-from pages import PAGES, Shown, commands
+from pages import PAGES, Shown, blocks, commands
 from PIL import Image
-from places import CAPTAIN, SHAPES
+from places import CAPTAIN, ROOT, SHAPES
 
 OURS = [s for s in commands() if re.search(r"(^| \| )gemma4 ", s.command)]
 CAPTAIN_S = [shown for shown in OURS if "captain" in shown.command]
@@ -33,6 +33,8 @@ NOT_RUN = {
     "chat -c": "goes on with what was said before",
     "--session": "goes on with what was said before",
     "config edit": "opens an editor",
+    "--mcp": "needs a server",
+    "--tools": "needs a person to give results",
 }
 PICTURES = ("photo.jpg", "a.jpg", "b.jpg", "trip/1.jpg", "trip/2.jpg")
 EXAMPLE = {"prompt": "Hi", "completion": "Ahoy!"}
@@ -98,6 +100,7 @@ def samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         Image.open(SHAPES).convert("RGB").save(folder / name, quality=95)
     for name in ("talk.m4a", "a.wav", "b.wav"):
         shutil.copy(SHAPES.parent / "speech.wav", folder / name)
+    (folder / "weather.py").write_text(blocks(ROOT / "docs" / "tools.md", "py")[0])
     (folder / "build.log").write_text("What is the capital of France?\n")
     (folder / "data.jsonl").write_text(f"{json.dumps(EXAMPLE)}\n" * 8)
     monkeypatch.chdir(folder)

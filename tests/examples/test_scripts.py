@@ -88,6 +88,24 @@ def test_a_small_chat(run: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_an_agent(run: Any) -> None:
+    """What it may not run, and what fails, it says it does not know."""
+    asked = ("Turn on the kitchen light.", "Turn off the hall light.")
+    done = run(
+        "agent.py", "--ask", *asked, "Turn off the office light.", typed="y\ny\n"
+    )
+    refused = "I am a tiny demo model and do not know that."
+    end = "Lights: kitchen on, bedroom off, office on"
+    said = ["The kitchen light is on.", refused, refused, end]
+    assert done.stdout.splitlines() == said, done.stderr
+    assert "set_light(room='hall', state='off')\nRun it? [y/N] " in done.stderr
+    done = run("agent.py", "Set a timer for 10 minutes.")
+    assert done.stdout.startswith("The timer is set for 10 minutes.\nLights: ")
+    assert done.stdout.count("A timer rings at ") == 1
+    assert done.stderr == "set_timer(minutes=10)\n"
+
+
+@pytest.mark.slow
 def test_receipts(run: Any, tmp_path: Path) -> None:
     """The demo model sees none, and has to write one all the same."""
     pytest.importorskip("llguidance", reason="needs the extra: pip install .[json]")

@@ -79,3 +79,37 @@ def test_experts_get_more_rows_on_a_gpu(
     models = [tiny.build(variant, 3) for variant in ("E2B", "26B-A4B")]
     monkeypatch.setattr(mx.metal, "is_available", lambda: metal)
     assert tuple(step_for(model) for model in models) == steps
+
+
+def test_progress_is_told_and_can_end_it() -> None:
+    """What was read until then counts, and the answer is as if nothing had been."""
+    model = tiny.build("E2B", 3)
+    told: list[tuple[int, int]] = []
+    whole, prefix = PrefixCache(model), PrefixCache(model)
+    expected = read(model, whole)
+    prompt = Prompt(TOKENS, (), TOKENS)
+
+    def stop(count: int, of: int) -> None:
+        told.append((count, of))
+        if count == 2 * STEP:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        prefill(model, prompt, prefix, 0, STEP, stop)
+    assert told == [(0, 90), (40, 90), (80, 90)]
+    assert prefix.reuse(TOKENS) == 80
+    rest = prefill(model, prompt, prefix, 80, STEP)
+    assert np.array_equal(np.array(rest)[0], expected)
+
+
+def test_a_pin_where_others_begin_alike() -> None:
+    model = tiny.build("E2B", 3)
+    prefix = PrefixCache(model, shared=30)
+    read(model, prefix)
+    other = [*TOKENS[:30], *TOKENS[40:]]
+    branch = prefix.branch(other)
+    assert branch is not None and branch.reuse(other) == 30
+    prompt = Prompt(other, (), other)
+    found = np.array(prefill(model, prompt, branch, 30, STEP))
+    fresh = np.array(prefill(model, prompt, PrefixCache(model), 0, STEP))
+    assert np.abs(found - fresh).max() < 1e-4

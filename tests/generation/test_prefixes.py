@@ -33,7 +33,8 @@ def asked(*texts: str, system: str = "") -> list[dict]:
 
 def answer(demo, prefix, messages: list[dict]) -> Response:
     options = {"prefix": prefix, "temperature": 0, "max_tokens": 12}
-    return Response.of(stream_generate(*demo, messages, **options))
+    model, processor = demo
+    return Response.of(stream_generate(model, processor, messages, **options))
 
 
 def test_two_conversations_in_turn(demo) -> None:
@@ -66,6 +67,7 @@ def test_a_long_beginning_is_read_once_and_once_again(demo) -> None:
     assert again.tokens == answer(demo, None, more).tokens
 
 
+@pytest.mark.slow
 def test_the_oldest_gives_way(demo) -> None:
     caches = PrefixCaches(demo[0], most=2)
     asked_for = [asked(text) for text in ("Hello!", "Thank you.", "Good morning.")]
@@ -85,6 +87,7 @@ def test_no_more_is_kept_than_there_is_room_for(demo) -> None:
     assert answer(demo, caches, asked("Hello!")).tokens == one.tokens
 
 
+@pytest.mark.slow
 def test_where_there_is_no_room_a_beginning_is_taken_over(demo) -> None:
     caches, system = PrefixCaches(demo[0], most_bytes=1), SYSTEM * 5
     for text in ("What is the capital of France?", "What is the capital of Italy?"):
@@ -111,4 +114,14 @@ def test_a_branch_leaves_its_origin_as_it_is(demo) -> None:
 def test_another_model_s(demo) -> None:
     caches = PrefixCaches(demo[0])
     with pytest.raises(CacheError, match="another model"):
-        stream_generate(*load("demo"), asked("Hi"), prefix=caches)
+        answer(load("demo"), caches, asked("Hi"))
+
+
+@pytest.mark.parametrize("length", [0, 1, module.BLOCK - 1, module.BLOCK, 2500])
+def test_where_two_prompts_part(length: int) -> None:
+    same = list(range(length))
+    assert module._common(same, same) == length
+    assert (
+        module._common(same, [*same, 1]) == module._common([*same, 1], same) == length
+    )
+    assert module._common([*same, 1, 5], [*same, 2, 5]) == length

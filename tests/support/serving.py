@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import mlx.core as mx
+
 from mlx_gemma4.cli.api.routes import ROUTES
 from mlx_gemma4.cli.serve.engine import Engine
 from mlx_gemma4.cli.serve.guard import Guard
@@ -76,6 +78,7 @@ def served(
         finally:
             ready.set()
         worker.run(made[0])
+        mx.clear_streams()  # of this thread: with them the process may end in abort
 
     threads = [threading.Thread(target=work)]
     threads[0].start()

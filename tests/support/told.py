@@ -1,6 +1,8 @@
 """An engine that says what a test tells it to."""
 
 from collections.abc import Callable, Iterable, Iterator
+from types import SimpleNamespace
+from typing import Any, cast
 
 from mlx_gemma4 import Chunk, Stats
 from mlx_gemma4.cli.serve.engine import Asked, Engine, unheard
@@ -11,6 +13,8 @@ class Told(Engine):
 
     def __init__(self, rule: Callable[[Asked], Iterable[Chunk]]) -> None:
         self.name, self.progress = "told", unheard
+        tokenizer = SimpleNamespace(encode_text=lambda text: [*map(ord, text)])
+        self.processor = cast(Any, SimpleNamespace(tokenizer=tokenizer))
         self.rule = rule
         self.asked: list[Asked] = []
 

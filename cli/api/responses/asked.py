@@ -52,6 +52,8 @@ def read_request(body: dict[str, Any], media: MediaRules, kept: Kept) -> Request
     messages = messages_of(fields.text("instructions"), items, media)
     options, summary = _thinking(fields)
     options |= sampling(fields)
+    if tools.strict:
+        options["strict_tools"] = True
     if (most := fields.whole("max_output_tokens", 1)) is not None:
         options["max_tokens"] = most
     parallel = fields.flag("parallel_tool_calls")

@@ -30,13 +30,15 @@ class Name:
 @dataclass
 class Declared:
     """`tools` for the template; `names` by what the model calls them; `stated` as the
-    request has them, and of which kinds some were left out."""
+    request has them, and of which kinds some were left out. strict: whether calls are
+    to be held to the declarations."""
 
     tools: list[dict[str, Any]] = field(default_factory=list)
     names: dict[str, Name] = field(default_factory=dict)
     stated: list[Any] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     choice: str = "auto"
+    strict: bool = False
 
     def add(self, tool: Any, where: str, namespace: str | None = None) -> None:
         kind, name = tool.get("type"), tool.get("name")
@@ -52,6 +54,7 @@ class Declared:
         self.names[called.said] = called
         plain = Fields(tool, f"{where}.")
         function = _of_text(plain) if called.custom else _plain(plain)
+        self.strict |= plain.flag("strict") is True
         declared = {"name": called.said, **function}
         self.tools.append({"type": "function", "function": declared})
 
@@ -87,7 +90,10 @@ def declared(fields: Fields) -> Declared:
                 param=where,
             )
         found.stated.append(tool)
-    return _chosen(fields.values.get("tool_choice"), found)
+    chosen = _chosen(fields.values.get("tool_choice"), found)
+    if chosen.choice not in ("auto", "none") and not chosen.tools:
+        raise fields.wrong("tool_choice", "asks for a call, but there are no tools")
+    return chosen
 
 
 def _chosen(choice: Any, found: Declared) -> Declared:

@@ -11,6 +11,7 @@ from mlx_gemma4.cli.attach.messages import content_of, media_of, text_of, with_f
 from mlx_gemma4.cli.attach.texts import read_text_part, use_of
 from mlx_gemma4.cli.chat.interactive import converse
 from mlx_gemma4.cli.errors import InputError
+from mlx_gemma4.errors import install_command
 
 NOTES = "notes.txt:\n```\none\ntwo\n```\n\nSum up notes.txt"
 
@@ -139,5 +140,5 @@ def test_a_pdf_without_what_reads_it(seeing, script, here, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "pypdfium2", None)
     (here / "scan.pdf").write_bytes(pdf("1 0 0"))
     converse(seeing, Lines("Sum up ./scan.pdf"))
-    assert "pip install 'mlx-gemma4[media]'" in capsys.readouterr().err
+    assert install_command("media") in capsys.readouterr().err
     assert script.asked == []

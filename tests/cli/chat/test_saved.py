@@ -8,6 +8,7 @@ from scripted import Lines, roles, shapes
 
 from mlx_gemma4.cli.attach.messages import media_of
 from mlx_gemma4.cli.chat.interactive import converse
+from mlx_gemma4.cli.logs.rows import message_row, turn_of
 from mlx_gemma4.cli.settings import Settings
 
 
@@ -117,3 +118,16 @@ def test_a_conversation_of_a_program_that_calls_the_assistant_model(seeing, here
     (here / "talk.json").write_text(json.dumps(saved))
     converse(seeing, Lines("/clear", "/load talk.json"))
     assert roles(seeing) == "user assistant"
+
+
+def test_a_thought_with_its_calls_comes_back(session, script, here):
+    call = {"type": "function", "id": "call_0", "function": {"name": "f"}}
+    call["function"]["arguments"] = {"city": "Rome"}
+    said = {"role": "assistant", "content": "", "reasoning": "hm", "tool_calls": [call]}
+    asked = {"role": "user", "content": "one"}
+    result = {"role": "tool", "tool_call_id": "call_0", "content": "sunny"}
+    session.chat.messages = [asked, said, result]
+    converse(session, Lines("/save talk.json", "/clear", "/load talk.json"))
+    assert session.chat.messages == [asked, said, result]
+    kept = [turn_of(1, None, *message_row(said), "stop", 0.0).message]
+    assert kept == [said]

@@ -45,6 +45,16 @@ def test_set_changes_sampling(session, script, capsys):
     assert "temperature = 0.0\n" in capsys.readouterr().err
 
 
+def test_set_switches_loops_and_limits_thoughts(session, script, capsys):
+    lines = ("/set stop_loops off", "/set think_budget 9", "one")
+    converse(session, Lines(*lines, "/set stop_loops default", "two"))
+    first, second = script.asked
+    assert (first.stop_loops, first.think_budget) == (False, 9)
+    assert second.stop_loops is True
+    said = capsys.readouterr().err
+    assert "stop_loops = off\nthink_budget = 9\n" in said and "stop_loops = on" in said
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
@@ -59,6 +69,7 @@ def test_set_changes_sampling(session, script, capsys):
         ("/set top_p nan", "must be a number"),
         ("/set top_p 0", "above 0"),
         ("/set top_k half", "takes a whole number"),
+        ("/set stop_loops 1", "Say on or off"),
         ("/set max_tokens 0", "whole number from 1"),
         ("/think maybe", "on or off"),
         ("/nonsense", "no command /nonsense"),
@@ -88,6 +99,12 @@ def test_a_cut_off_answer_says_so(session, script, capsys):
     script.answer = lambda messages: chunks("half an", finish_reason="length")
     converse(session, Lines("go"))
     assert "token limit" in capsys.readouterr().err
+
+
+def test_an_answer_that_is_only_a_thought_says_so(session, script, capsys):
+    script.answer = lambda messages: chunks("", thought="hm", finish_reason="stop")
+    converse(session, Lines("go"))
+    assert "only thought, and gave no answer" in capsys.readouterr().err
 
 
 def test_help_names_every_command(session, capsys):

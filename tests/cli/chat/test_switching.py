@@ -111,3 +111,14 @@ def test_an_adapter_stays_with_its_model(demo, other, capsys):
     told = capsys.readouterr().err
     assert "adapter: captain\n" in told and "captain is for demo, and is off" in told
     assert told.endswith("attached: (none)\n") and "adapter: (none)" in told
+
+
+def test_what_a_tool_showed_the_other_model_is_words(demo, other):
+    result = {"role": "tool", "tool_call_id": "call_0", "content": []}
+    result["content"] = [
+        {"type": "text", "text": "a photo"},
+        {"type": "image", "image": object()},
+    ]
+    demo.chat.messages = [result]
+    converse(demo, Lines(f"/model {other}"))
+    assert result["content"] == "a photo\n(image, not kept)"

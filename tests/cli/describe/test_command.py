@@ -13,6 +13,7 @@ from PIL import Image
 from scripted import chunks
 
 from mlx_gemma4.cli import loading
+from mlx_gemma4.errors import install_command
 
 
 @pytest.mark.parametrize(
@@ -149,6 +150,9 @@ def test_boxes_of_an_answer_that_was_cut_off(seer):
     result = run(picture("a.png"), "--boxes", "out.png")
     assert len(json.loads(result.stdout)["boxes"]) == 1
     assert "(cut off" in result.stderr and "2 of the boxes cannot be" in result.stderr
+    seer.answer = lambda messages: chunks(CAT, finish_reason="loop")
+    result = run("a.png", "--boxes", "out2.png")
+    assert "(stopped: it says the same again" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -281,4 +285,4 @@ def test_a_pdf_without_what_reads_it(seer, monkeypatch):
     result = run("a.pdf", "b.png", "--each")
     assert result.exit_code == 5 and "b.png:\n" in result.stdout
     assert "a.pdf is a PDF document. Reading its pages needs" in result.stderr
-    assert "pip install 'mlx-gemma4[media]'" in result.stderr
+    assert install_command("media") in result.stderr

@@ -287,12 +287,12 @@ def test_a_store_to_be_read_only(kept, script, capsys):
 
 
 def test_what_the_chat_is_held_with_is_kept(kept, store):
-    kept.chat.tools = [{"type": "function", "function": {"name": "look"}}]
+    kept.chat.declared = [{"type": "function", "function": {"name": "look"}}]
     converse(kept, Lines("one", "/set temperature 0.5", "/system be brief", "two"))
     with opened() as found:
         setup = found.setup(1)
     assert setup.settings.temperature == 0.5 and setup.system == "be brief"
-    assert setup.tools == kept.chat.tools and setup.model == "scripted"
+    assert setup.tools == kept.chat.declared and setup.model == "scripted"
 
 
 def test_halves_of_characters_are_no_fault(kept, script, capsys):

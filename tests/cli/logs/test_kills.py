@@ -19,7 +19,7 @@ from mlx_gemma4.cli.render import Screen
 from mlx_gemma4.cli.settings import Settings
 
 asked = [{"role": "user", "content": sys.argv[1]}]
-held = {"system": None, "tools": None, "settings": Settings()}
+held = {"system": None, "declared": None, "settings": Settings()}
 keeper = Keeper(Screen())
 keeper.begin(SimpleNamespace(asking=asked, **held), "demo", None)
 number = 0

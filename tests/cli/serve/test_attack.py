@@ -302,7 +302,7 @@ class Endless(Told):
         self.left = threading.Event()
 
     def speak(self, asked: Asked) -> Iterator[Chunk]:
-        if (asked.messages or ())[-1]["content"] == "still there?":
+        if (asked.messages or [{}])[-1].get("content") == "still there?":
             yield from echo(asked)
             return
         try:
@@ -377,3 +377,10 @@ def test_many_at_once_on_a_model() -> None:
 
         with ThreadPoolExecutor(20) as pool:
             assert all(pool.map(ask, range(20)))
+
+
+def test_characters_that_were_cut_in_half(server: Served) -> None:
+    """JavaScript cuts texts between the two halves of an emoji."""
+    body = b'{"messages": [{"role": "user", "content": "\\ud83d\\ude00 \\ud83d"}]}'
+    reply = server.ask("POST", "/v1/chat/completions", body)
+    assert reply.json()["choices"][0]["message"]["content"] == "You said: 😀 \ufffd"

@@ -47,6 +47,7 @@ def test_no_fields():
     [
         (b"", "its boundary is not in it"),
         (b"--y\r\n", "its boundary is not in it"),
+        (b"a--x--", "its boundary is not in it"),
         (b"--x", "a boundary goes on"),
         (FORM, "a boundary goes on"),
         (VALUE, "it has no end"),

@@ -1,32 +1,198 @@
-"""The server as a whole, on the demo model."""
+"""The server as a whole: requests and replies as they go over the wire."""
 
+import json
+import socket
+import threading
 from collections.abc import Iterator
 
 import pytest
-from serving import Served, demo, served
+from serving import Served, served
+from told import Told, said
+
+from mlx_gemma4 import Chunk
+from mlx_gemma4.cli.serve import exchange
+from mlx_gemma4.cli.serve.engine import Asked
+from mlx_gemma4.cli.serve.guard import Guard
+
+CHAT = "/v1/chat/completions"
+HELLO = {"messages": [{"role": "user", "content": "Hello."}]}
+PAGE = {"Origin": "http://localhost:3000"}
+
+
+def rule(asked: Asked) -> list[Chunk]:
+    return said(Chunk("Good ", 1), Chunk("day.", 2))
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Served]:
-    with served(demo) as running:
+    guard = Guard(origins=frozenset({PAGE["Origin"]}))
+    with served(lambda: Told(rule), guard) as running:
         yield running
 
 
-def question(text: str) -> dict:
-    return {"messages": [{"role": "user", "content": text}]}
+def raw(server: Served, *parts: bytes) -> bytes:
+    """All that comes back for what is sent, in parts."""
+    with socket.create_connection(server.server.server_address[:2], 30) as connection:
+        for part in parts:
+            connection.sendall(part)
+        found = b""
+        while piece := connection.recv(65536):
+            found += piece
+        return found
 
 
-def test_answers(server):
-    reply = server.ask(
-        "POST", "/v1/chat/completions", question("What is the capital of France?")
-    )
-    assert reply.status == 200
-    said = reply.json()["choices"][0]
-    assert said["message"]["content"] == "The capital of France is Paris."
-    assert said["finish_reason"] == "stop"
+def head(path: str = CHAT, **more: str) -> bytes:
+    lines = [f"POST {path} HTTP/1.1", "Host: localhost"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in more.items()]
+    return "\r\n".join([*lines, "", ""]).encode()
 
 
-def test_nothing_there(server):
+def test_paths(server) -> None:
+    """With /v1, without it and with it twice, and whatever stands behind the `?`."""
+    for path in ("/v1/models", "/models", "/v1/v1/models/", "/v1/models?beta=true"):
+        assert server.ask("GET", path).json()["data"][0]["id"] == "told"
+    assert server.ask("GET", "/v1/models/told").json()["max_model_len"] == 100_000
+    assert server.ask("GET", "/v1/models/other").status == 404
+    assert server.ask("GET", "/health").json() == {"status": "ok"}
+
+
+def test_what_is_not_there(server) -> None:
     reply = server.ask("GET", "/v1/nothing")
     assert reply.status == 404
     assert "/v1/models" in reply.json()["error"]["message"]
+    reply = server.ask("DELETE", "/v1/models")
+    assert (reply.status, reply.json()["error"]["type"]) == (
+        405,
+        "invalid_request_error",
+    )
+
+
+def test_only_the_head(server) -> None:
+    reply = server.ask("HEAD", "/v1/models")
+    assert reply.status == 200 and not reply.data
+    assert int(reply.headers["content-length"]) > 0
+
+
+def test_a_body_in_chunks(server) -> None:
+    body = json.dumps(HELLO).encode()
+    pieces = b"".join(b"%x;a=b\r\n%b\r\n" % (5, body[i : i + 5]) for i in (0, 5))
+    rest = b"%x\r\n%b\r\n0\r\nTrailer: x\r\n\r\n" % (len(body) - 10, body[10:])
+    found = raw(server, head(Transfer_Encoding="chunked"), pieces, rest)
+    assert found.startswith(b"HTTP/1.1 200 OK\r\n") and b"Good day." in found
+    for wrong in (b"-5\r\n", b"zz\r\n", b"5\r\nabcdefgh\r\n"):
+        found = raw(server, head(Transfer_Encoding="chunked"), wrong)
+        assert found.startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_body_that_is_announced(server) -> None:
+    """Only one that is wanted is asked for."""
+    body = json.dumps(HELLO).encode()
+    size = str(len(body))
+    asked = head(Content_Length=size, Expect="100-continue")
+    found = raw(server, asked, body)
+    assert found.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK")
+    asked = head("/v1/nothing", Content_Length=size, Expect="100-continue")
+    assert raw(server, asked).startswith(b"HTTP/1.1 404 ")
+
+
+def test_a_body_that_is_too_large(server) -> None:
+    """The reply comes although the client is still sending."""
+    size = exchange.LARGEST + 1
+    found = raw(server, head(Content_Length=str(size)), b"x" * 1_000_000)
+    assert found.startswith(b"HTTP/1.1 413 ") and b"larger than 100 MB" in found
+
+
+def test_a_web_page_that_is_let_in(server) -> None:
+    asked = {"Access-Control-Request-Headers": "authorization", **PAGE}
+    reply = server.ask("OPTIONS", CHAT, headers=asked)
+    assert reply.status == 204
+    assert reply.headers["access-control-allow-headers"] == "authorization"
+    reply = server.ask("POST", CHAT, HELLO, PAGE)
+    assert reply.headers["access-control-allow-origin"] == PAGE["Origin"]
+    reply = server.ask("POST", CHAT, HELLO, {"Origin": "http://evil.com"})
+    assert reply.status == 403
+    assert "access-control-allow-origin" not in reply.headers
+
+
+def test_an_old_client(server) -> None:
+    """One of HTTP/1.0 gets a stream without chunks."""
+    body = json.dumps({**HELLO, "stream": True}).encode()
+    lines = f"POST {CHAT} HTTP/1.0\r\nContent-Length: {len(body)}\r\n\r\n"
+    found = raw(server, lines.encode() + body)
+    assert b"chunked" not in found and found.endswith(b"\n\ndata: [DONE]\n\n")
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_an_error_in_the_middle(streams) -> None:
+    """A stream that has begun ends with it; what failed is not told to clients."""
+
+    def failing(asked: Asked) -> Iterator[Chunk]:
+        yield Chunk("Good ", 1)
+        raise RuntimeError("secret of the house")
+
+    with served(lambda: Told(failing)) as server:
+        reply = server.ask("POST", CHAT, {**HELLO, "stream": streams})
+        assert reply.status == (200 if streams else 500)
+        assert b"The server failed" in reply.data and b"secret" not in reply.data
+        assert server.ask("GET", "/health").status == 200
+
+
+def test_a_long_prompt_says_that_it_is_read(monkeypatch) -> None:
+    monkeypatch.setattr(exchange, "LOOK", 0.01)
+    monkeypatch.setattr(exchange, "QUIET", 0.02)
+    go_on = threading.Event()
+
+    def slow(asked: Asked) -> Iterator[Chunk]:
+        server.engine.progress(512, 2048)
+        go_on.wait(30)
+        yield from rule(asked)
+
+    with served(lambda: Told(slow)) as server:
+        body = json.dumps({**HELLO, "stream": True}).encode()
+        address = server.server.server_address[:2]
+        with socket.create_connection(address, 30) as connection:
+            connection.sendall(head(Content_Length=str(len(body))) + body)
+            found = b""
+            while b": 512 of 2048 tokens\n\n" not in found:
+                found += connection.recv(4096)
+            go_on.set()
+            while piece := connection.recv(4096):
+                found += piece
+        assert b'"Good "' in found and b"data: [DONE]" in found
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_a_client_that_leaves(streams, monkeypatch) -> None:
+    """Its answer ends, in the middle of the prompt too, and the next one is served."""
+    monkeypatch.setattr(exchange, "LOOK", 0.01)
+    begun, ended = threading.Event(), threading.Event()
+
+    def endless(asked: Asked) -> Iterator[Chunk]:
+        if "max_tokens" in asked.options:
+            yield from rule(asked)
+            return
+        try:
+            while True:
+                begun.set()
+                server.engine.progress(1, 2)
+        finally:
+            ended.set()
+
+    with served(lambda: Told(endless)) as server:
+        body = json.dumps({**HELLO, "stream": streams}).encode()
+        address = server.server.server_address[:2]
+        with socket.create_connection(address, 30) as connection:
+            connection.sendall(head(Content_Length=str(len(body))) + body)
+            assert begun.wait(30)
+        assert ended.wait(30)
+        assert server.ask("POST", CHAT, {**HELLO, "max_tokens": 5}).status == 200
+
+
+def test_a_line_for_each_reply(capsys) -> None:
+    with served(lambda: Told(rule), log=True) as server:
+        server.ask("POST", CHAT, HELLO)
+        raw(server, b"GET /v1/\x1b[31m HTTP/1.1\r\n\r\n")
+        server.server.wait()
+    answered, unknown = capsys.readouterr().err.splitlines()
+    assert f"POST {CHAT} 200 · 20 (8 cached) + 3 tokens · " in answered
+    assert "404" in unknown and "\x1b" not in unknown

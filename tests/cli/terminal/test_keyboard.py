@@ -67,6 +67,18 @@ def test_keys_are_unseen_and_wait(line):
         os.read(line.master, 999)
 
 
+def test_what_was_typed_before_a_question_is_no_answer_to_it(line):
+    interrupt = Interrupt(Keyboard(line.input))
+    with interrupt:
+        line.type("y\r")
+    interrupt.set_aside()
+    assert line.shown()
+    os.set_blocking(line.stream.fileno(), False)
+    with pytest.raises(BlockingIOError):
+        os.read(line.stream.fileno(), 999)
+    assert line.typed() == "y\r"
+
+
 def test_keys_wait_where_an_answer_fails(line):
     keyboard = Keyboard(line.input)
     with pytest.raises(KeyboardInterrupt), Interrupt(keyboard):

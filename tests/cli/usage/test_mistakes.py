@@ -29,7 +29,6 @@ def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
         ),
         ("conv", "No such command 'conv'. Did you mean convert?"),
         ("zzz", "No such command 'zzz'."),
-        ("serve", "No such command 'serve'. There is no server yet."),
         ("version", "No such command 'version'. Did you mean --version?"),
         # options
         (

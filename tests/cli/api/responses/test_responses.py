@@ -2,6 +2,7 @@
 
 import base64
 import json
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from serving import Served, demo, served
 from told import Told, said
 
 from mlx_gemma4 import Chunk, ToolCall
+from mlx_gemma4.cli.serve import exchange
 from mlx_gemma4.cli.serve.engine import Asked
 from mlx_gemma4.errors import ChatError
 
@@ -61,19 +63,6 @@ def test_text_and_a_second_turn_that_reads_only_what_is_new(client: Any) -> None
     assert known == usage.total_tokens  # the end mark of the answer is one of them
 
 
-def test_stream(client: Any) -> None:
-    with client.responses.stream(
-        model="any", input=FRANCE, reasoning={"effort": "high", "summary": "auto"}
-    ) as stream:
-        kinds = [event.type for event in stream]
-        whole = stream.get_final_response()
-    assert kinds[:2] == ["response.created", "response.in_progress"]
-    assert kinds[-1] == "response.completed"
-    thought, message = whole.output
-    assert thought.summary[0].text and message.content[0].text == whole.output_text
-    assert whole.usage.output_tokens_details.reasoning_tokens > 0
-
-
 @pytest.mark.slow
 def test_picture(client: Any) -> None:
     data = base64.b64encode(SHAPES.read_bytes()).decode()
@@ -84,6 +73,7 @@ def test_picture(client: Any) -> None:
     assert "red circle" in answer.output_text
 
 
+@pytest.mark.slow
 def test_tool_and_its_result(client: Any) -> None:
     items: list[Any] = [{"role": "user", "content": "What is the weather in Rome?"}]
     asked = client.responses.create(model="any", input=items, tools=[WEATHER])
@@ -99,6 +89,7 @@ def test_tool_and_its_result(client: Any) -> None:
     )
 
 
+@pytest.mark.slow
 def test_schema(client: Any) -> None:
     pytest.importorskip("llguidance", reason="needs the extra json")
     from pydantic import BaseModel
@@ -139,11 +130,24 @@ def test_refused(server: Served, wrong: dict[str, Any], status: int) -> None:
 
 def follow(asked: Asked) -> list[Chunk]:
     """Thinks and calls; and speaks once there is a result."""
-    last = (asked.messages or ())[-1]
+    last = [*(asked.messages or ())][-1]
     if last["role"] == "tool":
         return said(Chunk(f"It says {last['content']}.", 1))
     call = ToolCall("shell", {"input": "ls -l"})
     return said(Chunk("", 1, thought="Look."), Chunk("", 2, tool_calls=(call,)))
+
+
+def test_stream() -> None:
+    with served(lambda: Told(follow)) as server, client_of(server) as client:
+        with client.responses.stream(
+            model="any", input="Go.", tools=[SHELL], reasoning={"summary": "auto"}
+        ) as stream:
+            kinds = [event.type for event in stream]
+            thought, call = stream.get_final_response().output
+    assert kinds[:2] == ["response.created", "response.in_progress"]
+    assert kinds[-1] == "response.completed"
+    assert "response.custom_tool_call_input.done" in kinds
+    assert (thought.summary[0].text, call.input) == ("Look.", "ls -l")
 
 
 @pytest.mark.parametrize("how", ["items", "sealed", "kept"])
@@ -165,11 +169,30 @@ def test_thoughts_stay_between_calls(how: str) -> None:
             items, ask = [result], {**ask, "previous_response_id": first.id}
         last = client.responses.create(input=items, **ask)
     assert last.output_text == "It says nothing."
-    question, called, answered = engine.asked[1].messages or ()
+    question, called, answered = [*(engine.asked[1].messages or ())]
     assert question["role"] == "user"
     assert called["reasoning"] == "Look."
     assert called["tool_calls"][0]["function"]["arguments"] == {"input": "ls -l"}
     assert answered["content"] == "nothing"
+
+
+def test_strict_tools_and_choices_reach_the_engine() -> None:
+    engine = Told(follow)
+    with served(lambda: engine) as server, client_of(server) as client:
+        client.responses.create(
+            model="any",
+            input="Go.",
+            tools=[{**WEATHER, "strict": True}],
+            tool_choice={"type": "function", "name": "get_weather"},
+            parallel_tool_calls=False,
+            max_output_tokens=9,
+            reasoning={"effort": "high"},
+        )
+    (asked,) = engine.asked
+    assert (asked.tool_choice, asked.parallel_calls) == ("get_weather", False)
+    options = {key: asked.options[key] for key in ("strict_tools", "max_tokens")}
+    assert options == {"strict_tools": True, "max_tokens": 9}
+    assert asked.options["thinking"] is True
 
 
 def test_what_was_cut_is_not_whole() -> None:
@@ -181,6 +204,26 @@ def test_what_was_cut_is_not_whole() -> None:
     assert answer.status == "incomplete"
     assert answer.incomplete_details.reason == "max_output_tokens"
     assert answer.output[0].status == "incomplete"
+
+
+def test_a_long_wait_is_told_by_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange, "LOOK", 0.01)
+    monkeypatch.setattr(exchange, "QUIET", 0.02)
+    go_on = threading.Event()
+
+    def slow(asked: Asked) -> Iterator[Chunk]:
+        go_on.wait(60)
+        yield from said(Chunk("At last.", 1))
+
+    with served(lambda: Told(slow)) as server, client_of(server) as client:
+        with client.responses.stream(model="any", input="Go.") as stream:
+            kinds = []
+            for event in stream:
+                kinds.append(event.type)
+                if len(kinds) == 5:
+                    go_on.set()
+            assert stream.get_final_response().output_text == "At last."
+    assert kinds[:5] == ["response.created", *["response.in_progress"] * 4]
 
 
 def test_what_fails_in_the_middle_says_so() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mlx_gemma4.cli.api.messages_request import Request, request_of
+from mlx_gemma4.cli.api.messages.asked import Request, request_of
 from mlx_gemma4.cli.serve.errors import Refused
 from mlx_gemma4.cli.serve.media import MediaRules
 from mlx_gemma4.errors import ChatError, MediaError
@@ -69,15 +69,18 @@ def test_choice_of_a_tool(choice: Any, expected: tuple[str, bool]):
 
 def test_tools_are_declared_as_everywhere():
     marked = {"type": "custom", "cache_control": {"type": "ephemeral"}, "strict": None}
-    (tool,) = (
-        request(tools=[{**TOOL, **marked, "description": "See."}]).asked.tools or ()
-    )
+    tools = request(tools=[{**TOOL, **marked, "description": "See."}]).asked.tools
     function = {
         "name": "look",
         "parameters": TOOL["input_schema"],
         "description": "See.",
     }
-    assert tool == {"type": "function", "function": function}
+    assert tools == [{"type": "function", "function": function}]
+
+
+def test_calls_are_held_to_what_is_declared_where_that_is_asked():
+    asked = request(tools=[TOOL, {**TOOL, "name": "see", "strict": True}]).asked
+    assert asked.options["strict_tools"]
 
 
 @pytest.mark.parametrize("place", ["output_config", "output_format"])

@@ -6,7 +6,7 @@ import pytest
 from google_templates import google_template
 
 from mlx_gemma4.chat.template import ChatTemplate
-from mlx_gemma4.cli.api.blocks import conversation, signature
+from mlx_gemma4.cli.api.messages.blocks import conversation, signature
 from mlx_gemma4.cli.serve.errors import Refused
 from mlx_gemma4.cli.serve.media import MediaRules
 from mlx_gemma4.errors import ChatError
@@ -53,8 +53,10 @@ def test_texts_given_apart_stay_apart():
 
 def test_who_pays_is_not_told_to_the_model():
     """It differs from conversation to conversation, and stands before all the rest."""
-    billing = text("x-anthropic-billing-header: cc_version=1.2.3.abc;")
-    first, _ = said(user(text("hi")), system=[billing, text("Be brief.")])
+    billing = "x-anthropic-billing-header: cc_version=1.2.3.abc;"
+    first, _ = said(user(text("hi")), system=[text(billing), text("Be brief.")])
+    assert first["content"] == "Be brief."
+    first, _ = said(user(text("hi")), system=f"{billing}\nBe brief.")
     assert first["content"] == "Be brief."
 
 
@@ -115,7 +117,7 @@ def test_a_failure_is_told_and_a_picture_shown():
         result("a", "no file", is_error=True), result("b", [shown]), result("c", None)
     )
     _, _, failed, seen, empty = said(user(text("hi")), calls, back)
-    assert failed["content"] == "The tool failed:\n\nno file"
+    assert failed["content"] == "Error:\n\nno file"
     assert seen["content"] == [{"type": "image", "image": b"hi"}]
     assert empty["content"] == ""
 
@@ -160,6 +162,17 @@ REFUSED = {
     "file": (
         [user({"type": "image", "source": {"type": "file", "file_id": "f"}})],
         "content.0.source must be of type base64",
+    ),
+    "nested": (
+        [
+            user(
+                {
+                    "type": "document",
+                    "source": {"type": "content", "content": [{"type": "document"}]},
+                }
+            )
+        ],
+        "type 'document' cannot be read",
     ),
     "no source": ([user({"type": "document"})], "source must be of type base64"),
     "unasked": ([user(result("a"))], "answers 'a', which waits for no result"),

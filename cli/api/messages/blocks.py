@@ -14,14 +14,14 @@ from typing import Any
 from mlx_gemma4.chat.calls import ToolCall, openai_call
 from mlx_gemma4.errors import ChatError
 
-from ..serve.media import MediaRules
+from ...serve.media import MediaRules
 
 Block = Mapping[str, Any]
 Message = dict[str, Any]
 
 JOINT = "\n\n"  # between texts that were given apart, which templates run together
-# Tells who pays, not the model; its letters differ from conversation to conversation,
-# and stand before all that they have in common.
+# Begins a line that is for who bills, not for the model. It differs from conversation
+# to conversation, and stands before all that they have in common.
 BILLING = "x-anthropic-billing-header:"
 SIGNED = "gemma4"  # begins the signatures of our own thoughts
 
@@ -42,7 +42,8 @@ def conversation(system: Any, messages: Any, rules: MediaRules) -> list[Message]
     if not isinstance(messages, list) or not messages:
         raise ChatError("messages must be a list of at least one message.")
     said: list[Message] = []
-    if system and (told := _text(_blocks(system, "system"), "system")):
+    told = _text(_blocks(system or [], "system"), "system")
+    if told:
         said.append({"role": "system", "content": told})
     calls: list[str] = []  # ids that wait for their results
     for number, message in enumerate(messages):
@@ -71,8 +72,8 @@ def conversation(system: Any, messages: Any, rules: MediaRules) -> list[Message]
 
 def _unanswered(calls: Sequence[str], where: str) -> ChatError:
     return ChatError(
-        f"{where} comes before the results of tools: {', '.join(calls)}. A tool_use "
-        "needs a tool_result in the next message, which is the user's."
+        f"{where} comes before the results of tools: {', '.join(calls):.200}. A "
+        "tool_use needs a tool_result in the next message, which is the user's."
     )
 
 
@@ -110,8 +111,9 @@ def _text(blocks: Sequence[Block], where: str) -> str:
     for block, at in _numbered(blocks, where):
         if block.get("type") != "text":
             raise _refusal(block, at)
-        texts.append(_word(block, "text", at).strip())
-    return JOINT.join(text for text in texts if not text.startswith(BILLING))
+        text = _word(block, "text", at).strip()
+        texts.append(text.partition("\n")[2] if text.startswith(BILLING) else text)
+    return JOINT.join(filter(None, texts))
 
 
 def _content(parts: Sequence[Message]) -> str | list[Message]:
@@ -174,7 +176,10 @@ def _document(block: Block, where: str, rules: MediaRules) -> list[Message]:
     if source.get("type") == "text":
         return [_told(_word(source, "data", at))]
     if source.get("type") == "content":
-        return _parts(_blocks(source.get("content"), at), f"{at}.content", rules)
+        inner = _blocks(source.get("content"), at)
+        if nested := [b for b in inner if b.get("type") not in ("text", "image")]:
+            raise _refusal(nested[0], at)
+        return _parts(inner, f"{at}.content", rules)
     return [_picture(block, where, rules)]
 
 
@@ -213,7 +218,7 @@ def _result(block: Block, call: str, where: str, rules: MediaRules) -> Message:
     at = f"{where}.content"
     parts = _parts(_blocks(block.get("content") or "", at), at, rules)
     if block.get("is_error"):
-        parts = [_told("The tool failed:"), *parts]
+        parts = [_told("Error:"), *parts]
     return {"role": "tool", "tool_call_id": call, "content": _content(parts)}
 
 

@@ -101,6 +101,30 @@ def test_the_client_calls_a_tool_and_is_told_the_result(client: Any):
     assert none.stop_reason == "end_turn"
 
 
+def test_the_client_demands_a_call_and_a_form(client: Any):
+    pytest.importorskip("llguidance", reason="needs the extra json")
+    hello: list[Any] = [{"role": "user", "content": "Hello"}]
+    one = {"type": "any", "disable_parallel_tool_use": True}
+    called = client.messages.create(**body(hello, tools=[WEATHER], tool_choice=one))
+    assert [block.type for block in called.content] == ["tool_use"]
+    assert list(called.content[0].input) == ["city"]
+    schema = {
+        "type": "object",
+        "properties": {"old": {"type": "boolean"}},
+        "required": ["old"],
+        "additionalProperties": False,
+    }
+    form = {"format": {"type": "json_schema", "schema": schema}}
+    said = client.messages.create(**body(hello, output_config=form))
+    assert said.content[0].text in ('{"old":true}', '{"old":false}')
+    counted = client.messages.count_tokens(
+        model="any", messages=hello, output_config=form
+    )
+    usage = said.usage
+    read = usage.input_tokens + usage.cache_read_input_tokens
+    assert counted.input_tokens == read
+
+
 def test_the_client_sees_thoughts(client: Any):
     thinks = {"type": "enabled", "budget_tokens": 1024}
     said = client.messages.create(**body(thinking=thinks))
@@ -130,10 +154,10 @@ def test_the_client_is_told_what_is_wrong(client: Any):
         client.beta.messages.batches.list()
 
 
-CLAUDE = shutil.which(os.environ.get("GEMMA4_CLAUDE", "claude"))
+CLAUDE = shutil.which("claude")
 
 
-@pytest.mark.skipif(CLAUDE is None, reason="needs Claude Code: set GEMMA4_CLAUDE to it")
+@pytest.mark.skipif(CLAUDE is None, reason="needs Claude Code")
 def test_claude_code_runs_a_tool(tmp_path: Path):
     """All that it sends is understood, and so is all that it is told."""
     asks = [

@@ -4,13 +4,13 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from ..serve.engine import Engine
-from ..serve.errors import Refused
-from ..serve.exchange import Exchange
-from ..serve.routes import Route, Service
-from .chat import noted
-from .messages_reply import Event, Reply
-from .messages_request import Request, request_of
+from ...serve.engine import Engine
+from ...serve.errors import Refused
+from ...serve.exchange import Exchange
+from ...serve.routes import Route, Service
+from ..chat import noted
+from .asked import Request, request_of
+from .reply import Event, Reply
 
 TYPES = {
     400: "invalid_request_error",
@@ -22,14 +22,16 @@ TYPES = {
     503: "overloaded_error",
 }
 # What clients look for to shorten a conversation and try again.
-TOO_LONG = "prompt is too long: {} tokens > {} maximum"
+START = "prompt is too long"
+TOO_LONG = START + ": {} tokens > {} maximum"
 
 
 def error_of(error: Refused) -> dict[str, Any]:
     """How this protocol says what went wrong."""
     message = error.message
     if error.code == "context_length_exceeded":
-        message = TOO_LONG.format(*re.findall(r"\d+", message))
+        counts = re.findall(r"has (\d+) tokens; .* at most (\d+)", message)
+        message = TOO_LONG.format(*counts[0]) if counts else f"{START}: {message}"
     told = {"type": TYPES.get(error.status, "api_error"), "message": message}
     return {"type": "error", "error": told}
 

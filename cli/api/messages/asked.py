@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..serve.engine import Asked
-from ..serve.errors import Refused
-from ..serve.media import MediaRules
+from ...serve.engine import Asked
+from ...serve.errors import Refused
+from ...serve.media import MediaRules
+from ..fields import Fields
+from ..options import sampling, thinking
 from .blocks import Message, conversation
-from .fields import Fields
-from .options import sampling, thinking
 
 # What changes no answer here: who pays, what is cached (all is), where it runs, what
 # is taken out of a conversation that grows too long for others.
@@ -71,7 +71,11 @@ def request_of(body: Any, rules: MediaRules, counts: bool = False) -> Request:
         last = messages.pop()
         begun = _begun(messages, last, options.get("thinking", False))
         options |= {"begun": last, "thinking": False}
-    tools = [_tool(Fields(t, f"tools.{n}.")) for n, t in enumerate(_tools(fields))]
+    given = [Fields(t, f"tools.{n}.") for n, t in enumerate(fields.list("tools") or ())]
+    tools = [_tool(tool) for tool in given]
+    strict = [tool.flag("strict") for tool in given]
+    if any(strict):
+        options["strict_tools"] = True
     choice, parallel = _choice(fields, tools)
     asked = Asked(
         messages=messages,
@@ -117,10 +121,6 @@ def _thinking(fields: Fields) -> dict[str, Any]:
     if budget is None:
         raise asked.wrong("budget_tokens", "is missing")
     return {"thinking": True, "think_budget": budget}
-
-
-def _tools(fields: Fields) -> list[Any]:
-    return fields.list("tools") or []
 
 
 def _tool(tool: Fields) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from serving import Served, demo, served
 
 from mlx_gemma4 import Chunk
 from mlx_gemma4.chat.calls import ToolCall
-from mlx_gemma4.cli.api.messages_reply import Reply
+from mlx_gemma4.cli.api.messages.reply import Reply
 
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 
@@ -131,3 +131,11 @@ def test_a_second_turn_reads_only_what_is_new(server: Served):
     read = first["usage"]["input_tokens"] + first["usage"]["output_tokens"]
     assert usage["cache_read_input_tokens"] == read
     assert counted == {"input_tokens": read + usage["input_tokens"]}
+
+
+def test_what_an_answer_begins_with_is_counted(server: Served):
+    begun = body([*QUESTION, {"role": "assistant", "content": "The capital of"}])
+    usage = server.ask("POST", "/v1/messages", begun).json()["usage"]
+    counted = server.ask("POST", "/v1/messages/count_tokens", begun).json()
+    read = usage["input_tokens"] + usage["cache_read_input_tokens"]
+    assert counted == {"input_tokens": read}

@@ -1,0 +1,43 @@
+"""`gemma4 serve` as a process."""
+
+import json
+import signal
+import urllib.request
+from pathlib import Path
+
+import pytest
+from command import QUESTION, Runner
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_serves_until_it_is_stopped(gemma4: Runner, number: int) -> None:
+    words = ("serve", "-m", "demo", "--port", "0", "--temperature", "0")
+    process = gemma4.start(*words)
+    assert process.stdout and process.stderr
+    url = process.stdout.readline().decode().strip()
+    body = json.dumps({"messages": [{"role": "user", "content": QUESTION}]})
+    asked = urllib.request.Request(f"{url}/v1/chat/completions", body.encode())
+    with urllib.request.urlopen(asked) as reply:
+        said = json.load(reply)["choices"][0]["message"]["content"]
+    assert said == "The capital of France is Paris."
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (0, b"")
+    assert b"/v1/chat/completions 200" in err and b"Traceback" not in err
+
+
+@pytest.mark.slow
+def test_what_cannot_be_served(gemma4: Runner, tmp_path: Path) -> None:
+    """Found before a model is loaded."""
+    for words, code in (
+        (["--host", "0.0.0.0"], 2),
+        (["--allow-origin", "*"], 2),
+        (["--allow-files", str(tmp_path / "missing")], 2),
+        (["--api-key", str(tmp_path / "missing")], 5),
+        (["--port", "70000"], 2),
+        (["-m", "no/such/model"], 3),
+    ):
+        done = gemma4("serve", *words)
+        assert (done.returncode, done.stdout) == (code, ""), done.stderr
+        assert "Traceback" not in done.stderr
