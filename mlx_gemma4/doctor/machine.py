@@ -18,7 +18,7 @@ from ..state import state_folder
 
 PACKAGES = (
     *("mlx", "mlx-lm", "huggingface-hub", "tokenizers", "numpy", "transformers"),
-    *("av", "sounddevice", "pillow-heif", "llguidance"),
+    *("av", "sounddevice", "pillow-heif", "llguidance", "mcp"),
 )
 # Programs that read what the packages cannot.
 PROGRAMS = ("ffmpeg", *(("afconvert", "sips") if sys.platform == "darwin" else ()))

@@ -113,7 +113,7 @@ class Connection:
     def _failure(self, error: Exception) -> str:
         """Why there is no list of tools."""
         if isinstance(error, TimeoutError):
-            why = f"it has not answered within {self.server.timeout:g} seconds"
+            why = f"it has not answered within {self.server.timeout:g} s"
         else:
             why = said(error, self._status)
         return f"The MCP server {self.server.name} does not start: {why}.{self._tail()}"
@@ -125,11 +125,13 @@ class Connection:
         if client is None:
             return Result(f"Error: {server.name} has ended.{self._tail()}", True)
 
-        async def heard(done: float, total: float | None, text: str | None) -> None:
+        async def heard(
+            progress: float, total: float | None, message: str | None
+        ) -> None:
             scope.deadline = current_time() + server.timeout
             if self._progress:
                 of = f" of {total:g}" if total else ""
-                self._progress(f"{server.name}: {text or f'{done:g}{of}'}")
+                self._progress(f"{server.name}: {message or f'{progress:g}{of}'}")
 
         with move_on_after(server.timeout) as scope:
             try:
@@ -141,7 +143,7 @@ class Connection:
                     tail = self._tail()
                     self.close()
                 return Result(f"Error: {server.name}: {why}.{tail}", True)
-        text = f"no answer from {server.name} within {server.timeout:g} seconds."
+        text = f"no answer from {server.name} within {server.timeout:g} s."
         return Result(f"Error: {text}", True)
 
     def _tail(self) -> str:

@@ -83,6 +83,8 @@ def result_of(answer: "CallToolResult") -> Result:
 
 def _read(block: "ContentBlock") -> tuple[str, Part | None]:
     """Its text, and the part that it is."""
+    from mcp_types import BlobResourceContents
+
     if block.type == "text":
         return block.text, None
     if block.type == "resource_link":
@@ -90,10 +92,9 @@ def _read(block: "ContentBlock") -> tuple[str, Part | None]:
     if block.type != "resource":
         return _medium(block.type, block.mime_type, block.data)
     resource = block.resource
-    text = getattr(resource, "text", None)
-    if text is None:
+    if isinstance(resource, BlobResourceContents):
         return _medium(resource.uri, resource.mime_type, resource.blob)
-    return f"{resource.uri}:\n{text}", None
+    return f"{resource.uri}:\n{resource.text}", None
 
 
 def _medium(name: str, kind: str | None, data: str) -> tuple[str, Part | None]:

@@ -115,9 +115,7 @@ def _over_http(server: Server, status: Status) -> AbstractAsyncContextManager[An
     async def connect() -> "AsyncIterator[Any]":
         client = AsyncClient(
             headers=server.headers,
-            timeout=Timeout(
-                server.timeout, read=None
-            ),  # calls have limits of their own
+            timeout=Timeout(server.timeout, read=None),  # a call has its own limit
             event_hooks={"response": [status.note]},
         )
         async with client, streamable_http_client(server.url, http_client=client) as io:

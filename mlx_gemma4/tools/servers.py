@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property
@@ -18,8 +18,6 @@ from .tool import Tool
 
 if TYPE_CHECKING:
     import mcp_types
-
-Run = Callable[[Mapping[str, Any]], Result]
 
 
 class Servers:

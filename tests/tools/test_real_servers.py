@@ -145,7 +145,7 @@ def test_nobody_at_an_address(port: int) -> None:
         ("cat", "Method not found"),
         ("true", "it has ended"),
         ("echo lost >&2; exit 3", "it has ended.\nIt wrote:\nlost"),
-        ("echo no message; exec sleep 600", "it has not answered within 1 seconds"),
+        ("echo no message; exec sleep 600", "it has not answered within 1 s"),
     ],
 )
 def test_a_command_that_is_no_server(command: str, said: str) -> None:

@@ -151,7 +151,7 @@ def test_what_is_no_text(box: Toolbox) -> None:
 def test_a_silent_call_ends() -> None:
     with Servers([Server("clock", HERE, timeout=0.2)]) as servers:
         silent = run(Toolbox(servers.tools), "wait", seconds=600, steps=0)
-    assert silent == Result("Error: no answer from clock within 0.2 seconds.", True)
+    assert silent == Result("Error: no answer from clock within 0.2 s.", True)
 
 
 def test_what_a_server_says_while_it_works() -> None:
