@@ -15,7 +15,7 @@ from typing import Any
 from mlx_gemma4 import Chat, load
 
 TEXT = {"type": "string", "maxLength": 60}
-MONEY = {"type": "number", "minimum": 0, "maximum": 10_000, "multipleOf": 0.01}
+MONEY = {"type": "string", "pattern": "^[0-9]{1,5}[.][0-9]{2}$"}  # nothing is rounded
 
 
 def record(**fields: Any) -> dict[str, Any]:

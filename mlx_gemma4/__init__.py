@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from .config import Config
     from .generation.chat import Chat
     from .generation.loop import Chunk, Response, Stats, generate, stream_generate
-    from .generation.prefix import PrefixCache
+    from .generation.prefix import PrefixCache, PrefixCaches
     from .media import Media
     from .model import Gemma4
     from .prompt.processor import Processor
@@ -62,6 +62,7 @@ __all__ = [
     "Gemma4",
     "Media",
     "PrefixCache",
+    "PrefixCaches",
     "Processor",
     "Response",
     "Stats",
@@ -84,6 +85,7 @@ _PLACES = {
     "Gemma4": "model",
     "Media": "media",
     "PrefixCache": "generation.prefix",
+    "PrefixCaches": "generation.prefix",
     "Processor": "prompt.processor",
     "Response": "generation.answer",
     "Stats": "generation.answer",

@@ -47,18 +47,22 @@ class Loaded:
     def _run(self) -> None:
         import mlx.core as mx
 
+        engine = None
         try:
-            model, processor = load_to_chat(self.name, note)
-            engine = Engine(model, processor, self.name)
+            engine = self._engine()
         except Exception as error:
             self.failed = error
         finally:
             self._ready.set()
-        if self.failed is None:
-            if processor.template is not None and processor.template.stale:
-                note(f"Warning: {processor.template.stale}")
+        if engine is not None:
             self._worker.run(engine)
         mx.clear_streams()  # those of a thread that has gone abort the program's end
+
+    def _engine(self) -> Engine:
+        model, processor = load_to_chat(self.name, note)
+        if processor.template is not None and processor.template.stale:
+            note(f"Warning: {processor.template.stale}")
+        return Engine(model, processor, self.name)
 
 
 class Memory:

@@ -16,18 +16,18 @@ from llm.parts import (
 )
 
 from mlx_gemma4.errors import MediaError
-from mlx_gemma4.media import Kind
+from mlx_gemma4.prompt.attachments import KIND_OF_PART
+from mlx_gemma4.tools.foreign import declaration
 
 from ..media_formats import START, kind_of_content, kind_of_file
 from ..serve.engine import Asked
-
-KINDS: tuple[Kind, ...] = ("image", "audio", "video")
 
 
 def asked_of(
     prompt: llm.Prompt, conversation: llm.Conversation | llm.AsyncConversation | None
 ) -> Asked:
-    """All that is asked for. Raises MediaError."""
+    """All that is asked for. Raises MediaError, and ChatError for a tool that cannot be
+    declared."""
     options = prompt.options.model_dump(exclude_none=True)
     if (think := options.pop("think", None)) is not None:
         options["thinking"] = think
@@ -53,14 +53,9 @@ def messages_of(prompt: llm.Prompt) -> list[dict[str, Any]]:
 def tools_of(prompt: llm.Prompt) -> list[dict[str, Any]]:
     """Declarations; `llm` takes descriptions as they are indented in the source."""
     return [
-        {
-            "type": "function",
-            "function": {
-                "name": tool.name,
-                "description": inspect.cleandoc(tool.description or ""),
-                "parameters": tool.input_schema,
-            },
-        }
+        declaration(
+            tool.name, inspect.cleandoc(tool.description or ""), tool.input_schema
+        )
         for tool in prompt.tools
     ]
 
@@ -126,26 +121,23 @@ def _result(part: ToolResultPart) -> dict[str, Any]:
 
 
 def _content(parts: list[Part]) -> list[dict[str, Any]]:
-    """Text and media. Where all media come last, as `llm` has them from its options,
-    they go before the text, as Gemma was trained."""
-    content = [
-        {"type": "text", "text": part.text}
-        if isinstance(part, TextPart)
-        else _medium(part.attachment)
-        for part in parts
-        if isinstance(part, TextPart)
-        or (isinstance(part, AttachmentPart) and part.attachment)
-    ]
-    first, *rest = content
-    if first["type"] == "text" and all(part["type"] != "text" for part in rest):
-        return [*rest, first]
+    """Text and media. Where one text comes first, as `llm` has it from its options, it
+    goes behind the media that it is about, as Gemma was trained."""
+    content: list[dict[str, Any]] = []
+    for part in parts:
+        if isinstance(part, TextPart):
+            content.append({"type": "text", "text": part.text})
+        elif isinstance(part, AttachmentPart) and part.attachment is not None:
+            content.append(_medium(part.attachment))
+    kinds = [part["type"] for part in content]
+    if kinds[:1] == ["text"] and kinds.count("text") == 1:
+        return [*content[1:], content[0]]
     return content
 
 
 def _medium(attachment: llm.Attachment) -> dict[str, Any]:
     """By what is in it: `llm` does not know every kind of file."""
-    family = (attachment.type or "").partition("/")[0]
-    stated = next((kind for kind in KINDS if kind == family), None)
+    stated = KIND_OF_PART.get((attachment.type or "").partition("/")[0])
     source: str | bytes
     if attachment.path:
         name = source = attachment.path

@@ -53,6 +53,9 @@ class Options(llm.Options):
         None,
         description="End an answer that says the same again and again (on unless off).",
     )
+    strict_tools: bool | None = Field(
+        None, description="Hold calls to what their tools declare."
+    )
     image_tokens: int | None = Field(
         None, description="The most tokens a picture takes: 70 to 1120."
     )

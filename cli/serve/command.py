@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import Annotated
 
-from .. import options
+from .. import forms, options
 from ..errors import reported
 from ..loading import open_model, warnings_noted
 from ..options import Panel
 from ..render import Screen
 from ..settings import Settings, takes_settings
+from ..tools import options as tool_options
 
 
 @takes_settings
@@ -64,6 +65,7 @@ def serve(
     preset: options.Preset = None,
     *,
     settings: Settings,
+    strict_tools: tool_options.Strict = False,
     yes: options.Yes = False,
 ) -> None:
     """Answer other programs over HTTP, as the servers of OpenAI and Anthropic do.
@@ -80,6 +82,8 @@ def serve(
     """
     with reported(as_json=False):
         settings.check()
+        if strict_tools:
+            forms.read_form(None, True, None, None)  # whether forms can be held to
         from .opening import guard_for, listen, media_rules
         from .running import run
 
@@ -88,4 +92,5 @@ def serve(
         screen = Screen()
         with listen(host, port) as server, warnings_noted(screen):
             opened = open_model(model, screen, adapter, yes=yes)
-            run(server, *opened, settings, guard, media)
+            defaults = {**settings.options, "strict_tools": strict_tools}
+            run(server, *opened, defaults, guard, media)

@@ -50,7 +50,7 @@ class Engine:
         name: str,
         defaults: Mapping[str, Any] | None = None,
     ) -> None:
-        from mlx_gemma4.generation.prefix import PrefixCaches
+        from mlx_gemma4 import PrefixCaches
 
         self.model, self.processor, self.name = model, processor, name
         self.defaults = dict(defaults or {})
@@ -88,6 +88,7 @@ class Engine:
         if asked.messages is None:
             return len(asked.tokens or ())
         from mlx_gemma4.forms.form import asking, form_of
+        from mlx_gemma4.generation.asked import as_written
         from mlx_gemma4.prompt.begun import begun_tokens
 
         options = {**self.defaults, **asked.options}
@@ -96,7 +97,7 @@ class Engine:
         if form is not None:
             messages = asking(messages, form)
         inputs = self.processor(
-            messages,
+            as_written(messages),
             asked.tools,
             options.get("thinking", False),
             options.get("image_tokens"),

@@ -5,7 +5,7 @@ import re
 import select
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from email.message import Message
 from io import BufferedIOBase
 from typing import Any, TypeVar
@@ -160,11 +160,16 @@ class Exchange:
         if self._streams and self._chunked:
             self._send(b"0\r\n\r\n")
 
-    def items(self, job: Job[T], streams: bool = False) -> Iterator[T]:
+    def items(
+        self,
+        job: Job[T],
+        streams: bool = False,
+        beat: Callable[[], None] | None = None,
+    ) -> Iterator[T]:
         """What comes of a job, while the client is there; without it the job ends.
 
-        streams: the reply is one of events: a comment tells from time to time that it
-            goes on. Raises Gone, and what the job raises.
+        streams: the reply is one of events: a comment, or what `beat` sends, tells from
+            time to time that it goes on. Raises Gone, and what the job raises.
         """
         said = time.monotonic()
         try:
@@ -180,7 +185,11 @@ class Exchange:
                     return
                 elif streams and now - said >= QUIET:
                     said = now
-                    self.comment(f"{job.read} of {job.of} tokens" if job.of else "wait")
+                    told = f"{job.read} of {job.of} tokens" if job.of else "wait"
+                    if beat is None:
+                        self.comment(told)
+                    else:
+                        beat()
         finally:
             job.cancel()
 

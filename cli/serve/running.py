@@ -3,14 +3,13 @@
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlx_gemma4.reading.home import with_home
 
 from ..api.routes import ROUTES
-from ..settings import Settings
 from .engine import Engine
 from .guard import Guard
 from .media import MediaRules
@@ -30,15 +29,18 @@ def run(
     model: "Gemma4",
     processor: "Processor",
     name: str,
-    settings: Settings,
+    defaults: Mapping[str, Any],
     guard: Guard,
     media: MediaRules,
 ) -> None:
-    """Serves until SIGINT or SIGTERM comes. name: of the model; where it is a folder's,
-    clients are told the last part."""
+    """Serves until SIGINT or SIGTERM comes.
+
+    name: of the model; where it is a folder's, clients are told the last part.
+    defaults: options of `stream_generate` for requests that state none.
+    """
     folder = with_home(name)
     name = folder.resolve().name if folder.is_dir() else name
-    engine = Engine(model, processor, name, settings.options)
+    engine = Engine(model, processor, name, defaults)
     worker = Worker()
     service = Service(worker, name, engine.context, int(time.time()), media)
     server.site = Site(service, ROUTES, guard)

@@ -56,7 +56,6 @@ class Sayable:
         _take_null(schema)
         if not listed:
             _choices(schema)
-            _tell_default(schema)
         if "properties" in schema:
             schema["properties"] = {
                 name: self._said(value, refs, f"{place}.{name}", listed=False)
@@ -196,12 +195,6 @@ def _choices(schema: Schema) -> None:
     listed = ", ".join(json.dumps(choice, ensure_ascii=False) for choice in choices)
     schema["description"] = _added(schema, f"One of {listed}.")
     del schema["enum"]
-
-
-def _tell_default(schema: Schema) -> None:
-    if "default" in schema:
-        value = json.dumps(schema.pop("default"), ensure_ascii=False)
-        schema["description"] = _added(schema, f"Default: {value}.")
 
 
 def _added(schema: Schema, text: str) -> str:

@@ -36,6 +36,29 @@ def checked_ids(tokens: Any, config: Config) -> list[int]:
     return ids
 
 
+def as_written(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """`messages` with calls in one of their own behind the text that led to them.
+
+    A model writes the text first. Templates put one that is with calls behind their
+    results, end the turn there, and leave the model to go on outside of any.
+    """
+    apart: list[Mapping[str, Any]] = []
+    for message in messages:
+        if isinstance(message, Mapping) and _has_text_and_calls(message):
+            calls = {key: message[key] for key in ("role", "tool_calls")}
+            apart.append({k: v for k, v in message.items() if k != "tool_calls"})
+            message = calls
+        apart.append(message)
+    return apart
+
+
+def _has_text_and_calls(message: Mapping[str, Any]) -> bool:
+    content = message.get("content")
+    said = content.strip() if isinstance(content, str) else content
+    answered = message.get("tool_responses")  # which templates write before the text
+    return bool(said and message.get("tool_calls") and not answered)
+
+
 def prompt_of(
     processor: Processor,
     messages: Sequence[Mapping[str, Any]] | None,
@@ -52,6 +75,7 @@ def prompt_of(
         return Prompt(ids, (), ids), chosen
     if messages is None or ids is not None:
         raise ChatError("Give either messages or tokens.")
+    messages = as_written(messages)
     rendered = processor.render(
         messages, tools, thinking, control_tokens=control_tokens
     )

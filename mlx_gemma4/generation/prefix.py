@@ -240,8 +240,8 @@ def _size(caches: Sequence[PrefixCache]) -> int:
 
 
 def _a_share(model: Gemma4) -> int:
-    arrays: list[Any] = tree_flatten(model.parameters())
-    weights = sum(array.nbytes for _, array in arrays)
+    arrays: list[Any] = [array for _, array in tree_flatten(model.parameters())]
+    weights = sum(array.nbytes for array in arrays)
     return max(0, int(SHARE * (memory_limit() - weights)))
 
 

@@ -138,8 +138,9 @@ def test_a_command_runs_and_prints_what_is_shown(
 
 
 def test_what_is_printed_is_compared() -> None:
-    """Nothing that a page prints is left out."""
-    assert not [s for s in OURS if s.printed and not runs(s) and s not in CAPTAIN_S]
+    """Nothing that a page prints is left out; tests/cli/serve reads the address."""
+    printing = [s for s in OURS if s.printed and words_of(s)[0] != "serve"]
+    assert not [s for s in printing if not runs(s) and s not in CAPTAIN_S]
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ def test_a_receipt(tmp_path: Path, environ: dict[str, str]) -> None:
     (tmp_path / "receipt.json").write_text(schema)
     shutil.copy(SHAPES, tmp_path / "receipt.png")
     [shown] = [s for s in commands() if s.page == PAGE and "receipt.json" in s.command]
-    words = shlex.split(shown.command.replace("e4b", "demo"))[1:]
+    words = shlex.split(shown.command.replace("e4b", "demo").replace("1120", "70"))[1:]
     done = Runner(tmp_path, environ)(*words)
     assert done.returncode == 0, done.stderr
     validate(json.loads(done.stdout), json.loads(schema))

@@ -20,6 +20,7 @@ LONG = "The quick brown fox jumps over the lazy dog, then does it again."
 USER = "\n<|turn>user\n"
 THOUGHT = f"<|channel>thought\n{LONG}\n<channel|>"
 CALL = '<|tool_call>call:weather{city:<|"|>Rome<|"|>}<tool_call|><|tool_response>'
+SEE = f"Let me see.{CALL}"
 RESULT = {"role": "tool", "tool_call_id": "c0", "content": "sunny, " * 12}
 SUNNY = f'response:weather{{value:<|"|>{RESULT["content"]}<|"|>}}<tool_response|>'
 QUESTIONS = [f"Question {n}, what comes next?" for n in range(10)]
@@ -245,6 +246,22 @@ def test_a_tool_loop_within_a_turn(new_chat: MakeChat, thinking: bool) -> None:
         chat.messages.pop()
         chat.answer(LONG + END)  # once more
         assert chat.read == 1
+
+
+@pytest.mark.parametrize("google", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "thinking", [False, pytest.param(True, marks=pytest.mark.slow)]
+)
+def test_words_before_a_call_are_read_where_they_were_written(
+    new_chat: MakeChat, thinking: bool, google: bool
+) -> None:
+    chat = new_chat(template=google_template("small") if google else "small")
+    chat.thinking = thinking
+    called = chat.ask("Rome?", "<|channel>thought\nHm.\n<channel|>" * thinking + SEE)
+    assert called.text == "Let me see." and called.tool_calls
+    chat.messages.append(RESULT)
+    chat.answer("Sunny." + END)
+    assert chat.read == chat.count(SUNNY + "<|channel>thought\n" * thinking)
 
 
 @pytest.mark.slow

@@ -67,6 +67,7 @@ def test_a_long_beginning_is_read_once_and_once_again(demo) -> None:
     assert again.tokens == answer(demo, None, more).tokens
 
 
+@pytest.mark.slow
 def test_the_oldest_gives_way(demo) -> None:
     caches = PrefixCaches(demo[0], most=2)
     asked_for = [asked(text) for text in ("Hello!", "Thank you.", "Good morning.")]
@@ -86,6 +87,7 @@ def test_no_more_is_kept_than_there_is_room_for(demo) -> None:
     assert answer(demo, caches, asked("Hello!")).tokens == one.tokens
 
 
+@pytest.mark.slow
 def test_where_there_is_no_room_a_beginning_is_taken_over(demo) -> None:
     caches, system = PrefixCaches(demo[0], most_bytes=1), SYSTEM * 5
     for text in ("What is the capital of France?", "What is the capital of Italy?"):

@@ -21,6 +21,7 @@ from mlx_gemma4.cache import make_cache
 from mlx_gemma4.chat.calls import openai_call
 from mlx_gemma4.chat.template import ChatTemplate
 from mlx_gemma4.config import FULL, SLIDING, Config
+from mlx_gemma4.generation.asked import as_written
 from mlx_gemma4.generation.loop import Response, Stats
 from mlx_gemma4.generation.prefix import PrefixCache
 from mlx_gemma4.model import Gemma4
@@ -178,7 +179,8 @@ class Chat:
         known = len(written) - (not interrupted and len(written) == most)
         prompt = held[: len(held) - known]
         assert held == prompt + written[:known]
-        text = self.processor(self.messages, thinking=self.thinking).text
+        said = as_written(self.messages)
+        text = self.processor(said, thinking=self.thinking).text
         assert self.processor.tokenizer.decode(prompt) == text
         if response.stats is not None:
             self.stats = response.stats

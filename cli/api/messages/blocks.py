@@ -1,9 +1,7 @@
 """Messages of Anthropic's API, which are lists of blocks, as those of every chat here.
 
 A message with results of tools becomes one message per result, in the order of the
-calls: templates tell two calls of one tool apart by nothing else. An assistant's text
-and its calls become two messages, since templates write the text of a message behind
-the results of its calls, which is not where the model wrote it.
+calls: templates tell two calls of one tool apart by nothing else.
 """
 
 import base64
@@ -223,7 +221,7 @@ def _result(block: Block, call: str, where: str, rules: MediaRules) -> Message:
 
 
 def _assistant(blocks: Sequence[Block], where: str) -> list[Message]:
-    """An answer: each thought begins a message, and so do the calls behind a text."""
+    """An answer: a thought behind a text begins another message."""
     said: list[Message] = [{"role": "assistant", "content": ""}]
     calls: list[Message] = []
     for block, at in _numbered(blocks, f"{where}.content"):
@@ -241,8 +239,6 @@ def _assistant(blocks: Sequence[Block], where: str) -> list[Message]:
                 calls.append(_call(block, at))
             case _:
                 raise _refusal(block, at)
-    if calls and said[-1]["content"]:
-        said.append({"role": "assistant", "content": ""})
     if calls:
         said[-1]["tool_calls"] = calls
     return said

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 Event = dict[str, Any]
 
-REASONS = {"tool_calls": "tool_use", "length": "max_tokens", "closed": "max_tokens"}
+# An answer that was brought to an end, or that went round in circles, is not whole.
+CUT = ("length", "closed", "loop")
 
 
 @dataclass
@@ -80,7 +81,9 @@ class Reply:
             used = self.stats.prompt_tokens + self.stats.completion_tokens
             if used >= self.context:
                 return "model_context_window_exceeded"
-        return REASONS.get(finish, "end_turn")
+        if finish in CUT:
+            return "max_tokens"
+        return "tool_use" if finish == "tool_calls" else "end_turn"
 
     def _usage(self) -> dict[str, Any]:
         stats = self.stats

@@ -1,7 +1,7 @@
 """A request's instructions and input items, as the messages that the library takes."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...serve.errors import Refused
@@ -11,26 +11,24 @@ from .written import unsealed
 
 Message = dict[str, Any]
 
-TEXTS = {"input_text": "text", "output_text": "text", "text": "text"}
-TEXTS["refusal"] = "refusal"
+TEXTS = {
+    **dict.fromkeys(("input_text", "output_text", "text"), "text"),
+    "refusal": "refusal",
+}
 SYSTEM = ("system", "developer")
 ROLES = (*SYSTEM, "user", "assistant")
 CALLS = {"function_call": "arguments", "custom_tool_call": "input"}
 OUTPUTS = ("function_call_output", "custom_tool_call_output")
 
 
-def messages_of(instructions: Any, items: Any, media: MediaRules) -> list[Message]:
+def messages_of(
+    instructions: str | None, items: Sequence[Any], media: MediaRules
+) -> list[Message]:
     """A conversation that begins with one system message, as the template knows it.
 
     An answer's items follow each other as messages in their order, which is how the
     model wrote them. Raises Refused that names the item, and MediaError.
     """
-    if isinstance(items, str):
-        items = [{"role": "user", "content": items}]
-    if not isinstance(items, list):
-        raise Refused(400, "input must be a text or a list of items.", param="input")
-    if instructions is not None and not isinstance(instructions, str):
-        raise Refused(400, "instructions must be text.", param="instructions")
     reader = _Reader(media)
     if instructions:
         reader.add({"role": "system", "content": instructions})
@@ -52,7 +50,8 @@ class _Reader:
     def read(self, item: Any, where: str) -> None:
         if not isinstance(item, Mapping):
             raise Refused(400, f"{where} must be an object.", param=where)
-        kind = str(item.get("type", "message"))
+        stated = item.get("type")
+        kind = "message" if stated is None else str(stated)
         if kind == "message":
             self._said(item, where)
         elif kind == "reasoning":
@@ -111,18 +110,15 @@ class _Reader:
 
     def _called(self, item: Mapping[str, Any], key: str, where: str) -> None:
         name, given, call = item.get("name"), item.get(key), item.get("call_id")
-        texts = isinstance(name, str), isinstance(given, str), isinstance(call, str)
-        if not all(texts):
+        if not all(isinstance(value, str) for value in (name, given, call)):
             raise Refused(
                 400,
                 f"{where} must have name, {key} and call_id, all text.",
                 param=where,
             )
+        said = Name(str(name), item.get("namespace")).said
         arguments: Any = {"input": given} if key == "input" else given
-        function = {
-            "name": Name(str(name), item.get("namespace")).said,
-            "arguments": arguments,
-        }
+        function = {"name": said, "arguments": arguments}
         entry = {"type": "function", "id": call, "function": function}
         last = self._messages[-1] if self._messages else {}
         place = len(self._messages) - 1

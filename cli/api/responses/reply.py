@@ -30,7 +30,7 @@ REPEATED: dict[str, Any] = {
 }
 NOT_HERE = {"background": False, "max_tool_calls": None, "top_logprobs": 0}
 # Why an answer is not whole, by its finish_reason.
-CUT = dict.fromkeys(("length", "closed", "loop"), "max_output_tokens")
+CUT: dict[str, str] = dict.fromkeys(("length", "closed", "loop"), "max_output_tokens")
 
 
 class Reply:
@@ -76,13 +76,16 @@ class Reply:
             self.response["incomplete_details"] = {"reason": cut}
         return [*begun, *map(self._numbered, events), self._ended(status)]
 
+    def wait(self) -> list[Event]:
+        """What tells that the answer is still to come."""
+        return self._begun() or [self._state("response.in_progress")]
+
     def fail(self, error: Refused) -> list[Event]:
         """What ends a response whose answer cannot go on."""
         begun = self._begun()
         events = [*map(self._numbered, self.written.close("incomplete"))]
-        code = error.code or (
-            "server_error" if error.status >= 500 else "invalid_prompt"
-        )
+        usual = "server_error" if error.status >= 500 else "invalid_prompt"
+        code = error.code or usual
         self.response["error"] = {"code": code, "message": error.message}
         return [*begun, *events, self._ended("failed")]
 

@@ -81,8 +81,8 @@ class Written:
         if (spoken := self._spoken) is None:
             return
         item, part = self.items[-1], self._part(spoken, self._text)
-        yield self._about(f"{spoken.text}.done", spoken, text=self._text)
-        yield self._about(f"{spoken.around}.done", spoken, part=part)
+        yield self._about(f"{spoken.text}.done", {"text": self._text}, spoken)
+        yield self._about(f"{spoken.around}.done", {"part": part}, spoken)
         item[spoken.holds] = [part]
         if spoken is MESSAGE:
             item["status"] = status
@@ -96,7 +96,7 @@ class Written:
             yield from self.close()
             yield from self._open(spoken)
         self._text += text
-        yield self._about(f"{spoken.text}.delta", spoken, delta=text)
+        yield self._about(f"{spoken.text}.delta", {"delta": text}, spoken)
 
     def _open(self, spoken: Spoken) -> Iterator[Event]:
         item: dict[str, Any] = {"type": spoken.item, "id": new_id(spoken.prefix)}
@@ -108,7 +108,7 @@ class Written:
         self.items.append(item)
         yield self._item("added")
         part = self._part(spoken, "")
-        yield self._about(f"{spoken.around}.added", spoken, part=part)
+        yield self._about(f"{spoken.around}.added", {"part": part}, spoken)
 
     def _call(self, call: "ToolCall") -> Iterator[Event]:
         name = self._names.get(call.name, Name(call.name))
@@ -126,9 +126,9 @@ class Written:
             item["namespace"] = name.namespace
         self.items.append(item)
         yield self._item("added")
-        yield self._about(f"{told}.delta", delta=given)
+        yield self._about(f"{told}.delta", {"delta": given})
         item |= {key: given, "status": "completed"}
-        yield self._about(f"{told}.done", **{key: given})
+        yield self._about(f"{told}.done", {key: given})
         yield self._item("done")
 
     def _item(self, what: str) -> Event:
@@ -136,13 +136,17 @@ class Written:
         event = {"type": f"response.output_item.{what}", "item": dict(self.items[-1])}
         return {**event, "output_index": len(self.items) - 1}
 
-    def _about(self, kind: str, spoken: Spoken | None = None, **what: Any) -> Event:
-        at = {"item_id": self.items[-1]["id"], "output_index": len(self.items) - 1}
+    def _about(
+        self, kind: str, what: Mapping[str, Any], spoken: Spoken | None = None
+    ) -> Event:
+        """An event about the last item, and about its part where it has text."""
+        event = {"type": kind, "item_id": self.items[-1]["id"], **what}
+        event["output_index"] = len(self.items) - 1
         if spoken is not None:
-            at[spoken.place] = 0
-        if spoken is MESSAGE and kind.startswith(spoken.text):
-            what["logprobs"] = []
-        return {"type": kind, **at, **what}
+            event[spoken.place] = 0
+            if kind.startswith(MESSAGE.text):
+                event["logprobs"] = []
+        return event
 
     def _part(self, spoken: Spoken, text: str) -> dict[str, Any]:
         part: dict[str, Any] = {"type": spoken.part, "text": text}

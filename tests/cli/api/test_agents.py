@@ -30,7 +30,7 @@ wire_api = "responses"
 
 
 def run(asked: Asked) -> list[Chunk]:
-    last = (asked.messages or ())[-1]
+    last = [*(asked.messages or ())][-1]
     if last["role"] == "tool":
         return said(Chunk(f"It said {str(last['content']).split()[-1]}.", 1))
     for tool in asked.tools or ():

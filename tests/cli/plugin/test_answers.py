@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from places import SHAPES
 
 llm: Any = pytest.importorskip("llm", reason="needs the extra: pip install .[llm]")
 
-from mlx_gemma4.cli.plugin import answering, names  # noqa: E402
+from mlx_gemma4.cli.plugin import answering, hooks, names  # noqa: E402
 from mlx_gemma4.cli.plugin.models import AsyncGemma, Gemma  # noqa: E402
 
 QUESTION, ANSWER = "What is the capital of France?", "The capital of France is Paris."
@@ -201,3 +202,14 @@ def test_names_of_what_is_here(
     monkeypatch.setattr(here, "held", unreadable)
     assert names.names() == ["gemma4", "gemma4/demo"]
     assert "cannot be listed: [Errno 13]" in capsys.readouterr().err
+
+
+def test_an_older_llm_keeps_its_other_models(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    registered: list[Any] = []
+    monkeypatch.delitem(sys.modules, "mlx_gemma4.cli.plugin.models")
+    monkeypatch.setitem(sys.modules, "llm.parts", None)
+    hooks.register_models(lambda *models: registered.append(models))
+    assert registered == []
+    assert "need llm 0.36 or newer" in capsys.readouterr().err

@@ -134,12 +134,14 @@ def look(where: str, days: int = 3) -> str:
 
 
 def test_tools_and_options() -> None:
-    options = MODEL.Options(think=True, think_budget=9, seed=1)
+    options = MODEL.Options(think=True, strict_tools=True, seed=1)
     got = asked("Hi", tools=[look], options=options)
-    assert got.options == {"thinking": True, "think_budget": 9, "seed": 1}
+    assert got.options == {"thinking": True, "strict_tools": True, "seed": 1}
     function = got.tools[0]["function"]
     assert function["description"] == "Looks somewhere.\n\nWith care."
-    assert function["parameters"]["required"] == ["where"]
+    parameters = function["parameters"]
+    assert parameters["required"] == ["where"]
+    assert parameters["properties"]["days"]["description"] == "(default 3)"
 
 
 def test_the_schema_holds_for_all_rounds_of_a_turn() -> None:

@@ -10,6 +10,7 @@ from mlx_gemma4.cli.api.messages.blocks import conversation, signature
 from mlx_gemma4.cli.serve.errors import Refused
 from mlx_gemma4.cli.serve.media import MediaRules
 from mlx_gemma4.errors import ChatError
+from mlx_gemma4.generation.asked import as_written
 
 PIXEL = {"type": "base64", "media_type": "image/png", "data": "aGk="}
 
@@ -131,7 +132,7 @@ def test_what_was_written_is_read_again_as_it_was_written():
         user(text("hi")), written, user(result("a")), again, user(result("b"))
     )
     prompt = ChatTemplate(google_template("small"), "<bos>").render(
-        messages, tools, thinking=True
+        as_written(messages), tools, thinking=True
     )
     _, _, answer = prompt.text.partition("<|turn>model\n")
     response = '<|tool_response>response:look{value:<|"|>ok<|"|>}<tool_response|>'

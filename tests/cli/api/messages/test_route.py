@@ -100,6 +100,7 @@ def test_a_thought_that_is_not_to_be_shown():
         ("length", 1000, "max_tokens"),
         ("length", 21, "model_context_window_exceeded"),
         ("closed", 1000, "max_tokens"),
+        ("loop", 1000, "max_tokens"),
         ("malformed_call", 1000, "end_turn"),
     ],
 )

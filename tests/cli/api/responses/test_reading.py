@@ -55,13 +55,6 @@ def test_one_system_message_stands_in_front() -> None:
     assert [m["role"] for m in messages[1:]] == ["user", "user", "system"]
 
 
-def test_a_text_is_a_question() -> None:
-    assert heard(None, "Hello.") == [{"role": "user", "content": "Hello."}]
-    assert heard(None, [{"role": "user", "content": "Hello."}]) == [
-        {"role": "user", "content": "Hello."}
-    ]
-
-
 def test_items_of_a_turn_keep_their_order() -> None:
     """Text, then calls, as the model wrote them; results behind their calls, and those
     called together in one message."""
@@ -140,7 +133,6 @@ def test_media_are_read_by_the_rules() -> None:
 @pytest.mark.parametrize(
     ("items", "param"),
     [
-        (None, "input"),
         ([3], "input[0]"),
         ([{"type": "item_reference", "id": "msg_1"}], "input[0]"),
         ([{"role": "tool", "content": "x"}], "input[0].role"),

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from serving import Served, demo, served
 from told import Told, said
 
 from mlx_gemma4 import Chunk, ToolCall
+from mlx_gemma4.cli.serve import exchange
 from mlx_gemma4.cli.serve.engine import Asked
 from mlx_gemma4.errors import ChatError
 
@@ -72,6 +74,16 @@ def test_picture(client: Any) -> None:
 
 
 @pytest.mark.slow
+def test_sound(client: Any) -> None:
+    data = base64.b64encode(SHAPES.with_name("speech.wav").read_bytes()).decode()
+    sound = {"type": "input_audio", "input_audio": {"data": data, "format": "wav"}}
+    text = {"type": "input_text", "text": "Transcribe this."}
+    asked = [{"role": "user", "content": [sound, text]}]
+    answer = client.responses.create(model="any", input=asked)
+    assert answer.output_text.startswith("hello open")
+
+
+@pytest.mark.slow
 def test_tool_and_its_result(client: Any) -> None:
     items: list[Any] = [{"role": "user", "content": "What is the weather in Rome?"}]
     asked = client.responses.create(model="any", input=items, tools=[WEATHER])
@@ -128,7 +140,7 @@ def test_refused(server: Served, wrong: dict[str, Any], status: int) -> None:
 
 def follow(asked: Asked) -> list[Chunk]:
     """Thinks and calls; and speaks once there is a result."""
-    last = (asked.messages or ())[-1]
+    last = [*(asked.messages or ())][-1]
     if last["role"] == "tool":
         return said(Chunk(f"It says {last['content']}.", 1))
     call = ToolCall("shell", {"input": "ls -l"})
@@ -167,7 +179,7 @@ def test_thoughts_stay_between_calls(how: str) -> None:
             items, ask = [result], {**ask, "previous_response_id": first.id}
         last = client.responses.create(input=items, **ask)
     assert last.output_text == "It says nothing."
-    question, called, answered = engine.asked[1].messages or ()
+    question, called, answered = [*(engine.asked[1].messages or ())]
     assert question["role"] == "user"
     assert called["reasoning"] == "Look."
     assert called["tool_calls"][0]["function"]["arguments"] == {"input": "ls -l"}
@@ -202,6 +214,26 @@ def test_what_was_cut_is_not_whole() -> None:
     assert answer.status == "incomplete"
     assert answer.incomplete_details.reason == "max_output_tokens"
     assert answer.output[0].status == "incomplete"
+
+
+def test_a_long_wait_is_told_by_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange, "LOOK", 0.01)
+    monkeypatch.setattr(exchange, "QUIET", 0.02)
+    go_on = threading.Event()
+
+    def slow(asked: Asked) -> Iterator[Chunk]:
+        go_on.wait(60)
+        yield from said(Chunk("At last.", 1))
+
+    with served(lambda: Told(slow)) as server, client_of(server) as client:
+        with client.responses.stream(model="any", input="Go.") as stream:
+            kinds = []
+            for event in stream:
+                kinds.append(event.type)
+                if len(kinds) == 5:
+                    go_on.set()
+            assert stream.get_final_response().output_text == "At last."
+    assert kinds[:5] == ["response.created", *["response.in_progress"] * 4]
 
 
 def test_what_fails_in_the_middle_says_so() -> None:
