@@ -1,12 +1,14 @@
 """`/v1/responses` by OpenAI's own client: on the demo model, and on a scripted one."""
 
 import base64
+import io
 import json
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import soundfile
 from places import SHAPES
 from serving import Served, demo, served
 from told import Told, said
@@ -49,6 +51,7 @@ def client(server: Served) -> Iterator[Any]:
         yield made
 
 
+@pytest.mark.slow
 def test_text_and_a_second_turn_that_reads_only_what_is_new(client: Any) -> None:
     first = client.responses.create(model="any", input=FRANCE)
     assert first.output_text == "The capital of France is Paris."
@@ -75,7 +78,10 @@ def test_picture(client: Any) -> None:
 
 @pytest.mark.slow
 def test_sound(client: Any) -> None:
-    data = base64.b64encode(SHAPES.with_name("speech.wav").read_bytes()).decode()
+    samples, rate = soundfile.read(SHAPES.with_name("speech.wav"))
+    file = io.BytesIO()
+    soundfile.write(file, samples[: int(2.9 * rate)], rate, format="WAV")
+    data = base64.b64encode(file.getvalue()).decode()
     sound = {"type": "input_audio", "input_audio": {"data": data, "format": "wav"}}
     text = {"type": "input_text", "text": "Transcribe this."}
     asked = [{"role": "user", "content": [sound, text]}]
@@ -114,28 +120,37 @@ def test_schema(client: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "status"),
+    "wrong",
     [
-        ({"background": True}, 400),
-        ({"previous_response_id": "resp_none"}, 400),
-        ({"conversation": "conv_1"}, 400),
-        ({"input": 3}, 400),
-        ({"temperature": "hot"}, 400),
-        ({"max_output_tokens": 0}, 400),
-        ({"text": {"format": {"type": "json_schema"}}}, 400),
-        ({"text": {"verbosity": "low"}}, 400),
-        ({"reasoning": {"effort": "wild"}}, 400),
-        ({"include": ["message.output_text.logprobs"]}, 400),
-        ({"input": "word " * 5000}, 400),
-        ({"input": "word " * 5000, "stream": True}, 400),
+        {"background": True},
+        {"previous_response_id": "resp_none"},
+        {"conversation": "conv_1"},
+        {"input": 3},
+        {"temperature": "hot"},
+        {"max_output_tokens": 0},
+        {"text": {"format": {"type": "json_schema"}}},
+        {"text": {"verbosity": "low"}},
+        {"reasoning": {"effort": "wild"}},
+        {"include": ["message.output_text.logprobs"]},
     ],
 )
-def test_refused(server: Served, wrong: dict[str, Any], status: int) -> None:
-    reply = server.ask("POST", "/v1/responses", {"input": "Hi.", **wrong})
-    assert reply.status == status
+def test_refused(wrong: dict[str, Any]) -> None:
+    with served(lambda: Told(follow)) as server:
+        reply = server.ask("POST", "/v1/responses", {"input": "Hi.", **wrong})
+    assert reply.status == 400
     error = reply.json()["error"]
     assert error["type"] == "invalid_request_error"
     assert error["message"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("streams", [False, True])
+def test_too_long(server: Served, streams: bool) -> None:
+    """In words by which Codex knows that it has to begin anew."""
+    body = {"input": "word " * 5000, "stream": streams}
+    reply = server.ask("POST", "/v1/responses", body)
+    assert reply.status == 400
+    assert reply.json()["error"]["code"] == "context_length_exceeded"
 
 
 def follow(asked: Asked) -> list[Chunk]:
