@@ -49,6 +49,7 @@ def test_a_conversation_reads_only_what_is_new(demo: Any) -> None:
     assert second.response_json["finish_reason"] == "stop"
 
 
+@pytest.mark.slow
 def test_a_picture(demo: Any) -> None:
     shown = llm.Attachment(content=SHAPES.read_bytes())
     answer = demo.prompt("Describe this image.", attachments=[shown], temperature=0)
@@ -119,6 +120,7 @@ def test_a_thought_is_told_apart(demo: Any) -> None:
     assert {e.type for e in events} == {"reasoning", "text"}
 
 
+@pytest.mark.slow
 def test_one_seed_one_answer(demo: Any) -> None:
     once, again = (demo.prompt("Hi", max_tokens=9, **ENDLESS).text() for _ in "ab")
     assert once == again
@@ -163,6 +165,7 @@ def test_many_at_once(demo: Any) -> None:
     assert said == [f"The capital of {c} is {cities[c]}." for c in cities]
 
 
+@pytest.mark.slow
 def test_tools_of_a_program_that_is_async(demo: Any) -> None:
     async def ask() -> str:
         model = AsyncGemma("gemma4/demo")
