@@ -11,6 +11,7 @@ from .errors import BUSY, FAILED, Refused
 
 T = TypeVar("T")
 LINE = 32  # requests that wait at most
+AWAKE = 0.25  # seconds that the worker sleeps at most
 RETRY = 5  # seconds, which a client is told to wait where the line is full
 
 
@@ -121,13 +122,21 @@ class Worker:
 
     def run(self, engine: Engine) -> None:
         """Works until `stop`; who is in line then is refused."""
-        while (job := self._jobs.get()) is not None:
+        while (job := self._next()) is not None:
             if self._stopping:
                 job.end(stopped())
                 continue
             self._running = job
             job.run(engine)
             self._running = None
+
+    def _next(self) -> "Job | None":
+        """The next one in line; None once all is done."""
+        while True:
+            try:
+                return self._jobs.get(timeout=AWAKE)
+            except Empty:
+                pass  # Python hears now of a signal that came as it began to wait
 
     def stop(self, at_once: bool = False) -> None:
         """No more work is taken. What runs goes on to its end, unless `at_once`. May be

@@ -26,7 +26,7 @@ def chosen_servers(words: Iterable[str], config: Configuration) -> "list[Server]
     from mlx_gemma4.tools.server import Server, host_of, name_of
 
     servers = []
-    for word in words:
+    for word in dict.fromkeys(words):
         if word in tables_in(config):
             servers.append(server_in(config, word, os.environ))
         elif is_url(word):
@@ -92,8 +92,9 @@ def hidden(path: tuple[Any, ...], value: object) -> object:
         return value
     if path[2] == "url":
         return re.sub(r"(?<=//)[^/@]*@|\?.*", "…", value)
-    secret = path[2] in ("env", "headers") and not VARIABLE.fullmatch(value)
-    return "…" if secret else value
+    if path[2] not in ("env", "headers") or VARIABLE.fullmatch(value):
+        return value
+    return "…" + "".join(found[0] for found in VARIABLE.finditer(value))
 
 
 def _unknown(word: str, config: Configuration) -> UsageError:

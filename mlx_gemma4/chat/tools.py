@@ -118,7 +118,7 @@ def _plain_tool(
         parameters.setdefault("type", "object")
         sayable = Sayable(parameters, where)
         parameters, stated = sayable.whole(), parameters
-        if parameters != stated:
+        if parameters != stated or sayable.unsaid:
             beside.setdefault(ORIGINAL, stated)
         for key, places in sayable.unsaid.items():
             named = (f"{declared.name}.{place}".strip(".") for place in places)

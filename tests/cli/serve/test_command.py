@@ -14,15 +14,18 @@ from command import QUESTION, Runner
 def test_serves_until_it_is_stopped(gemma4: Runner, number: int) -> None:
     words = ("serve", "-m", "demo", "--port", "0", "--temperature", "0")
     process = gemma4.start(*words)
-    assert process.stdout and process.stderr
-    url = process.stdout.readline().decode().strip()
-    body = json.dumps({"messages": [{"role": "user", "content": QUESTION}]})
-    asked = urllib.request.Request(f"{url}/v1/chat/completions", body.encode())
-    with urllib.request.urlopen(asked) as reply:
-        said = json.load(reply)["choices"][0]["message"]["content"]
-    assert said == "The capital of France is Paris."
-    process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    try:
+        assert process.stdout
+        url = process.stdout.readline().decode().strip()
+        body = json.dumps({"messages": [{"role": "user", "content": QUESTION}]})
+        asked = urllib.request.Request(f"{url}/v1/chat/completions", body.encode())
+        with urllib.request.urlopen(asked) as reply:
+            said = json.load(reply)["choices"][0]["message"]["content"]
+        assert said == "The capital of France is Paris."
+        process.send_signal(number)
+        out, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
     assert (process.returncode, out) == (0, b"")
     assert b"/v1/chat/completions 200" in err and b"Traceback" not in err
 

@@ -74,6 +74,16 @@ def test_picture(client: Any) -> None:
 
 
 @pytest.mark.slow
+def test_sound(client: Any) -> None:
+    data = base64.b64encode(SHAPES.with_name("speech.wav").read_bytes()).decode()
+    sound = {"type": "input_audio", "input_audio": {"data": data, "format": "wav"}}
+    text = {"type": "input_text", "text": "Transcribe this."}
+    asked = [{"role": "user", "content": [sound, text]}]
+    answer = client.responses.create(model="any", input=asked)
+    assert answer.output_text.startswith("hello open")
+
+
+@pytest.mark.slow
 def test_tool_and_its_result(client: Any) -> None:
     items: list[Any] = [{"role": "user", "content": "What is the weather in Rome?"}]
     asked = client.responses.create(model="any", input=items, tools=[WEATHER])
