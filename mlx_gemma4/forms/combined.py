@@ -67,7 +67,7 @@ class Combined:
         if not isinstance(stated, Mapping):
             return [{}] if stated is True else self.refuse(f"the schema {stated!r}")
         schema = {k: v for k, v in stated.items() if v is not None or k == "const"}
-        groups = [[part] for part in schema.pop("allOf", ())]
+        groups = [[part] for part in schema.pop("allOf", None) or ()]
         if ref := schema.pop("$ref", None):
             groups.append([self._at(ref)])
         if some := schema.pop("anyOf", None):
