@@ -3,20 +3,21 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import llm
 from llm.parts import StreamEvent
+
+from mlx_gemma4.generation.answer import Chunk
+from mlx_gemma4.generation.answer import Response as Whole
+from mlx_gemma4.tools.run import CALLED
 
 from ..serve.engine import Asked
 from ..serve.errors import Refused
 from .memory import Memory
 from .messages import asked_of
 
-if TYPE_CHECKING:
-    from mlx_gemma4 import Chunk
-
 LOOK = 0.25  # seconds between looks at whether somebody still waits
+MORE = "Raise `-o max_tokens N`, or ask for less."
 MEMORY = Memory()
 
 Response = llm.Response | llm.AsyncResponse
@@ -32,13 +33,16 @@ def answer(
         model = MEMORY.model(name)
         response.set_resolved_model(model.name)
         job = model.worker().submit(lambda engine: engine.answer(asked))
+        whole = Whole()
         try:
-            while (chunk := job.take(LOOK)) is not None or not job.ended:
+            while not job.ended:
+                chunk = job.take(LOOK)
                 if chunk is not None:
-                    yield from events(chunk, response)
+                    whole.add(chunk)
+                    yield from events(chunk)
         finally:
             job.cancel()
-        refuse_cut(asked, response)
+        close(response, whole, asked)
 
 
 async def answer_async(
@@ -51,15 +55,17 @@ async def answer_async(
         response.set_resolved_model(model.name)
         worker = await asyncio.to_thread(model.worker)
         job = worker.submit(lambda engine: engine.answer(asked))
+        whole = Whole()
         try:
-            while (
-                chunk := await asyncio.to_thread(job.take, LOOK)
-            ) is not None or not job.ended:
-                for event in events(chunk, response) if chunk is not None else ():
-                    yield event
+            while not job.ended:
+                chunk = await asyncio.to_thread(job.take, LOOK)
+                if chunk is not None:
+                    whole.add(chunk)
+                    for event in events(chunk):
+                        yield event
         finally:
             job.cancel()
-        refuse_cut(asked, response)
+        close(response, whole, asked)
 
 
 @contextmanager
@@ -71,30 +77,30 @@ def told() -> Iterator[None]:
         raise llm.ModelError(str(error)) from error
 
 
-def events(chunk: "Chunk", response: Response) -> Iterator[StreamEvent]:
+def events(chunk: Chunk) -> Iterator[StreamEvent]:
     if chunk.thought:
         yield StreamEvent(type="reasoning", chunk=chunk.thought)
     if chunk.text:
         yield StreamEvent(type="text", chunk=chunk.text)
-    for call in chunk.tool_calls:
-        response.add_tool_call(llm.ToolCall(call.name, call.arguments))
-    if chunk.stats is not None:
-        stats = chunk.stats
+
+
+def close(response: Response, whole: Whole, asked: Asked) -> None:
+    """Hands over what is known at the end. `llm` runs the calls then.
+
+    Raises ValueError for an answer that was cut before it had its schema, or within its
+    calls: these may lack what was meant.
+    """
+    reason, stats = whole.finish_reason, whole.stats
+    response.response_json = {"finish_reason": reason}
+    if stats is not None:
+        response.response_json["seed"] = stats.seed
         cached = {"cached_tokens": stats.cached_tokens} if stats.cached_tokens else None
         response.set_usage(
             input=stats.prompt_tokens, output=stats.completion_tokens, details=cached
         )
-        response.response_json = {
-            "finish_reason": chunk.finish_reason,
-            "seed": stats.seed,
-        }
-
-
-def refuse_cut(asked: Asked, response: Response) -> None:
-    """Raises ValueError for an answer that was cut before it had its schema."""
-    ended = (response.response_json or {}).get("finish_reason")
-    if asked.form and ended == "length":
-        raise ValueError(
-            "The answer was cut before it had the schema asked for: raise "
-            "`-o max_tokens N`, or ask for less."
-        )
+    if whole.tool_calls and reason not in CALLED:
+        raise ValueError("The answer was cut in its calls: none was run. " + MORE)
+    if asked.form and reason == "length":
+        raise ValueError(f"The answer was cut before it had its schema. {MORE}")
+    for call in whole.tool_calls:
+        response.add_tool_call(llm.ToolCall(call.name, call.arguments))

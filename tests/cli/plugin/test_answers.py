@@ -49,6 +49,7 @@ def test_a_conversation_reads_only_what_is_new(demo: Any) -> None:
     assert second.response_json["finish_reason"] == "stop"
 
 
+@pytest.mark.slow
 def test_a_picture(demo: Any) -> None:
     shown = llm.Attachment(content=SHAPES.read_bytes())
     answer = demo.prompt("Describe this image.", attachments=[shown], temperature=0)
@@ -79,6 +80,22 @@ def test_results_of_tools_are_fed_back(demo: Any) -> None:
     assert said.usage().details["cached_tokens"] >= called.usage().input
 
 
+def test_calls_of_an_answer_that_was_cut_are_not_run(demo: Any) -> None:
+    ran: list[str] = []
+
+    def get_weather(city: str) -> None:
+        """Get the weather in a city."""
+        ran.append(city)
+
+    ask = "What is the weather in Oslo?"
+    whole = demo.prompt(ask, tools=[get_weather], temperature=0)
+    most = whole.usage().output - 1  # the call is whole, and its answer not at its end
+    options = {"temperature": 0, "max_tokens": most}
+    with pytest.raises(llm.ModelError, match="cut in its calls: none was run"):
+        demo.chain(ask, tools=[get_weather], options=options).text()
+    assert whole.tool_calls() and not ran
+
+
 def test_an_answer_of_a_schema(demo: Any) -> None:
     pytest.importorskip("llguidance", reason="needs the extra: pip install .[json]")
     schema = llm.schema_dsl("capital, rivers int")
@@ -92,7 +109,7 @@ def test_an_answer_of_a_schema(demo: Any) -> None:
 def test_an_answer_that_was_cut_before_it_had_its_schema(demo: Any) -> None:
     pytest.importorskip("llguidance", reason="needs the extra: pip install .[json]")
     long = {"type": "string", "minLength": 5000}
-    with pytest.raises(llm.ModelError, match=r"cut .* `-o max_tokens N`"):
+    with pytest.raises(llm.ModelError, match=r"its schema\. Raise `-o max_tokens N`"):
         demo.prompt(QUESTION, schema=long, max_tokens=1).text()
 
 
@@ -103,6 +120,7 @@ def test_a_thought_is_told_apart(demo: Any) -> None:
     assert {e.type for e in events} == {"reasoning", "text"}
 
 
+@pytest.mark.slow
 def test_one_seed_one_answer(demo: Any) -> None:
     once, again = (demo.prompt("Hi", max_tokens=9, **ENDLESS).text() for _ in "ab")
     assert once == again
@@ -147,6 +165,7 @@ def test_many_at_once(demo: Any) -> None:
     assert said == [f"The capital of {c} is {cities[c]}." for c in cities]
 
 
+@pytest.mark.slow
 def test_tools_of_a_program_that_is_async(demo: Any) -> None:
     async def ask() -> str:
         model = AsyncGemma("gemma4/demo")
