@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlx_gemma4.chat.calls import ToolCall
+from mlx_gemma4.forms.calls import CHOICES
+from mlx_gemma4.generation.answer import UNFINISHED
 
 from ..serve.engine import Asked
 from ..serve.exchange import Exchange
 from ..serve.media import MediaRules
 from ..serve.routes import Route, Service
 from .fields import Fields
-from .options import EFFORTS, HARMLESS, SAMPLING, sampling, thinking
+from .options import EFFORTS, HARMLESS, SAMPLING, sampling, thinking, wants_usage
 from .parts import read_messages
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ def asked_of(fields: Fields, rules: MediaRules) -> Asked:
 
 def _choice(fields: Fields) -> str:
     choice = fields.values.get("tool_choice", "auto")
-    if choice in ("auto", "none", "required"):
+    if choice in CHOICES:
         return choice
     inner = fields.object("tool_choice")
     function = inner.object("function") if inner else None
@@ -131,9 +133,8 @@ def written_call(call: ToolCall) -> dict[str, Any]:
 
 
 def finish_reason(reason: str | None, called: bool) -> str:
-    """In OpenAI's words: an answer that was brought to an end, or that went round in
-    circles, is not whole."""
-    if reason in ("length", "closed", "loop"):
+    """In OpenAI's words."""
+    if reason in UNFINISHED:
         return "length"
     return "tool_calls" if called else "stop"
 
@@ -157,14 +158,12 @@ def complete(exchange: Exchange, service: Service) -> None:
     fields = Fields(exchange.json())
     asked = asked_of(fields, service.media)
     streams = bool(fields.flag("stream"))
-    told = fields.object("stream_options")
-    if told is not None:
-        told.only({"include_usage"}, ("include_obfuscation", "continuous_usage_stats"))
+    with_usage = wants_usage(fields)
     job = service.worker.submit(lambda engine: engine.answer(asked))
     chunks = exchange.items(job, streams)
     reply = Reply(f"chatcmpl-{secrets.token_hex(12)}", int(time.time()), service.name)
     if streams:
-        _stream(exchange, chunks, reply, bool(told and told.flag("include_usage")))
+        _stream(exchange, chunks, reply, with_usage)
     else:
         _whole(exchange, chunks, reply)
 

@@ -10,7 +10,7 @@ from ..serve.exchange import Exchange
 from ..serve.routes import Route, Service
 from .chat import Reply, finish_reason, noted, usage
 from .fields import Fields
-from .options import HARMLESS, SAMPLING, sampling
+from .options import HARMLESS, SAMPLING, sampling, wants_usage
 
 if TYPE_CHECKING:
     from mlx_gemma4 import Chunk
@@ -42,8 +42,7 @@ def complete(exchange: Exchange, service: Service) -> None:
     fields.must("suffix", "")
     prompt, options = prompt_of(fields), sampling(fields)
     streams = bool(fields.flag("stream"))
-    told = fields.object("stream_options")
-    with_usage = bool(told and told.flag("include_usage"))
+    with_usage = wants_usage(fields)
 
     def answer(engine: Engine) -> "Iterator[Chunk]":
         ids = prompt

@@ -60,6 +60,15 @@ def thinking(effort: str) -> dict[str, Any]:
     return {"thinking": budget != 0, "think_budget": budget or None}
 
 
+def wants_usage(fields: Fields) -> bool:
+    """Whether the end of a stream tells how many tokens there were."""
+    told = fields.object("stream_options")
+    if told is None:
+        return False
+    told.only({"include_usage"}, ("include_obfuscation", "continuous_usage_stats"))
+    return told.flag("include_usage") is True
+
+
 def _stop(fields: Fields) -> list[str] | None:
     stop = fields.values.get("stop")
     stop = [stop] if isinstance(stop, str) else stop

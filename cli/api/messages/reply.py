@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mlx_gemma4.chat.calls import ToolCall
+from mlx_gemma4.generation.answer import UNFINISHED
 
 from .blocks import signature
 
@@ -13,9 +14,6 @@ if TYPE_CHECKING:
     from mlx_gemma4 import Chunk, Stats
 
 Event = dict[str, Any]
-
-# An answer that was brought to an end, or that went round in circles, is not whole.
-CUT = ("length", "closed", "loop")
 
 
 @dataclass
@@ -81,7 +79,7 @@ class Reply:
             used = self.stats.prompt_tokens + self.stats.completion_tokens
             if used >= self.context:
                 return "model_context_window_exceeded"
-        if finish in CUT:
+        if finish in UNFINISHED:
             return "max_tokens"
         return "tool_use" if finish == "tool_calls" else "end_turn"
 
