@@ -121,6 +121,11 @@ def _parts(blocks: Sequence[Block], where: str, rules: MediaRules) -> list[Messa
 
 
 def _said(block: Block, where: str, rules: MediaRules) -> list[Message]:
+    cited = block.get("citations")
+    if isinstance(cited, Mapping) and cited.get("enabled"):
+        raise ChatError(
+            f"{where}: an answer cannot have citations: do not enable them."
+        )
     match block.get("type"):
         case "text":
             return [_told(_word(block, "text", where))]

@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from mlx_gemma4.chat.calls import ToolCall
 
+from ..chat import CUT
 from .blocks import signature
 
 if TYPE_CHECKING:
     from mlx_gemma4 import Chunk, Stats
 
 Event = dict[str, Any]
-
-# An answer that was brought to an end, or that went round in circles, is not whole.
-CUT = ("length", "closed", "loop")
 
 
 @dataclass
@@ -83,7 +81,9 @@ class Reply:
                 return "model_context_window_exceeded"
         if finish in CUT:
             return "max_tokens"
-        return "tool_use" if finish == "tool_calls" else "end_turn"
+        # A call that cannot be read may stand beside others, which are to be run.
+        called = any(block["type"] == "tool_use" for block in self.content)
+        return "tool_use" if called else "end_turn"
 
     def _usage(self) -> dict[str, Any]:
         stats = self.stats

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ...serve.errors import Refused
+from ..chat import CUT
 from .declared import Declared
 from .written import Event, Written, new_id
 
@@ -29,8 +30,6 @@ REPEATED: dict[str, Any] = {
     "user": None,
 }
 NOT_HERE = {"background": False, "max_tool_calls": None, "top_logprobs": 0}
-# Why an answer is not whole, by its finish_reason.
-CUT: dict[str, str] = dict.fromkeys(("length", "closed", "loop"), "max_output_tokens")
 
 
 class Reply:
@@ -69,11 +68,11 @@ class Reply:
         if chunk.finish_reason is None:
             return [*begun, *map(self._numbered, events)]
         self.stats = chunk.stats
-        cut = CUT.get(chunk.finish_reason)
+        cut = chunk.finish_reason in CUT
         status = "incomplete" if cut else "completed"
         events += self.written.close(status)
         if cut:
-            self.response["incomplete_details"] = {"reason": cut}
+            self.response["incomplete_details"] = {"reason": "max_output_tokens"}
         return [*begun, *map(self._numbered, events), self._ended(status)]
 
     def wait(self) -> list[Event]:

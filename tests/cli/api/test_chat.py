@@ -233,6 +233,14 @@ def test_media() -> None:
         assert messages and messages[0]["content"] == [{"type": kind, kind: b"\0\0\0"}]
 
 
+FORM = "response_format."
+
+
+def form(**more: Any) -> dict[str, Any]:
+    stated = {"type": "json_schema", "json_schema": {"schema": CITY, **more}}
+    return {"response_format": stated}
+
+
 @pytest.mark.parametrize(
     ("more", "param"),
     [
@@ -267,6 +275,9 @@ def test_media() -> None:
         ({"logit_bias": {"1": 1000}}, "logit_bias.1"),
         ({"tools": [WEATHER], "tool_choice": "maybe"}, "tool_choice"),
         ({"tools": {}}, "tools"),
+        ({"tool_choice": {"function": {"name": "a"}, "x": 1}}, "tool_choice.x"),
+        ({"response_format": {"type": "text", "strict": True}}, FORM + "strict"),
+        (form(strict=True, name="x", examples=[]), FORM + "json_schema.examples"),
         ({"reasoning_effort": "huge"}, "reasoning_effort"),
         ({"response_format": {"type": "xml"}}, "response_format.type"),
         (

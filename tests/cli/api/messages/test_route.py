@@ -81,6 +81,15 @@ def test_a_stream_tells_its_blocks_in_order():
     assert whole["stop_reason"] == "tool_use" and whole["usage"] == told[-2]["usage"]
 
 
+def test_a_call_beside_one_that_cannot_be_read():
+    """Clients run the one; the other stands in the text."""
+    reply = Reply("any", 1000)
+    answer = [calls(ToolCall("look", {})), *chunks("x", finish_reason="malformed_call")]
+    for chunk in answer:
+        reply.add(chunk)
+    assert reply.message()["stop_reason"] == "tool_use"
+
+
 def test_a_thought_that_is_not_to_be_shown():
     answer = [thought("Hm."), *chunks("Yes.")]
     hides = {"type": "adaptive", "display": "omitted"}
