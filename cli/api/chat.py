@@ -148,6 +148,7 @@ def usage(stats: "Stats") -> dict[str, Any]:
         "completion_tokens": written,
         "total_tokens": read + written,
         "prompt_tokens_details": {"cached_tokens": stats.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": stats.thought_tokens},
     }
 
 

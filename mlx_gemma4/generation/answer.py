@@ -24,7 +24,8 @@ class Stats:
 
     loops counts thoughts that were closed because they went round in circles.
     prompt_tokens counts all of the prompt, cached_tokens those of it that were already
-    in the prefix cache.
+    in the prefix cache. thought_tokens counts those of the answer that are a thought's,
+    its marks among them.
     """
 
     prompt_tokens: int
@@ -36,6 +37,7 @@ class Stats:
     decode_seconds: float = 0.0
     peak_memory: int = 0
     loops: int = 0
+    thought_tokens: int = 0
 
     @property
     def prefill_tps(self) -> float:

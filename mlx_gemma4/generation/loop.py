@@ -306,6 +306,7 @@ def _run(
         most = limit if guide is None else guide.limit
         last = loops or stats.completion_tokens == most
         chunk = writer.take(value, last)
+        stats.thought_tokens += thinks or writer.inside_thought
         if thinks != writer.inside_thought and watch is not None:
             watch.forget()
         thinks = writer.inside_thought

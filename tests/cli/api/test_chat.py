@@ -65,6 +65,7 @@ def test_a_whole_answer(server) -> None:
         "completion_tokens": 4,
         "total_tokens": 24,
         "prompt_tokens_details": {"cached_tokens": 8},
+        "completion_tokens_details": {"reasoning_tokens": 1},
     }
 
 
