@@ -13,6 +13,8 @@ HARMLESS = frozenset(
         *("keep_alive", "cache_prompt", "stream_options"),
     }
 )
+# Of a form, which holds by construction, strict or not: its schema is all that is read.
+FORM_NOTES = ("name", "description", "strict")
 SAMPLING = frozenset(
     {
         *("temperature", "top_p", "top_k", "min_p", "seed", "stop", "logit_bias"),
@@ -58,15 +60,6 @@ def thinking(effort: str) -> dict[str, Any]:
     """The options for one of EFFORTS."""
     budget = EFFORTS[effort]
     return {"thinking": budget != 0, "think_budget": budget or None}
-
-
-def wants_usage(fields: Fields) -> bool:
-    """Whether the end of a stream tells how many tokens there were."""
-    told = fields.object("stream_options")
-    if told is None:
-        return False
-    told.only({"include_usage"}, ("include_obfuscation", "continuous_usage_stats"))
-    return told.flag("include_usage") is True
 
 
 def _stop(fields: Fields) -> list[str] | None:

@@ -100,7 +100,7 @@ class Reply:
         if status == "completed":
             self.response["completed_at"] = int(time.time())
         if self.stats is not None:
-            self.response["usage"] = usage(self.stats, self.written.thought_tokens)
+            self.response["usage"] = usage(self.stats)
         return self._state(f"response.{status}")
 
     def _state(self, kind: str) -> Event:
@@ -111,14 +111,13 @@ class Reply:
         return {**event, "sequence_number": self._events - 1}
 
 
-def usage(stats: "Stats", thought: int) -> dict[str, Any]:
-    """thought: tokens of the answer that are of a thought."""
+def usage(stats: "Stats") -> dict[str, Any]:
     read, written = stats.prompt_tokens, stats.completion_tokens
     cached = {"cached_tokens": stats.cached_tokens, "cache_write_tokens": 0}
     return {
         "input_tokens": read,
         "input_tokens_details": cached,
         "output_tokens": written,
-        "output_tokens_details": {"reasoning_tokens": thought},
+        "output_tokens_details": {"reasoning_tokens": stats.thought_tokens},
         "total_tokens": read + written,
     }
