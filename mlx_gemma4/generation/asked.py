@@ -37,10 +37,12 @@ def checked_ids(tokens: Any, config: Config) -> list[int]:
 
 
 def as_written(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """`messages` with calls in one of their own behind the text that led to them.
+    """`messages` with calls in one of their own behind the text that led to them, and
+    with results in the order of their calls.
 
     A model writes the text first. Templates put one that is with calls behind their
-    results, end the turn there, and leave the model to go on outside of any.
+    results, end the turn there, and leave the model to go on outside of any. And they
+    write no ids: of two results of one tool only the place tells which is which.
     """
     apart: list[Mapping[str, Any]] = []
     for message in messages:
@@ -49,7 +51,31 @@ def as_written(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]
             apart.append({k: v for k, v in message.items() if k != "tool_calls"})
             message = calls
         apart.append(message)
-    return apart
+    return _in_order(apart)
+
+
+def _in_order(messages: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    calls: dict[str, int] = {}  # where a call stands among those of its message
+
+    def place(result: Mapping[str, Any]) -> int:
+        return calls.get(str(result.get("tool_call_id")), len(calls))
+
+    ordered: list[Mapping[str, Any]] = []
+    results: list[Mapping[str, Any]] = []
+    for message in messages:
+        if isinstance(message, Mapping) and message.get("role") == "tool":
+            results.append(message)
+            continue
+        ordered += [*sorted(results, key=place), message]
+        calls, results = _places(message), []
+    return [*ordered, *sorted(results, key=place)]
+
+
+def _places(message: Any) -> dict[str, int]:
+    given = message.get("tool_calls") if isinstance(message, Mapping) else None
+    calls = given if isinstance(given, list) else []
+    ids = [call.get("id") for call in calls if isinstance(call, Mapping)]
+    return {name: n for n, name in enumerate(ids) if isinstance(name, str)}
 
 
 def _has_text_and_calls(message: Mapping[str, Any]) -> bool:
