@@ -4,6 +4,7 @@ import io
 import socket
 import sys
 import time
+from dataclasses import replace
 from email.errors import (
     FirstHeaderLineIsContinuationDefect,
     MissingHeaderBodySeparatorDefect,
@@ -108,7 +109,9 @@ class Handler(BaseHTTPRequestHandler):
             else:
                 method = "GET" if self.command == "HEAD" else self.command
                 route = self.site.route(method, exchange.path)
-                route.answer(exchange, self.site.service)
+                service = self.site.service
+                rules = service.media.anew()
+                route.answer(exchange, replace(service, media=rules))
                 exchange.end()
         except (Gone, OSError):
             said = "gone"

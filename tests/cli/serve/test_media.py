@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from mlx_gemma4.cli.describe import fetch as fetching
 from mlx_gemma4.cli.describe.fetch import fetch, is_public
 from mlx_gemma4.cli.errors import InputError
 from mlx_gemma4.cli.serve.errors import Refused
@@ -63,6 +64,20 @@ def test_files(tmp_path) -> None:
 
 def test_the_web_only_where_it_is_allowed() -> None:
     assert status(MediaRules(), "http://example.com/a.png") == 403
+
+
+def test_all_that_a_request_has_fetched_is_limited(monkeypatch) -> None:
+    most: list[int] = []
+
+    def fetched(url: str, largest: int, public: bool) -> bytes:
+        most.append(largest)
+        return b"picture"
+
+    monkeypatch.setattr(fetching, "fetch", fetched)
+    rules = MediaRules(urls=True)
+    for each in (rules, rules, rules.anew()):
+        each.from_url("image", "http://example.com/a.png", "x")
+    assert most == [fetching.LARGEST, fetching.LARGEST - 7, fetching.LARGEST]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"])
