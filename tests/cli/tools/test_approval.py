@@ -136,13 +136,44 @@ def test_a_question_shows_all_arguments_and_obeys_none(
     converse(session, Lines("weather?"))
     err = capsys.readouterr().err
     shown, _, _ = err.partition("Run get_weather?")
-    first, second, third = shown.splitlines()
+    _, second, third, *_ = shown.splitlines()
     seen = (
         r"\u001b[2Jno\r\n\u202eRun it? [y]\u200b\ufe0f\u2028\u3164\u009b\u007f"
         r"\U000e0041"
     )
     assert second == f'  city: "{seen}"'
     assert third.endswith(f': "{"x" * 5000}"') and third.isprintable()
+
+
+def test_no_blank_of_an_argument_is_lost(session, script, monkeypatch, capsys):
+    asked_with(monkeypatch, "n")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    use_tools(session, get_weather)
+    value = "ls" + " " * 200 + "; rm -rf ~"
+    script.answer = calling(ToolCall("get_weather", {"city": value}))
+    session.show_once(session.chat.ask("weather?"))
+    assert f'  city: "{value}"\n' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("letters, told", [(80 * 21 - 10, 0), (80 * 22 - 10, 1)])
+def test_a_question_taller_than_its_window_says_so(
+    session, script, monkeypatch, capsys, letters, told
+):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("LINES", "24")
+    asked_with(monkeypatch, "n")
+    use_tools(session, get_weather)
+    call = ToolCall("get_weather", {"city": "x" * letters})
+    script.answer = calling(call)
+    session.show_once(session.chat.ask("weather?"))
+    err = capsys.readouterr().err
+    assert err.count("These are 23 rows, which begin above") == told
+    assert err.index("x") < err.index("Run get_weather?")
+
+
+def test_a_name_cannot_be_taken_for_a_value():
+    call = ToolCall("f", {'city: "Rome", to': 1, "max-rows": 2})
+    assert argument_lines(call) == [r'  "city: \"Rome\", to": 1', "  max-rows: 2"]
 
 
 def test_calls_in_words():
