@@ -65,13 +65,13 @@ class Approval:
 
     def ask(self, tool: Tool, call: ToolCall, interrupt: "Interrupt") -> Verdict:
         """Shows a call, and what the user says of it. Raises KeyboardInterrupt."""
-        interrupt.set_aside()
         name = visible(tool.name)
         about = ", ".join(filter(None, (visible(tool.source), hint(tool))))
         said = [f"The model calls {name} ({about}):", *argument_lines(call)]
         self._screen.end()
         # Not broken between words, where blanks would be lost.
         print(*said, *above(said), sep="\n", file=sys.stderr)
+        interrupt.set_aside()  # typed before all of it was shown
         question = f"Run {name}? [y]es, [a]lways in this session, [n]o: "
         while True:
             print(question, end="", file=sys.stderr, flush=True)

@@ -18,6 +18,7 @@ from scripted import Lines, roles
 from mlx_gemma4 import ToolCall
 from mlx_gemma4.cli.chat.interactive import converse
 from mlx_gemma4.cli.errors import UsageError
+from mlx_gemma4.cli.terminal.keyboard import Interrupt
 from mlx_gemma4.cli.tools.wording import argument_lines, call_line, result_lines
 from mlx_gemma4.tools.declare import tool_of
 from mlx_gemma4.tools.result import Result
@@ -169,6 +170,21 @@ def test_a_question_taller_than_its_window_says_so(
     err = capsys.readouterr().err
     assert err.count("These are 23 rows, which begin above") == told
     assert err.index("x") < err.index("Run get_weather?")
+
+
+def test_what_is_typed_before_all_of_it_is_shown_is_no_answer(
+    session, script, monkeypatch, capsys
+):
+    shown = []
+    asked_with(monkeypatch, "n")
+    monkeypatch.setattr(
+        Interrupt, "set_aside", lambda self: shown.append(capsys.readouterr().err)
+    )
+    use_tools(session, get_weather)
+    script.answer = calling(WEATHER)
+    session.show_once(session.chat.ask("weather?"))
+    assert shown == ['The model calls get_weather (calling.py):\n  city: "Rome"\n']
+    assert capsys.readouterr().err.startswith("Run get_weather?")
 
 
 def test_a_name_cannot_be_taken_for_a_value():
