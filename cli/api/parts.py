@@ -10,7 +10,10 @@ ROLES = ("system", "developer", "user", "assistant", "tool")
 SAME_ROLE = {"developer": "system"}  # Gemma knows one of them
 JOINT = "\n\n"  # between texts that were given apart, which templates run together
 # Of what this server or another wrote itself; it says nothing to the model.
-UNSAID = ("id", "audio", "annotations", "name", "index", "provider_specific_fields")
+UNSAID = (
+    *("id", "audio", "annotations", "name", "index", "parsed"),
+    "provider_specific_fields",
+)
 PARTS = (
     "text",
     "refusal",

@@ -170,6 +170,8 @@ def test_messages() -> None:
             {"role": "assistant", "content": None, "tool_calls": [call]},
             {"role": "tool", "tool_call_id": "c", "content": [USER_TEXT]},
             {"role": "assistant", "content": "", "reasoning_content": "Hm."},
+            # As OpenAI's client gives back what it parsed.
+            {"role": "assistant", "content": "{}", "parsed": {}, "refusal": None},
         ]
     )
     assert found.messages == [
@@ -178,6 +180,7 @@ def test_messages() -> None:
         {"role": "assistant", "tool_calls": [call]},
         {"role": "tool", "tool_call_id": "c", "content": "sunny"},
         {"role": "assistant", "content": "", "reasoning_content": "Hm."},
+        {"role": "assistant", "content": "{}"},
     ]
 
 
