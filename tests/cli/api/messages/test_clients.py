@@ -44,6 +44,7 @@ def body(messages: list[Any] = QUESTION, **fields: Any) -> dict[str, Any]:
 
 
 def test_the_client_reads_only_what_is_new(client: Any):
+    assert [m.display_name for m in client.models.list()] == ["demo"]
     said = client.messages.create(**body(system="Be brief."))
     assert said.content[0].text == "The capital of France is Paris."
     assert said.stop_reason == "end_turn" and said.usage.cache_read_input_tokens == 0
