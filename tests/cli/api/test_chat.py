@@ -184,6 +184,19 @@ def test_messages() -> None:
     ]
 
 
+def test_calls_without_results_are_refused() -> None:
+    """The model would make the results up."""
+    calls = [{"id": i, "function": {"name": "weather"}} for i in ("a", "b")]
+    called = {"role": "assistant", "content": None, "tool_calls": calls}
+    first, second = ({"role": "tool", "tool_call_id": i, "content": ""} for i in "ab")
+    named = {"role": "tool", "name": "weather", "content": "sunny"}
+    assert asked(messages=[USER, called, second, first, USER])
+    assert asked(messages=[USER, called, named, named])
+    for after, waiting in (([], "a, b"), ([USER], "a, b"), ([second, USER], "a")):
+        with pytest.raises(Refused, match=f"no result of {waiting}: "):
+            asked(messages=[USER, called, *after])
+
+
 def test_the_same_conversation_reads_the_same_as_in_the_other_protocols() -> None:
     """One turn of the system's, in the one role that Gemma knows, and texts apart."""
     texts = [{"type": "text", "text": text} for text in ("One. ", "Two.")]
