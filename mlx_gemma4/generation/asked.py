@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+from ..chat.messages import plain_messages
 from ..config import Config
 from ..errors import ChatError
 from ..media import content_keys
@@ -41,10 +42,17 @@ def as_written(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]
 
     A model writes the text first. Templates put one that is with calls behind their
     results, end the turn there, and leave the model to go on outside of any.
+
+    Raises ChatError as `plain_messages`, which counts the messages as they were given.
     """
+    if not isinstance(messages, list | tuple) or not any(
+        map(_has_text_and_calls, messages)
+    ):
+        return cast(list[Mapping[str, Any]], messages)
+    plain_messages(messages)
     apart: list[Mapping[str, Any]] = []
     for message in messages:
-        if isinstance(message, Mapping) and _has_text_and_calls(message):
+        if _has_text_and_calls(message):
             calls = {key: message[key] for key in ("role", "tool_calls")}
             apart.append({k: v for k, v in message.items() if k != "tool_calls"})
             message = calls
@@ -52,7 +60,9 @@ def as_written(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]
     return apart
 
 
-def _has_text_and_calls(message: Mapping[str, Any]) -> bool:
+def _has_text_and_calls(message: Any) -> bool:
+    if not isinstance(message, Mapping):
+        return False
     content = message.get("content")
     said = content.strip() if isinstance(content, str) else content
     answered = message.get("tool_responses")  # which templates write before the text
