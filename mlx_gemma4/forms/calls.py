@@ -10,7 +10,6 @@ from ..chat.splitter import CALL, CALL_END
 from ..chat.tools import ORIGINAL, Declared, declared_tool
 from ..errors import ChatError
 from .form import Form, form_of
-from .notation import Notation, quoted
 
 CHOICES = ("auto", "none", "required")
 NAME = re.compile(r"[^\s{}<>]+")
@@ -74,6 +73,8 @@ def form_of_calls(
     declared: Sequence[Declared], special_tokens: Mapping[str, int]
 ) -> Form:
     """The form of a call of any of some tools. Raises ChatError."""
+    from .notation import Notation, quoted  # only what is held to declarations needs it
+
     if not {CALL, CALL_END, QUOTE} <= special_tokens.keys():
         raise ChatError("This model's vocabulary has no marks for tool calls.")
     # By id: the names of special tokens are hidden from the texts of a form.
