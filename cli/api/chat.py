@@ -14,12 +14,14 @@ from ..serve.exchange import Exchange
 from ..serve.media import MediaRules
 from ..serve.routes import Route, Service
 from .fields import Fields
-from .options import EFFORTS, HARMLESS, SAMPLING, sampling, thinking
+from .options import EFFORTS, FORM_NOTES, HARMLESS, SAMPLING, sampling, thinking
 from .parts import read_messages
 
 if TYPE_CHECKING:
     from mlx_gemma4 import Chunk, Stats
 
+# Ends of an answer that is not whole: it was brought there, or went round in circles.
+CUT = ("length", "closed", "loop")
 KNOWN = SAMPLING | {
     *("messages", "stream", "stream_options", "tools", "tool_choice"),
     *("parallel_tool_calls", "response_format", "n", "logprobs", "top_logprobs"),
@@ -55,8 +57,10 @@ def _choice(fields: Fields) -> str:
     inner = fields.object("tool_choice")
     function = inner.object("function") if inner else None
     name = function.text("name") if function else None
-    if name is None:
+    if inner is None or function is None or name is None:
         raise fields.wrong("tool_choice", "must be auto, none, required or a function")
+    inner.only({"type", "function"})
+    function.only({"name"})
     return name
 
 
@@ -87,14 +91,14 @@ def _form(fields: Fields) -> dict[str, Any]:
     if inner is None:
         return {}
     kind = inner.one_of("type", ("text", "json_object", "json_schema"))
-    if kind == "json_object":
-        return {"schema": {"type": "object"}}
+    inner.only({"type", "json_schema"})
     if kind != "json_schema":
-        return {}
+        return {"schema": {"type": "object"}} if kind == "json_object" else {}
     stated = inner.object("json_schema")
     schema = stated.values.get("schema") if stated else None
-    if not isinstance(schema, Mapping):
+    if stated is None or not isinstance(schema, Mapping):
         raise inner.wrong("json_schema", "must have a schema")
+    stated.only({"schema"}, FORM_NOTES)
     return {"schema": schema}
 
 
@@ -131,9 +135,8 @@ def written_call(call: ToolCall) -> dict[str, Any]:
 
 
 def finish_reason(reason: str | None, called: bool) -> str:
-    """In OpenAI's words: an answer that was brought to an end, or that went round in
-    circles, is not whole."""
-    if reason in ("length", "closed", "loop"):
+    """In OpenAI's words."""
+    if reason in CUT:
         return "length"
     return "tool_calls" if called else "stop"
 
@@ -145,6 +148,7 @@ def usage(stats: "Stats") -> dict[str, Any]:
         "completion_tokens": written,
         "total_tokens": read + written,
         "prompt_tokens_details": {"cached_tokens": stats.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": stats.thought_tokens},
     }
 
 
@@ -153,18 +157,23 @@ def noted(stats: "Stats") -> str:
     return f"{stats.prompt_tokens}{cached} + {stats.completion_tokens} tokens"
 
 
-def complete(exchange: Exchange, service: Service) -> None:
-    fields = Fields(exchange.json())
-    asked = asked_of(fields, service.media)
-    streams = bool(fields.flag("stream"))
+def streaming(fields: Fields) -> tuple[bool, bool]:
+    """Whether the answer is told as it comes, and then its usage at the end."""
     told = fields.object("stream_options")
     if told is not None:
         told.only({"include_usage"}, ("include_obfuscation", "continuous_usage_stats"))
+    return bool(fields.flag("stream")), bool(told and told.flag("include_usage"))
+
+
+def complete(exchange: Exchange, service: Service) -> None:
+    fields = Fields(exchange.json())
+    asked = asked_of(fields, service.media)
+    streams, with_usage = streaming(fields)
     job = service.worker.submit(lambda engine: engine.answer(asked))
     chunks = exchange.items(job, streams)
     reply = Reply(f"chatcmpl-{secrets.token_hex(12)}", int(time.time()), service.name)
     if streams:
-        _stream(exchange, chunks, reply, bool(told and told.flag("include_usage")))
+        _stream(exchange, chunks, reply, with_usage)
     else:
         _whole(exchange, chunks, reply)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..serve.engine import Asked, Engine
 from ..serve.exchange import Exchange
 from ..serve.routes import Route, Service
-from .chat import Reply, finish_reason, noted, usage
+from .chat import Reply, finish_reason, noted, streaming, usage
 from .fields import Fields
 from .options import HARMLESS, SAMPLING, sampling
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mlx_gemma4 import Chunk
 
 KNOWN = SAMPLING | {
-    *("prompt", "stream", "n", "best_of", "echo", "logprobs", "suffix"),
+    *("prompt", "stream", "stream_options", "n", "best_of", "echo", "suffix"),
 }
 KIND = "text_completion"
 Prompt = str | list[int]
@@ -37,19 +37,18 @@ def prompt_of(fields: Fields) -> Prompt:
 def complete(exchange: Exchange, service: Service) -> None:
     fields = Fields(exchange.json())
     fields.only(KNOWN, HARMLESS)
-    for name, value in (("n", 1), ("best_of", 1), ("logprobs", 0), ("echo", False)):
+    for name, value in (("n", 1), ("best_of", 1), ("echo", False)):
         fields.must(name, value)
     fields.must("suffix", "")
     prompt, options = prompt_of(fields), sampling(fields)
-    streams = bool(fields.flag("stream"))
-    told = fields.object("stream_options")
-    with_usage = bool(told and told.flag("include_usage"))
+    streams, with_usage = streaming(fields)
 
     def answer(engine: Engine) -> "Iterator[Chunk]":
         ids = prompt
         if isinstance(ids, str):
             ids = engine.processor.tokenizer.encode_text(ids)
-        return engine.answer(Asked(tokens=ids, options={"thinking": False, **options}))
+        raw = {"thinking": False, "plain": True}
+        return engine.answer(Asked(tokens=ids, options=options | raw))
 
     reply = Reply(f"cmpl-{secrets.token_hex(12)}", int(time.time()), service.name)
     text, last = "", None

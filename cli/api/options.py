@@ -13,6 +13,8 @@ HARMLESS = frozenset(
         *("keep_alive", "cache_prompt", "stream_options"),
     }
 )
+# Of a form, which holds by construction, strict or not: its schema is all that is read.
+FORM_NOTES = ("name", "description", "strict")
 SAMPLING = frozenset(
     {
         *("temperature", "top_p", "top_k", "min_p", "seed", "stop", "logit_bias"),

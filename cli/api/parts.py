@@ -7,8 +7,13 @@ from ..serve.media import MediaRules
 from .fields import Fields
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
+SAME_ROLE = {"developer": "system"}  # Gemma knows one of them
+JOINT = "\n\n"  # between texts that were given apart, which templates run together
 # Of what this server or another wrote itself; it says nothing to the model.
-UNSAID = ("id", "audio", "annotations", "name", "index", "provider_specific_fields")
+UNSAID = (
+    *("id", "audio", "annotations", "name", "index", "parsed"),
+    "provider_specific_fields",
+)
 PARTS = (
     "text",
     "refusal",
@@ -22,7 +27,37 @@ PARTS = (
 
 def read_messages(given: Sequence[Any], rules: MediaRules) -> list[dict[str, Any]]:
     """Raises Refused that names the place, and MediaError."""
-    return [_message(each, f"messages[{i}].", rules) for i, each in enumerate(given)]
+    return with_one_system(
+        [_message(each, f"messages[{i}].", rules) for i, each in enumerate(given)]
+    )
+
+
+def with_one_system(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What the system says in front of a conversation as one message, which is all that
+    Gemma was trained on."""
+    first: list[str] = []
+    for message in messages:
+        if message["role"] != "system" or not isinstance(message.get("content"), str):
+            break
+        first.append(message["content"])
+    if len(first) < 2:
+        return messages
+    told = JOINT.join(filter(None, first))
+    return [{"role": "system", "content": told}, *messages[len(first) :]]
+
+
+def joined(parts: Sequence[dict[str, Any]]) -> str | list[dict[str, Any]]:
+    """A message's content: texts that follow each other in one, text alone as such."""
+    found: list[dict[str, Any]] = []
+    for part in parts:
+        if part["type"] == "text" and found and found[-1]["type"] == "text":
+            texts = found[-1]["text"].strip(), part["text"].strip()
+            found[-1] = {"type": "text", "text": JOINT.join(filter(None, texts))}
+        else:
+            found.append(part)
+    if [part["type"] for part in found] == ["text"]:
+        return found[0]["text"]
+    return found or ""
 
 
 def _message(given: Any, where: str, rules: MediaRules) -> dict[str, Any]:
@@ -36,7 +71,7 @@ def _message(given: Any, where: str, rules: MediaRules) -> dict[str, Any]:
     if content is None and role == "assistant":
         content = fields.text("refusal")
         content = "" if content is None and "tool_calls" not in fields else content
-    message: dict[str, Any] = {"role": role, "content": content}
+    message: dict[str, Any] = {"role": SAME_ROLE.get(role, role), "content": content}
     if calls := fields.list("tool_calls"):
         message["tool_calls"] = calls
     for name in ("tool_call_id", "reasoning_content", "reasoning"):
@@ -52,7 +87,7 @@ def _content(fields: Fields, rules: MediaRules) -> str | list[dict[str, Any]] | 
     if isinstance(content, list):
         where = f"{fields.where}content"
         parts = enumerate(content)
-        return [read_part(part, f"{where}[{i}].", rules) for i, part in parts]
+        return joined([read_part(part, f"{where}[{i}].", rules) for i, part in parts])
     if content is not None and not isinstance(content, str):
         raise fields.wrong("content", "must be a string or a list of parts")
     return content

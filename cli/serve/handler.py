@@ -111,6 +111,8 @@ class Handler(BaseHTTPRequestHandler):
         except (Gone, OSError):
             said = "gone"
         except Exception as error:
+            at = self.site.at(exchange.path)  # in whose words it is refused
+            route = route or (at[0] if at else None)
             said = self._fail(exchange, route, refused(error))
         self._note(f"{self.command} {self.path}", exchange.status, said, exchange.noted)
 

@@ -51,12 +51,15 @@ class Site:
     guard: Guard
     log: bool = True
 
-    def route(self, method: str, path: str) -> Route:
-        """What answers a request. Raises Refused where nothing does."""
-        at = [r for r in self.routes if r.path == path]
-        at = at or [
+    def at(self, path: str) -> list[Route]:
+        """What answers at a path, by any method."""
+        return [r for r in self.routes if r.path == path] or [
             r for r in self.routes if r.path[-1] == "/" and path.startswith(r.path)
         ]
+
+    def route(self, method: str, path: str) -> Route:
+        """What answers a request. Raises Refused where nothing does."""
+        at = self.at(path)
         for route in at:
             if route.method == method:
                 return route

@@ -24,7 +24,8 @@ class Stats:
 
     loops counts thoughts that were closed because they went round in circles.
     prompt_tokens counts all of the prompt, cached_tokens those of it that were already
-    in the prefix cache.
+    in the prefix cache. thought_tokens counts those of the answer that are a thought's,
+    its marks among them.
     """
 
     prompt_tokens: int
@@ -36,6 +37,7 @@ class Stats:
     decode_seconds: float = 0.0
     peak_memory: int = 0
     loops: int = 0
+    thought_tokens: int = 0
 
     @property
     def prefill_tps(self) -> float:
@@ -118,6 +120,7 @@ class Writer:
 
     only_marks: the answer is held to something, so that only special tokens are marks:
         text that looks like one is what a form demands, or words.
+    plain: not even those are marks: all is text of the answer.
     """
 
     def __init__(
@@ -126,6 +129,7 @@ class Writer:
         inside_thought: bool,
         stop: Sequence[str],
         only_marks: bool = False,
+        plain: bool = False,
     ) -> None:
         self._stop_tokens = frozenset(processor.generation.stop_tokens)
         self._detokenizer = processor.tokenizer.detokenizer()
@@ -134,7 +138,7 @@ class Writer:
         self._splitter = Splitter(inside_thought, special)
         self._stops = StopStrings(stop)
         self._called = self._malformed = False
-        self._only_marks = only_marks
+        self._only_marks, self._plain = only_marks, plain
 
     @property
     def inside_thought(self) -> bool:
@@ -145,11 +149,11 @@ class Writer:
         """The chunk of one more token; `last` says that no further one will come."""
         ends = token in self._stop_tokens
         # A stop mark may close a call; a stop token of plain text says nothing.
-        silent = ends and token not in self._special_ids
+        silent = ends and (self._plain or token not in self._special_ids)
         text = "" if silent else self._detokenizer.add(token)
         if ends or last:
             text += self._detokenizer.finish()
-        is_text = self._only_marks and token not in self._special_ids
+        is_text = self._plain or (self._only_marks and token not in self._special_ids)
         if is_text and self._splitter.inside_answer:
             fragments = [Fragment("answer", text)]
         else:

@@ -1,6 +1,7 @@
 """What a call is asked to go on from: a conversation or ids, checked."""
 
 from collections.abc import Mapping, Sequence
+from operator import is_not
 from typing import Any, cast
 
 from ..chat.messages import plain_messages
@@ -38,26 +39,56 @@ def checked_ids(tokens: Any, config: Config) -> list[int]:
 
 
 def as_written(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """`messages` with calls in one of their own behind the text that led to them.
+    """`messages` with calls in one of their own behind the text that led to them, and
+    with results in the order of their calls.
 
     A model writes the text first. Templates put one that is with calls behind their
-    results, end the turn there, and leave the model to go on outside of any.
+    results, end the turn there, and leave the model to go on outside of any. And they
+    write no ids: of two results of one tool only the place tells which is which.
 
     Raises ChatError as `plain_messages`, which counts the messages as they were given.
     """
-    if not isinstance(messages, list | tuple) or not any(
-        map(_has_text_and_calls, messages)
-    ):
-        return cast(list[Mapping[str, Any]], messages)
-    plain_messages(messages)
+    if not isinstance(messages, list | tuple):
+        return cast(list[Mapping[str, Any]], messages)  # no conversation
+    written = _in_order(_apart(messages))
+    if len(written) != len(messages) or any(map(is_not, written, messages)):
+        plain_messages(messages)
+    return written
+
+
+def _apart(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     apart: list[Mapping[str, Any]] = []
     for message in messages:
         if _has_text_and_calls(message):
-            calls = {key: message[key] for key in ("role", "tool_calls")}
+            calls = {k: message[k] for k in ("role", "tool_calls") if k in message}
             apart.append({k: v for k, v in message.items() if k != "tool_calls"})
             message = calls
         apart.append(message)
     return apart
+
+
+def _in_order(messages: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    calls: dict[str, int] = {}  # where a call stands among those of its message
+
+    def place(result: Mapping[str, Any]) -> int:
+        return calls.get(str(result.get("tool_call_id")), len(calls))
+
+    ordered: list[Mapping[str, Any]] = []
+    results: list[Mapping[str, Any]] = []
+    for message in messages:
+        if isinstance(message, Mapping) and message.get("role") == "tool":
+            results.append(message)
+            continue
+        ordered += [*sorted(results, key=place), message]
+        calls, results = _places(message), []
+    return [*ordered, *sorted(results, key=place)]
+
+
+def _places(message: Any) -> dict[str, int]:
+    given = message.get("tool_calls") if isinstance(message, Mapping) else None
+    calls = given if isinstance(given, list) else []
+    ids = [call.get("id") for call in calls if isinstance(call, Mapping)]
+    return {name: n for n, name in enumerate(ids) if isinstance(name, str)}
 
 
 def _has_text_and_calls(message: Any) -> bool:

@@ -64,6 +64,7 @@ def generate(
     seed: int | None = None,
     stop: str | Sequence[str] | None = None,
     stop_loops: bool = True,
+    plain: bool = False,
     schema: str | Schema | None = None,
     regex: str | None = None,
     grammar: str | None = None,
@@ -103,6 +104,7 @@ def stream_generate(
     seed: int | None = None,
     stop: str | Sequence[str] | None = None,
     stop_loops: bool = True,
+    plain: bool = False,
     schema: str | Schema | None = None,
     regex: str | None = None,
     grammar: str | None = None,
@@ -128,6 +130,8 @@ def stream_generate(
     stop: strings that end the answer and are not part of it.
     stop_loops: an answer that says the same words again and again is ended
         (finish_reason "loop"), a thought that does is closed (`Stats.loops`).
+    plain: what is generated is the answer's text as it stands: no part of it is taken
+        for a thought or a call, and marks are told with it.
     schema, regex, grammar: the form that the answer has, by construction: a JSON schema
         (as such, as JSON text, or as `name, age int`), a regular expression, or a Lark
         grammar. A thought before it is free. Where max_tokens (unset, 4,096) is spent,
@@ -174,7 +178,7 @@ def stream_generate(
         processor, messages, ids, tools, thinking, image_tokens, control_tokens, prefix
     )
     special_tokens = processor.tokenizer.special_tokens
-    inside_thought = opens_thought(prompt.tokens, special_tokens)
+    inside_thought = not plain and opens_thought(prompt.tokens, special_tokens)
     if isinstance(begun, Mapping):
         begun = begun_tokens(processor.tokenizer, begun, inside_thought)
     rows = model.config.text_config.token_rows
@@ -210,7 +214,8 @@ def stream_generate(
             processor.tokenizer, think_budget, inside_thought, begun
         )
     stops = (stop,) if isinstance(stop, str) else stop or ()
-    writer = Writer(processor, inside_thought, stops, silent or guide is not None)
+    only_marks = silent or guide is not None
+    writer = Writer(processor, inside_thought, stops, only_marks, plain)
     written = [writer.take(token, last=False) for token in begun]
     if any(chunk.finish_reason for chunk in written):
         raise ChatError("The answer that has begun is at its end: nothing follows it.")
@@ -301,6 +306,7 @@ def _run(
         most = limit if guide is None else guide.limit
         last = loops or stats.completion_tokens == most
         chunk = writer.take(value, last)
+        stats.thought_tokens += thinks or writer.inside_thought
         if thinks != writer.inside_thought and watch is not None:
             watch.forget()
         thinks = writer.inside_thought

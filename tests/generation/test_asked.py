@@ -35,7 +35,7 @@ def test_words_stand_before_the_call_they_led_to(processor: Processor) -> None:
 
 def test_what_has_no_words_beside_calls_stays_as_it_is() -> None:
     messages = [QUESTION, {**CALLED, "content": " \n"}, RESULT]
-    assert as_written(messages) is messages
+    assert as_written(messages) == messages
 
 
 @pytest.mark.parametrize(
@@ -53,3 +53,33 @@ def test_errors_count_messages_as_they_were_given(
 ) -> None:
     with pytest.raises(ChatError, match=re.escape(said)):
         asked(processor, messages)
+
+
+def call(id: str) -> dict[str, Any]:
+    return {"id": id, "type": "function", "function": {"name": "weather"}}
+
+
+def result(id: str) -> dict[str, Any]:
+    return {"role": "tool", "tool_call_id": id, "content": f"of {id}"}
+
+
+def test_results_stand_in_the_order_of_their_calls() -> None:
+    """Programs send them as they come; a template writes no ids."""
+    first = {"role": "assistant", "tool_calls": [call("a"), call("b"), call("c")]}
+    second = {"role": "assistant", "tool_calls": [call("c"), call("a")]}
+    messages = [
+        {"role": "user", "content": "Paris, Rome, Oslo?"},
+        *(first, result("c"), result("a"), result("b")),
+        *(second, result("a"), result("c")),
+    ]
+    assert as_written(messages) == [
+        messages[0],
+        *(first, result("a"), result("b"), result("c")),
+        *(second, result("c"), result("a")),
+    ]
+
+
+def test_results_by_name_stay_where_they_are() -> None:
+    calls = {"role": "assistant", "tool_calls": [call("a"), call("b")]}
+    named = [{"role": "tool", "name": "weather", "content": text} for text in "12"]
+    assert as_written([calls, *named]) == [calls, *named]

@@ -149,5 +149,5 @@ def test_options_can_be_seen():
         inspect.signature(stream_generate).parameters.values()
     )
     asked = set(inspect.signature(Chat).parameters) - {"system"}
-    inner = {"tokens", "begun", "prefix", "prefill_step", "progress"}
+    inner = {"tokens", "begun", "plain", "prefix", "prefill_step", "progress"}
     assert set(whole) - asked == inner

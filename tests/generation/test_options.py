@@ -38,6 +38,22 @@ def test_tokens_may_be_an_array(demo: tuple[Gemma4, Processor]) -> None:
         assert made.tokens == expected
 
 
+def test_a_plain_answer_is_all_that_was_generated(
+    demo: tuple[Gemma4, Processor],
+) -> None:
+    model, processor = demo
+    asked = [{"role": "user", "content": "What is the weather in Rome?"}]
+    city = {"type": "object", "properties": {"city": {"type": "string"}}}
+    function = {"name": "get_weather", "description": "Weather in a city"}
+    tools = [{"type": "function", "function": {**function, "parameters": city}}]
+    how: Any = {"tools": tools, "temperature": 0, "max_tokens": 40}
+    split = generate(model, processor, asked, **how)
+    plain = generate(model, processor, asked, plain=True, **how)
+    assert plain.tokens == split.tokens and split.tool_calls and not split.text
+    assert plain.text == processor.tokenizer.decode(plain.tokens[:-1])
+    assert plain.finish_reason == "stop" and not plain.tool_calls
+
+
 @pytest.mark.parametrize("tokens", [[], [10**12], [-1], [1.5], ["a"], [[1, 2], [3, 4]]])
 def test_tokens_that_are_none(demo: tuple[Gemma4, Processor], tokens: Any) -> None:
     with pytest.raises(ChatError, match="[Tt]oken"):

@@ -40,6 +40,14 @@ def chat(demo_folder: Path) -> Chat:
     return chat
 
 
+def test_its_tokens_are_counted(chat: Chat) -> None:
+    assert chat.last is not None and chat.last.stats is not None
+    written = [chat.processor.tokenizer.decode([token]) for token in chat.last.tokens]
+    begins = written.index("<|channel>") if "<|channel>" in written else 0
+    length = written.index("<channel|>") + 1 - begins
+    assert chat.last.stats.thought_tokens == length > 5
+
+
 @pytest.mark.parametrize("name", [None, "small", "large"])
 def test_it_is_there_until_the_next_question(chat: Chat, name: str | None) -> None:
     tokenizer, template = chat.processor.tokenizer, chat.processor.template

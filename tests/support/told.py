@@ -33,6 +33,8 @@ class Told(Engine):
 def said(*chunks: Chunk) -> list[Chunk]:
     """Chunks with an end behind them."""
     called = any(chunk.tool_calls for chunk in chunks)
+    thought = sum(bool(chunk.thought) for chunk in chunks)
     stats = Stats(20, 8, seed=1, completion_tokens=len(chunks) + 1)
+    stats.thought_tokens = thought
     reason = "tool_calls" if called else "stop"
     return [*chunks, Chunk("", 1, finish_reason=reason, stats=stats)]

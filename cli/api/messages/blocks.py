@@ -13,11 +13,11 @@ from mlx_gemma4.chat.calls import ToolCall, openai_call
 from mlx_gemma4.errors import ChatError
 
 from ...serve.media import MediaRules
+from ..parts import JOINT, joined, with_one_system
 
 Block = Mapping[str, Any]
 Message = dict[str, Any]
 
-JOINT = "\n\n"  # between texts that were given apart, which templates run together
 # Begins a line that is for who bills, not for the model. It differs from conversation
 # to conversation, and stands before all that they have in common.
 BILLING = "x-anthropic-billing-header:"
@@ -65,7 +65,7 @@ def conversation(system: Any, messages: Any, rules: MediaRules) -> list[Message]
             raise ChatError(f"{where} has role {role!r:.80}, not user or assistant.")
     if calls:
         raise _unanswered(calls, "The end")
-    return said
+    return with_one_system(said)
 
 
 def _unanswered(calls: Sequence[str], where: str) -> ChatError:
@@ -114,20 +114,6 @@ def _text(blocks: Sequence[Block], where: str) -> str:
     return JOINT.join(filter(None, texts))
 
 
-def _content(parts: Sequence[Message]) -> str | list[Message]:
-    """Texts that follow each other in one; text alone as such."""
-    joined: list[Message] = []
-    for part in parts:
-        if part["type"] == "text" and joined and joined[-1]["type"] == "text":
-            texts = joined[-1]["text"].strip(), part["text"].strip()
-            joined[-1] = _told(JOINT.join(filter(None, texts)))
-        else:
-            joined.append(part)
-    if [part["type"] for part in joined] == ["text"]:
-        return joined[0]["text"]
-    return joined or ""
-
-
 def _parts(blocks: Sequence[Block], where: str, rules: MediaRules) -> list[Message]:
     """What blocks of a user's message or of a tool's result say."""
     numbered = _numbered(blocks, where)
@@ -135,6 +121,11 @@ def _parts(blocks: Sequence[Block], where: str, rules: MediaRules) -> list[Messa
 
 
 def _said(block: Block, where: str, rules: MediaRules) -> list[Message]:
+    cited = block.get("citations")
+    if isinstance(cited, Mapping) and cited.get("enabled"):
+        raise ChatError(
+            f"{where}: an answer cannot have citations: do not enable them."
+        )
     match block.get("type"):
         case "text":
             return [_told(_word(block, "text", where))]
@@ -209,7 +200,7 @@ def _add_user(
     if said and said[-1]["role"] == "user":  # two in a row are one
         before = said.pop()["content"]
         parts = [*([_told(before)] if isinstance(before, str) else before), *parts]
-    said.append({"role": "user", "content": _content(parts)})
+    said.append({"role": "user", "content": joined(parts)})
 
 
 def _result(block: Block, call: str, where: str, rules: MediaRules) -> Message:
@@ -217,7 +208,7 @@ def _result(block: Block, call: str, where: str, rules: MediaRules) -> Message:
     parts = _parts(_blocks(block.get("content") or "", at), at, rules)
     if block.get("is_error"):
         parts = [_told("Error:"), *parts]
-    return {"role": "tool", "tool_call_id": call, "content": _content(parts)}
+    return {"role": "tool", "tool_call_id": call, "content": joined(parts)}
 
 
 def _assistant(blocks: Sequence[Block], where: str) -> list[Message]:

@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from mlx_gemma4.chat.calls import ToolCall
 
+from ..chat import CUT
 from .blocks import signature
 
 if TYPE_CHECKING:
     from mlx_gemma4 import Chunk, Stats
 
 Event = dict[str, Any]
-
-# An answer that was brought to an end, or that went round in circles, is not whole.
-CUT = ("length", "closed", "loop")
 
 
 @dataclass
@@ -34,7 +32,6 @@ class Reply:
     reason: str | None = None
     stop: str | None = None
     stats: "Stats | None" = None
-    thought_tokens: int = 0
     _hidden: str = ""
     id: str = field(default_factory=lambda: f"msg_{secrets.token_hex(12)}")
 
@@ -47,7 +44,6 @@ class Reply:
         text, self.begun = chunk.text[given:], self.begun[given:]
         events: list[Event] = []
         if chunk.thought:
-            self.thought_tokens += 1
             events += self._say("thinking", "thinking_delta", chunk.thought)
         if text:
             events += self._say("text", "text_delta", text)
@@ -83,17 +79,20 @@ class Reply:
                 return "model_context_window_exceeded"
         if finish in CUT:
             return "max_tokens"
-        return "tool_use" if finish == "tool_calls" else "end_turn"
+        # A call that cannot be read may stand beside others, which are to be run.
+        called = any(block["type"] == "tool_use" for block in self.content)
+        return "tool_use" if called else "end_turn"
 
     def _usage(self) -> dict[str, Any]:
         stats = self.stats
         cached = stats.cached_tokens if stats else 0
+        thought = stats.thought_tokens if stats else 0
         return {
             "input_tokens": stats.prompt_tokens - cached if stats else 0,
             "cache_creation_input_tokens": 0,
             "cache_read_input_tokens": cached,
             "output_tokens": stats.completion_tokens if stats else 0,
-            "output_tokens_details": {"thinking_tokens": self.thought_tokens},
+            "output_tokens_details": {"thinking_tokens": thought},
         }
 
     def _last(self) -> Event:

@@ -6,7 +6,7 @@ from typing import Any
 from ...serve.engine import Asked
 from ...serve.media import MediaRules
 from ..fields import Fields
-from ..options import EFFORTS, HARMLESS, SAMPLING, sampling, thinking
+from ..options import EFFORTS, FORM_NOTES, HARMLESS, SAMPLING, sampling, thinking
 from .declared import Declared, declared
 from .kept import Kept
 from .reading import messages_of
@@ -110,7 +110,7 @@ def _form(fields: Fields) -> dict[str, Any]:
     kind = form.one_of("type", ("text", "json_object", "json_schema"))
     if kind != "json_schema":
         return {"schema": {"type": "object"}} if kind == "json_object" else {}
-    form.only({"type", "name", "schema"}, {"strict", "description"})
+    form.only({"type", "schema"}, FORM_NOTES)
     if not isinstance(schema := form.values.get("schema"), dict):
         raise form.wrong("schema", "must be an object")
     return {"schema": schema}

@@ -6,6 +6,7 @@ from typing import Any
 
 from ...serve.errors import Refused
 from ...serve.media import MediaRules
+from ..parts import joined, with_one_system
 from .declared import Name
 from .written import unsealed
 
@@ -73,21 +74,15 @@ class _Reader:
         found = []
         for place, message in enumerate(self._messages):
             found += [message, *self._results.get(place, ())]
-        return found
+        return with_one_system(found)
 
     def add(self, message: Message) -> None:
-        """What is said to the model before anything else is one message."""
         if message["role"] == "assistant":
             if self._thought:
                 message["reasoning"] = self._thought
             self._thought = None
         else:
             self._let_thought_stand()
-        first = self._messages[:1]
-        if message["role"] == "system" and len(self._messages) == 1:
-            if first[0]["role"] == "system":
-                first[0]["content"] += "\n\n" + message["content"]
-                return
         self._messages.append(message)
 
     def _let_thought_stand(self) -> None:
@@ -146,16 +141,8 @@ class _Reader:
             return content
         if not isinstance(content, list):
             raise Refused(400, f"{where} must be text or a list of parts.", param=where)
-        parts: list[dict[str, Any]] = []
-        for i, stated in enumerate(content):
-            part = self._part(stated, f"{where}[{i}]")
-            if parts and part["type"] == parts[-1]["type"] == "text":
-                parts[-1]["text"] += "\n\n" + part["text"]
-            else:
-                parts.append(part)
-        if all(part["type"] == "text" for part in parts):
-            return "".join(part["text"] for part in parts)
-        return parts
+        parts = enumerate(content)
+        return joined([self._part(part, f"{where}[{i}]") for i, part in parts])
 
     def _part(self, part: Any, where: str) -> dict[str, Any]:
         kind = str(part.get("type")) if isinstance(part, Mapping) else ""

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ...serve.errors import Refused
+from ..chat import CUT
 from .declared import Declared
 from .written import Event, Written, new_id
 
@@ -29,8 +30,6 @@ REPEATED: dict[str, Any] = {
     "user": None,
 }
 NOT_HERE = {"background": False, "max_tool_calls": None, "top_logprobs": 0}
-# Why an answer is not whole, by its finish_reason.
-CUT: dict[str, str] = dict.fromkeys(("length", "closed", "loop"), "max_output_tokens")
 
 
 class Reply:
@@ -69,11 +68,11 @@ class Reply:
         if chunk.finish_reason is None:
             return [*begun, *map(self._numbered, events)]
         self.stats = chunk.stats
-        cut = CUT.get(chunk.finish_reason)
+        cut = chunk.finish_reason in CUT
         status = "incomplete" if cut else "completed"
         events += self.written.close(status)
         if cut:
-            self.response["incomplete_details"] = {"reason": cut}
+            self.response["incomplete_details"] = {"reason": "max_output_tokens"}
         return [*begun, *map(self._numbered, events), self._ended(status)]
 
     def wait(self) -> list[Event]:
@@ -100,7 +99,7 @@ class Reply:
         if status == "completed":
             self.response["completed_at"] = int(time.time())
         if self.stats is not None:
-            self.response["usage"] = usage(self.stats, self.written.thought_tokens)
+            self.response["usage"] = usage(self.stats)
         return self._state(f"response.{status}")
 
     def _state(self, kind: str) -> Event:
@@ -111,14 +110,13 @@ class Reply:
         return {**event, "sequence_number": self._events - 1}
 
 
-def usage(stats: "Stats", thought: int) -> dict[str, Any]:
-    """thought: tokens of the answer that are of a thought."""
+def usage(stats: "Stats") -> dict[str, Any]:
     read, written = stats.prompt_tokens, stats.completion_tokens
     cached = {"cached_tokens": stats.cached_tokens, "cache_write_tokens": 0}
     return {
         "input_tokens": read,
         "input_tokens_details": cached,
         "output_tokens": written,
-        "output_tokens_details": {"reasoning_tokens": thought},
+        "output_tokens_details": {"reasoning_tokens": stats.thought_tokens},
         "total_tokens": read + written,
     }

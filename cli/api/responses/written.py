@@ -59,7 +59,6 @@ class Written:
         self, names: Mapping[str, Name], summarized: bool = False, sealed: bool = False
     ) -> None:
         self.items: list[dict[str, Any]] = []
-        self.thought_tokens = 0
         self._names = names
         self._thought = SUMMARY if summarized else THOUGHT
         self._sealed = sealed
@@ -68,7 +67,6 @@ class Written:
 
     def take(self, chunk: "Chunk") -> Iterator[Event]:
         if chunk.thought:
-            self.thought_tokens += 1
             yield from self._say(self._thought, chunk.thought)
         if chunk.text:
             yield from self._say(MESSAGE, chunk.text)

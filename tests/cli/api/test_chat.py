@@ -11,6 +11,8 @@ from told import Told, said
 from mlx_gemma4 import Chunk, ToolCall
 from mlx_gemma4.cli.api.chat import asked_of
 from mlx_gemma4.cli.api.fields import Fields
+from mlx_gemma4.cli.api.messages.blocks import conversation
+from mlx_gemma4.cli.api.responses.reading import messages_of
 from mlx_gemma4.cli.serve.engine import Asked
 from mlx_gemma4.cli.serve.errors import Refused
 from mlx_gemma4.cli.serve.media import MediaRules
@@ -63,6 +65,7 @@ def test_a_whole_answer(server) -> None:
         "completion_tokens": 4,
         "total_tokens": 24,
         "prompt_tokens_details": {"cached_tokens": 8},
+        "completion_tokens_details": {"reasoning_tokens": 1},
     }
 
 
@@ -167,15 +170,51 @@ def test_messages() -> None:
             {"role": "assistant", "content": None, "tool_calls": [call]},
             {"role": "tool", "tool_call_id": "c", "content": [USER_TEXT]},
             {"role": "assistant", "content": "", "reasoning_content": "Hm."},
+            # As OpenAI's client gives back what it parsed.
+            {"role": "assistant", "content": "{}", "parsed": {}, "refusal": None},
         ]
     )
     assert found.messages == [
-        {"role": "developer", "content": "Be brief."},
-        {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hi"},
         {"role": "assistant", "tool_calls": [call]},
-        {"role": "tool", "tool_call_id": "c", "content": [USER_TEXT]},
+        {"role": "tool", "tool_call_id": "c", "content": "sunny"},
         {"role": "assistant", "content": "", "reasoning_content": "Hm."},
+        {"role": "assistant", "content": "{}"},
     ]
+
+
+def test_the_same_conversation_reads_the_same_as_in_the_other_protocols() -> None:
+    """One turn of the system's, in the one role that Gemma knows, and texts apart."""
+    texts = [{"type": "text", "text": text} for text in ("One. ", "Two.")]
+    found = asked(
+        messages=[
+            {"role": "system", "content": [{"type": "text", "text": "Be brief."}]},
+            {"role": "developer", "content": "Be kind."},
+            {"role": "user", "content": texts},
+            {"role": "assistant", "content": "Yes."},
+            {"role": "developer", "content": "Hurry."},
+        ]
+    )
+    assert found.messages == [
+        {"role": "system", "content": "Be brief.\n\nBe kind."},
+        {"role": "user", "content": "One.\n\nTwo."},
+        {"role": "assistant", "content": "Yes."},
+        {"role": "system", "content": "Hurry."},
+    ]
+    heard = [
+        {"type": "message", "role": role, "content": [{"type": kind, "text": text}]}
+        for role, kind, text in (
+            ("system", "input_text", "Be brief."),
+            ("developer", "input_text", "Be kind."),
+        )
+    ]
+    spoken = [{"type": "input_text", "text": part["text"]} for part in texts]
+    heard.append({"type": "message", "role": "user", "content": spoken})
+    assert messages_of(None, heard, MediaRules()) == found.messages[:2]
+    system = [{"type": "text", "text": text} for text in ("Be brief.", "Be kind.")]
+    blocks = [{"role": "user", "content": texts}]
+    assert conversation(system, blocks, MediaRules()) == found.messages[:2]
 
 
 USER_TEXT = {"type": "text", "text": "sunny"}
@@ -196,6 +235,14 @@ def test_media() -> None:
     ):
         messages = asked(**part(**given)).messages
         assert messages and messages[0]["content"] == [{"type": kind, kind: b"\0\0\0"}]
+
+
+FORM = "response_format."
+
+
+def form(**more: Any) -> dict[str, Any]:
+    stated = {"type": "json_schema", "json_schema": {"schema": CITY, **more}}
+    return {"response_format": stated}
 
 
 @pytest.mark.parametrize(
@@ -232,6 +279,9 @@ def test_media() -> None:
         ({"logit_bias": {"1": 1000}}, "logit_bias.1"),
         ({"tools": [WEATHER], "tool_choice": "maybe"}, "tool_choice"),
         ({"tools": {}}, "tools"),
+        ({"tool_choice": {"function": {"name": "a"}, "x": 1}}, "tool_choice.x"),
+        ({"response_format": {"type": "text", "strict": True}}, FORM + "strict"),
+        (form(strict=True, name="x", examples=[]), FORM + "json_schema.examples"),
         ({"reasoning_effort": "huge"}, "reasoning_effort"),
         ({"response_format": {"type": "xml"}}, "response_format.type"),
         (

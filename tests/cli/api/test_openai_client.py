@@ -129,9 +129,32 @@ def test_a_text_to_go_on_with(client) -> None:
     assert text == "The capital of France is Paris."
 
 
+def test_a_text_that_has_marks(client) -> None:
+    """A call is no less of the text than an answer, and can be gone on with."""
+    declared = (
+        'declaration:get_weather{description:<|"|>Weather in a city<|"|>,parameters:'
+        '{properties:{city:{type:<|"|>STRING<|"|>}},required:[<|"|>city<|"|>],'
+        'type:<|"|>OBJECT<|"|>}}'
+    )
+    prompt = (
+        f"<bos><|turn>system\n<|tool>{declared}<tool|><turn|>\n"
+        "<|turn>user\nWhat is the weather in Rome?<turn|>\n<|turn>model\n"
+    )
+    written = '<|tool_call>call:get_weather{city:<|"|>Rome<|"|>}<tool_call|>'
+    ask = client.completions.create
+    assert ask(model="gemma4", prompt=prompt).choices[0].text == written
+    stop = ask(model="gemma4", prompt=prompt, stop="{city").choices[0]
+    assert (stop.text, stop.finish_reason) == (
+        "<|tool_call>call:get_weather",
+        "stop",
+    )
+
+
 def test_what_is_wrong_is_told(client) -> None:
     with pytest.raises(openai.BadRequestError, match="n can only be 1"):
         client.chat.completions.create(model="x", messages=FRANCE, n=2)
+    with pytest.raises(openai.BadRequestError, match="logprobs is not known"):
+        client.completions.create(model="x", prompt="Hi", logprobs=0)
     with pytest.raises(openai.BadRequestError, match="no tool is declared"):
         said(client, FRANCE, tool_choice="required")
     long: Any = [{"role": "user", "content": "word " * 5000}]

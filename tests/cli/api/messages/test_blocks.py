@@ -144,6 +144,14 @@ def test_what_was_written_is_read_again_as_it_was_written():
     )
 
 
+def test_citations_are_not_promised():
+    source = {"type": "text", "media_type": "text/plain", "data": "Grass is green."}
+    document = {"type": "document", "source": source}
+    assert said(user({**document, "citations": {"enabled": False}}))
+    with pytest.raises(ChatError, match=r"messages\.0\.content\.0: .* citations"):
+        said(user({**document, "citations": {"enabled": True}}))
+
+
 def test_a_thought_that_was_not_shown_comes_back():
     hidden = {"type": "thinking", "thinking": "", "signature": signature("Hm.")}
     _, answer = said(user(text("hi")), model(hidden, text("Yes.")))

@@ -101,6 +101,23 @@ def test_the_client_calls_a_tool_and_is_told_the_result(client: Any):
     assert none.stop_reason == "end_turn"
 
 
+def test_the_client_runs_tools(client: Any):
+    """It asks for a thread first, and goes on without one."""
+    from anthropic import beta_tool
+
+    def get_weather(city: str) -> str:
+        return '{"weather": "sunny", "degrees": 21}'
+
+    tool = beta_tool(
+        get_weather,
+        description=WEATHER["description"],
+        input_schema=WEATHER["input_schema"],
+    )
+    asked = [{"role": "user", "content": "What is the weather in Rome?"}]
+    runner = client.beta.messages.tool_runner(**body(asked, tools=[tool]))
+    assert runner.until_done().content[0].text == "It is sunny and 21 degrees in Rome."
+
+
 def test_the_client_demands_a_call_and_a_form(client: Any):
     pytest.importorskip("llguidance", reason="needs the extra json")
     hello: list[Any] = [{"role": "user", "content": "Hello"}]

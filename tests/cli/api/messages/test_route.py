@@ -12,6 +12,7 @@ from serving import Served, demo, served
 from mlx_gemma4 import Chunk
 from mlx_gemma4.chat.calls import ToolCall
 from mlx_gemma4.cli.api.messages.reply import Reply
+from mlx_gemma4.cli.serve.guard import Guard
 
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 
@@ -81,6 +82,15 @@ def test_a_stream_tells_its_blocks_in_order():
     assert whole["stop_reason"] == "tool_use" and whole["usage"] == told[-2]["usage"]
 
 
+def test_a_call_beside_one_that_cannot_be_read():
+    """Clients run the one; the other stands in the text."""
+    reply = Reply("any", 1000)
+    answer = [calls(ToolCall("look", {})), *chunks("x", finish_reason="malformed_call")]
+    for chunk in answer:
+        reply.add(chunk)
+    assert reply.message()["stop_reason"] == "tool_use"
+
+
 def test_a_thought_that_is_not_to_be_shown():
     answer = [thought("Hm."), *chunks("Yes.")]
     hides = {"type": "adaptive", "display": "omitted"}
@@ -120,8 +130,23 @@ def test_errors_are_in_the_words_of_the_protocol(server: Served):
     assert told["type"] == "invalid_request_error"
     # Claude Code looks for these words and numbers, and then shortens.
     assert told["message"] == "prompt is too long: 18008 tokens > 4095 maximum"
+    thread = server.ask("POST", "/v1/messages", body(thread={"type": "create"})).json()
+    details = thread["error"]["details"]
+    assert details["error_code"] == "thread_unsupported_request"
     wrong = server.ask("POST", "/v1/messages", body(top_k=-1)).json()
     assert wrong["type"] == "error" and "top_k must be 0 or more" in str(wrong)
+
+
+def test_so_are_those_that_are_found_before_it_is_asked():
+    with served(lambda: ScriptedEngine(), Guard(key="secret")) as running:
+        keyless = running.ask("POST", "/v1/messages", body())
+        key = {"x-api-key": "secret"}
+        method = running.ask("GET", "/v1/messages", headers=key)
+        plain = running.ask("POST", "/v1/chat/completions", {}).json()
+    assert keyless.status == 401
+    assert keyless.json()["error"]["type"] == "authentication_error"
+    assert (method.status, method.json()["type"]) == (405, "error")
+    assert plain["error"]["param"] is None and "type" not in plain
 
 
 def test_a_second_turn_reads_only_what_is_new(server: Served):

@@ -68,7 +68,6 @@ def test_items_are_what_the_events_told() -> None:
     thought, message, first, second, asked, patch = done
     assert thought["content"] == [{"type": "reasoning_text", "text": "Let me see."}]
     assert unsealed(thought["encrypted_content"]) == "Let me see."
-    assert written.thought_tokens == 2
     assert message["content"][0]["text"] == "I look."
     assert first["arguments"] == '{"at": "é"}'
     assert first["call_id"] != second["call_id"]
