@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mlx_gemma4.checkpoint.companions import RECORD
+from mlx_gemma4.checkpoint.folders import RECORD
 from mlx_gemma4.reading.sizes import size
 
 CARD = "README.md"

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from mlx_gemma4.checkpoint.companions import files_to_copy
 from mlx_gemma4.checkpoint.copies import check_copies
-from mlx_gemma4.checkpoint.folders import check_inside
+from mlx_gemma4.checkpoint.folders import check_inside, files_to_copy
 from mlx_gemma4.checkpoint.shards import SHARD_BYTES, lay_out
 
 from . import output, qat

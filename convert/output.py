@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mlx_gemma4.checkpoint.companions import copy_files
 from mlx_gemma4.checkpoint.files import INDEX
+from mlx_gemma4.checkpoint.folders import copy_files
 from mlx_gemma4.checkpoint.packing import Packing
 from mlx_gemma4.checkpoint.shards import Shard, index_of
 from mlx_gemma4.config import Config

@@ -4,7 +4,6 @@ import io
 from fnmatch import fnmatch
 from pathlib import Path
 
-from mlx_gemma4.checkpoint.companions import COPIED
 from mlx_gemma4.checkpoint.files import (
     INDEX,
     LENGTH,
@@ -15,7 +14,7 @@ from mlx_gemma4.checkpoint.files import (
     header_of,
     read_header,
 )
-from mlx_gemma4.checkpoint.folders import weight_map, without_index
+from mlx_gemma4.checkpoint.folders import COPIED, weight_map, without_index
 from mlx_gemma4.errors import CheckpointError, ModelNotFoundError
 from mlx_gemma4.hub.cache import Cache, HubFile
 from mlx_gemma4.hub.offer import (

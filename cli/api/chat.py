@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlx_gemma4.chat.calls import ToolCall
+from mlx_gemma4.forms.calls import CHOICES
+from mlx_gemma4.generation.answer import UNFINISHED
 
 from ..serve.engine import Asked
 from ..serve.exchange import Exchange
@@ -20,8 +22,6 @@ from .parts import read_messages
 if TYPE_CHECKING:
     from mlx_gemma4 import Chunk, Stats
 
-# Ends of an answer that is not whole: it was brought there, or went round in circles.
-CUT = ("length", "closed", "loop")
 KNOWN = SAMPLING | {
     *("messages", "stream", "stream_options", "tools", "tool_choice"),
     *("parallel_tool_calls", "response_format", "n", "logprobs", "top_logprobs"),
@@ -52,7 +52,7 @@ def asked_of(fields: Fields, rules: MediaRules) -> Asked:
 
 def _choice(fields: Fields) -> str:
     choice = fields.values.get("tool_choice", "auto")
-    if choice in ("auto", "none", "required"):
+    if choice in CHOICES:
         return choice
     inner = fields.object("tool_choice")
     function = inner.object("function") if inner else None
@@ -136,7 +136,7 @@ def written_call(call: ToolCall) -> dict[str, Any]:
 
 def finish_reason(reason: str | None, called: bool) -> str:
     """In OpenAI's words."""
-    if reason in CUT:
+    if reason in UNFINISHED:
         return "length"
     return "tool_calls" if called else "stop"
 

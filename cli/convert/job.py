@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlx_gemma4.checkpoint.companions import RECORD
+from mlx_gemma4.checkpoint.folders import RECORD
 from mlx_gemma4.errors import ModelNotFoundError, TakenError
 from mlx_gemma4.reading.home import with_home
 from mlx_gemma4.reading.sizes import size

@@ -6,7 +6,7 @@ Only the result is kept, so that the disk needs little more than its size.
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlx_gemma4.checkpoint.companions import RECORD
+from mlx_gemma4.checkpoint.folders import RECORD
 from mlx_gemma4.reading.home import with_home
 from mlx_gemma4.reading.sizes import free_space, size
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
 from mlx_gemma4.chat.calls import ToolCall
-from mlx_gemma4.generation.answer import Chunk
+from mlx_gemma4.generation.answer import UNFINISHED, Chunk
 from mlx_gemma4.tools.media import readable
 from mlx_gemma4.tools.result import Result
 from mlx_gemma4.tools.toolbox import Toolbox
@@ -20,7 +20,6 @@ from .wording import call_line, result_lines
 if TYPE_CHECKING:
     from ..terminal.keyboard import Interrupt
 
-CUT_OFF = ("length", "closed", "loop")  # how an answer ends that is not whole
 STOPPED = "Not run: the turn was stopped."
 BROKEN = "It was stopped while it ran: what it has done is not known."
 LOST = "No result is known: the conversation ended before there was one."
@@ -71,7 +70,7 @@ class Calls:
         self.results = []
         if self.waiting(chat) is None:
             return None
-        if chat.last is not None and chat.last.finish_reason in CUT_OFF:
+        if chat.last is not None and chat.last.finish_reason in UNFINISHED:
             self.close(chat, CUT)
             keep()
             return None

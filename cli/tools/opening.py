@@ -71,13 +71,15 @@ def chosen_tools(
 
 
 def read_files(files: Sequence[Path], taken: Collection[str]) -> "list[Tool]":
-    """The functions of files. Raises UsageError and ChatError.
+    """Runs files and takes their functions. Raises UsageError and ChatError.
 
     taken: the names of what is declared elsewhere.
     """
+    from mlx_gemma4.tools.files import load_tools
     from mlx_gemma4.tools.toolbox import Toolbox
 
-    tools = [tool for path in files for tool in read_file(path)]
+    with aside():
+        tools = [tool for path in files for tool in load_tools(path)]
     for tool in Toolbox(tools).tools.values():  # which have names of their own
         if tool.name in taken:
             raise UsageError(
@@ -85,19 +87,6 @@ def read_files(files: Sequence[Path], taken: Collection[str]) -> "list[Tool]":
                 "one of them."
             )
     return tools
-
-
-def read_file(path: Path) -> "list[Tool]":
-    """Runs a file and takes its functions. Raises UsageError and ChatError."""
-    if path.suffix.lower() == ".json":
-        raise UsageError(
-            f"{path} only declares tools: --tools {path}. --tool takes a Python file "
-            "with a function for each."
-        )
-    from mlx_gemma4.tools.files import load_tools
-
-    with aside():
-        return load_tools(path)
 
 
 def names(declared: Sequence[Mapping[str, Any]]) -> set[str]:

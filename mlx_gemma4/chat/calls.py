@@ -13,9 +13,10 @@ from ..errors import ChatError
 
 QUOTE = '<|"|>'
 MAX_DEPTH = 100
+NAME = re.compile(r"[^\s{}<>]+")  # what a call can be written with
 # The marks around a call may have lost "call" or a space in front of it; what
 # follows is a call all the same.
-HEAD = re.compile(r"\s*(?:call)?:\s*([^\s{}<>]+)\s*(?=\{)")
+HEAD = re.compile(rf"\s*(?:call)?:\s*({NAME.pattern})\s*(?=\{{)")
 KEY = re.compile(r"\s*(?!')([^:=,{}\[\]<\"]+?)\s*:")
 WORD = re.compile(r"[^\s,{}\[\]]+")
 NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")

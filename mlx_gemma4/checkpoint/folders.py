@@ -1,4 +1,5 @@
-"""Which files of a folder are a model's weights, and what is there instead.
+"""Which files of a folder are a model's weights, what is there instead, and what a
+model made of them needs as well.
 
 An index decides; without one, or with one of files that all are gone, the files' own
 names. Two sets of weights in one folder are refused: other programs take one, the other
@@ -6,6 +7,7 @@ or both.
 """
 
 import re
+import shutil
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -26,6 +28,15 @@ ADAPTER = re.compile(r".*adapters?(_model)?\.safetensors")
 SHARD = re.compile(r"(.+)-(\d{1,5})-of-(\d{1,5})\.safetensors")
 LONGEST_NAME = 255
 SPARE = "consolidated"  # the same weights once more, in their makers' own naming
+# Beside weights and config.json; other formats of the weights lie in subfolders.
+COPIED = ("*.json", "*.jinja", "*.model", "*.txt", "tokenizer*", "LICENSE*", "NOTICE*")
+RECORD = "conversion.json"  # checksums of the folder that it lies in
+FUSED = "fused.json"  # the files of a model that `tune fuse` wrote
+# What tells of the source's weights alone.
+NOT_COPIED = (
+    *("config.json", RECORD, FUSED, "*.index.json", "*.safetensors"),
+    "quant*_config.json",
+)
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -205,3 +216,26 @@ def check_inside(folder: Path, name: str) -> None:
 
 def _refuse_outside(folder: Path, name: str) -> NoReturn:
     raise CheckpointError(f"{folder}: {name!r} leads out of the model's folder.")
+
+
+def files_to_copy(source: Path) -> list[str]:
+    """Tokenizer, template, processor and generation files, by name.
+
+    Raises CheckpointError for one that is a link out of `source`: nobody who converts a
+    model means to publish another file of his own under the name of its licence.
+    """
+    names = {path.name for p in COPIED for path in source.glob(p) if path.is_file()}
+    copied = [
+        name
+        for name in sorted(names)
+        if not any(Path(name).match(pattern) for pattern in NOT_COPIED)
+    ]
+    for name in copied:
+        check_inside(source, name)
+    return copied
+
+
+def copy_files(source: Path, folder: Path) -> None:
+    """Copies those files as they are. Raises CheckpointError as `files_to_copy`."""
+    for name in files_to_copy(source):
+        shutil.copyfile(source / name, folder / name)

@@ -1,18 +1,16 @@
 """What an answer may call, and the form that such a call is held to."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..chat.calls import QUOTE
+from ..chat.calls import NAME, QUOTE
 from ..chat.splitter import CALL, CALL_END
 from ..chat.tools import ORIGINAL, Declared, declared_tool
 from ..errors import ChatError
 from .form import Form, form_of
 
 CHOICES = ("auto", "none", "required")
-NAME = re.compile(r"[^\s{}<>]+")
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ SHOWN = ("answer", "malformed_call")  # kinds of fragments
 FinishReason = Literal[
     "stop", "length", "closed", "loop", "tool_calls", "malformed_call", "tool_limit"
 ]
+UNFINISHED = ("length", "closed", "loop")  # ends of answers that are not whole
 
 
 @dataclass

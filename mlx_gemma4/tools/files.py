@@ -21,9 +21,9 @@ def load_tools(path: str | Path) -> list[Tool]:
     Raises ChatError that names the file and the line of what is wrong in it.
     """
     path = Path(path)
-    if path.suffix == ".json":
+    if path.suffix.lower() == ".json":
         raise ChatError(
-            f"{path} can declare tools, but not run them: pass it with --tools, or a "
+            f"{path} only declares tools: pass it with --tools. What runs them is a "
             "FILE.py with a function for each."
         )
     if not path.is_file():

@@ -1,6 +1,6 @@
 """What MCP servers declare and answer, in what a model reads.
 
-What chat templates have no words for in a declaration, as limits and patterns, becomes
+What chat templates have no words for in a declaration, as a default or a limit, becomes
 a part of its description: its author did not write it for this model.
 """
 

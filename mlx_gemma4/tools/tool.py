@@ -1,13 +1,11 @@
 """A tool: what a model may call, how it is declared, and how it is run."""
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..chat.calls import NAME
 from ..errors import ChatError
-
-NAME = re.compile(r"[^\s{}<>]+")  # what a call can be written with
 
 
 @dataclass(frozen=True)

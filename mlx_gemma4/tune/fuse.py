@@ -17,8 +17,8 @@ from pathlib import Path
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
-from ..checkpoint.companions import FUSED, copy_files
 from ..checkpoint.files import INDEX
+from ..checkpoint.folders import FUSED, copy_files
 from ..checkpoint.names import hub_name
 from ..checkpoint.packing import Packing
 from ..checkpoint.shards import (

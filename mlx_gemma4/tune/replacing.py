@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from ..checkpoint.companions import FUSED, RECORD
+from ..checkpoint.folders import FUSED, RECORD
 from ..errors import DiskFullError, TakenError
 from ..reading.json_file import read_json
 from ..state import FULL, disk_full, sync

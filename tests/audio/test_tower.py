@@ -20,7 +20,7 @@ from tiny_towers import (
 )
 
 from mlx_gemma4.audio.tower import AudioTower
-from mlx_gemma4.config import Config
+from mlx_gemma4.config import AudioConfig, Config
 
 GOLDEN = golden.arrays("audio")
 FIRST = int(os.environ.get("GEMMA4_SEED", "0"))
@@ -28,7 +28,7 @@ FIRST = int(os.environ.get("GEMMA4_SEED", "0"))
 
 def build(config: Mapping[str, Any], seed: int = golden.SEED) -> AudioTower:
     parsed = Config.from_dict(whole_config(audio_config=config)).audio_config
-    assert parsed is not None
+    assert isinstance(parsed, AudioConfig)
     tower = AudioTower(parsed)
     tensors = tower_tensors(audio_shapes(config), seed)
     tower.load_weights([(n, mx.array(t)) for n, t in tensors.items()], strict=True)

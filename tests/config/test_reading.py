@@ -15,11 +15,13 @@ from places import RESAVED
 from mlx_gemma4.config import (
     FULL,
     SLIDING,
+    AudioConfig,
     AudioEmbedderConfig,
     Config,
     ConfigWarning,
     Patches,
     TextConfig,
+    VisionConfig,
     VisionEmbedderConfig,
 )
 from mlx_gemma4.errors import CheckpointError
@@ -68,8 +70,9 @@ def test_values_of_e2b() -> None:
     assert config.eos_token_id == (1, 106)
     assert config.image_token_id == 258880
     assert config.eoa_token_id == 258883
-    assert config.vision_config and config.vision_config.hidden_size == 768
-    assert config.audio_config and config.audio_config.output_proj_dims == 1536
+    vision, audio = config.vision_config, config.audio_config
+    assert isinstance(vision, VisionConfig) and vision.hidden_size == 768
+    assert isinstance(audio, AudioConfig) and audio.output_proj_dims == 1536
 
 
 def test_values_of_26b() -> None:
@@ -79,7 +82,8 @@ def test_values_of_26b() -> None:
     assert text.use_bidirectional_attention == "vision"
     assert [text.layer_key_value_heads(i) for i in (4, 5)] == [8, 2]
     assert [text.layer_head_dim(i) for i in (4, 5)] == [256, 512]
-    assert config.vision_config and config.vision_config.standardize
+    vision = config.vision_config
+    assert isinstance(vision, VisionConfig) and vision.standardize
     assert config.audio_config is None
 
 

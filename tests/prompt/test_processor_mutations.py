@@ -21,9 +21,10 @@ from PIL import Image
 from sounds import recording
 
 from mlx_gemma4.audio.features import log_mel
+from mlx_gemma4.audio.framing import AudioFeatureConfig
 from mlx_gemma4.config import Config, ConfigWarning
 from mlx_gemma4.errors import CheckpointError, MediaError
-from mlx_gemma4.media import Clip, Picture
+from mlx_gemma4.media import Picture
 from mlx_gemma4.prompt.settings import MediaSettings
 from mlx_gemma4.vision.images import image_patches
 from mlx_gemma4.vision.pixels import PixelConfig
@@ -144,6 +145,7 @@ def compare_sounds(stated: dict[str, Any], settings: MediaSettings) -> None:
 
     section = {k: v for k, v in stated["feature_extractor"].items() if v is not None}
     out = Gemma4AudioFeatureExtractor(**section)([SOUND], return_tensors="np")
+    assert isinstance(settings.audio, AudioFeatureConfig)
     features, mask = log_mel(SOUND, settings.audio)
     np.testing.assert_array_equal(mask, out["input_features_mask"][0])
     scale = max(1.0, float(np.abs(out["input_features"]).max()))
@@ -151,7 +153,7 @@ def compare_sounds(stated: dict[str, Any], settings: MediaSettings) -> None:
     assert np.abs(difference).max() <= 1e-5 * scale
     names: Any = SimpleNamespace(audio_token="a", boa_token="", eoa_token="")
     text = Gemma4Processor.replace_audio_token(names, dict(out), 0)
-    assert Clip(features, mask).soft_tokens() == len(text)
+    assert settings.audio.soft_tokens(len(SOUND)) == len(text)
 
 
 def compare(stated: dict[str, Any], settings: MediaSettings) -> None:

@@ -87,7 +87,7 @@ def _written(
         add_generation_prompt=True,
         tokenize=False,
     )
-    seen = dict.fromkeys(_KINDS, 0)
+    seen: dict[str, int] = dict.fromkeys(_KINDS, 0)
 
     def placeholders(match: re.Match[str]) -> str:
         kind, number = match[1], seen[match[1]]

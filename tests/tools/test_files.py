@@ -104,7 +104,7 @@ def test_what_is_no_such_file(tmp_path: Path) -> None:
         load_tools(tmp_path / "none.py")
     with pytest.raises(ChatError, match="There is no file"):
         load_tools(tmp_path)
-    with pytest.raises(ChatError, match="can declare tools.*--tools"):
+    with pytest.raises(ChatError, match="only declares tools.*--tools"):
         load_tools("weather.json")
 
 

@@ -48,7 +48,7 @@ def test_what_templates_lack_is_said_in_words() -> None:
         },
         "level": {
             "type": "integer",
-            "description": "Default: 2. (at least 1; at most 3)",
+            "description": "(at least 1; at most 3; default 2)",
         },
         "page": {
             "type": "object",

@@ -61,7 +61,7 @@ def test_what_cannot_be_taken_is_told(
         processor, "config", replace(processor.config, audio_config=None)
     )
     assert readable(deaf, processor).text.startswith(
-        "Words.\n(A recording came with it. This model has no audio tower"
+        "Words.\n(A recording came with it. This model cannot hear."
     )
 
 

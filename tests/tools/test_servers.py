@@ -120,7 +120,7 @@ def test_what_is_offered(box: Toolbox) -> None:
     assert function["description"] == "Get the time in a city."
     assert function["parameters"]["properties"] == {
         "city": {"type": "string"},
-        "style": {"type": "string", "description": 'Default: "short".'},
+        "style": {"type": "string", "description": '(default "short")'},
     }
     assert list(box.tools) == ["get_time", "set_the/clock", "wait", "show"]
     assert box.tools["wait"].read_only is None

@@ -18,7 +18,7 @@ from tiny_towers import (
     whole_config,
 )
 
-from mlx_gemma4.config import Config
+from mlx_gemma4.config import Config, VisionConfig
 from mlx_gemma4.vision import tower as module
 from mlx_gemma4.vision.tower import VisionTower, pool
 
@@ -28,7 +28,7 @@ FIRST = int(os.environ.get("GEMMA4_SEED", "0"))
 
 def build(config: Mapping[str, Any], seed: int = golden.SEED) -> VisionTower:
     parsed = Config.from_dict(whole_config(vision_config=config)).vision_config
-    assert parsed is not None
+    assert isinstance(parsed, VisionConfig)
     tower = VisionTower(parsed)
     tensors = tower_tensors(vision_shapes(config), seed)
     tower.load_weights([(n, mx.array(t)) for n, t in tensors.items()], strict=True)

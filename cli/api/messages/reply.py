@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mlx_gemma4.chat.calls import ToolCall
+from mlx_gemma4.generation.answer import UNFINISHED
 
-from ..chat import CUT
 from .blocks import signature
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Reply:
             used = self.stats.prompt_tokens + self.stats.completion_tokens
             if used >= self.context:
                 return "model_context_window_exceeded"
-        if finish in CUT:
+        if finish in UNFINISHED:
             return "max_tokens"
         # A call that cannot be read may stand beside others, which are to be run.
         called = any(block["type"] == "tool_use" for block in self.content)

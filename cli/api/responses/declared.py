@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from mlx_gemma4.forms.calls import CHOICES
+
 from ...serve.errors import Refused
 from ..fields import Fields
 
 # Clients offer these unasked; nobody runs them here, and no answer depends on them.
 OFFERED = ("web_search", "web_search_preview", "image_generation", "tool_search")
 CALLED = ("function", "custom")
-CHOICES = ("auto", "none", "required")
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from mlx_gemma4.generation.answer import UNFINISHED
+
 from ...serve.errors import Refused
-from ..chat import CUT
 from .declared import Declared
 from .written import Event, Written, new_id
 
@@ -68,7 +69,7 @@ class Reply:
         if chunk.finish_reason is None:
             return [*begun, *map(self._numbered, events)]
         self.stats = chunk.stats
-        cut = chunk.finish_reason in CUT
+        cut = chunk.finish_reason in UNFINISHED
         status = "incomplete" if cut else "completed"
         events += self.written.close(status)
         if cut:

@@ -154,7 +154,8 @@ def test_a_long_prompt_says_that_it_is_read(monkeypatch) -> None:
             connection.sendall(head(Content_Length=str(len(body))) + body)
             found = b""
             while b": 512 of 2048 tokens\n\n" not in found:
-                found += connection.recv(4096)
+                assert (piece := connection.recv(4096))
+                found += piece
             go_on.set()
             while piece := connection.recv(4096):
                 found += piece

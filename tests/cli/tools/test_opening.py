@@ -41,7 +41,7 @@ def typed(
 @pytest.mark.parametrize(
     "options, said",
     [
-        ("--tool tools.json", "tools.json only declares tools: --tools tools.json."),
+        ("--tool tools.json", "tools.json only declares tools: pass it with --tools."),
         ("--tools weather.py", "weather.py is Python, which --tool runs: --tool weat"),
         ("--tool broken.py", "broken.py, line 2: NameError"),
         ("--tool none.py", "There is no file none.py"),

@@ -5,7 +5,7 @@ from pathlib import Path
 import jobs
 import pytest
 
-from mlx_gemma4.checkpoint.companions import copy_files, files_to_copy
+from mlx_gemma4.checkpoint.folders import copy_files, files_to_copy
 from mlx_gemma4.errors import CheckpointError
 
 LINKED = [
