@@ -6,8 +6,9 @@ from typing import Any, cast
 
 from ..chat.messages import plain_messages
 from ..config import Config
-from ..errors import ChatError
+from ..errors import ChatError, ContextError
 from ..media import content_keys
+from ..model import Gemma4
 from ..prompt.processor import Processor
 from .prefill import Prompt
 from .prefix import PrefixCache, PrefixCaches
@@ -36,6 +37,22 @@ def checked_ids(tokens: Any, config: Config) -> list[int]:
             raise ChatError(f"tokens holds {token!r}, which is no id.")
     check_rows(ids, config)
     return ids
+
+
+def token_limit(model: Gemma4, prompt: int, max_tokens: int | None) -> int:
+    """How many tokens may be generated."""
+    context = model.config.text_config.max_position_embeddings
+    if max_tokens is not None and (not isinstance(max_tokens, int) or max_tokens < 1):
+        raise ChatError(
+            f"max_tokens is {max_tokens!r}; it must be a whole number from 1."
+        )
+    if prompt >= context:
+        raise ContextError(
+            f"The prompt has {prompt} tokens; this model reads at most {context - 1}. "
+            "Shorten it or start a new conversation."
+        )
+    room = context - prompt
+    return room if max_tokens is None else min(room, max_tokens)
 
 
 def as_written(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
