@@ -173,10 +173,10 @@ def test_the_first_of_two_equal_pictures_is_kept(
 def test_media_of_a_model_without_towers(tmp_path: Path) -> None:
     tiny_media.write_checkpoint(tmp_path, vision=None, audio=None)
     model, processor = load(tmp_path)
-    for part, lacks in (
-        (image(1), "see pictures"),
-        (video(1), "see pictures"),
-        (sound(1), "hear"),
+    for part, words in (
+        (image(1), "cannot see"),
+        (video(1), "cannot see"),
+        (sound(1), "cannot hear"),
     ):
-        with pytest.raises(MediaError, match=f"cannot {lacks}"):
+        with pytest.raises(MediaError, match=words):
             generate(model, processor, [user(part)])
