@@ -42,7 +42,7 @@ def run(
     name = folder.resolve().name if folder.is_dir() else name
     engine = Engine(model, processor, name, defaults)
     worker = Worker()
-    service = Service(worker, name, engine.context, int(time.time()), media)
+    service = Service(worker, engine.name, engine.context, int(time.time()), media)
     server.site = Site(service, ROUTES, guard)
     threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True).start()
     with _stopped_by_signals(worker):
