@@ -83,6 +83,10 @@ def form_of_calls(
         if not NAME.fullmatch(tool.name):
             raise ChatError(f"No call can name the tool {tool.name!r}.")
         stated = tool.beside.get(ORIGINAL, tool.parameters)
+        if not isinstance(stated, dict | None):
+            raise ChatError(
+                f"The tool {tool.name}: {ORIGINAL} is no JSON schema object."
+            )
         arguments = notation.arguments(stated or {}, f"The tool {tool.name}")
         calls.append(f"{quoted(f'call:{tool.name}')} {arguments}")
     start = f"start: ({' | '.join(calls)}) {end}"

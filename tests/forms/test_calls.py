@@ -223,6 +223,8 @@ def test_parameters_are_an_object(demo: Loaded) -> None:
     parameters = {"type": ["object", "null"], "nullable": True}
     follower = Follower(demo[1], {"name": "f", "parameters": parameters})
     assert follower.takes("call:f{}") and not follower.takes("call:fnull")
+    with pytest.raises(ChatError, match="x-parameters is no JSON schema object"):
+        Follower(demo[1], {"function": {"name": "f"}, "x-parameters": 5})
     with pytest.raises(ChatError, match="parameters of the type string"):
         Follower(demo[1], {"name": "f", "parameters": {"type": "string"}})
 
