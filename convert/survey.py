@@ -188,7 +188,7 @@ def _tensor(
 ) -> TensorPlan:
     where = located(item.name)
     kind, dtype = class_of(where.parameter), _plain_dtype(item)
-    names = mlx_names(where, config.model_type == "gemma4_text")
+    names = mlx_names(where, config.text_only)
     bare = TensorPlan(
         kind=kind,
         sources=item.sources,

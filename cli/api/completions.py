@@ -47,8 +47,9 @@ def complete(exchange: Exchange, service: Service) -> None:
         ids = prompt
         if isinstance(ids, str):
             ids = engine.processor.tokenizer.encode_text(ids)
-        raw = {"thinking": False, "plain": True}
-        return engine.answer(Asked(tokens=ids, options=options | raw))
+        # Whatever the server was started with: there is nothing to think or call for.
+        raw = {"thinking": False, "think_budget": None, "strict_tools": False}
+        return engine.answer(Asked(tokens=ids, options=options | raw | {"plain": True}))
 
     reply = Reply(f"cmpl-{secrets.token_hex(12)}", int(time.time()), service.name)
     text, last = "", None

@@ -1,8 +1,9 @@
 """Messages of OpenAI's chat API to those of `stream_generate`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..serve.errors import Refused
 from ..serve.media import MediaRules
 from .fields import Fields
 
@@ -10,7 +11,10 @@ ROLES = ("system", "developer", "user", "assistant", "tool")
 SAME_ROLE = {"developer": "system"}  # Gemma knows one of them
 JOINT = "\n\n"  # between texts that were given apart, which templates run together
 # Of what this server or another wrote itself; it says nothing to the model.
-UNSAID = ("id", "audio", "annotations", "name", "index", "provider_specific_fields")
+UNSAID = (
+    *("id", "audio", "annotations", "name", "index", "parsed"),
+    "provider_specific_fields",
+)
 PARTS = (
     "text",
     "refusal",
@@ -24,9 +28,15 @@ PARTS = (
 
 def read_messages(given: Sequence[Any], rules: MediaRules) -> list[dict[str, Any]]:
     """Raises Refused that names the place, and MediaError."""
-    return with_one_system(
-        [_message(each, f"messages[{i}].", rules) for i, each in enumerate(given)]
-    )
+    messages = [_message(m, f"messages[{i}].", rules) for i, m in enumerate(given)]
+    if waiting := open_calls(messages):
+        raise Refused(
+            400,
+            f"messages have no result of {', '.join(waiting):.200}: each of tool_calls "
+            "needs a message of role tool behind it.",
+            param="messages",
+        )
+    return with_one_system(messages)
 
 
 def with_one_system(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -41,6 +51,23 @@ def with_one_system(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return messages
     told = JOINT.join(filter(None, first))
     return [{"role": "system", "content": told}, *messages[len(first) :]]
+
+
+def open_calls(messages: Sequence[dict[str, Any]]) -> list[str]:
+    """Ids of calls whose results do not follow: a model would make them up."""
+    waiting: list[str] = []
+    for message in messages:
+        if message["role"] == "tool":
+            # A result that has only its tool's name answers the next one.
+            answered = message.get("tool_call_id", waiting[0] if waiting else None)
+            waiting = [call for call in waiting if call != answered]
+        elif waiting:
+            break
+        else:
+            calls = message.get("tool_calls", ())
+            ids = [call.get("id") for call in calls if isinstance(call, Mapping)]
+            waiting = [call for call in ids if isinstance(call, str)]
+    return waiting
 
 
 def joined(parts: Sequence[dict[str, Any]]) -> str | list[dict[str, Any]]:

@@ -177,7 +177,6 @@ def play_one(session: Session, chunks: Iterator[Chunk], interrupt: Interrupt) ->
     except KeyboardInterrupt:
         session.show_end()
     if interrupt.requested:
-        session.close_calls()
         return None
     try:
         return session.answer_calls(interrupt)
@@ -197,6 +196,7 @@ def play(session: Session, chunks: Iterator[Chunk], interrupt: Interrupt) -> Non
         while more is not None:
             more = play_one(session, more, interrupt)
     finally:
+        session.close_calls()  # where it was stopped, or went wrong
         session.end_turn()
     answer, full = session.chat.last, session.percent() == 100
     if session.calls is not None and session.calls.endless(session.chat):

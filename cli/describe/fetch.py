@@ -7,7 +7,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Any
 
 from mlx_gemma4 import __version__
@@ -24,6 +24,8 @@ TYPES = (
     *("image/", "video/", "application/pdf"),
     *("application/octet-stream", "binary/octet-stream"),
 )
+# Addresses of IPv6 whose last bytes are one of IPv4: translated ones, and old ones.
+EMBEDDING = (IPv6Network("64:ff9b::/96"), IPv6Network("::/96"))
 REMEDY = "Check the address, or download the file and name that."
 
 
@@ -42,14 +44,36 @@ class OnlyWeb(urllib.request.HTTPRedirectHandler):
 def connect_publicly(
     address: tuple[str, int], *arguments: Any, **options: Any
 ) -> socket.socket:
-    """A connection, if it leads out of this machine and its network, whatever the name
-    is said to stand for by now."""
-    connection = socket.create_connection(address, *arguments, **options)
-    found = ip_address(connection.getpeername()[0].partition("%")[0])
-    if not (getattr(found, "ipv4_mapped", None) or found).is_global:
-        connection.close()
-        raise OSError(f"{found} is an address of this machine or network")
-    return connection
+    """A connection, if it leads out of this machine and its network. Nothing within
+    them is even tried: who asks would learn what listens there. The name is looked up
+    once, so that it cannot stand for something else a moment later."""
+    host, port = address
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    addresses = list(dict.fromkeys(str(each[4][0]) for each in found))
+    for each in addresses:
+        if not is_public(each):
+            raise OSError(f"{each} is an address of this machine or network")
+    failed = OSError("its name has no address")
+    for each in addresses:
+        try:
+            return socket.create_connection((each, port), *arguments, **options)
+        except OSError as error:
+            failed = error
+    raise failed
+
+
+def is_public(address: str) -> bool:
+    """Whether everybody can reach it, as one of IPv4 that stands in it as well."""
+    found = ip_address(address.partition("%")[0])
+    inner: list[IPv4Address | None] = []
+    if isinstance(found, IPv6Address):
+        if found.is_site_local:
+            return False
+        inner = [found.ipv4_mapped, found.sixtofour]
+        if any(found in network for network in EMBEDDING):
+            inner.append(IPv4Address(found.packed[-4:]))
+    every = [each for each in inner if each is not None] or [found]
+    return all(each.is_global and not each.is_multicast for each in every)
 
 
 class PublicHTTP(http.client.HTTPConnection):

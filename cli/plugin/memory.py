@@ -18,7 +18,9 @@ from ..serve.engine import Engine
 from ..serve.worker import Worker
 from .names import DEFAULT, note
 
-LAST = 5.0  # seconds that a program waits at its end for the part under way
+# Seconds that a program waits at its end for the part under way, of a long prompt or of
+# loading: Python ends threads that are still in MLX with an abort.
+LAST = 60.0
 
 
 class Loaded:

@@ -73,7 +73,7 @@ class Engine:
         yield from stream_generate(
             self.model,
             self.processor,
-            asked.messages,
+            self._read(asked, options),
             tokens=asked.tokens,
             tools=asked.tools,
             tool_choice=asked.tool_choice,
@@ -92,7 +92,7 @@ class Engine:
         from mlx_gemma4.prompt.begun import begun_tokens
 
         options = {**self.defaults, **asked.options}
-        messages = asked.messages
+        messages = self._read(asked, options) or ()
         form = form_of(*map(asked.form.get, ("schema", "regex", "grammar")))
         if form is not None:
             messages = asking(messages, form)
@@ -107,3 +107,26 @@ class Engine:
         if isinstance(begun, Mapping):
             begun = begun and begun_tokens(self.processor.tokenizer, begun, False)
         return inputs.tokens.shape[1] + len(begun)
+
+    def _read(self, asked: Asked, options: Mapping[str, Any]) -> list[Message] | None:
+        """The messages with their media read, which may take long: before each it is
+        seen whether anybody still waits."""
+        from mlx_gemma4.prompt.attachments import KIND_OF_PART
+
+        def read(part: Any) -> Any:
+            stated = part.get("type") if isinstance(part, Mapping) else None
+            kind = KIND_OF_PART.get(str(stated))
+            if kind is None:
+                return part
+            self.progress(0, 0)
+            medium = self.processor.prepare(part, options.get("image_tokens"))
+            return {**part, "type": kind, kind: medium}
+
+        def parts(message: Message) -> Message:
+            content = message.get("content")
+            if not isinstance(content, list):
+                return message
+            return {**message, "content": [read(part) for part in content]}
+
+        messages = asked.messages
+        return None if messages is None else [parts(each) for each in messages]

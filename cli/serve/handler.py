@@ -4,6 +4,7 @@ import io
 import socket
 import sys
 import time
+from dataclasses import replace
 from email.errors import (
     FirstHeaderLineIsContinuationDefect,
     MissingHeaderBodySeparatorDefect,
@@ -18,7 +19,7 @@ from .errors import Refused, refused
 from .exchange import Exchange, Gone
 from .routes import Route, Site, openai_error
 
-PATIENCE = 30.0  # seconds for a client to send or take something
+PATIENCE = 30.0  # seconds for a client to send its head, or to send or take anything
 WHOLE = 300.0  # seconds for all of a request to come in
 LINGER = 2.0  # seconds in which what nobody reads is taken, so that the reply arrives
 PIECE = 1 << 16
@@ -33,13 +34,13 @@ class Incoming(io.RawIOBase):
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        self._until = time.monotonic() + WHOLE
+        self.until = time.monotonic() + PATIENCE  # for the head, of whoever it is
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        left = self._until - time.monotonic()
+        left = self.until - time.monotonic()
         if left <= 0:
             raise TimeoutError
         self._connection.settimeout(min(left, PATIENCE))
@@ -59,7 +60,8 @@ class Handler(BaseHTTPRequestHandler):
         self.connection: socket.socket = self.request
         self.connection.settimeout(PATIENCE)
         self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.rfile = io.BufferedReader(Incoming(self.connection), PIECE)
+        self.incoming = Incoming(self.connection)
+        self.rfile = io.BufferedReader(self.incoming, PIECE)
         self.wfile = io.BytesIO()  # the base class's: nothing is written to it
         self.site: Site = cast(Any, self.server).site
         self.started = time.monotonic()
@@ -101,12 +103,15 @@ class Handler(BaseHTTPRequestHandler):
             exchange.extra |= guard.cors(self.headers)
             asks = self.command == "OPTIONS"  # what it may; it never has the key
             guard.check(self.headers, asks or exchange.path in OPEN)
+            self.incoming.until = self.started + WHOLE
             if asks:
                 exchange.reply(204, b"", "text/plain")
             else:
                 method = "GET" if self.command == "HEAD" else self.command
                 route = self.site.route(method, exchange.path)
-                route.answer(exchange, self.site.service)
+                service = self.site.service
+                rules = service.media.anew()
+                route.answer(exchange, replace(service, media=rules))
                 exchange.end()
         except (Gone, OSError):
             said = "gone"

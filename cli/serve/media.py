@@ -1,6 +1,6 @@
 """Pictures, recordings and videos in requests: what a client may have read."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -13,10 +13,16 @@ from .errors import Refused
 
 @dataclass(frozen=True)
 class MediaRules:
-    """folders: resolved; files in them may be read. urls: whether the web may."""
+    """folders: resolved; files in them may be read. urls: whether the web may.
+    fetched: sizes of what one request had from there."""
 
     folders: tuple[Path, ...] = ()
     urls: bool = False
+    fetched: list[int] = field(default_factory=list)
+
+    def anew(self) -> "MediaRules":
+        """For another request."""
+        return replace(self, fetched=[])
 
     def from_url(self, kind: Kind, url: Any, param: str) -> dict[str, Any]:
         """A message part of what `url` names: a data URL, a file's path or URL, or an
@@ -50,9 +56,11 @@ class MediaRules:
                 "only if it was started with --allow-url. Send it as a data URL.",
                 param=param,
             )
-        from ..describe.fetch import fetch
+        from ..describe.fetch import LARGEST, fetch
 
-        return fetch(url, public=True)
+        data = fetch(url, LARGEST - sum(self.fetched), public=True)
+        self.fetched.append(len(data))
+        return data
 
     def _file(self, kind: Kind, url: str, param: str) -> Path:
         """A file, if it lies in one of the folders once all links are followed."""

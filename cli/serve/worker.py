@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 from .engine import Engine, unheard
 from .errors import BUSY, FAILED, Refused
@@ -54,11 +54,17 @@ class Job(Generic[T]):
             raise item.error
         return None
 
+    @property
+    def cancelled(self) -> bool:
+        return self._cancelled.is_set()
+
     def cancel(self, why: Refused | None = None) -> None:
-        """The work ends before its next token or part of the prompt. `why`: what is
-        told to one who still waits."""
+        """The work ends before its next token or part of the prompt, and is forgotten
+        if it has not begun: pictures may be in it. `why`: what is told to one who still
+        waits."""
         self._why = self._why or why
         self._cancelled.set()
+        self.work = _nothing
 
     def progress(self, read: int, of: int) -> None:
         """As `stream_generate` tells it. Raises Cancelled."""
@@ -92,6 +98,10 @@ class Job(Generic[T]):
         self._out.put(_End(error))
 
 
+def _nothing(engine: Engine) -> Iterator[Any]:
+    return iter(())
+
+
 class Worker:
     """Runs jobs one after another, in the thread that calls `run`."""
 
@@ -100,6 +110,7 @@ class Worker:
         # Its `put` may interrupt itself, as a signal's handler does.
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._lock = threading.Lock()
+        self._waiting: list[Job] = []  # those in line that somebody waits for
         self._running: Job | None = None
         self._stopping = False
 
@@ -109,7 +120,8 @@ class Worker:
         with self._lock:
             if self._stopping:
                 raise stopped()
-            if self._jobs.qsize() >= self._line:
+            self._waiting = [each for each in self._waiting if not each.cancelled]
+            if len(self._waiting) >= self._line:
                 raise Refused(
                     429,
                     f"{self._line} requests are waiting already: try again later.",
@@ -117,18 +129,22 @@ class Worker:
                     code="busy",
                     retry_after=RETRY,
                 )
-            self._jobs.put(cast("Job", job))
+            self._waiting.append(job)
+            self._jobs.put(job)
         return job
 
     def run(self, engine: Engine) -> None:
         """Works until `stop`; who is in line then is refused."""
-        while (job := self._next()) is not None:
-            if self._stopping:
-                job.end(stopped())
-                continue
+        while (job := self._next()) is not None and not self._stopping:
+            with self._lock:
+                self._waiting = [each for each in self._waiting if each is not job]
             self._running = job
             job.run(engine)
             self._running = None
+        with self._lock:  # who still comes is told by `submit`
+            for job in self._waiting:
+                job.end(stopped())
+            self._waiting.clear()
 
     def _next(self) -> "Job | None":
         """The next one in line; None once all is done."""

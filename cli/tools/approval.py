@@ -1,6 +1,7 @@
 """Who allows a call: the user, who is asked before it runs."""
 
 import sys
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -8,7 +9,9 @@ from mlx_gemma4.chat.calls import ToolCall
 from mlx_gemma4.tools.tool import Tool
 
 from ..models.fetch import can_ask
-from ..render import Screen, fitted
+from ..render import Screen
+from ..terminal.text import columns
+from ..terminal.wrap import window
 from .wording import argument_lines, visible
 
 if TYPE_CHECKING:
@@ -62,18 +65,19 @@ class Approval:
 
     def ask(self, tool: Tool, call: ToolCall, interrupt: "Interrupt") -> Verdict:
         """Shows a call, and what the user says of it. Raises KeyboardInterrupt."""
-        interrupt.set_aside()
         name = visible(tool.name)
         about = ", ".join(filter(None, (visible(tool.source), hint(tool))))
         said = [f"The model calls {name} ({about}):", *argument_lines(call)]
         self._screen.end()
-        print(fitted("\n".join(said), sys.stderr), file=sys.stderr)
+        # Not broken between words, where blanks would be lost.
+        print(*said, *above(said), sep="\n", file=sys.stderr)
+        interrupt.set_aside()  # typed before all of it was shown
         question = f"Run {name}? [y]es, [a]lways in this session, [n]o: "
         while True:
             print(question, end="", file=sys.stderr, flush=True)
             try:
                 line = sys.stdin.readline()
-            except KeyboardInterrupt:
+            except BaseException:
                 print(file=sys.stderr)
                 raise
             if not line:  # Ctrl-D
@@ -87,6 +91,15 @@ class Approval:
                 return Verdict.RUN
             if answer in ("n", "no"):
                 return Verdict.DECLINED
+
+
+def above(lines: Sequence[str]) -> list[str]:
+    """What there is to say of a question that is taller than its window."""
+    size = window(sys.stderr)
+    rows = sum(-(-columns(line) // size.columns) for line in lines)
+    if rows + 2 <= size.lines:
+        return []
+    return [f"These are {rows} rows, which begin above: scroll up to read them all."]
 
 
 def hint(tool: Tool) -> str:

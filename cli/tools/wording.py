@@ -44,8 +44,13 @@ def call_line(call: ToolCall) -> str:
 def argument_lines(call: ToolCall) -> list[str]:
     """Each argument, whole."""
     pairs = call.arguments.items()
-    said = [f"  {visible(key)}: {value_text(value)}" for key, value in pairs]
+    said = [f"  {_key(key)}: {value_text(value)}" for key, value in pairs]
     return said or ["  (no arguments)"]
+
+
+def _key(name: str) -> str:
+    """In quotes where it could be taken for a name and its value."""
+    return name if re.fullmatch(r"[\w.-]+", name, re.ASCII) else value_text(name)
 
 
 def result_lines(result: Result) -> list[str]:

@@ -17,6 +17,8 @@ LONGEST = 480_000  # samples: the reference cuts off what comes after them
 # Say nothing about the features of one recording. The last two are mlx-vlm's.
 UNUSED = ("processor_class", "return_attention_mask")
 UNUSED += ("chunk_duration", "overlap_duration")
+# Of frames, which mlx-vlm states also where there are none.
+OF_FRAMES = ("fft_length", "hop_length", "num_mel_filters")
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ class AudioSampleConfig:
 
         Raises CheckpointError for values that make no sense or are not supported.
         """
-        section.pass_over(*UNUSED)
+        section.pass_over(*UNUSED, *OF_FRAMES)
         _check_kind(section, EXTRACTORS[1])
         size = section.whole("audio_samples_per_token", usual)
         told = f", but a soft token has {size} samples"

@@ -15,6 +15,7 @@ from .channels import Downmix
 BLOCK = 1 << 14  # samples per channel handled at once
 LOUDEST = 16.0  # full scale is 1; anything far above is not scaled to it
 SLOWEST, FASTEST = 1_000, 1_000_000  # hertz; other rates are mistakes
+LONGEST = 24 * 3600.0  # seconds; silence takes next to nothing of a file, but memory
 PLACES_TOLD = 4
 ROUNDING = 1e-6  # seconds, of a sum of blocks; less than a sample
 
@@ -136,6 +137,11 @@ class Mixer:
         if self._resampler is not None:
             mono = self._resampler.resample_chunk(mono)
         self._samples += mono.tobytes()
+        if len(self._samples) > mono.itemsize * self.rate * LONGEST:
+            raise MediaError(
+                f"{self.name} has more than {LONGEST / 3600:g} hours of sound: cut it "
+                "into parts."
+            )
 
     def _change_rate(self, source_rate: float) -> None:
         if not SLOWEST <= source_rate <= FASTEST:  # NaN too

@@ -114,10 +114,17 @@ def place(name: str) -> Place:
 def hub_name(name: str, text_only: bool) -> str:
     """The Hub's name of one of our parameters, or of a module.
 
-    text_only: of a `gemma4_text`, which has no other part than the decoder.
+    text_only: of a decoder alone, which has no other part than the decoder.
     """
     name = _prefixed(name, TEXT if text_only else HUB)
     return name.removesuffix(".weight") if EXPERTS.fullmatch(name) else name
+
+
+def reference_name(module: str) -> str:
+    """What the reference calls a module of ours in a model without towers, where all
+    that sees is one module; the Hub's files do not say so."""
+    module = re.sub(r"^embed_vision\.", "embed_vision.multimodal_embedder.", module)
+    return re.sub(r"^vision_embedder\.", "embed_vision.", module)
 
 
 def mlx_names(where: Place, text_only: bool) -> tuple[str, ...]:

@@ -74,6 +74,11 @@ class Config:
         return not self.model_type.startswith(UNIFIED)
 
     @property
+    def text_only(self) -> bool:
+        """Whether it is a decoder alone, by its type; such a one has other names."""
+        return self.model_type.endswith(TEXT)
+
+    @property
     def placeholders(self) -> tuple[int, ...]:
         """Ids that stand for media; pad is looked up in the tables in place of them."""
         ids = (self.image_token_id, self.video_token_id, self.audio_token_id)

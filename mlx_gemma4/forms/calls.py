@@ -9,7 +9,6 @@ from ..chat.splitter import CALL, CALL_END
 from ..chat.tools import ORIGINAL, Declared, declared_tool
 from ..errors import ChatError
 from .form import Form, form_of
-from .notation import Notation, quoted
 
 CHOICES = ("auto", "none", "required")
 
@@ -72,6 +71,8 @@ def form_of_calls(
     declared: Sequence[Declared], special_tokens: Mapping[str, int]
 ) -> Form:
     """The form of a call of any of some tools. Raises ChatError."""
+    from .notation import Notation, quoted  # only what is held to declarations needs it
+
     if not {CALL, CALL_END, QUOTE} <= special_tokens.keys():
         raise ChatError("This model's vocabulary has no marks for tool calls.")
     # By id: the names of special tokens are hidden from the texts of a form.
@@ -82,6 +83,10 @@ def form_of_calls(
         if not NAME.fullmatch(tool.name):
             raise ChatError(f"No call can name the tool {tool.name!r}.")
         stated = tool.beside.get(ORIGINAL, tool.parameters)
+        if not isinstance(stated, dict | None):
+            raise ChatError(
+                f"The tool {tool.name}: {ORIGINAL} is no JSON schema object."
+            )
         arguments = notation.arguments(stated or {}, f"The tool {tool.name}")
         calls.append(f"{quoted(f'call:{tool.name}')} {arguments}")
     start = f"start: ({' | '.join(calls)}) {end}"

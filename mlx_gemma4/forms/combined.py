@@ -13,7 +13,7 @@ Schema = dict[str, Any]
 # What holds nothing about a value.
 NOTES = {"title", "description", "default", "examples", "deprecated", "format"}
 NOTES |= {"$schema", "$id", "$comment", "$defs", "definitions", "$anchor"}
-NOTES |= {"readOnly", "writeOnly", "contentEncoding", "contentMediaType"}
+NOTES |= {"readOnly", "writeOnly", "contentEncoding", "contentMediaType", "example"}
 KINDS = ("string", "integer", "number", "boolean", "null", "array", "object")
 # Without a type, what these hold is meant of one.
 MEANT = {
@@ -66,7 +66,7 @@ class Combined:
             self.refuse("a schema that is nested so deeply, or within itself")
         if not isinstance(stated, Mapping):
             return [{}] if stated is True else self.refuse(f"the schema {stated!r}")
-        schema = {k: v for k, v in stated.items() if v is not None or k == "const"}
+        schema = {k: v for k, v in stated.items() if _holds(k, v)}
         groups = [[part] for part in schema.pop("allOf", None) or ()]
         if ref := schema.pop("$ref", None):
             groups.append([self._at(ref)])
@@ -123,6 +123,14 @@ class Combined:
             else:
                 self.refuse(f"two of {key} at once")
         yield both
+
+
+def _holds(key: str, value: Any) -> bool:
+    """Whether a word of a schema says anything: those of an API's own do not, nor that
+    names are texts."""
+    if key == "propertyNames":
+        return value not in (True, {}, {"type": "string"})
+    return not key.startswith("x-") and (value is not None or key == "const")
 
 
 def _common(a: list[str], b: list[str]) -> list[str]:

@@ -271,6 +271,10 @@ class Guide:
         bits = np.unpackbits(self._words.view(np.uint8), bitorder="little")
         bits = bits[: self.rows].view(np.bool_)
         marks[: len(bits)] = bits
+        if self.place is Place.CALL:
+            marks[[*self.ends]] = False  # which llguidance takes where nothing fits
+            if not marks.any():
+                raise ChatError("The call cannot be held to its tool: nothing fits.")
         if self.closes:
             best, plain = closers(self._processor.tokenizer, self.ends, self.rows)
             fitting = best[marks[best]][:TRIED]

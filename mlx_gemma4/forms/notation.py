@@ -13,7 +13,7 @@ from typing import Any
 from ..chat.calls import KEY, QUOTE
 from .combined import MEANT, NOTES, Combined, Schema, kind_of, kinds_of, values_of
 
-FAR = 10**15  # how far a number goes beyond a bound, where it has only one
+FAR = 9 * 10**18  # the largest bound of a number that llguidance keeps to
 NESTED = 3  # levels of lists and mappings in what is not declared at all
 LOWER, UPPER = ("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")
 NUMBERS = (*LOWER, *UPPER, "multipleOf")
@@ -35,7 +35,7 @@ NUMBER: /-?(0|[1-9][0-9]{{0,39}})(\.[0-9]{{1,40}})?([eE][+\-]?[0-9]{{1,2}})?/
 
 def quoted(text: str) -> str:
     """A text of a grammar."""
-    return json.dumps(text, ensure_ascii=False)
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", r"\u007f")
 
 
 class Notation:
@@ -58,11 +58,15 @@ class Notation:
 
     def arguments(self, parameters: Schema, where: str) -> str:
         """What a call of a tool has in its braces. Raises ChatError."""
-        schema = {"type": "object", **parameters}
+        schema = {**parameters, "type": "object"}
+        schema.pop("nullable", None)
+        combined = Combined(schema, where)
+        if "object" not in (kinds := kinds_of({"type": "object", **parameters})):
+            combined.refuse(f"parameters of the type {', '.join(map(str, kinds))}")
         stated = schema.keys() - NOTES - {"type", "required"}
         if not schema.get("properties") and stated <= {"properties"}:
             schema["additionalProperties"] = False  # nothing is said of any
-        return Values(self, Combined(schema, where)).of(schema)
+        return Values(self, combined).of(schema)
 
     def add(self, rule: str) -> str:
         """The name of a rule."""
@@ -92,7 +96,7 @@ class Notation:
     def name(self, key: str) -> str:
         """A key, bare where that can be read."""
         bare = KEY.fullmatch(f"{key}:")
-        if bare and bare[1] == key:
+        if bare and bare[1] == key and not key.isspace():
             return quoted(f"{key}:")
         return f'{self.constant(key)} ":"'
 
@@ -182,12 +186,15 @@ class Values:
         kept = {key: schema[key] for key in NUMBERS if key in schema}
         if not kept:
             return kind.upper()
-        low = next((kept[key] for key in LOWER if key in kept), None)
-        high = next((kept[key] for key in UPPER if key in kept), None)
-        if low is None:
-            kept["minimum"] = _floor(high, 0) - FAR
-        if high is None:
-            kept["maximum"] = _floor(low, 0) + FAR
+        for key, value in kept.items():
+            if isinstance(value, int | float) and key != "multipleOf":
+                if value > FAR if key in LOWER else value < -FAR:
+                    self._combined.refuse(f"{key} {value}")
+                kept[key] = max(-FAR, min(value, FAR))
+        if not kept.keys() & {*LOWER}:
+            kept["minimum"] = -FAR
+        if not kept.keys() & {*UPPER}:
+            kept["maximum"] = FAR
         return f"%json {json.dumps({'type': kind, **kept})}"
 
     def _list(self, schema: Schema, depth: int) -> str:
@@ -207,6 +214,8 @@ class Values:
         fields = schema.get("properties", {})
         required = schema.get("required", [])
         others = schema.get("additionalProperties", True)
+        if wrong := [name for name in required if not isinstance(name, str)]:
+            self._combined.refuse(f"{wrong[0]!r} as what is required")
         if missing := [name for name in required if name not in fields]:
             if others is False:
                 self._combined.refuse(f"{missing[0]!r}, required and not allowed")
@@ -229,10 +238,6 @@ class Values:
                 first = f"{with_first} | {self._notation.add(first)}"
                 behind = self._notation.add(f"{with_more} | {behind}")
         return f'"{{" ({first}) "}}"'
-
-
-def _floor(value: Any, usual: int) -> int:
-    return int(value) if isinstance(value, int | float) else usual
 
 
 def _times(what: str, least: int | None, most: int | None) -> str:

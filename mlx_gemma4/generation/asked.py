@@ -1,11 +1,14 @@
 """What a call is asked to go on from: a conversation or ids, checked."""
 
 from collections.abc import Mapping, Sequence
+from operator import is_not
 from typing import Any, cast
 
+from ..chat.messages import plain_messages
 from ..config import Config
-from ..errors import ChatError
+from ..errors import ChatError, ContextError
 from ..media import content_keys
+from ..model import Gemma4
 from ..prompt.processor import Processor
 from .prefill import Prompt
 from .prefix import PrefixCache, PrefixCaches
@@ -36,6 +39,22 @@ def checked_ids(tokens: Any, config: Config) -> list[int]:
     return ids
 
 
+def token_limit(model: Gemma4, prompt: int, max_tokens: int | None) -> int:
+    """How many tokens may be generated."""
+    context = model.config.text_config.max_position_embeddings
+    if max_tokens is not None and (not isinstance(max_tokens, int) or max_tokens < 1):
+        raise ChatError(
+            f"max_tokens is {max_tokens!r}; it must be a whole number from 1."
+        )
+    if prompt >= context:
+        raise ContextError(
+            f"The prompt has {prompt} tokens; this model reads at most {context - 1}. "
+            "Shorten it or start a new conversation."
+        )
+    room = context - prompt
+    return room if max_tokens is None else min(room, max_tokens)
+
+
 def as_written(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """`messages` with calls in one of their own behind the text that led to them, and
     with results in the order of their calls.
@@ -43,15 +62,26 @@ def as_written(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]
     A model writes the text first. Templates put one that is with calls behind their
     results, end the turn there, and leave the model to go on outside of any. And they
     write no ids: of two results of one tool only the place tells which is which.
+
+    Raises ChatError as `plain_messages`, which counts the messages as they were given.
     """
+    if not isinstance(messages, list | tuple):
+        return cast(list[Mapping[str, Any]], messages)  # no conversation
+    written = _in_order(_apart(messages))
+    if len(written) != len(messages) or any(map(is_not, written, messages)):
+        plain_messages(messages)
+    return written
+
+
+def _apart(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     apart: list[Mapping[str, Any]] = []
     for message in messages:
-        if isinstance(message, Mapping) and _has_text_and_calls(message):
-            calls = {key: message[key] for key in ("role", "tool_calls")}
+        if _has_text_and_calls(message):
+            calls = {k: message[k] for k in ("role", "tool_calls") if k in message}
             apart.append({k: v for k, v in message.items() if k != "tool_calls"})
             message = calls
         apart.append(message)
-    return _in_order(apart)
+    return apart
 
 
 def _in_order(messages: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -78,7 +108,9 @@ def _places(message: Any) -> dict[str, int]:
     return {name: n for n, name in enumerate(ids) if isinstance(name, str)}
 
 
-def _has_text_and_calls(message: Mapping[str, Any]) -> bool:
+def _has_text_and_calls(message: Any) -> bool:
+    if not isinstance(message, Mapping):
+        return False
     content = message.get("content")
     said = content.strip() if isinstance(content, str) else content
     answered = message.get("tool_responses")  # which templates write before the text

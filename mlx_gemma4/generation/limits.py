@@ -8,6 +8,7 @@ import mlx.core as mx
 from ..chat.splitter import CALL, CHANNEL, CHANNEL_END, HEADER
 from ..chat.tokenizer import Tokenizer
 from ..errors import ChatError
+from ..sampling import Sampler
 
 # Of an answer while it comes, in tokens: the longest cycle, how often it comes and how
 # much it fills before it is a loop.
@@ -100,3 +101,13 @@ class LoopWatch:
         signs = [sign for sign in end if not sign.isspace()]
         letters = sum(map(str.isalpha, signs))
         return 2 * letters > len(signs) and len(end.split()) > FILLED / LONGEST
+
+
+def close_thought(sampler: Sampler, tokenizer: Tokenizer) -> None:
+    """The thought under way ends with the next token that is drawn, unless it did with
+    the one that is being computed."""
+    if not isinstance(sampler.limit, ThoughtLimit):
+        sampler.limit = ThoughtLimit(tokenizer, 0, inside=True)
+        if sampler.last is not None:
+            sampler.limit.follow(sampler.last)
+    sampler.limit.close()

@@ -7,15 +7,14 @@ KV-shared layers and the head, and earlier chunks only fill the caches.
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 
 from ..chat.splitter import opens_thought
-from ..chat.tokenizer import Tokenizer
 from ..chat.tools import CALL_MARKS
 from ..device import keep_in_memory
-from ..errors import ChatError, CheckpointError, ContextError
+from ..errors import ChatError
 from ..forms.calls import calls_of
 from ..forms.form import asking, form_of
 from ..forms.schema import Schema
@@ -24,20 +23,16 @@ from ..prompt.begun import begun_tokens
 from ..prompt.processor import Processor
 from ..sampling import Sampler
 from .answer import Chunk, Response, Stats, Writer
-from .asked import check_rows, checked_ids, prompt_of
-from .limits import LoopWatch, ThoughtLimit
-from .prefill import Progress, Prompt, prefill, step_for
-from .prefix import PrefixCache, PrefixCaches
-from .step import step_of
+from .asked import check_rows, checked_ids, prompt_of, token_limit
+from .limits import LoopWatch, ThoughtLimit, close_thought
+from .prefill import Progress, Prompt, check_finite, prefill, step_for
+from .prefix import Pins, PrefixCache, PrefixCaches, pins_for
+from .step import decode, guided
 
 if TYPE_CHECKING:
     from ..forms.guide import Guide
 
 __all__ = ["Chunk", "Response", "Stats", "generate", "stream_generate"]
-
-CLEAR_EVERY = 256  # decoded tokens between returns of unused memory
-
-Pins = Literal["both", "end", "none"]  # ends of the new part that get a pin
 
 
 def generate(
@@ -194,9 +189,9 @@ def stream_generate(
         prompt, tokens=[*prompt.tokens, *begun], keys=[*prompt.keys, *begun]
     )
     check_rows(prompt.tokens, model.config)
-    limit = _token_limit(model, len(prompt.tokens), max_tokens)
+    limit = token_limit(model, len(prompt.tokens), max_tokens)
     if guide is not None:
-        room = _token_limit(model, len(prompt.tokens), None)
+        room = token_limit(model, len(prompt.tokens), None)
         guide.allot(max_tokens, room)
     if prefill_step is None:
         prefill_step = step_for(model)
@@ -219,7 +214,7 @@ def stream_generate(
     written = [writer.take(token, last=False) for token in begun]
     if any(chunk.finish_reason for chunk in written):
         raise ChatError("The answer that has begun is at its end: nothing follows it.")
-    pins = _pins(messages, begun) if prefix else "none"
+    pins = pins_for(messages, begun) if prefix else "none"
     prefix = prefix or PrefixCache(model)
     return _run(
         model,
@@ -235,29 +230,6 @@ def stream_generate(
         LoopWatch(processor.tokenizer) if stop_loops and form is None else None,
         progress,
     )
-
-
-def _pins(messages: Sequence[Mapping[str, Any]] | None, begun: Sequence[int]) -> Pins:
-    """What continues a turn, as a tool's answer does, gets a pin that must not push out
-    the turn's own."""
-    of_tool = messages and messages[-1].get("role") == "tool"
-    return "end" if of_tool or begun else "both"
-
-
-def _token_limit(model: Gemma4, prompt: int, max_tokens: int | None) -> int:
-    """How many tokens may be generated."""
-    context = model.config.text_config.max_position_embeddings
-    if max_tokens is not None and (not isinstance(max_tokens, int) or max_tokens < 1):
-        raise ChatError(
-            f"max_tokens is {max_tokens!r}; it must be a whole number from 1."
-        )
-    if prompt >= context:
-        raise ContextError(
-            f"The prompt has {prompt} tokens; this model reads at most {context - 1}. "
-            "Shorten it or start a new conversation."
-        )
-    room = context - prompt
-    return room if max_tokens is None else min(room, max_tokens)
 
 
 def _run(
@@ -284,23 +256,23 @@ def _run(
     logits = prefill(model, prompt, prefix, cached, prefill_step, progress)
     token = sampler(logits, guide.allowed()) if guide else sampler(logits)
     mx.eval(token)
-    _check_finite(logits)
+    check_finite(logits)
     first = time.perf_counter()
     stats.time_to_first_token = stats.prefill_seconds = first - started
     if pins != "none":
         prefix.pin(passing=pins == "end")
     yield from written
     if guide is None:
-        drawn = _decode(model, token, limit, sampler, prefix)
+        drawn = decode(model, token, limit, sampler, prefix)
     else:
-        drawn = _guided(model, token, sampler, prefix, guide, prefill_step)
+        drawn = guided(model, token, sampler, prefix, guide, prefill_step)
     thinks = writer.inside_thought
     for value in drawn:
         stats.completion_tokens += 1
         loops = watch is not None and watch.add(value)
         if loops and thinks and watch is not None:
             stats.loops += 1
-            _close_thought(sampler, watch.tokenizer)
+            close_thought(sampler, watch.tokenizer)
             watch.forget()
             loops = False
         most = limit if guide is None else guide.limit
@@ -321,81 +293,3 @@ def _run(
             chunk = replace(chunk, finish_reason=guide.reason(chunk.finish_reason))
         yield replace(chunk, stats=stats)
         return
-
-
-def _close_thought(sampler: Sampler, tokenizer: Tokenizer) -> None:
-    """The thought under way ends with the next token that is drawn, unless it did with
-    the one that is being computed."""
-    if not isinstance(sampler.limit, ThoughtLimit):
-        sampler.limit = ThoughtLimit(tokenizer, 0, inside=True)
-        if sampler.last is not None:
-            sampler.limit.follow(sampler.last)
-    sampler.limit.close()
-
-
-def _check_finite(logits: mx.array) -> None:
-    if not mx.isfinite(logits).all().item():
-        raise CheckpointError(
-            f"The model's first logits are not finite ({logits.dtype}): its weights "
-            "are damaged or do not suit this dtype. Load it with dtype=mx.float32, or "
-            "download it again."
-        )
-
-
-def _decode(
-    model: Gemma4, token: mx.array, limit: int, sampler: Sampler, prefix: PrefixCache
-) -> Iterator[int]:
-    """Yield `token` [1, 1] and what follows it, computing one step ahead."""
-    step = step_of(model)
-    for count in range(1, limit + 1):
-        ahead = None
-        if count < limit:
-            ahead = sampler(step(token, prefix.cache)[:, -1])
-            mx.async_eval(ahead)
-        value = cast(int, token.item())
-        if ahead is not None:
-            prefix.extend([value])
-        yield value
-        if ahead is None:
-            return
-        token = ahead
-        if count % CLEAR_EVERY == 0:
-            mx.clear_cache()
-
-
-def _guided(
-    model: Gemma4,
-    token: mx.array,
-    sampler: Sampler,
-    prefix: PrefixCache,
-    guide: "Guide",
-    prefill_step: int,
-) -> Iterator[int]:
-    """The same where `guide` says what may follow, and at once what must."""
-    step, count = step_of(model), 0
-    while True:
-        value = cast(int, token.item())
-        guide.advance(value)
-        run = [value, *guide.forced()]
-        room = guide.limit - count
-        guide.cut = len(run) > room
-        run = run[:room]
-        count += len(run)
-        ends = value in guide.ends or count == guide.limit
-        logits, allowed = token, None
-        if not ends:
-            if run[1:]:  # in chunks: they may be many
-                logits = prefill(model, Prompt(run, (), run), prefix, 0, prefill_step)
-            else:
-                logits = step(token, prefix.cache)[:, -1]
-                prefix.extend(run)
-            mx.async_eval(logits)
-            if run[1:]:
-                sampler.note(mx.array([run[1:]]))
-            allowed = guide.allowed()  # while the GPU works
-        yield from run
-        if ends:
-            return
-        token = sampler(logits, allowed)
-        if count % CLEAR_EVERY < len(run):
-            mx.clear_cache()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 
 from ..cache import LayerCache
+from ..errors import CheckpointError
 from ..media import Span, media_between
 from ..model import Gemma4
 from .prefix import PrefixCache
@@ -90,3 +91,12 @@ def _compute(
         mx.eval(running)
         running = state
     return running
+
+
+def check_finite(logits: mx.array) -> None:
+    if not mx.isfinite(logits).all().item():
+        raise CheckpointError(
+            f"The model's first logits are not finite ({logits.dtype}): its weights "
+            "are damaged or do not suit this dtype. Load it with dtype=mx.float32, or "
+            "download it again."
+        )

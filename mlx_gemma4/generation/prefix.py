@@ -6,9 +6,9 @@ the pins set at the turn's boundaries. Old thoughts that drop out of the history
 edited message, thus cost only what stands behind them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from mlx.utils import tree_flatten
 
@@ -32,6 +32,8 @@ SHARE = 0.25  # of the memory that the weights leave
 FEW = 256  # tokens that are sooner read again than kept twice
 BLOCK = 1024  # tokens compared at once
 HEADER = 16  # tokens by which templates write the beginning of an answer differently
+
+Pins = Literal["both", "end", "none"]  # ends of the new part that get a pin
 
 
 @dataclass(frozen=True)
@@ -225,6 +227,15 @@ class PrefixCaches:
                 return False
             kept.remove(old)
         return True
+
+
+def pins_for(
+    messages: Sequence[Mapping[str, Any]] | None, begun: Sequence[int]
+) -> Pins:
+    """What continues a turn, as a tool's answer does, gets a pin that must not push out
+    the turn's own."""
+    of_tool = messages and messages[-1].get("role") == "tool"
+    return "end" if of_tool or begun else "both"
 
 
 def _goes_on(best: PrefixCache, keys: Sequence[int]) -> bool:

@@ -1,4 +1,4 @@
-"""A step of decoding, with everything between two attentions compiled.
+"""Decoding, with everything between two attentions of a step compiled.
 
 What Python does for each operation of a step can take a host longer than a fast GPU
 takes to run it. The calls are those of the model's own layers; `mx.compile` keeps the
@@ -8,8 +8,8 @@ part of that graph, and so is the choice of kernels.
 
 import operator
 import weakref
-from collections.abc import Callable, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
@@ -17,7 +17,15 @@ from mlx.utils import tree_flatten
 from ..cache import LayerCache, Seen
 from ..kernels import Norm, in_use, without_gradients
 from ..model import Gemma4
+from ..sampling import Sampler
 from ..text.decoder import TextModel
+from .prefill import Prompt, prefill
+from .prefix import PrefixCache
+
+if TYPE_CHECKING:
+    from ..forms.guide import Guide
+
+CLEAR_EVERY = 256  # decoded tokens between returns of unused memory
 
 Arrays = Callable[..., list[mx.array]]
 
@@ -119,6 +127,65 @@ class DecodingStep:
             for attention, source in zip(self._attentions, sources, strict=True)
             if not attention.has_own_kv
         )
+
+
+def decode(
+    model: Gemma4, token: mx.array, limit: int, sampler: Sampler, prefix: PrefixCache
+) -> Iterator[int]:
+    """Yield `token` [1, 1] and what follows it, computing one step ahead."""
+    step = step_of(model)
+    for count in range(1, limit + 1):
+        ahead = None
+        if count < limit:
+            ahead = sampler(step(token, prefix.cache)[:, -1])
+            mx.async_eval(ahead)
+        value = cast(int, token.item())
+        if ahead is not None:
+            prefix.extend([value])
+        yield value
+        if ahead is None:
+            return
+        token = ahead
+        if count % CLEAR_EVERY == 0:
+            mx.clear_cache()
+
+
+def guided(
+    model: Gemma4,
+    token: mx.array,
+    sampler: Sampler,
+    prefix: PrefixCache,
+    guide: "Guide",
+    prefill_step: int,
+) -> Iterator[int]:
+    """The same where `guide` says what may follow, and at once what must."""
+    step, count = step_of(model), 0
+    while True:
+        value = cast(int, token.item())
+        guide.advance(value)
+        run = [value, *guide.forced()]
+        room = guide.limit - count
+        guide.cut = len(run) > room
+        run = run[:room]
+        count += len(run)
+        ends = value in guide.ends or count == guide.limit
+        logits, allowed = token, None
+        if not ends:
+            if run[1:]:  # in chunks: they may be many
+                logits = prefill(model, Prompt(run, (), run), prefix, 0, prefill_step)
+            else:
+                logits = step(token, prefix.cache)[:, -1]
+                prefix.extend(run)
+            mx.async_eval(logits)
+            if run[1:]:
+                sampler.note(mx.array([run[1:]]))
+            allowed = guide.allowed()  # while the GPU works
+        yield from run
+        if ends:
+            return
+        token = sampler(logits, allowed)
+        if count % CLEAR_EVERY < len(run):
+            mx.clear_cache()
 
 
 def _made_of(model: Gemma4) -> list[Any]:

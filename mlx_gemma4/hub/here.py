@@ -20,7 +20,7 @@ from .cache import hub_cache
 from .names import DEMO, Variant, models, name_of, short_names
 from .resolve import converted_folder, is_complete
 
-MODEL_TYPES = ("gemma4", "gemma4_text", "gemma4_unified")
+MODEL_TYPES = ("gemma4", "gemma4_text", "gemma4_unified", "gemma4_unified_text")
 PARTIAL = ".partial"  # where a conversion goes on
 
 

@@ -133,6 +133,10 @@ def _pictures(
     for key, size in zip(("patch_size", "pooling_kernel_size"), sizes, strict=True):
         if section.whole(key, size) != size:
             section.refuse(key, f", but the model takes {size}")
+    if config and not config.has_towers:  # stated by mlx-vlm
+        side = sizes[0] * sizes[1]
+        told = f", but the model takes {side}"
+        section.must_be("model_patch_size", side, otherwise=told)
     if vision and sizes == TRAINED and tokens not in IMAGE_TOKENS:
         section.refuse("max_soft_tokens", f"; it can be {BUDGETS}")
     return tokens, PixelConfig.from_section(section, normalized=kind == "Video")

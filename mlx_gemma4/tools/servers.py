@@ -66,29 +66,26 @@ class Servers:
 
     @cached_property
     def tools(self) -> list[Tool]:
-        """What the servers offer, in their order. One that two of them call the same
-        has the name of its server in front."""
+        """What the servers offer, in their order. Where several are called the same,
+        each has the name of its server in front."""
         offered = [
             (connection, each)
             for connection in self._connections
             for each in _chosen(connection.server, connection.listed.result())
         ]
-        counts = Counter(_callable(each.name) for _, each in offered)
-        return [
-            _tool(connection, each, counts[_callable(each.name)] > 1, self._taken)
-            for connection, each in offered
+        names = [_callable(each.name) for _, each in offered]
+        clashing = {name for name, count in Counter(names).items() if count > 1}
+        clashing |= set(self._taken)
+        names = [
+            f"{_callable(connection.server.name)}_{name}" if name in clashing else name
+            for name, (connection, _) in zip(names, offered, strict=True)
         ]
+        pairs = zip(_numbered(names), offered, strict=True)
+        return [_tool(name, connection, each) for name, (connection, each) in pairs]
 
 
-def _tool(
-    connection: Connection,
-    offered: "mcp_types.Tool",
-    clashes: bool,
-    taken: Collection[str],
-) -> Tool:
-    server, name = connection.server, _callable(offered.name)
-    if clashes or name in taken:
-        name = f"{_callable(server.name)}_{name}"
+def _tool(name: str, connection: Connection, offered: "mcp_types.Tool") -> Tool:
+    server = connection.server
     hints = offered.annotations
     text = offered.description or offered.title or ""
     try:

@@ -114,6 +114,7 @@ def _floats(model: Gemma4, settings: AdapterSettings) -> dict[str, mx.array]:
     parts = ["language_model.layers.", "language_model.norm."]
     parts += [f"{t}_tower." for t in ("vision", "audio") if t in settings.targets]
     parts += [f"embed_{t}." for t in ("vision", "audio") if t in settings.targets]
+    parts += ["vision_embedder."] if "vision" in settings.targets else []
     named = dict(tree_flatten(model.parameters()))
     return {
         name: weight

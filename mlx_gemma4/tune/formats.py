@@ -32,7 +32,7 @@ def write_adapter(
     The configuration is last: without one, weights are no adapter.
     """
     make_folder(folder)
-    text_only = model.config.model_type == "gemma4_text"
+    text_only = model.config.text_only
     tensors: dict[str, mx.array] = {}
     for name, tensor in adapter.parameters().items():
         tensors |= _written(name, tensor, text_only)

@@ -89,7 +89,7 @@ def fuse(
     """
     if form not in FORMS:
         raise AdapterError(REQUANTISED.format(form=form))
-    text_only = model.config.model_type == "gemma4_text"
+    text_only = model.config.text_only
     weights = {
         target.name: weight
         for weight in _weights(model, adapter, form)

@@ -3,12 +3,13 @@
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 
-from ..checkpoint.names import PEFT, hub_name
+from ..checkpoint.names import PEFT, hub_name, reference_name
 from ..model import Gemma4
 from .adapter_files import CONFIG, PEFT_WEIGHTS
 from .adapters import Adapter
@@ -27,8 +28,11 @@ def write_peft(folder: Path, model: Gemma4, adapter: Adapter, base: str) -> None
         raise AdapterError(
             "PEFT has no form for an adapter of kind full: fuse it instead."
         )
+    if not model.config.has_towers:
+        named = {reference_name(path): each for path, each in adapter.layers.items()}
+        adapter = replace(adapter, layers=named)
     make_folder(folder)
-    text_only = model.config.model_type == "gemma4_text"
+    text_only = model.config.text_only
     tensors: dict[str, mx.array] = {}
     for path, layer in adapter.layers.items():
         tensors |= _tensors(path, layer, adapter.layers, text_only)

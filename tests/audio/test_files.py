@@ -11,7 +11,7 @@ import pytest
 import soundfile
 from sounds import FORMATS, LOSSY, needs_pyav, recording, tone, write
 
-from mlx_gemma4.audio import files
+from mlx_gemma4.audio import files, mixing
 from mlx_gemma4.audio.files import RATE, read_audio
 from mlx_gemma4.audio.mixing import Unreadable
 from mlx_gemma4.errors import MediaError, install_command
@@ -292,6 +292,14 @@ def test_without_a_way_to_a_second_track_no_reason_is_made_up(tmp_path, monkeypa
     monkeypatch.setattr(files, "with_ffmpeg", nothing)
     with pytest.raises(MediaError, match=r"a\.wav cannot be decoded\. "):
         read_audio(path, track=2)
+
+
+def test_more_sound_than_memory_should_hold(tmp_path, monkeypatch):
+    """Silence of days takes a few megabytes of a file."""
+    path = write(tmp_path / "a.flac", np.zeros(3 * RATE, np.float32), RATE)
+    monkeypatch.setattr(mixing, "LONGEST", 2.0)
+    with pytest.raises(MediaError, match="more than .* hours of sound: cut it"):
+        read_audio(path)
 
 
 def nothing(*_, **__):

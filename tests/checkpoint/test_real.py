@@ -84,6 +84,20 @@ def test_headers_alone_plan_to_load(published: Published, tmp_path: Path) -> Non
     assert layers == set(range(first, config.text_config.num_hidden_layers))
 
 
+def test_a_model_without_towers_plans_to_load(tmp_path: Path) -> None:
+    """With all of 12B's tensors, and no other."""
+    config = real.read("google/gemma-4-12B-it-qat-w4a16-ct")
+    del config["quantization_config"]
+    tensors = {
+        name: ("BF16", tuple(shape))
+        for name, shape in real.read("google/gemma-4-12B-it", "tensors.json").items()
+    }
+    plan = plan_load(*read_headers(real.write_headers(tmp_path, config, tensors)))
+    assert not plan.fit.packings and not plan.model.config.has_towers
+    assert len(plan.fit.sources) == len(tensors) == 677
+    assert sum(prod(shape) for _, shape in tensors.values()) == 11_959_730_224
+
+
 def weights_in_float32(tensors: Mapping[str, real.Header], used: set[str]) -> int:
     sizes = {n: prod(shape) * 4 for n, (_, shape) in tensors.items()}
     return sum(sizes[name] for name in used)

@@ -407,6 +407,9 @@ def test_a_model_without_towers() -> None:
     assert config.vision_config.patches == Patches(side=12, pooling=1, places=40)
     assert config.audio_config == AudioEmbedderConfig(40, 1e-6)
     assert not config.has_towers and config.model_type == "gemma4_unified"
+    alone = Config.from_dict(unified("text_config")["text_config"])
+    assert alone.model_type == "gemma4_unified_text" and alone.text_only
+    assert alone.text_config == config.text_config and not config.text_only
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from mlx.utils import tree_map
 
 from mlx_gemma4 import Gemma4, Processor, Response, generate, load
 from mlx_gemma4.chat.calls import parse_strictly
-from mlx_gemma4.chat.tools import plain_tools
+from mlx_gemma4.chat.tools import ToolWarning, plain_tools
 from mlx_gemma4.errors import ChatError, install_command
 from mlx_gemma4.forms.calls import Calls, calls_of
 from mlx_gemma4.forms.form import vocabulary_of
@@ -103,7 +103,11 @@ def one(demo: Loaded, schema: Any, required: bool = True) -> Follower:
         ({"const": {"b": [None], "B": 1}}, ["{b:[null],B:1}"], ["{B:1,b:[null]}"]),
         ({"type": "integer"}, ["0", "-12"], ["1.5", "01", "1e3", f"{Q}1{Q}"]),
         ({"type": "number"}, ["0", "-1.50", "2e-3"], [".5", "1.", "1e999", "NaN"]),
-        ({"type": "integer", "minimum": 3}, ["3", "1234"], ["2", "-3"]),
+        ({"type": "integer", "minimum": 3}, ["3", "1234567890123456789"], ["2", "-3"]),
+        ({"type": "integer", "minimum": -(2**63), "maximum": 2**64}, ["-7"], ["7.5"]),
+        ({"type": "number", "maximum": 1e20}, ["1.5", "-8"], ["1e3"]),
+        ({"enum": ["\x7f"], "x-of": 1, "example": "a"}, [f"{Q}\x7f{Q}"], [f"{Q}a{Q}"]),
+        (tool("", {"\n": {}})["parameters"], [f"{{{Q}\n{Q}:1}}"], ["{\n:1}"]),
         ({"type": "number", "exclusiveMaximum": 3}, ["2.9", "-8"], ["3", "3.1"]),
         ({"type": "boolean"}, ["true", "false"], ["True", "null"]),
         ({"type": ["string", "null"]}, ["null", f"{Q}x{Q}"], ["1"]),
@@ -121,7 +125,11 @@ def one(demo: Loaded, schema: Any, required: bool = True) -> Follower:
         ({"anyOf": [{"type": "integer"}, {"const": "x"}]}, ["1", f"{Q}x{Q}"], ["1.5"]),
         ({"type": "object"}, ["{}", f"{{x:1,{Q}y z{Q}:[null]}}"], ["[]", "{x}"]),
         (
-            {"type": "object", "additionalProperties": {"type": "integer"}},
+            {
+                "type": "object",
+                "propertyNames": {"type": "string"},
+                "additionalProperties": {"type": "integer"},
+            },
             ["{}", "{x:1,y:2}"],
             ["{x:null}"],
         ),
@@ -192,6 +200,8 @@ def test_what_templates_cannot_say_is_held_as_well(demo: Loaded) -> None:
         ({"type": "string", "pattern": "(?=x)y"}, "look-around"),
         ({"type": "integer", "minimum": 5, "maximum": 2}, "minimum (5) is greater"),
         ({"type": "text"}, "the type 'text'"),
+        ({"type": "number", "minimum": 10**30}, "minimum 1000000"),
+        ({"type": "object", "required": [1]}, "1 as what is required"),
         ({"type": "array", "maxItems": "3"}, "maxItems '3'"),
         ({"type": "string", "minLength": -1}, "minLength -1"),
         ({"oneOf": [{"type": "integer"}, {"type": "number"}]}, "oneOf where"),
@@ -207,6 +217,26 @@ def test_what_templates_cannot_say_is_held_as_well(demo: Loaded) -> None:
 def test_what_is_refused(demo: Loaded, schema: Any, said: str) -> None:
     with pytest.raises(ChatError, match=re.escape(said)):
         one(demo, schema)
+
+
+def test_parameters_are_an_object(demo: Loaded) -> None:
+    parameters = {"type": ["object", "null"], "nullable": True}
+    follower = Follower(demo[1], {"name": "f", "parameters": parameters})
+    assert follower.takes("call:f{}") and not follower.takes("call:fnull")
+    with pytest.raises(ChatError, match="x-parameters is no JSON schema object"):
+        Follower(demo[1], {"function": {"name": "f"}, "x-parameters": 5})
+    with pytest.raises(ChatError, match="parameters of the type string"):
+        Follower(demo[1], {"name": "f", "parameters": {"type": "string"}})
+
+
+def test_a_call_that_nothing_satisfies(demo: Loaded) -> None:
+    """It is not left open, with an end of the turn within it."""
+    word = {"type": "string", "pattern": "^[a-z]{5}$", "maxLength": 3}
+    with (
+        pytest.warns(ToolWarning),
+        pytest.raises(ChatError, match="cannot be held to its tool: nothing fits"),
+    ):
+        answer(demo, tools=[tool("f", {"a": word}, "a")], tool_choice="required")
 
 
 def test_the_model_calls_as_it_would_without(demo: Loaded) -> None:

@@ -59,6 +59,26 @@ def test_a_real_file_of_a_model_without_towers() -> None:
         MediaSettings.from_file(towers, config)
 
 
+def test_an_mlx_conversion_of_a_model_without_towers(tmp_path: Path) -> None:
+    """As mlx-vlm writes it: the side of a square, and frames that there are not."""
+    config = Config.from_file(UNIFIED / "config.json")
+    image = real.read("google/gemma-4-12B-it-qat-w4a16-ct", "processor_config.json")
+    image = image["image_processor"] | {"model_patch_size": 48}
+    image |= {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    image |= {"size": {"height": 224, "width": 224}}
+    extractor = "Gemma4UnifiedAudioFeatureExtractor"
+    heard = {"feature_extractor_type": extractor, "sampling_rate": 16_000}
+    heard |= {"num_mel_filters": 128, "fft_length": 512, "hop_length": 160}
+    heard |= {"chunk_duration": 8.0, "overlap_duration": 1.0}
+    stated = {"processor_class": "Gemma4UnifiedProcessor", "audio_ms_per_token": 40}
+    stated |= {"image_processor": image, "feature_extractor": heard}
+    found = settings(tmp_path, stated, config)
+    assert found == MediaSettings(audio=AudioSampleConfig())
+    image["model_patch_size"] = 16
+    with pytest.raises(CheckpointError, match="model_patch_size.* takes 48"):
+        settings(tmp_path, stated, config)
+
+
 NO_EFFECT: list[tuple[str, dict[str, Any]]] = [
     ("", {"image_seq_length": 3, "audio_ms_per_token": 7, "auto_map": {"a": "b"}}),
     ("", {"processor_class": None, "invented": []}),

@@ -190,6 +190,16 @@ def test_two_servers_of_one_name(inside: dict[str, Any]) -> None:
         assert [tool.name for tool in started.tools] == ["clock_show", "clock-2_show"]
 
 
+def test_names_that_become_the_same(inside: dict[str, Any]) -> None:
+    server = inside["twins"] = MCPServer("twins")
+    for name in ("a b", "a_b"):
+        server.add_tool(lambda name=name: name, name=name, description="Say it.")
+    with Servers([Server("twins", HERE)]) as started:
+        box = Toolbox(started.tools)
+        assert list(box.tools) == ["twins_a_b", "twins_a_b-2"]
+        assert run(box, "twins_a_b-2").text == "a_b"
+
+
 def test_a_tool_that_is_not_offered() -> None:
     with pytest.raises(ChatError, match="clock has no tool 'nap'. It has get_time, "):
         with Servers([Server("clock", HERE, tools=("wait", "nap"))]) as started:

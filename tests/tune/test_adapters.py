@@ -66,6 +66,21 @@ def test_targets_that_are_asked_for():
         find_targets(tiny.build("E2B"), ["experts"])
 
 
+def test_what_sees_and_hears_without_towers():
+    model = Gemma4(tiny.Config.from_dict(tiny_media.config_dict("12B")))
+    seen = ["embed_vision.embedding_projection", "vision_embedder.patch_dense"]
+    heard = "embed_audio.embedding_projection"
+    assert sorted(find_targets(model, ["vision"])) == seen
+    assert list(find_targets(model, ["audio"])) == [heard]
+    settings = AdapterSettings("full", targets=("vision", "audio"))
+    learned = new_adapter(model, settings).weights
+    own = {name for name in learned if not name.startswith("language_model.")}
+    parts = ("vision_embedder.", "embed_")
+    every = {name for name, _ in tree_flatten(model.parameters())}
+    assert own == {name for name in every if name.startswith(parts)}
+    assert "vision_embedder.pos_embedding" in own
+
+
 @pytest.mark.parametrize("kind", ["lora", "dora"])
 def test_a_new_adapter_changes_nothing(kind: Any):
     model = tiny.build("E2B")

@@ -1,6 +1,7 @@
 """PEFT's own adapters compute what they compute there."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +12,12 @@ import mlx.core as mx
 import numpy as np
 import pytest
 import tiny
+import tiny_media
 from adapting import Tensors, change_folder
 from places import FIXTURES, REAL
 
+from mlx_gemma4.model import Gemma4
+from mlx_gemma4.tune.adapter_files import load_floats
 from mlx_gemma4.tune.adapters import AdapterSettings, new_adapter, put_on
 from mlx_gemma4.tune.errors import AdapterError, AdapterWarning
 from mlx_gemma4.tune.formats import read_adapter, write_adapter
@@ -211,6 +215,29 @@ def test_towers_that_the_model_lacks(module: str, tmp_path: Path):
     tower = module.split(".")[1]
     with pytest.raises(AdapterError, match=f"adapts {tower}, which this checkpoint"):
         logits(alone, "E2B")
+
+
+def test_what_sees_without_a_tower_goes_by_the_reference_s_names(tmp_path: Path):
+    """It is one module there, whatever the Hub's files call it."""
+    model = Gemma4(tiny.Config.from_dict(tiny_media.config_dict("12B")))
+    adapter = new_adapter(model, AdapterSettings(targets=("vision", "audio")), seed=1)
+    write_peft(tmp_path, model, adapter, "base")
+    modules = {
+        name.removeprefix("base_model.model.model.").partition(".lora_")[0]
+        for name in load_floats(tmp_path / "adapter_model.safetensors")
+    }
+    assert modules == {
+        "embed_vision.patch_dense",
+        "embed_vision.multimodal_embedder.embedding_projection",
+        "embed_audio.embedding_projection",
+    }
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    for module in modules:
+        assert re.fullmatch(config["target_modules"], f"model.{module}")
+    read = read_adapter(tmp_path, model).parameters()
+    assert read.keys() == adapter.parameters().keys()
+    for name, tensor in adapter.parameters().items():
+        np.testing.assert_array_equal(read[name], tensor)
 
 
 def test_whole_parameters_of_towers_that_the_model_lacks(tmp_path: Path):

@@ -30,6 +30,7 @@ OF_TOOLS = frozenset({"type", "name", "description", "input_schema", "strict"})
 HARMLESS_OF_TOOLS = frozenset(
     {"cache_control", "eager_input_streaming", "defer_loading", "input_examples"}
 )
+UNTHREADED = "thread_unsupported_request"  # after which SDKs send all again without it
 EFFORTS = ("low", "medium", "high", "xhigh", "max")
 CHOICES = {"auto": "auto", "any": "required", "tool": "", "none": "none"}
 
@@ -53,6 +54,9 @@ def request_of(body: Any, rules: MediaRules, counts: bool = False) -> Request:
     Raises Refused, ChatError and MediaError for what cannot be honoured, by its name.
     """
     fields = Fields(body)
+    if "thread" in fields:
+        why = "is not held here: send the whole conversation"
+        raise fields.wrong("thread", why, UNTHREADED)
     fields.only(KNOWN, HARMLESS)
     if (model := fields.text("model")) is None:
         raise fields.wrong("model", "is missing: any name will do")

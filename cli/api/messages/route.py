@@ -9,7 +9,7 @@ from ...serve.errors import Refused
 from ...serve.exchange import Exchange
 from ...serve.routes import Route, Service
 from ..chat import noted
-from .asked import Request, request_of
+from .asked import UNTHREADED, Request, request_of
 from .reply import Event, Reply
 
 TYPES = {
@@ -34,7 +34,10 @@ def error_of(error: Refused) -> dict[str, Any]:
     if error.code == "context_length_exceeded":
         counts = re.findall(r"has (\d+) tokens; .* at most (\d+)", message)
         message = TOO_LONG.format(*counts[0]) if counts else f"{START}: {message}"
-    told = {"type": TYPES.get(error.status, "api_error"), "message": message}
+    kind = TYPES.get(error.status, "api_error")
+    told: dict[str, Any] = {"type": kind, "message": message}
+    if error.code == UNTHREADED:
+        told["details"] = {"error_code": UNTHREADED, "unsupported": [error.param]}
     return {"type": "error", "error": told}
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from ...serve.errors import Refused
 from ...serve.media import MediaRules
-from ..parts import joined, with_one_system
+from ..parts import joined, open_calls, with_one_system
 from .declared import Name
 from .written import unsealed
 
@@ -74,6 +74,12 @@ class _Reader:
         found = []
         for place, message in enumerate(self._messages):
             found += [message, *self._results.get(place, ())]
+        if waiting := open_calls(found):
+            raise Refused(
+                400,
+                f"input has no output of {', '.join(waiting):.200}: a call needs one.",
+                param="input",
+            )
         return with_one_system(found)
 
     def add(self, message: Message) -> None:

@@ -170,6 +170,8 @@ def test_messages() -> None:
             {"role": "assistant", "content": None, "tool_calls": [call]},
             {"role": "tool", "tool_call_id": "c", "content": [USER_TEXT]},
             {"role": "assistant", "content": "", "reasoning_content": "Hm."},
+            # As OpenAI's client gives back what it parsed.
+            {"role": "assistant", "content": "{}", "parsed": {}, "refusal": None},
         ]
     )
     assert found.messages == [
@@ -178,7 +180,21 @@ def test_messages() -> None:
         {"role": "assistant", "tool_calls": [call]},
         {"role": "tool", "tool_call_id": "c", "content": "sunny"},
         {"role": "assistant", "content": "", "reasoning_content": "Hm."},
+        {"role": "assistant", "content": "{}"},
     ]
+
+
+def test_calls_without_results_are_refused() -> None:
+    """The model would make the results up."""
+    calls = [{"id": i, "function": {"name": "weather"}} for i in ("a", "b")]
+    called = {"role": "assistant", "content": None, "tool_calls": calls}
+    first, second = ({"role": "tool", "tool_call_id": i, "content": ""} for i in "ab")
+    named = {"role": "tool", "name": "weather", "content": "sunny"}
+    assert asked(messages=[USER, called, second, first, USER])
+    assert asked(messages=[USER, called, named, named])
+    for after, waiting in (([], "a, b"), ([USER], "a, b"), ([second, USER], "a")):
+        with pytest.raises(Refused, match=f"no result of {waiting}: "):
+            asked(messages=[USER, called, *after])
 
 
 def test_the_same_conversation_reads_the_same_as_in_the_other_protocols() -> None:

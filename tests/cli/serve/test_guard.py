@@ -84,7 +84,12 @@ def test_a_key_is_missing_or_wrong(given) -> None:
 
 
 def test_the_right_key() -> None:
-    for given in ({"Authorization": "bearer secret"}, {"x_api_key": "secret"}):
+    for given in (
+        {"Authorization": "bearer secret"},
+        {"x_api_key": "secret"},
+        {"Authorization": "Bearer secret", "x_api_key": "sk-of-another-server"},
+        {"Authorization": "Bearer other", "x_api_key": "secret"},
+    ):
         Guard(key="secret").check(headers(**given))
 
 

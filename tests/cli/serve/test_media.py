@@ -2,11 +2,13 @@
 
 import base64
 import http.server
+import socket
 import threading
 
 import pytest
 
-from mlx_gemma4.cli.describe.fetch import fetch
+from mlx_gemma4.cli.describe import fetch as fetching
+from mlx_gemma4.cli.describe.fetch import fetch, is_public
 from mlx_gemma4.cli.errors import InputError
 from mlx_gemma4.cli.serve.errors import Refused
 from mlx_gemma4.cli.serve.media import MediaRules
@@ -64,6 +66,20 @@ def test_the_web_only_where_it_is_allowed() -> None:
     assert status(MediaRules(), "http://example.com/a.png") == 403
 
 
+def test_all_that_a_request_has_fetched_is_limited(monkeypatch) -> None:
+    most: list[int] = []
+
+    def fetched(url: str, largest: int, public: bool) -> bytes:
+        most.append(largest)
+        return b"picture"
+
+    monkeypatch.setattr(fetching, "fetch", fetched)
+    rules = MediaRules(urls=True)
+    for each in (rules, rules, rules.anew()):
+        each.from_url("image", "http://example.com/a.png", "x")
+    assert most == [fetching.LARGEST, fetching.LARGEST - 7, fetching.LARGEST]
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"])
 def test_not_this_machine_by_the_web(host) -> None:
     """Whatever it would have answered: nothing is asked of it."""
@@ -77,6 +93,31 @@ def test_not_this_machine_by_the_web(host) -> None:
             server.shutdown()
             thread.join()
     assert not Seen.paths
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("10.0.0.1", "169.254.169.254", "::1", "fe80::1%1", "fd00::1", "fec0::1"),
+        *("224.0.0.1", "ff02::1", "::127.0.0.1", "::ffff:10.0.0.1"),
+        *("64:ff9b::10.0.0.1", "2002:a00:1::"),
+    ],
+)
+def test_addresses_that_are_not_public(address) -> None:
+    assert not is_public(address)
+
+
+def test_addresses_that_are_public() -> None:
+    public = ("8.8.8.8", "2001:4860:4860::8888", "64:ff9b::8.8.8.8")
+    assert all(map(is_public, public))
+
+
+def test_what_listens_within_the_network_is_not_told() -> None:
+    """An address is refused in the same words whether somebody listens there or not."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # nobody listens
+        with pytest.raises(InputError, match="of this machine or network"):
+            fetch(f"http://127.0.0.1:{taken.getsockname()[1]}/", public=True)
 
 
 class Seen(http.server.BaseHTTPRequestHandler):

@@ -10,7 +10,7 @@ from serving import Served, served
 from told import Told, said
 
 from mlx_gemma4 import Chunk
-from mlx_gemma4.cli.serve import exchange
+from mlx_gemma4.cli.serve import exchange, handler
 from mlx_gemma4.cli.serve.engine import Asked
 from mlx_gemma4.cli.serve.guard import Guard
 
@@ -162,8 +162,9 @@ def test_a_long_prompt_says_that_it_is_read(monkeypatch) -> None:
         assert b'"Good "' in found and b"data: [DONE]" in found
 
 
+@pytest.mark.parametrize("behind", [b"", b"\r\n"])
 @pytest.mark.parametrize("streams", [False, True])
-def test_a_client_that_leaves(streams, monkeypatch) -> None:
+def test_a_client_that_leaves(streams, behind, monkeypatch) -> None:
     """Its answer ends, in the middle of the prompt too, and the next one is served."""
     monkeypatch.setattr(exchange, "LOOK", 0.01)
     begun, ended = threading.Event(), threading.Event()
@@ -183,10 +184,31 @@ def test_a_client_that_leaves(streams, monkeypatch) -> None:
         body = json.dumps({**HELLO, "stream": streams}).encode()
         address = server.server.server_address[:2]
         with socket.create_connection(address, 30) as connection:
-            connection.sendall(head(Content_Length=str(len(body))) + body)
+            connection.sendall(head(Content_Length=str(len(body))) + body + behind)
             assert begun.wait(30)
         assert ended.wait(30)
         assert server.ask("POST", CHAT, {**HELLO, "max_tokens": 5}).status == 200
+
+
+def test_a_head_that_never_ends(monkeypatch) -> None:
+    """Whoever it is from, a key or none: little by little is not in time."""
+    monkeypatch.setattr(handler, "PATIENCE", 0.2)
+    with served(lambda: Told(rule)) as server:
+        address = server.server.server_address[:2]
+        with socket.create_connection(address, 30) as connection:
+            connection.sendall(b"GET / HTTP/1.1\r\nX: ")
+            connection.settimeout(0.05)
+            for _ in range(1000):
+                try:
+                    connection.sendall(b"x")
+                    assert connection.recv(1) == b""
+                    break
+                except TimeoutError:
+                    continue
+                except ConnectionError:
+                    break
+            else:
+                pytest.fail("It is still listened to.")
 
 
 def test_a_line_for_each_reply(capsys) -> None:

@@ -2,10 +2,12 @@
 
 import threading
 from collections.abc import Iterator
+from typing import cast
 
 import pytest
 
-from mlx_gemma4.cli.serve.engine import Engine
+from mlx_gemma4 import Processor
+from mlx_gemma4.cli.serve.engine import Asked, Engine
 from mlx_gemma4.cli.serve.errors import Refused
 from mlx_gemma4.cli.serve.worker import Job, Worker
 
@@ -96,6 +98,28 @@ def test_a_prompt_that_nobody_waits_for(worker) -> None:
     assert (job.read, job.of) == (5, 10)
 
 
+def test_media_that_nobody_waits_for(worker) -> None:
+    """What is read of pictures ends between two of them."""
+    seen: list[str] = []
+
+    class Reader:
+        def prepare(self, part: dict, image_tokens: int | None) -> str:
+            seen.append(part["image"])
+            job.cancel()
+            return "read"
+
+    def look(engine: Engine) -> Iterator[int]:
+        engine.defaults, engine.processor = {}, cast(Processor, Reader())
+        pictures = [{"type": "image", "image": name} for name in "ab"]
+        yield engine.count(Asked([{"role": "user", "content": pictures}]))
+
+    held = Held()
+    worker.submit(held)
+    job = worker.submit(look)
+    held.go_on.set()
+    assert items(job) == [] and seen == ["a"]
+
+
 def test_an_answer_that_nobody_waits_for(worker) -> None:
     given: list[int] = []
 
@@ -120,6 +144,29 @@ def test_one_that_left_while_it_waited(worker) -> None:
     held.go_on.set()
     assert items(first) == ["one", "two"] and items(second) == []
     assert not other.begun.is_set()
+
+
+def test_those_who_left_take_no_place_in_line(worker) -> None:
+    held, kept = Held(), Held()
+    first = worker.submit(held)
+    held.begun.wait(10)
+    for job in [worker.submit(kept) for _ in range(2)]:
+        job.cancel()
+        assert job.work is not kept  # nor memory
+    waiting = worker.submit(numbers)
+    held.go_on.set()
+    assert items(first) == ["one", "two"] and items(waiting) == [1, 2, 3]
+    assert not kept.begun.is_set()
+
+
+def test_one_that_comes_as_the_worker_stops() -> None:
+    worker = Worker()
+    worker.stop()
+    worker._stopping = False  # as `submit` saw it before
+    job = worker.submit(numbers)
+    worker.run(Idle())
+    with pytest.raises(Refused, match="stopping"):
+        items(job)
 
 
 def test_stopping_lets_what_runs_come_to_its_end(worker) -> None:

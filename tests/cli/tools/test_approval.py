@@ -18,6 +18,7 @@ from scripted import Lines, roles
 from mlx_gemma4 import ToolCall
 from mlx_gemma4.cli.chat.interactive import converse
 from mlx_gemma4.cli.errors import UsageError
+from mlx_gemma4.cli.terminal.keyboard import Interrupt
 from mlx_gemma4.cli.tools.wording import argument_lines, call_line, result_lines
 from mlx_gemma4.tools.declare import tool_of
 from mlx_gemma4.tools.result import Result
@@ -136,13 +137,59 @@ def test_a_question_shows_all_arguments_and_obeys_none(
     converse(session, Lines("weather?"))
     err = capsys.readouterr().err
     shown, _, _ = err.partition("Run get_weather?")
-    first, second, third = shown.splitlines()
+    _, second, third, *_ = shown.splitlines()
     seen = (
         r"\u001b[2Jno\r\n\u202eRun it? [y]\u200b\ufe0f\u2028\u3164\u009b\u007f"
         r"\U000e0041"
     )
     assert second == f'  city: "{seen}"'
     assert third.endswith(f': "{"x" * 5000}"') and third.isprintable()
+
+
+def test_no_blank_of_an_argument_is_lost(session, script, monkeypatch, capsys):
+    asked_with(monkeypatch, "n")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    use_tools(session, get_weather)
+    value = "ls" + " " * 200 + "; rm -rf ~"
+    script.answer = calling(ToolCall("get_weather", {"city": value}))
+    session.show_once(session.chat.ask("weather?"))
+    assert f'  city: "{value}"\n' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("letters, told", [(80 * 21 - 10, 0), (80 * 22 - 10, 1)])
+def test_a_question_taller_than_its_window_says_so(
+    session, script, monkeypatch, capsys, letters, told
+):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("LINES", "24")
+    asked_with(monkeypatch, "n")
+    use_tools(session, get_weather)
+    call = ToolCall("get_weather", {"city": "x" * letters})
+    script.answer = calling(call)
+    session.show_once(session.chat.ask("weather?"))
+    err = capsys.readouterr().err
+    assert err.count("These are 23 rows, which begin above") == told
+    assert err.index("x") < err.index("Run get_weather?")
+
+
+def test_what_is_typed_before_all_of_it_is_shown_is_no_answer(
+    session, script, monkeypatch, capsys
+):
+    shown = []
+    asked_with(monkeypatch, "n")
+    monkeypatch.setattr(
+        Interrupt, "set_aside", lambda self: shown.append(capsys.readouterr().err)
+    )
+    use_tools(session, get_weather)
+    script.answer = calling(WEATHER)
+    session.show_once(session.chat.ask("weather?"))
+    assert shown == ['The model calls get_weather (calling.py):\n  city: "Rome"\n']
+    assert capsys.readouterr().err.startswith("Run get_weather?")
+
+
+def test_a_name_cannot_be_taken_for_a_value():
+    call = ToolCall("f", {'city: "Rome", to': 1, "max-rows": 2})
+    assert argument_lines(call) == [r'  "city: \"Rome\", to": 1', "  max-rows: 2"]
 
 
 def test_calls_in_words():

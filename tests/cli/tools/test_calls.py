@@ -225,6 +225,31 @@ def test_what_was_run_stays_where_the_answer_fails(session, script, capsys):
     assert roles(session) == "user assistant tool assistant"
 
 
+def test_an_answer_that_fails_leaves_no_call_open(session, script):
+    def failing(messages: list[dict]) -> Iterator[Chunk]:
+        yield Chunk("", token=1, tool_calls=(WEATHER,))
+        raise ChatError("No memory is left.")
+
+    use_tools(session, get_weather, yes=True)
+    script.answer = failing
+    lines = Lines("weather?", "/show")
+    converse(session, lines)
+    assert results(session) == [NOT_RUN]
+    assert set(lines.prompts) == {"> "}
+
+
+def test_ctrl_c_beside_a_tool_leaves_no_call_open(session, script, monkeypatch):
+    def stopped() -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    use_tools(session, get_weather, yes=True)
+    script.answer = calling(WEATHER, WEATHER)
+    monkeypatch.setattr(session, "follow", stopped)
+    converse(session, Lines("weather?"))
+    assert results(session) == ["sunny in Rome", NOT_RUN]
+
+
 def test_json_holds_calls_and_their_results(session, script, capsys):
     session.screen.as_json = True
     use_tools(session, get_weather, yes=True)

@@ -44,6 +44,7 @@ def body(messages: list[Any] = QUESTION, **fields: Any) -> dict[str, Any]:
 
 
 def test_the_client_reads_only_what_is_new(client: Any):
+    assert [m.display_name for m in client.models.list()] == ["demo"]
     said = client.messages.create(**body(system="Be brief."))
     assert said.content[0].text == "The capital of France is Paris."
     assert said.stop_reason == "end_turn" and said.usage.cache_read_input_tokens == 0
@@ -99,6 +100,23 @@ def test_the_client_calls_a_tool_and_is_told_the_result(client: Any):
         **body(told[:1], tools=[WEATHER], tool_choice={"type": "none"})
     )
     assert none.stop_reason == "end_turn"
+
+
+def test_the_client_runs_tools(client: Any):
+    """It asks for a thread first, and goes on without one."""
+    from anthropic import beta_tool
+
+    def get_weather(city: str) -> str:
+        return '{"weather": "sunny", "degrees": 21}'
+
+    tool = beta_tool(
+        get_weather,
+        description=WEATHER["description"],
+        input_schema=WEATHER["input_schema"],
+    )
+    asked = [{"role": "user", "content": "What is the weather in Rome?"}]
+    runner = client.beta.messages.tool_runner(**body(asked, tools=[tool]))
+    assert runner.until_done().content[0].text == "It is sunny and 21 degrees in Rome."
 
 
 def test_the_client_demands_a_call_and_a_form(client: Any):

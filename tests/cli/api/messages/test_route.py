@@ -130,6 +130,9 @@ def test_errors_are_in_the_words_of_the_protocol(server: Served):
     assert told["type"] == "invalid_request_error"
     # Claude Code looks for these words and numbers, and then shortens.
     assert told["message"] == "prompt is too long: 18008 tokens > 4095 maximum"
+    thread = server.ask("POST", "/v1/messages", body(thread={"type": "create"})).json()
+    details = thread["error"]["details"]
+    assert details["error_code"] == "thread_unsupported_request"
     wrong = server.ask("POST", "/v1/messages", body(top_k=-1)).json()
     assert wrong["type"] == "error" and "top_k must be 0 or more" in str(wrong)
 

@@ -85,6 +85,12 @@ def test_calls_one_after_another_are_turns() -> None:
     assert roles == "user assistant tool assistant tool".split()
 
 
+def test_calls_without_outputs_are_refused() -> None:
+    items = [said("user", "Go."), call(1), call(2), output(1), said("user", "Well?")]
+    with pytest.raises(Refused, match="no output of call_2: "):
+        heard(None, items)
+
+
 @pytest.mark.parametrize(
     "item",
     [
