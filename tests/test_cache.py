@@ -173,6 +173,7 @@ def filled(
     return model, cache, tokens
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [-1, 41, 10_000])
 def test_impossible_rollbacks_change_nothing(n: int) -> None:
     model, cache, tokens = filled()

@@ -101,6 +101,7 @@ def test_convolutions_with_channels_last(converted: bool, tmp_path: Path) -> Non
     np.testing.assert_array_equal(logits(model, made), logits(hub, made))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["image", "video", "audio"])
 @pytest.mark.parametrize("change", [-1, 1])
 def test_placeholders_and_media_have_to_match(

@@ -65,6 +65,7 @@ def published(request: pytest.FixtureRequest) -> Published:
     return CHECKPOINTS[request.param]
 
 
+@pytest.mark.slow
 def test_headers_alone_plan_to_load(published: Published, tmp_path: Path) -> None:
     """Warnings are errors in these tests. Nothing is evaluated."""
     folder = published.folder(tmp_path)

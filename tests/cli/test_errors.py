@@ -246,6 +246,7 @@ def test_ctrl_c_while_options_are_read(monkeypatch, capsys):
     assert capsys.readouterr().err == "(stopped)\n"
 
 
+@pytest.mark.slow
 def test_ctrl_c_within_a_callback_comes_again():
     lost = SimpleNamespace(exc_value=KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):

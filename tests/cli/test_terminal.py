@@ -47,6 +47,7 @@ def test_ctrl_c_on_a_terminal_keeps_the_conversation(terminal):
     assert chat.finish() == 0
 
 
+@pytest.mark.slow
 def test_colour_on_a_terminal_is_on_stderr_only(terminal):
     chat = terminal("chat", "-m", "demo", QUESTION, *GREEDY, "--stats")
     assert chat.finish() == 0

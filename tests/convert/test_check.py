@@ -133,6 +133,7 @@ def test_a_whole_folder_is_verified(folder: Path) -> None:
     assert found.tensors > 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])
 def test_a_changed_byte_is_found(folder: Path, name: str) -> None:
     path = folder / name
@@ -202,6 +203,7 @@ def rewrite(folder: Path, change: dict[str, mx.array]) -> None:
     (folder / "conversion.json").write_text(json.dumps(record))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_values_that_are_not_finite_are_found(folder: Path, value: float) -> None:
     name = "language_model.model.embed_tokens.scales"

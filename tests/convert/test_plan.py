@@ -39,6 +39,7 @@ def test_real_models(model: str, billions: float, gigabytes: float) -> None:
     assert TensorClass.ATTENTION not in kept and TensorClass.MLP not in kept
 
 
+@pytest.mark.slow
 def test_memory_of_e2b() -> None:
     plan = full_size("E2B")
     memory = plan.memory
@@ -78,6 +79,7 @@ def test_values_have_more_bits() -> None:
 UNIFORM = [("E2B", 2.604), ("E4B", 4.20), ("26B-A4B", 14.19), ("31B", 17.27)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "gigabytes"), UNIFORM)
 def test_four_bits_take_no_more_than_uniform_ones(model: str, gigabytes: float) -> None:
     assert full_size(model).memory.text / 1e9 <= gigabytes
@@ -135,6 +137,7 @@ def test_missing_tensor_is_named(tmp_path: Path) -> None:
         jobs.plan(tmp_path)
 
 
+@pytest.mark.slow
 def test_converted_source_is_refused(tmp_path: Path) -> None:
     jobs.convert(jobs.source(tmp_path / "hub"), tmp_path / "out")
     with pytest.raises(CheckpointError, match="quantised already"):

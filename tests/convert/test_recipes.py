@@ -93,6 +93,7 @@ def test_overrides_apply_in_turn(tmp_path: Path) -> None:
     assert modules[f"{LAYER}.router.proj"].packing == Packing(6, 32, "affine")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pattern", ["nothing", "*norm*", "vision_tower.*"])
 def test_override_that_matches_nothing(pattern: str, tmp_path: Path) -> None:
     jobs.source(tmp_path)
@@ -116,6 +117,7 @@ def test_fitted(inputs: int, packing: Packing, found: Packing | None) -> None:
     assert (note is None) == (result == packing)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [1.0, 1.2, 1.5])
 def test_mixed_keeps_to_its_size(share: float, tmp_path: Path) -> None:
     jobs.source(tmp_path)

@@ -106,6 +106,7 @@ def test_progress_counts_all_bytes(source: Path, tmp_path: Path) -> None:
     assert sum(counted) == result.plan.source_bytes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("dtype", [mx.bfloat16, mx.float16, mx.float32])
 def test_damaged_weights_are_named(

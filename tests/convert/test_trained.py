@@ -147,6 +147,7 @@ def test_a_tied_head_is_left_out_if_it_repeats_the_embedding(
         converted(source, tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_bounds_without_end_clip_nothing(tmp_path: Path) -> None:
     """What the reference writes where a file had no bounds."""
     plain, source = tmp_path / "plain", tmp_path / "source"

@@ -66,6 +66,7 @@ def test_wherever_it_is_cut_it_becomes_the_whole_answer(
         assert rest.stats.prompt_tokens - rest.stats.cached_tokens == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [{"temperature": 0.0}, {"temperature": 3.0, "repetition_penalty": 1.5}],

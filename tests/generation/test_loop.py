@@ -247,6 +247,7 @@ def test_rates() -> None:
     assert (Stats(9, 0, 0).prefill_tps, Stats(9, 0, 0).decode_tps) == (0, 0)
 
 
+@pytest.mark.slow
 def test_the_seed_is_reported_and_repeats(model: Gemma4, processor: Processor) -> None:
     options: dict[str, Any] = {"temperature": 5.0, "top_k": 0, "max_tokens": 12}
     first = generate(model, processor, HI, **options)
@@ -256,6 +257,7 @@ def test_the_seed_is_reported_and_repeats(model: Gemma4, processor: Processor) -
     assert generate(model, processor, HI, **options).tokens != first.tokens
 
 
+@pytest.mark.slow
 def test_unset_values_are_the_checkpoint_s(
     model: Gemma4, processor: Processor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -122,6 +122,7 @@ def length(loaded: Loaded, messages: list[MESSAGE]) -> int:
     return loaded[1](messages, add_generation_prompt=False).tokens.size
 
 
+@pytest.mark.slow
 def test_a_later_turn_reads_only_what_is_new(
     loaded: Loaded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,6 +142,7 @@ def test_a_later_turn_reads_only_what_is_new(
         assert before - 2 <= cached < prompt
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["image", "audio", "video"])
 def test_another_medium_is_read_afresh(
     loaded: Loaded, kind: str, monkeypatch: pytest.MonkeyPatch

@@ -21,6 +21,7 @@ def text(demo: tuple[Gemma4, Processor], **options: Any) -> str:
     return generate(*demo, PARIS, temperature=0, max_tokens=20, **options).text
 
 
+@pytest.mark.slow
 def test_one_stop_string_need_not_be_a_list(demo: tuple[Gemma4, Processor]) -> None:
     whole = text(demo)
     stop = whole[4:9]
@@ -28,6 +29,7 @@ def test_one_stop_string_need_not_be_a_list(demo: tuple[Gemma4, Processor]) -> N
     assert text(demo, stop=None) == text(demo, stop=()) == whole
 
 
+@pytest.mark.slow
 def test_tokens_may_be_an_array(demo: tuple[Gemma4, Processor]) -> None:
     model, processor = demo
     tokens = processor(PARIS).tokens

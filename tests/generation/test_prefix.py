@@ -87,6 +87,7 @@ def test_ten_turns_of_the_demo_model(demo_chat: Chat) -> None:
     assert len(demo_chat.prefix.tokens) > 2 * 64
 
 
+@pytest.mark.slow
 def test_an_answer_cut_off_by_its_length(new_chat: MakeChat) -> None:
     """Its last token has not been through the model and is read with the next turn."""
     chat = new_chat()

@@ -37,6 +37,7 @@ def answer(demo, prefix, messages: list[dict]) -> Response:
     return Response.of(stream_generate(model, processor, messages, **options))
 
 
+@pytest.mark.slow
 def test_two_conversations_in_turn(demo) -> None:
     caches = PrefixCaches(demo[0])
     first, second = asked("What is the capital of France?"), asked("Hello!")
@@ -98,6 +99,7 @@ def test_where_there_is_no_room_a_beginning_is_taken_over(demo) -> None:
     assert len(caches._kept) == 1
 
 
+@pytest.mark.slow
 def test_a_branch_leaves_its_origin_as_it_is(demo) -> None:
     origin = PrefixCache(demo[0])
     messages = asked("What is the capital of France?")

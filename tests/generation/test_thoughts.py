@@ -40,6 +40,7 @@ def chat(demo_folder: Path) -> Chat:
     return chat
 
 
+@pytest.mark.slow
 def test_its_tokens_are_counted(chat: Chat) -> None:
     assert chat.last is not None and chat.last.stats is not None
     written = [chat.processor.tokenizer.decode([token]) for token in chat.last.tokens]

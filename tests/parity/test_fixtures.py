@@ -47,6 +47,7 @@ def test_one_pass(case: str) -> None:
     golden.check_logits(tiny.logits(model, prompt(int(length))), LOGITS[case])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunks", CHUNKS)
 @pytest.mark.parametrize("variant", tiny.VARIANTS)
 def test_chunks(variant: str, chunks: str) -> None:

@@ -101,6 +101,7 @@ def test_converted_by_mlx_lm(
     np.testing.assert_allclose(ours, theirs, atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 def test_mlx_lm_generates_with_our_model_and_processor(
     mlx_lm: ModuleType, demo_folder: Path
 ) -> None:

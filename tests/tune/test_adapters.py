@@ -184,6 +184,7 @@ def test_mlx_lms_own_experts_are_read(tmp_path: Path):
         np.testing.assert_allclose(np.array(delta), np.array(2 * b @ a), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["E2B", "text"])
 @pytest.mark.parametrize("kind", ["lora", "dora"])
 def test_peft_written_and_read(tmp_path: Path, variant: str, kind: Any):

@@ -31,6 +31,7 @@ from mlx_gemma4.tune.replacing import replacing
 TOKENS = tiny.random_tokens(20, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["E2B", "26B-A4B"])
 @pytest.mark.parametrize("form, gap", [("bf16", 0.05), ("8bit", 0.11)])
 def test_fused(tmp_path: Path, variant: str, form: str, gap: float):
@@ -69,6 +70,7 @@ def test_towers_are_fused_and_written(demo_folder: Path, tmp_path: Path):
         assert mx.array_equal(after[name], array.astype(mx.bfloat16)), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("on", ["the same", "another", "one of other maps"])
 def test_an_adapter_that_is_on_is_fused_once(tmp_path: Path, on: str):
     tiny.write_checkpoint(tmp_path / "model", "E2B", tokenizer=True)

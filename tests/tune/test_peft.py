@@ -199,6 +199,7 @@ def seen(tensors: Tensors, module: str) -> Tensors:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", SEEN)
 def test_towers_that_the_model_lacks(module: str, tmp_path: Path):
     """Their part has no effect; nothing but that part is refused."""

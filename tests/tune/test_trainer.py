@@ -121,6 +121,7 @@ def test_small_steps_are_not_lost_in_bfloat16(make: Callable[..., Trainer]):
     assert mx.array_equal(weights[name], close)
 
 
+@pytest.mark.slow
 def test_tokens_weigh_alike_however_they_are_batched(make: Callable[..., Trainer]):
     four = make(1, batch=4, accumulate=1, clip=0.0)
     ones = make(1, batch=1, accumulate=4, clip=0.0)

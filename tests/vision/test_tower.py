@@ -54,6 +54,7 @@ def test_as_the_reference(variant: str, size: tuple[int, int]) -> None:
     golden.check_block(ours, GOLDEN[f"{variant}.{size[0]}x{size[1]}"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bound", BOUNDS)
 @pytest.mark.parametrize(
     "linear", ["self_attn.q_proj", "self_attn.o_proj", "mlp.up_proj"]

@@ -150,6 +150,7 @@ def test_a_beginning_is_told(tmp_path: Path) -> None:
         assert open_video(data[: len(data) // 2])[-1][1] < 2.6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS)
 def test_damage(format: str, tmp_path: Path) -> None:
     """With bytes changed: frames or MediaError, nothing else."""

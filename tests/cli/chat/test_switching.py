@@ -32,6 +32,7 @@ def other(demo_folder: Path, tmp_path: Path) -> Path:
     return shutil.copytree(demo_folder, tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_another_model_goes_on(demo, other, capsys):
     before = weakref.ref(demo.chat.model)
     converse(demo, Lines("/model", FRANCE, f"/model {other}", ITALY))

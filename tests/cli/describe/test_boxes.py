@@ -33,6 +33,7 @@ def test_ways_to_write_boxes(answer):
     assert find_boxes(answer) == ([THE_CAT, THE_DOG], 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "answer",
     [

@@ -241,6 +241,7 @@ def test_the_default(shelf: Shelf, gemma4: Command) -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_default_that_is_gone(shelf: Shelf, gemma4: Command) -> None:
     shelf.fetched(E2B)
     assert gemma4("default", "e2b:8bit") == 0

@@ -123,6 +123,7 @@ def test_a_missing_file_stops_none_of_the_others(listener, name):
 FAULTS = [MemoryError(), RuntimeError("unforeseen"), OSError("odd"), AttributeError()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
 def test_nothing_that_happens_with_one_stops_the_others(listener, monkeypatch, fault):
     """What was heard of it before is kept."""

@@ -423,6 +423,7 @@ def test_an_adapter_of_another_model_is_said(
     assert "not demo" in told and "was made for another model" in told
 
 
+@pytest.mark.slow
 def test_what_of_an_adapter_has_no_effect_is_said(
     tune: Run, model: str, data: Path, tmp_path: Path, capsys: Any
 ):
