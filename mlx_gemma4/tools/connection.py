@@ -80,10 +80,10 @@ class Connection:
             call.cancel()  # where Ctrl-C ended the wait
 
     async def _run(self, listed: "Future[list[mcp_types.Tool]]") -> None:
-        from anyio import fail_after, sleep_forever
-        from mcp import Client
+        try:  # also where the client itself cannot be imported
+            from anyio import fail_after, sleep_forever
+            from mcp import Client
 
-        try:
             transport = transport_of(self.server, self._stderr, self._status)
             with fail_after(self.server.timeout) as starting:
                 async with Client(transport, client_info=_ourselves()) as client:

@@ -168,6 +168,16 @@ def test_a_call_that_speaks_goes_on() -> None:
     assert result.text == "done"
 
 
+def test_a_client_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for a server that was never started."""
+    monkeypatch.delattr("mcp.Client")
+    with (
+        Servers([Server("clock", HERE, timeout=5)]) as servers,
+        pytest.raises(ChatError, match="does not start: cannot import name"),
+    ):
+        servers._connections[0].listed.result(5)
+
+
 def test_names_that_clash() -> None:
     servers = [
         Server("clock", HERE, tools=("get_time", "wait")),
