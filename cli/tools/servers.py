@@ -99,6 +99,8 @@ def hidden(path: tuple[Any, ...], value: object) -> object:
 
 def _unknown(word: str, config: Configuration) -> UsageError:
     hint = suggestion(word, tables_in(config))
+    if word.endswith(".py"):
+        hint = f" A file of functions is --tool {word}; a server, python {word}."
     return UsageError(
         f"There is no program {word!r}, and no [mcp.{word}] in {config.path}.{hint}"
     )

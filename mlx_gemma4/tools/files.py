@@ -27,11 +27,19 @@ def load_tools(path: str | Path) -> list[Tool]:
             "FILE.py with a function for each."
         )
     if not path.is_file():
-        raise ChatError(f"There is no file {path}.")
+        raise ChatError(_missing(path))
     tools = [replace(tool, source=path.name) for tool in _tools_of(_run(path), path)]
     if not tools:
         raise ChatError(f"{path} defines no function whose name is public.")
     return tools
+
+
+def _missing(path: Path) -> str:
+    if path.exists():
+        return f"{path} is no file: name a FILE.py with a function for each tool."
+    meant = path.parent / f"{path.name}.py"
+    hint = f" Did you mean {meant}?" if meant.is_file() else ""
+    return f"There is no file {path}.{hint}"
 
 
 def _tools_of(module: ModuleType, path: Path) -> Iterator[Tool]:

@@ -102,7 +102,10 @@ def test_what_is_wrong_in_a_file(tmp_path: Path, text: str | bytes, said: str) -
 def test_what_is_no_such_file(tmp_path: Path) -> None:
     with pytest.raises(ChatError, match="There is no file .*none.py"):
         load_tools(tmp_path / "none.py")
-    with pytest.raises(ChatError, match="There is no file"):
+    (tmp_path / "house.py").touch()
+    with pytest.raises(ChatError, match=r"no file .*house\. Did you mean .*house.py\?"):
+        load_tools(tmp_path / "house")
+    with pytest.raises(ChatError, match="is no file: name a FILE.py"):
         load_tools(tmp_path)
     with pytest.raises(ChatError, match="only declares tools.*--tools"):
         load_tools("weather.json")

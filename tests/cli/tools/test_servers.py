@@ -102,6 +102,7 @@ def test_commands_and_addresses(file: Path) -> None:
     ("word", "said"),
     [
         ("tim", r"There is no program 'tim', and no \[mcp.tim\] in .*mean time\?"),
+        ("a.py", "There is no program 'a.py'.* A file of functions is --tool a.py;"),
         ("'a b", 'The command "\'a b" cannot be read: No closing quotation.'),
         (" ", "--mcp takes a command, a URL or a name."),
     ],
