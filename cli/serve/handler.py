@@ -26,6 +26,7 @@ PIECE = 1 << 16
 # A line of a head that is none, with which what follows it is lost. Other defects are
 # those of a body, which the head's parser misses.
 LOST = (FirstHeaderLineIsContinuationDefect, MissingHeaderBodySeparatorDefect)
+TLS = "\x16\x03"  # what a client that speaks it begins with
 OPEN = ("/", "/health")  # what needs no key
 
 
@@ -133,7 +134,10 @@ class Handler(BaseHTTPRequestHandler):
         """What the base class finds wrong with a request's head."""
         status = HTTPStatus(code)
         exchange = Exchange("GET", "/", Message(), self.connection, self.rfile)
-        said = Refused(status, f"{message or status.phrase}.")
+        text = f"{message or status.phrase}."
+        if self.requestline.startswith(TLS):
+            text = "This server speaks http, not https."
+        said = Refused(status, text)
         self._note(
             repr(self.requestline)[:100], status, self._fail(exchange, None, said)
         )

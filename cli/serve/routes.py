@@ -66,5 +66,7 @@ class Site:
         if at:
             methods = ", ".join(route.method for route in at)
             raise Refused(405, f"{path} takes {methods}, not {method}.")
-        served = ", ".join(dict.fromkeys(f"/v1{r.path}" for r in self.routes))
-        raise Refused(404, f"Nothing is served at {path[:200]!r}; there are {served}.")
+        paths = dict.fromkeys(r.path for r in self.routes if r.path[-1] != "/")
+        served = ", ".join(f"/v1{path}" for path in paths)
+        where = repr(path[:200]) if path != "/" else "this address alone"
+        raise Refused(404, f"Nothing is served at {where}; there are {served}.")

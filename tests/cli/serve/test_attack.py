@@ -290,6 +290,11 @@ def test_requests_that_are_none(
     assert "Traceback" not in capfd.readouterr().err
 
 
+def test_a_client_that_speaks_tls(server: Served) -> None:
+    reply = exchanged(server, b"\x16\x03\x01 \x02 hello\r\n\r\n")
+    assert b"speaks http, not https" in reply
+
+
 class Endless(Told):
     """Speaks until nobody listens any more."""
 

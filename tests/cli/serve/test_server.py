@@ -59,7 +59,11 @@ def test_paths(server) -> None:
 def test_what_is_not_there(server) -> None:
     reply = server.ask("GET", "/v1/nothing")
     assert reply.status == 404
-    assert "/v1/models" in reply.json()["error"]["message"]
+    message = reply.json()["error"]["message"]
+    assert "/v1/models" in message and "/v1/models/," not in message
+    for path in ("/", "/v1"):
+        message = server.ask("GET", path).json()["error"]["message"]
+        assert message.startswith("Nothing is served at this address alone; there are")
     reply = server.ask("DELETE", "/v1/models")
     assert (reply.status, reply.json()["error"]["type"]) == (
         405,
