@@ -9,7 +9,7 @@ from mlx_gemma4.chat.calls import ToolCall
 from mlx_gemma4.tools.tool import Tool
 
 from ..models.fetch import can_ask
-from ..render import Screen
+from ..render import Screen, fitted
 from ..terminal.text import columns
 from ..terminal.wrap import window
 from .wording import argument_lines, visible
@@ -67,14 +67,16 @@ class Approval:
         """Shows a call, and what the user says of it. Raises KeyboardInterrupt."""
         name = visible(tool.name)
         about = ", ".join(filter(None, (visible(tool.source), hint(tool))))
-        said = [f"The model calls {name} ({about}):", *argument_lines(call)]
+        header = fitted(f"The model calls {name} ({about}):", sys.stderr)
+        said = [*header.split("\n"), *argument_lines(call)]
         self._screen.end()
-        # Not broken between words, where blanks would be lost.
+        # Arguments are not broken between words, where blanks would be lost.
         print(*said, *above(said), sep="\n", file=sys.stderr)
         interrupt.set_aside()  # typed before all of it was shown
-        question = f"Run {name}? [y]es, [a]lways in this session, [n]o: "
+        question = f"Run {name}? [y]es, [a]lways in this session, [n]o:"
         while True:
-            print(question, end="", file=sys.stderr, flush=True)
+            asked = fitted(question, sys.stderr)
+            print(asked, end=" ", file=sys.stderr, flush=True)
             try:
                 line = sys.stdin.readline()
             except BaseException:
