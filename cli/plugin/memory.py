@@ -4,6 +4,7 @@ that makes them, and programs that use `llm` may have many."""
 import atexit
 import os
 import threading
+from functools import cache
 
 from mlx_gemma4.errors import ModelNotFoundError
 from mlx_gemma4.hub.names import DEMO
@@ -116,8 +117,14 @@ def _default() -> str:
         return named
     if (kept := usable_default()) is not None:
         return kept
+    _note_demo()
+    return DEMO
+
+
+@cache
+def _note_demo() -> None:
+    """Once, also where a chain of tools asks again and again."""
     note(
         "No GEMMA4_MODEL and no default: using the built-in demo model, a toy. "
         "`gemma4 pull` gets a real one."
     )
-    return DEMO
