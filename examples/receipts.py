@@ -51,7 +51,7 @@ def main() -> int:
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("pictures", type=Path, nargs="+")
-    parser.add_argument("--tokens", type=int, help="a picture takes; more read more")
+    parser.add_argument("--tokens", type=int, help="most that a picture takes")
     parser.add_argument("-m", "--model", default="demo")
     options = parser.parse_args()
 

@@ -36,7 +36,7 @@ TEMPLATE = """\
 # system = "You write Python."
 # temperature = 0.2
 #
-# [mcp.time]          # gemma4 chat --mcp time
+# [mcp.clock]         # gemma4 chat --mcp clock
 # command = "mcp-server-time --local-timezone UTC"
 """
 EDITORS = ("VISUAL", "EDITOR")
