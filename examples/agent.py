@@ -2,7 +2,8 @@
 
     python examples/agent.py "Turn on the kitchen light." "Set a timer for 10 minutes."
 
-What the model calls is shown on stderr. With --ask it is run only after a yes.
+What the model calls is shown on stderr. With --ask it is run only after a yes. The
+tools alone: gemma4 chat --tool examples/agent.py "Turn on the kitchen light."
 """
 
 import argparse
@@ -10,12 +11,13 @@ import sys
 from datetime import datetime, timedelta
 from typing import Literal
 
-from mlx_gemma4 import Chat, Tool, ToolCall, load, run_tools
+from mlx_gemma4 import Chat, Tool, ToolCall, load, run_tools, tool
 
 LIGHTS = {"kitchen": "off", "bedroom": "off", "office": "on"}
 TIMERS: list[datetime] = []
 
 
+@tool
 def set_light(room: str, state: Literal["on", "off"]) -> dict[str, str]:
     """Switch a light.
 
@@ -29,6 +31,7 @@ def set_light(room: str, state: Literal["on", "off"]) -> dict[str, str]:
     return {"status": "ok"}
 
 
+@tool
 def set_timer(minutes: int) -> dict[str, str]:
     """Start a timer.
 
@@ -39,14 +42,14 @@ def set_timer(minutes: int) -> dict[str, str]:
     return {"status": "ok"}
 
 
-def shown(tool: Tool, call: ToolCall) -> bool:
+def shown(called: Tool, call: ToolCall) -> bool:
     arguments = ", ".join(f"{name}={value!r}" for name, value in call.arguments.items())
     print(f"{call.name}({arguments})", file=sys.stderr)
     return True
 
 
-def asked(tool: Tool, call: ToolCall) -> bool:
-    shown(tool, call)
+def asked(called: Tool, call: ToolCall) -> bool:
+    shown(called, call)
     print("Run it? [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
