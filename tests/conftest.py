@@ -8,6 +8,7 @@ and live comparisons are left out, a line at the end says how many.
 import importlib.util
 import os
 import pty
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from importlib.resources import files
@@ -55,7 +56,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_configure() -> None:
-    """Bars are the CPU's, also on a Mac; those of its GPU are golden.BAR_ON_GPU."""
+    """Ctrl-C is heard, also where the tests run in the background of a script, which
+    has it ignored. Bars are the CPU's, also on a Mac; those of its GPU are
+    golden.BAR_ON_GPU."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if sys.platform == "darwin":
         import mlx.core as mx
 
