@@ -281,6 +281,7 @@ def test_a_snapshot_holds_no_more_than_window_and_slack() -> None:
             assert part.held.buffer is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [4, 12, 40])
 def test_the_reach_of_a_snapshot_is_true(length: int) -> None:
     model, cache, tokens = filled(length=length)

@@ -50,6 +50,7 @@ def examined(prepared: Prepared, text: str) -> Answer:
     return auto.examined(prepared, (sys.executable, "-S", "-c", BEGIN + text))
 
 
+@pytest.mark.slow
 def test_a_use_that_hangs_or_ends_the_process_is_left_out_alone(
     prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,6 +23,7 @@ PICKED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PICKED)
 def test_a_sample_has_the_real_layers(name: str, tmp_path: Path) -> None:
     real.write_headers(tmp_path, real.mlx_config(name), real.mlx_4bit(name))

@@ -139,6 +139,7 @@ KEPT = {  # what a conversion kept -> what it dropped
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", KEPT)
 def test_a_tower_that_was_dropped_in_part(kept: str, tmp_path: Path) -> None:
     """It counts as missing, and what is left of it is said to be left out."""

@@ -87,6 +87,7 @@ def test_an_adapter_that_is_not_merged(names: tuple[str, ...], tmp_path: Path) -
             build(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["quantization", "quantization_config"])
 @pytest.mark.parametrize(
     ("stated", "said"),

@@ -70,6 +70,7 @@ def test_answer_alone_is_on_stdout(gemma4):
     assert ESCAPE not in run.stdout
 
 
+@pytest.mark.slow
 def test_without_a_model_the_demo_answers_and_says_so(gemma4):
     run = gemma4("chat", QUESTION, *GREEDY)
     assert run.returncode == 0

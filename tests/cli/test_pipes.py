@@ -120,6 +120,7 @@ def test_only_a_terminal_is_spared_control_characters(monkeypatch, capsys, name)
     assert all("\x1b[2J" in text for text in shown.values())
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_an_answer(gemma4):
     process = gemma4.start("chat", "-m", "demo", QUESTION, *ENDLESS)
     assert process.stdout

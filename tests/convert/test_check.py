@@ -81,6 +81,7 @@ def test_fewer_bits_are_further_away(source: Path, tmp_path: Path) -> None:
     assert means == sorted(means) and means[0] == 0
 
 
+@pytest.mark.slow
 def test_the_sample_text_is_used_where_none_is_given(
     source: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,6 +120,7 @@ def test_no_room_for_predictions_is_said_before_any_are_made(
         check.compare(source, folder, tokens=TOKENS)
 
 
+@pytest.mark.slow
 def test_the_numbers_are_json(source: Path, folder: Path) -> None:
     fidelity = check.compare(source, folder, tokens=TOKENS)
     assert check.Fidelity(**json.loads(json.dumps(fidelity.as_dict()))) == fidelity
@@ -216,6 +218,7 @@ def test_values_that_are_not_finite_are_found(folder: Path, value: float) -> Non
         check.verify(folder)
 
 
+@pytest.mark.slow
 def test_a_wrong_shape_is_found(folder: Path) -> None:
     name = "language_model.model.norm.weight"
     rewrite(folder, {name: mx.ones((3,), mx.bfloat16)})

@@ -19,6 +19,7 @@ from mlx_gemma4.errors import CheckpointError
 MODELS = ("E2B", "E4B", "26B-A4B", "31B")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "billions", "gigabytes"),
     [

@@ -71,6 +71,7 @@ def test_finished_tensors_are_not_converted_again(
     assert before and done and not before & set(done)
 
 
+@pytest.mark.slow
 def test_a_torn_line_is_dropped(
     source: Path, whole: dict[str, str], tmp_path: Path
 ) -> None:

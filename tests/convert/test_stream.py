@@ -58,6 +58,7 @@ def test_fused_experts_are_split(source: Path, tmp_path: Path) -> None:
     assert mx.array_equal(after[f"{inner}.down_proj.weight"], down)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [mx.float16, mx.float32])
 def test_other_source_types(dtype: mx.Dtype, tmp_path: Path) -> None:
     jobs.source(tmp_path / "hub", "31B", dtype=dtype)

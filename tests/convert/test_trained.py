@@ -168,6 +168,7 @@ def test_bounds_without_end_clip_nothing(tmp_path: Path) -> None:
         assert mx.array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_a_grid_that_is_only_claimed_is_not_used(tmp_path: Path) -> None:
     source = tmp_path / "source"
     tiny.write_checkpoint(
@@ -178,6 +179,7 @@ def test_a_grid_that_is_only_claimed_is_not_used(tmp_path: Path) -> None:
     assert not any(line["grid"] for line in record["classes"])
 
 
+@pytest.mark.slow
 def test_what_is_constant_is_packed_only_where_it_can_be(tmp_path: Path) -> None:
     """It lies on any grid: positions and convolutions that training never reached."""
     plain, source = tmp_path / "plain", tmp_path / "source"

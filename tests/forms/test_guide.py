@@ -58,6 +58,7 @@ def answer(loaded: tuple[Gemma4, Processor], **options: Any) -> Response:
     return generate(model, processor, "What is in it?", **options)
 
 
+@pytest.mark.slow
 def test_an_answer_of_a_schema_a_regex_and_a_grammar(wild) -> None:
     found = json.loads(answer(wild, schema=PERSON, max_tokens=30).text)
     assert list(found) == ["name", "age"] and type(found["age"]) is int

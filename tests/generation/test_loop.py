@@ -343,6 +343,7 @@ def test_the_longest_prompt_is_taken(model: Gemma4, processor: Processor) -> Non
     assert len(generate(model, processor, tokens=prompt).tokens) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("taken", [1, 2, 9])
 def test_a_closed_generator_leaves_an_exact_prefix(
     model: Gemma4, processor: Processor, taken: int

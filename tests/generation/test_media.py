@@ -163,6 +163,7 @@ def test_another_medium_is_read_afresh(
     assert cached <= tokens.index(soft) < prompt
 
 
+@pytest.mark.slow
 def test_the_first_of_two_equal_pictures_is_kept(
     loaded: Loaded, monkeypatch: pytest.MonkeyPatch
 ) -> None:

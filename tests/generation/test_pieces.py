@@ -50,6 +50,7 @@ def test_nothing_is_lost_and_nothing_doubled(gaps, noise, seed):
         assert before.start < before.end <= after.start < after.end
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_pauses_are_preferred_to_overlaps(seed):
     pieces = list(cut(Talk(300, GAPS["pauses"], 1e-3, seed).samples))

@@ -92,6 +92,7 @@ def rightly_repetitive() -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_what_repeats_itself_rightly_is_left_alone(tokenizer) -> None:
     cut = [
         text[:60]

@@ -126,6 +126,7 @@ def mixed(path: str, module: object) -> dict[str, Any] | bool:
     return {"group_size": 64, "bits": 6} if "q_proj" in path else True
 
 
+@pytest.mark.slow
 def test_mixed_bits_whatever_config_says_of_them(
     mlx_lm: ModuleType, tmp_path: Path
 ) -> None:

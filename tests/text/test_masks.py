@@ -259,6 +259,7 @@ def test_blocks_reach_to_the_ends_of_their_pictures(
     ]
 
 
+@pytest.mark.slow
 def test_pictures_in_blocks_equal_the_whole_mask(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

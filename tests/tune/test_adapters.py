@@ -81,6 +81,7 @@ def test_what_sees_and_hears_without_towers():
     assert "vision_embedder.pos_embedding" in own
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lora", "dora"])
 def test_a_new_adapter_changes_nothing(kind: Any):
     model = tiny.build("E2B")
@@ -115,6 +116,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant, kind, targets", CASES)
 def test_written_and_read(tmp_path: Path, variant: str, kind: Any, targets: Any):
     model = tiny.build(variant)
@@ -252,6 +254,7 @@ def test_peft_scales_of_single_modules(tmp_path: Path):
         np.testing.assert_allclose(np.array(delta), np.array(expected), rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change, words",
     [

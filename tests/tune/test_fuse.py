@@ -122,6 +122,7 @@ def test_half_a_fused_model_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert os.listdir(tmp_path) == ["model"]  # the same command can be typed again
 
 
+@pytest.mark.slow
 def test_a_model_is_replaced_whole_or_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -43,6 +43,7 @@ def test_every_case_is_tested():
     assert VARIANTS.keys() == LOGITS.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", VARIANTS)
 def test_logits(case: str):
     variant = VARIANTS[case]

@@ -32,6 +32,7 @@ def number(image: Image.Image) -> int:
     return round(np.asarray(image)[-8:, :, 1].mean() / 5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS)
 def test_every_container(format: str, tmp_path: Path) -> None:
     """Those that state their number of frames, and those that do not."""

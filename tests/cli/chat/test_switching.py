@@ -58,6 +58,7 @@ def test_files_are_read_again(demo, other, here):
     assert shapes(demo.chat.messages[0]) == ["a.png", FRANCE]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "said"),
     [("demoo", "Did you mean demo?"), ("./nowhere", "./nowhere"), ("a/../b", "a/../b")],

@@ -52,6 +52,7 @@ def test_a_model_is_not_converted_onto_itself(gemma4: Runner, source: Path) -> N
     assert "remove" not in done.stderr
 
 
+@pytest.mark.slow
 def test_dry_run_as_json(gemma4: Runner) -> None:
     done = gemma4("convert", "demo", "--dry-run", "--json", "--recipe", "8bit")
     plan = json.loads(done.stdout)["plan"]

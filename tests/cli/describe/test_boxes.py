@@ -240,6 +240,7 @@ def test_labels_find_a_free_place(area, taken, place):
     assert drawing.free_place((100, 100), area, (30, 10), taken) == place
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (200, 3), (40, 30)])
 @pytest.mark.parametrize("label", ["cat", "x" * 400, "猫 кот", "\x1b[0m\x07", "🐈"])
 def test_any_picture_and_label(size, label):

@@ -170,6 +170,7 @@ def make_other(model: Path) -> None:
     mx.save_safetensors(str(file), {n: t * 1.5 for n, t in tensors.items()})
 
 
+@pytest.mark.slow
 def test_two_runs_cannot_share_a_folder(
     tune: Run, model: str, data: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
 ):
@@ -313,6 +314,7 @@ def test_the_mask_is_in_colour_on_a_terminal(
     assert "\x1b[1;32mParis[2J.<turn|>\x1b[0m" in window.getvalue()
 
 
+@pytest.mark.slow
 def test_the_mask_shows_that_a_picture_is_in(
     tune: Run, tmp_path: Path, monkeypatch: Any, capsys: Any
 ):
