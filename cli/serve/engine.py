@@ -3,6 +3,7 @@ belong to the one that makes them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class Engine:
         if asked.messages is None:
             return len(asked.tokens or ())
         from mlx_gemma4.forms.form import asking, form_of
-        from mlx_gemma4.generation.asked import as_written
+        from mlx_gemma4.generation.asked import prompt_of
         from mlx_gemma4.prompt.begun import begun_tokens
 
         options = {**self.defaults, **asked.options}
@@ -96,37 +97,26 @@ class Engine:
         form = form_of(*map(asked.form.get, ("schema", "regex", "grammar")))
         if form is not None:
             messages = asking(messages, form)
-        inputs = self.processor(
-            as_written(messages),
+        prompt, _ = prompt_of(
+            self.processor,
+            messages,
+            None,
             asked.tools,
             options.get("thinking", False),
             options.get("image_tokens"),
-            control_tokens=options.get("control_tokens", False),
+            options.get("control_tokens", False),
+            None,
         )
         begun = options.get("begun", {})
         if isinstance(begun, Mapping):
             begun = begun and begun_tokens(self.processor.tokenizer, begun, False)
-        return inputs.tokens.shape[1] + len(begun)
+        return len(prompt.tokens) + len(begun)
 
     def _read(self, asked: Asked, options: Mapping[str, Any]) -> list[Message] | None:
         """The messages with their media read, which may take long: before each it is
         seen whether anybody still waits."""
-        from mlx_gemma4.prompt.attachments import KIND_OF_PART
-
-        def read(part: Any) -> Any:
-            stated = part.get("type") if isinstance(part, Mapping) else None
-            kind = KIND_OF_PART.get(str(stated))
-            if kind is None:
-                return part
-            self.progress(0, 0)
-            medium = self.processor.prepare(part, options.get("image_tokens"))
-            return {**part, "type": kind, kind: medium}
-
-        def parts(message: Message) -> Message:
-            content = message.get("content")
-            if not isinstance(content, list):
-                return message
-            return {**message, "content": [read(part) for part in content]}
-
-        messages = asked.messages
-        return None if messages is None else [parts(each) for each in messages]
+        if asked.messages is None:
+            return None
+        read, budget = self.processor.prepare_message, options.get("image_tokens")
+        look = partial(self.progress, 0, 0)
+        return [read(each, budget, look) for each in asked.messages]

@@ -7,7 +7,6 @@ from typing import Any
 from ..errors import ChatError
 from ..forms.schema import Schema
 from ..model import Gemma4
-from ..prompt.attachments import KIND_OF_PART
 from ..prompt.processor import Processor
 from .answer import Chunk, Response
 from .turns import Turns
@@ -136,7 +135,8 @@ class Chat(Turns):
                 f"message is {message!r}; it must be a text, a message or several."
             )
         added = [message] if isinstance(message, Mapping) else message
-        messages = [*self.messages, *map(self._read, added)]
+        read, budget = self.processor.prepare_message, self.options["image_tokens"]
+        messages = [*self.messages, *(read(each, budget) for each in added)]
         yield from self.reply(messages, self.options)
 
     def again(self) -> Response:
@@ -149,21 +149,6 @@ class Chat(Turns):
         Response.of(self.resume(self.options))
         assert self.last is not None
         return self.last
-
-    def _read(self, message: Message) -> dict[str, Any]:
-        """A message whose files have been read."""
-        content = message.get("content")
-        if not isinstance(content, list):
-            return dict(message)
-        return {**message, "content": [self._read_part(part) for part in content]}
-
-    def _read_part(self, part: Any) -> Any:
-        stated = part.get("type") if isinstance(part, Mapping) else None
-        kind = KIND_OF_PART.get(str(stated))
-        if kind is None:
-            return part
-        medium = self.processor.prepare(part, self.options["image_tokens"])
-        return {**part, "type": kind, kind: medium}
 
 
 def _list(given: Any) -> list[Any]:

@@ -1,6 +1,6 @@
 """Messages to token ids and media, with all the checkpoint says about generating."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -167,6 +167,30 @@ class Processor:
         read = self.attach([{"role": "user", "content": [part]}], image_tokens)
         ((_, text),) = read.texts
         return Prepared(kind, tuple(read.attached), text)
+
+    def prepare_message(
+        self,
+        message: Mapping[str, Any],
+        image_tokens: int | None = None,
+        look: Callable[[], None] | None = None,
+    ) -> dict[str, Any]:
+        """A message with each of its media read, as `prepare` does.
+
+        look: called before each, which may take long; what it raises ends the reading.
+        """
+        content = message.get("content")
+        if not isinstance(content, list):
+            return dict(message)
+        parts = []
+        for part in content:
+            stated = part.get("type") if isinstance(part, Mapping) else None
+            if kind := KIND_OF_PART.get(str(stated)):
+                if look is not None:
+                    look()
+                medium = self.prepare(part, image_tokens)
+                part = {**part, "type": kind, kind: medium}
+            parts.append(part)
+        return {**message, "content": parts}
 
     def for_mlx_lm(self) -> "TokenizerWrapper":
         """What `mlx_lm.generate` takes for a tokenizer, which ends answers as here and

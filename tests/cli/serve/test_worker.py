@@ -1,8 +1,8 @@
 """The line: in order, not too long, and nobody computes for one who has gone."""
 
 import threading
-from collections.abc import Iterator
-from typing import cast
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pytest
 
@@ -102,14 +102,19 @@ def test_media_that_nobody_waits_for(worker) -> None:
     """What is read of pictures ends between two of them."""
     seen: list[str] = []
 
-    class Reader:
-        def prepare(self, part: dict, image_tokens: int | None) -> str:
+    class Reader(Processor):
+        def __init__(self) -> None:
+            """Without a tokenizer: none is asked."""
+
+        def prepare(
+            self, part: Mapping[str, Any], image_tokens: int | None = None
+        ) -> Any:
             seen.append(part["image"])
             job.cancel()
             return "read"
 
     def look(engine: Engine) -> Iterator[int]:
-        engine.defaults, engine.processor = {}, cast(Processor, Reader())
+        engine.defaults, engine.processor = {}, Reader()
         pictures = [{"type": "image", "image": name} for name in "ab"]
         yield engine.count(Asked([{"role": "user", "content": pictures}]))
 
