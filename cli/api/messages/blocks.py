@@ -4,8 +4,6 @@ A message with results of tools becomes one message per result, in the order of 
 calls: templates tell two calls of one tool apart by nothing else.
 """
 
-import base64
-import binascii
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +12,7 @@ from mlx_gemma4.errors import ChatError
 
 from ...serve.media import MediaRules
 from ..parts import JOINT, joined, with_one_system
+from ..sealed import seal, unsealed
 
 Block = Mapping[str, Any]
 Message = dict[str, Any]
@@ -26,9 +25,7 @@ SIGNED = "gemma4"  # begins the signatures of our own thoughts
 
 def signature(hidden: str = "") -> str:
     """What stands under a thought; it carries one whose words are not shown."""
-    return (
-        f"{SIGNED}:{base64.b64encode(hidden.encode()).decode()}" if hidden else SIGNED
-    )
+    return f"{SIGNED}:{seal(hidden)}" if hidden else SIGNED
 
 
 def conversation(system: Any, messages: Any, rules: MediaRules) -> list[Message]:
@@ -239,12 +236,10 @@ def _thought(block: Block, where: str) -> str:
     signed = block.get("signature")
     if not isinstance(signed, str) or not signed.startswith(f"{SIGNED}:"):
         return _word(block, "thinking", where)
-    try:
-        return base64.b64decode(
-            signed.removeprefix(f"{SIGNED}:"), validate=True
-        ).decode()
-    except (binascii.Error, UnicodeDecodeError):
-        raise ChatError(f"{where}: the signature is damaged.") from None
+    thought = unsealed(signed.removeprefix(f"{SIGNED}:"))
+    if thought is None:
+        raise ChatError(f"{where}: the signature is damaged.")
+    return thought
 
 
 def _call(block: Block, where: str) -> Message:

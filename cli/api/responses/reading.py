@@ -7,8 +7,8 @@ from typing import Any
 from ...serve.errors import Refused
 from ...serve.media import MediaRules
 from ..parts import joined, open_calls, with_one_system
+from ..sealed import unsealed
 from .declared import Name
-from .written import unsealed
 
 Message = dict[str, Any]
 

@@ -4,13 +4,13 @@ The order is that of OpenAI's API: an item is added, its part is added, deltas, 
 whole, the part whole, the item whole.
 """
 
-import base64
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from ..sealed import seal
 from .declared import Name
 
 if TYPE_CHECKING:
@@ -155,20 +155,6 @@ class Written:
 
 def new_id(prefix: str) -> str:
     return f"{prefix}_{uuid4().hex}"
-
-
-def seal(thought: str) -> str:
-    """A thought in the field whose content only the server understands: clients that
-    send nothing else of a thought back send this."""
-    return base64.b64encode(thought.encode()).decode("ascii")
-
-
-def unsealed(sealed: str) -> str | None:
-    """What `seal` was given; None for what another server has sealed."""
-    try:
-        return base64.b64decode(sealed, validate=True).decode()
-    except ValueError:
-        return None
 
 
 def _input(arguments: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from mlx_gemma4.chat.messages import plain_messages
 from mlx_gemma4.cli.api.fields import Fields
 from mlx_gemma4.cli.api.responses.declared import Name, declared
 from mlx_gemma4.cli.api.responses.reading import Message, messages_of
-from mlx_gemma4.cli.api.responses.written import seal
+from mlx_gemma4.cli.api.sealed import seal
 from mlx_gemma4.cli.serve.errors import Refused
 from mlx_gemma4.cli.serve.media import MediaRules
 

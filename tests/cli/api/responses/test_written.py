@@ -6,7 +6,8 @@ import pytest
 
 from mlx_gemma4 import Chunk, ToolCall
 from mlx_gemma4.cli.api.responses.declared import Name
-from mlx_gemma4.cli.api.responses.written import Event, Written, unsealed
+from mlx_gemma4.cli.api.responses.written import Event, Written
+from mlx_gemma4.cli.api.sealed import unsealed
 
 responses = pytest.importorskip("openai.types.responses", reason="needs openai")
 pydantic = pytest.importorskip("pydantic", reason="needs openai's pydantic")
