@@ -71,8 +71,7 @@ class Sections:
         return config
 
     def vision(self, data: Any) -> VisionConfig:
-        values = dict(_object(data, "vision_config"))
-        self._expect_type(data, "vision")
+        values = self._section(data, "vision")
         if "rope_parameters" in values:
             where = "vision_config.rope_parameters"
             rope = dict(_object(values["rope_parameters"], where))
@@ -85,8 +84,7 @@ class Sections:
         return config
 
     def audio(self, data: Any) -> AudioConfig:
-        values = dict(_object(data, "audio_config"))
-        self._expect_type(data, "audio")
+        values = self._section(data, "audio")
         if "subsampling_conv_channels" in values:
             channels = values["subsampling_conv_channels"]
             values["subsampling_conv_channels"] = _tuple(channels)
@@ -96,8 +94,7 @@ class Sections:
 
     def patches(self, data: Any) -> VisionEmbedderConfig:
         """What sees without a tower."""
-        values = dict(_object(data, "vision_config"))
-        self._expect_type(data, "vision")
+        values = self._section(data, "vision")
         rest = {key: v for key, v in values.items() if key not in EMBEDDER_UNUSED}
         config = self._build(VisionEmbedderConfig, rest, "vision_config")
         side = values.get("model_patch_size", config.side)
@@ -111,8 +108,7 @@ class Sections:
 
     def samples(self, data: Any) -> AudioEmbedderConfig:
         """What hears without a tower."""
-        values = dict(_object(data, "audio_config"))
-        self._expect_type(data, "audio")
+        values = self._section(data, "audio")
         stated = {key: values.pop(key) for key in SAMPLES if key in values}
         if stated:
             values["audio_embed_dim"] = next(iter(stated.values()))
@@ -120,6 +116,11 @@ class Sections:
         if len(set(stated.values())) > 1:
             refuse("audio_config", [f"{' and '.join(stated)} contradict one another"])
         return config
+
+    def _section(self, data: Any, kind: str) -> dict[str, Any]:
+        values = dict(_object(data, f"{kind}_config"))
+        self._expect_type(values, kind)
+        return values
 
     def _expect_type(self, data: Mapping[str, Any], kind: str) -> None:
         stated, expected = data.get("model_type"), f"{self.family}_{kind}"
