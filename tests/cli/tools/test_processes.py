@@ -70,13 +70,19 @@ def test_nobody_can_be_asked_in_a_pipe(runner):
     assert answer["rounds"][0]["tool_calls"][0]["result"] == "sunny, 21 degrees"
 
 
-def test_a_tool_that_was_killed_is_not_run_again(runner):
+def hanging(runner):
+    """A chat whose tool runs, and does not come to an end."""
     runner.environ["HANG"] = "1"
     process = runner.start(*chat("--yes", "--log", ASKED))
     assert process.stderr is not None
     for line in process.stderr:
         if line == b"hangs\n":
             break
+    return process
+
+
+def test_a_tool_that_was_killed_is_not_run_again(runner):
+    process = hanging(runner)
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=60)
     del runner.environ["HANG"]
@@ -90,12 +96,7 @@ def test_a_tool_that_was_killed_is_not_run_again(runner):
 
 
 def test_ctrl_c_ends_one_answer_and_leaves_no_call_open(runner):
-    runner.environ["HANG"] = "1"
-    process = runner.start(*chat("--yes", "--log", ASKED))
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line == b"hangs\n":
-            break
+    process = hanging(runner)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130 and out == b"" and b"(stopped)" in err
