@@ -202,6 +202,10 @@ REFUSED = {
         [model({"type": "thinking", "thinking": "", "signature": "gemma4:%%"})],
         "the signature is damaged",
     ),
+    "signature in other letters": (
+        [model({"type": "thinking", "thinking": "", "signature": "gemma4:é"})],
+        "the signature is damaged",
+    ),
 }
 
 
