@@ -27,7 +27,8 @@ SETTLING = 4  # steps before the first drafts
 CHECK_EVERY = 128  # tokens with drafts, until plain steps are measured again
 CHECKED = 4  # of those; the first is not like the others and is left out
 SOON = 32  # tokens of an answer before its first check
-CREDIT = 3.0  # steps that drafts may lose at once
+CREDIT = 3.0  # steps that drafts may lose at once, in an answer
+MOST_CREDIT = 12.0  # with what they have gained before in the same answer
 SHARE = 0.01  # of all time, that they may lose for good
 FORGOTTEN = 512  # plain steps, until the oldest cost of each kind of round is forgotten
 WORST = 1.5  # steps for each row of a round; what takes longer was disturbed
@@ -68,6 +69,7 @@ class Pace:
         """With another answer; what was learned stays."""
         self.gained, self._streak, self._settled = None, 0, False
         self._unchecked = max(self._unchecked, CHECK_EVERY - SOON)
+        self._credit = min(CREDIT, self._credit)
 
     def rows(self, source: Source) -> int:
         """How many drafts to ask for now; 0 to decode one token, one step ahead."""
@@ -115,7 +117,7 @@ class Pace:
             self._took_round(source, drafted, accepted, seconds, tokens)
 
     def _took_step(self, seconds: float) -> None:
-        self._credit = min(CREDIT, self._credit + SHARE)
+        self._credit = max(self._credit, min(CREDIT, self._credit + SHARE))
         if self._settled or self.always:
             self._steps.append(seconds)
             self._step = median(self._steps)
@@ -144,7 +146,8 @@ class Pace:
         self.gained = (self.gained or 0) + tokens * self._step - seconds
         cost = min(seconds / self._step, WORST * (drafted + 1))
         self._costs.setdefault((source, drafted), deque(maxlen=KEPT)).append(cost)
-        self._credit = min(CREDIT, self._credit + tokens - cost * (1 - SHARE))
+        left = self._credit + tokens - cost * (1 - SHARE)
+        self._credit = min(MOST_CREDIT, left)
 
     def _depth(self, source: Source) -> int:
         return self._streak if source is Source.LOOKUP else 0
