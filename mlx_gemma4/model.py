@@ -89,12 +89,23 @@ class Gemma4(nn.Module):
         media: what the placeholders among `inputs` stand for, all of it. A picture
             must not be cut by the end of `inputs`.
         """
+        h = self.hidden(inputs, cache, input_embeddings, media, last_only)
+        return self.logits(h)
+
+    def hidden(
+        self,
+        inputs: mx.array,
+        cache: Sequence[LayerCache] | None = None,
+        input_embeddings: mx.array | None = None,
+        media: Media | None = None,
+        last_only: bool = False,
+    ) -> mx.array:
+        """What `logits` makes the same call's logits of: [B, L, hidden], normed."""
         if media is not None:
             input_embeddings = self.embed(inputs, media)
         blocks = None if input_embeddings is None else self.vision_blocks(inputs)
         tokens = self.text_tokens(inputs)
-        h = self.language_model(tokens, cache, input_embeddings, blocks, last_only)
-        return self.logits(h)
+        return self.language_model(tokens, cache, input_embeddings, blocks, last_only)
 
     def logits(self, h: mx.array) -> mx.array:
         """Logits [..., vocab] of hidden states [..., hidden], after the soft cap."""
