@@ -123,4 +123,4 @@ def close_thought(sampler: Sampler, tokenizer: Tokenizer, number: int) -> None:
         sampler.limit = ThoughtLimit(tokenizer, UNLIMITED, inside=True)
         if sampler.last is not None and sampler.count == number:
             sampler.limit.follow(sampler.last)
-    sampler.limit.closes_at = number
+    sampler.limit.closes_at = sampler.redrawn = number

@@ -60,6 +60,9 @@ class Sampler:
         self.limit: Limit | None = None
         self.count = 0  # of the answer's tokens
         self.last: mx.array | None = None  # of them
+        # The number of one that is to be drawn anew where drafts drew it: what it is
+        # held to has changed.
+        self.redrawn: int | None = None
         never = set(suppressed)
         self._suppressed = _marked(never, rows) if never else None
         seed = sampling.seed
