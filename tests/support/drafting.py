@@ -72,6 +72,7 @@ class Outcome:
     held: list[int]
     loops: int
     thought_tokens: int
+    start: int | None  # where the answer begins, of one that was heard to its end
 
     @property
     def tokens(self) -> list[int]:
@@ -99,8 +100,13 @@ class Pair:
         if stats is not None:
             assert stats.accepted <= stats.drafted
         plain = [replace(chunk, stats=None) for chunk in chunks]
-        loops, thought = (stats.loops, stats.thought_tokens) if stats else (0, 0)
-        return Outcome(plain, list(prefix.tokens), loops, thought)
+        if stats is None:
+            return Outcome(plain, list(prefix.tokens), 0, 0, None)
+        begun = len(chunks) - stats.completion_tokens
+        start = stats.prompt_tokens - begun
+        return Outcome(
+            plain, list(prefix.tokens), stats.loops, stats.thought_tokens, start
+        )
 
     def _heard(
         self, options: dict[str, Any], prefix: PrefixCache, most: int | None
@@ -117,17 +123,18 @@ class Pair:
         stream.close()  # type: ignore[attr-defined]
         return found
 
-    def check(
-        self, draft: str, kind: Kind, start: int, number: int = 0, **options: Any
-    ) -> Outcome:
-        """That drafts change nothing of an answer to a prompt of `start` tokens."""
+    def check(self, draft: str, kind: Kind, number: int = 0, **options: Any) -> Outcome:
+        """That drafts change nothing of an answer, which is returned."""
         self.model.drafter = None
-        plain = self.outcome(**options, draft="off")
+        plain = whole = self.outcome(**options, draft="off")
+        if whole.start is None:
+            whole = self.outcome(**{**options, "stop_after": None}, draft="off")
+        assert whole.start is not None
         special = self.processor.tokenizer.special_tokens
         marks = [*special.values(), *self.processor.generation.stop_tokens]
-        answer = self.outcome(**{**options, "stop_after": None}, draft="off").tokens
-        proposer = Proposer(kind, answer, start, marks, random.Random(number))
-        self.model.drafter = proposer
+        self.model.drafter = self.proposer = Proposer(
+            kind, whole.tokens, whole.start, marks, random.Random(number)
+        )
         drafted = self.outcome(**options, draft=draft)
         self.model.drafter = None
         assert drafted.tokens == plain.tokens
