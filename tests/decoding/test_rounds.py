@@ -2,53 +2,20 @@
 however tokens are drawn, and wherever one stops listening."""
 
 import random
-from functools import cache
 from typing import Any
 
 import pytest
-import tiny
-from drafting import Kind, Pair
-from places import DEMO
+from drafting import GREEDY, SAMPLED, Kind, pair
 
-from mlx_gemma4 import Processor, load
-from mlx_gemma4.config import FULL, SLIDING
 from mlx_gemma4.decoding.step import DecodingStep
 
 VARIANTS = ("E2B", "E4B", "12B", "26B-A4B", "31B")
-GREEDY, SAMPLED = {"temperature": 0}, {"temperature": 1.2, "top_p": 0.97, "top_k": 40}
 PENALTIES: list[dict[str, Any]] = [
     {},
     {"repetition_penalty": 1.3},
     {"presence_penalty": 1.5, "frequency_penalty": 0.5},
     {"min_p": 0.02, "logit_bias": {300: 2.0, 301: -3.0}},
 ]
-
-
-@cache
-def pair(variant: str, packed: bool = False) -> Pair:
-    """A random model with the demo's vocabulary and a window of eight tokens, cut to a
-    few layers of all its kinds."""
-    if packed:
-        model = tiny.build_packed(variant, 5)
-        return Pair(model, Processor.from_folder(DEMO, model.config))
-    vocab = load_demo().model.config.text_config.vocab_size
-    shared = variant in ("E2B", "E4B")
-    kinds = [SLIDING, FULL, SLIDING, FULL] if shared else [SLIDING, SLIDING, FULL]
-    model = tiny.build(
-        variant,
-        5,
-        vocab_size=vocab,
-        vocab_size_per_layer_input=vocab,
-        layer_types=kinds,
-        num_hidden_layers=len(kinds),
-        num_kv_shared_layers=2 if shared else 0,
-    )
-    return Pair(model, Processor.from_folder(DEMO, model.config))
-
-
-@cache
-def load_demo() -> Pair:
-    return Pair(*load(DEMO))
 
 
 def prompt(number: int, rows: int) -> list[int]:

@@ -4,13 +4,20 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import cache
 from typing import Any
 
 import mlx.core as mx
 import pytest
+import tiny
+from places import DEMO
 
-from mlx_gemma4 import Chunk, Gemma4, PrefixCache, Processor, stream_generate
+from mlx_gemma4 import Chunk, Gemma4, PrefixCache, Processor, load, stream_generate
 from mlx_gemma4.cache import LayerCache
+from mlx_gemma4.config import FULL, SLIDING
+
+GREEDY: dict[str, Any] = {"temperature": 0}
+SAMPLED: dict[str, Any] = {"temperature": 1.2, "top_p": 0.97, "top_k": 40}
 
 
 class Kind(Enum):
@@ -140,6 +147,33 @@ class Pair:
         assert drafted.tokens == plain.tokens
         assert drafted == plain
         return drafted
+
+
+@cache
+def pair(variant: str, packed: bool = False) -> Pair:
+    """A random model with the demo's vocabulary and a window of eight tokens, cut to a
+    few layers of all its kinds."""
+    if packed:
+        model = tiny.build_packed(variant, 5)
+        return Pair(model, Processor.from_folder(DEMO, model.config))
+    vocab = load_demo().model.config.text_config.vocab_size
+    shared = variant in ("E2B", "E4B")
+    kinds = [SLIDING, FULL, SLIDING, FULL] if shared else [SLIDING, SLIDING, FULL]
+    model = tiny.build(
+        variant,
+        5,
+        vocab_size=vocab,
+        vocab_size_per_layer_input=vocab,
+        layer_types=kinds,
+        num_hidden_layers=len(kinds),
+        num_kv_shared_layers=2 if shared else 0,
+    )
+    return Pair(model, Processor.from_folder(DEMO, model.config))
+
+
+@cache
+def load_demo() -> Pair:
+    return Pair(*load(DEMO))
 
 
 class Scripted:
