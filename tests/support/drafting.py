@@ -1,6 +1,7 @@
 """Proposers of every kind, and answers with and without drafts beside one another."""
 
 import random
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -15,6 +16,7 @@ from places import DEMO
 from mlx_gemma4 import Chunk, Gemma4, PrefixCache, Processor, load, stream_generate
 from mlx_gemma4.cache import LayerCache
 from mlx_gemma4.config import FULL, SLIDING
+from mlx_gemma4.errors import ConfigWarning
 
 GREEDY: dict[str, Any] = {"temperature": 0}
 SAMPLED: dict[str, Any] = {"temperature": 1.2, "top_p": 0.97, "top_k": 40}
@@ -154,8 +156,7 @@ def pair(variant: str, packed: bool = False) -> Pair:
     """A random model with the demo's vocabulary and a window of eight tokens, cut to a
     few layers of all its kinds."""
     if packed:
-        model = tiny.build_packed(variant, 5)
-        return Pair(model, Processor.from_folder(DEMO, model.config))
+        return _with_processor(tiny.build_packed(variant, 5))
     vocab = load_demo().model.config.text_config.vocab_size
     shared = variant in ("E2B", "E4B")
     kinds = [SLIDING, FULL, SLIDING, FULL] if shared else [SLIDING, SLIDING, FULL]
@@ -168,7 +169,13 @@ def pair(variant: str, packed: bool = False) -> Pair:
         num_hidden_layers=len(kinds),
         num_kv_shared_layers=2 if shared else 0,
     )
-    return Pair(model, Processor.from_folder(DEMO, model.config))
+    return _with_processor(model)
+
+
+def _with_processor(model: Gemma4) -> Pair:
+    with warnings.catch_warnings():  # 12B reads media otherwise than the demo
+        warnings.simplefilter("ignore", ConfigWarning)
+        return Pair(model, Processor.from_folder(DEMO, model.config))
 
 
 @cache
