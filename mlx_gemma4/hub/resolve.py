@@ -11,15 +11,16 @@ from importlib.resources import files
 from pathlib import Path
 
 from ..checkpoint.folders import again, instead_of_model, weight_files
+from ..config.assistant import is_assistant
 from ..device import memory_limit
 from ..errors import CheckpointError, ModelNotFoundError
 from ..reading.home import with_home
+from ..reading.json_file import read_json
 from ..reading.listing import listed
 from ..state import data_folder
 from .names import DEMO, Variant, best_variant, candidates, is_family, meant, models
 from .refusals import first_line
 
-TELLING = ("config.json", "tokenizer.json")
 HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>\w[\w./-]*))?", re.ASCII)
 
 
@@ -143,10 +144,18 @@ def _cached(repo: str, revision: str | None) -> Path | None:
 def is_complete(folder: Path) -> bool:
     """Whether a cached snapshot can be loaded; other programs fetch single files."""
     try:
-        told = all((folder / name).is_file() for name in TELLING)
+        drafts = is_drafter(folder)
+        needed = ("config.json",) if drafts else ("config.json", "tokenizer.json")
+        told = all((folder / name).is_file() for name in needed)
         return told and bool(weight_files(folder))
     except CheckpointError:
         return False
+
+
+def is_drafter(folder: Path) -> bool:
+    """Whether `folder` holds a drafter, which speaks the tokens of its model. Raises
+    CheckpointError for a config.json that cannot be read."""
+    return is_assistant(read_json(folder / "config.json").get("model_type"))
 
 
 def _download(name: str, tqdm_class: type | None) -> Path:
