@@ -24,12 +24,15 @@ from .refusals import first_line
 HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>\w[\w./-]*))?", re.ASCII)
 
 
-def resolve(name: str | Path, tqdm_class: type | None = None) -> Path:
-    """The local folder of a model, downloaded if need be.
+def resolve(
+    name: str | Path, tqdm_class: type | None = None, drafter: bool = False
+) -> Path:
+    """The local folder of a model, or of a drafter, downloaded if need be.
 
     name: a folder, "demo", a short name, or a Hub id `org/name`, also
         `org/name@revision`.
     tqdm_class: the progress bar of a download, as tqdm has them; None is tqdm's.
+    drafter: what is downloaded has to be one; else it may not.
 
     Raises ModelNotFoundError, also for a short name whose weights have to be converted
     first, CheckpointError for a folder without config.json, and for what is to be
@@ -44,7 +47,7 @@ def resolve(name: str | Path, tqdm_class: type | None = None) -> Path:
             f"`gemma4 pull {variant.name}` does it."
         )
     repo = str(name) if variant is None else variant.repo
-    return _with_config(_download(repo, tqdm_class))
+    return _with_config(_download(repo, tqdm_class, drafter))
 
 
 def local_folder(name: str | Path) -> Path | None:
@@ -158,13 +161,13 @@ def is_drafter(folder: Path) -> bool:
     return is_assistant(read_json(folder / "config.json").get("model_type"))
 
 
-def _download(name: str, tqdm_class: type | None) -> Path:
+def _download(name: str, tqdm_class: type | None, drafter: bool) -> Path:
     from tqdm.auto import tqdm
 
     from .download import download
     from .offer import offer
 
-    found = offer(name)
+    found = offer(name, drafter=drafter)
     bar = (tqdm_class or tqdm)(
         total=found.to_fetch, unit="B", unit_scale=True, desc=f"Downloading {name}"
     )
