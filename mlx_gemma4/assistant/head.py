@@ -4,6 +4,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ..config import AssistantConfig
+from ..errors import CheckpointError
 from ..kernels import dense
 
 
@@ -21,6 +22,15 @@ class CentroidHead(nn.Module):
         self.best = config.centroid_intermediate_top_k or 1
         self.centroids = nn.Linear(hidden, self.parts, bias=False)
         self.token_ordering = mx.arange(size, dtype=mx.int32)  # ids, part after part
+
+    def check(self) -> None:
+        """Raises CheckpointError where a token is in no part, or in two."""
+        ordered = mx.sort(self.token_ordering)
+        if not mx.array_equal(ordered, mx.arange(ordered.size)).item():
+            raise CheckpointError(
+                "masked_embedding.token_ordering does not name each token once: the "
+                "drafter is damaged. Download it again, or convert it anew."
+            )
 
     def scores(self, h: mx.array, table: nn.Module) -> tuple[mx.array, mx.array]:
         """The ids of the chosen tokens and their scores, both [B, L, chosen].

@@ -5,7 +5,7 @@ for, which its text_config therefore describes.
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from ..reading.section import shown
 from .checks import check_types, refuse
 from .fields import Count, TextConfig
 from .quantization import known_settings, quantization_in
-from .reading import FAMILIES, TOP, ConfigWarning
+from .reading import FAMILIES, TOP, Config, ConfigWarning
 from .sections import Sections
 
 ASSISTANT = "_assistant"  # behind the family, in a drafter's model_type
@@ -85,6 +85,39 @@ class AssistantConfig:
             told = not_obeyed("config.json", sections.unknown)
             warnings.warn(told, ConfigWarning, stacklevel=2)
         return config
+
+    def check_pair(self, model: Config, name: object, model_name: object) -> None:
+        """Raises CheckpointError that names both where this drafter, called `name`,
+        cannot draft for the model: where its tensors do not meet the model's."""
+        told = [
+            f"{key} is {own}, there {other}"
+            for key, own, other in _compared(self, model.text_config)
+            if own != other
+        ]
+        if told:
+            raise CheckpointError(
+                f"The drafter {name} was not made for {model_name}: {'; '.join(told)}. "
+                "Take the one that is called as the model, with -assistant behind it, "
+                "or none (`--draft off`)."
+            )
+
+
+def _compared(
+    drafter: AssistantConfig, model: TextConfig
+) -> Iterator[tuple[str, object, object]]:
+    text = drafter.text_config
+    yield "backbone_hidden_size", drafter.backbone_hidden_size, model.hidden_size
+    yield "vocab_size", text.vocab_size, model.vocab_size
+    for kind in sorted(set(text.layer_types)):
+        own = text.layer_types.index(kind)
+        if kind not in model.layer_types:
+            yield f"{kind}", "among its layers", "no layer is"
+            continue
+        other = model.layer_types.index(kind)
+        heads = text.layer_key_value_heads(own), model.layer_key_value_heads(other)
+        yield f"the number of key and value heads ({kind})", *heads
+        dims = text.layer_head_dim(own), model.layer_head_dim(other)
+        yield f"the size of a head ({kind})", *dims
 
 
 def _checked(
