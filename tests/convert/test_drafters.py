@@ -8,15 +8,18 @@ import jobs
 import mlx.core as mx
 import numpy as np
 import pytest
+import real
 import tiny
 import tiny_assistants
 
+from mlx_gemma4.checkpoint.files import StoredTensor
 from mlx_gemma4.checkpoint.load import load_assistant
 from mlx_gemma4.checkpoint.packing import Packing
 from mlx_gemma4.convert.check import verify
 from mlx_gemma4.convert.classes import TensorClass
 from mlx_gemma4.convert.drafters import recipe_beside
 from mlx_gemma4.convert.errors import RecipeError
+from mlx_gemma4.convert.survey import Wishes, make_plan
 from mlx_gemma4.errors import CheckpointError
 
 ORDER = "masked_embedding.token_ordering"
@@ -78,6 +81,20 @@ def test_others_have_no_centroids(tmp_path: Path, variant: str) -> None:
     assert TensorClass.PROJECTION in kinds
     assert not kinds & {TensorClass.CENTROIDS, TensorClass.ORDER}
     verify(tmp_path / "out")
+
+
+@pytest.mark.parametrize(("recipe", "megabytes"), [("4bit", 61), ("bf16", 158)])
+def test_the_real_one_of_e2b(recipe: str, megabytes: int) -> None:
+    name = "google/gemma-4-E2B-it-assistant"
+    sources = {
+        key: StoredTensor(
+            key, Path("x"), "I64" if key == ORDER else "BF16", tuple(shape)
+        )
+        for key, shape in real.read(name, "tensors.json").items()
+    }
+    plan = make_plan(sources, real.read(name), Wishes(recipe), name)
+    assert plan.params / 1e6 == pytest.approx(78.4, rel=0.01) and not plan.dropped
+    assert plan.out_bytes / 1e6 == pytest.approx(megabytes, rel=0.02)
 
 
 def test_what_the_card_says(drafter: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from mlx.utils import tree_flatten
 
 import mlx_gemma4
 from mlx_gemma4 import Gemma4
+from mlx_gemma4.assistant.drafter import Drafter
 from mlx_gemma4.checkpoint.load import DrafterWarning, give_drafter, load_model
 from mlx_gemma4.errors import CheckpointError, ModelNotFoundError
 
@@ -30,7 +31,7 @@ def model(shelf: Shelf) -> Gemma4:
 def test_one_that_lies_with_the_model(shelf: Shelf) -> None:
     drafter = shutil.copytree(shelf.drafter(), shelf.model / "assistant")
     model, _ = mlx_gemma4.load(shelf.model)
-    assert model.drafter is not None and model.drafter.folder == drafter
+    assert isinstance(model.drafter, Drafter) and model.drafter.folder == drafter
     names = [name for name, _ in tree_flatten(model.parameters())]
     assert not any("projection" in name for name in names if "per_layer" not in name)
     model, _ = mlx_gemma4.load(shelf.model, draft="off")
@@ -41,7 +42,7 @@ def test_one_that_is_named(shelf: Shelf, model: Gemma4) -> None:
     give_drafter(model, shelf.model)
     assert model.drafter is None
     give_drafter(model, shelf.model, shelf.drafter())
-    assert model.drafter is not None
+    assert isinstance(model.drafter, Drafter)
     dtype = model.language_model.norm.weight.dtype
     assert model.drafter.module.pre_projection.weight.dtype == dtype
     give_drafter(model, shelf.model, "off")
