@@ -3,7 +3,7 @@ where it lies. Google publishes one with each model that chats."""
 
 from pathlib import Path
 
-from ..checkpoint.folders import RECORD
+from ..checkpoint.folders import FUSED, RECORD
 from ..errors import CheckpointError
 from ..reading.json_file import read_json
 from .here import cached_drafter
@@ -41,13 +41,14 @@ def drafters_of(repo: str) -> tuple[str, ...]:
 
 def origin(folder: Path) -> str | None:
     """The repository at the Hub that the model in `folder` is from, where that is
-    known: it is a snapshot in the cache, or was converted."""
+    known: it is a snapshot in the cache, or was converted or fused."""
     if folder.parent.name == "snapshots":
         return folder.parent.parent.name.removeprefix("models--").replace("--", "/", 1)
     try:
-        source = read_json(folder / RECORD).get("source")
+        records = [read_json(folder / name) for name in (RECORD, FUSED)]
     except CheckpointError:
         return None
+    source = next((each["source"] for each in records if each.get("source")), None)
     match = HUB_ID.fullmatch(source) if isinstance(source, str) else None
     return match["repo"] if match else None
 

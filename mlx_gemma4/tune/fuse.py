@@ -30,6 +30,7 @@ from ..checkpoint.shards import (
     packed_targets,
     raw_bytes,
 )
+from ..hub.drafters import origin
 from ..model import Gemma4
 from ..reading.json_file import read_json
 from .adapters import Adapter
@@ -105,7 +106,8 @@ def fuse(
             (work / INDEX).write_text(text, encoding="utf-8")
         _write_config(source, work, form)
         files = sorted(file.name for file in work.iterdir())
-        text = json.dumps({"form": form, "files": files}, indent=2) + "\n"
+        record = {"form": form, "files": files, "source": origin(source)}
+        text = json.dumps(record, indent=2) + "\n"
         (work / FUSED).write_text(text, encoding="utf-8")
 
 
