@@ -1,7 +1,8 @@
 """The demo's drafter: its configuration, and its steps in the reference implementation.
 
 It has the form of Google's drafters: layers without keys of their own, which read those
-of the demo's last own sliding and full layer, between two projections.
+of the demo's last own sliding and full layer, between two projections. Two layers, not
+four: on a processor a step of it costs by the operation.
 """
 
 import json
@@ -10,40 +11,40 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import nn
-from transformers import Gemma4AssistantConfig, Gemma4AssistantForCausalLM
-from transformers import Gemma4ForConditionalGeneration
+from transformers import (
+    Gemma4AssistantConfig,
+    Gemma4AssistantForCausalLM,
+    Gemma4ForConditionalGeneration,
+)
 
 from .batches import IGNORE, Tensors
+from .network import RESIDUAL_NORM
+from .render import DEMO
 from .shape import config as demo_config
 from .shape import text_config as demo_text
 
+DRAFTER = DEMO / "assistant"
+LAYERS = ["sliding_attention", "full_attention"]
+HIDDEN, INNER = 96, 192
+BRANCH_NORMS = ("post_attention_layernorm.weight", "post_feedforward_layernorm.weight")
 Keys = dict[str, tuple[torch.Tensor, torch.Tensor]]
 
 
-@dataclass(frozen=True)
-class Size:
-    """What may be chosen: everything else is the demo's."""
-
-    hidden: int
-    inner: int  # of the MLP
-    layers: str  # a letter each, s or f
-
-
-def config(size: Size) -> dict[str, Any]:
+def config() -> dict[str, Any]:
     """The content of the drafter's config.json."""
     demo, text = demo_config(), demo_text()
-    kinds = {"s": "sliding_attention", "f": "full_attention"}
     none = ("final_logit_softcapping", "moe_intermediate_size", "num_experts")
     text |= dict.fromkeys((*none, "top_k_experts"))
     text |= {
         "enable_moe_block": False,
-        "hidden_size": size.hidden,
+        "hidden_size": HIDDEN,
         "hidden_size_per_layer_input": 0,
-        "intermediate_size": size.inner,
-        "layer_types": [kinds[letter] for letter in size.layers],
-        "num_hidden_layers": len(size.layers),
-        "num_kv_shared_layers": len(size.layers),
+        "intermediate_size": INNER,
+        "layer_types": LAYERS,
+        "num_hidden_layers": len(LAYERS),
+        "num_kv_shared_layers": len(LAYERS),
         "use_double_wide_mlp": False,
         "vocab_size_per_layer_input": 0,
     }
@@ -59,13 +60,46 @@ def config(size: Size) -> dict[str, Any]:
     }
 
 
-def build(stated: dict[str, Any]) -> Gemma4AssistantForCausalLM:
-    """The drafter of a config.json's content in float32, not yet initialised."""
-    stated = json.loads(json.dumps(stated))
+def build() -> Gemma4AssistantForCausalLM:
+    """The drafter in float32, not yet initialised."""
+    stated = config()
     stated["dtype"] = stated["text_config"]["dtype"] = "float32"
     drafter = Gemma4AssistantForCausalLM(Gemma4AssistantConfig.from_dict(stated))
     drafter.model.set_attn_implementation("sdpa")
     return drafter.float()
+
+
+@torch.no_grad()
+def initialise(
+    drafter: Gemma4AssistantForCausalLM, demo: Gemma4ForConditionalGeneration
+) -> None:
+    """Fill every parameter in place, as `network.initialise` does; the head begins with
+    the main axes of the demo's own."""
+    for name, p in drafter.named_parameters():
+        if name.endswith("q_norm.weight"):
+            p.fill_(p.shape[0] ** -0.25)
+        elif name.endswith(BRANCH_NORMS):
+            p.fill_(RESIDUAL_NORM)
+        elif p.ndim >= 2:
+            p.normal_(0, p.shape[-1] ** -0.5)
+    left, sizes, _ = torch.linalg.svd(demo.lm_head.weight, full_matrices=False)
+    drafter.lm_head.weight.copy_((left * sizes)[:, :HIDDEN])
+
+
+def write_config(folder: Path) -> None:
+    """Write the drafter's config.json into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(config(), indent=2)
+    (folder / "config.json").write_text(text + "\n", encoding="utf-8")
+
+
+def load_drafter(folder: Path) -> Gemma4AssistantForCausalLM:
+    """The drafter in `folder`, computed in float32."""
+    drafter = build()
+    tensors = load_file(folder / "model.safetensors")
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
+    drafter.load_state_dict(tensors, strict=True)
+    return drafter.eval()
 
 
 @dataclass(frozen=True)
