@@ -78,14 +78,18 @@ def own_answers(
 ) -> list[Tensors]:
     """Batches of such conversations with what the demo answers."""
     chats = [asked_wrongly(rng) for _ in range(ANSWERED)]
-    prompts = [written(chat, SOFT_TOKENS, last=len(chat.messages) - 1) for chat in chats]
+    prompts = [
+        written(chat, SOFT_TOKENS, last=len(chat.messages) - 1) for chat in chats
+    ]
     exam = [Case(prompt, "", chat) for prompt, chat in zip(prompts, chats, strict=True)]
     exam.sort(key=lambda case: len(case.prompt))
     found: list[list[Row]] = []
     for i in range(0, len(exam), TOGETHER):
         some = exam[i : i + TOGETHER]
         both = zip(some, complete(demo, batches, some), strict=True)
-        rows = [batches.labelled(c.prompt + text, last_turn_only=True) for c, text in both]
+        rows = [
+            batches.labelled(c.prompt + text, last_turn_only=True) for c, text in both
+        ]
         size = max(1, TOKENS // max(len(row[0]) for row in rows))
         found += [rows[i : i + size] for i in range(0, len(rows), size)]
     rng.shuffle(found)

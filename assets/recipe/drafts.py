@@ -8,6 +8,7 @@ import argparse
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -60,14 +61,16 @@ class Count:
             if follows[-1] in drafts:
                 drafts = drafts[: drafts.index(follows[-1]) + 1]
             hits = 0
-            while hits < min(len(drafts), len(follows)) and drafts[hits] == follows[hits]:
+            while (
+                hits < min(len(drafts), len(follows)) and drafts[hits] == follows[hits]
+            ):
                 hits += 1
             self.drafted += len(drafts)
             self.taken += hits
             self.rounds += 1
             at += hits + 1
 
-    def row(self) -> str:
+    def __str__(self) -> str:
         """Cells of a table: drafts taken, and tokens a round."""
         taken, pace = self.taken / self.drafted, self.tokens / self.rounds
         return f"{100 * taken:.1f} % | {pace:.2f}"
@@ -75,7 +78,9 @@ class Count:
 
 @torch.inference_mode()
 def draft(
-    drafter: Gemma4AssistantForCausalLM, demo: Gemma4ForConditionalGeneration, seen: Reading
+    drafter: Gemma4AssistantForCausalLM,
+    demo: Gemma4ForConditionalGeneration,
+    seen: Reading,
 ) -> torch.Tensor:
     """What is drafted [B, N, LONGEST] behind each of the reading's places."""
     rounds = Rounds(drafter, seen, places(seen))
@@ -99,23 +104,55 @@ def answered(
         some = exam[i : i + TOGETHER]
         for case, text in zip(some, complete(demo, batches, some), strict=True):
             row = batches.labelled(case.prompt + text, last_turn_only=True)
-            tokens = batches.encode(text)
-            labels = row[1][: -len(tokens)] + tokens
-            rows = batches.collate([(row[0], labels)])
-            seen = read(demo, rows, tensors([case.chat], SOFT_TOKENS))
+            seen = read(demo, batches.collate([row]), tensors([case.chat], SOFT_TOKENS))
             drafts = draft(drafter, demo, seen)[0].tolist()
-            answers.append(Answer(tokens, drafts))
+            tokens = batches.encode(text)
+            # A call before the result of a tool belongs to the same turn.
+            answers.append(Answer(tokens, drafts[len(drafts) - len(tokens) + 1 :]))
     return answers
 
 
+def counted(answers: Iterable[Answer], most: int) -> Count:
+    """What comes of all the answers' rounds."""
+    count = Count()
+    for answer in answers:
+        count.add(answer, most)
+    return count
+
+
+def chance(answers: Sequence[Answer]) -> float:
+    """How often two tokens of such answers, drawn at random, are the same."""
+    times = Counter(token for answer in answers for token in answer.tokens[1:])
+    return sum(n * n for n in times.values()) / times.total() ** 2
+
+
 def main() -> None:
-    """Print the table for the model card."""
+    """Print the tables for the model card."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--drafter", type=Path, default=DRAFTER)
     parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--drafts", type=int, default=4, help="of a round, at most 6")
     parser.add_argument("--rows", nargs="*", default=list(ROWS), help="only these")
     args = parser.parse_args()
+    torch.set_num_threads(1)
+    demo, batches = load(DEMO), Batches(DEMO, 0, 0)
+    drafter, all_answers = load_drafter(args.drafter), list[Answer]()
+    print("| skill | drafts taken | tokens a round | n |\n|---|---|---|---|")
+    for name in args.rows:
+        answers = answered(drafter, demo, batches, cases(name, args.count, args.seed))
+        all_answers += answers
+        print(
+            f"| {name} | {counted(answers, args.drafts)} | {len(answers)} |", flush=True
+        )
+    for low, high in pairwise((0, *LENGTHS, 1000)):
+        some = [answer for answer in all_answers if low < len(answer.tokens) <= high]
+        name = f"answers of {low + 1} to {high} tokens"
+        print(f"| {name} | {counted(some, args.drafts)} | {len(some)} |")
+    print("\n| drafts a round | drafts taken | tokens a round |\n|---|---|---|")
+    for most in range(1, LONGEST + 1):
+        print(f"| {most} | {counted(all_answers, most)} |")
+    print(f"\nBy chance: {100 * chance(all_answers):.1f} %")
 
 
 if __name__ == "__main__":
