@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..config import AudioConfig, Config, TextConfig, VisionConfig
+from ..config import AssistantConfig, AudioConfig, Config, TextConfig, VisionConfig
 from ..errors import CheckpointError
 from .files import FLOATS, StoredTensor
 from .names import BOUNDS, Place, place
@@ -124,7 +124,9 @@ def elsewhere(folder: Path, tower: MissingTower) -> list[str]:
     )
 
 
-def check_counts(config: Config, tensors: Mapping[str, StoredTensor]) -> None:
+def check_counts(
+    config: Config | AssistantConfig, tensors: Mapping[str, StoredTensor]
+) -> None:
     """Raises CheckpointError that names what config.json says and what is stored."""
     places = {place(name): name for name in tensors}
     _check_layers(config, places)
@@ -144,13 +146,13 @@ def check_counts(config: Config, tensors: Mapping[str, StoredTensor]) -> None:
             )
 
 
-def _check_layers(config: Config, places: Iterable[Place]) -> None:
+def _check_layers(config: Config | AssistantConfig, places: Iterable[Place]) -> None:
     found: dict[str, set[int]] = {stack: set() for stack in STACKS}
     for where in places:
         if match := LAYER.fullmatch(where.parameter):
             found[match[1]].add(int(match[2]))
     for stack, key in STACKS.items():
-        section = getattr(config, key)
+        section = getattr(config, key, None)  # a drafter has no towers
         stated = getattr(section, "num_hidden_layers", None)  # not without a tower
         if stated is not None:
             _check_stack(stack, f"{key}.num_hidden_layers", stated, found[stack])

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from ..config import Config, ConfigWarning
+from ..config import AssistantConfig, Config, ConfigWarning
 from ..errors import CheckpointError
 from .files import FLOATS, StoredTensor
 
@@ -33,7 +33,9 @@ PARTS = {
 ORIGINAL = "use an MLX conversion, or the unquantised original."
 
 
-def refuse_foreign(config: Config, tensors: Mapping[str, StoredTensor]) -> None:
+def refuse_foreign(
+    config: Config | AssistantConfig, tensors: Mapping[str, StoredTensor]
+) -> None:
     """Raises CheckpointError that names what the weights are.
 
     Warns with ConfigWarning of a packing that is stated of plain weights.

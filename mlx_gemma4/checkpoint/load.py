@@ -11,6 +11,7 @@ from pathlib import Path
 
 import mlx.core as mx
 
+from ..assistant.model import Assistant
 from ..chat.template import NO_TEMPLATE
 from ..config import Config
 from ..device import memory_limit
@@ -24,7 +25,16 @@ from .files import listed
 from .fit import Fit
 from .names import BOUNDS, Place
 from .packing import Packing
-from .plan import DTYPES, LoadPlan, loaded_bytes, own_dtype, plan_load, read_headers
+from .plan import (
+    DTYPES,
+    AssistantPlan,
+    LoadPlan,
+    loaded_bytes,
+    own_dtype,
+    plan_assistant,
+    plan_load,
+    read_headers,
+)
 from .quantized import quantize, set_table_dtypes
 
 # Bytes evaluated together: enough to keep the disk busy, little beside any model.
@@ -114,15 +124,33 @@ class Prepared:
         Raises CheckpointError, and MemoryError where the weights would not fit.
         """
         self.check_memory()
-        model, tensors, fit = self.plan.model, self.plan.tensors, self.plan.fit
-        check_copies(fit.copies)
-        quantize(model, fit.packings)
-        files = sorted({tensor.file for tensor in tensors.values()})
-        weights = dict(_evaluated(fit, _read(files), self.dtype))
-        model.load_weights(list(weights.items()), strict=True)
-        set_table_dtypes(model, model.language_model.norm.weight.dtype)
-        model.eval()
-        return model
+        _fill(self.plan, self.dtype)
+        return self.plan.model
+
+
+def load_assistant(folder: Path, dtype: mx.Dtype | None = None) -> Assistant:
+    """The drafter of a local folder, in any packing that a model may have.
+
+    dtype: of all weights that are not quantised, and of scales and biases; best that of
+        the model which it drafts for. None takes what `load` would.
+    Raises CheckpointError.
+    """
+    plan = plan_assistant(folder)
+    _fill(plan, dtype or own_dtype(plan.fit, plan.tensors))
+    if "masked_embedding" in plan.model:
+        plan.model.masked_embedding.check()
+    return plan.model
+
+
+def _fill(plan: LoadPlan | AssistantPlan, dtype: mx.Dtype) -> None:
+    model, tensors, fit = plan.model, plan.tensors, plan.fit
+    check_copies(fit.copies)
+    quantize(model, fit.packings)
+    files = sorted({tensor.file for tensor in tensors.values()})
+    weights = dict(_evaluated(fit, _read(files), dtype))
+    model.load_weights(list(weights.items()), strict=True)
+    set_table_dtypes(model, model.language_model.norm.weight.dtype)
+    model.eval()
 
 
 def prepare(
@@ -187,6 +215,8 @@ def _evaluated(
             array = mx.moveaxis(array, -1, 1)
         if mx.issubdtype(array.dtype, mx.floating):
             array = array.astype(dtype)
+        elif array.dtype == mx.int64:  # ids, which fit into half of it
+            array = array.astype(mx.int32)
         group[parameter] = array
         if sum(a.nbytes for a in group.values()) >= GROUP:
             yield from _check(group, fit)
