@@ -9,6 +9,7 @@ from mlx_gemma4.device import memory_limit
 from mlx_gemma4.doctor.findings import Level
 from mlx_gemma4.doctor.model import ModelReport, report_on
 from mlx_gemma4.errors import ModelNotFoundError
+from mlx_gemma4.hub.drafters import drafter_beside
 from mlx_gemma4.hub.here import Held, held
 from mlx_gemma4.hub.names import Variant, best_variant, candidates, licence, models
 from mlx_gemma4.hub.resolve import local_folder
@@ -45,9 +46,12 @@ def _here(name: str, folder: Path) -> tuple[dict[str, object], list[str]]:
         "revision": found.revision,
         "summary": found.summary and asdict(found.summary),
         "memory": found.memory and asdict(found.memory),
+        "drafter": (drafter := drafter_beside(folder)) and str(drafter),
         "problems": problems,
     }
     rows = _rows(found, listed)
+    if drafter is not None:
+        rows.append(("drafter", f"{size(_nbytes(drafter))} in {drafter}"))
     rows += [("problem", text) for text in problems]
     if name == kept_default():
         rows.append(("default", "yes"))
@@ -65,6 +69,11 @@ def _rows(found: ModelReport, listed: Held | None) -> list[tuple[str, str]]:
     return rows
 
 
+def _nbytes(folder: Path) -> int:
+    """Of a snapshot's files, which are links, too."""
+    return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+
+
 def _listed(name: str, folder: Path) -> Held | None:
     """The entry of `gemma4 list`; None of a folder of the user's own."""
     return next((each for each in held() if each.folder == folder), None)
@@ -72,6 +81,7 @@ def _listed(name: str, folder: Path) -> Held | None:
 
 def _offered(variant: Variant) -> tuple[dict[str, object], list[str]]:
     model, limit = models()[variant.name.partition(":")[0]], memory_limit()
+    drafter = size(model.drafter)
     value: dict[str, object] = {
         "name": variant.name,
         "here": False,
@@ -79,6 +89,7 @@ def _offered(variant: Variant) -> tuple[dict[str, object], list[str]]:
         "fetched_bytes": variant.fetched,
         "kept_bytes": variant.kept,
         "memory_bytes": variant.needs,
+        "drafter_bytes": model.drafter,
         "fits": variant.needs <= limit,
     }
     needs, fits = size(variant.needs), "" if variant.needs <= limit else ": too large"
@@ -89,6 +100,7 @@ def _offered(variant: Variant) -> tuple[dict[str, object], list[str]]:
         ("licence", licence()),
         ("takes", model.reads),
         ("memory", f"about {needs} with a conversation, of {size(limit)}{fits}"),
+        ("drafter", f"{drafter} more: gemma4 pull {variant.name} --draft"),
         ("here", f"no: gemma4 pull {variant.name}"),
     ]
     if variant.warning is not None:

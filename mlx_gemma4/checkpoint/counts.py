@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from ..config import AssistantConfig, AudioConfig, Config, TextConfig, VisionConfig
 from ..errors import CheckpointError
@@ -56,22 +57,25 @@ class MissingTower:
         )
 
 
+C = TypeVar("C", Config, AssistantConfig)
+
+
 @dataclass(frozen=True)
-class Present:
+class Present(Generic[C]):
     """A checkpoint less what it lacks the weights of.
 
     unclipped: the sections of `config` that said otherwise of bounds.
     """
 
-    config: Config
+    config: C
     tensors: dict[str, StoredTensor]
-    missing: tuple[MissingTower, ...]
-    unclipped: tuple[str, ...]
+    missing: tuple[MissingTower, ...] = ()
+    unclipped: tuple[str, ...] = ()
 
 
 def without_missing_parts(
     config: Config, tensors: Mapping[str, StoredTensor]
-) -> Present:
+) -> Present[Config]:
     """`config` and `tensors` less the towers of which a part has no tensor at all, and
     less clipping in towers that have no bound at all.
 
