@@ -106,7 +106,7 @@ def prefill_primitives(model: Any) -> int:
 
 def step_of(model: Any) -> Any:
     """What decodes with it: ours is compiled."""
-    from mlx_gemma4.generation import step
+    from mlx_gemma4.decoding import step
     from mlx_gemma4.model import Gemma4
 
     return step.step_of(model) if isinstance(model, Gemma4) else model

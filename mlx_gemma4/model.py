@@ -49,7 +49,7 @@ class Gemma4(nn.Module):
             self.embed_audio = Projector(
                 audio.soft_width, text.hidden_size, audio.rms_norm_eps
             )
-        self.step: object = None  # of decoding: what generation/step.py keeps
+        self.step: object = None  # of decoding: what decoding/step.py keeps
         self._vision_ids = _known(config.image_token_id, config.video_token_id)
 
     def __repr__(self) -> str:  # of nn.Module, a page

@@ -16,6 +16,7 @@ FLOORS = (
     "text vision audio media",
     "model assistant sampling",
     "checkpoint hub chat prompt forms",
+    "decoding",
     "generation",
     "tools",
     "bench doctor tune convert",
@@ -23,6 +24,7 @@ FLOORS = (
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
 ON_KERNELS = {
+    "decoding",
     "generation",
     "layers",
     "text",

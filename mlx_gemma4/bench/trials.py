@@ -14,7 +14,7 @@ from typing import Any, cast
 import mlx.core as mx
 
 from ..cache import LayerCache, rollback
-from ..generation.step import DecodingStep
+from ..decoding.step import DecodingStep
 from ..kernels import NAMES, Trial, collecting, using
 from ..kernels.launch import SAVE_NOTHING
 from ..model import Gemma4

@@ -13,6 +13,9 @@ import mlx.core as mx
 
 from ..chat.splitter import opens_thought
 from ..chat.tools import CALL_MARKS
+from ..decoding.prefill import Progress, Prompt, check_finite, prefill, step_for
+from ..decoding.prefix import Pins, PrefixCache, PrefixCaches, pins_for
+from ..decoding.step import decode, guided
 from ..device import keep_in_memory
 from ..errors import ChatError
 from ..forms.calls import calls_of
@@ -25,9 +28,6 @@ from ..sampling import Sampler
 from .answer import Chunk, Response, Stats, Writer
 from .asked import check_rows, checked_ids, prompt_of, token_limit
 from .limits import LoopWatch, ThoughtLimit, close_thought
-from .prefill import Progress, Prompt, check_finite, prefill, step_for
-from .prefix import Pins, PrefixCache, PrefixCaches, pins_for
-from .step import decode, guided
 
 if TYPE_CHECKING:
     from ..forms.guide import Guide

@@ -12,7 +12,7 @@ import tiny
 from checks import Cpu
 
 from mlx_gemma4 import cache as caches
-from mlx_gemma4.generation.step import DecodingStep
+from mlx_gemma4.decoding.step import DecodingStep
 from mlx_gemma4.kernels import NAMES, using
 
 SHAPES = ("E2B", "E4B", "26B-A4B", "31B")

@@ -21,9 +21,9 @@ from mlx_gemma4.cache import make_cache
 from mlx_gemma4.chat.calls import openai_call
 from mlx_gemma4.chat.template import ChatTemplate
 from mlx_gemma4.config import FULL, SLIDING, Config
+from mlx_gemma4.decoding.prefix import PrefixCache
 from mlx_gemma4.generation.asked import as_written
 from mlx_gemma4.generation.loop import Response, Stats
-from mlx_gemma4.generation.prefix import PrefixCache
 from mlx_gemma4.model import Gemma4
 from mlx_gemma4.prompt.processor import Processor
 

@@ -9,7 +9,7 @@ import mlx.core as mx
 import pytest
 import tiny
 
-from mlx_gemma4.generation.step import DecodingStep, step_of
+from mlx_gemma4.decoding.step import DecodingStep, step_of
 from mlx_gemma4.kernels import using
 from mlx_gemma4.model import Gemma4
 

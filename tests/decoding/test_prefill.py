@@ -8,7 +8,7 @@ import pytest
 import tiny
 
 from mlx_gemma4 import PrefixCache
-from mlx_gemma4.generation.prefill import Prompt, prefill, step_for
+from mlx_gemma4.decoding.prefill import Prompt, prefill, step_for
 
 TOKENS = tiny.random_tokens(90, 5)
 STEP = 40  # chunks of 40, 40 and 10: the last is short
