@@ -4,8 +4,16 @@ them. Nothing they say is shown to anybody, so what a packing costs is acceptanc
 
 from pathlib import Path
 
+from mlx_gemma4.checkpoint.plan import (
+    AssistantPlan,
+    LoadPlan,
+    plan_assistant,
+    plan_load,
+    read_headers,
+)
 from mlx_gemma4.config import AssistantConfig, Config
 from mlx_gemma4.hub.resolve import is_drafter
+from mlx_gemma4.prompt.vocabulary import check_folder
 
 from .errors import RecipeError
 from .recipes import NAMES
@@ -30,3 +38,12 @@ def read_config(folder: Path) -> Config | AssistantConfig:
     """What config.json of a model or of a drafter states. Raises CheckpointError."""
     kind = AssistantConfig if is_drafter(folder) else Config
     return kind.from_file(folder / "config.json")
+
+
+def plan_either(folder: Path) -> LoadPlan | AssistantPlan:
+    """How a folder would be loaded. Raises CheckpointError."""
+    if is_drafter(folder):
+        return plan_assistant(folder)
+    plan = plan_load(*read_headers(folder))
+    check_folder(folder, plan.model.config)
+    return plan

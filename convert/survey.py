@@ -14,7 +14,6 @@ from mlx_gemma4.checkpoint.counts import Present, without_missing_parts
 from mlx_gemma4.checkpoint.files import FLOATS, WHOLE, StoredTensor
 from mlx_gemma4.checkpoint.foreign import refuse_foreign
 from mlx_gemma4.checkpoint.names import Place, in_layer, is_unused, mlx_names, place
-from mlx_gemma4.checkpoint.packing import Packing
 from mlx_gemma4.checkpoint.plan import fit_assistant, plan_load
 from mlx_gemma4.config import FULL, AssistantConfig, Config
 from mlx_gemma4.config.assistant import is_assistant
@@ -26,15 +25,15 @@ from .classes import KEPT, TensorClass, class_of
 from .drafters import check_recipe
 from .errors import RecipeError
 from .mixed import mix
+from .overrides import MATRICES, overridden, with_packing
 from .plan import Dropped, Joined, Plan, Reason, TensorPlan
-from .recipes import MIXED, Override, Recipe, affine, fitted, recipe_of
+from .recipes import MIXED, Override, Recipe, affine, recipe_of
 
 # Share of groups on the trained grid above which a tensor is imported on it.
 ON_GRID = 0.5
 GRID_BITS, GRID_GROUP = 4, 32
 # What is trained for the grid in Q4_0 files.
 TRAINED = (TensorClass.ATTENTION, TensorClass.MLP, TensorClass.EXPERTS)
-MATRICES = 2  # dimensions
 ORDER = "masked_embedding.token_ordering"
 HEAD, TABLE = "lm_head.weight", "language_model.embed_tokens.weight"
 
@@ -108,7 +107,7 @@ def make_plan(
         tensors = mix(tensors, wishes.target_bytes)
     elif wishes.target_bytes is not None:
         raise RecipeError("--target-gb belongs to --recipe mixed.")
-    tensors = _overridden(tensors, wishes.overrides)
+    tensors = overridden(tensors, wishes.overrides)
     return Plan(
         wishes.recipe,
         tuple(tensors),
@@ -281,38 +280,3 @@ def _is_values(tensor: TensorPlan, config: Config | AssistantConfig) -> bool:
     if not text.attention_k_eq_v or not module.endswith(".k_proj"):
         return False
     return text.layer_types[found[0]] == FULL
-
-
-def with_packing(
-    tensor: TensorPlan, packing: Packing | None, grid: str | None = None
-) -> TensorPlan:
-    """The tensor in this packing, or in the nearest that its rows allow."""
-    note = None
-    if packing is not None:
-        packing, note = fitted(packing, tensor.inputs)
-    return replace(tensor, packing=packing, grid=grid, note=note)
-
-
-def _overridden(
-    tensors: list[TensorPlan], overrides: tuple[Override, ...]
-) -> list[TensorPlan]:
-    """Overrides in turn; the last that matches decides."""
-    for override in overrides:
-        matched = False
-        for i, tensor in enumerate(tensors):
-            found = any(override.matches(module) for module in tensor.modules)
-            if found and _can_be_packed(tensor):
-                matched = True
-                tensors[i] = with_packing(tensor, override.packing)
-        if not matched:
-            raise RecipeError(
-                f"The override {override.pattern!r} matches no weight that can be "
-                "quantised. Paths look like language_model.model.layers.0.mlp.up_proj."
-            )
-    return tensors
-
-
-def _can_be_packed(tensor: TensorPlan) -> bool:
-    """Plain matrices but the towers', which no loader expects to be packed."""
-    plain = tensor.is_plain and tensor.kind not in KEPT
-    return plain and len(tensor.shape) >= MATRICES

@@ -56,7 +56,7 @@ Assistant = Annotated[
     Panel.TASK.option(
         "--assistant",
         metavar="DRAFTER",
-        help="Also convert the model's drafter, a Hub id or a folder, to OUT/assistant, "
+        help="Also convert the model's drafter, a Hub id or folder, to OUT/assistant, "
         "where it is found.",
     ),
 ]

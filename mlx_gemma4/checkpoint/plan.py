@@ -96,7 +96,13 @@ def plan_load(config: Config, tensors: Mapping[str, StoredTensor]) -> LoadPlan:
 def plan_assistant(folder: Path) -> AssistantPlan:
     """The same of a drafter's folder. Warns and raises likewise."""
     config = AssistantConfig.from_file(folder / "config.json")
-    tensors = read_tensors(folder)
+    return fit_assistant(config, read_tensors(folder))
+
+
+def fit_assistant(
+    config: AssistantConfig, tensors: Mapping[str, StoredTensor]
+) -> AssistantPlan:
+    """`plan_load` of a drafter."""
     refuse_foreign(config, tensors)
     check_counts(config, tensors)
     with _sizes_checked():
