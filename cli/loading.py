@@ -10,6 +10,7 @@ from mlx_gemma4.errors import ModelNotFoundError
 from mlx_gemma4.hub.names import DEMO, candidates
 from mlx_gemma4.reading.home import with_home
 
+from .drafts import OFF, drafter_of
 from .models.default import usable_default
 from .models.obtaining import obtain
 from .render import Screen
@@ -58,13 +59,14 @@ def open_model(
     adapter: Path | None = None,
     kernels: bool = True,
     yes: bool = False,
+    draft: str | None = OFF,
 ) -> tuple["Gemma4", "Processor", str]:
     """Model, processor and name, with an adapter on.
 
     `name` None means the model that the adapter was made for, or the default, or the
     demo model. One that is not here is offered first; `yes` takes the offer.
     `kernels` uses those that do on this machine, and checks which they are where that
-    is not known yet.
+    is not known yet. `draft` is what `--draft` says: which drafter is loaded as well.
     """
     told = name is not None
     if adapter is not None:
@@ -79,6 +81,7 @@ def open_model(
             f"{adapter} was made for {name}, which is not here: give its model with "
             f"--model. ({error})"
         ) from None
+    drafter = wanted_drafter(draft, screen, yes)
     screen.passing(f"Loading {name} …")
 
     def note(text: str) -> None:
@@ -87,7 +90,7 @@ def open_model(
 
     try:
         with warnings_noted(screen):
-            model, processor = load_to_chat(name, note if kernels else None)
+            model, processor = load_to_chat(name, note if kernels else None, drafter)
             if adapter is not None:
                 from mlx_gemma4.tune.adapters import put_on
 
@@ -156,12 +159,40 @@ def _same_model(one: str, other: str) -> bool:
     )
 
 
+def wanted_drafter(draft: str | None, screen: Screen, yes: bool) -> Path | str | None:
+    """Which drafter is loaded, as `load` takes it. One that `draft` names and that is
+    not here is offered first; `yes` takes the offer."""
+    wanted = drafter_of(draft)
+    if wanted is None or wanted == OFF:
+        return wanted
+    from .models.drafting import obtain_drafter
+
+    return obtain_drafter(wanted, screen, yes)
+
+
+def change_drafter(
+    model: "Gemma4", name: str, draft: str | None, screen: Screen
+) -> None:
+    """Gives the model called `name`, which is loaded, the drafter that `draft` asks
+    for; what it has stays where no other is named."""
+    from mlx_gemma4.hub.resolve import resolve
+
+    wanted = wanted_drafter(draft, screen, yes=False)
+    if wanted == OFF or (wanted is None and model.drafter is not None):
+        return
+    with warnings_noted(screen):
+        give_drafter(model, resolve(name), wanted)
+
+
 def load_to_chat(
-    name: str, note: Callable[[str], None] | None = None
+    name: str,
+    note: Callable[[str], None] | None = None,
+    drafter: Path | str | None = OFF,
 ) -> tuple["Gemma4", "Processor"]:
     """As mlx_gemma4.load, but what cannot chat is refused before its weights.
 
     note: is told of a check of the kernels; None leaves them off.
+    drafter: as `draft` of mlx_gemma4.load.
     """
     from mlx_gemma4.checkpoint.load import prepare, recall_kernels
 

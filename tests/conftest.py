@@ -193,7 +193,8 @@ def session(script: Script) -> "Session":
     from mlx_gemma4.cli.settings import Settings
 
     text_config = SimpleNamespace(max_position_embeddings=4096)
-    model: Any = SimpleNamespace(config=SimpleNamespace(text_config=text_config))
+    config = SimpleNamespace(text_config=text_config)
+    model: Any = SimpleNamespace(config=config, drafter=None)
     processor: Any = object()
     chat = Conversation(model, processor, Settings())
     return Session(chat, Screen(), "scripted", load_seconds=1.0)

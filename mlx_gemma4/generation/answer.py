@@ -39,6 +39,9 @@ class Stats:
     peak_memory: int = 0
     loops: int = 0
     thought_tokens: int = 0
+    drafted: int = 0
+    accepted: int = 0
+    draft_gain: float | None = None
 
     @property
     def prefill_tps(self) -> float:
