@@ -11,6 +11,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
+from .assistant.drafter import Drafter
 from .audio.tower import AudioTower
 from .cache import LayerCache, make_cache
 from .config import AudioConfig, Config, VisionConfig
@@ -50,6 +51,7 @@ class Gemma4(nn.Module):
                 audio.soft_width, text.hidden_size, audio.rms_norm_eps
             )
         self.step: object = None  # of decoding: what decoding/step.py keeps
+        self.drafter: Drafter | None = None  # proposes tokens; checkpoint/load.py
         self._vision_ids = _known(config.image_token_id, config.video_token_id)
 
     def __repr__(self) -> str:  # of nn.Module, a page

@@ -9,7 +9,6 @@ from mlx_gemma4.device import memory_limit
 from mlx_gemma4.doctor.findings import Level
 from mlx_gemma4.doctor.model import ModelReport, report_on
 from mlx_gemma4.errors import ModelNotFoundError
-from mlx_gemma4.hub.drafters import drafter_beside
 from mlx_gemma4.hub.here import Held, held
 from mlx_gemma4.hub.names import Variant, best_variant, candidates, licence, models
 from mlx_gemma4.hub.resolve import local_folder
@@ -46,12 +45,10 @@ def _here(name: str, folder: Path) -> tuple[dict[str, object], list[str]]:
         "revision": found.revision,
         "summary": found.summary and asdict(found.summary),
         "memory": found.memory and asdict(found.memory),
-        "drafter": (drafter := drafter_beside(folder)) and str(drafter),
+        "drafter": found.drafter and str(found.drafter.folder),
         "problems": problems,
     }
     rows = _rows(found, listed)
-    if drafter is not None:
-        rows.append(("drafter", f"{size(_nbytes(drafter))} in {drafter}"))
     rows += [("problem", text) for text in problems]
     if name == kept_default():
         rows.append(("default", "yes"))
@@ -67,11 +64,6 @@ def _rows(found: ModelReport, listed: Held | None) -> list[tuple[str, str]]:
     for variant in candidates(found.name):
         rows.insert(1, ("is", variant.about))
     return rows
-
-
-def _nbytes(folder: Path) -> int:
-    """Of a snapshot's files, which are links, too."""
-    return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
 
 
 def _listed(name: str, folder: Path) -> Held | None:

@@ -17,10 +17,9 @@ from ..reading.section import shown
 from .checks import check_types, refuse
 from .fields import Count, TextConfig
 from .quantization import known_settings, quantization_in
-from .reading import FAMILIES, TOP, Config, ConfigWarning
+from .reading import ASSISTANT, FAMILIES, TOP, Config, ConfigWarning
 from .sections import Sections
 
-ASSISTANT = "_assistant"  # behind the family, in a drafter's model_type
 OWN = ("backbone_hidden_size", "use_ordered_embeddings", "num_centroids")
 OWN += ("centroid_intermediate_top_k",)
 

@@ -19,7 +19,7 @@ from ..checkpoint.folders import (
     instead_of_model,
     weight_files,
 )
-from ..checkpoint.plan import footprint, plan_load, read_headers
+from ..checkpoint.plan import footprint, plan_assistant, plan_load, read_headers
 from ..config import AssistantConfig, Config, ConfigWarning
 from ..device import memory_limit
 from ..errors import CheckpointError, DiskFullError, ModelNotFoundError
@@ -232,6 +232,8 @@ def _memory(folder: Path, config: Config | AssistantConfig) -> int:
     """Bytes that the weights will take. Raises CheckpointError where none load."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # all is said when it is loaded
+        if isinstance(config, AssistantConfig):
+            return footprint(plan_assistant(folder)).nbytes
         return footprint(plan_load(*read_headers(folder, config))).nbytes
 
 
