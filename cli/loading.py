@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlx_gemma4.errors import ModelNotFoundError
+from mlx_gemma4.errors import ChatError, ModelNotFoundError
 from mlx_gemma4.hub.names import DEMO, candidates
 from mlx_gemma4.reading.home import with_home
 
@@ -97,6 +97,7 @@ def open_model(
                 put_on(model, open_adapter(adapter, model, name, screen))
     finally:
         screen.passed()
+    require_drafter(model, name, draft)
     if processor.template is not None and processor.template.stale:
         screen.note(f"Warning: {processor.template.stale}")
     return model, processor, name
@@ -175,13 +176,37 @@ def change_drafter(
 ) -> None:
     """Gives the model called `name`, which is loaded, the drafter that `draft` asks
     for; what it has stays where no other is named."""
+    from mlx_gemma4.checkpoint.load import give_drafter
     from mlx_gemma4.hub.resolve import resolve
 
-    wanted = wanted_drafter(draft, screen, yes=False)
-    if wanted == OFF or (wanted is None and model.drafter is not None):
-        return
-    with warnings_noted(screen):
-        give_drafter(model, resolve(name), wanted)
+    wanted, before = wanted_drafter(draft, screen, yes=False), model.drafter
+    if wanted != OFF and (wanted is not None or before is None):
+        try:
+            with warnings_noted(screen):
+                give_drafter(model, resolve(name), wanted)
+        except BaseException:
+            model.drafter = before
+            raise
+    require_drafter(model, name, draft)
+
+
+def require_drafter(model: "Gemma4", name: str, draft: str | None) -> None:
+    """Raises ChatError where drafts are to be a drafter's and there is none."""
+    if draft == "assistant" and model.drafter is None:
+        raise ChatError(
+            f"{name} has no drafter here: `gemma4 pull {name} --draft` gets it, "
+            "--draft DIR takes one from elsewhere, and --draft lookup needs none."
+        )
+
+
+def drafter_told(model: "Gemma4") -> str | None:
+    """The name or folder of a model's drafter."""
+    if model.drafter is None:
+        return None
+    from mlx_gemma4.hub.drafters import origin
+
+    folder = model.drafter.folder
+    return (folder.parent.name == "snapshots" and origin(folder)) or str(folder)
 
 
 def load_to_chat(
@@ -194,7 +219,7 @@ def load_to_chat(
     note: is told of a check of the kernels; None leaves them off.
     drafter: as `draft` of mlx_gemma4.load.
     """
-    from mlx_gemma4.checkpoint.load import prepare, recall_kernels
+    from mlx_gemma4.checkpoint.load import give_drafter, prepare, recall_kernels
 
     prepared, processor = prepare(name, to_chat=True)
     if note is not None:
@@ -204,4 +229,5 @@ def load_to_chat(
     model = prepared.load()
     if note is not None:
         recall_kernels(prepared)
+    give_drafter(model, prepared.folder, drafter)
     return model, processor

@@ -60,11 +60,12 @@ def stats_line(stats: "Stats") -> str:
 
 
 def drafts_told(stats: "Stats") -> str:
-    """`41 of 60 drafts right, 0.8 s gained`; the seconds where they are known."""
+    """`41 of 60 drafts right, 0.8 s gained`; the time where it is known and shows."""
     told = f"{stats.accepted:,} of {stats.drafted:,} drafts right"
-    if (gain := stats.draft_gain) is None:
+    gain = round(stats.draft_gain or 0, 1)
+    if not gain:
         return told
-    return f"{told}, {abs(gain):.1f} s {'gained' if gain >= 0 else 'lost'}"
+    return f"{told}, {abs(gain)} s {'gained' if gain > 0 else 'lost'}"
 
 
 def fitted(text: str, stream: TextIO) -> str:

@@ -6,7 +6,7 @@ from mlx_gemma4.sampling import BOUNDS, SAMPLING
 
 from ..attach.messages import media_of, names
 from ..errors import UsageError
-from ..loading import change_drafter
+from ..loading import change_drafter, drafter_told
 from ..model_senses import has_sense
 from ..settings import Settings
 from ..usage.mistakes import suggestion
@@ -65,7 +65,7 @@ def show_command(session: Session, words: str) -> Answer:
         "model": session.model_name,
         "adapter": session.adapter,
         "takes": ", ".join(["text", *senses]),
-        "drafter": chat.model.drafter,
+        "drafter": drafter_told(chat.model),
         "context": session.context(),
         "system": chat.system,
         "tools": ", ".join(tool["function"]["name"] for tool in chat.tools or ()),
