@@ -14,7 +14,7 @@ from ..cache import Seen
 from ..config import AssistantConfig, TextConfig
 from ..kernels import Norm, dense
 from ..layers import RMSNorm
-from ..rope import rope_periods, rotation_at
+from ..rope import Rotation, rope_periods, rotation_at
 from ..text.decoder import DecoderLayer
 from .head import CentroidHead
 
@@ -36,18 +36,24 @@ class Layers(nn.Module):
             for layer, kind in enumerate(config.layer_types)
         }
 
-    def __call__(
-        self, h: mx.array, seen: Mapping[str, Seen], position: mx.array
-    ) -> mx.array:
-        """Hidden states after the final norm, [B, 1, hidden] as `h` is."""
-        turns = {
-            kind: rotation_at(periods, position, 1, h.dtype)
+    def rotations(self, position: mx.array, dtype: mx.Dtype) -> dict[str, Rotation]:
+        """Of each kind of layer, at `position` int32 [1]."""
+        return {
+            kind: rotation_at(periods, position, 1, dtype)
             for kind, periods in self._periods.items()
         }
+
+    def __call__(
+        self,
+        h: mx.array,
+        seen: Mapping[str, Seen],
+        rotations: Mapping[str, Rotation],
+    ) -> mx.array:
+        """Hidden states after the final norm, [B, 1, hidden] as `h` is."""
         norms = [*(layer.input_layernorm for layer in self.layers[1:]), self.norm]
         x = self.layers[0].input_layernorm(h)
         for layer, kind, norm in zip(self.layers, self.kinds, norms, strict=True):
-            attention, rotation = layer.self_attn, turns[kind]
+            attention, rotation = layer.self_attn, rotations[kind]
             queries = attention.queries(x, rotation, None)
             found = attention(queries, seen[kind], rotation, None)
             h, (x,) = layer(h, found, None, [Norm(norm.weight)])
@@ -81,22 +87,27 @@ class Assistant(nn.Module):
         state: the model's hidden state after its last norm where that token was drawn,
             or what this returned. Both are [B, 1, backbone].
         seen: of each kind of layer, the keys and values of the model's last layer of
-            that kind which has its own (`cache.newest`).
+            that kind which has its own (`Drafter.seen`).
         position: of the last token, int32 [1]; the same for all drafts of a round.
         """
-        h = self.hidden(embedding, state, seen, position)
+        rotations = self.rotations(position, embedding.dtype)
+        h = self.hidden(embedding, state, seen, rotations)
         return self.logits(h), self.next_state(h)
+
+    def rotations(self, position: mx.array, dtype: mx.Dtype) -> dict[str, Rotation]:
+        """Of queries at `position`, for all drafts of a round."""
+        return self.language_model.rotations(position, dtype)
 
     def hidden(
         self,
         embedding: mx.array,
         state: mx.array,
         seen: Mapping[str, Seen],
-        position: mx.array,
+        rotations: Mapping[str, Rotation],
     ) -> mx.array:
         """What both are made of, [B, 1, hidden]; arguments as above."""
         both = mx.concatenate([embedding, state], axis=-1)
-        return self.language_model(dense(self.pre_projection, both), seen, position)
+        return self.language_model(dense(self.pre_projection, both), seen, rotations)
 
     def next_state(self, h: mx.array) -> mx.array:
         return dense(self.post_projection, h)

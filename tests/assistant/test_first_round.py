@@ -13,6 +13,7 @@ import tiny_assistants
 import tiny_media
 from tiny_assistants import KINDS, ORDERED, STEPS
 
+from mlx_gemma4.assistant.drafter import Drafter
 from mlx_gemma4.assistant.model import Assistant
 from mlx_gemma4.cache import rollback
 from mlx_gemma4.model import Gemma4
@@ -43,16 +44,19 @@ def first_round(
     found: dict[str, Any] = {"first": token[0, 0], "hidden": state[0, 0]}
     rows: dict[str, list[mx.array]] = {"logits": [], "states": [], "tokens": []}
     position = mx.array([len(prompt.tokens)], mx.int32)
-    seen = tiny_assistants.seen(model, cache, drafter)
+    made = Drafter(drafter, Path())
+    seen = made.seen(model, cache)
     for _ in range(STEPS):
         embedding = model.language_model.embed(token)
-        h = drafter.hidden(embedding, state, seen, position)
         logits, state = drafter(embedding, state, seen, position)
-        token = drafter.argmax(h)
+        token = logits.argmax(axis=-1)
         rows["logits"].append(logits[0, 0])
         rows["states"].append(state[0, 0])
         rows["tokens"].append(token[0, 0])
     found |= {name: mx.stack(each) for name, each in rows.items()}
+    first, hidden = int(found["first"].item()), found["hidden"][None, None]
+    proposed = made.propose(model, first, hidden, cache, STEPS)
+    assert proposed.tolist() == [found["tokens"].tolist()]
     return {name: np.array(array) for name, array in found.items()}
 
 

@@ -11,9 +11,7 @@ import tiny
 import tiny_media
 
 from mlx_gemma4.assistant.model import Assistant
-from mlx_gemma4.cache import LayerCache, Seen
 from mlx_gemma4.config import FULL, SLIDING, AssistantConfig
-from mlx_gemma4.model import Gemma4
 
 KINDS = ("E2B", "E4B", "12B", "26B-A4B", "31B")
 ORDERED = ("E2B", "E4B")  # with a centroid head
@@ -109,12 +107,3 @@ def prompts(variant: str, seed: int) -> dict[str, tuple[Any, tiny_media.Prompt]]
     for name, config in (("pictures", sees), ("sound", hears)):
         read[name] = config, tiny_media.prompt(config, seed)
     return read
-
-
-def seen(model: Gemma4, cache: list[LayerCache], drafter: Assistant) -> dict[str, Seen]:
-    """The newest keys and values of each kind."""
-    text = model.config.text_config
-    kinds = text.layer_types[: text.first_kv_shared_layer]
-    last = {kind: i for i, kind in enumerate(kinds)}
-    most = {SLIDING: drafter.config.text_config.sliding_window + 1, FULL: None}
-    return {kind: cache[i].newest(most[kind]) for kind, i in last.items()}
