@@ -71,8 +71,12 @@ class Drafts:
         self.drafted = self.accepted = 0
         self._model, self._drafter, self._lookup = model, drafter, lookup
         self._pace, self._clock = pace, clock_here()
+        self._last = 0.0
+
+    def begin(self, context: int) -> None:
+        """Decoding begins behind so many tokens: from here on it is timed."""
+        self._pace.begin(context)
         self._last = self._clock()
-        pace.begin()
 
     @property
     def gained(self) -> float | None:

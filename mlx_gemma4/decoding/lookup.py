@@ -38,7 +38,9 @@ class Lookup:
         return None if self._from is None else self._tokens[self._from]
 
     def propose(self, most: int) -> list[int]:
-        """At most `most` tokens that may come next; none where nothing is known."""
+        """`most` tokens that may come next; none where nothing is known. Where they
+        lead to the end of the text, it is taken to go round."""
         if self._from is None:
             return []
-        return self._tokens[self._from : self._from + most]
+        cycle = self._tokens[self._from : self._from + most]
+        return (cycle * -(-most // len(cycle)))[:most] if most else []

@@ -9,17 +9,18 @@ is bounded: a small credit, which a share of the time fills up again.
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from enum import Enum
 from math import sqrt
 from statistics import median, median_low
+from typing import NamedTuple
 
 import mlx.core as mx
 
 RUNGS = (1, 2, 3, 4, 6, 8)  # numbers of drafts: each has graphs of its own compiled
 FIRST = 2  # the most, until some were accepted
 DEPTHS = 8  # drafts behind one another whose rates are told apart
-AGE = 0.98  # of what is known of rates, left by each token
+AGE = 0.97  # of what is known of rates, left by each token
 PRIOR = 2.0  # drafts that the rate assumed is worth
 SLOPE = 0.3  # steps that one more draft takes, until it was measured
 KEPT = 7  # measurements that a median is taken of
@@ -27,11 +28,14 @@ SETTLING = 4  # steps before the first drafts
 CHECK_EVERY = 128  # tokens with drafts, until plain steps are measured again
 CHECKED = 4  # of those; the first is not like the others and is left out
 SOON = 32  # tokens of an answer before its first check
-CREDIT = 3.0  # steps that drafts may lose at once, in an answer
+FAR = 1024  # tokens by which contexts differ, so that it comes first
+CREDIT = 3.0  # steps that drafts of one source may lose at once, in an answer
 MOST_CREDIT = 12.0  # with what they have gained before in the same answer
-SHARE = 0.01  # of all time, that they may lose for good
+LEAST_CREDIT = -1.0  # more is not to be made up for: it was a disturbance
+SHARE = 0.006  # of all time, that they may lose for good
 FORGOTTEN = 512  # plain steps, until the oldest cost of each kind of round is forgotten
 WORST = 1.5  # steps for each row of a round; what takes longer was disturbed
+HEAVY = 1e9  # a weight, from which on all are made lighter
 
 
 class Source(Enum):
@@ -47,6 +51,13 @@ def clock_here() -> Callable[[], float]:
     return time.perf_counter if mx.metal.is_available() else time.process_time
 
 
+class Cost(NamedTuple):
+    """Of a round: in seconds, and in plain steps as they were measured then."""
+
+    seconds: float
+    steps: float
+
+
 class Pace:
     """Of one model's answers, one after the other.
 
@@ -57,44 +68,36 @@ class Pace:
     def __init__(self, always: bool = False):
         self.always = always
         self.gained: float | None = None  # seconds, by drafts in this answer
-        self._rates = {source: _Rates(source.value) for source in Source}
-        self._costs: dict[tuple[Source, int], deque[float]] = {}
+        self._known = {source: _Known(source) for source in Source}
         self._steps: deque[float] = deque(maxlen=KEPT)  # seconds
-        self._step: float | None = None
         self._settled = False  # the last token was a plain step's
         self._missing, self._unchecked, self._plain = SETTLING, 0, 0
-        self._credit, self._streak = CREDIT, 0
+        self._context = 0
 
-    def begin(self) -> None:
-        """With another answer; what was learned stays."""
-        self.gained, self._streak, self._settled = None, 0, False
+    def begin(self, context: int) -> None:
+        """With another answer, behind so many tokens; what was learned stays."""
+        if abs(context - self._context) > FAR and self._steps:
+            self._steps.clear()
+            self._missing = CHECKED
+        self._context = context
+        self.gained, self._settled = None, False
         self._unchecked = max(self._unchecked, CHECK_EVERY - SOON)
-        self._credit = min(CREDIT, self._credit)
+        for known in self._known.values():
+            known.credit, known.streak = min(CREDIT, known.credit), 0
 
     def rows(self, source: Source) -> int:
         """How many drafts to ask for now; 0 to decode one token, one step ahead."""
-        if not self.always and self._missing:
-            return 0
-        rates, depth = self._rates[source], self._depth(source)
-        hopeful = source is Source.ASSISTANT and not self.always
-        tokens = rates.tokens(depth, hopeful)
-        best, gain = (RUNGS[0], 0.0) if self.always else (0, 1.0)
-        before = FIRST
-        for k in RUNGS:
-            if k > FIRST and not rates.reached(depth + before - 1):
-                break
-            cost, before = self._cost(source, k), k
-            affordable = self.always or cost - 1 <= self._credit
-            if affordable and tokens[k] > gain * cost:
-                best, gain = k, tokens[k] / cost
-        return best
+        if self.always:
+            return self._known[source].likely()
+        return 0 if self._missing else self._known[source].paying(self._step)
 
     def foretold(self, right: bool | None) -> None:
         """Whether the last token is what lookup would have proposed; None where it had
         nothing to propose. That costs nothing, and says when it is worth asking."""
+        known = self._known[Source.LOOKUP]
         if right is not None:
-            self._rates[Source.LOOKUP].add(self._streak, 1, int(right))
-        self._streak = self._streak + 1 if right else 0
+            known.add(1, int(right))
+        known.streak = known.streak + 1 if right else 0
 
     def took(
         self,
@@ -109,101 +112,154 @@ class Pace:
         tokens: that it gave, at least one. seconds: from one to the next, by
             `clock_here`, with what is done with the tokens in between.
         """
-        for rates in self._rates.values():
-            rates.age(tokens)
+        for known in self._known.values():
+            known.age(tokens)
         if source is None or not drafted:
             self._took_step(seconds)
         else:
-            self._took_round(source, drafted, accepted, seconds, tokens)
+            self._took_round(self._known[source], drafted, accepted, seconds, tokens)
 
     def _took_step(self, seconds: float) -> None:
-        self._credit = max(self._credit, min(CREDIT, self._credit + SHARE))
         if self._settled or self.always:
             self._steps.append(seconds)
-            self._step = median(self._steps)
         self._settled = True
         if self._missing:
             self._missing -= 1
             self._unchecked = 0
         self._plain += 1
-        if self._plain % FORGOTTEN == 0:  # what was disturbed twice is tried again, too
-            for costs in self._costs.values():
-                if len(costs) > 1:
-                    costs.popleft()
+        for known in self._known.values():
+            known.earn()
+            if self._plain % FORGOTTEN == 0:
+                known.forget()
 
     def _took_round(
-        self, source: Source, drafted: int, accepted: int, seconds: float, tokens: int
+        self, known: "_Known", drafted: int, accepted: int, seconds: float, tokens: int
     ) -> None:
-        self._rates[source].add(self._depth(source), drafted, accepted)
-        if source is Source.LOOKUP:
-            self._streak = self._streak + accepted if accepted == drafted else 0
+        known.add(drafted, accepted)
+        if known.source is Source.LOOKUP:
+            known.streak = known.streak + accepted if accepted == drafted else 0
         self._settled = False
         self._unchecked += tokens
-        if self._unchecked >= CHECK_EVERY and not self.always:
+        if self._unchecked >= CHECK_EVERY:
             self._missing = CHECKED
-        if self._step is None:
-            return
-        self.gained = (self.gained or 0) + tokens * self._step - seconds
-        cost = min(seconds / self._step, WORST * (drafted + 1))
-        self._costs.setdefault((source, drafted), deque(maxlen=KEPT)).append(cost)
-        left = self._credit + tokens - cost * (1 - SHARE)
-        self._credit = min(MOST_CREDIT, left)
+        if self._steps:
+            step = self._step
+            self.gained = (self.gained or 0) + tokens * step - seconds
+            known.pay(drafted, Cost(seconds, seconds / step), tokens)
 
-    def _depth(self, source: Source) -> int:
-        return self._streak if source is Source.LOOKUP else 0
-
-    def _cost(self, source: Source, k: int) -> float:
-        """In steps, as measured, or as expected from what was measured."""
-        expected = 1 + SLOPE * k
-        if self.always:
-            return expected
-        known = [n for each, n in self._costs if each is source]
-        if not known:
-            return expected
-        near = min(known, key=lambda n: abs(n - k))
-        costs = self._costs[source, near]
-        measured = median_low(costs)
-        if len(costs) == 1:  # it may have been disturbed, or have compiled something
-            measured = min(measured, 1 + SLOPE * near)
-        return 1 + (measured - 1) * k / near
+    @property
+    def _step(self) -> float:
+        return median(self._steps)
 
 
-class _Rates:
-    """How often the drafts of a source are right, by how many were right before."""
+class _Known:
+    """What is known of the drafts of one source: how often they are right, by how many
+    were right before, what rounds with them cost, and what they may still lose.
 
-    def __init__(self, assumed: float):
-        self._assumed = assumed
+    streak: how many were right before the next one.
+    """
+
+    def __init__(self, source: Source):
+        self.source, self.credit, self.streak = source, CREDIT, 0
+        self._hopeful = source is Source.ASSISTANT  # of lookup more is known by itself
+        self._weight = 1.0  # of a new one; of old ones it was less
         self._tries, self._hits = [0.0] * DEPTHS, [0.0] * DEPTHS
+        self._costs: dict[int, deque[Cost]] = {}
+
+    def paying(self, step: float) -> int:
+        """The number of drafts by which a token is expected to take the least time, or
+        0; as much is hoped for as what is known leaves to hope for.
+
+        step: seconds that a plain one takes now.
+        """
+        best, most = 0, 1.0
+        for k, tokens in self._expected(self._hopeful):
+            cost = self._cost(k, step)
+            if cost - 1 <= self.credit and tokens > most * cost:
+                best, most = k, tokens / cost
+        return best
+
+    def likely(self) -> int:
+        """The one that would be best if rounds cost what is assumed."""
+        expected = self._expected(hopeful=False)
+        return max(expected, key=lambda each: each[1] / (1 + SLOPE * each[0]))[0]
 
     def age(self, tokens: int) -> None:
-        left = AGE**tokens
-        self._tries = [each * left for each in self._tries]
-        self._hits = [each * left for each in self._hits]
+        self._weight /= AGE**tokens
+        if self._weight > HEAVY:
+            self._tries = [each / self._weight for each in self._tries]
+            self._hits = [each / self._weight for each in self._hits]
+            self._weight = 1.0
 
-    def add(self, depth: int, drafted: int, accepted: int) -> None:
+    def add(self, drafted: int, accepted: int) -> None:
         """`accepted` of so many drafts were right, the next one, if any, was not."""
         for i in range(min(accepted + 1, drafted)):
-            at = min(depth + i, DEPTHS - 1)
-            self._tries[at] += 1
-            self._hits[at] += i < accepted
+            at = min(self.streak + i, DEPTHS - 1)
+            self._tries[at] += self._weight
+            self._hits[at] += self._weight * (i < accepted)
 
-    def reached(self, depth: int) -> bool:
-        """Whether a draft so deep was right lately."""
-        return self._hits[min(depth, DEPTHS - 1)] >= 0.5
+    def earn(self) -> None:
+        """By a plain step."""
+        self.credit = max(self.credit, min(CREDIT, self.credit + SHARE))
 
-    def tokens(self, depth: int, hopeful: bool) -> list[float]:
-        """What rounds with 0, 1, 2 … drafts are expected to give.
+    def pay(self, drafted: int, cost: Cost, tokens: int) -> None:
+        """For a round."""
+        self._costs.setdefault(drafted, deque(maxlen=KEPT)).append(cost)
+        steps = min(cost.steps, WORST * (drafted + 1))
+        left = self.credit + tokens - steps * (1 - SHARE)
+        self.credit = max(LEAST_CREDIT, min(MOST_CREDIT, left))
 
-        hopeful: as much as what is known leaves to hope for.
-        """
-        rate, rates = self._assumed, []
+    def forget(self) -> None:
+        """One cost of each kind: all of them may have been disturbed."""
+        for costs in self._costs.values():
+            if len(costs) > 1:
+                costs.popleft()
+
+    def _expected(self, hopeful: bool) -> list[tuple[int, float]]:
+        """Numbers of drafts that may be asked for, with the tokens they are expected to
+        give: up to one rung beyond what was right lately."""
+        rates, last = self._rates(hopeful), DEPTHS - 1
+        found: list[tuple[int, float]] = []
+        tokens = chance = 1.0
+        done = 0
+        for k in RUNGS:
+            deepest = self._hits[min(self.streak + done - 1, last)] if done else 0.0
+            if k > FIRST and deepest < self._weight / 2:
+                break
+            for i in range(done, k):
+                chance *= rates[min(self.streak + i, last)]
+                tokens += chance
+            found.append((k, tokens))
+            done = k
+        return found
+
+    def _rates(self, hopeful: bool) -> list[float]:
+        """By depth; each is assumed to be like the one before it."""
+        weight, rate = PRIOR * self._weight, self.source.value
+        rates: list[float] = []
         for tries, hits in zip(self._tries, self._hits, strict=True):
-            rate = (hits + PRIOR * rate) / (tries + PRIOR)
+            rate = (hits + weight * rate) / (tries + weight)
             if hopeful and not rates:
-                rate = min(1.0, rate + sqrt(rate * (1 - rate) / (tries + PRIOR)))
+                seen = tries / self._weight + PRIOR
+                rate = min(1.0, rate + sqrt(rate * (1 - rate) / seen))
             rates.append(rate)
-        expected, chance = [1.0], 1.0
-        for i in range(RUNGS[-1]):
-            chance *= rates[min(depth + i, DEPTHS - 1)]
-            expected.append(expected[-1] + chance)
-        return expected
+        return rates
+
+    def _cost(self, k: int, step: float) -> float:
+        """In steps, as measured, or as expected from what was measured."""
+        found = {n: _believed(costs, n, step) for n, costs in self._costs.items()}
+        known = [n for n, cost in found.items() if cost is not None]
+        near = min(known, key=lambda n: abs(n - k), default=None)
+        cost = found[near] if near is not None else None
+        if near is None or cost is None:
+            return 1 + SLOPE * k
+        return 1 + (cost - 1) * k / near
+
+
+def _believed(costs: Collection[Cost], drafted: int, step: float) -> float | None:
+    """In steps of so many seconds; the lower one where a context that grew or shrank
+    left it open. None where it was dear but once: it may have been disturbed, or have
+    compiled something."""
+    steps = median_low([cost.steps for cost in costs])
+    steps = min(steps, median_low([cost.seconds for cost in costs]) / step)
+    return steps if len(costs) > 1 or steps <= 1 + SLOPE * drafted else None

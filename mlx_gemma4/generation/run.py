@@ -55,6 +55,8 @@ def run(
     if pins != "none":
         prefix.pin(passing=pins == "end")
     yield from written
+    if drafts is not None:
+        drafts.begin(len(prompt.tokens))
     decoding = Decoding(model, token, hidden, sampler, prefix, drafts)
     drawn = decoding.guided(guide, prefill_step) if guide else decoding.free(limit)
     thinks = writer.inside_thought
