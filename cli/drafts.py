@@ -33,9 +33,12 @@ def check_draft(draft: str | None) -> None:
         return
     from mlx_gemma4.hub.resolve import HUB_ID
 
-    folder = os.path.expanduser(draft) if isinstance(draft, str) else ""
-    if folder and (os.path.isdir(folder) or HUB_ID.fullmatch(folder)):
-        return
+    if isinstance(draft, str) and draft:
+        is_path = draft.startswith((".", "~", "/"))
+        if os.path.isdir(os.path.expanduser(draft)):
+            return
+        if not is_path and HUB_ID.fullmatch(draft):
+            return
     raise ChatError(
         f"draft is {draft!r}; it can be {', '.join(MODES)}, or a drafter: a folder "
         f"that is there, or a Hub id.{suggestion(str(draft), MODES)}"

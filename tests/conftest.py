@@ -241,7 +241,7 @@ def seeing(media_processor: "Processor", script: Script) -> "Session":
     from mlx_gemma4.cli.settings import Settings
 
     script.answer = lambda messages: chunks("I see.")
-    model: Any = SimpleNamespace(config=media_processor.config)
+    model: Any = SimpleNamespace(config=media_processor.config, drafter=None)
     chat = Conversation(model, media_processor, Settings())
     return Session(chat, Screen(), "tiny", load_seconds=1.0)
 
