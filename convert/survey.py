@@ -13,7 +13,14 @@ from mlx_gemma4.checkpoint.copies import Copy, copy_of
 from mlx_gemma4.checkpoint.counts import Present, without_missing_parts
 from mlx_gemma4.checkpoint.files import FLOATS, WHOLE, StoredTensor
 from mlx_gemma4.checkpoint.foreign import refuse_foreign
-from mlx_gemma4.checkpoint.names import Place, in_layer, is_unused, mlx_names, place
+from mlx_gemma4.checkpoint.names import (
+    ORDER,
+    Place,
+    in_layer,
+    is_unused,
+    mlx_names,
+    place,
+)
 from mlx_gemma4.checkpoint.plan import fit_assistant, plan_load
 from mlx_gemma4.config import FULL, AssistantConfig, Config
 from mlx_gemma4.config.assistant import is_assistant
@@ -34,7 +41,6 @@ ON_GRID = 0.5
 GRID_BITS, GRID_GROUP = 4, 32
 # What is trained for the grid in Q4_0 files.
 TRAINED = (TensorClass.ATTENTION, TensorClass.MLP, TensorClass.EXPERTS)
-ORDER = "masked_embedding.token_ordering"
 HEAD, TABLE = "lm_head.weight", "language_model.embed_tokens.weight"
 
 Sampler = Callable[[StoredTensor], float]  # share of a tensor's groups on the Q4_0 grid

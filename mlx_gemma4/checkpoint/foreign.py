@@ -13,6 +13,7 @@ from typing import Any
 from ..config import AssistantConfig, Config, ConfigWarning
 from ..errors import CheckpointError
 from .files import FLOATS, StoredTensor
+from .names import ORDER, place
 
 ADAPTER = re.compile(
     r"(?:.*\.)?(?:lora_\w+|base_layer|modules_to_save|original_module)(?:\..*)?",
@@ -74,6 +75,7 @@ def are_plain(tensors: Mapping[str, StoredTensor]) -> bool:
     return bool(tensors) and all(
         tensor.dtype in FLOATS and name.rpartition(".")[2] not in PARTS
         for name, tensor in tensors.items()
+        if place(name).parameter != ORDER
     )
 
 

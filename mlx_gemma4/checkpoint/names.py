@@ -49,6 +49,7 @@ RENAMES = (
 EXPERT_PIECE = re.compile(
     r"(.*\.experts\.)(?:(\d{1,9})\.)?(gate|up|gate_up|down)(_proj\..*)", re.DOTALL
 )
+ORDER = "masked_embedding.token_ordering"  # of a drafter: ids, in every layout
 EXPERTS = re.compile(r"(.*\.experts\.)(gate_up|down)(_proj.*)", re.DOTALL)
 # What a tower clips to; without end where it clips nothing.
 BOUNDS = (".input_min", ".input_max", ".output_min", ".output_max")

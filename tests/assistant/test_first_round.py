@@ -1,6 +1,7 @@
 """Four chained steps behind a prompt, against the reference's arrays."""
 
 import os
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,11 @@ from mlx_gemma4.cache import rollback
 from mlx_gemma4.model import Gemma4
 
 FIRST = int(os.environ.get("GEMMA4_SEED", "0"))
-PROMPTS = ("5", "33", "pictures", "sound")
+QUICK = {("E2B", "33"), ("12B", "33"), ("31B", "33"), ("E4B", "sound")}
+CASES = [
+    pytest.param(*case, marks=[] if case in QUICK else pytest.mark.slow)
+    for case in product(KINDS, ("5", "33", "pictures", "sound"))
+]
 Arrays = dict[str, np.ndarray]
 
 
@@ -70,8 +75,7 @@ def check(ours: Arrays, reference: Arrays) -> None:
             np.testing.assert_array_equal(ours[name], expected, name)
 
 
-@pytest.mark.parametrize("name", PROMPTS)
-@pytest.mark.parametrize("variant", KINDS)
+@pytest.mark.parametrize(("variant", "name"), CASES)
 def test_drafts_are_the_references(variant: str, name: str, tmp_path: Path) -> None:
     config, prompt = tiny_assistants.prompts(variant, golden.SEED)[name]
     own = tiny_assistants.config_dict(config, variant in ORDERED)
@@ -89,7 +93,7 @@ def test_drafts_are_the_references(variant: str, name: str, tmp_path: Path) -> N
     check(first_round(model, drafter, prompt), expected)
 
 
-@pytest.mark.parametrize("length", [5, 33])
+@pytest.mark.parametrize("length", [pytest.param(5, marks=pytest.mark.slow), 33])
 def test_what_was_rejected_is_not_seen(length: int) -> None:
     """Unlike in the reference, whose drafter then reads keys that were taken back."""
     config = tiny.config_dict("E2B")

@@ -107,6 +107,7 @@ def drafted(drafter: Assistant) -> np.ndarray:
     return np.concatenate([np.array(logits[0, 0]), np.array(state[0, 0])])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", PACKINGS, ids=lambda how: f"{how['mode']}{how['bits']}")
 def test_every_packing_equals_its_dequantised_drafter(
     how: dict[str, Any], tmp_path: Path

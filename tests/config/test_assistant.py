@@ -55,7 +55,10 @@ def test_centroids_need_not_be_stated_where_there_are_none() -> None:
         ({"num_centroids": 3000}, "num_centroids 3000 does not divide"),
         ({"centroid_intermediate_top_k": 4096}, "top_k is 4096 of 2048"),
         ({"num_kv_shared_layers": 3}, "num_kv_shared_layers is 3"),
-        ({"hidden_size_per_layer_input": 8}, "vocab_size_per_layer_input is missing"),
+        (
+            {"hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": 96},
+            "hidden_size_per_layer_input is 8, which no drafter has",
+        ),
         ({"enable_moe_block": True}, "enable_moe_block is True"),
         ({"use_double_wide_mlp": True}, "use_double_wide_mlp is True"),
         ({"tie_word_embeddings": False}, "tie_word_embeddings is false"),
