@@ -60,8 +60,8 @@ def transcribe(
     *,
     language: str | None = None,
     translate: str | None = None,
-    progress: Callable[[float], None] | None = None,
     draft: Draft | None = None,
+    progress: Callable[[float], None] | None = None,
 ) -> Iterator[Segment]:
     """What is said in a recording, segment by segment, greedily and without thinking.
 
@@ -69,8 +69,8 @@ def transcribe(
     held sound. What it repeats without end is kept once, with a warning.
     `samples`: float32 mono at 16 kHz, `[n]`, as `read_audio` gives them; any length.
     `language`, `translate`: English names of the language spoken and of the one to
-    translate into. `progress` is told the seconds done so far. `draft`: as in
-    `stream_generate`. Raises MediaError if the model cannot hear.
+    translate into. `draft` is that of `stream_generate`. `progress` is told the seconds
+    done so far. Raises MediaError if the model cannot hear.
     """
     if model.config.audio_config is None:
         raise MediaError(
