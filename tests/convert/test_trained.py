@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import layouts
 import mlx.core as mx
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ import tiny
 import tiny_media
 import trained
 from jobs import converted, tensors
+from mlx.utils import tree_flatten
 
 from mlx_gemma4.checkpoint.files import read_tensors
 from mlx_gemma4.checkpoint.load import load_model
-from mlx_gemma4.checkpoint.names import place
+from mlx_gemma4.checkpoint.names import place, reference_name
 from mlx_gemma4.convert import check
 from mlx_gemma4.errors import CheckpointError
 from mlx_gemma4.model import Gemma4
@@ -120,6 +122,28 @@ def _seen_and_heard(model: Gemma4, variant: str = "E2B") -> mx.array:
     own = dict(zip(SHOWN, ids, strict=True))
     tokens = mx.array([[own[token] for token in prompt.tokens if token in own]])
     return model.embed(tokens, prompt.media)
+
+
+@pytest.mark.slow
+def test_the_references_names_of_12b_make_the_same(tmp_path: Path) -> None:
+    """As it saves what it read: all that sees in one module, codes beside it."""
+    source, other = tmp_path / "source", tmp_path / "other"
+    trained.write(tmp_path / "plain", source, "ct", "12B")
+    stored = {_by_reference(n): t for n, t in tensors(source).items()}
+    layouts.save(other, json.loads((source / "config.json").read_text()), stored)
+    assert any(name.startswith("model.embed_vision.patch_") for name in stored)
+    models = [
+        load_model(converted(where, tmp_path / f"out-{where.name}"))
+        for where in (source, other)
+    ]
+    one, two = (dict(tree_flatten(model.parameters())) for model in models)
+    assert one.keys() == two.keys()
+    assert all(mx.array_equal(one[name], two[name]) for name in one)
+
+
+def _by_reference(name: str) -> str:
+    inner = name.removeprefix("model.")
+    return name.removesuffix(inner) + reference_name(inner)
 
 
 def change(folder: Path, **keys: Any) -> dict[str, mx.array]:
