@@ -33,6 +33,7 @@ from ..progress import Progress
 from ..render import Screen
 from ..settings import Settings
 from .languages import language_name
+from .options import Piece
 from .output import TranscriptOutput
 from .transcript import Transcript
 
@@ -87,6 +88,7 @@ def transcribe(
     ] = None,
     overwrite: options.Overwrite = False,
     track: options.Track = None,
+    piece: Piece = None,
     mic: Annotated[
         bool,
         Panel.TASK.option("--mic", help="Record from the microphone (extra `mic`)."),
@@ -117,6 +119,7 @@ def transcribe(
             output=TranscriptOutput(form, output, screen, overwrite),
             screen=screen,
             track=track,
+            piece=piece,
         )
         job.keep = is_kept(keep, as_json) and len(job.sources) == 1
         job.output.check(job.sources)
@@ -171,6 +174,7 @@ class Transcribing:
     output: TranscriptOutput
     screen: Screen
     track: int | None = None
+    piece: float | None = None  # seconds heard at once, if not the model's own
     keep: bool = False  # as a conversation to go on with
     damaged: int = 0  # the exit code if a recording was damaged
 
@@ -178,8 +182,11 @@ class Transcribing:
         self, model_name: str | None, adapter: Path | None = None, yes: bool = False
     ) -> int:
         """Transcribes everything; returns the exit code."""
+        from mlx_gemma4.generation.transcribe import seconds_at_once
+
         model, processor, name = open_model(model_name, self.screen, adapter, yes=yes)
         require_sense(model.config, name, "audio")
+        seconds_at_once(processor.media.audio, self.piece)
         failed: list[str] = []
         codes: list[int] = []
         for number, source in enumerate(self.sources):
@@ -235,6 +242,7 @@ class Transcribing:
                 samples,
                 language=self.language,
                 translate=self.translate,
+                piece_seconds=self.piece,
                 progress=bar.update,
             ):
                 transcript.segments.append(segment)

@@ -4,6 +4,7 @@ The prompts are Google's, from the Gemma 4 model card, word for word: the model 
 trained with them, and the card puts the sound after them.
 """
 
+import math
 import re
 import warnings
 from collections.abc import Callable, Iterator
@@ -11,7 +12,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from ..audio.files import RATE
-from ..errors import MediaError
+from ..audio.framing import AudioFeatureConfig, AudioSampleConfig
+from ..errors import ChatError, MediaError
 from ..model import Gemma4
 from ..prompt.processor import Processor
 from .loop import generate
@@ -29,6 +31,7 @@ FORMAT = (
 TOKENS_PER_SECOND = 20
 TOKENS_AT_LEAST = 64
 STRETCHES_TOLD = 4
+SHORTEST = 5.0  # seconds of a piece: a sentence, and room for a pause to cut in
 AUDIBLE = 1e-3  # of full scale; less is what a recorder or a codec adds to silence
 
 
@@ -59,6 +62,7 @@ def transcribe(
     *,
     language: str | None = None,
     translate: str | None = None,
+    piece_seconds: float | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Iterator[Segment]:
     """What is said in a recording, segment by segment, greedily and without thinking.
@@ -67,15 +71,16 @@ def transcribe(
     held sound. What it repeats without end is kept once, with a warning.
     `samples`: float32 mono at 16 kHz, `[n]`, as `read_audio` gives them; any length.
     `language`, `translate`: English names of the language spoken and of the one to
-    translate into. `progress` is told the seconds done so far. Raises MediaError if the
-    model cannot hear.
+    translate into. `piece_seconds`: the most that is heard at once, see
+    `seconds_at_once`. `progress` is told the seconds done so far. Raises MediaError if
+    the model cannot hear, ChatError for pieces that it cannot take.
     """
     if model.config.audio_config is None:
         raise MediaError(
             "This model cannot hear. Gemma 4 E2B, E4B and 12B do; choose one."
         )
     prompt = transcription_prompt(language, translate)
-    limit = processor.media.audio.piece_seconds
+    limit = seconds_at_once(processor.media.audio, piece_seconds)
     voices = Voices()
 
     def heard() -> Iterator[tuple[Piece, str, str]]:
@@ -102,6 +107,26 @@ def transcribe(
         _tell_wordless(wordless)
 
     return merge(heard())
+
+
+def seconds_at_once(
+    audio: AudioFeatureConfig | AudioSampleConfig, wanted: float | None
+) -> float:
+    """The most seconds of sound in a piece: `wanted`, or what the checkpoint states.
+
+    Without a tower any length can be heard, and the reference cuts nothing off; but
+    30 s (`audio_seq_length`) is all that a checkpoint says of what it was made for.
+    Raises ChatError for less than 5 s, or more than the model takes.
+    """
+    longest = audio.longest_seconds
+    least = min(SHORTEST, longest)
+    if wanted is None or least <= wanted <= longest:
+        return wanted or audio.piece_seconds
+    if wanted > longest:
+        told = f"this model hears at most {longest:g} s at once"
+    else:
+        told = f"it must have at least {least:g}"
+    raise ChatError(f"The piece to be heard at once has {wanted:g} s; {told}.")
 
 
 def _once(piece: Piece, text: str) -> str:
