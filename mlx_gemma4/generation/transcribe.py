@@ -4,7 +4,6 @@ The prompts are Google's, from the Gemma 4 model card, word for word: the model 
 trained with them, and the card puts the sound after them.
 """
 
-import math
 import re
 import warnings
 from collections.abc import Callable, Iterator
@@ -118,14 +117,15 @@ def seconds_at_once(
     30 s (`audio_seq_length`) is all that a checkpoint says of what it was made for.
     Raises ChatError for less than 5 s, or more than the model takes.
     """
+    if wanted is None:
+        return audio.piece_seconds
     longest = audio.longest_seconds
     least = min(SHORTEST, longest)
-    if wanted is None or least <= wanted <= longest:
-        return wanted or audio.piece_seconds
+    if least <= wanted <= longest:
+        return wanted
+    told = f"it must have at least {least:g}"
     if wanted > longest:
         told = f"this model hears at most {longest:g} s at once"
-    else:
-        told = f"it must have at least {least:g}"
     raise ChatError(f"The piece to be heard at once has {wanted:g} s; {told}.")
 
 
