@@ -25,6 +25,7 @@ ENDS = {
     "closed": "(brought to an end: the token limit was reached)",
     "malformed_call": "(a tool call that cannot be read is part of the text)",
 }
+EARLIER = "; --think-budget N ends a thought earlier"
 
 
 def never() -> bool:
@@ -38,10 +39,10 @@ def rounded(seconds: float | None) -> float | None:
 def ends_of(answer: Response) -> Iterator[str]:
     """What there is to say of how an answer ended."""
     if answer.stats is not None and answer.stats.loops:
-        yield "(its thought went round in circles and was closed)"
+        yield f"(its thought went round in circles and was closed{EARLIER})"
     said = answer.text.strip() or answer.tool_calls
     if answer.finish_reason is not None and answer.thought and not said:
-        yield "(it only thought, and gave no answer)"
+        yield f"(it only thought, and gave no answer{EARLIER})"
     if answer.finish_reason in ENDS:
         yield ENDS[answer.finish_reason]
 

@@ -34,6 +34,7 @@ from ..progress import Progress
 from ..render import Screen
 from ..settings import Settings
 from .languages import language_name
+from .options import Piece
 from .output import TranscriptOutput
 from .transcript import Transcript
 
@@ -89,6 +90,7 @@ def transcribe(
     overwrite: options.Overwrite = False,
     track: options.Track = None,
     draft: options.Draft = None,
+    piece: Piece = None,
     mic: Annotated[
         bool,
         Panel.TASK.option("--mic", help="Record from the microphone (extra `mic`)."),
@@ -120,6 +122,7 @@ def transcribe(
             screen=screen,
             track=track,
             draft=draft,
+            piece=piece,
         )
         check_draft(draft)
         job.keep = is_kept(keep, as_json) and len(job.sources) == 1
@@ -176,6 +179,7 @@ class Transcribing:
     screen: Screen
     track: int | None = None
     draft: str | None = None
+    piece: float | None = None  # seconds heard at once, if not the model's own
     keep: bool = False  # as a conversation to go on with
     damaged: int = 0  # the exit code if a recording was damaged
 
@@ -183,10 +187,13 @@ class Transcribing:
         self, model_name: str | None, adapter: Path | None = None, yes: bool = False
     ) -> int:
         """Transcribes everything; returns the exit code."""
+        from mlx_gemma4.generation.transcribe import seconds_at_once
+
         model, processor, name = open_model(
             model_name, self.screen, adapter, yes=yes, draft=self.draft
         )
         require_sense(model.config, name, "audio")
+        seconds_at_once(processor.media.audio, self.piece)
         failed: list[str] = []
         codes: list[int] = []
         for number, source in enumerate(self.sources):
@@ -243,6 +250,7 @@ class Transcribing:
                 language=self.language,
                 translate=self.translate,
                 draft=mode_of(self.draft),
+                piece_seconds=self.piece,
                 progress=bar.update,
             ):
                 transcript.segments.append(segment)

@@ -102,6 +102,11 @@ class AudioFeatureConfig:
         """How long a piece of a recording is that is heard bit by bit."""
         return self.max_samples / self.sampling_rate
 
+    @property
+    def longest_seconds(self) -> float:
+        """How long such a piece can be: no longer."""
+        return self.piece_seconds
+
     def soft_tokens(self, samples: int) -> int:
         return math.ceil(valid_frames(samples, self) / FRAMES_PER_TOKEN)
 
@@ -139,6 +144,11 @@ class AudioSampleConfig:
         """How long a piece of a recording is that is heard bit by bit."""
         samples = self.audio_seq_length * self.audio_samples_per_token
         return samples / self.sampling_rate
+
+    @property
+    def longest_seconds(self) -> float:
+        """How long such a piece can be: as long as the context, which counts tokens."""
+        return math.inf
 
     def soft_tokens(self, samples: int) -> int:
         return math.ceil(samples / self.audio_samples_per_token)

@@ -43,12 +43,13 @@ class MissingTower:
     """A tower without all its parts. `left_out`: its tensors that are there."""
 
     name: str  # "vision"
+    organ: str  # "tower", or what is in its place
     part: str  # the first that has no tensor, "vision_tower"
     left_out: tuple[str, ...]
 
     def __str__(self) -> str:
         """What is missing, and what is left out for it, without a full stop."""
-        tower = f"the {self.name} tower that config.json describes"
+        tower = f"the {self.name} {self.organ} that config.json describes"
         if not self.left_out:
             return f"there are no weights of {tower}"
         return (
@@ -93,7 +94,7 @@ def without_missing_parts(
             continue
         rest = [name for part in tower for name in parts.get(part, ())]
         kind = section.removesuffix("_config")
-        missing.append(MissingTower(kind, absent[0], tuple(rest)))
+        missing.append(MissingTower(kind, config.organ, absent[0], tuple(rest)))
         config = replace(config, **{section: None})
     out = {name for tower in missing for name in tower.left_out}
     left = {name: tensor for name, tensor in tensors.items() if name not in out}

@@ -75,6 +75,11 @@ class Config:
         return not self.model_type.startswith(UNIFIED)
 
     @property
+    def organ(self) -> str:
+        """What pictures and sound go through first, as messages call it."""
+        return "tower" if self.has_towers else "embedder"
+
+    @property
     def text_only(self) -> bool:
         """Whether it is a decoder alone, by its type; such a one has other names."""
         return self.model_type.endswith(TEXT)

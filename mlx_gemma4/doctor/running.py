@@ -76,11 +76,11 @@ def prove(
         reach = findings.attempt(NAMES[kind], partial(_reach, model, processor, kind))
         if reach is not None:
             reaches[kind] = reach
-            _judge(kind, reach, findings)
+            _judge(kind, model.config.organ, reach, findings)
     return Run(answer, reaches)
 
 
-def _judge(kind: Kind, reach: Reach, findings: Findings) -> None:
+def _judge(kind: Kind, organ: str, reach: Reach, findings: Findings) -> None:
     name, tower = NAMES[kind], "audio" if kind == "audio" else "vision"
     counted = f"{reach.soft_tokens} soft tokens each"
     if reach.soft_tokens != reach.expected:
@@ -92,7 +92,7 @@ def _judge(kind: Kind, reach: Reach, findings: Findings) -> None:
     if not reach.soft_difference > LEAST:
         findings.problem(
             name,
-            f"Two that differ give the same soft tokens: the {tower} tower or "
+            f"Two that differ give the same soft tokens: the {tower} {organ} or "
             f"embed_{tower} is dead. Download or convert the model again.",
         )
     elif not reach.answer_difference > LEAST:

@@ -1,8 +1,9 @@
 """Long recordings in pieces the model can hear, and their texts in one again.
 
-A cut goes where nobody speaks: into the longest pause between 20 and 28 s, found by
-loudness alone. Only if there is no pause do two pieces overlap, by about 2 s; what both
-texts say of that stretch is then recognised by its words and kept once. Pauses of many
+A cut goes where nobody speaks: into the longest pause between 20 and 28 of the 30 s
+that are heard at once (in proportion where it is another time), found by loudness
+alone. Only if there is no pause do two pieces overlap, by about 2 s; what both texts
+say of that stretch is then recognised by its words and kept once. Pauses of many
 seconds are left out of the pieces, so that the model is never asked about nothing.
 """
 
@@ -139,7 +140,7 @@ def _next_cut(levels: np.ndarray, limit: float) -> tuple[int, int]:
     longest = int(limit * SECOND)
     window = levels[:longest]
     quiet = window < _pause_level(window)
-    scale = min(limit / LIMIT, 1.0) * SECOND
+    scale = limit / LIMIT * SECOND
     least, earliest, latest = (int(s * scale) for s in (POSSIBLE, EARLIEST, LATEST))
     # Near the end the cut comes earlier, so that no scrap is left over.
     earliest = min(earliest, max(len(levels) - latest, least))

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from ..audio.files import RATE
+from ..audio.framing import AudioFeatureConfig, AudioSampleConfig
 from ..decoding.drafts import Draft
-from ..errors import MediaError
+from ..errors import ChatError, MediaError
 from ..model import Gemma4
 from ..prompt.processor import Processor
 from .loop import generate
@@ -30,6 +31,7 @@ FORMAT = (
 TOKENS_PER_SECOND = 20
 TOKENS_AT_LEAST = 64
 STRETCHES_TOLD = 4
+SHORTEST = 5.0  # seconds of a piece: a sentence, and room for a pause to cut in
 AUDIBLE = 1e-3  # of full scale; less is what a recorder or a codec adds to silence
 
 
@@ -60,6 +62,7 @@ def transcribe(
     *,
     language: str | None = None,
     translate: str | None = None,
+    piece_seconds: float | None = None,
     draft: Draft | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Iterator[Segment]:
@@ -69,15 +72,17 @@ def transcribe(
     held sound. What it repeats without end is kept once, with a warning.
     `samples`: float32 mono at 16 kHz, `[n]`, as `read_audio` gives them; any length.
     `language`, `translate`: English names of the language spoken and of the one to
-    translate into. `draft` is that of `stream_generate`. `progress` is told the seconds
-    done so far. Raises MediaError if the model cannot hear.
+    translate into. `piece_seconds`: the most that is heard at once, see
+    `seconds_at_once`. `draft` is that of `stream_generate`. `progress` is told the
+    seconds done so far. Raises MediaError if the model cannot hear, ChatError for
+    pieces that it cannot take.
     """
     if model.config.audio_config is None:
         raise MediaError(
             "This model cannot hear. Gemma 4 E2B, E4B and 12B do; choose one."
         )
     prompt = transcription_prompt(language, translate)
-    limit = processor.media.audio.piece_seconds
+    limit = seconds_at_once(processor.media.audio, piece_seconds)
     voices = Voices()
 
     def heard() -> Iterator[tuple[Piece, str, str]]:
@@ -104,6 +109,27 @@ def transcribe(
         _tell_wordless(wordless)
 
     return merge(heard())
+
+
+def seconds_at_once(
+    audio: AudioFeatureConfig | AudioSampleConfig, wanted: float | None
+) -> float:
+    """The most seconds of sound in a piece: `wanted`, or what the checkpoint states.
+
+    Without a tower any length can be heard, and the reference cuts nothing off; but
+    30 s (`audio_seq_length`) is all that a checkpoint says of what it was made for.
+    Raises ChatError for less than 5 s, or more than the model takes.
+    """
+    if wanted is None:
+        return audio.piece_seconds
+    longest = audio.longest_seconds
+    least = min(SHORTEST, longest)
+    if least <= wanted <= longest:
+        return wanted
+    told = f"it must have at least {least:g}"
+    if wanted > longest:
+        told = f"this model hears at most {longest:g} s at once"
+    raise ChatError(f"The piece to be heard at once has {wanted:g} s; {told}.")
 
 
 def _once(piece: Piece, text: str) -> str:

@@ -92,7 +92,8 @@ def _in_missing_towers(
     kinds = {
         t for t in ("audio", "vision") for path in found if t in path.split(".")[0]
     }
-    towers = " and ".join(f"no {kind} tower" for kind in sorted(kinds))
+    organ = model.config.organ
+    towers = " and ".join(f"no {kind} {organ}" for kind in sorted(kinds))
     warnings.warn(
         f"{stated.source} adapts {listed(found)}, but this checkpoint has {towers}: "
         "that part has no effect and is left out.",

@@ -192,6 +192,24 @@ def test_weights_of_a_tower_in_another_folder(tmp_path: Path) -> None:
         load_model(folder)
 
 
+@pytest.mark.parametrize("dropped", ["vision", "audio"])
+def test_what_sees_and_hears_without_a_tower_may_be_dropped(
+    dropped: str, tmp_path: Path
+) -> None:
+    config = tiny_media.config_dict("12B")
+    parts = ("model.vision_", f"model.embed_{dropped}")[dropped == "audio" :]
+    tensors = {
+        name: mx.array(t)
+        for name, t in tiny_media.tensors(config, 0).items()
+        if not name.startswith(parts)
+    }
+    folder = layouts.save(tmp_path, config, tensors)
+    with pytest.warns(MissingTowerWarning, match=f"the {dropped} embedder that"):
+        model = load_model(folder)
+    found = {"vision": model.config.vision_config, "audio": model.config.audio_config}
+    assert [kind for kind, section in found.items() if section is None] == [dropped]
+
+
 def without_bounds(dropped: str) -> tuple[dict[str, Any], dict[str, mx.array]]:
     """Two towers that clip, and their tensors less the bounds that start so."""
     config = tiny_media.config_dict("demo")

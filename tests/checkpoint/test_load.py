@@ -7,12 +7,14 @@ from typing import Any
 
 import layouts
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 import pytest
 import tiny
+import tiny_media
 from mlx.utils import tree_flatten
 from tiny_towers import AUDIO as TOWER_AUDIO
-from tiny_towers import VISION
+from tiny_towers import SAMPLES, SQUARES, VISION
 
 from mlx_gemma4 import load as public_load
 from mlx_gemma4.checkpoint.load import load_model
@@ -109,6 +111,36 @@ def test_missing_towers_are_said(missing: tuple[str, ...], tmp_path: Path) -> No
             assert f"no weights of the {name} tower" in str(warning.message)
         logits = tiny.logits(model, TOKENS)
         np.testing.assert_array_equal(logits, tiny.logits(tiny.build("E2B"), TOKENS))
+
+
+@pytest.mark.parametrize(("bits", "group_size"), [(4, 64), (8, 32)])
+def test_what_sees_and_hears_without_a_tower_may_be_packed(
+    bits: int, group_size: int, tmp_path: Path
+) -> None:
+    """As mlx-vlm's quantisation of every linear map leaves it, the biased one too."""
+    square = {"patch_size": 8, "pooling_kernel_size": 2, "model_patch_size": 16}
+    names = ("audio_embed_dim", "audio_samples_per_token", "hidden_size")
+    config = tiny_media.config_dict("12B", hidden_size=64, intermediate_size=64)
+    config["vision_config"] = {**SQUARES, **square, "mm_embed_dim": 64}
+    config["vision_config"]["output_proj_dims"] = 64
+    config["audio_config"] = {**SAMPLES, **dict.fromkeys(names, 64)}
+    config["audio_config"]["output_proj_dims"] = 64
+    how = {"bits": bits, "group_size": group_size}
+    tensors, plain = layouts.packed(
+        layouts.renamed(tiny_media.arrays(config, 0), layouts.converted),
+        lambda module: None if module.endswith("pos_embedding") else how,
+    )
+    layouts.save(tmp_path / "packed", config | {"quantization": how}, tensors)
+    layouts.save(tmp_path / "plain", config, plain)
+    models = [load_model(tmp_path / name) for name in ("packed", "plain")]
+    assert isinstance(models[0].vision_embedder.patch_dense, nn.QuantizedLinear)
+    assert "bias" in models[0].vision_embedder.patch_dense
+    for projector in (models[0].embed_vision, models[0].embed_audio):
+        assert isinstance(projector.embedding_projection, nn.QuantizedLinear)
+    prompt = tiny_media.prompt(config, seed=1)
+    tokens = mx.array([prompt.tokens])
+    found, wanted = (model(tokens, media=prompt.media) for model in models)
+    assert mx.abs(found - wanted).max().item() < 2e-4
 
 
 def test_a_tower_without_configuration_is_refused(tmp_path: Path) -> None:

@@ -5,15 +5,17 @@ from pathlib import Path
 
 import jobs
 import pytest
+import real
 import tiny
 from planned import by_path, full_size
 
-from mlx_gemma4.checkpoint.files import read_tensors
+from mlx_gemma4.checkpoint.files import StoredTensor, read_tensors
 from mlx_gemma4.checkpoint.packing import Packing
 from mlx_gemma4.checkpoint.shards import lay_out
 from mlx_gemma4.convert.classes import TensorClass, class_of
 from mlx_gemma4.convert.plan import Line, Plan, Reason
-from mlx_gemma4.convert.survey import located
+from mlx_gemma4.convert.recipes import RECIPES
+from mlx_gemma4.convert.survey import Wishes, located, make_plan
 from mlx_gemma4.errors import CheckpointError
 
 MODELS = ("E2B", "E4B", "26B-A4B", "31B")
@@ -49,6 +51,27 @@ def test_memory_of_e2b() -> None:
     table = line_of(plan, TensorClass.PLE_TABLE).out_bytes
     assert table / 1e9 == pytest.approx(2.35 * 4.25 / 8, rel=0.01)
     assert (memory.text - table) / 1e9 == pytest.approx(1.32, rel=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_what_sees_and_hears_in_12b_keeps_full_precision(recipe: str) -> None:
+    """As in Google's w4a16-ct, whose `ignore` names all of it; 0.10 of 6.77 GB."""
+    config = real.read("google/gemma-4-12B-it-qat-w4a16-ct")
+    ignored = config.pop("quantization_config")["ignore"]
+    sources = {
+        name: StoredTensor(name, Path("model.safetensors"), "BF16", tuple(shape))
+        for name, shape in real.read("google/gemma-4-12B-it", "tensors.json").items()
+    }
+    plan = make_plan(sources, config, Wishes(recipe), "google/gemma-4-12B-it")
+    kinds = (TensorClass.VISION, TensorClass.AUDIO)
+    media = [tensor for tensor in plan.tensors if tensor.kind in kinds]
+    assert len(media) == 11 and not any(tensor.packing for tensor in media)
+    assert (plan.memory.vision, plan.memory.audio) == (99_844_608, 4_915_200)
+    matrices = {t.name.removesuffix(".weight") for t in media if len(t.shape) == 2}
+    assert matrices < set(ignored) and len(matrices) == 3
+    if recipe == "4bit":
+        assert plan.out_bytes / 1e9 == pytest.approx(6.77, rel=0.001)
 
 
 def test_names_are_those_of_mlx() -> None:

@@ -4,18 +4,19 @@ import json
 from pathlib import Path
 from typing import Any
 
+import layouts
 import mlx.core as mx
 import numpy as np
 import pytest
 import tiny
 import tiny_media
-import tiny_towers
 import trained
 from jobs import converted, tensors
+from mlx.utils import tree_flatten
 
 from mlx_gemma4.checkpoint.files import read_tensors
 from mlx_gemma4.checkpoint.load import load_model
-from mlx_gemma4.checkpoint.names import place
+from mlx_gemma4.checkpoint.names import place, reference_name
 from mlx_gemma4.convert import check
 from mlx_gemma4.errors import CheckpointError
 from mlx_gemma4.model import Gemma4
@@ -25,6 +26,14 @@ NAMES = {
     "ct": "google/gemma-4-E2B-it-qat-w4a16-ct",
     "mobile": "google/gemma-4-E2B-it-qat-mobile-transformers",
 }
+# Mobile files are of models with towers alone.
+PUBLISHED = [
+    (layout, variant)
+    for layout in NAMES
+    for variant in trained.TOWERS
+    if (layout, variant) != ("mobile", "12B")
+]
+SHOWN = (tiny.IMAGE, tiny.VIDEO, tiny.AUDIO)  # placeholders of a tiny prompt
 
 
 def plain_weights(model: Gemma4) -> dict[str, mx.array]:
@@ -47,8 +56,7 @@ def plain_weights(model: Gemma4) -> dict[str, mx.array]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", trained.TOWERS)
-@pytest.mark.parametrize("layout", NAMES)
+@pytest.mark.parametrize(("layout", "variant"), PUBLISHED)
 def test_every_weight_is_the_trained_one(
     layout: str, variant: str, tmp_path: Path
 ) -> None:
@@ -86,12 +94,14 @@ def _trained_modules(plain: Path, layout: str) -> set[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("layout", NAMES)
+@pytest.mark.parametrize(
+    ("layout", "variant"), [each for each in PUBLISHED if each[1] in ("E2B", "12B")]
+)
 def test_the_converted_model_predicts_what_the_trained_one_does(
-    layout: str, tmp_path: Path
+    layout: str, variant: str, tmp_path: Path
 ) -> None:
     plain, source = tmp_path / "plain", tmp_path / "source"
-    trained.write(plain, source, layout)
+    trained.write(plain, source, layout, variant)
     folder = converted(source, tmp_path / "out", name=NAMES[layout])
     models = [load_model(where, mx.float32) for where in (plain, folder)]
     tokens = tiny.random_tokens(30, seed=1)
@@ -99,20 +109,41 @@ def test_the_converted_model_predicts_what_the_trained_one_does(
     # What is not trained is packed as usual; all of it is, in two of the layouts.
     bound = 0.2 if layout == "ct" else 0.05
     assert np.abs(wanted - found).max() < bound * np.abs(wanted).max()
-    for one, other in zip(*map(_seen_and_heard, models), strict=True):
-        assert mx.array_equal(one, other)
+    one, other = (_seen_and_heard(model, variant) for model in models)
+    assert mx.array_equal(one, other)
 
 
-def _seen_and_heard(model: Gemma4) -> list[mx.array]:
-    """Soft tokens of a picture and of a clip: towers are not packed."""
-    vision, audio = model.config.vision_config, model.config.audio_config
-    assert vision and audio
-    pixels, positions = tiny_towers.picture(tiny_towers.VISION["clipped"], 2, 3, seed=1)
-    sound = tiny_towers.clip(tiny_media.CHANNELS, 30, seed=1)
-    return [
-        model.vision_tower(mx.array(pixels), mx.array(positions)),
-        model.audio_tower(mx.array(sound)),
+def _seen_and_heard(model: Gemma4, variant: str = "E2B") -> mx.array:
+    """Soft tokens of pictures, frames and clips: what makes them is not packed."""
+    towers = trained.TOWERS[variant]
+    prompt = tiny_media.prompt(tiny_media.config_dict(variant, *towers), seed=1)
+    config = model.config
+    ids = (config.image_token_id, config.video_token_id, config.audio_token_id)
+    own = dict(zip(SHOWN, ids, strict=True))
+    tokens = mx.array([[own[token] for token in prompt.tokens if token in own]])
+    return model.embed(tokens, prompt.media)
+
+
+@pytest.mark.slow
+def test_the_references_names_of_12b_make_the_same(tmp_path: Path) -> None:
+    """As it saves what it read: all that sees in one module, codes beside it."""
+    source, other = tmp_path / "source", tmp_path / "other"
+    trained.write(tmp_path / "plain", source, "ct", "12B")
+    stored = {_by_reference(n): t for n, t in tensors(source).items()}
+    layouts.save(other, json.loads((source / "config.json").read_text()), stored)
+    assert any(name.startswith("model.embed_vision.patch_") for name in stored)
+    models = [
+        load_model(converted(where, tmp_path / f"out-{where.name}"))
+        for where in (source, other)
     ]
+    one, two = (dict(tree_flatten(model.parameters())) for model in models)
+    assert one.keys() == two.keys()
+    assert all(mx.array_equal(one[name], two[name]) for name in one)
+
+
+def _by_reference(name: str) -> str:
+    inner = name.removeprefix("model.")
+    return name.removesuffix(inner) + reference_name(inner)
 
 
 def change(folder: Path, **keys: Any) -> dict[str, mx.array]:
@@ -164,8 +195,8 @@ def test_bounds_without_end_clip_nothing(tmp_path: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     assert config["vision_config"]["use_clipped_linears"]
     models = [load_model(where, mx.float32) for where in (plain, folder)]
-    for one, other in zip(*map(_seen_and_heard, models), strict=True):
-        assert mx.array_equal(one, other)
+    one, other = map(_seen_and_heard, models)
+    assert mx.array_equal(one, other)
 
 
 @pytest.mark.slow

@@ -73,9 +73,20 @@ def test_a_short_recording_stays_whole():
     assert (piece.start, piece.end) == (0, 29) and piece.overlap == 0
 
 
-def test_the_limit_is_the_models():
-    talk = Talk(60, GAPS["pauses"], 1e-3, 0)
-    assert all(len(p.samples) <= 10 * RATE for p in cut(talk.samples, limit=10))
+@pytest.mark.parametrize(("limit", "usual"), [(10, 6), (60, 40)])
+def test_the_limit_is_the_models(limit: int, usual: int):
+    talk = Talk(4 * limit, GAPS["pauses"], 1e-3, 0)
+    pieces = list(cut(talk.samples, limit=limit))
+    lengths = [len(piece.samples) / RATE for piece in pieces]
+    assert max(lengths) <= limit and np.median(lengths[:-1]) > usual
+    heard = [(piece, talk.heard(piece.start, piece.end), "") for piece in pieces]
+    assert " ".join(segment.text for segment in merge(heard)) == talk.text
+
+
+def test_what_fits_a_longer_limit_is_not_cut():
+    talk = Talk(100, GAPS["none"], 0, 1)
+    for limit in (101, np.inf):
+        assert len(list(cut(talk.samples, limit=limit))) == 1
 
 
 @pytest.mark.parametrize("seconds", [0, 0.005, 1, 100])

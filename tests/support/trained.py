@@ -21,12 +21,13 @@ from mlx_gemma4.convert.fit import round_to
 
 SIZES: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 96}
 WIDE: dict[str, Any] = SIZES | {"hidden_size_per_layer_input": 32}
-# Vision and audio towers of each shape.
+# Vision and audio towers of each shape; 12B has what is in their place.
 TOWERS: dict[str, tuple[str | None, str | None]] = {
     "E2B": ("clipped", "clipped"),
     "E4B": ("clipped", "clipped"),
     "26B-A4B": ("standardized", None),
     "31B": ("standardized", None),
+    "12B": (None, None),
 }
 TABLE = "model.language_model.embed_tokens"
 _DECODER = r"model\.language_model\.(layers\.\d+\..*"

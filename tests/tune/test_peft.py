@@ -242,6 +242,17 @@ def test_what_sees_without_a_tower_goes_by_the_reference_s_names(tmp_path: Path)
         np.testing.assert_array_equal(read[name], tensor)
 
 
+def test_what_12b_has_no_weights_for_is_left_out(tmp_path: Path):
+    config = tiny_media.config_dict("12B")
+    whole = Gemma4(tiny.Config.from_dict(config))
+    adapter = new_adapter(whole, AdapterSettings(targets=("mlp", "vision")), seed=1)
+    write_peft(tmp_path, whole, adapter, "base")
+    blind = Gemma4(tiny.Config.from_dict(config | {"vision_config": None}))
+    with pytest.warns(AdapterWarning, match="patch_dense.* has no vision embedder"):
+        read = read_adapter(tmp_path, blind)
+    assert read.layers and all("mlp" in path for path in read.layers)
+
+
 def test_whole_parameters_of_towers_that_the_model_lacks(tmp_path: Path):
     model = tiny.build("E2B", golden.SEED)
     full = new_adapter(model, AdapterSettings("full"))

@@ -5,10 +5,12 @@ import sys
 import pytest
 from scripted import Lines, chunks, roles
 
-from mlx_gemma4 import Chunk, ToolCall
+from mlx_gemma4 import Chunk, Response, ToolCall
 from mlx_gemma4.cli.chat import answers
 from mlx_gemma4.cli.chat.answers import code_in, open_block
 from mlx_gemma4.cli.chat.interactive import converse
+from mlx_gemma4.cli.chat.session import ends_of
+from mlx_gemma4.generation.answer import Stats
 
 CODE = "Two:\n\n```python\nprint(1)\n```\n\n- in a list\n\n  ```\n  x = 2\n  ```\n\nend"
 
@@ -145,3 +147,11 @@ def test_history_shows_who_said_what(session, capsys):
         *("> three", "you said three"),
     ]
     assert roles(session) == "user assistant user assistant"
+
+
+def test_a_thought_that_went_round_in_circles_says_what_helps() -> None:
+    stats = Stats(prompt_tokens=1, cached_tokens=0, seed=0, loops=1)
+    answer = Response(thought="so, so", finish_reason="stop", stats=stats)
+    told = list(ends_of(answer))
+    assert len(told) == 2 and all("--think-budget N" in note for note in told)
+    assert not list(ends_of(Response(text="Yes.", finish_reason="stop")))

@@ -12,6 +12,7 @@ import soundfile
 from listening import run
 
 from mlx_gemma4.audio.files import RATE
+from mlx_gemma4.audio.framing import AudioSampleConfig
 from mlx_gemma4.cli import loading
 from mlx_gemma4.cli.transcribe import output
 from mlx_gemma4.generation.transcribe import split_translation, transcription_prompt
@@ -26,6 +27,32 @@ def test_text_of_a_long_recording(listener):
     assert len(listener.asked) > 20
     assert all(asked["n"] <= 30 * RATE for asked in listener.asked)
     assert {asked["temperature"] for asked in listener.asked} == {0.0}
+
+
+def test_a_model_without_a_tower_hears_as_long_as_is_asked(listener):
+    """30 s unless told otherwise, for that is what its checkpoint states."""
+    talk = listener.talk(Path("talk.wav"), 100)
+    _, processor = loading.load_to_chat("m")
+    processor.media.audio = AudioSampleConfig()
+    for options, most, times in (((), 30, 4), (("--piece", "60"), 60, 2)):
+        listener.asked.clear()
+        result = run("talk.wav", *options)
+        assert result.exit_code == 0 and result.stdout.split() == talk.text.split()
+        assert all(asked["n"] <= most * RATE for asked in listener.asked)
+        assert len(listener.asked) >= times
+        assert max(asked["n"] for asked in listener.asked) > (most - 14) * RATE
+    assert run("talk.wav", "--piece", "4").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [("60", "at most 30 s"), *((s, "at least 5") for s in ("0", "nan", "-30"))],
+)
+def test_pieces_that_a_tower_cannot_hear_are_refused(listener, seconds, told):
+    Path("unread.wav").write_bytes(b"no sound")
+    result = run("unread.wav", "--piece", seconds)
+    assert result.exit_code == 2 and not listener.asked
+    assert f"has {seconds} s; " in result.stderr and told in result.stderr
 
 
 @pytest.mark.parametrize("form", ["srt", "vtt"])
