@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..decoding.drafts import Draft
 from ..errors import ChatError
 from ..forms.schema import Schema
 from ..model import Gemma4
