@@ -15,8 +15,7 @@ from places import DEMO
 
 from mlx_gemma4 import Chunk, Gemma4, PrefixCache, Processor, load, stream_generate
 from mlx_gemma4.cache import LayerCache
-from mlx_gemma4.config import FULL, SLIDING
-from mlx_gemma4.errors import ConfigWarning
+from mlx_gemma4.config import FULL, SLIDING, ConfigWarning
 
 GREEDY: dict[str, Any] = {"temperature": 0}
 SAMPLED: dict[str, Any] = {"temperature": 1.2, "top_p": 0.97, "top_k": 40}
