@@ -154,12 +154,11 @@ class Pair:
 def pair(variant: str, packed: bool = False) -> Pair:
     """A random model with the demo's vocabulary and a window of eight tokens, cut to a
     few layers of all its kinds."""
-    if packed:
-        return _with_processor(tiny.build_packed(variant, 5))
     vocab = load_demo().model.config.text_config.vocab_size
     shared = variant in ("E2B", "E4B")
     kinds = [SLIDING, FULL, SLIDING, FULL] if shared else [SLIDING, SLIDING, FULL]
-    model = tiny.build(
+    build = tiny.build_packed if packed else tiny.build
+    model = build(
         variant,
         5,
         vocab_size=vocab,
@@ -168,10 +167,6 @@ def pair(variant: str, packed: bool = False) -> Pair:
         num_hidden_layers=len(kinds),
         num_kv_shared_layers=2 if shared else 0,
     )
-    return _with_processor(model)
-
-
-def _with_processor(model: Gemma4) -> Pair:
     with warnings.catch_warnings():  # 12B reads media otherwise than the demo
         warnings.simplefilter("ignore", ConfigWarning)
         return Pair(model, Processor.from_folder(DEMO, model.config))
