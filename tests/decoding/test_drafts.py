@@ -50,7 +50,7 @@ def test_what_was_learned_stays_with_the_model_but_not_with_a_copy(asked: Pair) 
 
 def test_lookup_finds_what_the_prompt_says_and_counts_it(asked: Pair) -> None:
     options: dict[str, Any] = {"tokens": TOKENS, "max_tokens": 12, "temperature": 0}
-    bias = dict.fromkeys((7, 8, 9), 40.0)
+    bias: dict[int, float] = {7: 40.0, 8: 40.0, 9: 40.0}
     found = generate(
         asked.model, asked.processor, draft="lookup", logit_bias=bias, **options
     )
@@ -75,6 +75,7 @@ def test_an_answer_that_was_left_open_does_not_harm_the_next(asked: Pair) -> Non
             model, processor, **options, prefix=prefix, draft="assistant"
         )
         next(open_one)
+        assert prefix.cache[0].offset > len(prefix.tokens)  # in a round
         second = stream_generate(
             model, processor, **options, prefix=prefix, draft="off"
         )

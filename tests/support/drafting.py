@@ -100,9 +100,9 @@ class Pair:
         """stop_after: chunks, behind which nobody listens any more. before: what the
         prefix cache has read, as the options of another answer."""
         prefix = PrefixCache(self.model)
-        for given in (before, options):
-            if given is not None:
-                chunks = self._heard(given, prefix, stop_after)
+        if before is not None:
+            self._heard(before, prefix, stop_after)
+        chunks = self._heard(options, prefix, stop_after)
         assert prefix.cache[0].offset == len(prefix.tokens)
         stats = chunks[-1].stats
         if stats is not None:
