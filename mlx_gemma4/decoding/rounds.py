@@ -94,8 +94,9 @@ class Decoding:
         """Whether drafts are wanted now: then the last token is waited for, since
         nothing comes behind an end."""
         drafts = self.drafts
-        wanted = drafts is not None and drafts.wanted
-        return wanted and self.token.item() not in drafts.ends
+        if drafts is None or not drafts.wanted:
+            return False
+        return self.token.item() not in drafts.ends
 
     def _ahead(self, more: bool) -> Iterator[int]:
         """The last token, while the next is computed."""

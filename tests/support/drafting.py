@@ -15,8 +15,7 @@ from places import DEMO
 
 from mlx_gemma4 import Chunk, Gemma4, PrefixCache, Processor, load, stream_generate
 from mlx_gemma4.cache import LayerCache
-from mlx_gemma4.config import FULL, SLIDING
-from mlx_gemma4.errors import ConfigWarning
+from mlx_gemma4.config import FULL, SLIDING, ConfigWarning
 
 GREEDY: dict[str, Any] = {"temperature": 0}
 SAMPLED: dict[str, Any] = {"temperature": 1.2, "top_p": 0.97, "top_k": 40}
@@ -101,9 +100,9 @@ class Pair:
         """stop_after: chunks, behind which nobody listens any more. before: what the
         prefix cache has read, as the options of another answer."""
         prefix = PrefixCache(self.model)
-        for given in (before, options):
-            if given is not None:
-                chunks = self._heard(given, prefix, stop_after)
+        if before is not None:
+            self._heard(before, prefix, stop_after)
+        chunks = self._heard(options, prefix, stop_after)
         assert prefix.cache[0].offset == len(prefix.tokens)
         stats = chunks[-1].stats
         if stats is not None:
@@ -155,12 +154,11 @@ class Pair:
 def pair(variant: str, packed: bool = False) -> Pair:
     """A random model with the demo's vocabulary and a window of eight tokens, cut to a
     few layers of all its kinds."""
-    if packed:
-        return _with_processor(tiny.build_packed(variant, 5))
     vocab = load_demo().model.config.text_config.vocab_size
     shared = variant in ("E2B", "E4B")
     kinds = [SLIDING, FULL, SLIDING, FULL] if shared else [SLIDING, SLIDING, FULL]
-    model = tiny.build(
+    build = tiny.build_packed if packed else tiny.build
+    model = build(
         variant,
         5,
         vocab_size=vocab,
@@ -169,10 +167,6 @@ def pair(variant: str, packed: bool = False) -> Pair:
         num_hidden_layers=len(kinds),
         num_kv_shared_layers=2 if shared else 0,
     )
-    return _with_processor(model)
-
-
-def _with_processor(model: Gemma4) -> Pair:
     with warnings.catch_warnings():  # 12B reads media otherwise than the demo
         warnings.simplefilter("ignore", ConfigWarning)
         return Pair(model, Processor.from_folder(DEMO, model.config))
