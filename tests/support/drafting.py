@@ -72,6 +72,8 @@ class Outcome:
     held: list[int]
     loops: int
     thought_tokens: int
+    drafted: int = field(default=0, compare=False)
+    accepted: int = field(default=0, compare=False)
 
     @property
     def tokens(self) -> list[int]:
@@ -99,8 +101,11 @@ class Pair:
         if stats is not None:
             assert stats.accepted <= stats.drafted
         plain = [replace(chunk, stats=None) for chunk in chunks]
-        loops, thought = (stats.loops, stats.thought_tokens) if stats else (0, 0)
-        return Outcome(plain, list(prefix.tokens), loops, thought)
+        held = list(prefix.tokens)
+        if stats is None:
+            return Outcome(plain, held, 0, 0)
+        counts = stats.loops, stats.thought_tokens, stats.drafted, stats.accepted
+        return Outcome(plain, held, *counts)
 
     def _heard(
         self, options: dict[str, Any], prefix: PrefixCache, most: int | None
