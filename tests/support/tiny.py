@@ -97,14 +97,14 @@ def build(variant: str, seed: int = 0, **text: Any) -> Gemma4:
     return build_from(config_dict(variant, **text), seed)
 
 
-def build_packed(variant: str, seed: int = 0) -> Gemma4:
+def build_packed(variant: str, seed: int = 0, **text: Any) -> Gemma4:
     """`build` with all maps of the decoder in 4 bits: kernels take these."""
     sizes = {"intermediate_size": 64}
     if variant in ("E2B", "E4B"):
         sizes["hidden_size_per_layer_input"] = 32
     if variant == "26B-A4B":
         sizes["moe_intermediate_size"] = 32
-    model = build(variant, seed, **sizes)
+    model = build(variant, seed, **sizes, **text)
     nn.quantize(model.language_model, 32, 4)
     return model
 
