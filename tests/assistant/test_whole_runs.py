@@ -5,20 +5,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import drafting
 import mlx.core as mx
 import pytest
 import tiny
 import tiny_assistants
-from drafting import Outcome, Pair
-from places import DEMO
+from drafting import GREEDY, SAMPLED, Outcome, Pair
 from tiny_assistants import KINDS, ORDERED
 
-from mlx_gemma4 import Processor
 from mlx_gemma4.assistant.drafter import Drafter
-from mlx_gemma4.config import Config
 from mlx_gemma4.decoding.step import DecodingStep
 
-GREEDY, SAMPLED = {"temperature": 0}, {"temperature": 0.9, "top_p": 0.97, "top_k": 40}
 PENALTIES: list[dict[str, Any]] = [{}, {}, {"repetition_penalty": 1.2}]
 LIKELY = range(300, 304)  # tokens that make most of an answer: drafts can be right
 
@@ -26,13 +23,13 @@ LIKELY = range(300, 304)  # tokens that make most of an answer: drafts can be ri
 @cache
 def pair(variant: str) -> tuple[Pair, Drafter]:
     """A random model with the demo's vocabulary, a window of eight, and a drafter."""
-    vocabulary = Config.from_file(DEMO / "config.json").text_config.vocab_size
-    sizes = dict.fromkeys(("vocab_size", "vocab_size_per_layer_input"), vocabulary)
-    config = tiny.config_dict(variant, **sizes)
+    asked = drafting.pair.__wrapped__(variant)  # its own, to be changed
+    vocabulary = asked.model.config.text_config.vocab_size
+    config = tiny.config_dict(variant, vocab_size=vocabulary)
     own = tiny_assistants.config_dict(config, ordered=variant in ORDERED)
     own |= {"num_centroids": 480, "centroid_intermediate_top_k": 20}
-    model, module = tiny.build_from(config, 5), tiny_assistants.build(own, 5)
-    for part in (model, module):
+    module = tiny_assistants.build(own, 5)
+    for part in (asked.model, module):
         weight = part.language_model.embed_tokens.weight
         weight[mx.array(list(LIKELY))] *= 6
     if variant in ORDERED:
@@ -40,7 +37,6 @@ def pair(variant: str) -> tuple[Pair, Drafter]:
         table = module.language_model.embed_tokens.weight
         parts = head.token_ordering.reshape(head.parts, -1)
         head.centroids.weight = table[parts].mean(axis=1)
-    asked = Pair(model, Processor.from_folder(DEMO, model.config))
     return asked, Drafter(module, Path())
 
 
