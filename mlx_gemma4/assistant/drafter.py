@@ -48,10 +48,13 @@ class Drafter:
         position = mx.array([cache[0].offset], mx.int32)
         rotations = module.rotations(position, hidden.dtype)
         last, state = mx.array([[token]], mx.int32), hidden
+        rows = text.config.token_rows
         drafts: list[mx.array] = []
         for _ in range(count):
             h = module.hidden(text.embed(last), state, seen, rotations)
             last, state = module.argmax(h), module.next_state(h)
+            if rows < text.config.vocab_size:  # the model has no table for the others
+                last = mx.minimum(last, rows - 1)
             drafts.append(last)
         return drafts[0] if count == 1 else mx.concatenate(drafts, axis=1)
 

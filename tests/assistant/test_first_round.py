@@ -106,6 +106,17 @@ def test_what_was_rejected_is_not_seen(length: int) -> None:
         np.testing.assert_array_equal(after[name], expected, name)
 
 
+def test_no_draft_is_without_a_row_in_the_tables() -> None:
+    model = tiny.build("E2B", 1, vocab_size_per_layer_input=80)
+    own = tiny_assistants.config_dict(tiny.config_dict("E2B"), ordered=False)
+    module = tiny_assistants.build(own, 1)
+    module.language_model.embed_tokens.weight[80:] *= 9  # it would say nothing else
+    cache = model.make_cache()
+    state = model.language_model(mx.array([[5, 6, 7]]), cache)[:, -1:]
+    drafts = Drafter(module, Path()).propose(model, 8, state, cache, STEPS)
+    assert drafts.max().item() == 79
+
+
 @pytest.mark.reference
 @pytest.mark.parametrize("ordered", [False, True])
 @pytest.mark.parametrize("family", KINDS)

@@ -24,7 +24,7 @@ ORDERING = "masked_embedding.token_ordering"
 MODELS = {**real.MODELS, "12B": "google/gemma-4-12B-it-qat-w4a16-ct"}
 PARAMETERS = {"E2B": 78, "E4B": 79, "12B": 423, "26B-A4B": 420, "31B": 470}  # millions
 QUERIES = {"E2B": 4, "E4B": 4, "12B": 16, "26B-A4B": 16, "31B": 32}  # heads
-WIDE = {"hidden_size": 64, "intermediate_size": 64}
+WIDE: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 64}
 PACKINGS = [
     *({"bits": bits, "group_size": 32, "mode": "affine"} for bits in (2, 3, 4, 5, 6)),
     {"bits": 8, "group_size": 64, "mode": "affine"},
@@ -200,7 +200,7 @@ def test_a_drafter_is_loaded_by_its_path(tmp_path: Path) -> None:
     config = pair(ordered=False, vocab_size=stated.vocab_size)
     tiny_assistants.write(own, config, 0)
     model, _ = load(folder, draft=own)
-    assert model.drafter is not None and model.drafter.folder == own
+    assert isinstance(model.drafter, Drafter) and model.drafter.folder == own
     assert "drafter" not in model.parameters()
     assert load(folder, draft="off")[0].drafter is None
     assert load(folder)[0].drafter is None

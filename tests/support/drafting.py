@@ -81,6 +81,8 @@ class Outcome:
     loops: int
     thought_tokens: int
     start: int | None  # where the answer begins, of one that was heard to its end
+    drafted: int = field(default=0, compare=False)
+    accepted: int = field(default=0, compare=False)
 
     @property
     def tokens(self) -> list[int]:
@@ -108,13 +110,12 @@ class Pair:
         if stats is not None:
             assert stats.accepted <= stats.drafted
         plain = [replace(chunk, stats=None) for chunk in chunks]
+        held = list(prefix.tokens)
         if stats is None:
-            return Outcome(plain, list(prefix.tokens), 0, 0, None)
+            return Outcome(plain, held, 0, 0, None)
         begun = len(chunks) - stats.completion_tokens
-        start = stats.prompt_tokens - begun
-        return Outcome(
-            plain, list(prefix.tokens), stats.loops, stats.thought_tokens, start
-        )
+        counts = stats.loops, stats.thought_tokens, stats.prompt_tokens - begun
+        return Outcome(plain, held, *counts, stats.drafted, stats.accepted)
 
     def _heard(
         self, options: dict[str, Any], prefix: PrefixCache, most: int | None
