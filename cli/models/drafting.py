@@ -50,6 +50,18 @@ def obtain_both(name: str, screen: Screen, yes: bool) -> tuple[str, Path]:
     return exact_name(name), get(found, screen)
 
 
+def obtain_drafter(name: str, screen: Screen, yes: bool) -> Path:
+    """The folder of a drafter by a name of its own. One that is not here is offered
+    first; `yes` takes the offer. Raises as `obtain_both`."""
+    from mlx_gemma4.hub.resolve import local_folder
+
+    if (folder := local_folder(name)) is not None:
+        return folder
+    found = ask(name, screen, drafter=True)
+    agree(lines(found, name), found.to_fetch, name, screen, yes)
+    return get(found, screen)
+
+
 def _offered(name: str, folder: Path | None, screen: Screen) -> "Offer":
     """The first drafter at the Hub that there is, of those that a model may have."""
     reasons: list[str] = []

@@ -13,6 +13,7 @@ from mlx_gemma4.reading.sources import find_alike, is_url
 
 from .. import options
 from ..chat.setup import Setup, is_kept
+from ..drafts import check_draft, mode_of
 from ..errors import (
     INPUT,
     InputError,
@@ -87,6 +88,7 @@ def transcribe(
     ] = None,
     overwrite: options.Overwrite = False,
     track: options.Track = None,
+    draft: options.Draft = None,
     mic: Annotated[
         bool,
         Panel.TASK.option("--mic", help="Record from the microphone (extra `mic`)."),
@@ -117,7 +119,9 @@ def transcribe(
             output=TranscriptOutput(form, output, screen, overwrite),
             screen=screen,
             track=track,
+            draft=draft,
         )
+        check_draft(draft)
         job.keep = is_kept(keep, as_json) and len(job.sources) == 1
         job.output.check(job.sources)
         with warnings_noted(job.screen):
@@ -171,6 +175,7 @@ class Transcribing:
     output: TranscriptOutput
     screen: Screen
     track: int | None = None
+    draft: str | None = None
     keep: bool = False  # as a conversation to go on with
     damaged: int = 0  # the exit code if a recording was damaged
 
@@ -178,7 +183,9 @@ class Transcribing:
         self, model_name: str | None, adapter: Path | None = None, yes: bool = False
     ) -> int:
         """Transcribes everything; returns the exit code."""
-        model, processor, name = open_model(model_name, self.screen, adapter, yes=yes)
+        model, processor, name = open_model(
+            model_name, self.screen, adapter, yes=yes, draft=self.draft
+        )
         require_sense(model.config, name, "audio")
         failed: list[str] = []
         codes: list[int] = []
@@ -235,6 +242,7 @@ class Transcribing:
                 samples,
                 language=self.language,
                 translate=self.translate,
+                draft=mode_of(self.draft),
                 progress=bar.update,
             ):
                 transcript.segments.append(segment)

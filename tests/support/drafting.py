@@ -4,13 +4,20 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import cache
 from typing import Any
 
 import mlx.core as mx
 import pytest
+import tiny
+from places import DEMO
 
-from mlx_gemma4 import Chunk, Gemma4, PrefixCache, Processor, stream_generate
+from mlx_gemma4 import Chunk, Gemma4, PrefixCache, Processor, load, stream_generate
 from mlx_gemma4.cache import LayerCache
+from mlx_gemma4.config import FULL, SLIDING
+
+GREEDY: dict[str, Any] = {"temperature": 0}
+SAMPLED: dict[str, Any] = {"temperature": 1.2, "top_p": 0.97, "top_k": 40}
 
 
 class Kind(Enum):
@@ -72,6 +79,7 @@ class Outcome:
     held: list[int]
     loops: int
     thought_tokens: int
+    start: int | None  # where the answer begins, of one that was heard to its end
 
     @property
     def tokens(self) -> list[int]:
@@ -99,8 +107,13 @@ class Pair:
         if stats is not None:
             assert stats.accepted <= stats.drafted
         plain = [replace(chunk, stats=None) for chunk in chunks]
-        loops, thought = (stats.loops, stats.thought_tokens) if stats else (0, 0)
-        return Outcome(plain, list(prefix.tokens), loops, thought)
+        if stats is None:
+            return Outcome(plain, list(prefix.tokens), 0, 0, None)
+        begun = len(chunks) - stats.completion_tokens
+        start = stats.prompt_tokens - begun
+        return Outcome(
+            plain, list(prefix.tokens), stats.loops, stats.thought_tokens, start
+        )
 
     def _heard(
         self, options: dict[str, Any], prefix: PrefixCache, most: int | None
@@ -117,22 +130,50 @@ class Pair:
         stream.close()  # type: ignore[attr-defined]
         return found
 
-    def check(
-        self, draft: str, kind: Kind, start: int, number: int = 0, **options: Any
-    ) -> Outcome:
-        """That drafts change nothing of an answer to a prompt of `start` tokens."""
+    def check(self, draft: str, kind: Kind, number: int = 0, **options: Any) -> Outcome:
+        """That drafts change nothing of an answer, which is returned."""
         self.model.drafter = None
-        plain = self.outcome(**options, draft="off")
+        plain = whole = self.outcome(**options, draft="off")
+        if whole.start is None:
+            whole = self.outcome(**{**options, "stop_after": None}, draft="off")
+        assert whole.start is not None
         special = self.processor.tokenizer.special_tokens
         marks = [*special.values(), *self.processor.generation.stop_tokens]
-        answer = self.outcome(**{**options, "stop_after": None}, draft="off").tokens
-        proposer = Proposer(kind, answer, start, marks, random.Random(number))
-        self.model.drafter = proposer
+        self.model.drafter = self.proposer = Proposer(
+            kind, whole.tokens, whole.start, marks, random.Random(number)
+        )
         drafted = self.outcome(**options, draft=draft)
         self.model.drafter = None
         assert drafted.tokens == plain.tokens
         assert drafted == plain
         return drafted
+
+
+@cache
+def pair(variant: str, packed: bool = False) -> Pair:
+    """A random model with the demo's vocabulary and a window of eight tokens, cut to a
+    few layers of all its kinds."""
+    if packed:
+        model = tiny.build_packed(variant, 5)
+        return Pair(model, Processor.from_folder(DEMO, model.config))
+    vocab = load_demo().model.config.text_config.vocab_size
+    shared = variant in ("E2B", "E4B")
+    kinds = [SLIDING, FULL, SLIDING, FULL] if shared else [SLIDING, SLIDING, FULL]
+    model = tiny.build(
+        variant,
+        5,
+        vocab_size=vocab,
+        vocab_size_per_layer_input=vocab,
+        layer_types=kinds,
+        num_hidden_layers=len(kinds),
+        num_kv_shared_layers=2 if shared else 0,
+    )
+    return Pair(model, Processor.from_folder(DEMO, model.config))
+
+
+@cache
+def load_demo() -> Pair:
+    return Pair(*load(DEMO))
 
 
 class Scripted:
