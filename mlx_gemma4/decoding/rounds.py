@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 import mlx.core as mx
 
 from ..cache import rollback
+from ..errors import ChatError
 from ..model import Gemma4
 from ..sampling import Sampler
 from .drafts import Drafts, Proposal
@@ -49,14 +50,15 @@ class Decoding:
         """Yield the answer's tokens, at most `limit`."""
         while self.count < limit:
             room = limit - self.count - 1
-            if not (room and self._drafts_fit()):
+            most = room - 1  # drafts: the last token is always drawn
+            if most < 1 or not self._drafts_fit():
                 yield from self._ahead(room > 0)
                 continue
             value = cast(int, self.token.item())
             assert self.drafts is not None
             self.drafts.follow(value)
             hidden, cache = self.hidden, self.prefix.cache
-            proposal = self.drafts.propose(value, hidden, cache, room)
+            proposal = self.drafts.propose(value, hidden, cache, most)
             yield from self._round([value], proposal)
 
     def guided(self, guide: "Guide", prefill_step: int) -> Iterator[int]:
@@ -84,7 +86,7 @@ class Decoding:
             proposal = None
             if self.drafts is not None and self.drafts.wanted:
                 hidden, cache = self.hidden, self.prefix.cache
-                most = room - len(run) - 1
+                most = room - 2  # what is drawn behind them may be the last
                 proposal = self.drafts.propose(value, hidden, cache, most)
             yield from self._round(run, proposal, guide)
 
@@ -143,7 +145,7 @@ class Decoding:
         drafts = mx.zeros((1, 0), mx.int32) if proposal is None else proposal.tokens
         drawn = self.sampler.draw(logits[0], drafts, allowed_at(states))
         mx.async_eval(drawn, drafts)
-        taken, count = 0, drafts.shape[1]
+        taken, count, cache = 0, drafts.shape[1], self.prefix.cache
         right: list[int] = []
         try:
             yield from self._given(run)
@@ -159,9 +161,10 @@ class Decoding:
                 if self.drafts is not None:
                     self.drafts.follow(right[taken - 1], proposal)
                 yield from self._given(right[taken - 1 : taken])
-        finally:
-            rollback(self.prefix.cache, count - taken)
-            self.prefix.extend(right[:taken])
+        finally:  # also where nobody listens any more
+            if self.prefix.cache is cache:  # or it was begun anew meanwhile
+                rollback(cache, count - taken)
+                self.prefix.extend(right[:taken])
         row = slice(taken, taken + 1)
         self.token, self.hidden = drawn[row], hidden[:, row]
         if self.sampler.count == self.sampler.redrawn:
@@ -203,10 +206,13 @@ def foreseen(guide: "Guide", drafts: mx.array, count: int) -> list[State]:
         if allowed is not None and not allowed[0, token].item():
             break
         behind, count = states[-1].guide.copy(), count + 1
-        behind.advance(token)
-        if token in guide.ends or count >= behind.limit or behind.forced():
+        try:
+            behind.advance(token)
+            if token in guide.ends or count >= behind.limit or behind.forced():
+                break
+            states.append(State.of(behind))
+        except ChatError:  # told where it is drawn
             break
-        states.append(State.of(behind))
     return states
 
 
