@@ -86,7 +86,7 @@ class Sampled:
 
         def logits(decode: DecodingStep, *on: str) -> list[mx.array]:
             with using(*on, make=self.make):
-                found = decode(mx.array([[5]]), cache)
+                found, _ = decode(mx.array([[5]]), cache)
             rollback(cache, 1)
             return [found]
 

@@ -3,34 +3,56 @@
 Quoting, editing and code say again what the prompt says.
 """
 
+from array import array
 from collections.abc import Iterable
 
-LONGEST, SHORTEST = 4, 2  # tokens that have to be the same before what is proposed
+LONGEST = 4  # tokens of which as many as can be have to be the same; two at least
+TRIED = 16  # earlier places, the newest first
 
 
 class Lookup:
     """Follows the tokens of a prompt and its answer."""
 
     def __init__(self, tokens: Iterable[int] = ()):
-        self._tokens: list[int] = []
-        # Behind which place runs of tokens stood last, by their length.
-        self._behind: list[dict[tuple[int, ...], int]] = [
-            {} for _ in range(LONGEST + 1)
-        ]
-        self._from: int | None = None  # of `_tokens`: what may come next
+        self._tokens = array("i")
+        self._last: dict[int, int] = {}  # behind which place two tokens stood last
+        # By place: the one before it behind the same two tokens, or -1.
+        self._earlier = array("i", [-1])
         for token in tokens:
-            self.follow(token)
+            self._note(token)
+        self._from = self._best()
 
     def follow(self, token: int) -> None:
         """Goes on behind one more token."""
+        self._note(token)
+        self._from = self._best()
+
+    def _note(self, token: int) -> None:
         self._tokens.append(token)
-        end, found = len(self._tokens), None
-        for length in range(min(LONGEST, end), SHORTEST - 1, -1):
-            run = tuple(self._tokens[end - length :])
-            place = self._behind[length].get(run)
-            found = place if found is None else found
-            self._behind[length][run] = end
-        self._from = found
+        place = -1
+        if len(self._tokens) > 1:
+            two = self._tokens[-2] << 32 | token
+            place = self._last.get(two, -1)
+            self._last[two] = len(self._tokens)
+        self._earlier.append(place)
+
+    def _best(self) -> int | None:
+        """The place whose tokens before it are most like the last ones, if there are
+        two at least; of several, the newest."""
+        end, best, most = len(self._tokens), None, 0
+        place = self._earlier[end]
+        for _ in range(TRIED):
+            if place < 0 or most == LONGEST:
+                break
+            length = 2
+            while length < min(LONGEST, place) and (
+                self._tokens[place - length - 1] == self._tokens[end - length - 1]
+            ):
+                length += 1
+            if length > most:
+                best, most = place, length
+            place = self._earlier[place]
+        return best
 
     @property
     def following(self) -> int | None:
@@ -42,5 +64,5 @@ class Lookup:
         lead to the end of the text, it is taken to go round."""
         if self._from is None:
             return []
-        cycle = self._tokens[self._from : self._from + most]
+        cycle = self._tokens[self._from : self._from + most].tolist()
         return (cycle * -(-most // len(cycle)))[:most] if most else []

@@ -50,14 +50,15 @@ class Decoding:
         """Yield the answer's tokens, at most `limit`."""
         while self.count < limit:
             room = limit - self.count - 1
-            if not (room and self._drafts_fit()):
+            most = room - 1  # drafts: the last token is always drawn
+            if most < 1 or not self._drafts_fit():
                 yield from self._ahead(room > 0)
                 continue
             value = cast(int, self.token.item())
             assert self.drafts is not None
             self.drafts.follow(value)
             hidden, cache = self.hidden, self.prefix.cache
-            proposal = self.drafts.propose(value, hidden, cache, room - 1)
+            proposal = self.drafts.propose(value, hidden, cache, most)
             yield from self._round([value], proposal)
 
     def guided(self, guide: "Guide", prefill_step: int) -> Iterator[int]:
