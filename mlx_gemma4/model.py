@@ -52,7 +52,7 @@ class Gemma4(nn.Module):
             )
         # What decoding keeps: its step, what drafts tokens, and what it knows of those.
         self.step: object = None
-        self.drafter: object = None
+        self.drafter: Drafter | None = None
         self.paces: object = None
         self._vision_ids = _known(config.image_token_id, config.video_token_id)
 
