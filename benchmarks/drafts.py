@@ -17,12 +17,13 @@ from programs import BUILD, say
 from shapes import FIRST_WORD
 
 from mlx_gemma4 import load
-from mlx_gemma4.bench.drafting import OFF, Answered, Task, contenders
+from mlx_gemma4.bench.drafting import NEW, OFF, Answered, Task, contenders
 from mlx_gemma4.bench.rounds import ratios, spread, take_rounds
 from mlx_gemma4.bench.timing import prompt_of
 from mlx_gemma4.cache import LayerCache
 from mlx_gemma4.convert import job
 from mlx_gemma4.convert.survey import Wishes
+from mlx_gemma4.decoding.drafts import DRAFTS
 from mlx_gemma4.hub.resolve import resolve
 from mlx_gemma4.model import Gemma4
 
@@ -39,6 +40,7 @@ class Case:
     wrong: bool = False
 
 
+KINDS = (*DRAFTS, NEW)
 CASES = {
     "demo": Case("demo", "the demo model rambles at temperature 3, without an end"),
     "demo-wrong": Case("demo", "the same, with a drafter that is never right", True),
@@ -84,14 +86,20 @@ def folder_of(model: str, bits: int | None, work: Path) -> Path:
 
 
 def measure(
-    name: str, bits: int | None, most: int, runs: int, work: Path
+    name: str,
+    kinds: Sequence[str],
+    bits: int | None,
+    most: int,
+    runs: int,
+    work: Path,
 ) -> dict[str, list[Answered]]:
     case = CASES[name]
     model, processor = load(folder_of(case.model, bits, work))
     if case.wrong:
         model.drafter = Wrong()
     task = task_of(name, case, most, model.config.text_config.token_rows)
-    compared = contenders(model, processor, task, unlearned=True)
+    every = contenders(model, processor, task, unlearned=True)
+    compared = {kind: run for kind, run in every.items() if kind in (OFF, *kinds)}
 
     def progress(contender: str, number: int) -> None:
         say(f"{name}: {contender}, {f'round {number}' if number else 'warm-up'}")
@@ -124,6 +132,7 @@ def main() -> None:
     assert __doc__
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--case", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--kind", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--bits", type=int, choices=[4], help="convert them first")
     parser.add_argument("--decode", type=int, default=300, metavar="N")
     parser.add_argument("--runs", type=int, default=5, metavar="N")
@@ -131,7 +140,12 @@ def main() -> None:
     for name in options.case:
         with tempfile.TemporaryDirectory() as work:
             found = measure(
-                name, options.bits, options.decode, options.runs, Path(work)
+                name,
+                options.kind,
+                options.bits,
+                options.decode,
+                options.runs,
+                Path(work),
             )
         weights = f"{options.bits} bits" if options.bits else "float32"
         print(f"{name}, {weights}: {CASES[name].told}; {options.decode} tokens")

@@ -11,6 +11,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
+from .assistant.drafter import Drafter
 from .audio.tower import AudioTower
 from .cache import LayerCache, make_cache
 from .config import AudioConfig, Config, VisionConfig

@@ -23,15 +23,23 @@ class DrafterFacts:
 
 
 def examine_drafter(
-    folder: Path, config: Config | None, memory: Memory | None, say: Findings
+    name: str,
+    folder: Path,
+    config: Config | None,
+    memory: Memory | None,
+    say: Findings,
 ) -> DrafterFacts | None:
-    """Checks the drafter that lies with a model, from headers. Without one, or with one
-    that is left out, the model answers all the same: that is no problem of it."""
+    """Checks the drafter that lies with the model `name`, from headers.
+
+    Without one, or with one that is left out, the model answers all the same: that is
+    no problem of it.
+    """
     place = drafter_beside(folder)
     if place is None:
         if repo := origin(folder):
             told = f"{drafters_of(repo)[-1]} would make answers faster"
-            say.ok(ABOUT, f"None is here: {told}. `gemma4 pull --draft` gets it.")
+            get = f"`gemma4 pull {name} --draft` gets it"
+            say.ok(ABOUT, f"None is here: {told}. {get}.")
         return None
     tried = Findings()
     plan = tried.attempt(ABOUT, partial(plan_assistant, place))

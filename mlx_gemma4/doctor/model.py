@@ -86,7 +86,7 @@ def report_on(
         report.memory = say.attempt("memory", count)
     if report.memory is not None:
         _check_memory(report.memory, say)
-    report.drafter = examine_drafter(folder, found.config, report.memory, say)
+    report.drafter = examine_drafter(name, folder, found.config, report.memory, say)
     if report.loads and report.fits and not headers_only:
         _run(report, folder, progress)
     return report

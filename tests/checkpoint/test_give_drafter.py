@@ -5,6 +5,7 @@ import sys
 import warnings
 from pathlib import Path
 
+import mlx.core as mx
 import pytest
 from holding import Shelf
 from mlx.utils import tree_flatten
@@ -75,7 +76,8 @@ def test_one_that_is_damaged(shelf: Shelf, model: Gemma4) -> None:
 def test_too_little_memory(
     shelf: Shelf, model: Gemma4, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = sum(array.nbytes for _, array in tree_flatten(model.parameters()))
+    arrays: dict[str, mx.array] = dict(tree_flatten(model.parameters()))
+    held = sum(array.nbytes for array in arrays.values())
     drafter = shutil.copytree(shelf.drafter(), shelf.model / "assistant")
     needed = (drafter / "model.safetensors").stat().st_size
     for limit, fits in ((held + needed, True), (held + needed // 2, False)):

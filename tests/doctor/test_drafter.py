@@ -24,7 +24,7 @@ def examined(
 ) -> tuple[DrafterFacts | None, Level, str]:
     say, config = Findings(), Config.from_file(shelf.model / "config.json")
     memory = Memory("float32", 10**6, 0, limit)
-    facts = examine_drafter(shelf.model, config, memory, say)
+    facts = examine_drafter("tiny", shelf.model, config, memory, say)
     (found,) = say.all
     assert found.about == "drafter"
     return facts, found.level, found.text
@@ -32,12 +32,13 @@ def examined(
 
 def test_none(shelf: Shelf) -> None:
     say = Findings()
-    assert examine_drafter(shelf.model, None, None, say) is None and not say.all
+    assert examine_drafter("tiny", shelf.model, None, None, say) is None and not say.all
     record = {"source": "google/gemma-4-E2B-it"}
     (shelf.model / RECORD).write_text(json.dumps(record))
     facts, level, text = examined(shelf)
     assert facts is None and level is Level.OK
     assert "google/gemma-4-E2B-it-assistant would make answers faster" in text
+    assert "`gemma4 pull tiny --draft` gets it" in text
 
 
 def test_one_that_fits(shelf: Shelf) -> None:

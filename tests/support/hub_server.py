@@ -99,7 +99,11 @@ class Hub(ThreadingHTTPServer):
     def add(self, name: str, files: dict[str, Contents] | Path, **about: Any) -> Repo:
         """A repository with its first commit."""
         if isinstance(files, Path):
-            files = {file.name: file.read_bytes() for file in files.iterdir()}
+            files = {
+                file.name: file.read_bytes()
+                for file in files.iterdir()
+                if file.is_file()
+            }
         self.repos[name] = Repo(**about)
         self.repos[name].commit(files)
         return self.repos[name]

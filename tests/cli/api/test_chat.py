@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -319,8 +320,9 @@ def test_drafts_that_were_right_and_wrong_are_counted(drafted: int) -> None:
         return [*chunks, replace(last, stats=stats)]
 
     with served(lambda: Told(answer)) as server:
-        whole, *_, last = ask(server), *ask(
-            server, stream=True, stream_options={"include_usage": True}
+        whole, *_, last = (
+            ask(server),
+            *ask(server, stream=True, stream_options={"include_usage": True}),
         )
     told = {"reasoning_tokens": 0}
     if drafted:

@@ -48,8 +48,8 @@ def test_both(
     assert gemma4(monkeypatch, *ask, "--recipe", "3bit") == 0
     made = capsys.readouterr().out
     assert f"{OUT}: " in made and f"{OUT}/assistant: " in made
-    beside = drafter_beside(Path(OUT))
-    assert beside == Path(OUT) / "assistant"
+    beside = Path(OUT) / "assistant"
+    assert drafter_beside(Path(OUT)) == beside
     record = json.loads((beside / "conversion.json").read_text())
     assert record["recipe"] == "4bit"
     load_model(Path(OUT))  # whose files a folder more does not disturb
