@@ -14,6 +14,7 @@ from statistics import median
 from unittest.mock import patch
 
 from mlx_gemma4 import Gemma4, Processor, generate, load
+from mlx_gemma4.decoding.drafts import Draft
 from mlx_gemma4.decoding.pace import Pace
 
 from .batches import Batches
@@ -39,7 +40,7 @@ class Run:
 def answer(demo: tuple[Gemma4, Processor], prompt: list[int], mode: Mode) -> Run:
     """The answer to a prompt's tokens; a number is that of drafts in a round."""
     fixed, most = isinstance(mode, int), 1 if mode == ALONE else None
-    draft = "assistant" if fixed else AUTO if mode == AUTO else OFF
+    draft: Draft = "assistant" if fixed else "auto" if mode == AUTO else "off"
     rows = (lambda *_: mode) if fixed else Pace.rows
     start = time.process_time()
     with patch.object(Pace, "rows", rows):
