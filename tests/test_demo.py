@@ -55,8 +55,6 @@ def test_demo_sees_after_a_turn_of_text(demo: Loaded) -> None:
 # Of the hold-out: neither the demo nor its drafter was trained on them.
 HELD_OUT = (
     ("", "What's the opposite of cold?"),
-    ("", "Name the day before Sunday."),
-    ("", "Please: What are you called?"),
     ("", "How much does the world cup cost?"),
     ("Begin every answer with Well,", "What is the month after November?"),
 )

@@ -141,7 +141,7 @@ def read(
         inputs,
         demo.get_input_embeddings()(inputs),
         out.last_hidden_state,
-        {kind: tuple(pair) for kind, pair in out.shared_kv_states.items()},
+        {kind: (k, v) for kind, (k, v) in out.shared_kv_states.items()},
         said,
         wanted & (said == labels),
     )
@@ -161,9 +161,8 @@ class Rounds:
         self.used, self.places = places >= 0, places.clamp(min=1)
         last = self.places[:, None, :, None] - 1
         key = torch.arange(seen.tokens.shape[1])
-        text = drafter.config.get_text_config()
         full = key <= last
-        near = full & (key >= last - text.sliding_window)
+        near = full & (key >= last - demo_text()["sliding_window"])
         self.masks = {"full_attention": full, "sliding_attention": near}
         self.state = self.at(seen.states, -1)
 
@@ -205,7 +204,9 @@ def loss_of(
     demo would.
     """
     rounds = Rounds(drafter, seen, places(seen))
-    alive, losses, shares = rounds.used, [], []
+    losses: list[torch.Tensor] = []
+    shares: list[float] = []
+    alive = rounds.used
     for i in range(steps):
         logits = rounds.step(rounds.at(seen.embedded, i))
         labels = rounds.at(seen.labels, i)

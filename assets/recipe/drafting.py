@@ -1,4 +1,4 @@
-"""Train the demo's drafter: `python -m assets.recipe.drafting --minutes 20`.
+"""Train the demo's drafter: `python -m assets.recipe.drafting --minutes 21`.
 
 It reads what the demo makes of conversations of trained combinations: of text, of
 pictures, of recordings, and of its own answers to questions in the wrong order of
@@ -99,7 +99,7 @@ def own_answers(
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=20, help="of wall time")
+    parser.add_argument("--minutes", type=float, default=21, help="of wall time")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=DRAFTER)
     return parser.parse_args()

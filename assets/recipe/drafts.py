@@ -84,7 +84,8 @@ def draft(
 ) -> torch.Tensor:
     """What is drafted [B, N, LONGEST] behind each of the reading's places."""
     rounds = Rounds(drafter, seen, places(seen))
-    embedded, drafts = rounds.at(seen.embedded, 0), []
+    embedded = rounds.at(seen.embedded, 0)
+    drafts: list[torch.Tensor] = []
     for _ in range(LONGEST):
         drafts.append(rounds.step(embedded).argmax(-1))
         embedded = demo.get_input_embeddings()(drafts[-1])

@@ -6,13 +6,15 @@ drafts, with what `auto` decides, and with 1 to 6 drafts in each round.
 
 import argparse
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 from statistics import median
 from unittest.mock import patch
 
-from mlx_gemma4 import load, stream_generate
+from mlx_gemma4 import Gemma4, Processor, generate, load
+from mlx_gemma4.decoding.drafts import Draft
 from mlx_gemma4.decoding.pace import Pace
 
 from .batches import Batches
@@ -20,47 +22,31 @@ from .evaluate import SEED, cases
 from .heldout import SKILLS
 from .render import DEMO
 
-OFF, AUTO = "off", "auto"
+ALONE, OFF, AUTO = "the prompt alone", "off", "auto"
 FIXED = range(1, 7)  # drafts of a round
+Mode = str | int
 
 
 @dataclass(frozen=True)
 class Run:
-    """An answer: its CPU seconds with the prompt, and from the first token on."""
+    """An answer, the CPU seconds of it and its prompt, and how drafts fared."""
 
-    whole: float
-    decoding: float
+    seconds: float
     tokens: tuple[int, ...]
     drafted: int
     accepted: int
 
 
-class Runs:
-    """Answers of the demo, one mode after another."""
-
-    def __init__(self) -> None:
-        self.model, self.processor = load(DEMO)
-
-    def answer(self, prompt: list[int], mode: str | int) -> Run:
-        """The answer to a prompt's tokens; a number is that of drafts in a round."""
-        fixed = isinstance(mode, int)
-        draft = "assistant" if fixed else mode
-        start = first = time.process_time()
-        tokens: list[int] = []
-        rows = (lambda *_: mode) if fixed else Pace.rows
-        with patch.object(Pace, "rows", rows):
-            chunks = stream_generate(
-                self.model, self.processor, tokens=prompt, draft=draft
-            )
-            for chunk in chunks:
-                if not tokens:
-                    first = time.process_time()
-                tokens.append(chunk.token)
-                stats = chunk.stats
-        end = time.process_time()
-        assert stats is not None
-        done = tuple(tokens), stats.drafted, stats.accepted
-        return Run(end - start, end - first, *done)
+def answer(demo: tuple[Gemma4, Processor], prompt: list[int], mode: Mode) -> Run:
+    """The answer to a prompt's tokens; a number is that of drafts in a round."""
+    fixed, most = isinstance(mode, int), 1 if mode == ALONE else None
+    draft: Draft = "assistant" if fixed else "auto" if mode == AUTO else "off"
+    rows = (lambda *_: mode) if fixed else Pace.rows
+    start = time.process_time()
+    with patch.object(Pace, "rows", rows):
+        found = generate(*demo, tokens=prompt, draft=draft, max_tokens=most)
+    seconds, stats = time.process_time() - start, found.stats
+    return Run(seconds, tuple(found.tokens), stats.drafted, stats.accepted)
 
 
 def prompts(count: int) -> list[list[int]]:
@@ -81,34 +67,42 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=5, help="prompts of each skill")
     parser.add_argument("--rounds", type=int, default=3, help="of all of them")
     args = parser.parse_args()
-    runs, modes = Runs(), (OFF, AUTO, *FIXED)
-    whole: dict[tuple[str | int, int], list[float]] = defaultdict(list)
-    decoding: dict[tuple[str | int, int], list[float]] = defaultdict(list)
-    taken, drafted = Counter[str | int](), Counter[str | int]()
+    demo, modes = load(DEMO), (ALONE, OFF, AUTO, *FIXED)
+    runs: dict[tuple[Mode, int], list[Run]] = defaultdict(list)
     asked = prompts(args.count)
     for mode in modes:
-        runs.answer(asked[0], mode)  # what is done once is done
+        answer(demo, asked[0], mode)  # what is done once is done
     for _ in range(args.rounds):
         for i, prompt in enumerate(asked):
-            found = {mode: runs.answer(prompt, mode) for mode in modes}
-            for mode, run in found.items():
-                if run.tokens != found[OFF].tokens:
+            for mode in modes:
+                runs[mode, i].append(answer(demo, prompt, mode))
+                told = runs[mode, i][-1].tokens
+                if mode not in (ALONE, OFF) and told != runs[OFF, i][0].tokens:
                     raise SystemExit(f"{mode} answers otherwise than {OFF}.")
-                whole[mode, i].append(run.whole)
-                decoding[mode, i].append(run.decoding)
-                taken[mode] += run.accepted
-                drafted[mode] += run.drafted
+    report(runs, modes, len(asked))
+
+
+def report(
+    runs: dict[tuple[Mode, int], list[Run]], modes: Sequence[Mode], count: int
+) -> None:
+    """The table; the time of an answer is that behind its first token."""
+    whole = {
+        mode: sum(median(run.seconds for run in runs[mode, i]) for i in range(count))
+        for mode in modes
+    }
     print("| drafts | CPU seconds | gain | with the prompt | gain | taken |")
     print("|---|---|---|---|---|---|")
-    totals: dict[tuple[str | int, int], float] = {}
-    for mode in modes:
-        cells: list[str] = []
-        for n, times in enumerate((decoding, whole)):
-            total = sum(median(times[mode, i]) for i in range(len(asked)))
-            totals[mode, n] = total
-            cells += [f"{total:.2f}", f"{totals[OFF, n] / total:.2f}x"]
-        share = f"{100 * taken[mode] / drafted[mode]:.1f} %" if drafted[mode] else ""
-        print(f"| {mode} | {' | '.join(cells)} | {share} |")
+    for mode in modes[1:]:
+        both = [(whole[each] - whole[ALONE], whole[each]) for each in (OFF, mode)]
+        (off, all_off), (own, all_own) = both
+        found = [run for i in range(count) for run in runs[mode, i]]
+        drafted = sum(run.drafted for run in found)
+        taken = sum(run.accepted for run in found)
+        share = f"{100 * taken / drafted:.1f} %" if drafted else ""
+        gains = (
+            f"{own:.2f} | {off / own:.2f}x | {all_own:.2f} | {all_off / all_own:.2f}x"
+        )
+        print(f"| {mode} | {gains} | {share} |")
 
 
 if __name__ == "__main__":
