@@ -203,6 +203,28 @@ def test_lookup_waits_until_it_would_have_been_right():
     assert pace.rows(Source.LOOKUP) == 0
 
 
+def test_a_rejected_draft_counts_once():
+    """What is drawn in its place is no second mistake of lookup's."""
+    pace = Pace()
+    for _ in range(SETTLING):
+        pace.took(None, 0, 0, STEP, 1)
+    for _ in range(4):
+        for _ in range(2):
+            pace.took(Source.LOOKUP, 1, 0, 1.25 * STEP, 1)
+            pace.foretold(False)
+        pace.foretold(True)
+    pace.foretold(None)
+    assert pace.rows(Source.LOOKUP) == 1  # one in three was right, not one in five
+
+
+def test_what_a_form_leaves_no_choice_of_is_no_step():
+    pace = Pace(always=True)
+    for seconds, tokens in ((0.1, 1), (5.0, 30), (0.1, 1), (5.0, 30)):
+        pace.took(None, 0, 0, seconds, tokens)
+    pace.took(Source.LOOKUP, 2, 2, 0.2, 3)
+    assert pace.gained == pytest.approx(0.1)
+
+
 def test_drafts_of_one_say_nothing_of_the_other():
     run = Run(flat, 0.0)
     run.answer(100)
