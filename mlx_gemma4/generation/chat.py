@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..decoding.drafts import Draft
 from ..errors import ChatError
 from ..forms.schema import Schema
 from ..model import Gemma4
@@ -63,7 +62,6 @@ class Chat(Turns):
         strict_tools: bool = False,
         tool_choice: str | None = None,
         parallel_calls: bool = True,
-        draft: Draft | None = None,
     ) -> None:
         super().__init__(model, processor, system, tools)
         self.messages = [dict(message) for message in messages]
@@ -90,7 +88,6 @@ class Chat(Turns):
             "strict_tools": strict_tools,
             "tool_choice": tool_choice,
             "parallel_calls": parallel_calls,
-            "draft": draft,
         }
 
     def ask(

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from ..audio.files import RATE
-from ..decoding.drafts import Draft
 from ..errors import MediaError
 from ..model import Gemma4
 from ..prompt.processor import Processor
@@ -61,7 +60,6 @@ def transcribe(
     language: str | None = None,
     translate: str | None = None,
     progress: Callable[[float], None] | None = None,
-    draft: Draft | None = None,
 ) -> Iterator[Segment]:
     """What is said in a recording, segment by segment, greedily and without thinking.
 
@@ -69,8 +67,8 @@ def transcribe(
     held sound. What it repeats without end is kept once, with a warning.
     `samples`: float32 mono at 16 kHz, `[n]`, as `read_audio` gives them; any length.
     `language`, `translate`: English names of the language spoken and of the one to
-    translate into. `progress` is told the seconds done so far. `draft`: as in
-    `stream_generate`. Raises MediaError if the model cannot hear.
+    translate into. `progress` is told the seconds done so far. Raises MediaError if the
+    model cannot hear.
     """
     if model.config.audio_config is None:
         raise MediaError(
@@ -92,7 +90,7 @@ def transcribe(
                 yield piece, "", ""
                 continue
             piece = piece._replace(parts=tuple(parts))
-            answer = _ask(model, processor, piece, prompt, 2 if translate else 1, draft)
+            answer = _ask(model, processor, piece, prompt, 2 if translate else 1)
             text, translation = answer, ""
             if translate:
                 text, translation = split_translation(answer, translate)
@@ -134,12 +132,7 @@ def _tell_wordless(parts: list[Part]) -> None:
 
 
 def _ask(
-    model: Gemma4,
-    processor: Processor,
-    piece: Piece,
-    prompt: str,
-    languages: int,
-    draft: Draft | None,
+    model: Gemma4, processor: Processor, piece: Piece, prompt: str, languages: int
 ) -> str:
     content = [
         {"type": "text", "text": prompt},
@@ -154,7 +147,6 @@ def _ask(
         temperature=0.0,
         max_tokens=limit,
         stop_loops=False,  # `once` knows those of speech
-        draft=draft,
     )
     if answer.finish_reason == "length":
         warnings.warn(
