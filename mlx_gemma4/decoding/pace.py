@@ -90,7 +90,9 @@ class Pace:
         """How many drafts to ask for now; 0 to decode one token, one step ahead."""
         if self.always:
             return self._known[source].likely()
-        return 0 if self._missing else self._known[source].paying(self._step)
+        if self._missing or not self._steps:
+            return 0
+        return self._known[source].paying(self._step)
 
     def foretold(self, right: bool | None) -> None:
         """Whether the last token is what lookup would have proposed; None where it had

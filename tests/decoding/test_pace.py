@@ -217,6 +217,16 @@ def test_a_rejected_draft_counts_once():
     assert pace.rows(Source.LOOKUP) == 1  # one in three was right, not one in five
 
 
+@pytest.mark.parametrize("tokens", (1, 20))
+def test_answers_without_a_plain_step_to_measure(tokens):
+    """Of one token, or all of it a form's."""
+    pace = Pace()
+    for _ in range(2 * SETTLING):
+        pace.begin(10)
+        assert pace.rows(Source.ASSISTANT) == 0
+        pace.took(None, 0, 0, STEP, tokens)
+
+
 def test_what_a_form_leaves_no_choice_of_is_no_step():
     pace = Pace(always=True)
     for seconds, tokens in ((0.1, 1), (5.0, 30), (0.1, 1), (5.0, 30)):
