@@ -71,6 +71,7 @@ class Pace:
         self._known = {source: _Known(source) for source in Source}
         self._steps: deque[float] = deque(maxlen=KEPT)  # seconds
         self._settled = False  # the last token was a plain step's
+        self._rejected = False  # a draft of lookup, in whose place another token comes
         self._missing, self._unchecked, self._plain = SETTLING, 0, 0
         self._context = 0
 
@@ -80,7 +81,7 @@ class Pace:
             self._steps.clear()
             self._missing = CHECKED
         self._context = context
-        self.gained, self._settled = None, False
+        self.gained, self._settled, self._rejected = None, False, False
         self._unchecked = max(self._unchecked, CHECK_EVERY - SOON)
         for known in self._known.values():
             known.credit, known.streak = min(CREDIT, known.credit), 0
@@ -89,12 +90,17 @@ class Pace:
         """How many drafts to ask for now; 0 to decode one token, one step ahead."""
         if self.always:
             return self._known[source].likely()
-        return 0 if self._missing else self._known[source].paying(self._step)
+        if self._missing or not self._steps:
+            return 0
+        return self._known[source].paying(self._step)
 
     def foretold(self, right: bool | None) -> None:
         """Whether the last token is what lookup would have proposed; None where it had
         nothing to propose. That costs nothing, and says when it is worth asking."""
         known = self._known[Source.LOOKUP]
+        if self._rejected:  # and counted with its round
+            self._rejected = False
+            return
         if right is not None:
             known.add(1, int(right))
         known.streak = known.streak + 1 if right else 0
@@ -115,12 +121,12 @@ class Pace:
         for known in self._known.values():
             known.age(tokens)
         if source is None or not drafted:
-            self._took_step(seconds)
+            self._took_step(seconds, tokens)
         else:
             self._took_round(self._known[source], drafted, accepted, seconds, tokens)
 
-    def _took_step(self, seconds: float) -> None:
-        if self._settled or self.always:
+    def _took_step(self, seconds: float, tokens: int) -> None:
+        if tokens == 1 and (self._settled or self.always):  # more where a form says
             self._steps.append(seconds)
         self._settled = True
         if self._missing:
@@ -137,7 +143,8 @@ class Pace:
     ) -> None:
         known.add(drafted, accepted)
         if known.source is Source.LOOKUP:
-            known.streak = known.streak + accepted if accepted == drafted else 0
+            self._rejected = accepted < drafted
+            known.streak = 0 if self._rejected else known.streak + accepted
         self._settled = False
         self._unchecked += tokens
         if self._unchecked >= CHECK_EVERY:

@@ -222,3 +222,14 @@ def test_the_tokenizer_is_timed(demo_folder: Path) -> None:
     lines = done.stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["load", "load,", "compare", "encode"]
     assert "1,920 rows" in lines[2]
+
+
+@pytest.mark.slow
+def test_drafts_change_no_answer() -> None:
+    done = compare("--case=quoting", "--decode=24", "--runs=1", script="drafts.py")
+    assert done.returncode == 0, done.stderr
+    title, *rows = done.stdout.splitlines()
+    assert title.startswith("quoting, float32: ")
+    named = [row.split("  ")[0] for row in rows if "CPU ms a token" in row]
+    assert {"off", "auto", "lookup", "auto, new"} <= set(named)
+    assert "do not say the same" not in done.stdout

@@ -89,7 +89,7 @@ def ideal(cost: Cost, rate: float) -> float:
     return min(1.0, *(cost(k) / sum(rate**i for i in range(k + 1)) for k in RUNGS))
 
 
-RATES = (0.0, 0.4, 0.8, 1.0)
+RATES = (0.0, 0.6, 1.0)
 
 
 @pytest.mark.parametrize("source", Source)
@@ -97,14 +97,14 @@ RATES = (0.0, 0.4, 0.8, 1.0)
 @pytest.mark.parametrize("rate", RATES)
 def test_an_answer_of_300_tokens_loses_at_most_three_in_a_hundred(source, cost, rate):
     run = Run(cost, rate, source)
-    assert all(run.answer(300) <= 1.03 for _ in range(3))
+    assert all(run.answer(300) <= 1.03 for _ in range(2))
 
 
 @pytest.mark.parametrize("source", Source)
 @pytest.mark.parametrize("cost", [flat, between])
 @pytest.mark.parametrize("rate", (0.6, 0.95))
 def test_what_there_is_to_gain_is_gained(source, cost, rate):
-    runs = [Run(cost, rate, source, seed=seed) for seed in range(3)]
+    runs = [Run(cost, rate, source, seed=seed) for seed in range(2)]
     taken = mean(run.answer(300) for run in runs for _ in range(2))
     assert taken < 1 - 0.8 * (1 - ideal(cost, rate))
 
@@ -112,8 +112,8 @@ def test_what_there_is_to_gain_is_gained(source, cost, rate):
 @pytest.mark.parametrize("rate", (0.0, 0.5, 0.9))
 @pytest.mark.parametrize("cost", [linear, flat, between])
 def test_noise_changes_little(cost, rate):
-    noisy = [Run(cost, rate, noise=0.1, seed=seed) for seed in range(8)]
-    disturbed = mean(run.disturbed() for run in noisy for _ in range(500))
+    noisy = [Run(cost, rate, noise=0.1, seed=seed) for seed in range(4)]
+    disturbed = mean(run.disturbed() for run in noisy for _ in range(300))
     taken = mean(run.answer(300) for run in noisy) / disturbed
     assert taken < 1 - 0.8 * (1 - ideal(cost, rate)) + 0.025
 
@@ -137,7 +137,7 @@ def test_begins_again_where_they_are_right_again():
 def test_trials_are_rarer_where_they_are_dear():
     dear, cheap = Run(linear, 0.0), Run(flat, 0.0)
     for run in (dear, cheap):
-        run.answer(2000)
+        run.answer(1000)
     tried, often = (sum(map(bool, run.asked)) for run in (dear, cheap))
     assert 0 < 4 * tried < often
 
@@ -201,6 +201,38 @@ def test_lookup_waits_until_it_would_have_been_right():
     assert asked[0] == 0 and asked[-1] >= FIRST
     pace.foretold(None)  # the streak is over
     assert pace.rows(Source.LOOKUP) == 0
+
+
+def test_a_rejected_draft_counts_once():
+    """What is drawn in its place is no second mistake of lookup's."""
+    pace = Pace()
+    for _ in range(SETTLING):
+        pace.took(None, 0, 0, STEP, 1)
+    for _ in range(4):
+        for _ in range(2):
+            pace.took(Source.LOOKUP, 1, 0, 1.25 * STEP, 1)
+            pace.foretold(False)
+        pace.foretold(True)
+    pace.foretold(None)
+    assert pace.rows(Source.LOOKUP) == 1  # one in three was right, not one in five
+
+
+@pytest.mark.parametrize("tokens", (1, 20))
+def test_answers_without_a_plain_step_to_measure(tokens):
+    """Of one token, or all of it a form's."""
+    pace = Pace()
+    for _ in range(2 * SETTLING):
+        pace.begin(10)
+        assert pace.rows(Source.ASSISTANT) == 0
+        pace.took(None, 0, 0, STEP, tokens)
+
+
+def test_what_a_form_leaves_no_choice_of_is_no_step():
+    pace = Pace(always=True)
+    for seconds, tokens in ((0.1, 1), (5.0, 30), (0.1, 1), (5.0, 30)):
+        pace.took(None, 0, 0, seconds, tokens)
+    pace.took(Source.LOOKUP, 2, 2, 0.2, 3)
+    assert pace.gained == pytest.approx(0.1)
 
 
 def test_drafts_of_one_say_nothing_of_the_other():
