@@ -35,7 +35,7 @@ def _milliseconds(model: str, context: int) -> dict[str, float]:
     from launches import ALL, MLX_LM, PLAIN, models_of
 
     from mlx_gemma4.bench.rounds import take_rounds
-    from mlx_gemma4.generation.step import DecodingStep
+    from mlx_gemma4.decoding.step import DecodingStep
     from mlx_gemma4.kernels import NAMES, using
 
     ours, theirs = models_of(model)

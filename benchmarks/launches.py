@@ -106,10 +106,15 @@ def prefill_primitives(model: Any) -> int:
 
 def step_of(model: Any) -> Any:
     """What decodes with it: ours is compiled."""
-    from mlx_gemma4.generation import step
+    from mlx_gemma4.decoding import step
     from mlx_gemma4.model import Gemma4
 
     return step.step_of(model) if isinstance(model, Gemma4) else model
+
+
+def logits_of(found: Any) -> mx.array:
+    """Of a model's call or a step's, which gives hidden states, too."""
+    return found[0] if isinstance(found, tuple) else found
 
 
 def primitives(model: Any, *texts: list[list[int]]) -> Counter[str]:
@@ -119,7 +124,8 @@ def primitives(model: Any, *texts: list[list[int]]) -> Counter[str]:
         cache = model.make_cache()
         calls = [step_of(model) if text == [[9]] else model for text in texts]
         both = zip(calls, texts, strict=True)
-        outputs = [call(mx.array(text), cache=cache) for call, text in both]
+        found = [call(mx.array(text), cache=cache) for call, text in both]
+        outputs = [logits_of(each) for each in found]
         return in_graph(outputs) - in_graph(outputs[:-1])
 
     return traced(read)

@@ -36,7 +36,7 @@ def load_ours(folder: Path, dtype: str) -> Loaded:
     import mlx.core as mx
 
     from mlx_gemma4 import load, stream_generate
-    from mlx_gemma4.generation.prefill import step_for
+    from mlx_gemma4.decoding.prefill import step_for
 
     model, processor = load(folder, dtype=getattr(mx, dtype))
 

@@ -6,10 +6,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlx_gemma4.errors import ModelNotFoundError
+from mlx_gemma4.errors import ChatError, ModelNotFoundError
 from mlx_gemma4.hub.names import DEMO, candidates
 from mlx_gemma4.reading.home import with_home
 
+from .drafts import OFF, drafter_of
 from .models.default import usable_default
 from .models.obtaining import obtain
 from .render import Screen
@@ -58,13 +59,14 @@ def open_model(
     adapter: Path | None = None,
     kernels: bool = True,
     yes: bool = False,
+    draft: str | None = OFF,
 ) -> tuple["Gemma4", "Processor", str]:
     """Model, processor and name, with an adapter on.
 
     `name` None means the model that the adapter was made for, or the default, or the
     demo model. One that is not here is offered first; `yes` takes the offer.
     `kernels` uses those that do on this machine, and checks which they are where that
-    is not known yet.
+    is not known yet. `draft` is what `--draft` says: which drafter is loaded as well.
     """
     told = name is not None
     if adapter is not None:
@@ -79,6 +81,7 @@ def open_model(
             f"{adapter} was made for {name}, which is not here: give its model with "
             f"--model. ({error})"
         ) from None
+    drafter = wanted_drafter(draft, screen, yes)
     screen.passing(f"Loading {name} …")
 
     def note(text: str) -> None:
@@ -87,13 +90,14 @@ def open_model(
 
     try:
         with warnings_noted(screen):
-            model, processor = load_to_chat(name, note if kernels else None)
+            model, processor = load_to_chat(name, note if kernels else None, drafter)
             if adapter is not None:
                 from mlx_gemma4.tune.adapters import put_on
 
                 put_on(model, open_adapter(adapter, model, name, screen))
     finally:
         screen.passed()
+    require_drafter(model, name, draft)
     if processor.template is not None and processor.template.stale:
         screen.note(f"Warning: {processor.template.stale}")
     return model, processor, name
@@ -156,14 +160,66 @@ def _same_model(one: str, other: str) -> bool:
     )
 
 
+def wanted_drafter(draft: str | None, screen: Screen, yes: bool) -> Path | str | None:
+    """Which drafter is loaded, as `load` takes it. One that `draft` names and that is
+    not here is offered first; `yes` takes the offer."""
+    wanted = drafter_of(draft)
+    if wanted is None or wanted == OFF:
+        return wanted
+    from .models.drafting import obtain_drafter
+
+    return obtain_drafter(wanted, screen, yes)
+
+
+def change_drafter(
+    model: "Gemma4", name: str, draft: str | None, screen: Screen
+) -> None:
+    """Gives the model called `name`, which is loaded, the drafter that `draft` asks
+    for; what it has stays where no other is named."""
+    from mlx_gemma4.checkpoint.load import give_drafter
+    from mlx_gemma4.hub.resolve import resolve
+
+    wanted, before = wanted_drafter(draft, screen, yes=False), model.drafter
+    if wanted != OFF and (wanted is not None or before is None):
+        try:
+            with warnings_noted(screen):
+                give_drafter(model, resolve(name), wanted)
+        except BaseException:
+            model.drafter = before
+            raise
+    require_drafter(model, name, draft)
+
+
+def require_drafter(model: "Gemma4", name: str, draft: str | None) -> None:
+    """Raises ChatError where drafts are to be a drafter's and there is none."""
+    if draft == "assistant" and model.drafter is None:
+        raise ChatError(
+            f"{name} has no drafter here: `gemma4 pull {name} --draft` gets it, "
+            "--draft DIR takes one from elsewhere, and --draft lookup needs none."
+        )
+
+
+def drafter_told(model: "Gemma4") -> str | None:
+    """The name or folder of a model's drafter."""
+    if model.drafter is None:
+        return None
+    from mlx_gemma4.hub.drafters import origin
+
+    folder = model.drafter.folder
+    return (folder.parent.name == "snapshots" and origin(folder)) or str(folder)
+
+
 def load_to_chat(
-    name: str, note: Callable[[str], None] | None = None
+    name: str,
+    note: Callable[[str], None] | None = None,
+    drafter: Path | str | None = OFF,
 ) -> tuple["Gemma4", "Processor"]:
     """As mlx_gemma4.load, but what cannot chat is refused before its weights.
 
     note: is told of a check of the kernels; None leaves them off.
+    drafter: as `draft` of mlx_gemma4.load.
     """
-    from mlx_gemma4.checkpoint.load import prepare, recall_kernels
+    from mlx_gemma4.checkpoint.load import give_drafter, prepare, recall_kernels
 
     prepared, processor = prepare(name, to_chat=True)
     if note is not None:
@@ -173,4 +229,5 @@ def load_to_chat(
     model = prepared.load()
     if note is not None:
         recall_kernels(prepared)
+    give_drafter(model, prepared.folder, drafter)
     return model, processor

@@ -147,6 +147,18 @@ Video = Annotated[
         "All files of a kind come together, the kinds in the order typed.",
     ),
 ]
+Draft = Annotated[
+    str | None,
+    Panel.ANSWER.option(
+        "--draft",
+        metavar="HOW",
+        envvar="GEMMA4_DRAFT",
+        autocompletion=names.drafts,
+        help="What proposes tokens that the model only checks: auto, assistant (its "
+        "drafter), lookup (the text so far), off; or which drafter, a folder or Hub "
+        "id. Default: auto where there is a drafter.",
+    ),
+]
 Track = Annotated[
     int | None,
     Panel.FILES.option(

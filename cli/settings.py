@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Annotated, Any, get_type_hints
 
 from mlx_gemma4.chat.splitter import StopStrings
@@ -11,7 +11,10 @@ from mlx_gemma4.errors import ChatError
 from mlx_gemma4.prompt.attachments import BUDGETS, IMAGE_TOKENS
 from mlx_gemma4.sampling import SAMPLING, Sampling
 
-from .options import ImageTokens, Panel
+from .drafts import check_draft, mode_of
+from .options import Draft, ImageTokens, Panel
+
+OF_RUN = {"draft"}  # what suits a machine, and changes no answer
 
 
 @dataclass
@@ -118,6 +121,7 @@ class Settings:
             help="End an answer that says the same words again and again.",
         ),
     ] = True
+    draft: Draft = None
 
     @property
     def sampling(self) -> dict[str, Any]:
@@ -135,8 +139,14 @@ class Settings:
             "max_tokens": self.max_tokens,
             "stop": self.stop,
             "stop_loops": self.stop_loops,
+            "draft": mode_of(self.draft),
             **self.sampling,
         }
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        """Those that belong to a conversation, wherever it is gone on with."""
+        return {k: v for k, v in asdict(self).items() if k not in OF_RUN}
 
     def check(self) -> None:
         """Raises ChatError for a value that no answer can be made with."""
@@ -164,6 +174,7 @@ class Settings:
         ):
             budget = f"--budget (image_tokens) is {self.image_tokens!r}"
             raise ChatError(f"{budget}; it can be {BUDGETS}.")
+        check_draft(self.draft)
 
 
 def takes_settings(command: Callable[..., None]) -> Callable[..., None]:

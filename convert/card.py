@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_gemma4.checkpoint.folders import RECORD
+from mlx_gemma4.config.assistant import is_assistant
 from mlx_gemma4.reading.sizes import size
 
 CARD = "README.md"
@@ -36,7 +37,7 @@ def render(
         _front_matter(record, config),
         _introduction(record, config),
         "## Packing\n\n" + _packing(record),
-        "## Fidelity\n\n" + _fidelity(fidelity),
+        "## Fidelity\n\n" + _fidelity(config, fidelity),
         "## Use\n\n" + _use(config),
     ]
     return "\n\n".join(parts) + "\n"
@@ -77,12 +78,16 @@ def _introduction(record: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     else:
         source = f"`{source}`"
     *some, last = _modalities(config)
-    read = f"{', '.join(some)} and {last}" if some else last
+    read = f"It reads {', '.join(some)} and {last}." if some else f"It reads {last}."
+    if is_assistant(config.get("model_type")):
+        read = (
+            "It proposes tokens to the model it was made for, and says nothing itself."
+        )
     return (
         f"# {_title(record)}\n\n"
         f"{source}, converted to MLX with the recipe `{record['recipe']}`: "
         f"{record['bits_per_weight']:.2f} bits per weight, "
-        f"{size(_total(record, 'bytes'))}. It reads {read}."
+        f"{size(_total(record, 'bytes'))}. {read}"
     )
 
 
@@ -135,7 +140,12 @@ def _grids(record: Mapping[str, Any]) -> str:
     return text + (f"; {rest:,} have the nearest grid instead." if rest else ".")
 
 
-def _fidelity(fidelity: Mapping[str, Any] | None) -> str:
+def _fidelity(config: Mapping[str, Any], fidelity: Mapping[str, Any] | None) -> str:
+    if is_assistant(config.get("model_type")):
+        return (
+            "It cannot change what the model says. `gemma4 bench` measures how many of "
+            "its tokens the model takes."
+        )
     if fidelity is None:
         return (
             "Not measured. `gemma4 convert --check FOLDER --source-for-check SOURCE` "
@@ -163,4 +173,6 @@ def _use(config: Mapping[str, Any]) -> str:
     ]
     if len(_modalities(config)) > 1:
         commands.append("mlx_vlm.generate --model FOLDER …   # text, pictures, sound")
+    if is_assistant(config.get("model_type")):
+        commands = ["gemma4 chat --model MODEL --draft FOLDER"]
     return "```\n" + "\n".join(commands) + "\n```"

@@ -26,13 +26,13 @@ from mlx_gemma4.checkpoint.files import listed
 from mlx_gemma4.checkpoint.folders import check_inside
 from mlx_gemma4.checkpoint.load import load_model
 from mlx_gemma4.checkpoint.names import BOUNDS
-from mlx_gemma4.checkpoint.plan import plan_load, read_headers
 from mlx_gemma4.config import Config
 from mlx_gemma4.errors import CheckpointError
 from mlx_gemma4.model import Gemma4
-from mlx_gemma4.prompt.vocabulary import check_folder, check_tokens
+from mlx_gemma4.prompt.vocabulary import check_tokens
 
 from .card import RECORD
+from .drafters import plan_either
 from .errors import OutputError
 from .sample import TEXTS
 
@@ -84,9 +84,8 @@ def verify(folder: Path, advance: Advance = lambda count: None) -> Verified:
     Raises CheckpointError that names what is wrong.
     """
     files = _recorded_files(folder)
-    plan = plan_load(*read_headers(folder))
+    plan = plan_either(folder)
     check_copies(plan.fit.copies)
-    check_folder(folder, plan.model.config)
     tensors = plan.tensors
     weights = sorted({tensor.file for tensor in tensors.values()})
     if files is None:

@@ -17,6 +17,9 @@ class TensorClass(StrEnum):
     MLP = "mlp"
     EXPERTS = "experts"
     ROUTER = "router"
+    PROJECTION = "drafter's projection"  # from the model's states, and to them
+    CENTROIDS = "centroids"  # of a drafter: which tokens are looked at
+    ORDER = "token order"  # by centroid, ids
     NORM = "norm"  # norms, scalars, per-expert scales
     VISION = "vision"  # the tower and its projector
     AUDIO = "audio"
@@ -35,6 +38,9 @@ PATTERNS = (
     (r".*\.mlp\.(gate|up|down)_proj\.weight", TensorClass.MLP),
     (r".*\.experts\.(gate_up|down)_proj\.weight", TensorClass.EXPERTS),
     (r".*\.router\.proj\.weight", TensorClass.ROUTER),
+    (r"(pre|post)_projection\.weight", TensorClass.PROJECTION),
+    (r"masked_embedding\.centroids\.weight", TensorClass.CENTROIDS),
+    (r"masked_embedding\.token_ordering", TensorClass.ORDER),
     (r".*(norm\w*\.weight|layer_scalar|\.scale|per_expert_scale)", TensorClass.NORM),
 )
 

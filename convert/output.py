@@ -16,7 +16,7 @@ from mlx_gemma4.checkpoint.files import INDEX
 from mlx_gemma4.checkpoint.folders import copy_files
 from mlx_gemma4.checkpoint.packing import Packing
 from mlx_gemma4.checkpoint.shards import Shard, index_of
-from mlx_gemma4.config import Config
+from mlx_gemma4.config import AssistantConfig
 from mlx_gemma4.config.quantization import KEYS as QUANTIZATION
 from mlx_gemma4.errors import DiskFullError, TakenError
 from mlx_gemma4.hub.cache import hub_cache
@@ -27,6 +27,7 @@ from mlx_gemma4.state import sync
 from .card import CARD, RECORD, write_card
 from .check import digest
 from .classes import KEPT
+from .drafters import read_config
 from .errors import OutputError
 from .journal import Journal, plan_digest
 from .plan import Line, Plan, TensorPlan
@@ -153,7 +154,7 @@ def finish(
             },
         )
         write_card(folder, None)
-    Config.from_file(folder / CONFIG)
+    read_config(folder)
     with explained(partial(out)):
         for path in folder.iterdir():  # the name must not come before the contents
             sync(path)
@@ -169,7 +170,9 @@ def check_files(folder: Path) -> list[str]:
 
     Raises CheckpointError if the result could not be loaded with them.
     """
-    config = Config.from_file(folder / CONFIG)
+    config = read_config(folder)
+    if isinstance(config, AssistantConfig):  # it needs nothing but its weights
+        return []
     missing = [name for name in NEEDED if not (folder / name).is_file()]
     warnings = [f"The source has no {name}." for name in missing]
     if config.vision_config and not (folder / "processor_config.json").is_file():

@@ -57,7 +57,8 @@ def _recipe(
     table: Packing | None = None,
     warning: str | None = None,
 ) -> Recipe:
-    """fine: of the head, the values and the per-layer projections."""
+    """fine: of the head, the values, and the projections of the per-layer table and of
+    drafters."""
     fine = fine or affine(6, 128)
     packings = {
         TensorClass.ATTENTION: attention or body,
@@ -68,6 +69,8 @@ def _recipe(
         TensorClass.PLE_TABLE: table or body,
         TensorClass.PLE_PROJECTION: fine,
         TensorClass.ROUTER: affine(8, 64),
+        TensorClass.PROJECTION: fine,
+        TensorClass.CENTROIDS: affine(8, 64),  # they choose, as a router does
     }
     return Recipe(name, packings, fine, warning)
 

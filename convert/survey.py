@@ -10,29 +10,37 @@ from pathlib import Path
 from typing import Any
 
 from mlx_gemma4.checkpoint.copies import Copy, copy_of
-from mlx_gemma4.checkpoint.counts import without_missing_parts
-from mlx_gemma4.checkpoint.files import FLOATS, StoredTensor
+from mlx_gemma4.checkpoint.counts import Present, without_missing_parts
+from mlx_gemma4.checkpoint.files import FLOATS, WHOLE, StoredTensor
 from mlx_gemma4.checkpoint.foreign import refuse_foreign
-from mlx_gemma4.checkpoint.names import Place, in_layer, is_unused, mlx_names, place
-from mlx_gemma4.checkpoint.packing import Packing
-from mlx_gemma4.checkpoint.plan import plan_load
-from mlx_gemma4.config import FULL, Config
+from mlx_gemma4.checkpoint.names import (
+    ORDER,
+    Place,
+    in_layer,
+    is_unused,
+    mlx_names,
+    place,
+)
+from mlx_gemma4.checkpoint.plan import fit_assistant, plan_load
+from mlx_gemma4.config import FULL, AssistantConfig, Config
+from mlx_gemma4.config.assistant import is_assistant
 from mlx_gemma4.errors import CheckpointError
 from mlx_gemma4.reading.neutral import not_obeyed
 
 from . import qat
 from .classes import KEPT, TensorClass, class_of
+from .drafters import check_recipe
 from .errors import RecipeError
 from .mixed import mix
+from .overrides import MATRICES, overridden, with_packing
 from .plan import Dropped, Joined, Plan, Reason, TensorPlan
-from .recipes import MIXED, Override, Recipe, affine, fitted, recipe_of
+from .recipes import MIXED, Override, Recipe, affine, recipe_of
 
 # Share of groups on the trained grid above which a tensor is imported on it.
 ON_GRID = 0.5
 GRID_BITS, GRID_GROUP = 4, 32
 # What is trained for the grid in Q4_0 files.
 TRAINED = (TensorClass.ATTENTION, TensorClass.MLP, TensorClass.EXPERTS)
-MATRICES = 2  # dimensions
 HEAD, TABLE = "lm_head.weight", "language_model.embed_tokens.weight"
 
 Sampler = Callable[[StoredTensor], float]  # share of a tensor's groups on the Q4_0 grid
@@ -62,7 +70,7 @@ def make_plan(
     Raises CheckpointError and RecipeError.
     """
     layout = qat.recognise(sources, dict(config), name)
-    found = without_missing_parts(Config.from_dict(config), sources)
+    found = _present(config, sources, wishes)
     parsed = found.config
     if layout not in qat.PACKED:
         refuse_foreign(parsed, sources)
@@ -105,7 +113,7 @@ def make_plan(
         tensors = mix(tensors, wishes.target_bytes)
     elif wishes.target_bytes is not None:
         raise RecipeError("--target-gb belongs to --recipe mixed.")
-    tensors = _overridden(tensors, wishes.overrides)
+    tensors = overridden(tensors, wishes.overrides)
     return Plan(
         wishes.recipe,
         tuple(tensors),
@@ -117,12 +125,21 @@ def make_plan(
     )
 
 
+def _present(
+    config: Mapping[str, Any], sources: Mapping[str, StoredTensor], wishes: Wishes
+) -> Present[Config] | Present[AssistantConfig]:
+    if not is_assistant(config.get("model_type")):
+        return without_missing_parts(Config.from_dict(config), sources)
+    check_recipe(wishes.recipe)
+    return Present(AssistantConfig.from_dict(config), dict(sources))
+
+
 def _unknown(config: Mapping[str, Any]) -> list[str]:
     keys = qat.unknown_keys(config["quantization_config"])
     return [not_obeyed("quantization_config", keys)] if keys else []
 
 
-def _copies(joined: Iterable[Joined], config: Config) -> list[Copy]:
+def _copies(joined: Iterable[Joined], config: Config | AssistantConfig) -> list[Copy]:
     """The tensors of a head that is stored though it is tied, not compared yet."""
     if not config.text_config.tie_word_embeddings:
         return []
@@ -148,7 +165,7 @@ def _joined(
         for name, source in sources.items()
     ]
     for name, source in sources.items():
-        if source.dtype not in FLOATS:
+        if source.dtype not in (WHOLE if _is_order(name) else FLOATS):
             raise CheckpointError(
                 f"{name} is of type {source.dtype}: this checkpoint is quantised "
                 "already. Convert the original instead."
@@ -156,17 +173,28 @@ def _joined(
     return whole, []
 
 
-def _check(joined: Iterable[Joined], config: Config) -> None:
+def _is_order(name: str) -> bool:
+    """Whether a tensor holds ids, which no recipe may change."""
+    return place(name).parameter == ORDER
+
+
+def _check(joined: Iterable[Joined], config: Config | AssistantConfig) -> None:
     """Every tensor the model needs is there, once and in its shape."""
     stored = {
         item.name: StoredTensor(item.name, Path(), _plain_dtype(item), item.shape)
         for item in joined
     }
-    plan_load(replace(config, quantization=None), stored)
+    plain = replace(config, quantization=None)
+    if isinstance(plain, AssistantConfig):
+        fit_assistant(plain, stored)
+    else:
+        plan_load(plain, stored)
 
 
 def _plain_dtype(item: Joined) -> str:
     """Of the floating values: the weight's, or of the scales of a packed one."""
+    if _is_order(item.name):
+        return item.sources["weight"].dtype
     return next((s.dtype for s in item.sources.values() if s.dtype in FLOATS), "BF16")
 
 
@@ -181,7 +209,7 @@ def _refuse_packed(joined: Iterable[Joined], recipe: str) -> None:
 
 def _tensor(
     item: Joined,
-    config: Config,
+    config: Config | AssistantConfig,
     recipe: Recipe,
     layout: str | None,
     sample: Sampler | None,
@@ -193,7 +221,7 @@ def _tensor(
         kind=kind,
         sources=item.sources,
         shape=item.shape,
-        dtype="BF16" if dtype == "F32" or recipe.cast else dtype,
+        dtype=_kept_as(dtype, recipe),
         packing=item.packing,
         grid=item.grid,
         modules=tuple(name.removesuffix(".weight") for name in names),
@@ -205,6 +233,11 @@ def _tensor(
         return with_packing(bare, affine(GRID_BITS, GRID_GROUP), grid=qat.Q4_0)
     wanted = recipe.packing(kind, _is_values(bare, config))
     return with_packing(bare, wanted if len(item.shape) >= MATRICES else None)
+
+
+def _kept_as(dtype: str, recipe: Recipe) -> str:
+    cast = dtype in FLOATS and (dtype == "F32" or recipe.cast)
+    return "BF16" if cast else dtype
 
 
 def located(name: str) -> Place:
@@ -244,7 +277,7 @@ def _is_trained(tensor: TensorPlan, sample: Sampler | None) -> bool:
     return tensor.kind in TRAINED
 
 
-def _is_values(tensor: TensorPlan, config: Config) -> bool:
+def _is_values(tensor: TensorPlan, config: Config | AssistantConfig) -> bool:
     """What attention reads as values: keys too, in layers that have no others."""
     module, text = tensor.modules[0], config.text_config
     found = in_layer(module)
@@ -253,38 +286,3 @@ def _is_values(tensor: TensorPlan, config: Config) -> bool:
     if not text.attention_k_eq_v or not module.endswith(".k_proj"):
         return False
     return text.layer_types[found[0]] == FULL
-
-
-def with_packing(
-    tensor: TensorPlan, packing: Packing | None, grid: str | None = None
-) -> TensorPlan:
-    """The tensor in this packing, or in the nearest that its rows allow."""
-    note = None
-    if packing is not None:
-        packing, note = fitted(packing, tensor.inputs)
-    return replace(tensor, packing=packing, grid=grid, note=note)
-
-
-def _overridden(
-    tensors: list[TensorPlan], overrides: tuple[Override, ...]
-) -> list[TensorPlan]:
-    """Overrides in turn; the last that matches decides."""
-    for override in overrides:
-        matched = False
-        for i, tensor in enumerate(tensors):
-            found = any(override.matches(module) for module in tensor.modules)
-            if found and _can_be_packed(tensor):
-                matched = True
-                tensors[i] = with_packing(tensor, override.packing)
-        if not matched:
-            raise RecipeError(
-                f"The override {override.pattern!r} matches no weight that can be "
-                "quantised. Paths look like language_model.model.layers.0.mlp.up_proj."
-            )
-    return tensors
-
-
-def _can_be_packed(tensor: TensorPlan) -> bool:
-    """Plain matrices but the towers', which no loader expects to be packed."""
-    plain = tensor.is_plain and tensor.kind not in KEPT
-    return plain and len(tensor.shape) >= MATRICES

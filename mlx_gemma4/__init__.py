@@ -45,9 +45,9 @@ if TYPE_CHECKING:
     from .chat.calls import ToolCall
     from .checkpoint.load import load
     from .config import Config
+    from .decoding.prefix import PrefixCache, PrefixCaches
     from .generation.chat import Chat
     from .generation.loop import Chunk, Response, Stats, generate, stream_generate
-    from .generation.prefix import PrefixCache, PrefixCaches
     from .media import Media
     from .model import Gemma4
     from .prompt.processor import Processor
@@ -84,8 +84,8 @@ _PLACES = {
     "Config": "config",
     "Gemma4": "model",
     "Media": "media",
-    "PrefixCache": "generation.prefix",
-    "PrefixCaches": "generation.prefix",
+    "PrefixCache": "decoding.prefix",
+    "PrefixCaches": "decoding.prefix",
     "Processor": "prompt.processor",
     "Response": "generation.answer",
     "Stats": "generation.answer",

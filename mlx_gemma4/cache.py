@@ -177,6 +177,12 @@ class _Buffers(ABC):
     def is_trimmable(self) -> bool:
         return True
 
+    def newest(self, count: int | None = None) -> Seen:
+        """What is held, or the last `count` positions of it if there are so many; none
+        may be empty."""
+        held = self._held
+        return held.seen() if count is None else held.seen(held.count - count)
+
     def empty(self) -> bool:
         return self._held.buffer is None
 

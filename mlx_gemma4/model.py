@@ -11,6 +11,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
+from .assistant.drafter import Drafter
 from .audio.tower import AudioTower
 from .cache import LayerCache, make_cache
 from .config import AudioConfig, Config, VisionConfig
@@ -49,7 +50,10 @@ class Gemma4(nn.Module):
             self.embed_audio = Projector(
                 audio.soft_width, text.hidden_size, audio.rms_norm_eps
             )
-        self.step: object = None  # of decoding: what generation/step.py keeps
+        # What decoding keeps: its step, what drafts tokens, and what it knows of those.
+        self.step: object = None
+        self.drafter: Drafter | None = None
+        self.paces: object = None
         self._vision_ids = _known(config.image_token_id, config.video_token_id)
 
     def __repr__(self) -> str:  # of nn.Module, a page
@@ -89,12 +93,23 @@ class Gemma4(nn.Module):
         media: what the placeholders among `inputs` stand for, all of it. A picture
             must not be cut by the end of `inputs`.
         """
+        h = self.hidden(inputs, cache, input_embeddings, media, last_only)
+        return self.logits(h)
+
+    def hidden(
+        self,
+        inputs: mx.array,
+        cache: Sequence[LayerCache] | None = None,
+        input_embeddings: mx.array | None = None,
+        media: Media | None = None,
+        last_only: bool = False,
+    ) -> mx.array:
+        """What `logits` makes the same call's logits of: [B, L, hidden], normed."""
         if media is not None:
             input_embeddings = self.embed(inputs, media)
         blocks = None if input_embeddings is None else self.vision_blocks(inputs)
         tokens = self.text_tokens(inputs)
-        h = self.language_model(tokens, cache, input_embeddings, blocks, last_only)
-        return self.logits(h)
+        return self.language_model(tokens, cache, input_embeddings, blocks, last_only)
 
     def logits(self, h: mx.array) -> mx.array:
         """Logits [..., vocab] of hidden states [..., hidden], after the soft cap."""

@@ -193,7 +193,8 @@ def session(script: Script) -> "Session":
     from mlx_gemma4.cli.settings import Settings
 
     text_config = SimpleNamespace(max_position_embeddings=4096)
-    model: Any = SimpleNamespace(config=SimpleNamespace(text_config=text_config))
+    config = SimpleNamespace(text_config=text_config)
+    model: Any = SimpleNamespace(config=config, drafter=None)
     processor: Any = object()
     chat = Conversation(model, processor, Settings())
     return Session(chat, Screen(), "scripted", load_seconds=1.0)
@@ -240,7 +241,7 @@ def seeing(media_processor: "Processor", script: Script) -> "Session":
     from mlx_gemma4.cli.settings import Settings
 
     script.answer = lambda messages: chunks("I see.")
-    model: Any = SimpleNamespace(config=media_processor.config)
+    model: Any = SimpleNamespace(config=media_processor.config, drafter=None)
     chat = Conversation(model, media_processor, Settings())
     return Session(chat, Screen(), "tiny", load_seconds=1.0)
 

@@ -50,3 +50,32 @@ def test_demo_sees_after_a_turn_of_text(demo: Loaded) -> None:
     ]
     found = answer(demo, SHOW, text("Describe this image."), before=before)
     assert found == SENTENCE
+
+
+# Of the hold-out: neither the demo nor its drafter was trained on them.
+HELD_OUT = (
+    ("", "What's the opposite of cold?"),
+    ("", "Name the day before Sunday."),
+    ("", "Please: What are you called?"),
+    ("", "How much does the world cup cost?"),
+    ("Begin every answer with Well,", "What is the month after November?"),
+)
+
+
+def test_demo_takes_most_of_its_drafters_drafts(demo: Loaded) -> None:
+    drafted = accepted = 0
+    for system, question in HELD_OUT:
+        roles = {"system": system, "user": question}
+        messages = [{"role": r, "content": said} for r, said in roles.items() if said]
+        plain = generate(*demo, messages, draft="off")
+        answered = generate(*demo, messages, draft="assistant")
+        assert (answered.tokens, plain.stats.drafted) == (plain.tokens, 0)
+        drafted += answered.stats.drafted
+        accepted += answered.stats.accepted
+    assert drafted >= 2 * len(HELD_OUT)
+    assert accepted > drafted / 2  # two tokens of its answers are the same by 1 in 40
+
+
+def test_demos_drafter_is_small(demo_folder: Path) -> None:
+    folder = demo_folder / "assistant"
+    assert sum(file.stat().st_size for file in folder.iterdir()) <= 10**6

@@ -14,8 +14,9 @@ FLOORS = (
     "config",
     "kernels layers rope cache",
     "text vision audio media",
-    "model sampling",
+    "model assistant sampling",
     "checkpoint hub chat prompt forms",
+    "decoding",
     "generation",
     "tools",
     "bench doctor tune convert",
@@ -23,12 +24,14 @@ FLOORS = (
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
 ON_KERNELS = {
+    "decoding",
     "generation",
     "layers",
     "text",
     "vision",
     "audio",
     "model",
+    "assistant",
     "bench",
     "doctor",
     "kernels",

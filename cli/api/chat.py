@@ -143,18 +143,23 @@ def finish_reason(reason: str | None, called: bool) -> str:
 
 def usage(stats: "Stats") -> dict[str, Any]:
     read, written = stats.prompt_tokens, stats.completion_tokens
+    details = {"reasoning_tokens": stats.thought_tokens}
+    if stats.drafted:
+        details["accepted_prediction_tokens"] = stats.accepted
+        details["rejected_prediction_tokens"] = stats.drafted - stats.accepted
     return {
         "prompt_tokens": read,
         "completion_tokens": written,
         "total_tokens": read + written,
         "prompt_tokens_details": {"cached_tokens": stats.cached_tokens},
-        "completion_tokens_details": {"reasoning_tokens": stats.thought_tokens},
+        "completion_tokens_details": details,
     }
 
 
 def noted(stats: "Stats") -> str:
     cached = f" ({stats.cached_tokens} cached)" if stats.cached_tokens else ""
-    return f"{stats.prompt_tokens}{cached} + {stats.completion_tokens} tokens"
+    drafts = f", {stats.accepted} of {stats.drafted} drafts" if stats.drafted else ""
+    return f"{stats.prompt_tokens}{cached} + {stats.completion_tokens} tokens{drafts}"
 
 
 def streaming(fields: Fields) -> tuple[bool, bool]:

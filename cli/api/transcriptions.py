@@ -133,6 +133,7 @@ def _heard(
         recording.samples,
         language=transcript.language,
         translate=transcript.translated_to,
+        draft=engine.defaults.get("draft"),
         progress=_progress(engine, transcript.duration),
     ):
         transcript.segments.append(segment)

@@ -13,7 +13,8 @@ from ..loading import name_or_demo, warnings_noted
 from ..models.obtaining import obtain
 from ..progress import Progress
 from ..render import Screen
-from .options import Against, Context, Decode, Runs, Share
+from .options import Against, Context, Decode, Drafts, Prompt, Runs, Share
+from .rounds import told_by
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,6 +47,8 @@ def bench(
     yes: options.Yes = False,
     as_json: options.Json = False,
     share: Share = False,
+    drafts: Drafts = False,
+    prompt: Prompt = None,
 ) -> None:
     """Measure reading and decoding, and compare in rounds.
 
@@ -56,15 +59,22 @@ def bench(
     Examples:
     gemma4 bench -m e4b
     gemma4 bench -m ./my-model --context 512,4096 --against none
+    gemma4 bench -m e4b --drafts --prompt "Write a haiku"
     """
     with reported(as_json):
+        screen = Screen(as_json=as_json)
+        if drafts:
+            check_alone(context, against, share)
+            bench_drafts(model, prompt, decode, runs, yes, screen)
+            return
+        if prompt is not None:
+            raise UsageError("--prompt goes with --drafts.")
         contexts = None if context is None else parse_contexts(context)
         if against not in (None, MLX_LM, NONE):
             raise UsageError(f"--against takes {MLX_LM} or {NONE}, not '{against}'.")
         if share and not os.access(".", os.W_OK):
             raise UsageError("--share writes into the current folder: not to this one.")
         wishes = Wishes(contexts, decode or default_decode(), runs, against, yes)
-        screen = Screen(as_json=as_json)
         facts, series = run(name_or_demo(model, screen), wishes, screen)
         from . import report as bench_report
 
@@ -74,6 +84,34 @@ def bench(
             print("\n".join(bench_report.lines(facts, series)))
         if share:
             share_with_others(facts, series, screen)
+
+
+def check_alone(context: str | None, against: str | None, share: bool) -> None:
+    given = {"--context": context, "--against": against, "--share": share}
+    for option, value in given.items():
+        if value:
+            raise UsageError(f"{option} does not go with --drafts.")
+
+
+def bench_drafts(
+    model: str | None,
+    prompt: str | None,
+    most: int | None,
+    runs: int,
+    yes: bool,
+    screen: Screen,
+) -> None:
+    """Answers without drafts and with them."""
+    from . import drafts
+
+    if prompt is not None and not prompt.strip():
+        raise UsageError("--prompt is empty.")
+    most = most or 2 * default_decode()
+    facts, found = drafts.measure(model, prompt, most, runs, yes, screen)
+    if screen.as_json:
+        screen.json(drafts.as_json(facts, found))
+    else:
+        print("\n".join(drafts.lines(facts, found)))
 
 
 def share_with_others(
@@ -256,13 +294,7 @@ def rounds(
         )
         prompt = prompt_of(context, facts.token_rows)
         with Progress(screen, "", (facts.runs + 1) * len(compared)) as bar:
-
-            def progress(name: str, number: int, bar: Progress = bar) -> None:
-                bar.label = f"{name}, " + (f"round {number}" if number else "warm-up")
-                bar.update(bar.done)
-                bar.done += 1
-
             found[context] = measure(
-                compared, prompt, facts.decode, facts.runs, progress, bar.note
+                compared, prompt, facts.decode, facts.runs, told_by(bar), bar.note
             )
     return found

@@ -16,7 +16,10 @@ Context = Annotated[
 Decode = Annotated[
     int | None,
     Panel.TASK.option(
-        "--decode", min=1, help="Tokens to decode: 128, or 32 without a GPU."
+        "--decode",
+        min=1,
+        help="Tokens to decode: 128, or 32 without a GPU; with --drafts at most, and "
+        "twice as many.",
     ),
 ]
 Runs = Annotated[
@@ -32,6 +35,21 @@ Against = Annotated[
         metavar="mlx-lm|none",
         help="mlx-lm: measure it too, or fail. none: do not. By default it is measured "
         "where it runs the model.",
+    ),
+]
+Drafts = Annotated[
+    bool,
+    Panel.TASK.option(
+        "--drafts",
+        help="Measure answers without drafts and with each kind of them instead.",
+    ),
+]
+Prompt = Annotated[
+    str | None,
+    Panel.TASK.option(
+        "--prompt",
+        metavar="TEXT",
+        help="What --drafts has answered, in place of two texts of its own.",
     ),
 ]
 Share = Annotated[

@@ -118,11 +118,17 @@ def _row(facts: Facts, series: Series, base: Series, compared: bool) -> tuple[st
 
 def _against(series: Series, base: Series) -> str:
     """`1.10 [1.08-1.13] faster`, `1.01 [0.97-1.04] ranges overlap`."""
-    word: str = compared(series.decode_rates, base.decode_rates)
-    if word == "unclear":
-        few = min(len(series.samples), len(base.samples)) < FEWEST
-        word = "too few rounds" if few else "ranges overlap"
-    return f"{shown(ratios(series.decode_rates, base.decode_rates))} {word}"
+    rates = series.decode_rates, base.decode_rates
+    return f"{shown(ratios(*rates))} {verdict(*rates)}"
+
+
+def verdict(rates: Sequence[float], base: Sequence[float]) -> str:
+    """Which are faster, or why that is not said."""
+    word = compared(rates, base)
+    if word != "unclear":
+        return word
+    few = min(len(rates), len(base)) < FEWEST
+    return "too few rounds" if few else "ranges overlap"
 
 
 def shown(value: Spread) -> str:

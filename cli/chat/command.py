@@ -258,7 +258,9 @@ def answer_once(session: "Session", question: Question) -> None:
 def open_session(setup: Setup, screen: Screen, yes: bool = False) -> "Session":
     """Loads the model."""
     start = time.perf_counter()
-    model, processor, name = open_model(setup.model, screen, setup.adapter, yes=yes)
+    model, processor, name = open_model(
+        setup.model, screen, setup.adapter, yes=yes, draft=setup.settings.draft
+    )
     seconds = time.perf_counter() - start
     from .conversation import Conversation
     from .session import Session

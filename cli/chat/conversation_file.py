@@ -7,7 +7,7 @@ each picture at the budget that it was attached with.
 import json
 import os
 import time
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from ..attach.checking import is_message
 from ..attach.messages import Message, plain_message
 from ..errors import InputError, unwritable
 from ..render import json_text
-from ..settings import Settings
+from ..settings import OF_RUN, Settings
 from .conversation import Conversation
 
 FORMAT = "gemma4-chat"
@@ -57,7 +57,7 @@ def saved_form(
         "format": FORMAT,
         "model": model_name,
         "system": system,
-        "settings": asdict(settings),
+        "settings": settings.kept,
         "messages": [plain_message(message) for message in messages],
     }
 
@@ -93,13 +93,13 @@ def read_conversation(path: Path, chat: Conversation) -> None:
     chat.clear()
     chat.messages = messages
     chat.system = system
-    for field in fields(Settings):
-        setattr(chat.settings, field.name, getattr(settings, field.name))
+    for name in settings.kept:
+        setattr(chat.settings, name, getattr(settings, name))
 
 
 def saved_settings(saved: Any) -> Settings:
     """Checked settings. Raises ChatError."""
-    known = {field.name for field in fields(Settings)}
+    known = {field.name for field in fields(Settings)} - OF_RUN
     usual = {name: getattr(Settings(), name) for name in LATER}
     given = {**usual, **saved} if isinstance(saved, dict) else {}
     if set(given) != known:

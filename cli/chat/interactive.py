@@ -75,7 +75,9 @@ def converse(session: Session, reader: Reader, first: str | None = None) -> None
 
 def go_on(session: Session, reader: Reader, first: str | None) -> None:
     if sys.stdin.isatty():
-        session.screen.note(f"{session.model_name} · /help for help, Ctrl-D leaves")
+        drafts = " with its drafter" if session.chat.model.drafter else ""
+        name = f"{session.model_name}{drafts}"
+        session.screen.note(f"{name} · /help for help, Ctrl-D leaves")
     typing = isinstance(reader, TerminalReader)
     interrupt = Interrupt(Keyboard(reader.session.input) if typing else None)
     text = first

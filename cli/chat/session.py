@@ -32,6 +32,10 @@ def never() -> bool:
     return False
 
 
+def rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 4)
+
+
 def ends_of(answer: Response) -> Iterator[str]:
     """What there is to say of how an answer ended."""
     if answer.stats is not None and answer.stats.loops:
@@ -240,12 +244,15 @@ class Session:
                 "prompt": stats.prompt_tokens,
                 "cached": stats.cached_tokens,
                 "completion": stats.completion_tokens,
+                "drafted": stats.drafted,
+                "accepted": stats.accepted,
             },
             "timings": {
                 "load_s": round(self.load_seconds, 4),
                 "ttft_s": stats and round(stats.time_to_first_token, 4),
                 "prefill_tps": stats and round(stats.prefill_tps, 2),
                 "decode_tps": stats and round(stats.decode_tps, 2),
+                "draft_gain_s": stats and rounded(stats.draft_gain),
             },
             "peak_memory": stats and stats.peak_memory,
             "model": self.model_name,

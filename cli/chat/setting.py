@@ -6,6 +6,7 @@ from mlx_gemma4.sampling import BOUNDS, SAMPLING
 
 from ..attach.messages import media_of, names
 from ..errors import UsageError
+from ..loading import change_drafter, drafter_told
 from ..model_senses import has_sense
 from ..settings import Settings
 from ..usage.mistakes import suggestion
@@ -14,7 +15,8 @@ from .session import Answer, Session
 OTHERS = ("max_tokens", "think_budget", "image_tokens")
 NUMBERS = (*SAMPLING, *OTHERS)
 SWITCHES = ("stop_loops",)
-KNOWN = (*NUMBERS, *SWITCHES)
+WORDS = ("draft",)
+KNOWN = (*NUMBERS, *SWITCHES, *WORDS)
 WHOLE = {*OTHERS, *(n for n in SAMPLING if BOUNDS[n].whole)}
 SENSES = {"image": "pictures", "audio": "sound", "video": "videos"}
 
@@ -33,7 +35,7 @@ def think_command(session: Session, words: str) -> Answer:
 
 
 def set_command(session: Session, words: str) -> Answer:
-    settings = session.chat.settings
+    chat, settings = session.chat, session.chat.settings
     name, _, value = words.partition(" ")
     if name and name not in KNOWN:
         raise UsageError(
@@ -42,7 +44,10 @@ def set_command(session: Session, words: str) -> Answer:
         )
     if value:
         parsed = parse_setting(name, value.strip())
-        replace(settings, **{name: parsed}).check()
+        new = replace(settings, **{name: parsed})
+        new.check()
+        if name in WORDS:
+            change_drafter(chat.model, session.model_name, new.draft, session.screen)
         setattr(settings, name, parsed)
     for key in [name] if name else KNOWN:
         value = getattr(settings, key)
@@ -60,6 +65,7 @@ def show_command(session: Session, words: str) -> Answer:
         "model": session.model_name,
         "adapter": session.adapter,
         "takes": ", ".join(["text", *senses]),
+        "drafter": drafter_told(chat.model),
         "context": session.context(),
         "system": chat.system,
         "tools": ", ".join(tool["function"]["name"] for tool in chat.tools or ()),
@@ -86,12 +92,14 @@ def on_or_off(words: str, now: bool) -> bool:
     return words == "on" if words else now
 
 
-def parse_setting(name: str, text: str) -> float | int | None:
+def parse_setting(name: str, text: str) -> float | int | str | None:
     """A value for /set, or the checkpoint's own for `default`."""
     if text == "default":
         return getattr(Settings(), name)
     if name in SWITCHES:
         return on_or_off(text, now=True)
+    if name in WORDS:
+        return text
     try:
         return int(text) if name in WHOLE else float(text)
     except ValueError:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..attach.attaching import read_part
 from ..attach.messages import Part, media_of, plain_message
+from ..drafts import MODES
 from ..loading import open_model, warnings_noted
 from ..model_senses import require_sense
 from ..models.obtaining import obtain
@@ -37,13 +38,18 @@ def switch(session: Session, name: str) -> None:
     before, adapter = session.model_name, session.adapter
     session.chat.let_go()  # two models may be more than the memory holds
     gc.collect()
+    drafter = session.chat.settings.draft
+    other = None if drafter is None or drafter in MODES else drafter
     try:
-        take_over(session, name, None)
+        take_over(session, name, None, None if other else drafter)
     except BaseException:
-        put_back(session, before, adapter)
+        put_back(session, before, adapter, drafter)
         raise
     if adapter is not None:
         screen.note(f"{adapter} is for {before}, and is off.")
+    if other:
+        session.chat.settings.draft = None
+        screen.note(f"{other} is for {before}; now draft = default.")
 
 
 def media(session: Session) -> list[Part]:
@@ -53,8 +59,10 @@ def media(session: Session) -> list[Part]:
     return [part for part in attached if part["type"] != "file"]
 
 
-def take_over(session: Session, name: str, adapter: Path | None) -> None:
-    model, processor, name = open_model(name, session.screen, adapter)
+def take_over(
+    session: Session, name: str, adapter: Path | None, draft: str | None
+) -> None:
+    model, processor, name = open_model(name, session.screen, adapter, draft=draft)
     read_again(session, processor)
     session.chat.change_model(model, processor)
     for message in session.chat.messages:
@@ -81,9 +89,11 @@ def read_again(session: Session, processor: "Processor") -> None:
         part.update(new)
 
 
-def put_back(session: Session, name: str, adapter: Path | None) -> None:
+def put_back(
+    session: Session, name: str, adapter: Path | None, draft: str | None
+) -> None:
     try:
-        take_over(session, name, adapter)
+        take_over(session, name, adapter, draft)
     except BaseException as error:
         session.screen.note(f"{name} could not be loaded again: {error}")
         raise SystemExit(1) from None  # the conversation is kept

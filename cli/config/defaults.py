@@ -26,6 +26,7 @@ PRESETS = "gemma4.presets"  # in context.meta: the defaults of each, by command
 CHOSEN = "gemma4.preset"  # in context.meta: the parameters that the chosen one sets
 # Have to be typed: what removes, replaces or publishes, and what another run would be.
 ONE_RUN = {"all", "check", "dry-run", "json", "overwrite", "unset", "upload", "yes"}
+NOT_OF = {"pull": {"draft"}}  # which fetches a drafter, and is no way of answering
 KEYS = {"log": "keep"}  # options that go by another name here, too
 
 Defaults = dict[str, Any]  # of a command by parameter, of a group by command
@@ -86,7 +87,8 @@ def keys_of(command: Command) -> dict[str, TyperOption]:
             names = [name[2:] for name in option.opts if name.startswith("--")]
             names += [KEYS[name] for name in names if name in KEYS]
             found |= dict.fromkeys(names, option)
-    return {key: option for key, option in found.items() if key not in ONE_RUN}
+    typed = ONE_RUN | NOT_OF.get(command.name or "", set())
+    return {key: option for key, option in found.items() if key not in typed}
 
 
 def commands_in(command: Command) -> dict[str, Command]:

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import UsageError
 from ..models.obtaining import obtain
 from ..progress import Progress
 from ..render import Screen
@@ -20,10 +21,15 @@ def run_check(
     from mlx_gemma4.convert import check
     from mlx_gemma4.convert.card import CARD, RECORD, write_card
     from mlx_gemma4.convert.data import read_data
-    from mlx_gemma4.hub.resolve import resolve
+    from mlx_gemma4.hub.resolve import is_drafter, resolve
 
     folder = resolve(folder)
     original = None
+    if source is not None and is_drafter(folder):
+        raise UsageError(
+            f"{folder} is a drafter, which has no predictions to compare: leave out "
+            "--source-for-check."
+        )
     if source is not None:
         original = resolve(obtain(source, screen, yes, to_chat=False))
     read = [file for file in folder.iterdir() if file.is_file()]

@@ -51,6 +51,15 @@ TargetGb = Annotated[
     float | None,
     Panel.TASK.option("--target-gb", min=0.001, help="Size of the result, for mixed."),
 ]
+Assistant = Annotated[
+    str | None,
+    Panel.TASK.option(
+        "--assistant",
+        metavar="DRAFTER",
+        help="Also convert the model's drafter, a Hub id or folder, to OUT/assistant, "
+        "where it is found.",
+    ),
+]
 DryRun = Annotated[
     bool, Panel.TASK.option("--dry-run", help="Print the plan and stop; loads nothing.")
 ]
@@ -98,6 +107,7 @@ def convert(
     recipe: Recipe = DEFAULT,
     override: Overrides = None,
     target_gb: TargetGb = None,
+    assistant: Assistant = None,
     dry_run: DryRun = False,
     check: Check = None,
     source_for_check: SourceForCheck = None,
@@ -117,13 +127,14 @@ def convert(
     gemma4 convert google/gemma-4-E2B-it my-model
     gemma4 convert google/gemma-4-26B-A4B-it my-model --recipe mixed --target-gb 14
     gemma4 convert google/gemma-4-E2B-it --recipe 8bit --dry-run
+    gemma4 convert google/gemma-4-E2B-it out --assistant google/gemma-4-E2B-it-assistant
     gemma4 convert --check my-model --source-for-check google/gemma-4-E2B-it
     """
     screen = Screen(as_json=as_json)
     with reported(as_json), warnings_noted(screen):
         if check is not None:
             given = (source, out, override, target_gb, dry_run, upload, private)
-            given += (refine,)
+            given += (refine, assistant)
             check_check_usage(given, recipe, source_for_check, data)
             from .checks import run_check
 
@@ -134,19 +145,25 @@ def convert(
             raise UsageError("--data belongs to --refine, or to --check.")
         if private and upload is None:
             raise UsageError("--private belongs to --upload.")
+        if assistant is not None and (out is None or upload is not None):
+            raise UsageError(
+                "--assistant needs a folder to make, and is not uploaded with it: "
+                "convert and upload the drafter by itself."
+            )
         assert source is not None
         wishes = read_wishes(recipe, override or [], target_gb)
         from .job import Conversion, original, planned, show_plan
 
         source = original(source)
-        if dry_run:
+        if out is None:
             show_plan(planned(source, out, wishes, screen)[1], source, screen)
-            if out is not None:
-                Conversion(source, out, wishes, screen, yes).check_out()
             return
-        assert out is not None
         conversion = Conversion(source, out, wishes, screen, yes)
-        conversion.run(refine, data, upload, private)
+        drafter = conversion.beside(assistant) if assistant else None
+        if dry_run:
+            conversion.plans(drafter)
+        else:
+            conversion.run(refine, data, upload, private, drafter)
 
 
 def check_usage(

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from mlx_gemma4.convert.source import Source
     from mlx_gemma4.convert.survey import Wishes
 
+    Planned = tuple[Source, Plan]
+
 
 def original(name: str) -> str:
     """What is to be converted or compared with: a short name stands for a Hub id."""
@@ -87,22 +89,94 @@ class Conversion:
         self.source, self.out, self.wishes = source, with_home(out), wishes
         self.screen, self.yes = screen, yes
 
+    def beside(self, drafter: str) -> "Conversion":
+        """That of a drafter, by a name, into the folder that the model will have."""
+        from mlx_gemma4.convert.drafters import recipe_beside
+        from mlx_gemma4.convert.survey import Wishes
+        from mlx_gemma4.hub.drafters import INSIDE
+
+        wishes = Wishes(recipe_beside(self.wishes.recipe))
+        return Conversion(drafter, self.out / INSIDE, wishes, self.screen, self.yes)
+
     def run(
-        self, refine: str | None, data: Path | None, upload: str | None, private: bool
+        self,
+        refine: str | None,
+        data: Path | None,
+        upload: str | None,
+        private: bool,
+        drafter: "Conversion | None" = None,
     ) -> None:
+        """drafter: is converted as well. Both are looked at before any work on one."""
+        own, other = self.plans(drafter, refine)
+        own = self._opened(*own, refine)
+        if drafter is not None and other is not None:
+            other = drafter._opened(*other)
+        self._carry_out(*own, refine, data)
+        if drafter is not None and other is not None:
+            drafter._carry_out(*other)
+        if upload is not None:
+            from mlx_gemma4.convert.hub import upload as put
+
+            address = put(self.out, upload, private)
+            self._say({"uploaded": address}, f"Uploaded to {address}.")
+
+    def plans(
+        self, drafter: "Conversion | None", refine: str | None = None
+    ) -> tuple["Planned", "Planned | None"]:
+        """The plan, and that of a drafter.
+
+        Raises CheckpointError where the drafter was not made for the model.
+        """
+        own = self.plan(refine)
+        if drafter is None:
+            return own, None
+        from mlx_gemma4.config import AssistantConfig, Config
+
+        other = drafter.plan()
+        configs = [
+            folder / "config.json" for folder in (other[0].folder, own[0].folder)
+        ]
+        config, model = (
+            AssistantConfig.from_file(configs[0]),
+            Config.from_file(configs[1]),
+        )
+        config.check_pair(model, drafter.source, self.source)
+        return own, other
+
+    def plan(self, refine: str | None = None) -> "Planned":
+        """What it is made of and becomes, shown; weights at the Hub are not read."""
+        from mlx_gemma4.hub.resolve import is_drafter
+
         source, plan = planned(self.source, self.out, self.wishes, self.screen)
         show_plan(plan, self.source, self.screen)
         self.check_out()
+        if refine is not None and is_drafter(source.folder):
+            raise UsageError("--refine is for models: a drafter has no predictions.")
         if refine is not None and plan.qat:
             raise UsageError(
                 "--refine would move the weights off the grid they were trained for."
             )
-        if source.at_hub:
-            if refine is not None:
-                source = self._download(plan)
-            elif not (self.out / RECORD).is_file():
-                self._ask(source, plan)
-            plan = self.measured(source, plan)
+        return source, plan
+
+    def _opened(
+        self, source: "Source", plan: "Plan", refine: str | None = None
+    ) -> "Planned":
+        """The same when what is to be fetched was asked for."""
+        if not source.at_hub:
+            return source, plan
+        if refine is not None:
+            source = self._download(plan)
+        elif not (self.out / RECORD).is_file():
+            self._ask(source, plan)
+        return source, self.measured(source, plan)
+
+    def _carry_out(
+        self,
+        source: "Source",
+        plan: "Plan",
+        refine: str | None = None,
+        data: Path | None = None,
+    ) -> None:
         if data is not None:
             from mlx_gemma4.convert.data import read_data
 
@@ -112,11 +186,6 @@ class Conversion:
         self._tell(self.convert(source, plan))
         if refine is not None:
             self._refine(source.folder, tokens)
-        if upload is not None:
-            from mlx_gemma4.convert.hub import upload as put
-
-            address = put(self.out, upload, private)
-            self._say({"uploaded": address}, f"Uploaded to {address}.")
 
     def check_out(self) -> None:
         """A finished result of the same settings is recognised later."""

@@ -43,7 +43,7 @@ def _row(line: Line) -> tuple[str, ...]:
 def packing(line: Line) -> str:
     """`4 bits, groups of 64`; `mxfp4`; `bfloat16`; the trained grid if there is one."""
     if line.packing is None:
-        return FLOAT_NAMES.get(line.dtype) or line.dtype
+        return FLOAT_NAMES.get(line.dtype) or "whole numbers"
     if line.packing.mode != "affine":
         return line.packing.mode
     text = f"{line.packing.bits} bits, groups of {line.packing.group_size}"

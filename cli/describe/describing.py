@@ -61,7 +61,9 @@ class Describing:
         opened = len(self.sources) == 1
         parts = [self.part(s, opened) for s in self.sources] if one else []
         start = time.perf_counter()
-        model, processor, name = open_model(model_name, self.screen, adapter, yes=yes)
+        model, processor, name = open_model(
+            model_name, self.screen, adapter, yes=yes, draft=self.settings.draft
+        )
         seconds = time.perf_counter() - start
         require_sense(model.config, name, "image")
         from ..chat.conversation import Conversation

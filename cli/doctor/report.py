@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from mlx_gemma4.doctor.drafter import DrafterFacts
 from mlx_gemma4.doctor.findings import Finding, Findings
 from mlx_gemma4.doctor.folder import FileFacts
 from mlx_gemma4.doctor.machine import Machine
@@ -131,6 +132,9 @@ def _model(model: ModelReport) -> Rows:
         yield from _summary(model.summary)
     if model.memory is not None:
         yield from _memory(model.memory)
+    if (drafter := model.drafter) is not None:
+        weights = f"{_size(drafter.weights)} of weights"
+        yield "drafter", f"{weights}, in {drafter.folder}"
 
 
 def _summary(summary: Summary) -> Rows:
@@ -189,6 +193,7 @@ def _model_json(model: ModelReport) -> dict[str, Any]:
         "files": [asdict(file) for file in model.files],
         "summary": model.summary and asdict(model.summary),
         "memory": model.memory and asdict(model.memory),
+        "drafter": model.drafter and _drafter_json(model.drafter),
         "adapter": model.adapter,
         "run": model.run and asdict(model.run),
         "checks": [vars(each) for each in model.findings.all],
@@ -196,3 +201,7 @@ def _model_json(model: ModelReport) -> dict[str, Any]:
         "fits": model.fits,
         "works": model.works if model.run is not None else None,
     }
+
+
+def _drafter_json(drafter: DrafterFacts) -> dict[str, Any]:
+    return {"folder": str(drafter.folder), "weights": drafter.weights}

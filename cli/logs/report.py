@@ -88,7 +88,7 @@ def whole_object(
     ]
     held = {"system": setup.system, "tools": setup.tools, "adapter": setup.adapter}
     held["adapter"] = setup.adapter and str(setup.adapter)
-    settings = asdict(setup.settings)
+    settings = setup.settings.kept
     about = summary_object(summary)
     return about | held | {"settings": settings, "messages": messages}
 

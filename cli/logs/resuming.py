@@ -13,7 +13,7 @@ from ..chat.recent import clipped
 from ..chat.session import Session
 from ..chat.setup import Setup
 from ..errors import InputError
-from ..settings import Settings
+from ..settings import OF_RUN, Settings
 from .keeping import print_of
 from .rows import Turn
 from .store import check_name, is_number, opened, store_path
@@ -31,7 +31,7 @@ class Kept:
         """What it was held with, but for what is `stated` of what is `asked` for."""
         was = self.setup
         other = stated & {"model", "adapter"}  # an adapter belongs to its model
-        kept = {field.name for field in fields(Settings)} - stated
+        kept = {field.name for field in fields(Settings)} - stated - OF_RUN
         return Setup(
             asked.model if other else was.model,
             asked.adapter if other else was.adapter,

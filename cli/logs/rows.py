@@ -1,7 +1,7 @@
 """What is kept, as the rows of the store's tables have it."""
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from ..attach.checking import is_message
@@ -38,7 +38,7 @@ def setup_row(setup: Setup) -> tuple[str | None, ...]:
     tools = None if setup.tools is None else json.dumps(setup.tools)
     words = (setup.model, setup.adapter and str(setup.adapter), setup.system)
     plain = [None if word is None else storable(word) for word in words]
-    return (*plain, tools, json.dumps(asdict(setup.settings)))
+    return (*plain, tools, json.dumps(setup.settings.kept))
 
 
 def setup_of(

@@ -34,23 +34,31 @@ OptionalName = Annotated[
 
 
 def pull(
-    model: OptionalName = None, yes: options.Yes = False, as_json: options.Json = False
+    model: OptionalName = None,
+    draft: Annotated[
+        bool, typer.Option("--draft", help="Get the model's drafter as well.")
+    ] = False,
+    yes: options.Yes = False,
+    as_json: options.Json = False,
 ) -> None:
     """Get a model, and say before what it is and takes.
 
     Without MODEL it is chosen from those that fit this machine. A variant whose
     original has to be converted is made here, tensor by tensor. Stopped with Ctrl-C,
-    the same command goes on.
+    the same command goes on. A drafter is the small model that Google made to a large
+    one, which then answers faster.
 
     Examples:
     gemma4 pull e4b
     gemma4 pull e4b:qat
+    gemma4 pull e4b --draft
     gemma4 pull
     """
     screen = Screen(as_json=as_json)
     with reported(as_json):
         from mlx_gemma4.hub.resolve import resolve
 
+        from .drafting import obtain_both
         from .first_run import can_choose, choose
         from .obtaining import obtain
 
@@ -58,12 +66,19 @@ def pull(
             raise UsageError(
                 "Name a model: gemma4 pull e4b. `gemma4 list --all` lists them."
             )
-        name = choose(screen) if model is None else obtain(model, screen, yes)
+        drafter = None
+        if draft:
+            name, drafter = obtain_both(model or choose(screen), screen, yes)
+        else:
+            name = choose(screen) if model is None else obtain(model, screen, yes)
         folder = resolve(name)
         if as_json:
-            screen.json({"name": name, "folder": str(folder)})
+            value = {"name": name, "folder": str(folder)}
+            screen.json(value | ({"drafter": str(drafter)} if drafter else {}))
             return
         print(f"{name} is here: {folder}", flush=True)
+        if drafter is not None:
+            print(f"Its drafter is here: {drafter}", flush=True)
         screen.note(f"Talk to it: gemma4 chat -m {name}")
         screen.note(f"Use it wherever no model is named: gemma4 default {name}")
 

@@ -31,6 +31,17 @@ def fetch(name: str, screen: Screen, yes: bool, to_chat: bool = True) -> Path:
     folder = local_folder(name)
     if folder is not None:
         return folder
+    found = ask(name, screen, to_chat)
+    if found.to_fetch:
+        hint = f", or run `gemma4 pull {name}` first"
+        agree(lines(found, name), found.to_fetch, name, screen, yes, hint)
+    return get(found, screen)
+
+
+def ask(
+    name: str, screen: Screen, to_chat: bool = False, drafter: bool = False
+) -> "Offer":
+    """What the Hub has by a name. Arguments are those of `offer`, and errors too."""
     from huggingface_hub.utils import logging
 
     from mlx_gemma4.hub.offer import offer
@@ -38,13 +49,9 @@ def fetch(name: str, screen: Screen, yes: bool, to_chat: bool = True) -> Path:
     logging.set_verbosity_error()  # it would write between our lines
     screen.passing(f"Asking the Hub for {name} …")
     try:
-        found = offer(name, to_chat)
+        return offer(name, to_chat, drafter)
     finally:
         screen.passed()
-    if found.to_fetch:
-        hint = f", or run `gemma4 pull {name}` first"
-        agree(lines(found, name), found.to_fetch, name, screen, yes, hint)
-    return get(found, screen)
 
 
 def agree(

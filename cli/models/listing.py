@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from mlx_gemma4.device import memory_limit
-from mlx_gemma4.hub.here import Held, held
+from mlx_gemma4.hub.drafters import drafter_beside
+from mlx_gemma4.hub.here import Held, drafters, held
 from mlx_gemma4.hub.names import Model, Variant, models
+from mlx_gemma4.reading.listing import listed
 from mlx_gemma4.reading.sizes import size
 
 from ..tables import columns
@@ -59,6 +62,10 @@ def lines(everything: bool, width: int | None = None) -> list[str]:
         [each.name, size(each.nbytes), each.place, _marks(each, default)]
         for each in here
     ]
+    rows += [
+        [each.name, size(each.nbytes), each.place, _of(each, here)]
+        for each in drafters()
+    ]
     if default is not None and default not in {each.name for each in here}:
         rows.append([default, "", "", "default"])
     table = columns(rows, left=ALL)
@@ -85,7 +92,23 @@ def below(rows: Sequence[Sequence[str]]) -> list[str]:
 def _marks(each: Held, default: str | None) -> str:
     marks = [] if each.complete else ["incomplete"]
     marks += ["default"] if each.name == default else []
+    marks += ["with a drafter"] if drafter_beside(each.folder) else []
     return ", ".join(marks)
+
+
+def _of(drafter: Held, here: Sequence[Held]) -> str:
+    names = drafted_by(drafter, here)
+    marks = [] if drafter.complete else ["incomplete"]
+    return ", ".join([*marks, f"drafter of {listed(names)}" if names else "a drafter"])
+
+
+def drafted_by(drafter: Held, here: Sequence[Held]) -> list[str]:
+    """The names of the models that have this drafter."""
+    return [each.name for each in here if drafter_beside(each.folder) == drafter.folder]
+
+
+def _folder(path: Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 def as_json(everything: bool) -> dict[str, object]:
@@ -102,8 +125,19 @@ def as_json(everything: bool) -> dict[str, object]:
                 "bytes": each.nbytes,
                 "complete": each.complete,
                 "default": each.name == default,
+                "drafter": _folder(drafter_beside(each.folder)),
             }
             for each in here
+        ],
+        "drafters": [
+            {
+                "name": each.name,
+                "folder": str(each.folder),
+                "bytes": each.nbytes,
+                "complete": each.complete,
+                "models": drafted_by(each, here),
+            }
+            for each in drafters()
         ],
     }
     if everything:

@@ -12,7 +12,8 @@ import typer
 from mlx_gemma4.convert.journal import NAME as JOURNAL
 from mlx_gemma4.errors import BusyError, ModelNotFoundError
 from mlx_gemma4.hub.cache import PARTIAL, hub_cache
-from mlx_gemma4.hub.here import Held, Place, held
+from mlx_gemma4.hub.drafters import drafter_beside
+from mlx_gemma4.hub.here import Held, Place, drafters, held
 from mlx_gemma4.hub.names import meant, models
 from mlx_gemma4.reading.home import with_home
 from mlx_gemma4.reading.listing import listed
@@ -22,6 +23,7 @@ from mlx_gemma4.state import hold
 from ..errors import InputError, UsageError
 from ..render import Screen
 from .default import forget_default, kept_default
+from .listing import drafted_by
 
 
 def remove(name: str, screen: Screen, yes: bool) -> int:
@@ -31,17 +33,22 @@ def remove(name: str, screen: Screen, yes: bool) -> int:
     is being made or fetched, and InputError for what may not be removed.
     """
     found = removable(name)
-    screen.note(f"{found.name} takes {size(found.nbytes)} in {_places(found)}.")
+    both = [found, *drafter_alone(found)]
+    for each in both:
+        start = each.name if each is found else f"Its drafter {each.name}"
+        screen.note(f"{start} takes {size(each.nbytes)} in {_places(each)}.")
     if found.place is Place.CACHE:
         screen.note(shared(found))
     if not yes:
         if screen.as_json or not sys.stdin.isatty():
             raise UsageError(f"Add --yes to remove {found.name}.")
-        if not typer.confirm("Remove it?", err=True):
+        if not typer.confirm(
+            f"Remove {'it' if both == [found] else 'both'}?", err=True
+        ):
             raise typer.Exit(0)
-    for root in found.roots:
+    for root, place in ((root, each.place) for each in both for root in each.roots):
         try:
-            remove_folder(root, found.place)
+            remove_folder(root, place)
         except BusyError:
             raise
         except OSError as error:
@@ -51,12 +58,23 @@ def remove(name: str, screen: Screen, yes: bool) -> int:
     if kept_default() == found.name:
         forget_default()
         screen.note("It was the default; there is none now.")
-    return found.nbytes
+    return sum(each.nbytes for each in both)
+
+
+def drafter_alone(model: Held) -> list[Held]:
+    """The drafter in the Hub's cache that a model has and no other one here."""
+    rest = [each for each in held() if each.folder != model.folder]
+    folder = drafter_beside(model.folder)
+    return [
+        each
+        for each in drafters()
+        if each.folder == folder and not drafted_by(each, rest)
+    ]
 
 
 def removable(name: str) -> Held:
-    """What `name` is among the models that are here, whole or not."""
-    here = held()
+    """What `name` is among the models and drafters that are here, whole or not."""
+    here = [*held(), *drafters()]
     model = models().get(name)
     wanted = {name, *(variant.name for variant in (model.variants if model else ()))}
     found = [each for each in here if each.name in wanted or each.repo == name]

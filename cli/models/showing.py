@@ -45,6 +45,7 @@ def _here(name: str, folder: Path) -> tuple[dict[str, object], list[str]]:
         "revision": found.revision,
         "summary": found.summary and asdict(found.summary),
         "memory": found.memory and asdict(found.memory),
+        "drafter": found.drafter and str(found.drafter.folder),
         "problems": problems,
     }
     rows = _rows(found, listed)
@@ -72,6 +73,7 @@ def _listed(name: str, folder: Path) -> Held | None:
 
 def _offered(variant: Variant) -> tuple[dict[str, object], list[str]]:
     model, limit = models()[variant.name.partition(":")[0]], memory_limit()
+    drafter = size(model.drafter)
     value: dict[str, object] = {
         "name": variant.name,
         "here": False,
@@ -79,6 +81,7 @@ def _offered(variant: Variant) -> tuple[dict[str, object], list[str]]:
         "fetched_bytes": variant.fetched,
         "kept_bytes": variant.kept,
         "memory_bytes": variant.needs,
+        "drafter_bytes": model.drafter,
         "fits": variant.needs <= limit,
     }
     needs, fits = size(variant.needs), "" if variant.needs <= limit else ": too large"
@@ -89,6 +92,7 @@ def _offered(variant: Variant) -> tuple[dict[str, object], list[str]]:
         ("licence", licence()),
         ("takes", model.reads),
         ("memory", f"about {needs} with a conversation, of {size(limit)}{fits}"),
+        ("drafter", f"{drafter} more: gemma4 pull {variant.name} --draft"),
         ("here", f"no: gemma4 pull {variant.name}"),
     ]
     if variant.warning is not None:

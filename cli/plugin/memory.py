@@ -62,7 +62,7 @@ class Loaded:
         mx.clear_streams()  # those of a thread that has gone abort the program's end
 
     def _engine(self) -> Engine:
-        model, processor = load_to_chat(self.name, note)
+        model, processor = load_to_chat(self.name, note, None)
         if processor.template is not None and processor.template.stale:
             note(f"Warning: {processor.template.stale}")
         return Engine(model, processor, self.name)

@@ -1,6 +1,7 @@
 """The models as `llm` knows them. What answers is imported when something is asked."""
 
 from collections.abc import AsyncGenerator, Iterator
+from typing import Literal
 
 import llm
 from llm.parts import StreamEvent
@@ -52,6 +53,11 @@ class Options(llm.Options):
     stop_loops: bool | None = Field(
         None,
         description="End an answer that says the same again and again (on unless off).",
+    )
+    draft: Literal["auto", "assistant", "lookup", "off"] | None = Field(
+        None,
+        description="What proposes tokens that the model only checks: its drafter "
+        "(assistant), the text so far (lookup), both as it pays (auto), nothing (off).",
     )
     strict_tools: bool | None = Field(
         None, description="Hold calls to what their tools declare."

@@ -91,6 +91,6 @@ def serve(
         media = media_rules(allow_files or [], allow_url)
         screen = Screen()
         with listen(host, port) as server, warnings_noted(screen):
-            opened = open_model(model, screen, adapter, yes=yes)
+            opened = open_model(model, screen, adapter, yes=yes, draft=settings.draft)
             defaults = {**settings.options, "strict_tools": strict_tools}
             run(server, *opened, defaults, guard, media)

@@ -13,6 +13,7 @@ from mlx_gemma4.reading.sources import find_alike, is_url
 
 from .. import options
 from ..chat.setup import Setup, is_kept
+from ..drafts import check_draft, mode_of
 from ..errors import (
     INPUT,
     InputError,
@@ -33,7 +34,7 @@ from ..progress import Progress
 from ..render import Screen
 from ..settings import Settings
 from .languages import language_name
-from .options import Piece
+from .options import Piece, Translate
 from .output import TranscriptOutput
 from .transcript import Transcript
 
@@ -71,12 +72,7 @@ def transcribe(
             help="What is spoken: German or de. Default: any.",
         ),
     ] = None,
-    translate: Annotated[
-        str | None,
-        Panel.TASK.option(
-            "--translate", metavar="LANG", help="Translate into this language as well."
-        ),
-    ] = None,
+    translate: Translate = None,
     output: Annotated[
         Path | None,
         Panel.OUTPUT.option(
@@ -88,6 +84,7 @@ def transcribe(
     ] = None,
     overwrite: options.Overwrite = False,
     track: options.Track = None,
+    draft: options.Draft = None,
     piece: Piece = None,
     mic: Annotated[
         bool,
@@ -119,8 +116,10 @@ def transcribe(
             output=TranscriptOutput(form, output, screen, overwrite),
             screen=screen,
             track=track,
+            draft=draft,
             piece=piece,
         )
+        check_draft(draft)
         job.keep = is_kept(keep, as_json) and len(job.sources) == 1
         job.output.check(job.sources)
         with warnings_noted(job.screen):
@@ -174,6 +173,7 @@ class Transcribing:
     output: TranscriptOutput
     screen: Screen
     track: int | None = None
+    draft: str | None = None
     piece: float | None = None  # seconds heard at once, if not the model's own
     keep: bool = False  # as a conversation to go on with
     damaged: int = 0  # the exit code if a recording was damaged
@@ -184,7 +184,9 @@ class Transcribing:
         """Transcribes everything; returns the exit code."""
         from mlx_gemma4.generation.transcribe import seconds_at_once
 
-        model, processor, name = open_model(model_name, self.screen, adapter, yes=yes)
+        model, processor, name = open_model(
+            model_name, self.screen, adapter, yes=yes, draft=self.draft
+        )
         require_sense(model.config, name, "audio")
         seconds_at_once(processor.media.audio, self.piece)
         failed: list[str] = []
@@ -242,6 +244,7 @@ class Transcribing:
                 samples,
                 language=self.language,
                 translate=self.translate,
+                draft=mode_of(self.draft),
                 piece_seconds=self.piece,
                 progress=bar.update,
             ):

@@ -19,6 +19,12 @@ def recipes() -> list[str]:
     return list(NAMES)
 
 
+def drafts() -> list[str]:
+    from ..drafts import MODES
+
+    return list(MODES)
+
+
 def presets() -> list[str]:
     return _tables("preset")
 

@@ -13,9 +13,9 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ..cache import LayerCache
+from ..checkpoint.fill import quantize, set_table_dtypes
 from ..checkpoint.load import Prepared
 from ..checkpoint.packing import Packing
-from ..checkpoint.quantized import quantize, set_table_dtypes
 from ..config import TextConfig
 from ..model import Gemma4
 

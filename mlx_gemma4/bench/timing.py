@@ -145,6 +145,7 @@ def contender(model: Gemma4) -> Contender:
             temperature=0,
             max_tokens=decode + 1,
             stop_loops=False,
+            draft="off",
         )
         stats = last.stats
         assert stats is not None and stats.completion_tokens == decode + 1

@@ -14,7 +14,7 @@ from typing import Any, cast
 import mlx.core as mx
 
 from ..cache import LayerCache, rollback
-from ..generation.step import DecodingStep
+from ..decoding.step import DecodingStep
 from ..kernels import NAMES, Trial, collecting, using
 from ..kernels.launch import SAVE_NOTHING
 from ..model import Gemma4
@@ -86,7 +86,7 @@ class Sampled:
 
         def logits(decode: DecodingStep, *on: str) -> list[mx.array]:
             with using(*on, make=self.make):
-                found = decode(mx.array([[5]]), cache)
+                found, _ = decode(mx.array([[5]]), cache)
             rollback(cache, 1)
             return [found]
 

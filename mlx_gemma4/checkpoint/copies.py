@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from ..config import Config
+from ..config import AssistantConfig, Config
 from ..errors import CheckpointError
 from .files import StoredTensor
 from .names import place
@@ -37,7 +37,9 @@ class Copy:
         )
 
 
-def tied_copies(config: Config, tensors: Mapping[str, StoredTensor]) -> list[Copy]:
+def tied_copies(
+    config: Config | AssistantConfig, tensors: Mapping[str, StoredTensor]
+) -> list[Copy]:
     """The parts of a stored head that is tied: its weight; scales and biases if packed.
 
     Only types and shapes are compared. Raises CheckpointError where those differ.

@@ -10,8 +10,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Generic, TypeVar
 
-from ..config import AudioConfig, Config, TextConfig, VisionConfig
+from ..config import AssistantConfig, AudioConfig, Config, TextConfig, VisionConfig
 from ..errors import CheckpointError
 from .files import FLOATS, StoredTensor
 from .names import BOUNDS, Place, place
@@ -57,22 +58,25 @@ class MissingTower:
         )
 
 
+C = TypeVar("C", Config, AssistantConfig)
+
+
 @dataclass(frozen=True)
-class Present:
+class Present(Generic[C]):
     """A checkpoint less what it lacks the weights of.
 
     unclipped: the sections of `config` that said otherwise of bounds.
     """
 
-    config: Config
+    config: C
     tensors: dict[str, StoredTensor]
-    missing: tuple[MissingTower, ...]
-    unclipped: tuple[str, ...]
+    missing: tuple[MissingTower, ...] = ()
+    unclipped: tuple[str, ...] = ()
 
 
 def without_missing_parts(
     config: Config, tensors: Mapping[str, StoredTensor]
-) -> Present:
+) -> Present[Config]:
     """`config` and `tensors` less the towers of which a part has no tensor at all, and
     less clipping in towers that have no bound at all.
 
@@ -125,7 +129,9 @@ def elsewhere(folder: Path, tower: MissingTower) -> list[str]:
     )
 
 
-def check_counts(config: Config, tensors: Mapping[str, StoredTensor]) -> None:
+def check_counts(
+    config: Config | AssistantConfig, tensors: Mapping[str, StoredTensor]
+) -> None:
     """Raises CheckpointError that names what config.json says and what is stored."""
     places = {place(name): name for name in tensors}
     _check_layers(config, places)
@@ -145,13 +151,13 @@ def check_counts(config: Config, tensors: Mapping[str, StoredTensor]) -> None:
             )
 
 
-def _check_layers(config: Config, places: Iterable[Place]) -> None:
+def _check_layers(config: Config | AssistantConfig, places: Iterable[Place]) -> None:
     found: dict[str, set[int]] = {stack: set() for stack in STACKS}
     for where in places:
         if match := LAYER.fullmatch(where.parameter):
             found[match[1]].add(int(match[2]))
     for stack, key in STACKS.items():
-        section = getattr(config, key)
+        section = getattr(config, key, None)  # a drafter has no towers
         stated = getattr(section, "num_hidden_layers", None)  # not without a tower
         if stated is not None:
             _check_stack(stack, f"{key}.num_hidden_layers", stated, found[stack])

@@ -25,6 +25,7 @@ __all__ = [
     "PICKLES",
     "SINGLE",
     "SIZES",
+    "WHOLE",
     "StoredTensor",
     "gathered",
     "header_of",
@@ -41,6 +42,7 @@ SIZES = {
     **{"F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1},
 }
 FLOATS = ("F32", "F16", "BF16")
+WHOLE = ("I64", "I32", "U32")  # of ids
 LENGTH = 8  # bytes that state how long a header is
 MAX_HEADER = 100_000_000  # the limit of the format's own implementation
 

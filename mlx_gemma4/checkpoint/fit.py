@@ -5,17 +5,19 @@ out on purpose are tensors that no layer uses. Convolutions may be stored with t
 channels last, as MLX has them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import mlx.core as mx
 from mlx.utils import tree_flatten
 
-from ..config import Config
+from ..assistant.model import Assistant
+from ..config import AssistantConfig, Config
 from ..errors import CheckpointError
 from ..model import Gemma4
 from .copies import Copy, tied_copies
-from .files import FLOATS, StoredTensor, listed
+from .files import FLOATS, WHOLE, StoredTensor, listed
 from .names import Place, is_unused, place
 from .packing import Packing, packed_shapes, read_packing
 
@@ -34,7 +36,7 @@ class Fit:
     copies: Sequence[Copy] = ()
 
 
-def fit_weights(model: Gemma4, tensors: Mapping[str, StoredTensor]) -> Fit:
+def fit_weights(model: Gemma4 | Assistant, tensors: Mapping[str, StoredTensor]) -> Fit:
     """Fit `tensors` to `model`, which may still be unevaluated.
 
     Raises CheckpointError that lists what is missing, unexpected or misshapen, or that
@@ -42,6 +44,7 @@ def fit_weights(model: Gemma4, tensors: Mapping[str, StoredTensor]) -> Fit:
     """
     parameters: dict[str, Any] = dict(tree_flatten(model.parameters()))
     shapes = {name: tuple(array.shape) for name, array in parameters.items()}
+    whole = {n for n, array in parameters.items() if array.dtype == mx.int32}
     copies = tied_copies(model.config, tensors)
     repeated = {copy.tensor.name for copy in copies}
     used = {name: t for name, t in tensors.items() if name not in repeated}
@@ -52,7 +55,7 @@ def fit_weights(model: Gemma4, tensors: Mapping[str, StoredTensor]) -> Fit:
         parts = packed_shapes(shapes[f"{module}.weight"], packing)
         expected |= {f"{module}.{part}": shape for part, shape in parts.items()}
     problems = [
-        *_misfits(expected, found, tensors, packings),
+        *_misfits(expected, found, tensors, packings, whole),
         *_gaps(expected, found, model.config.text_config.num_experts or 0),
     ]
     if problems:
@@ -78,7 +81,9 @@ def _order(item: tuple[Place, str]) -> tuple[str, int, int]:
     return where.parameter, where.expert or 0, where.half or 0
 
 
-def _sort_out(config: Config, tensors: Mapping[str, StoredTensor]) -> dict[Place, str]:
+def _sort_out(
+    config: Config | AssistantConfig, tensors: Mapping[str, StoredTensor]
+) -> dict[Place, str]:
     """Place -> tensor name of what the model needs."""
     found: dict[Place, str] = {}
     for name in tensors:
@@ -94,7 +99,7 @@ def _sort_out(config: Config, tensors: Mapping[str, StoredTensor]) -> dict[Place
 
 
 def _packings(
-    config: Config,
+    config: Config | AssistantConfig,
     shapes: Mapping[str, tuple[int, ...]],
     found: Mapping[Place, str],
     tensors: Mapping[str, StoredTensor],
@@ -143,17 +148,20 @@ def _misfits(
     found: Mapping[Place, str],
     tensors: Mapping[str, StoredTensor],
     packings: Mapping[str, Packing],
+    whole: Collection[str],
 ) -> list[str]:
     problems = []
     for where, name in found.items():
-        stored, whole = tensors[name], expected.get(where.parameter)
-        if whole is None:
+        stored, shape = tensors[name], expected.get(where.parameter)
+        if shape is None:
             problems.append(f"unexpected {name}")
-        elif stored.shape != (shape := where.shape(whole)) and not _is_channels_last(
-            stored.shape, shape
+        elif stored.shape != (part := where.shape(shape)) and not _is_channels_last(
+            stored.shape, part
         ):
-            problems.append(f"{name} has shape {stored.shape} instead of {shape}")
-        elif stored.dtype not in _dtypes(where, packings):
+            problems.append(f"{name} has shape {stored.shape} instead of {part}")
+        elif stored.dtype not in (
+            WHOLE if where.parameter in whole else _dtypes(where, packings)
+        ):
             problems.append(f"{name} has the type {stored.dtype}")
     return problems
 

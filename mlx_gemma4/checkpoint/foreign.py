@@ -10,9 +10,10 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from ..config import Config, ConfigWarning
+from ..config import AssistantConfig, Config, ConfigWarning
 from ..errors import CheckpointError
 from .files import FLOATS, StoredTensor
+from .names import ORDER, place
 
 ADAPTER = re.compile(
     r"(?:.*\.)?(?:lora_\w+|base_layer|modules_to_save|original_module)(?:\..*)?",
@@ -33,7 +34,9 @@ PARTS = {
 ORIGINAL = "use an MLX conversion, or the unquantised original."
 
 
-def refuse_foreign(config: Config, tensors: Mapping[str, StoredTensor]) -> None:
+def refuse_foreign(
+    config: Config | AssistantConfig, tensors: Mapping[str, StoredTensor]
+) -> None:
     """Raises CheckpointError that names what the weights are.
 
     Warns with ConfigWarning of a packing that is stated of plain weights.
@@ -72,6 +75,7 @@ def are_plain(tensors: Mapping[str, StoredTensor]) -> bool:
     return bool(tensors) and all(
         tensor.dtype in FLOATS and name.rpartition(".")[2] not in PARTS
         for name, tensor in tensors.items()
+        if place(name).parameter != ORDER
     )
 
 

@@ -5,30 +5,41 @@ weights exists at any time, and then never touched again.
 """
 
 import warnings
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import mlx.core as mx
+from mlx.utils import tree_flatten
 
+from ..assistant.drafter import Drafter
+from ..assistant.model import Assistant
 from ..chat.template import NO_TEMPLATE
 from ..config import Config
 from ..device import memory_limit
 from ..errors import CheckpointError
+from ..hub.drafters import drafter_beside
 from ..hub.resolve import resolve
 from ..kernels.choice import Conditions, is_auto, use_remembered
 from ..model import Gemma4
 from ..prompt.processor import Processor
-from .copies import check_copies
-from .files import listed
-from .fit import Fit
-from .names import BOUNDS, Place
-from .packing import Packing
-from .plan import DTYPES, LoadPlan, loaded_bytes, own_dtype, plan_load, read_headers
-from .quantized import quantize, set_table_dtypes
+from ..reading.sizes import size
+from .fill import fill
+from .plan import (
+    DTYPES,
+    AssistantPlan,
+    LoadPlan,
+    loaded_bytes,
+    own_dtype,
+    plan_assistant,
+    plan_load,
+    read_headers,
+)
 
-# Bytes evaluated together: enough to keep the disk busy, little beside any model.
-GROUP = 64 * 2**20
+OFF = "off"  # as a drafter: none
+
+
+class DrafterWarning(UserWarning):
+    """A drafter lies with the model, but cannot be used."""
 
 
 class KernelsWarning(UserWarning):
@@ -39,6 +50,7 @@ def load(
     path_or_repo: str | Path,
     dtype: mx.Dtype | None = None,
     tqdm_class: type | None = None,
+    draft: str | Path | None = None,
 ) -> tuple[Gemma4, Processor]:
     """A model with its weights, and what turns messages into its tokens.
 
@@ -48,16 +60,19 @@ def load(
         that are. None takes that of the embeddings in the files on a GPU, and float32
         on the CPU, where MLX computes bfloat16 coarsely or not at all.
     tqdm_class: progress bar of a download.
+    draft: its drafter, as `give_drafter` takes it: by default the one that lies with
+        the model, if there is one.
 
     Kernels are those that `gemma4`, or `check_kernels`, found to be right and not
     slower on this machine; nothing is measured here.
 
-    Warns with MissingTowerWarning, and with KernelsWarning where GEMMA4_KERNELS=auto is
-    set and nothing was found out yet. Raises ModelNotFoundError, CheckpointError, and
-    MemoryError where the weights would not fit.
+    Warns with MissingTowerWarning and DrafterWarning, and with KernelsWarning where
+    GEMMA4_KERNELS=auto is set and nothing was found out yet. Raises ModelNotFoundError,
+    CheckpointError, and MemoryError where the weights would not fit.
     """
     prepared, processor = prepare(path_or_repo, dtype, tqdm_class)
     model = prepared.load()
+    give_drafter(model, prepared.folder, draft, tqdm_class)
     recall_kernels(prepared)
     return model, processor
 
@@ -114,15 +129,70 @@ class Prepared:
         Raises CheckpointError, and MemoryError where the weights would not fit.
         """
         self.check_memory()
-        model, tensors, fit = self.plan.model, self.plan.tensors, self.plan.fit
-        check_copies(fit.copies)
-        quantize(model, fit.packings)
-        files = sorted({tensor.file for tensor in tensors.values()})
-        weights = dict(_evaluated(fit, _read(files), self.dtype))
-        model.load_weights(list(weights.items()), strict=True)
-        set_table_dtypes(model, model.language_model.norm.weight.dtype)
-        model.eval()
-        return model
+        fill(self.plan, self.dtype)
+        return self.plan.model
+
+
+def give_drafter(
+    model: Gemma4,
+    folder: Path,
+    draft: str | Path | None = None,
+    tqdm_class: type | None = None,
+) -> None:
+    """Lets a loaded model have a drafter, as `model.drafter`.
+
+    folder: of the model. draft: a drafter's folder or Hub id; None is the one that lies
+        with the model, if there is one, and "off" none.
+    tqdm_class: progress bar of a download.
+
+    One that was named and cannot be used raises ModelNotFoundError, CheckpointError,
+    or MemoryError where it does not fit beside the model; of another DrafterWarning
+    tells, and the model has none.
+    """
+    model.drafter = None
+    if draft == OFF:
+        return
+    if draft is not None:
+        found = resolve(draft, tqdm_class, drafter=True)
+        model.drafter = _drafter(model, folder, found)
+    elif (beside := drafter_beside(folder)) is not None:
+        try:
+            model.drafter = _drafter(model, folder, beside)
+        except (CheckpointError, MemoryError) as error:
+            told = f"The model goes without its drafter. {error}"
+            warnings.warn(told, DrafterWarning, stacklevel=3)
+
+
+def _drafter(model: Gemma4, folder: Path, place: Path) -> Drafter:
+    plan, dtype = plan_assistant(place), model.language_model.norm.weight.dtype
+    plan.model.config.check_pair(model.config, place, folder)
+    arrays: dict[str, mx.array] = dict(tree_flatten(model.parameters()))
+    held = sum(array.nbytes for array in arrays.values())
+    needed, limit = loaded_bytes(plan.fit, plan.tensors, dtype), memory_limit()
+    if held + needed > limit:
+        raise MemoryError(
+            f"The drafter in {place} takes {size(needed)} beside the {size(held)} of "
+            f"the model, but both may use at most {size(limit)} here."
+        )
+    return Drafter(_filled(plan, dtype), place)
+
+
+def load_assistant(folder: Path, dtype: mx.Dtype | None = None) -> Assistant:
+    """The drafter of a local folder, in any packing that a model may have.
+
+    dtype: of all weights that are not quantised, and of scales and biases; best that of
+        the model which it drafts for. None takes what `load` would.
+    Raises CheckpointError.
+    """
+    plan = plan_assistant(folder)
+    return _filled(plan, dtype or own_dtype(plan.fit, plan.tensors))
+
+
+def _filled(plan: AssistantPlan, dtype: mx.Dtype) -> Assistant:
+    fill(plan, dtype)
+    if "masked_embedding" in plan.model:
+        plan.model.masked_embedding.check()
+    return plan.model
 
 
 def prepare(
@@ -161,91 +231,3 @@ def recall_kernels(prepared: Prepared) -> None:
 
     if is_auto():
         use_remembered(prepared.conditions, warn)
-
-
-def _read(files: list[Path]) -> dict[str, mx.array]:
-    """All tensors, none of them evaluated: reading happens on evaluation."""
-    arrays: dict[str, mx.array] = {}
-    for file in files:
-        try:
-            stored = mx.load(str(file), format="safetensors")
-        except RuntimeError as error:
-            raise CheckpointError(f"{file} cannot be read: {error}") from None
-        assert isinstance(stored, dict)
-        arrays |= stored
-    return arrays
-
-
-def _evaluated(
-    fit: Fit, arrays: dict[str, mx.array], dtype: mx.Dtype
-) -> Iterator[tuple[str, mx.array]]:
-    """The parameters, group by group. Taken out of `arrays`, which would keep them."""
-    group: dict[str, mx.array] = {}
-    for parameter, sources in fit.sources.items():
-        array = _join([(where, arrays.pop(name)) for where, name in sources])
-        if parameter in fit.channels_last:
-            array = mx.moveaxis(array, -1, 1)
-        if mx.issubdtype(array.dtype, mx.floating):
-            array = array.astype(dtype)
-        group[parameter] = array
-        if sum(a.nbytes for a in group.values()) >= GROUP:
-            yield from _check(group, fit)
-            group = {}
-    yield from _check(group, fit)
-
-
-def _join(pieces: list[tuple[Place, mx.array]]) -> mx.array:
-    """One parameter of its pieces: gate over up, expert after expert."""
-    if len(pieces) == 1 and pieces[0][0].expert is None:
-        return pieces[0][1]
-    experts: dict[int | None, list[mx.array]] = {}
-    for where, array in pieces:
-        experts.setdefault(where.expert, []).append(array)
-    whole = [mx.concatenate(halves, axis=-2) for halves in experts.values()]
-    return whole[0] if None in experts else mx.stack(whole)
-
-
-def _check(group: dict[str, mx.array], fit: Fit) -> Iterator[tuple[str, mx.array]]:
-    """Evaluate a group and refuse what is not finite.
-
-    A sum is finite only if all its terms are, and costs a fifth of looking at each;
-    where it is not, it may also have overflowed, and the terms decide.
-    """
-    probes = {name: _probe(name, array, fit.packings) for name, array in group.items()}
-    probes = {name: probe for name, probe in probes.items() if probe is not None}
-    mx.eval(group, probes)
-    mx.clear_cache()  # the buffers of what was converted would add up
-    wrong = [
-        name
-        for name, probe in probes.items()
-        if not mx.isfinite(probe).item() and not _is_finite(name, group[name])
-    ]
-    if wrong:
-        names = [source for name in wrong for _, source in fit.sources[name]]
-        reason = "the checkpoint is damaged: download it again, or make it anew"
-        if group[wrong[0]].dtype == mx.float16:
-            reason += "; or its values do not fit into float16"
-        raise CheckpointError(f"NaN or infinite values in {listed(names)}: {reason}.")
-    yield from group.items()
-
-
-def _probe(
-    name: str, array: mx.array, packings: Mapping[str, Packing]
-) -> mx.array | None:
-    """A scalar that is not finite if any value is not; None for whole numbers."""
-    if mx.issubdtype(array.dtype, mx.floating):
-        return array.sum()
-    module, _, kind = name.rpartition(".")
-    if kind != "scales":
-        return None
-    # One-byte scales: E4M3 spells NaN in seven bits, E8M0 in eight.
-    nan = 0x7F if packings[module].mode == "nvfp4" else 0xFF
-    return mx.where(((array & nan) == nan).any(), mx.nan, 0.0)
-
-
-def _is_finite(name: str, array: mx.array) -> bool:
-    if not mx.issubdtype(array.dtype, mx.floating):
-        return False  # the probe of one-byte scales is exact
-    if name.endswith(BOUNDS):
-        return not mx.isnan(array).any().item()
-    return bool(mx.isfinite(array).all().item())

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from ..config import Config
+from ..config import AssistantConfig, Config
 
 TOWERS = ("vision_tower.", "audio_tower.", "embed_vision.", "embed_audio.")
 TOWERS += ("vision_embedder.",)  # in place of the first
@@ -49,6 +49,7 @@ RENAMES = (
 EXPERT_PIECE = re.compile(
     r"(.*\.experts\.)(?:(\d{1,9})\.)?(gate|up|gate_up|down)(_proj\..*)", re.DOTALL
 )
+ORDER = "masked_embedding.token_ordering"  # of a drafter: ids, in every layout
 EXPERTS = re.compile(r"(.*\.experts\.)(gate_up|down)(_proj.*)", re.DOTALL)
 # What a tower clips to; without end where it clips nothing.
 BOUNDS = (".input_min", ".input_max", ".output_min", ".output_max")
@@ -156,7 +157,7 @@ def in_layer(name: str) -> tuple[int, str] | None:
     return (int(match[1]), match[2]) if match else None
 
 
-def is_unused(config: Config, parameter: str) -> bool:
+def is_unused(config: Config | AssistantConfig, parameter: str) -> bool:
     """Whether no layer reads it, though files carry it.
 
     So it is with keys and values of KV-shared layers, which Google's files have, and

@@ -2,13 +2,15 @@
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import mlx.core as mx
 
-from ..config import Config, ConfigWarning
+from ..assistant.model import Assistant
+from ..config import AssistantConfig, Config, ConfigWarning
 from ..errors import CheckpointError
 from ..model import Gemma4
 from .counts import check_counts, elsewhere, without_missing_parts
@@ -18,7 +20,12 @@ from .foreign import refuse_foreign
 
 STORED = {"F32": mx.float32, "BF16": mx.bfloat16, "F16": mx.float16}
 DTYPES = tuple(STORED.values())
-BYTES = {"U32": 4, "U8": 1}  # of what keeps its type; all else takes the model's
+BYTES = {
+    "U32": 4,
+    "I32": 4,
+    "I64": 4,
+    "U8": 1,
+}  # of what keeps its type; all else takes the model's
 
 
 class MissingTowerWarning(UserWarning):
@@ -65,6 +72,15 @@ class LoadPlan:
     fit: Fit
 
 
+@dataclass(frozen=True)
+class AssistantPlan:
+    """The same of a drafter."""
+
+    model: Assistant
+    tensors: Mapping[str, StoredTensor]
+    fit: Fit
+
+
 def plan_load(config: Config, tensors: Mapping[str, StoredTensor]) -> LoadPlan:
     """Fit `tensors` to the model of `config`, from their headers alone.
 
@@ -72,13 +88,36 @@ def plan_load(config: Config, tensors: Mapping[str, StoredTensor]) -> LoadPlan:
     """
     refuse_foreign(config, tensors)
     check_counts(config, tensors)
-    try:
+    with _sizes_checked():
         model = Gemma4(config)
+    return LoadPlan(model, tensors, fit_weights(model, tensors))
+
+
+def plan_assistant(folder: Path) -> AssistantPlan:
+    """The same of a drafter's folder. Warns and raises likewise."""
+    config = AssistantConfig.from_file(folder / "config.json")
+    return fit_assistant(config, read_tensors(folder))
+
+
+def fit_assistant(
+    config: AssistantConfig, tensors: Mapping[str, StoredTensor]
+) -> AssistantPlan:
+    """`plan_load` of a drafter."""
+    refuse_foreign(config, tensors)
+    check_counts(config, tensors)
+    with _sizes_checked():
+        model = Assistant(config)
+    return AssistantPlan(model, tensors, fit_weights(model, tensors))
+
+
+@contextmanager
+def _sizes_checked() -> Iterator[None]:
+    try:
+        yield
     except OverflowError as error:
         raise CheckpointError(
             f"config.json states sizes that no model can have: {error}"
         ) from None
-    return LoadPlan(model, tensors, fit_weights(model, tensors))
 
 
 def own_dtype(fit: Fit, tensors: Mapping[str, StoredTensor]) -> mx.Dtype:
@@ -100,7 +139,7 @@ class Footprint:
     nbytes: int
 
 
-def footprint(plan: LoadPlan) -> Footprint:
+def footprint(plan: LoadPlan | AssistantPlan) -> Footprint:
     """What `load` makes of `plan` where no dtype is asked for."""
     dtype = own_dtype(plan.fit, plan.tensors)
     return Footprint(dtype, loaded_bytes(plan.fit, plan.tensors, dtype))

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..config import (
+    AssistantConfig,
     AudioConfig,
     Config,
     TextConfig,
@@ -25,10 +26,9 @@ class Width:
     axis: int = 0
 
 
-def widths(config: Config) -> Iterator[Width]:
+def widths(config: Config | AssistantConfig) -> Iterator[Width]:
     """Those that make models too large to be built; the fit compares all shapes."""
-    text, vision, audio = config.text_config, config.vision_config, config.audio_config
-    section = "text_config"
+    text, section = config.text_config, "text_config"
     yield Width(
         f"{section}.hidden_size", text.hidden_size, "language_model.norm.weight"
     )
@@ -42,6 +42,10 @@ def widths(config: Config) -> Iterator[Width]:
         table = "language_model.embed_tokens_per_layer.weight"
         rows = text.vocab_size_per_layer_input
         yield Width(f"{section}.vocab_size_per_layer_input", rows, table)
+    if isinstance(config, AssistantConfig):
+        yield from _drafter_widths(config)
+        return
+    vision, audio = config.vision_config, config.audio_config
     if isinstance(vision, VisionConfig):
         yield from _vision_widths(vision)
     elif vision is not None:
@@ -51,6 +55,12 @@ def widths(config: Config) -> Iterator[Width]:
     elif audio is not None:
         weight = "embed_audio.embedding_projection.weight"
         yield Width("audio_config.audio_embed_dim", audio.audio_embed_dim, weight, 1)
+
+
+def _drafter_widths(config: AssistantConfig) -> Iterator[Width]:
+    after, centroids = "post_projection.weight", "masked_embedding.centroids.weight"
+    yield Width("backbone_hidden_size", config.backbone_hidden_size, after)
+    yield Width("num_centroids", config.num_centroids or 0, centroids)
 
 
 def _layer_widths(text: TextConfig) -> Iterator[Width]:

@@ -1,5 +1,6 @@
 """What a checkpoint's config.json says, checked."""
 
+from .assistant import AssistantConfig
 from .fields import (
     FULL,
     SLIDING,
@@ -16,6 +17,7 @@ from .reading import Config, ConfigWarning
 __all__ = [
     "FULL",
     "SLIDING",
+    "AssistantConfig",
     "AudioConfig",
     "AudioEmbedderConfig",
     "Config",

@@ -117,8 +117,29 @@ def check_rope(rope: RopeParameters, where: str) -> None:
 
 def check_text(config: TextConfig) -> None:
     """What must agree. Raises CheckpointError."""
+    sizes, kinds = _text_sizes(config), _text_kinds(config)
+    refuse("text_config", [*sizes, *_own_layers(config), *_text_ids(config)])
+    refuse("text_config", [*kinds, *_own_kinds(config), *_text_experts(config)])
+
+
+def check_drafting(config: TextConfig) -> None:
+    """The same of a drafter, no layer of which has keys and values of its own, nor
+    anything else that only some models have. Raises CheckpointError."""
     refuse("text_config", [*_text_sizes(config), *_text_ids(config)])
-    refuse("text_config", [*_text_kinds(config), *_text_experts(config)])
+    problems = _text_kinds(config)
+    absent = ("hidden_size_per_layer_input", "enable_moe_block", "use_double_wide_mlp")
+    for key in absent:
+        if value := getattr(config, key):
+            problems.append(f"{key} is {shown(value)}, which no drafter has")
+    shared, layers = config.num_kv_shared_layers, config.num_hidden_layers
+    if shared != layers:
+        problems.append(
+            f"num_kv_shared_layers is {shared}, but all {layers} layers of a drafter "
+            "read keys and values of the model"
+        )
+    if not config.tie_word_embeddings:
+        problems.append("tie_word_embeddings is false, but no drafter has a lm_head")
+    refuse("text_config", problems)
 
 
 def _text_sizes(config: TextConfig) -> list[str]:
@@ -133,13 +154,17 @@ def _text_sizes(config: TextConfig) -> list[str]:
         counts.append("num_global_key_value_heads")
     for key in counts:
         problems += _indivisible(config, "num_attention_heads", key)
-    shared, layers = config.num_kv_shared_layers, config.num_hidden_layers
-    if shared >= layers:
-        problems.append(
-            f"num_kv_shared_layers is {shared}; of {layers} layers at least one must "
-            "not be KV-shared"
-        )
     return problems
+
+
+def _own_layers(config: TextConfig) -> list[str]:
+    shared, layers = config.num_kv_shared_layers, config.num_hidden_layers
+    if shared < layers:
+        return []
+    return [
+        f"num_kv_shared_layers is {shared}; of {layers} layers at least one must not "
+        "be KV-shared"
+    ]
 
 
 def _text_ids(config: TextConfig) -> list[str]:
@@ -186,12 +211,16 @@ def _text_kinds(config: TextConfig) -> list[str]:
     kinds = set(config.layer_types)
     for kind in sorted(kinds - set(config.rope_parameters)):
         problems.append(f"rope_parameters has no entry for {kind}")
-    own = set(config.layer_types[: config.first_kv_shared_layer])
-    if kinds - own:
-        problems.append("a KV-shared layer has no earlier layer of its kind")
-    elif FULL not in own:
-        problems.append(f"layer_types has no {FULL} with keys and values of its own")
     return problems
+
+
+def _own_kinds(config: TextConfig) -> list[str]:
+    own = set(config.layer_types[: config.first_kv_shared_layer])
+    if set(config.layer_types) - own:
+        return ["a KV-shared layer has no earlier layer of its kind"]
+    if FULL not in own:
+        return [f"layer_types has no {FULL} with keys and values of its own"]
+    return []
 
 
 def _text_experts(config: TextConfig) -> list[str]:

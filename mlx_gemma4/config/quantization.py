@@ -33,5 +33,5 @@ def known_settings(stated: Mapping[str, Any]) -> set[str]:
 
 def _is_module(key: str, value: Any) -> bool:
     """Whether a key is a module's path, with settings of its own."""
-    named = "." in key or key.endswith(("lm_head", "embed_tokens"))
+    named = "." in key or key.endswith(("lm_head", "embed_tokens", "_projection"))
     return named and isinstance(value, Mapping | bool)

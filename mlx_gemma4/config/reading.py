@@ -35,6 +35,7 @@ from .sections import Sections, as_ids
 UNIFIED = "gemma4_unified"  # without towers
 FAMILIES = ("gemma4", UNIFIED)
 TEXT = "_text"  # behind it: the decoder alone
+ASSISTANT = "_assistant"  # behind it: a drafter
 SENSES = ("vision_config", "audio_config")
 TOKEN_IDS = (
     *("image_token_id", "video_token_id", "audio_token_id"),
@@ -108,6 +109,11 @@ class Config:
         """
         model_type = str(data.get("model_type"))
         family = model_type.removesuffix(TEXT)
+        if model_type.endswith(ASSISTANT):
+            raise CheckpointError(
+                "config.json is a drafter's, which proposes tokens to a model and says "
+                "nothing itself: give its model with --model, and this with --draft."
+            )
         if family not in FAMILIES:
             raise CheckpointError(
                 f"config.json says model_type {shown(data.get('model_type'))}; this "

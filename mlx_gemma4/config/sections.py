@@ -9,6 +9,7 @@ from ..reading.neutral import UNSUPPORTED, is_empty, unknown_keys
 from ..reading.section import shown
 from .checks import (
     check_audio,
+    check_drafting,
     check_rope,
     check_text,
     check_types,
@@ -46,6 +47,18 @@ class Sections:
         self.unknown: list[str] = []
 
     def text(self, data: Mapping[str, Any], tied: Any) -> TextConfig:
+        config = self._text(data, tied)
+        check_text(config)
+        return config
+
+    def drafting(self, data: Mapping[str, Any], tied: Any) -> TextConfig:
+        """Of a drafter. All its layers are KV-shared, also where that is not said."""
+        layers, shared = data.get("num_hidden_layers"), data.get("num_kv_shared_layers")
+        config = self._text({**data, "num_kv_shared_layers": shared or layers}, tied)
+        check_drafting(config)
+        return config
+
+    def _text(self, data: Mapping[str, Any], tied: Any) -> TextConfig:
         values = _with_global_sizes(data)
         self._expect_type(data, "text")
         values["tie_word_embeddings"] = True if tied is None else tied
@@ -66,9 +79,7 @@ class Sections:
         if not values.get("layer_types"):
             refuse("text_config", ["lacks layer_types"])
         values["layer_types"] = _tuple(values["layer_types"])
-        config = self._build(TextConfig, values, "text_config")
-        check_text(config)
-        return config
+        return self._build(TextConfig, values, "text_config")
 
     def vision(self, data: Any) -> VisionConfig:
         values = self._section(data, "vision")

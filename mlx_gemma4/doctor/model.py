@@ -14,6 +14,7 @@ from ..hub.resolve import HUB_ID, local_folder
 from ..reading.home import with_home
 from ..reading.sizes import size
 from .adapter import examine_adapter, is_adapter
+from .drafter import DrafterFacts, examine_drafter
 from .findings import Findings, Level
 from .folder import FileFacts, files_in, revision_of
 from .headers import examine
@@ -43,6 +44,7 @@ class ModelReport:
     files: list[FileFacts] = field(default_factory=list)
     summary: Summary | None = None
     memory: Memory | None = None
+    drafter: DrafterFacts | None = None
     adapter: dict[str, Any] | None = None
     loads: bool = False
     run: Run | None = None
@@ -84,6 +86,7 @@ def report_on(
         report.memory = say.attempt("memory", count)
     if report.memory is not None:
         _check_memory(report.memory, say)
+    report.drafter = examine_drafter(folder, found.config, report.memory, say)
     if report.loads and report.fits and not headers_only:
         _run(report, folder, progress)
     return report

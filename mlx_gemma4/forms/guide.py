@@ -7,6 +7,7 @@ form of its own.
 
 from collections import Counter
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -74,7 +75,7 @@ class Guide:
         self.ends = tuple(processor.generation.stop_tokens)
         self.rows, self.budget, self.limit = rows, BUDGET, BUDGET
         self.cut = False  # the answer ends within what was forced
-        self.taken = self.drawn = 0  # of its tokens, and those that were not forced
+        self.taken = 0  # of its tokens
         self._processor, self._calls = processor, calls
         self._form = self._matcher_of(form)
         self._call = self._matcher_of(calls and calls.form)
@@ -191,12 +192,20 @@ class Guide:
             self._mark_answer(marks, matcher)
         return mx.array(cast(Any, marks))[None]
 
-    def advance(self, token: int) -> None:
-        """Goes on behind a token that was drawn."""
-        self.drawn += 1
-        self._advance(token)
+    def copy(self) -> "Guide":
+        """Another that stands where this one does, and goes its own way."""
+        other = copy(self)
+        other._form = self._form and self._form.deep_copy()
+        other._call = self._call and self._call.deep_copy()
+        other._closing = self._closing.copy()
+        return other
 
-    def _advance(self, token: int) -> None:
+    def resume(self, other: "Guide") -> None:
+        """Goes on where a copy of it stands, which is of no more use."""
+        self.__dict__.update(other.__dict__)
+
+    def advance(self, token: int) -> None:
+        """Goes on behind a token."""
         self.taken += 1
         if self.place is Place.THOUGHT and token == self._doors.thought_end:
             # Behind its only thought a model may still call a tool.
@@ -242,7 +251,7 @@ class Guide:
             return []
         tokens = matcher.compute_ff_tokens()
         for token in tokens:
-            self._advance(token)
+            self.advance(token)
         return tokens
 
     def _consume(self, matcher: "LLMatcher", token: int) -> None:

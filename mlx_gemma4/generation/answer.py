@@ -26,7 +26,9 @@ class Stats:
     loops counts thoughts that were closed because they went round in circles.
     prompt_tokens counts all of the prompt, cached_tokens those of it that were already
     in the prefix cache. thought_tokens counts those of the answer that are a thought's,
-    its marks among them.
+    its marks among them. drafted counts tokens that were proposed, accepted those of
+    them that were right; draft_gain is the time that they saved, as far as it can be
+    told: of steps without drafts, None.
     """
 
     prompt_tokens: int
@@ -39,6 +41,9 @@ class Stats:
     peak_memory: int = 0
     loops: int = 0
     thought_tokens: int = 0
+    drafted: int = 0
+    accepted: int = 0
+    draft_gain: float | None = None
 
     @property
     def prefill_tps(self) -> float:

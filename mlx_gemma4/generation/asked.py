@@ -6,12 +6,12 @@ from typing import Any, cast
 
 from ..chat.messages import plain_messages
 from ..config import Config
+from ..decoding.prefill import Prompt
+from ..decoding.prefix import PrefixCache, PrefixCaches
 from ..errors import ChatError, ContextError
 from ..media import content_keys
 from ..model import Gemma4
 from ..prompt.processor import Processor
-from .prefill import Prompt
-from .prefix import PrefixCache, PrefixCaches
 
 
 def check_rows(tokens: Sequence[int], config: Config) -> None:

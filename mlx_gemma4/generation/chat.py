@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..decoding.drafts import Draft
 from ..errors import ChatError
 from ..forms.schema import Schema
 from ..model import Gemma4
@@ -56,6 +57,7 @@ class Chat(Turns):
         seed: int | None = None,
         stop: str | Sequence[str] | None = None,
         stop_loops: bool = True,
+        draft: Draft | None = None,
         schema: str | Schema | None = None,
         regex: str | None = None,
         grammar: str | None = None,
@@ -82,6 +84,7 @@ class Chat(Turns):
             "seed": seed,
             "stop": stop,
             "stop_loops": stop_loops,
+            "draft": draft,
             "schema": schema,
             "regex": regex,
             "grammar": grammar,

@@ -15,6 +15,7 @@ from ..sampling import Sampler
 LONGEST, REPEATED, FILLED = 50, 4, 200
 # The same for what may well be meant: zeros, rules, tables, code, base64.
 MEANT = 4000
+UNLIMITED = 2**30  # tokens of a thought
 DATA = tuple("|[{<")  # what tables, JSON and HTML begin with
 
 
@@ -39,29 +40,39 @@ class ThoughtLimit:
         if CHANNEL not in marks or CHANNEL_END not in marks:
             raise ChatError("think_budget: this model has no marks for thoughts.")
         self.most = most
+        self.closes_at: int | None = None  # number of the token that ends it by force
         self._start, self._end = marks[CHANNEL], marks[CHANNEL_END]
         self._call = marks.get(CALL, self._end)
-        self._header = 0 if inside else len(tokenizer.encode(HEADER))
-        self._open, self._count = mx.array([[inside]]), mx.array([[-self._header]])
+        header = 0 if inside else len(tokenizer.encode(HEADER))
+        self._open, self._count = mx.array([[inside]]), mx.array([[-header]])
         for token in begun:
             self.follow(mx.array([[token]]))
 
-    def __call__(self, token: mx.array) -> mx.array:
-        """A drawn token, int `[1, 1]`, or the mark that has to be in its place."""
-        spent = self._open & (self._count >= self.most)
-        token = mx.where(spent, mx.array(self._end, token.dtype), token)
-        self.follow(token)
-        return token
-
-    def close(self) -> None:
-        """The thought that is open ends with its next token."""
-        self.most = -self._header
+    def limited(
+        self, tokens: mx.array, number: int = 0, drafts: mx.array | None = None
+    ) -> mx.array:
+        """Drawn `tokens` [n, 1], the first as number `number` of the answer, each
+        behind those of `drafts` [1, n - 1] before it; or the mark that has to be in
+        place of one."""
+        opened, count, spent = self._open, self._count, []
+        for i in range(len(tokens)):
+            closes = self.closes_at is not None and number + i >= self.closes_at
+            spent.append(opened if closes else opened & (count >= self.most))
+            if i + 1 < len(tokens):
+                assert drafts is not None
+                opened, count = self._behind(opened, count, drafts[:, i : i + 1])
+        end = mx.array(self._end, tokens.dtype)
+        return mx.where(mx.concatenate(spent), end, tokens)
 
     def follow(self, token: mx.array) -> None:
-        """Goes on behind a token, int `[1, 1]`, that stays as it is."""
-        self._count = self._count + self._open
+        """Goes on behind a token, int `[1, 1]`."""
+        self._open, self._count = self._behind(self._open, self._count, token)
+
+    def _behind(
+        self, opened: mx.array, count: mx.array, token: mx.array
+    ) -> tuple[mx.array, mx.array]:
         closed = (token == self._end) | (token == self._call)
-        self._open = (self._open | (token == self._start)) & ~closed
+        return (opened | (token == self._start)) & ~closed, count + opened
 
 
 class LoopWatch:
@@ -103,11 +114,13 @@ class LoopWatch:
         return 2 * letters > len(signs) and len(end.split()) > FILLED / LONGEST
 
 
-def close_thought(sampler: Sampler, tokenizer: Tokenizer) -> None:
-    """The thought under way ends with the next token that is drawn, unless it did with
-    the one that is being computed."""
+def close_thought(sampler: Sampler, tokenizer: Tokenizer, number: int) -> None:
+    """The thought under way ends with token `number` of the answer, or before it.
+
+    What follows it may have been drawn: one token where decoding runs ahead.
+    """
     if not isinstance(sampler.limit, ThoughtLimit):
-        sampler.limit = ThoughtLimit(tokenizer, 0, inside=True)
-        if sampler.last is not None:
+        sampler.limit = ThoughtLimit(tokenizer, UNLIMITED, inside=True)
+        if sampler.last is not None and sampler.count == number:
             sampler.limit.follow(sampler.last)
-    sampler.limit.close()
+    sampler.limit.closes_at = sampler.redrawn = number

@@ -4,7 +4,6 @@ Nothing is computed that nobody reads: of a prompt only the last position reache
 KV-shared layers and the head, and earlier chunks only fill the caches.
 """
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,9 @@ import mlx.core as mx
 
 from ..chat.splitter import opens_thought
 from ..chat.tools import CALL_MARKS
-from ..device import keep_in_memory
+from ..decoding.drafts import Draft, drafts_for
+from ..decoding.prefill import Progress, step_for
+from ..decoding.prefix import PrefixCache, PrefixCaches, pins_for
 from ..errors import ChatError
 from ..forms.calls import calls_of
 from ..forms.form import asking, form_of
@@ -24,13 +25,11 @@ from ..prompt.processor import Processor
 from ..sampling import Sampler
 from .answer import Chunk, Response, Stats, Writer
 from .asked import check_rows, checked_ids, prompt_of, token_limit
-from .limits import LoopWatch, ThoughtLimit, close_thought
-from .prefill import Progress, Prompt, check_finite, prefill, step_for
-from .prefix import Pins, PrefixCache, PrefixCaches, pins_for
-from .step import decode, guided
+from .limits import LoopWatch, ThoughtLimit
+from .run import run
 
 if TYPE_CHECKING:
-    from ..forms.guide import Guide
+    pass
 
 __all__ = ["Chunk", "Response", "Stats", "generate", "stream_generate"]
 
@@ -69,6 +68,7 @@ def generate(
     prefix: PrefixCache | PrefixCaches | None = None,
     prefill_step: int | None = None,
     progress: Progress | None = None,
+    draft: Draft | None = None,
 ) -> Response:
     """The whole answer at once; the options are those of `stream_generate`."""
     given = locals()  # first, so that it holds what was passed and nothing else
@@ -109,6 +109,7 @@ def stream_generate(
     prefix: PrefixCache | PrefixCaches | None = None,
     prefill_step: int | None = None,
     progress: Progress | None = None,
+    draft: Draft | None = None,
 ) -> Iterator[Chunk]:
     """Answer `messages`, or go on from raw `tokens`: one chunk per generated token.
 
@@ -145,6 +146,11 @@ def stream_generate(
         holds of the prompt is not read again.
     progress: called before each part of the prompt that is read, with how many of its
         tokens are known and how many it has. What it raises ends the call.
+    draft: what proposes tokens, several of which are checked at once: "assistant", the
+        model's drafter; "lookup", what followed the same words before; "auto", both, as
+        far as they are found to save time; "off". None is "auto" where the model has a
+        drafter. The answer is the same with each: in float32 to the token, on a GPU up
+        to the rounding of its kernels.
 
     Raises ChatError for a conversation or an option that cannot be honoured, before
     anything is computed.
@@ -200,10 +206,7 @@ def stream_generate(
     never = [*processor.generation.suppress_tokens]
     if silent:
         never += [special_tokens[m] for m in CALL_MARKS if m in special_tokens]
-    drawn = guide.drawn if guide else len(begun)
-    sampler = Sampler(
-        sampling, prompt.tokens, rows, never, drawn, logit_bias, list(begun)
-    )
+    sampler = Sampler(sampling, prompt.tokens, rows, never, logit_bias, list(begun))
     if think_budget is not None:
         sampler.limit = ThoughtLimit(
             processor.tokenizer, think_budget, inside_thought, begun
@@ -216,7 +219,8 @@ def stream_generate(
         raise ChatError("The answer that has begun is at its end: nothing follows it.")
     pins = pins_for(messages, begun) if prefix else "none"
     prefix = prefix or PrefixCache(model)
-    return _run(
+    drafts = drafts_for(model, draft, processor.generation.stop_tokens, prompt.tokens)
+    return run(
         model,
         prompt,
         limit,
@@ -229,67 +233,5 @@ def stream_generate(
         guide,
         LoopWatch(processor.tokenizer) if stop_loops and form is None else None,
         progress,
+        drafts,
     )
-
-
-def _run(
-    model: Gemma4,
-    prompt: Prompt,
-    limit: int,
-    sampler: Sampler,
-    writer: Writer,
-    written: Sequence[Chunk],
-    prefix: PrefixCache,
-    pins: Pins,
-    prefill_step: int,
-    guide: "Guide | None",
-    watch: LoopWatch | None,
-    progress: Progress | None,
-) -> Iterator[Chunk]:
-    keep_in_memory()
-    mx.reset_peak_memory()
-    started = time.perf_counter()
-    cached = prefix.reuse(prompt.keys)
-    stats = Stats(len(prompt.tokens), cached, sampler.seed)
-    if pins == "both":
-        prefix.pin()
-    logits = prefill(model, prompt, prefix, cached, prefill_step, progress)
-    token = sampler(logits, guide.allowed()) if guide else sampler(logits)
-    mx.eval(token)
-    check_finite(logits)
-    first = time.perf_counter()
-    stats.time_to_first_token = stats.prefill_seconds = first - started
-    if pins != "none":
-        prefix.pin(passing=pins == "end")
-    yield from written
-    if guide is None:
-        drawn = decode(model, token, limit, sampler, prefix)
-    else:
-        drawn = guided(model, token, sampler, prefix, guide, prefill_step)
-    thinks = writer.inside_thought
-    for value in drawn:
-        stats.completion_tokens += 1
-        loops = watch is not None and watch.add(value)
-        if loops and thinks and watch is not None:
-            stats.loops += 1
-            close_thought(sampler, watch.tokenizer)
-            watch.forget()
-            loops = False
-        most = limit if guide is None else guide.limit
-        last = loops or stats.completion_tokens == most
-        chunk = writer.take(value, last)
-        stats.thought_tokens += thinks or writer.inside_thought
-        if thinks != writer.inside_thought and watch is not None:
-            watch.forget()
-        thinks = writer.inside_thought
-        if loops and chunk.finish_reason == "length":
-            chunk = replace(chunk, finish_reason="loop")
-        if chunk.finish_reason is None:
-            yield chunk
-            continue
-        stats.decode_seconds = time.perf_counter() - first
-        stats.peak_memory = mx.get_peak_memory()
-        if guide and chunk.finish_reason in ("length", "stop", "tool_calls"):
-            chunk = replace(chunk, finish_reason=guide.reason(chunk.finish_reason))
-        yield replace(chunk, stats=stats)
-        return

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..audio.files import RATE
 from ..audio.framing import AudioFeatureConfig, AudioSampleConfig
+from ..decoding.drafts import Draft
 from ..errors import ChatError, MediaError
 from ..model import Gemma4
 from ..prompt.processor import Processor
@@ -62,6 +63,7 @@ def transcribe(
     language: str | None = None,
     translate: str | None = None,
     piece_seconds: float | None = None,
+    draft: Draft | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Iterator[Segment]:
     """What is said in a recording, segment by segment, greedily and without thinking.
@@ -71,8 +73,9 @@ def transcribe(
     `samples`: float32 mono at 16 kHz, `[n]`, as `read_audio` gives them; any length.
     `language`, `translate`: English names of the language spoken and of the one to
     translate into. `piece_seconds`: the most that is heard at once, see
-    `seconds_at_once`. `progress` is told the seconds done so far. Raises MediaError if
-    the model cannot hear, ChatError for pieces that it cannot take.
+    `seconds_at_once`. `draft` is that of `stream_generate`. `progress` is told the
+    seconds done so far. Raises MediaError if the model cannot hear, ChatError for
+    pieces that it cannot take.
     """
     if model.config.audio_config is None:
         raise MediaError(
@@ -94,7 +97,7 @@ def transcribe(
                 yield piece, "", ""
                 continue
             piece = piece._replace(parts=tuple(parts))
-            answer = _ask(model, processor, piece, prompt, 2 if translate else 1)
+            answer = _ask(model, processor, piece, prompt, 2 if translate else 1, draft)
             text, translation = answer, ""
             if translate:
                 text, translation = split_translation(answer, translate)
@@ -157,7 +160,12 @@ def _tell_wordless(parts: list[Part]) -> None:
 
 
 def _ask(
-    model: Gemma4, processor: Processor, piece: Piece, prompt: str, languages: int
+    model: Gemma4,
+    processor: Processor,
+    piece: Piece,
+    prompt: str,
+    languages: int,
+    draft: Draft | None,
 ) -> str:
     content = [
         {"type": "text", "text": prompt},
@@ -172,6 +180,7 @@ def _ask(
         temperature=0.0,
         max_tokens=limit,
         stop_loops=False,  # `once` knows those of speech
+        draft=draft,
     )
     if answer.finish_reason == "length":
         warnings.warn(

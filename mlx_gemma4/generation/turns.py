@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..decoding.prefix import PrefixCache
 from ..errors import ChatError
 from ..model import Gemma4
 from ..prompt.processor import Processor
 from .answer import Chunk, Response
 from .loop import stream_generate
-from .prefix import PrefixCache
 
 SAID = ("content", "reasoning")  # what a message has of an answer's text and thought
 

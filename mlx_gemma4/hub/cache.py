@@ -22,6 +22,11 @@ def hub_cache() -> Path:
     return Path(HF_HUB_CACHE)
 
 
+def repository(repo: str) -> Path:
+    """Where the cache keeps a repository."""
+    return hub_cache() / f"models--{repo.replace('/', '--')}"
+
+
 @dataclass(frozen=True)
 class HubFile:
     """A file as the Hub lists it.
@@ -54,7 +59,7 @@ class Cache:
 
     @classmethod
     def of(cls, repo: str, commit: str) -> "Cache":
-        return cls(hub_cache() / f"models--{repo.replace('/', '--')}", commit)
+        return cls(repository(repo), commit)
 
     @property
     def snapshot(self) -> Path:

@@ -6,7 +6,7 @@ also while a name is being completed.
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,9 +14,10 @@ from importlib.resources import files
 from pathlib import Path
 
 from ..checkpoint.files import LENGTH
+from ..config.assistant import is_assistant
 from ..errors import CheckpointError
 from ..reading.json_file import read_object
-from .cache import hub_cache
+from .cache import hub_cache, repository
 from .names import DEMO, Variant, models, name_of, short_names
 from .resolve import converted_folder, is_complete
 
@@ -49,7 +50,17 @@ class Held:
 
 def held() -> list[Held]:
     """All models that are here: the demo, what was converted, the Hub's cache."""
-    return [_demo(), *_converted(), *_cached()]
+    return [_demo(), *_converted(), *_cached(_is_model)]
+
+
+def drafters() -> list[Held]:
+    """The drafters in the Hub's cache; others lie in a model's folder, or beside it."""
+    return list(_cached(is_assistant))
+
+
+def cached_drafter(repo: str) -> Held | None:
+    """The drafter of a repository, if it is in the Hub's cache."""
+    return _entry(repository(repo), is_assistant)
 
 
 def names_here() -> list[str]:
@@ -99,20 +110,25 @@ def _converted() -> Iterator[Held]:
             )
 
 
-def _cached() -> Iterator[Held]:
+def _cached(wanted: Callable[[object], bool]) -> Iterator[Held]:
     for root in sorted(hub_cache().glob("models--*--*")):
-        repo = root.name.removeprefix("models--").replace("--", "/", 1)
-        found = [(is_complete(folder), folder) for folder in _snapshots(root)]
-        if not found or not _holds_weights(root):
-            continue
-        complete, folder = max(found, key=lambda each: each[0])  # the first that is
-        revision = _revision(root, folder)
-        if revision is None:
-            name = name_of(repo)
-        else:
-            name = f"{repo}@{revision}" if complete else name_of(repo)
-        nbytes = size_of(root)
-        yield Held(name, Place.CACHE, folder, nbytes, complete, (root,), repo)
+        if (found := _entry(root, wanted)) is not None:
+            yield found
+
+
+def _entry(root: Path, wanted: Callable[[object], bool]) -> Held | None:
+    """A repository in the cache. wanted: of which model_type."""
+    repo = root.name.removeprefix("models--").replace("--", "/", 1)
+    found = [(is_complete(folder), folder) for folder in _snapshots(root, wanted)]
+    if not found or not _holds_weights(root):
+        return None
+    complete, folder = max(found, key=lambda each: each[0])  # the first that is
+    revision = _revision(root, folder)
+    if revision is None:
+        name = name_of(repo)
+    else:
+        name = f"{repo}@{revision}" if complete else name_of(repo)
+    return Held(name, Place.CACHE, folder, size_of(root), complete, (root,), repo)
 
 
 def _holds_weights(root: Path) -> bool:
@@ -129,15 +145,19 @@ def _is_begun(part: Path) -> bool:
     return False
 
 
-def _snapshots(root: Path) -> list[Path]:
-    """Of a repository in the cache, those of a Gemma 4; that of `main` first."""
+def _is_model(model_type: object) -> bool:
+    return model_type in MODEL_TYPES
+
+
+def _snapshots(root: Path, wanted: Callable[[object], bool]) -> list[Path]:
+    """Of a repository in the cache, those of a model_type; that of `main` first."""
     found = []
     for folder in sorted((root / "snapshots").glob("*")):
         try:
             config = read_object(folder / "config.json")
         except CheckpointError:
             continue
-        if config.get("model_type") in MODEL_TYPES:
+        if wanted(config.get("model_type")):
             found.append(folder)
     return sorted(found, key=lambda folder: _revision(root, folder) is not None)
 

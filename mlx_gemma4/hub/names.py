@@ -42,13 +42,19 @@ class Variant:
 @dataclass(frozen=True)
 class Model:
     """A model in its variants. best: those that its bare name may stand for, the best
-    first."""
+    first. drafter: bytes that its drafter takes."""
 
     name: str
     about: str
     reads: str
     variants: tuple[Variant, ...]
     best: tuple[Variant, ...]
+    drafter: int
+
+    @property
+    def original(self) -> str:
+        """The Hub id of the weights as they were made."""
+        return next(v.repo for v in self.variants if v.name == f"{self.name}:bf16")
 
     def best_in(self, memory: int) -> Variant:
         """The best variant that runs in so many bytes, or the smallest of the best."""
@@ -116,7 +122,7 @@ def original(name: str) -> str:
         return name
     if ":" in name:
         return found[0].repo
-    return next(v.repo for v in models()[name].variants if v.name == f"{name}:bf16")
+    return models()[name].original
 
 
 def is_family(name: str) -> bool:
@@ -158,4 +164,5 @@ def _model(name: str, stated: dict[str, Any]) -> Model:
     }
     best = tuple(found[tag] for tag in stated["best"])
     about, reads = stated["about"], stated["reads"]
-    return Model(name, about, reads, tuple(found.values()), best)
+    drafter = round(stated["drafter_gb"] * GB)
+    return Model(name, about, reads, tuple(found.values()), best, drafter)

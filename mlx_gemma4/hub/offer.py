@@ -19,8 +19,8 @@ from ..checkpoint.folders import (
     instead_of_model,
     weight_files,
 )
-from ..checkpoint.plan import footprint, plan_load, read_headers
-from ..config import Config, ConfigWarning
+from ..checkpoint.plan import footprint, plan_assistant, plan_load, read_headers
+from ..config import AssistantConfig, Config, ConfigWarning
 from ..device import memory_limit
 from ..errors import CheckpointError, DiskFullError, ModelNotFoundError
 from ..reading.sizes import free_space, size
@@ -56,7 +56,7 @@ class Offer:
     repo: str
     revision: str
     files: Sequence[HubFile]
-    config: Config
+    config: Config | AssistantConfig
     memory: int
     free: int
     licence: str | None
@@ -77,10 +77,11 @@ class Offer:
         return sum(map(self.cache.lacking, distinct(self.files)))
 
 
-def offer(name: str, to_chat: bool = False) -> Offer:
+def offer(name: str, to_chat: bool = False, drafter: bool = False) -> Offer:
     """What `name`, a Hub id `org/name` or `org/name@revision`, is and costs.
 
-    to_chat: refuse what has no chat template.
+    to_chat: refuse what has no chat template. drafter: it has to be one; else it may
+        not.
 
     It reads what the repository says of itself and the headers of its weights.
 
@@ -99,14 +100,11 @@ def offer(name: str, to_chat: bool = False) -> Offer:
             transfer.fetch(file)
             cache.link(file)
     with _stand_in(about, cache) as folder:
-        config = _config(folder)
+        config = _config(folder, drafter)
         weights = {file.name for file in weight_files(folder)}
         heavy = [file for file in files if file.name in weights]
-        if not (folder / "tokenizer.json").is_file():
-            raise CheckpointError(f"{folder} has no tokenizer.json: it cannot be run.")
-        template = ChatTemplate.from_folder(folder, "<bos>")
-        if to_chat and template is None:
-            raise CheckpointError(NO_TEMPLATE.format(name=name))
+        if isinstance(config, Config):
+            _check_text(folder, name, to_chat)
         _check_memory(repo, sum(file.size for file in heavy))  # before any header
         for file in heavy:
             _fetch_header(file, folder / file.name, transfer)
@@ -189,7 +187,15 @@ def _stand_in(about: "ModelInfo", cache: Cache) -> Iterator[Path]:
             raise CheckpointError(text if repo in text else f"{repo}: {text}") from None
 
 
-def _config(folder: Path) -> Config:
+def _check_text(folder: Path, name: str, to_chat: bool) -> None:
+    if not (folder / "tokenizer.json").is_file():
+        raise CheckpointError(f"{folder} has no tokenizer.json: it cannot be run.")
+    template = ChatTemplate.from_folder(folder, "<bos>")
+    if to_chat and template is None:
+        raise CheckpointError(NO_TEMPLATE.format(name=name))
+
+
+def _config(folder: Path, drafter: bool) -> Config | AssistantConfig:
     if not (folder / "config.json").is_file():
         raise CheckpointError(
             instead_of_model(folder)
@@ -197,7 +203,8 @@ def _config(folder: Path) -> Config:
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConfigWarning)  # said when it is loaded
-        return Config.from_file(folder / "config.json")
+        kind = AssistantConfig if drafter else Config
+        return kind.from_file(folder / "config.json")
 
 
 def _fetch_header(file: HubFile, stand_in: Path, transfer: Transfer) -> None:
@@ -221,10 +228,12 @@ def _fetch_header(file: HubFile, stand_in: Path, transfer: Transfer) -> None:
         raise
 
 
-def _memory(folder: Path, config: Config) -> int:
+def _memory(folder: Path, config: Config | AssistantConfig) -> int:
     """Bytes that the weights will take. Raises CheckpointError where none load."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # all is said when it is loaded
+        if isinstance(config, AssistantConfig):
+            return footprint(plan_assistant(folder)).nbytes
         return footprint(plan_load(*read_headers(folder, config))).nbytes
 
 

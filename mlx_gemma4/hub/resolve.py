@@ -11,24 +11,28 @@ from importlib.resources import files
 from pathlib import Path
 
 from ..checkpoint.folders import again, instead_of_model, weight_files
+from ..config.assistant import is_assistant
 from ..device import memory_limit
 from ..errors import CheckpointError, ModelNotFoundError
 from ..reading.home import with_home
+from ..reading.json_file import read_json
 from ..reading.listing import listed
 from ..state import data_folder
 from .names import DEMO, Variant, best_variant, candidates, is_family, meant, models
 from .refusals import first_line
 
-TELLING = ("config.json", "tokenizer.json")
 HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>\w[\w./-]*))?", re.ASCII)
 
 
-def resolve(name: str | Path, tqdm_class: type | None = None) -> Path:
-    """The local folder of a model, downloaded if need be.
+def resolve(
+    name: str | Path, tqdm_class: type | None = None, drafter: bool = False
+) -> Path:
+    """The local folder of a model, or of a drafter, downloaded if need be.
 
     name: a folder, "demo", a short name, or a Hub id `org/name`, also
         `org/name@revision`.
     tqdm_class: the progress bar of a download, as tqdm has them; None is tqdm's.
+    drafter: what is downloaded has to be one; else it may not.
 
     Raises ModelNotFoundError, also for a short name whose weights have to be converted
     first, CheckpointError for a folder without config.json, and for what is to be
@@ -43,7 +47,7 @@ def resolve(name: str | Path, tqdm_class: type | None = None) -> Path:
             f"`gemma4 pull {variant.name}` does it."
         )
     repo = str(name) if variant is None else variant.repo
-    return _with_config(_download(repo, tqdm_class))
+    return _with_config(_download(repo, tqdm_class, drafter))
 
 
 def local_folder(name: str | Path) -> Path | None:
@@ -143,19 +147,27 @@ def _cached(repo: str, revision: str | None) -> Path | None:
 def is_complete(folder: Path) -> bool:
     """Whether a cached snapshot can be loaded; other programs fetch single files."""
     try:
-        told = all((folder / name).is_file() for name in TELLING)
+        drafts = is_drafter(folder)
+        needed = ("config.json",) if drafts else ("config.json", "tokenizer.json")
+        told = all((folder / name).is_file() for name in needed)
         return told and bool(weight_files(folder))
     except CheckpointError:
         return False
 
 
-def _download(name: str, tqdm_class: type | None) -> Path:
+def is_drafter(folder: Path) -> bool:
+    """Whether `folder` holds a drafter, which speaks the tokens of its model. Raises
+    CheckpointError for a config.json that cannot be read."""
+    return is_assistant(read_json(folder / "config.json").get("model_type"))
+
+
+def _download(name: str, tqdm_class: type | None, drafter: bool) -> Path:
     from tqdm.auto import tqdm
 
     from .download import download
     from .offer import offer
 
-    found = offer(name)
+    found = offer(name, drafter=drafter)
     bar = (tqdm_class or tqdm)(
         total=found.to_fetch, unit="B", unit_scale=True, desc=f"Downloading {name}"
     )

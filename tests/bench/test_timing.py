@@ -52,10 +52,10 @@ def test_contenders_take_turns_and_change_who_comes_first() -> None:
 def test_our_contender_reads_the_prompt_and_ignores_stop_tokens() -> None:
     model = tiny.build("E2B")
     lengths: list[int] = []
-    call = type(model).__call__
+    call = type(model).hidden
 
     class Counting(type(model)):
-        def __call__(self, inputs, *arguments, **options):  # type: ignore
+        def hidden(self, inputs, *arguments, **options):  # type: ignore
             lengths.append(inputs.shape[1])
             return call(self, inputs, *arguments, **options)
 

@@ -194,7 +194,7 @@ def test_no_second_copy_of_the_weights(
         config["quantization"] = how
     folder = layouts.save(tmp_path, config, tensors)
     del tensors
-    monkeypatch.setattr(sys.modules["mlx_gemma4.checkpoint.load"], "GROUP", 2**20)
+    monkeypatch.setattr(sys.modules["mlx_gemma4.checkpoint.fill"], "GROUP", 2**20)
     mx.clear_cache()
     before = mx.get_active_memory()
     mx.reset_peak_memory()

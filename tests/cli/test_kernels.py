@@ -61,7 +61,7 @@ def test_a_model_without_a_chat_template_is_refused_before(
     mac: list[Path], demo_folder: Path, tmp_path: Path
 ) -> None:
     for file in demo_folder.iterdir():
-        if file.suffix != ".jinja":
+        if file.is_file() and file.suffix != ".jinja":
             copyfile(file, tmp_path / file.name)
     with pytest.raises(ValueError, match="no chat template"):
         loading.open_model(str(tmp_path), Screen())

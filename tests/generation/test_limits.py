@@ -21,7 +21,11 @@ def demo(demo_folder: Path) -> tuple[Gemma4, Processor]:
 def limited(processor: Processor, most: int, *drawn: int, inside: bool = False) -> list:
     """What becomes of the ids that a model would draw."""
     limit = ThoughtLimit(processor.tokenizer, most, inside)
-    return [limit(mx.array([[token]])).item() for token in drawn]
+    kept = []
+    for token in drawn:
+        kept.append(limit.limited(mx.array([[token]])).item())
+        limit.follow(mx.array([[kept[-1]]]))
+    return kept
 
 
 def test_a_thought_is_closed_at_its_limit(demo) -> None:
@@ -47,7 +51,7 @@ def test_a_thought_that_the_prompt_opened_and_a_second_one(demo) -> None:
 def test_a_thought_that_has_begun(demo) -> None:
     end = demo[1].tokenizer.special_tokens["<channel|>"]
     limit = ThoughtLimit(demo[1].tokenizer, 2, True, [400, 401])
-    assert limit(mx.array([[402]])).item() == end
+    assert limit.limited(mx.array([[402]])).item() == end
 
 
 def test_a_call_within_a_thought_is_left_alone(demo) -> None:

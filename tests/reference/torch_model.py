@@ -40,7 +40,7 @@ def own_name(config: Mapping[str, Any], name: str) -> str:
 def build(config: Mapping[str, Any], seed: int) -> Any:
     """The reference model of a config.json dict, float32, plain attention."""
     settings, kind = KINDS[config["model_type"]]
-    model = kind(_plain(settings(**config)))
+    model = kind(plain(settings(**config)))
     whole = config.get("vision_config") or config.get("audio_config")
     tensors = (
         tiny_media.tensors(config, seed)
@@ -59,7 +59,8 @@ def build(config: Mapping[str, Any], seed: int) -> Any:
     return model.eval()
 
 
-def _plain(config: Any) -> Any:
+def plain(config: Any) -> Any:
+    """With attention and experts in single steps."""
     for part in (config, config.get_text_config()):
         part._attn_implementation = "eager"
         part._experts_implementation = "eager"
@@ -123,6 +124,14 @@ def media_logits(
     model: Any, config: Mapping[str, Any], prompt: tiny_media.Prompt
 ) -> np.ndarray:
     """[L, vocab] logits of a prompt whose media are padded to one size per kind."""
+    return read(model, config, prompt).logits[0].numpy()
+
+
+@torch.no_grad()
+def read(
+    model: Any, config: Mapping[str, Any], prompt: tiny_media.Prompt, **wanted: bool
+) -> Any:
+    """What the reference returns of it, and of what is `wanted`."""
     ids = torch.tensor([prompt.tokens])
     types = torch.zeros_like(ids)
     for key, value in TYPES.items():
@@ -137,7 +146,7 @@ def media_logits(
     if prompt.clips:
         inputs["input_features"], inputs["input_features_mask"] = _batch(prompt.clips)
     inputs |= _masks(model, model.get_input_embeddings()(ids), types)
-    return model(input_ids=ids, mm_token_type_ids=types, **inputs).logits[0].numpy()
+    return model(input_ids=ids, mm_token_type_ids=types, **inputs, **wanted)
 
 
 def _masks(model: Any, h: torch.Tensor, types: torch.Tensor) -> dict[str, Any]:

@@ -16,23 +16,31 @@ def shares(
     sampling: Sampling,
     suppressed: tuple[int, ...] = (),
 ) -> np.ndarray:
-    """What categorical is given for `scores` [1, vocab], and the token of each choice;
-    of greedy sampling, 1 for the token that is taken."""
+    """The share of every token; of greedy sampling, 1 for the one that is taken.
+
+    Without noise the largest of what is kept is drawn: another in its place shows which
+    token each place of it stands for.
+    """
     found, choice = np.zeros(scores.shape[1]), 0
     rows: list[np.ndarray] = []
 
-    def choose(kept: mx.array, key: mx.array) -> mx.array:
-        rows.append(np.array(mx.softmax(kept, axis=-1))[0])
-        return mx.array([choice])
+    def choose(kept: mx.array, axis: int, keepdims: bool) -> mx.array:
+        rows.append(np.array(mx.softmax(kept, axis=axis))[0])
+        return mx.array([[choice]])
 
+    def token() -> int:
+        sampler = Sampler(sampling, prompt, scores.shape[1], suppressed)
+        return int(np.array(sampler(mx.array(scores)))[0, 0])
+
+    if sampling.temperature == 0:
+        found[token()] = 1
+        return found
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mx.random, "categorical", choose)
+        patch.setattr(mx.random, "gumbel", lambda shape, key: mx.zeros(shape))
+        patch.setattr(mx, "argmax", choose)
         while choice == 0 or choice < len(rows[0]):
-            sampler = Sampler(sampling, prompt, scores.shape[1], suppressed)
-            token = int(np.array(sampler(mx.array(scores)))[0, 0])
-            found[token] = rows[-1][choice] if rows else 1
-            if not rows:
-                break
+            chosen = token()
+            found[chosen] = rows[-1][choice]
             choice += 1
     return found
 

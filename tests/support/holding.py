@@ -1,12 +1,15 @@
 """Models on this machine, as programs leave them: the Hub's cache, and our own."""
 
 import hashlib
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
+import tiny_assistants
 
 from mlx_gemma4.hub.names import Variant
 from mlx_gemma4.hub.resolve import converted_folder
@@ -37,9 +40,14 @@ class Shelf:
         return cls(cache, model, environ)
 
     def fetched(
-        self, repo: str, revision: str = "main", lacks: tuple[str, ...] = ()
+        self,
+        repo: str,
+        revision: str = "main",
+        lacks: tuple[str, ...] = (),
+        source: Path | None = None,
     ) -> Path:
-        """The snapshot of a repository in the cache; its root is two above."""
+        """The snapshot of a repository in the cache; its root is two above. source:
+        where its files are from, or the small model."""
         root = self.cache / f"models--{repo.replace('/', '--')}"
         commit = hashlib.sha1(revision.encode()).hexdigest()
         snapshot, blobs = root / "snapshots" / commit, root / "blobs"
@@ -47,11 +55,20 @@ class Shelf:
         for folder in (snapshot, blobs, reference.parent):
             folder.mkdir(parents=True, exist_ok=True)
         reference.write_text(commit)
-        for file in self.model.iterdir():
+        for file in (source or self.model).iterdir():
             if file.name not in lacks:
                 shutil.copy(file, blobs / file.name)
                 (snapshot / file.name).symlink_to(f"../../blobs/{file.name}")
         return snapshot
+
+    def drafter(self, **text: Any) -> Path:
+        """A folder with a drafter for the small model; `text` overrides its own."""
+        config = json.loads((self.model / "config.json").read_text())
+        return tiny_assistants.write(
+            self.model.parent / "drafter",
+            tiny_assistants.config_dict(config, ordered=False, **text),
+            seed=0,
+        )
 
     def converted(self, variant: Variant) -> Path:
         return Path(shutil.copytree(self.model, converted_folder(variant)))

@@ -21,7 +21,8 @@ def use(hub: Hub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def demo(**changed: Contents | None) -> dict[str, Contents]:
     """The demo's files, some changed or left out. Dots of names are spelled `__`."""
-    files: dict[str, Contents | None] = {f.name: f.read_bytes() for f in DEMO.iterdir()}
+    parts = [file for file in DEMO.iterdir() if file.is_file()]  # not its drafter
+    files: dict[str, Contents | None] = {file.name: file.read_bytes() for file in parts}
     files["chat_template.jinja"] = b"{{ messages[0].content }}"  # quickly compiled
     files |= {name.replace("__", "."): data for name, data in changed.items()}
     return {name: data for name, data in files.items() if data is not None}

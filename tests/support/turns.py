@@ -21,9 +21,9 @@ from mlx_gemma4.cache import make_cache
 from mlx_gemma4.chat.calls import openai_call
 from mlx_gemma4.chat.template import ChatTemplate
 from mlx_gemma4.config import FULL, SLIDING, Config
+from mlx_gemma4.decoding.prefix import PrefixCache
 from mlx_gemma4.generation.asked import as_written
 from mlx_gemma4.generation.loop import Response, Stats
-from mlx_gemma4.generation.prefix import PrefixCache
 from mlx_gemma4.model import Gemma4
 from mlx_gemma4.prompt.processor import Processor
 
@@ -40,7 +40,8 @@ CLOSED_THOUGHT = (
 class Author:
     """Stands in for the sampler: writes `answer`, and keeps the logits."""
 
-    seed = 0
+    seed = count = 0
+    redrawn = None
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.answer: list[int] = []
@@ -53,7 +54,7 @@ class Author:
         self.logits = []
         return self
 
-    def __call__(self, logits: mx.array) -> mx.array:
+    def __call__(self, logits: mx.array, allowed: None = None) -> mx.array:
         self.logits.append(logits[0])
         written = [*self.answer, 0]  # decoding runs one token ahead
         return mx.array([[written[len(self.logits) - 1]]])

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -308,3 +309,23 @@ def test_what_is_refused_is_named(more, param) -> None:
         asked(**more)
     assert error.value.param == param and error.value.status in (400, 403)
     assert param in error.value.message
+
+
+@pytest.mark.parametrize("drafted", [0, 5])
+def test_drafts_that_were_right_and_wrong_are_counted(drafted: int) -> None:
+    def answer(asked: Asked) -> list[Chunk]:
+        *chunks, last = said(Chunk("Good ", 1))
+        assert last.stats is not None
+        stats = replace(last.stats, drafted=drafted, accepted=drafted and 3)
+        return [*chunks, replace(last, stats=stats)]
+
+    with served(lambda: Told(answer)) as server:
+        whole, *_, last = (
+            ask(server),
+            *ask(server, stream=True, stream_options={"include_usage": True}),
+        )
+    told = {"reasoning_tokens": 0}
+    if drafted:
+        told |= {"accepted_prediction_tokens": 3, "rejected_prediction_tokens": 2}
+    for reply in (whole, last):
+        assert reply["usage"]["completion_tokens_details"] == told

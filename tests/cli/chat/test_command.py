@@ -183,7 +183,8 @@ def test_json_prints_one_object_per_answer(session, capsys):
     converse(session, Lines("one", "two"))
     answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [a["text"] for a in answers] == ["you said one", "you said two"]
-    assert answers[0]["usage"] == {"prompt": 20, "cached": 8, "completion": 3}
+    read, drafts = {"prompt": 20, "cached": 8}, {"drafted": 0, "accepted": 0}
+    assert answers[0]["usage"] == {**read, "completion": 3, **drafts}
     assert answers[0]["seed"] == 7
 
 

@@ -96,7 +96,7 @@ def test_where_it_cannot_be_loaded_the_one_from_before_goes_on(demo, other, caps
 def test_where_neither_can_be_loaded_the_conversation_is_kept(
     demo, other, capsys, monkeypatch, tmp_path
 ):
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise CheckpointError("gone")
 
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))

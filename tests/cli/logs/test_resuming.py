@@ -31,7 +31,8 @@ def loaded(script, monkeypatch) -> list[str]:
     def load(name: str, *_: object) -> tuple[SimpleNamespace, SimpleNamespace]:
         names.append(name)
         text = SimpleNamespace(max_position_embeddings=4096)
-        model = SimpleNamespace(config=SimpleNamespace(text_config=text))
+        config = SimpleNamespace(text_config=text)
+        model = SimpleNamespace(config=config, drafter=None)
         return model, SimpleNamespace(template=None)
 
     monkeypatch.setattr(loading, "obtain", lambda name, *_: name)  # all are here

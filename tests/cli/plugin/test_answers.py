@@ -126,6 +126,16 @@ def test_one_seed_one_answer(demo: Any) -> None:
     assert once == again
 
 
+def test_drafts_change_nothing(demo: Any) -> None:
+    said = {
+        demo.prompt("Tell me of the sea.", draft=draft, seed=5, max_tokens=20).text()
+        for draft in ("off", "lookup", "auto", "assistant", None)
+    }
+    assert len(said) == 1
+    with pytest.raises(ValueError, match="draft"):
+        demo.prompt("Hi", draft="always").text()
+
+
 def test_who_leaves_early_keeps_nobody_waiting(demo: Any) -> None:
     left = iter(demo.prompt("Hi", **ENDLESS))
     next(left)

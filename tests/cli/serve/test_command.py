@@ -40,6 +40,8 @@ def test_what_cannot_be_served(gemma4: Runner, tmp_path: Path) -> None:
         (["--api-key", str(tmp_path / "missing")], 5),
         (["--port", "70000"], 2),
         (["-m", "no/such/model"], 3),
+        (["--draft", "lockup"], 2),
+        (["-m", "demo", "--draft", str(tmp_path)], 3),
     ):
         done = gemma4("serve", *words)
         assert (done.returncode, done.stdout) == (code, ""), done.stderr

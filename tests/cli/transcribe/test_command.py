@@ -55,6 +55,15 @@ def test_pieces_that_a_tower_cannot_hear_are_refused(listener, seconds, told):
     assert f"has {seconds} s; " in result.stderr and told in result.stderr
 
 
+def test_drafts_are_made_as_is_said(listener):
+    listener.talk(Path("talk.wav"), 20)
+    assert run("talk.wav", "--draft", "lookup").exit_code == 0
+    assert run("talk.wav").exit_code == 0
+    assert [asked["draft"] for asked in listener.asked] == ["lookup", None]
+    done = run("talk.wav", "--draft", "lockup")
+    assert done.exit_code == 2 and "Did you mean lookup?" in done.stderr
+
+
 @pytest.mark.parametrize("form", ["srt", "vtt"])
 def test_subtitles_never_overlap(listener, form):
     talk = listener.talk(Path("talk.wav"), 100)

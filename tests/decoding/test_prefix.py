@@ -13,7 +13,7 @@ from turns import CLOSED_THOUGHT, END, MODEL, Author, Chat, tiny_model, with_tem
 
 from mlx_gemma4 import load
 from mlx_gemma4.config import Config
-from mlx_gemma4.generation.prefix import PINS
+from mlx_gemma4.decoding.prefix import PINS
 
 WINDOW, SLACK = 8, 24
 LONG = "The quick brown fox jumps over the lazy dog, then does it again."

@@ -6,10 +6,11 @@ import weakref
 from unittest import mock
 
 import mlx.core as mx
+import numpy as np
 import pytest
 import tiny
 
-from mlx_gemma4.generation.step import DecodingStep, step_of
+from mlx_gemma4.decoding.step import DecodingStep, step_of
 from mlx_gemma4.kernels import using
 from mlx_gemma4.model import Gemma4
 
@@ -24,7 +25,8 @@ def farthest(model: Gemma4, step: DecodingStep, *rows: int) -> float:
     worst = 0.0
     for number, count in enumerate(rows):
         tokens = mx.array([tiny.random_tokens(count, number, vocab=60)])
-        ours, whole = step(tokens, caches[0]), model(tokens, caches[1])
+        (ours, hidden), whole = step(tokens, caches[0]), model(tokens, caches[1])
+        np.testing.assert_array_equal(model.logits(hidden), ours)
         assert ours.shape == whole.shape
         worst = max(worst, float(mx.abs(ours - whole).max()))
     return worst
@@ -48,7 +50,7 @@ def test_an_id_of_media_is_read_as_the_model_reads_it() -> None:
     model = tiny.build("E2B", 3)
     token = mx.array([[model.config.image_token_id]])
     caches = model.make_cache(), model.make_cache()
-    ours = DecodingStep(model, lambda f: f)(token, caches[0])
+    ours, _ = DecodingStep(model, lambda f: f)(token, caches[0])
     assert mx.abs(ours - model(token, caches[1])).max() <= 1e-6
 
 
@@ -63,7 +65,7 @@ def test_another_weight_makes_another_step() -> None:
 
 def test_a_step_is_kept_where_there_is_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny.build("E2B", 3)
-    assert step_of(model) is model
+    assert not isinstance(step_of(model), DecodingStep)
     monkeypatch.setattr(mx.metal, "is_available", lambda: True)
     with mock.patch.object(mx, "compile", lambda f: f):
         step = step_of(model)

@@ -9,15 +9,8 @@ import pytest
 from choosing import reference_shares, shares
 
 from mlx_gemma4.errors import ChatError
-from mlx_gemma4.sampling import (
-    SORTED,
-    Sampler,
-    Sampling,
-    draw,
-    drawing_with,
-    filter_sorted,
-    likeliest,
-)
+from mlx_gemma4.sampling import Sampler, Sampling, draw, drawing_with, likeliest
+from mlx_gemma4.sampling.drawing import SORTED, Noise, filter_sorted
 
 OFF: dict[str, Any] = {"top_p": 1.0, "top_k": 0}
 SHARES = [0.4, 0.3, 0.2, 0.1]
@@ -85,7 +78,8 @@ def test_frequencies(options: dict[str, Any]) -> None:
     expected = np.where(shares == 0.1, 0, shares) if options != OFF else shares
     expected = expected / expected.sum()
     rows = mx.repeat(logits(shares.tolist()), n, axis=0)
-    counts = np.bincount(np.array(draw(rows, sampling, mx.random.key(3)))[:, 0])
+    noise = Noise(3, options.get("top_k") or 4).rows(0, n)
+    counts = np.bincount(np.array(draw(rows, noise, sampling))[:, 0])
     counts = np.pad(counts, (0, 4 - len(counts)))
     assert counts[expected == 0].sum() == 0
     some = expected > 0
@@ -286,3 +280,25 @@ def test_a_bias_is_added() -> None:
 def test_a_bias_that_is_refused(bias: Any) -> None:
     with pytest.raises(ChatError, match="logit_bias"):
         likeliest_ids([3.0, 2.5, 1.2], 1, bias=bias)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"temperature": 0.0},
+        {},
+        OFF,
+        {"top_k": 5, "repetition_penalty": 1.3},
+        {"temperature": 0.0, "presence_penalty": 0.5, "frequency_penalty": 0.7},
+    ],
+)
+def test_several_at_once_are_those_that_follow_one_by_one(options: dict) -> None:
+    rows = mx.random.normal((12, 40), key=mx.random.key(4))
+    settings = Sampling(seed=9, **options)
+    one, several = (Sampler(settings, [3, 5], 40) for _ in range(2))
+    tokens = [one(row[None]).item() for row in rows]
+    for start, end in ((0, 1), (1, 7), (7, 12)):  # across blocks of noise, too
+        drafts = mx.array([tokens[start : end - 1]], mx.int32)
+        found = several.draw(rows[start:end], drafts)
+        assert found.flatten().tolist() == tokens[start:end]
+        several.note(found.T)

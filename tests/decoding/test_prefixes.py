@@ -4,10 +4,10 @@ import mlx.core as mx
 import pytest
 
 from mlx_gemma4 import load, stream_generate
+from mlx_gemma4.decoding import prefix as module
+from mlx_gemma4.decoding.prefix import PrefixCache, PrefixCaches
 from mlx_gemma4.errors import CacheError
-from mlx_gemma4.generation import prefix as module
 from mlx_gemma4.generation.answer import Response
-from mlx_gemma4.generation.prefix import PrefixCache, PrefixCaches
 
 SYSTEM = "Answer in a few words, and politely so, whatever it is that you are asked. "
 CAPITALS = {"France": "Paris", "Spain": "Madrid", "Italy": "Rome"}

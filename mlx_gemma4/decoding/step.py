@@ -8,8 +8,9 @@ part of that graph, and so is the choice of kernels.
 
 import operator
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, cast
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
@@ -17,27 +18,20 @@ from mlx.utils import tree_flatten
 from ..cache import LayerCache, Seen
 from ..kernels import Norm, in_use, without_gradients
 from ..model import Gemma4
-from ..sampling import Sampler
 from ..text.decoder import TextModel
-from .prefill import Prompt, prefill
-from .prefix import PrefixCache
-
-if TYPE_CHECKING:
-    from ..forms.guide import Guide
-
-CLEAR_EVERY = 256  # decoded tokens between returns of unused memory
+from .prefill import Found
 
 Arrays = Callable[..., list[mx.array]]
 
 
-def step_of(model: Gemma4) -> Callable[[mx.array, Sequence[LayerCache]], mx.array]:
-    """What decodes with `model`: the model itself where there is no GPU.
+def step_of(model: Gemma4) -> Callable[[mx.array, Sequence[LayerCache]], Found]:
+    """What decodes with `model`: its own layers where there is no GPU.
 
     It is made anew where weights were replaced. What was changed in place is not
     noticed: set `model.step` to None behind it.
     """
     if not mx.metal.is_available():
-        return model
+        return partial(_plain, model)
     if not isinstance(model.step, Steps):
         model.step = Steps()
     kept, kernels = model.step.by_kernels, in_use()
@@ -83,9 +77,9 @@ class DecodingStep:
         made, now = self._made_of, _made_of(model)
         return len(made) == len(now) and all(map(operator.is_, made, now))
 
-    def __call__(self, tokens: mx.array, cache: Sequence[LayerCache]) -> mx.array:
-        """Logits [B, L, vocab] of `tokens` [B, L], none of them a medium's, which are
-        appended to `cache`."""
+    def __call__(self, tokens: mx.array, cache: Sequence[LayerCache]) -> Found:
+        """What is found at `tokens` [B, L], none of them a medium's, which are appended
+        to `cache`."""
         text = self._model.language_model
         kinds, sources = text.config.layer_types, text.kv_sources
         offset = cache[0].offset
@@ -105,10 +99,10 @@ class DecodingStep:
                     buffers = [seen[j].buffer for j in self._sources]
                     filled = [mx.array([seen[j].end], mx.int32) for j in self._sources]
                     finish = self._rest(buffers)
-                    return finish(h, found, position, inputs[i:], buffers, filled)[0]
-                h, *heads = behind(h, found, position, *inputs[i : i + 1])
-                queries, new = (heads[0], heads[1:]) if heads else (h, [])
-        return h
+                    found = finish(h, found, position, inputs[i:], buffers, filled)
+                    return found[0], found[1]
+                h, queries, *new = behind(h, found, position, *inputs[i : i + 1])
+        return h, queries
 
     def _rest(self, buffers: Sequence[mx.array]) -> Arrays:
         """What follows the last own keys, for buffers like these alone: they grow, and
@@ -129,63 +123,9 @@ class DecodingStep:
         )
 
 
-def decode(
-    model: Gemma4, token: mx.array, limit: int, sampler: Sampler, prefix: PrefixCache
-) -> Iterator[int]:
-    """Yield `token` [1, 1] and what follows it, computing one step ahead."""
-    step = step_of(model)
-    for count in range(1, limit + 1):
-        ahead = None
-        if count < limit:
-            ahead = sampler(step(token, prefix.cache)[:, -1])
-            mx.async_eval(ahead)
-        value = cast(int, token.item())
-        if ahead is not None:
-            prefix.extend([value])
-        yield value
-        if ahead is None:
-            return
-        token = ahead
-        if count % CLEAR_EVERY == 0:
-            mx.clear_cache()
-
-
-def guided(
-    model: Gemma4,
-    token: mx.array,
-    sampler: Sampler,
-    prefix: PrefixCache,
-    guide: "Guide",
-    prefill_step: int,
-) -> Iterator[int]:
-    """The same where `guide` says what may follow, and at once what must."""
-    step, count = step_of(model), 0
-    while True:
-        value = cast(int, token.item())
-        guide.advance(value)
-        run = [value, *guide.forced()]
-        room = guide.limit - count
-        guide.cut = len(run) > room
-        run = run[:room]
-        count += len(run)
-        ends = value in guide.ends or count == guide.limit
-        logits, allowed = token, None
-        if not ends:
-            if run[1:]:  # in chunks: they may be many
-                logits = prefill(model, Prompt(run, (), run), prefix, 0, prefill_step)
-            else:
-                logits = step(token, prefix.cache)[:, -1]
-                prefix.extend(run)
-            mx.async_eval(logits)
-            if run[1:]:
-                sampler.note(mx.array([run[1:]]))
-            allowed = guide.allowed()  # while the GPU works
-        yield from run
-        if ends:
-            return
-        token = sampler(logits, allowed)
-        if count % CLEAR_EVERY < len(run):
-            mx.clear_cache()
+def _plain(model: Gemma4, tokens: mx.array, cache: Sequence[LayerCache]) -> Found:
+    hidden = model.hidden(tokens, cache)
+    return model.logits(hidden), hidden
 
 
 def _made_of(model: Gemma4) -> list[Any]:
@@ -218,7 +158,7 @@ def _behind(model: Gemma4, i: int) -> Arrays:
         norm = Norm(text.norms[i].weight)
         h, (x,) = text.layers[i](h, found, own[0] if own else None, [norm])
         if i == len(text.layers) - 1:
-            return [model.logits(x)]
+            return [model.logits(x), x]
         return [h, *_heads(text, i + 1, x, position)]
 
     return behind
@@ -257,7 +197,7 @@ def _rest_behind(model: Gemma4, last_own: int) -> Arrays:
                 found = layer.self_attn.in_slots(queries, *source, rotation)
             own = inputs[i - last_own] if inputs else None
             h, (x,) = layer(h, found, own, [Norm(text.norms[i].weight)])
-        return [model.logits(x)]
+        return [model.logits(x), x]
 
     return rest
 

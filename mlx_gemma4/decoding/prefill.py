@@ -16,6 +16,8 @@ EXPERTS_STEP = 2048  # on a GPU, where each of many experts gets only some of th
 SHORT = 64  # tokens that nobody waits for
 
 Progress = Callable[[int, int], None]  # tokens that are read, of how many
+# Logits [B, L, vocab], and the hidden states [B, L, hidden] that they are made of.
+Found = tuple[mx.array, mx.array]
 
 
 @dataclass(frozen=True)
@@ -40,15 +42,15 @@ def prefill(
     start: int,
     step: int,
     progress: Progress | None = None,
-) -> mx.array:
-    """Read the prompt from `start` on; return the last position's logits [1, vocab].
+) -> Found:
+    """Read the prompt from `start` on; return what is found at its last position.
 
     progress: called before each chunk; what it raises leaves `prefix` usable.
 
     Whole media stay within a chunk: positions of a picture may see each other.
     """
     tokens, spans = prompt.tokens, prompt.spans
-    logits, running = None, ()
+    hidden, running = None, ()
     while start < len(tokens):
         if progress is not None:
             progress(start, len(tokens))
@@ -58,7 +60,7 @@ def prefill(
             end = pause  # no medium stands across it
         end = max([end, *(span.end for span in spans if span.start < end)])
         more = end < len(tokens)
-        logits = model(
+        hidden = model.hidden(
             mx.array([tokens[start:end]]),
             cache=prefix.cache,
             media=media_between(spans, start, end),
@@ -72,8 +74,9 @@ def prefill(
         start = end
         if len(prefix.tokens) == prefix.shared:
             prefix.pin(shared=True)
-    assert logits is not None  # reuse leaves at least one token
-    return logits[:, -1]
+    assert hidden is not None  # reuse leaves at least one token
+    hidden = hidden[:, -1:]
+    return model.logits(hidden), hidden
 
 
 def _compute(

@@ -8,7 +8,7 @@ import pytest
 import tiny
 
 from mlx_gemma4 import PrefixCache
-from mlx_gemma4.generation.prefill import Prompt, prefill, step_for
+from mlx_gemma4.decoding.prefill import Prompt, prefill, step_for
 
 TOKENS = tiny.random_tokens(90, 5)
 STEP = 40  # chunks of 40, 40 and 10: the last is short
@@ -36,7 +36,8 @@ class Evaluations:
 
 def read(model: Any, prefix: PrefixCache, step: int = STEP) -> np.ndarray:
     prompt = Prompt(TOKENS, (), TOKENS)
-    return np.array(prefill(model, prompt, prefix, prefix.reuse(TOKENS), step))[0]
+    logits, _ = prefill(model, prompt, prefix, prefix.reuse(TOKENS), step)
+    return np.array(logits)[0, 0]
 
 
 @pytest.mark.parametrize("variant", ["E2B", "26B-A4B"])
@@ -99,8 +100,8 @@ def test_progress_is_told_and_can_end_it() -> None:
         prefill(model, prompt, prefix, 0, STEP, stop)
     assert told == [(0, 90), (40, 90), (80, 90)]
     assert prefix.reuse(TOKENS) == 80
-    rest = prefill(model, prompt, prefix, 80, STEP)
-    assert np.array_equal(np.array(rest)[0], expected)
+    rest, _ = prefill(model, prompt, prefix, 80, STEP)
+    assert np.array_equal(np.array(rest)[0, 0], expected)
 
 
 def test_a_pin_where_others_begin_alike() -> None:
@@ -111,6 +112,8 @@ def test_a_pin_where_others_begin_alike() -> None:
     branch = prefix.branch(other)
     assert branch is not None and branch.reuse(other) == 30
     prompt = Prompt(other, (), other)
-    found = np.array(prefill(model, prompt, branch, 30, STEP))
-    fresh = np.array(prefill(model, prompt, PrefixCache(model), 0, STEP))
+    found, fresh = (
+        np.array(prefill(model, prompt, cache, start, STEP)[0])
+        for cache, start in ((branch, 30), (PrefixCache(model), 0))
+    )
     assert np.abs(found - fresh).max() < 1e-4

@@ -1,0 +1,45 @@
+"""What `--draft` says: how drafts are made, or which drafter makes them.
+
+Drafts are tokens that something quick proposes and the model only checks: they change
+the time that an answer takes, never its text.
+"""
+
+import os
+
+from mlx_gemma4.errors import ChatError
+
+from .usage.mistakes import suggestion
+
+MODES = ("auto", "assistant", "lookup", "off")
+OFF = "off"  # for `load`: no drafter
+
+
+def mode_of(draft: str | None) -> str | None:
+    """How drafts are made, as `stream_generate` takes it."""
+    return draft if draft is None or draft in MODES else "auto"
+
+
+def drafter_of(draft: str | None) -> str | None:
+    """Which drafter is loaded, as `load` takes it: None for the one that lies beside
+    the model, if any."""
+    if draft in ("lookup", "off"):
+        return OFF
+    return None if draft in MODES else draft
+
+
+def check_draft(draft: str | None) -> None:
+    """Raises ChatError for what is neither a way nor can be the name of a drafter."""
+    if draft is None or draft in MODES:
+        return
+    from mlx_gemma4.hub.resolve import HUB_ID
+
+    if isinstance(draft, str) and draft:
+        is_path = draft.startswith((".", "~", "/"))
+        if os.path.isdir(os.path.expanduser(draft)):
+            return
+        if not is_path and HUB_ID.fullmatch(draft):
+            return
+    raise ChatError(
+        f"draft is {draft!r}; it can be {', '.join(MODES)}, or a drafter: a folder "
+        f"that is there, or a Hub id.{suggestion(str(draft), MODES)}"
+    )

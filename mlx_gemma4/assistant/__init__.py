@@ -1,0 +1,1 @@
+"""The drafter: a small model that proposes what the large one may say next."""

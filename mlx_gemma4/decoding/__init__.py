@@ -1,0 +1,1 @@
+"""From what was read to the next tokens: caches, prompts, steps and drafts."""

@@ -1,0 +1,56 @@
+"""The drafter of a model, the small one that proposes tokens to it: which it is, and
+where it lies. Google publishes one with each model that chats."""
+
+from pathlib import Path
+
+from ..checkpoint.folders import RECORD
+from ..errors import CheckpointError
+from ..reading.json_file import read_json
+from .here import cached_drafter
+from .names import models
+from .resolve import HUB_ID
+
+ENDING = "-assistant"  # behind a repository's name, or a folder's
+INSIDE = "assistant"  # of a model's folder
+
+
+def drafter_beside(folder: Path) -> Path | None:
+    """The folder of the drafter that belongs to the model in `folder`: inside it,
+    beside it, or in the Hub's cache. Whether it fits is not looked at."""
+    for place in (folder / INSIDE, folder.with_name(folder.name + ENDING)):
+        if (place / "config.json").is_file():
+            return place
+    repo = origin(folder)
+    for drafter in drafters_of(repo) if repo else ():
+        found = cached_drafter(drafter)
+        if found is not None and found.complete:
+            return found.folder
+    return None
+
+
+def drafters_of(repo: str) -> tuple[str, ...]:
+    """The Hub's repositories that may hold a drafter of the model in `repo`, the best
+    first: its own, and that of the original whose name its own repeats."""
+    copies = {v.repo for m in models().values() for v in m.variants if not v.recipe}
+    originals = [
+        m.original for m in models().values() if _bare(m.original) in _bare(repo)
+    ]
+    found = [] if repo in copies.difference(originals) else [repo]
+    return tuple(dict.fromkeys(f"{each}{ENDING}" for each in (*found, *originals)))
+
+
+def origin(folder: Path) -> str | None:
+    """The repository at the Hub that the model in `folder` is from, where that is
+    known: it is a snapshot in the cache, or was converted."""
+    if folder.parent.name == "snapshots":
+        return folder.parent.parent.name.removeprefix("models--").replace("--", "/", 1)
+    try:
+        source = read_json(folder / RECORD).get("source")
+    except CheckpointError:
+        return None
+    match = HUB_ID.fullmatch(source) if isinstance(source, str) else None
+    return match["repo"] if match else None
+
+
+def _bare(repo: str) -> str:
+    return repo.rpartition("/")[2].lower()
