@@ -34,7 +34,7 @@ from ..progress import Progress
 from ..render import Screen
 from ..settings import Settings
 from .languages import language_name
-from .options import Piece
+from .options import Piece, Translate
 from .output import TranscriptOutput
 from .transcript import Transcript
 
@@ -72,12 +72,7 @@ def transcribe(
             help="What is spoken: German or de. Default: any.",
         ),
     ] = None,
-    translate: Annotated[
-        str | None,
-        Panel.TASK.option(
-            "--translate", metavar="LANG", help="Translate into this language as well."
-        ),
-    ] = None,
+    translate: Translate = None,
     output: Annotated[
         Path | None,
         Panel.OUTPUT.option(

@@ -14,3 +14,9 @@ Piece = Annotated[
         show_default=False,
     ),
 ]
+Translate = Annotated[
+    str | None,
+    Panel.TASK.option(
+        "--translate", metavar="LANG", help="Translate into this language as well."
+    ),
+]

@@ -28,8 +28,10 @@ KINDS: dict[str, tuple[Any, Any]] = {
 }
 
 
-def _own_name(name: str) -> str:
-    """What the reference calls a tensor of the Hub's that sees without a tower."""
+def own_name(config: Mapping[str, Any], name: str) -> str:
+    """What the reference calls a tensor of the Hub's, or a module."""
+    if config["model_type"] != "gemma4_unified":
+        return name
     start = "model.embed_vision."
     name = name.replace(start, f"{start}multimodal_embedder.")
     return name.replace("model.vision_embedder.", start)
@@ -45,9 +47,10 @@ def build(config: Mapping[str, Any], seed: int) -> Any:
         if whole
         else random_tensors(tensor_shapes(config), seed)
     )
-    if config["model_type"] == "gemma4_unified":
-        tensors = {_own_name(name): tensor for name, tensor in tensors.items()}
-    state = {name: torch.from_numpy(np.array(t)) for name, t in tensors.items()}
+    state = {
+        own_name(config, name): torch.from_numpy(np.array(tensor))
+        for name, tensor in tensors.items()
+    }
     missing, unexpected = model.load_state_dict(state, strict=False)
     tied = {"lm_head.weight"} if config["tie_word_embeddings"] else set()
     if set(missing) != tied or unexpected:

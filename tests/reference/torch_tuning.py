@@ -7,7 +7,7 @@ import numpy as np
 import tiny_media
 import torch
 from torch.nn.utils import parametrize
-from torch_model import TYPES, _batch, build
+from torch_model import TYPES, _batch, _masks, build, own_name
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -43,7 +43,7 @@ def adapted(
     modules = dict(model.named_modules())
     learned: dict[str, torch.Tensor] = {}
     for path, values in adapter.items():
-        hub = f"model.{path}"
+        hub = own_name(config, f"model.{path}")
         module, name = modules.get(hub), "weight"
         if ".experts." in path:
             hub, _, name = hub.rpartition(".")
@@ -81,7 +81,10 @@ def gradients(
     """Summed loss of the targets at the given positions of every row, and gradients."""
     total = torch.zeros(())
     for prompt, positions in rows:
-        logits = model(**_inputs(config, prompt)).logits[0].float()
+        inputs = _inputs(config, prompt)
+        h = model.get_input_embeddings()(inputs["input_ids"])
+        inputs |= _masks(model, h, inputs["mm_token_type_ids"])
+        logits = model(**inputs).logits[0].float()
         wanted = torch.tensor([prompt.tokens[i] for i in positions])
         before = torch.tensor(list(positions)) - 1
         total = total + torch.nn.functional.cross_entropy(

@@ -19,7 +19,7 @@ from mlx_gemma4.tune.forward import hidden_states
 from mlx_gemma4.tune.learning import gradient_of, prepare
 from mlx_gemma4.tune.losses import logits, summed_loss
 
-SHAPES = ["E2B", "E4B", "26B-A4B", "31B"]
+SHAPES = ["E2B", "E4B", "12B", "26B-A4B", "31B"]
 SOME = [  # of them in `make test`
     "E2B",
     *(pytest.param(shape, marks=pytest.mark.slow) for shape in SHAPES[1:]),
