@@ -35,7 +35,7 @@ from shapes import published
 if TYPE_CHECKING:
     from mlx_gemma4.model import Gemma4
 
-MODELS = ("E2B", "E4B", "26B-A4B", "31B")
+MODELS = ("E2B", "E4B", "12B", "26B-A4B", "31B")
 # GB/s, as published: M2 and M3; M4 Pro; M1 to M3 Max; M4 Max; M3 Ultra.
 BANDWIDTHS = (100, 273, 400, 546, 819)
 GROUP_SIZE, BITS = 64, 4

@@ -75,7 +75,9 @@ KINDS = {
 
 def published(model: str) -> dict[str, Any]:
     """The text decoder's part of a published config.json."""
-    file = REAL / f"gemma-4-{model}-it" / "config.json"
+    # Of 12B only the compressed copy's file is public: the same text decoder.
+    copy = "-qat-w4a16-ct" if model == "12B" else ""
+    file = REAL / f"gemma-4-{model}-it{copy}" / "config.json"
     config = json.loads(file.read_text())
     return config.get("text_config", config)
 

@@ -4,6 +4,9 @@ Keys and queries end at the same position. Full layers are causal. Sliding layer
 the last `window` positions, themselves included; where a model attends both ways inside
 a picture, its positions also see the later ones of the same picture, in sliding layers
 only.
+
+How far ahead they see is an open question (`WINDOW_AHEAD`), which only a picture of
+more soft tokens than the window asks: 1,120 of them on 12B, 26B or 31B.
 """
 
 from collections.abc import Sequence
@@ -16,6 +19,9 @@ from ..kernels import MOST_ROWS, enabled
 from ..rope import Rotation
 
 BLOCK = 128  # queries that share a slice of keys
+# The reference (transformers 5.24) bounds what lies before a query alone: it sees its
+# picture to the end. Google DeepMind's `gemma` bounds both sides: where this is True.
+WINDOW_AHEAD = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +129,7 @@ def band(
         seen = mx.pad(own, [(0, 0), (max(0, window - 1), 0)], constant_values=-1)
         own = own[:, : blocks * block].reshape(-1, blocks, block, 1)
         mask = mask | ((own >= 0) & (own == seen[:, places][:, :, None]))
-    mask = mask & (distance < window)
+    mask = mask & _within(distance, window)
     if left > 0:
         mask = mask & (places >= left)[None, :, None]
     kernels = window if pictures is None else None
@@ -168,7 +174,7 @@ def vision_window_mask(blocks: mx.array, keys: int, window: int) -> mx.array:
     of_keys = mx.pad(blocks, [(0, 0), (keys - L, 0)], constant_values=-1)
     distance = _distance(L, keys)
     same = (blocks[:, :, None] == of_keys[:, None, :]) & (blocks >= 0)[:, :, None]
-    return (((distance >= 0) | same) & (distance < window))[:, None]
+    return (((distance >= 0) | same) & _within(distance, window))[:, None]
 
 
 def vision_blocks(is_vision: mx.array) -> mx.array:
@@ -179,6 +185,12 @@ def vision_blocks(is_vision: mx.array) -> mx.array:
     flags = is_vision.astype(mx.int32)
     starts = mx.maximum(flags - mx.pad(flags, [(0, 0), (1, 0)])[:, :-1], 0)
     return mx.where(is_vision, mx.cumsum(starts, axis=1) - 1, -1)
+
+
+def _within(distance: mx.array, window: int) -> mx.array:
+    """Whether keys so far before a query, or behind it, lie in its window."""
+    near = distance < window
+    return near & (distance > -window) if WINDOW_AHEAD else near
 
 
 def _distance(queries: int, keys: int) -> mx.array:

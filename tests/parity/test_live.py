@@ -7,6 +7,7 @@ part of every test's name.
 import dataclasses
 import json
 import os
+from collections.abc import Callable
 from typing import Any
 
 import golden
@@ -30,6 +31,14 @@ def reference() -> Any:
     import torch_model
 
     return torch_model
+
+
+def both(
+    config: dict[str, Any], seed: int, run: Callable[[Any], np.ndarray]
+) -> golden.Reference:
+    import torch_exact
+
+    return torch_exact.both(config, seed, run)
 
 
 def cut(draw: np.random.RandomState, length: int) -> list[int]:
@@ -56,12 +65,12 @@ def test_unseen_configuration(family: str, seed: int) -> None:
     window = config["text_config"]["sliding_window"]
     draw = np.random.RandomState(seed)
     tokens = tiny.random_tokens(int(draw.randint(3 * window, 4 * window + 1)), seed)
-    expected = reference().logits(reference().build(config, seed), tokens)
+    expected = both(config, seed, lambda m: reference().logits(m, tokens))
     model = tiny.build_from(config, seed)
-    golden.check_logits(tiny.logits(model, tokens), expected)
+    golden.check_exact(tiny.logits(model, tokens), expected)
     chunks = cut(draw, len(tokens))
-    golden.check_logits(in_chunks(model, tokens, chunks), expected)
-    golden.check_logits(in_chunks(model, tokens, [1] * len(tokens)), expected)
+    golden.check_exact(in_chunks(model, tokens, chunks), expected)
+    golden.check_exact(in_chunks(model, tokens, [1] * len(tokens)), expected)
 
 
 def picture_prompt(draw: np.random.RandomState, window: int) -> list[int]:
@@ -83,14 +92,15 @@ def test_soft_tokens(family: str, seed: int, monkeypatch: pytest.MonkeyPatch) ->
     tokens = picture_prompt(np.random.RandomState(seed), text["sliding_window"])
     shape = (len(tokens), text["hidden_size"])
     soft = 20 * tiny.random_tensor("soft_tokens", shape, seed)
-    torch_side = reference().build(config, seed)
-    expected = reference().embedded_logits(torch_side, config, tokens, soft)
+    expected = both(
+        config, seed, lambda m: reference().embedded_logits(m, config, tokens, soft)
+    )
     model = tiny.build_from(config, seed)
     for block in (len(tokens), 4):
         monkeypatch.setattr(masks, "BLOCK", block)
         monkeypatch.setattr(scores, "BLOCK", block)
         ours = model(mx.array([tokens]), input_embeddings=mx.array(soft[None]))
-        golden.check_logits(np.array(ours[0]), expected)
+        golden.check_exact(np.array(ours[0]), expected)
 
 
 @pytest.mark.parametrize("variant", tiny.VARIANTS)

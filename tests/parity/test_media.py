@@ -94,10 +94,11 @@ def conversation(*parts: dict[str, Any]) -> list[dict[str, Any]]:
     return [{"role": "user", "content": content}]
 
 
-def apart(
+def check(
     folder: Path, config: dict[str, Any], seed: int, budget: int, *parts: Any
-) -> float:
-    """Checks ids, logits and likeliest tokens; returns the largest difference."""
+) -> None:
+    """Checks ids, logits and likeliest tokens."""
+    import torch_exact
     import torch_model
     import torch_processor
 
@@ -109,9 +110,12 @@ def apart(
     theirs = torch_processor.prompt(folder, config, messages, budget)
     assert inputs.tokens[0].tolist() == theirs.tokens
     ours = np.array(model(inputs.tokens, media=inputs.media)[0])
-    expected = torch_model.media_logits(torch_model.build(config, seed), config, theirs)
-    golden.check_logits(ours, expected)
-    return float(np.abs(ours - expected).max())
+    golden.check_exact(
+        ours,
+        torch_exact.both(
+            config, seed, lambda m: torch_model.media_logits(m, config, theirs)
+        ),
+    )
 
 
 def vision_cases() -> list[Any]:
@@ -130,14 +134,14 @@ def test_a_picture(
     family, tower = ("E2B", "31B")[seed % 2], list(TOWERS)[(seed // 2) % 2]
     layers = 2 if budget in SMALL else 1  # ten thousand patches are many
     config = config_of(seed, family, tower, both_ways, layers)
-    apart(tmp_path, config, seed, budget, picture(seed, *shape))
+    check(tmp_path, config, seed, budget, picture(seed, *shape))
 
 
 @pytest.mark.parametrize("length", LENGTHS)
 def test_a_recording(length: int, tmp_path: Path) -> None:
     seed = FIRST + length
     config = config_of(seed, "E2B", "clipped", False, 1)
-    apart(tmp_path, config, seed, 70, sound(seed, length))
+    check(tmp_path, config, seed, 70, sound(seed, length))
 
 
 @pytest.mark.parametrize("both_ways", [False, True])
@@ -153,7 +157,7 @@ def test_everything(tower: str, both_ways: bool, seed: int, tmp_path: Path) -> N
         *(video(seed + 9 * i, 2 + i, 64 + 40 * i, 48) for i in range(2)),
     ]
     order = np.random.RandomState(seed).permutation(len(parts))
-    apart(tmp_path, config, seed, 70, *(parts[i] for i in order))
+    check(tmp_path, config, seed, 70, *(parts[i] for i in order))
 
 
 def unified_of(seed: int) -> dict[str, Any]:
@@ -176,7 +180,7 @@ def test_a_picture_without_a_tower(
     budget: int, shape: tuple[int, int], tmp_path: Path
 ) -> None:
     seed = FIRST + budget + shape[0]
-    apart(tmp_path, unified_of(seed), seed, budget, picture(seed, *shape))
+    check(tmp_path, unified_of(seed), seed, budget, picture(seed, *shape))
 
 
 @pytest.mark.parametrize("seconds", SECONDS)
@@ -184,7 +188,7 @@ def test_a_recording_without_a_tower(seconds: float, tmp_path: Path) -> None:
     seed, samples = FIRST + int(100 * seconds), int(16_000 * seconds)
     config = unified_of(seed)
     config["audio_config"] |= dict.fromkeys(NAMES, 640)
-    apart(tmp_path, config, seed, 70, sound(seed, samples))
+    check(tmp_path, config, seed, 70, sound(seed, samples))
 
 
 @pytest.mark.parametrize("seed", range(FIRST, FIRST + 2))
@@ -195,4 +199,4 @@ def test_everything_without_a_tower(seed: int, tmp_path: Path) -> None:
         *(video(seed + 9 * i, 2 + i, 64 + 40 * i, 48) for i in range(2)),
     ]
     order = np.random.RandomState(seed).permutation(len(parts))
-    apart(tmp_path, unified_of(seed), seed, 70, *(parts[i] for i in order))
+    check(tmp_path, unified_of(seed), seed, 70, *(parts[i] for i in order))

@@ -113,7 +113,7 @@ def embedded_logits(
         pad = config["text_config"]["pad_token_id"]
         plain = torch.where(types > 0, pad, ids)
         extra["per_layer_inputs"] = text_model(model).get_per_layer_inputs(plain)
-    h = torch.from_numpy(embeddings)[None]
+    h = torch.from_numpy(embeddings)[None].to(torch.get_default_dtype())
     extra |= _masks(model, h, types)
     out = model(inputs_embeds=h, mm_token_type_ids=types, **extra)
     return out.logits[0].numpy()
@@ -163,6 +163,7 @@ def _batch(media: list[tiny_media.Pair]) -> tuple[torch.Tensor, torch.Tensor]:
     values, marks = (
         torch.from_numpy(np.stack(part)) for part in zip(*media, strict=True)
     )
+    values = values.to(torch.get_default_dtype())
     return values, marks if marks.dtype == torch.bool else marks.long()
 
 

@@ -112,6 +112,39 @@ def test_a_window_cuts_a_picture_s_past_only() -> None:
     ]
 
 
+def test_a_window_that_cuts_what_comes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other answer to the open question; text is read as before."""
+    monkeypatch.setattr(masks, "WINDOW_AHEAD", True)
+    assert drawn(vision_window_mask(BLOCKS, 7, 2)) == [
+        "#......",
+        "###....",
+        ".###...",
+        "..##...",
+        "...##..",
+        "....###",
+        ".....##",
+    ]
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+@pytest.mark.parametrize("earlier", [0, 3])
+def test_a_picture_wider_than_the_window_in_blocks(
+    earlier: int, ahead: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the whole mask, however far queries see."""
+    monkeypatch.setattr(masks, "WINDOW_AHEAD", ahead)
+    monkeypatch.setattr(masks, "BLOCK", 4)
+    blocks = mx.array([[-1, *[0] * 11, -1, -1]])
+    L, S, window = 14, 14 + earlier, 4
+    mask = picture_mask(blocks, S, window)
+    queries, keys, values = heads(4, L, 1), heads(2, S, 2), heads(2, S, 3)
+    whole = vision_window_mask(blocks, S, window)
+    ours = attend(queries, keys, values, mask)
+    np.testing.assert_allclose(ours, attend(queries, keys, values, whole), atol=1e-5)
+    behind_first = drawn(whole)[1][earlier + 2 :]
+    assert behind_first.count("#") == (window - 1 if ahead else 10)
+
+
 def test_pictures_behind_a_cached_beginning() -> None:
     assert drawn(vision_window_mask(mx.array([[0, 0, -1]]), 5, 3)) == [
         "####.",
