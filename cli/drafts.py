@@ -5,18 +5,24 @@ the time that an answer takes, never its text.
 """
 
 import os
+from typing import TYPE_CHECKING
 
 from mlx_gemma4.errors import ChatError
 
 from .usage.mistakes import suggestion
 
-MODES = ("auto", "assistant", "lookup", "off")
+if TYPE_CHECKING:
+    from mlx_gemma4.decoding.drafts import Draft
+
+MODES: "tuple[Draft, ...]" = ("auto", "assistant", "lookup", "off")
 OFF = "off"  # for `load`: no drafter
 
 
-def mode_of(draft: str | None) -> str | None:
+def mode_of(draft: str | None) -> "Draft | None":
     """How drafts are made, as `stream_generate` takes it."""
-    return draft if draft is None or draft in MODES else "auto"
+    if draft is None:
+        return None
+    return next((mode for mode in MODES if mode == draft), "auto")
 
 
 def drafter_of(draft: str | None) -> str | None:
