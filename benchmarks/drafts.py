@@ -45,8 +45,10 @@ CASES = {
     "demo": Case("demo", "the demo model rambles at temperature 3, without an end"),
     "demo-wrong": Case("demo", "the same, with a drafter that is never right", True),
     "quoting": Case("demo", "the demo model repeats an answer that it gave before"),
-    "random": Case("e2b-like", "random weights at temperature 1: nothing is foretold"),
-    "random-wrong": Case("e2b-like", "and a drafter that is never right", True),
+    "random": Case("e2b-like", "random weights of E2B's shape at temperature 1"),
+    "random-wrong": Case(
+        "e2b-like", "the same, with a drafter that is never right", True
+    ),
 }
 
 
