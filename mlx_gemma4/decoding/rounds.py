@@ -5,8 +5,8 @@ them is what would have been drawn one by one, as long as the drafts before it a
 was drawn; the others are taken back.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import mlx.core as mx
@@ -41,12 +41,11 @@ class Decoding:
     prefix: PrefixCache
     drafts: Drafts | None = None
     count: int = 0  # tokens that were given away
-    _cleared: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         self.step = step_of(self.model)
 
-    def free(self, limit: int) -> Iterator[int]:
+    def free(self, limit: int) -> Generator[int, None, None]:
         """Yield the answer's tokens, at most `limit`."""
         while self.count < limit:
             room = limit - self.count - 1
@@ -61,7 +60,7 @@ class Decoding:
             proposal = self.drafts.propose(value, hidden, cache, most)
             yield from self._round([value], proposal)
 
-    def guided(self, guide: "Guide", prefill_step: int) -> Iterator[int]:
+    def guided(self, guide: "Guide", prefill_step: int) -> Generator[int, None, None]:
         """The same where `guide` says what may follow, and at once what must."""
         while True:
             value = cast(int, self.token.item())
@@ -148,6 +147,7 @@ class Decoding:
         mx.async_eval(drawn, drafts)
         taken, count, cache = 0, drafts.shape[1], self.prefix.cache
         right: list[int] = []
+        whole = False
         try:
             yield from self._given(run)
             values = cast(list[int], drawn[:, 0].tolist())
@@ -162,18 +162,21 @@ class Decoding:
                 if self.drafts is not None:
                     self.drafts.follow(right[taken - 1], proposal)
                 yield from self._given(right[taken - 1 : taken])
+            whole = True
         finally:  # also where nobody listens any more
             if self.prefix.cache is cache:  # or it was begun anew meanwhile
                 rollback(cache, count - taken)
                 self.prefix.extend(right[:taken])
+            if self.drafts is not None and (whole or taken):
+                # Nobody knows of those behind the end whether they were right.
+                known = proposal if whole or proposal is None else proposal.first(taken)
+                self.drafts.took(known, taken, len(run) + taken)
         row = slice(taken, taken + 1)
         self.token, self.hidden = drawn[row], hidden[:, row]
         if self.sampler.count == self.sampler.redrawn:
             allowed = allowed_at(states[row])
             self.token = self.sampler.draw(logits[0, row], drafts[:, :0], allowed)
         self.sampler.note(self.token)
-        if self.drafts is not None:
-            self.drafts.took(proposal, taken, len(run) + taken)
 
     def _given(self, tokens: Sequence[int]) -> Iterator[int]:
         before = self.count

@@ -82,6 +82,7 @@ def run(
         if chunk.finish_reason is None:
             yield chunk
             continue
+        drawn.close()  # the caches hold what was given, and no more
         stats.decode_seconds = time.perf_counter() - first
         stats.peak_memory = mx.get_peak_memory()
         if drafts is not None:

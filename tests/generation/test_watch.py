@@ -121,7 +121,7 @@ def always(model: Gemma4, tokens: list[int], monkeypatch: pytest.MonkeyPatch) ->
 def test_an_answer_in_a_loop_is_ended(demo, monkeypatch: pytest.MonkeyPatch) -> None:
     model, processor = demo
     always(model, cycle_of(processor.tokenizer, 7), monkeypatch)
-    options: dict[str, Any] = {"temperature": 0, "max_tokens": 300}
+    options: dict[str, Any] = {"temperature": 0, "max_tokens": 300, "draft": "off"}
     found = generate(model, processor, "Hi", **options)
     assert found.finish_reason == "loop" and 190 < len(found.tokens) <= 200
     assert found.text == processor.tokenizer.decode(found.tokens)
@@ -136,7 +136,13 @@ def test_a_thought_in_a_loop_is_closed(demo, monkeypatch: pytest.MonkeyPatch) ->
     said = itertools.chain(start, cycle_of(processor.tokenizer, 7) * 60)
     always(model, list(said), monkeypatch)
     found = generate(
-        model, processor, "Hi", thinking=True, temperature=0, max_tokens=260
+        model,
+        processor,
+        "Hi",
+        thinking=True,
+        temperature=0,
+        max_tokens=260,
+        draft="off",
     )
     assert found.stats is not None and found.stats.loops == 1
     assert found.tokens.count(marks["<channel|>"]) == 1
@@ -154,6 +160,6 @@ def test_a_looping_thought_that_ends_by_itself_keeps_what_follows(
     thought = [marks["<|channel>"], *thought[:found_at], marks["<channel|>"]]
     said = [*thought, *tokenizer.encode("yes no yes"), marks["<turn|>"]]
     always(model, said, monkeypatch)
-    found = generate(model, processor, "Hi", thinking=True, temperature=0)
+    found = generate(model, processor, "Hi", thinking=True, temperature=0, draft="off")
     assert found.stats is not None and found.stats.loops == 1
     assert found.tokens == said and found.text == "yes no yes"
