@@ -43,9 +43,9 @@ def load_ours(folder: Path) -> Reader:
         return list(zip(*both, strict=True))
 
     def read(inputs: Arrays) -> mx.array:
-        media = Media(
-            *(pairs(inputs, kind) for kind in ("pictures", "frames", "clips"))
-        )
+        kinds = "pictures", "frames", "clips"
+        images, frames, audio = (pairs(inputs, kind) for kind in kinds)
+        media = Media(images, frames, audio)
         return model(inputs["tokens"], media=media)
 
     return Reader(read)
