@@ -58,7 +58,7 @@ def save(file: Path, config: Mapping[str, Any], prompt: Any) -> None:
     types = np.zeros_like(tokens)
     for number, kind in enumerate(("image", "video", "audio"), 1):
         types[tokens == config[f"{kind}_token_id"]] = number
-    arrays = {"tokens": tokens, "types": types}
+    arrays: dict[str, Any] = {"tokens": tokens, "types": types}
     for kind in ("pictures", "frames", "clips"):
         if media := getattr(prompt, kind):
             values, marks = (np.stack(part) for part in zip(*media, strict=True))

@@ -43,10 +43,10 @@ def load_ours(folder: Path) -> Reader:
         return list(zip(*both, strict=True))
 
     def read(inputs: Arrays) -> mx.array:
-        media = Media(
-            *(pairs(inputs, kind) for kind in ("pictures", "frames", "clips"))
+        pictures, frames, clips = (
+            pairs(inputs, kind) for kind in ("pictures", "frames", "clips")
         )
-        return model(inputs["tokens"], media=media)
+        return model(inputs["tokens"], media=Media(pictures, frames, clips))
 
     return Reader(read)
 

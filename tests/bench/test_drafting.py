@@ -1,5 +1,7 @@
 """Answers with drafts and without, as they are measured. No timing is judged."""
 
+from typing import Any
+
 import pytest
 
 from mlx_gemma4 import Gemma4, Processor, load
@@ -57,7 +59,8 @@ def test_what_was_learned_stays_but_for_the_one_that_is_new(demo: Demo) -> None:
 
 def test_the_drafter_takes_part_where_there_is_one(demo: Demo) -> None:
     model, _ = demo
-    model.drafter = object()
+    drafter: Any = object()
+    model.drafter = drafter
     try:
         assert kinds_of(model) == ["off", "auto", "assistant", "lookup"]
     finally:
