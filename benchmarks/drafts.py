@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import mlx.core as mx
 from checkpoint import make
@@ -17,6 +18,7 @@ from programs import BUILD, say
 from shapes import FIRST_WORD
 
 from mlx_gemma4 import load
+from mlx_gemma4.assistant.drafter import Drafter
 from mlx_gemma4.bench.drafting import NEW, OFF, Answered, Task, contenders
 from mlx_gemma4.bench.rounds import ratios, spread, take_rounds
 from mlx_gemma4.bench.timing import prompt_of
@@ -98,7 +100,7 @@ def measure(
     case = CASES[name]
     model, processor = load(folder_of(case.model, bits, work))
     if case.wrong:
-        model.drafter = Wrong()
+        model.drafter = cast(Drafter, Wrong())
     task = task_of(name, case, most, model.config.text_config.token_rows)
     every = contenders(model, processor, task, unlearned=True)
     compared = {kind: run for kind, run in every.items() if kind in (OFF, *kinds)}

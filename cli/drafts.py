@@ -22,7 +22,8 @@ def mode_of(draft: str | None) -> "Draft | None":
     """How drafts are made, as `stream_generate` takes it."""
     if draft is None:
         return None
-    return next((mode for mode in MODES if mode == draft), "auto")
+    modes: dict[str, Draft] = {mode: mode for mode in MODES}
+    return modes.get(draft, "auto")
 
 
 def drafter_of(draft: str | None) -> str | None:

@@ -46,6 +46,7 @@ def answer(demo: tuple[Gemma4, Processor], prompt: list[int], mode: Mode) -> Run
     with patch.object(Pace, "rows", rows):
         found = generate(*demo, tokens=prompt, draft=draft, max_tokens=most)
     seconds, stats = time.process_time() - start, found.stats
+    assert stats is not None
     return Run(seconds, tuple(found.tokens), stats.drafted, stats.accepted)
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from mlx_gemma4.device import memory_limit
 from mlx_gemma4.hub.drafters import drafter_beside
@@ -107,8 +106,24 @@ def drafted_by(drafter: Held, here: Sequence[Held]) -> list[str]:
     return [each.name for each in here if drafter_beside(each.folder) == drafter.folder]
 
 
-def _folder(path: Path | None) -> str | None:
-    return None if path is None else str(path)
+def _kept(each: Held) -> dict[str, object]:
+    return {
+        "name": each.name,
+        "folder": str(each.folder),
+        "bytes": each.nbytes,
+        "complete": each.complete,
+    }
+
+
+def _model(each: Held, default: str | None) -> dict[str, object]:
+    drafter = drafter_beside(each.folder)
+    return {
+        **_kept(each),
+        "repo": each.repo,
+        "place": str(each.place),
+        "default": each.name == default,
+        "drafter": None if drafter is None else str(drafter),
+    }
 
 
 def as_json(everything: bool) -> dict[str, object]:
@@ -116,28 +131,9 @@ def as_json(everything: bool) -> dict[str, object]:
     here, default = held(), kept_default()
     value: dict[str, object] = {
         "default": default,
-        "models": [
-            {
-                "name": each.name,
-                "repo": each.repo,
-                "place": str(each.place),
-                "folder": str(each.folder),
-                "bytes": each.nbytes,
-                "complete": each.complete,
-                "default": each.name == default,
-                "drafter": _folder(drafter_beside(each.folder)),
-            }
-            for each in here
-        ],
+        "models": [_model(each, default) for each in here],
         "drafters": [
-            {
-                "name": each.name,
-                "folder": str(each.folder),
-                "bytes": each.nbytes,
-                "complete": each.complete,
-                "models": drafted_by(each, here),
-            }
-            for each in drafters()
+            {**_kept(each), "models": drafted_by(each, here)} for each in drafters()
         ],
     }
     if everything:

@@ -20,12 +20,8 @@ from .foreign import refuse_foreign
 
 STORED = {"F32": mx.float32, "BF16": mx.bfloat16, "F16": mx.float16}
 DTYPES = tuple(STORED.values())
-BYTES = {
-    "U32": 4,
-    "I32": 4,
-    "I64": 4,
-    "U8": 1,
-}  # of what keeps its type; all else takes the model's
+# Of what keeps its type, as it is loaded; all else takes the model's.
+BYTES = {"U32": 4, "I32": 4, "I64": 4, "U8": 1}
 
 
 class MissingTowerWarning(UserWarning):

@@ -5,10 +5,11 @@ Drafts change how long an answer takes, never what it says.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol, cast
+from typing import Literal
 
 import mlx.core as mx
 
+from ..assistant.drafter import Drafter
 from ..cache import LayerCache
 from ..errors import ChatError
 from ..model import Gemma4
@@ -17,25 +18,6 @@ from .pace import Pace, Source, clock_here
 
 Draft = Literal["auto", "assistant", "lookup", "off"]
 DRAFTS: tuple[Draft, ...] = ("auto", "assistant", "lookup", "off")
-
-
-class Drafter(Protocol):
-    """What proposes by the model's own states: `model.drafter`."""
-
-    def propose(
-        self,
-        model: Gemma4,
-        token: int,
-        hidden: mx.array,
-        cache: Sequence[LayerCache],
-        count: int,
-    ) -> mx.array:
-        """The `count` tokens that may follow: int [1, count], not evaluated.
-
-        token: the last of the answer, which `cache` does not hold yet. hidden: the
-            model's state [1, 1, hidden] from which it was drawn.
-        """
-        ...
 
 
 @dataclass(frozen=True)
@@ -154,7 +136,7 @@ def drafts_for(
 
     Raises ChatError for another name, and for a drafter that the model has not.
     """
-    drafter = cast(Drafter | None, model.drafter)
+    drafter = model.drafter
     if draft is None:
         draft = "off" if drafter is None else "auto"
     if draft not in DRAFTS:

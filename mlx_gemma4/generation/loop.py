@@ -6,7 +6,7 @@ KV-shared layers and the head, and earlier chunks only fill the caches.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import mlx.core as mx
 
@@ -27,9 +27,6 @@ from .answer import Chunk, Response, Stats, Writer
 from .asked import check_rows, checked_ids, prompt_of, token_limit
 from .limits import LoopWatch, ThoughtLimit
 from .run import run
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Chunk", "Response", "Stats", "generate", "stream_generate"]
 

@@ -100,21 +100,7 @@ class Sampler:
         allowed: bool `[n, rows]`, what may be drawn; None is all.
         """
         count = len(logits)
-        logits = logits[:, : self.rows].astype(mx.float32)
-        said = 0.0
-        if count > 1 and (self._seen is not None or self._counts is not None):
-            assert drafts is not None
-            said = _said_before(drafts, self.rows)
-        if self._seen is not None:
-            seen = self._seen | (said > 0) if count > 1 else self._seen
-            logits = _penalise(logits, seen, self.sampling.repetition_penalty)
-        if self._counts is not None:
-            present, often = (
-                self.sampling.presence_penalty,
-                self.sampling.frequency_penalty,
-            )
-            counts = self._counts + said if count > 1 else self._counts
-            logits = logits - present * (counts > 0) - often * counts
+        logits = self._penalised(logits[:, : self.rows].astype(mx.float32), drafts)
         if self._bias is not None:
             logits = logits + self._bias
         if self._suppressed is not None:
@@ -129,6 +115,21 @@ class Sampler:
             before = mx.zeros((1, 0), mx.int32) if drafts is None else drafts
             tokens = self.limit.limited(tokens, self.count, before)
         return tokens
+
+    def _penalised(self, logits: mx.array, drafts: mx.array | None) -> mx.array:
+        """For what the answer says, and the prompt, up to each of them."""
+        seen, counts = self._seen, self._counts
+        if len(logits) > 1 and (seen is not None or counts is not None):
+            assert drafts is not None
+            said = _said_before(drafts, self.rows)
+            seen = None if seen is None else seen | (said > 0)
+            counts = None if counts is None else counts + said
+        if seen is not None:
+            logits = _weaker(logits, seen, self.sampling.repetition_penalty)
+        if counts is not None:
+            present = self.sampling.presence_penalty * (counts > 0)
+            logits = logits - present - self.sampling.frequency_penalty * counts
+        return logits
 
     def note(self, tokens: mx.array) -> None:
         """What follows was said: int `[1, n]`."""
@@ -175,6 +176,6 @@ def _said_before(drafts: mx.array, rows: int) -> mx.array:
     return mx.pad(mx.cumsum(each, axis=0), [(1, 0), (0, 0)])
 
 
-def _penalise(logits: mx.array, seen: mx.array, penalty: float) -> mx.array:
+def _weaker(logits: mx.array, seen: mx.array, penalty: float) -> mx.array:
     weaker = mx.where(logits < 0, logits * penalty, logits / penalty)
     return mx.where(seen, weaker, logits)

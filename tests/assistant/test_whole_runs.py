@@ -69,9 +69,8 @@ def test_answers_with_drafts_that_were_right() -> None:
     assert 0 < answer.accepted < answer.drafted
 
 
-def test_in_the_step_that_is_compiled(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.mark.slow
+def test_in_the_step_that_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """The step's calls, uncompiled: states come from there, too."""
     asked, _ = pair("E4B")
     step = DecodingStep(asked.model, lambda f: f)

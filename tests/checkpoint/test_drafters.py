@@ -12,7 +12,6 @@ import real
 import tiny
 import tiny_assistants
 
-from mlx_gemma4 import load
 from mlx_gemma4.assistant.drafter import Drafter
 from mlx_gemma4.assistant.model import Assistant
 from mlx_gemma4.checkpoint.load import load_assistant
@@ -191,20 +190,3 @@ def test_a_value_that_is_no_number_is_refused(tmp_path: Path) -> None:
     damaged[PROJECTION][3, 5] = mx.nan
     with pytest.raises(CheckpointError, match=PROJECTION):
         load_assistant(layouts.save(tmp_path, config, damaged))
-
-
-def test_a_drafter_is_loaded_by_its_path(tmp_path: Path) -> None:
-    folder, own = tmp_path / "model", tmp_path / "small"
-    tiny.write_checkpoint(folder, tokenizer=True)
-    stated = Config.from_file(folder / "config.json").text_config
-    config = pair(ordered=False, vocab_size=stated.vocab_size)
-    tiny_assistants.write(own, config, 0)
-    model, _ = load(folder, draft=own)
-    assert isinstance(model.drafter, Drafter) and model.drafter.folder == own
-    assert "drafter" not in model.parameters()
-    assert load(folder, draft="off")[0].drafter is None
-    assert load(folder)[0].drafter is None
-    wrong = tiny_assistants.config_dict(tiny.config_dict("31B"), False)
-    tiny_assistants.write(tmp_path / "wrong", wrong, 0)
-    with pytest.raises(CheckpointError, match=r"wrong was not made for .*model: "):
-        load(folder, draft=tmp_path / "wrong")

@@ -42,6 +42,8 @@ def test_one_that_lies_with_the_model(shelf: Shelf) -> None:
 def test_one_that_is_named(shelf: Shelf, model: Gemma4) -> None:
     give_drafter(model, shelf.model)
     assert model.drafter is None
+    named, _ = mlx_gemma4.load(shelf.model, draft=shelf.drafter())
+    assert named.drafter is not None and named.drafter.folder == shelf.drafter()
     give_drafter(model, shelf.model, shelf.drafter())
     assert isinstance(model.drafter, Drafter)
     dtype = model.language_model.norm.weight.dtype

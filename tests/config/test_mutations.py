@@ -109,7 +109,7 @@ def reference_logits(
 
     known = tiny_media.tensors(BASE, SEED)
     model = Gemma4ForConditionalGeneration(
-        torch_model._plain(Gemma4Config(**copy.deepcopy(config)))
+        torch_model.plain(Gemma4Config(**copy.deepcopy(config)))
     )
     tensors = {
         name: known[name]

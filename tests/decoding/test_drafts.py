@@ -21,7 +21,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Pair:
     return found
 
 
-def proposer() -> Proposer:
+def proposer() -> Any:
     return Proposer(Kind.RANDOM, [], 0, [1])
 
 

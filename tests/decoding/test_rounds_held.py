@@ -1,16 +1,15 @@
 """Drafts in answers that are held to something: a form, a call, a budget, a stop
 string, or the watch over what goes round in circles."""
 
-import itertools
 from typing import Any
 
 import pytest
 from drafting import GREEDY, SAMPLED, Kind, Pair, Scripted, load_demo, pair
+from looping import cycle_of
 
 from mlx_gemma4.chat.tokenizer import Tokenizer
 from mlx_gemma4.generation import limits
 
-WORDS = "the tide of open water comes and goes with every moon that rises late".split()
 SCHEMA = {
     "type": "object",
     "properties": {
@@ -53,16 +52,10 @@ def begins(asked: Pair, **options: Any) -> int:
     return asked.processor(messages, **options).tokens.shape[1]
 
 
-def cycle_of(tokenizer: Tokenizer, length: int, count: int) -> list[int]:
-    ids = [tokenizer.encode(f"x {word}")[1:] for word in WORDS]
-    plain = [token for each in ids for token in each]
-    return [*itertools.islice(itertools.cycle(plain), length)] * (count // length)
-
-
 def thought(tokenizer: Tokenizer, before: int, length: int) -> list[int]:
     start = [tokenizer.special_tokens["<|channel>"], *tokenizer.encode("thought\n")]
     words = tokenizer.encode("Once upon a time there was a hill by the sea.")[:before]
-    return [*start, *words, *cycle_of(tokenizer, length, 90)]
+    return [*start, *words, *cycle_of(tokenizer, length) * (90 // length)]
 
 
 def check_thought(number: int, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
@@ -104,7 +97,7 @@ def test_an_answer_in_a_loop_is_ended_at_the_same_token(
     kind: Kind, monkeypatch
 ) -> None:
     asked = pair("31B")
-    said = cycle_of(asked.processor.tokenizer, 9, 400)
+    said = cycle_of(asked.processor.tokenizer, 9) * 44
     Scripted(monkeypatch, begins(asked), said)
     found = asked.check("auto", kind, messages="Hi", max_tokens=300, temperature=0)
     assert found.chunks[-1].finish_reason == "loop"

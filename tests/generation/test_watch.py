@@ -9,12 +9,11 @@ from typing import Any
 
 import mlx.core as mx
 import pytest
+from looping import WORDS, cycle_of
 
 from mlx_gemma4 import Gemma4, Processor, generate, load
 from mlx_gemma4.chat.tokenizer import Tokenizer
 from mlx_gemma4.generation.limits import LONGEST, LoopWatch
-
-WORDS = "the tide of open water comes and goes with every moon that rises late".split()
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +30,6 @@ def first_loop(tokenizer: Tokenizer, tokens: list[int]) -> int | None:
     """How many tokens there were when the watch spoke."""
     watch = LoopWatch(tokenizer)
     return next((n for n, t in enumerate(tokens, start=1) if watch.add(t)), None)
-
-
-def cycle_of(tokenizer: Tokenizer, length: int) -> list[int]:
-    """Ids of words, the last another than the first, so that none is shorter."""
-    ids = [tokenizer.encode(f"x {word}")[1:] for word in WORDS]
-    plain = [token for each in ids for token in each]
-    return list(itertools.islice(itertools.cycle(plain), length))
 
 
 @pytest.mark.parametrize("length", range(1, LONGEST + 1))
@@ -108,13 +100,18 @@ def test_even_zeros_come_to_an_end(tokenizer) -> None:
 
 
 def always(model: Gemma4, tokens: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Has the model say `tokens` again and again, as far as its logits decide."""
+    """Has the model say `tokens` again and again, as far as its logits decide; its
+    layers do not run."""
     turn = itertools.cycle(tokens)
+
+    def hidden(self: Gemma4, inputs: mx.array, *_: object, **__: object) -> mx.array:
+        return mx.zeros((*inputs.shape, 1))
 
     def logits(self: Gemma4, h: mx.array) -> mx.array:
         rows = self.config.text_config.vocab_size
         return mx.where(mx.arange(rows) == next(turn), 9.0, 0.0)[None, None]
 
+    monkeypatch.setattr(type(model), "hidden", hidden)
     monkeypatch.setattr(type(model), "logits", logits)
 
 

@@ -11,6 +11,7 @@ from places import DEMO
 
 from mlx_gemma4.checkpoint.files import read_tensors
 from mlx_gemma4.checkpoint.plan import footprint, plan_load, read_headers
+from mlx_gemma4.config import Config
 from mlx_gemma4.errors import CheckpointError, DiskFullError, ModelNotFoundError
 from mlx_gemma4.hub.offer import offer
 
@@ -31,7 +32,8 @@ def test_what_it_says(hub: Hub) -> None:
     assert found.nbytes == sum(len(data) for data in demo(README__md=None).values())
     assert found.to_fetch == found.nbytes - hub.fetched()
     assert found.memory == footprint(plan_load(*read_headers(DEMO))).nbytes
-    assert found.licence == "gemma" and found.config.audio_config is not None
+    assert found.licence == "gemma"
+    assert isinstance(found.config, Config) and found.config.audio_config is not None
     assert hub.sent[WEIGHTS] == HEADER  # no more of the weights
     asked = len(hub.requests)
     assert offer("org/demo@main").to_fetch == found.to_fetch

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 import pytest
@@ -14,6 +14,7 @@ import tiny
 from places import DEMO
 
 from mlx_gemma4 import Chunk, Gemma4, PrefixCache, Processor, load, stream_generate
+from mlx_gemma4.assistant.drafter import Drafter
 from mlx_gemma4.cache import LayerCache
 from mlx_gemma4.config import FULL, SLIDING, ConfigWarning
 
@@ -141,9 +142,10 @@ class Pair:
         assert whole.start is not None
         special = self.processor.tokenizer.special_tokens
         marks = [*special.values(), *self.processor.generation.stop_tokens]
-        self.model.drafter = self.proposer = Proposer(
+        self.proposer = Proposer(
             kind, whole.tokens, whole.start, marks, random.Random(number)
         )
+        self.model.drafter = cast(Drafter, self.proposer)
         drafted = self.outcome(**options, draft=draft)
         self.model.drafter = None
         assert drafted.tokens == plain.tokens

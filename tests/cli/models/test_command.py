@@ -1,16 +1,13 @@
 """`gemma4 list`, `show`, `rm` and `default`, and the default in use."""
 
 import errno
-import json
 import os
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from holding import Shelf
+from in_process import Command
 
-from mlx_gemma4.cli.app import run as run_here
 from mlx_gemma4.cli.models.listing import lines
 from mlx_gemma4.convert.journal import NAME as JOURNAL
 from mlx_gemma4.hub.names import candidates
@@ -18,25 +15,6 @@ from mlx_gemma4.hub.resolve import converted_folder
 from mlx_gemma4.state import hold
 
 E2B = "mlx-community/gemma-4-e2b-it-8bit"
-
-
-class Command:
-    """Runs `gemma4` in this process; `out` and `err` are what the last run printed."""
-
-    def __init__(
-        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        self._set, self._read = monkeypatch.setattr, capsys.readouterr
-
-    def __call__(self, *words: str) -> int:
-        self._set(sys, "argv", ["gemma4", *words])
-        code = run_here(as_json="--json" in words)
-        self.out, self.err = self._read()
-        return code
-
-    def json(self, *words: str) -> Any:
-        assert self(*words, "--json") == 0
-        return json.loads(self.out)
 
 
 @pytest.fixture

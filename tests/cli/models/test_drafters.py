@@ -1,40 +1,18 @@
 """Drafters beside their models: `pull --draft`, `list`, `show` and `rm`."""
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import hub_client
 import pytest
 from holding import Shelf
 from hub_server import Hub, serving
-
-from mlx_gemma4.cli.app import run as run_here
+from in_process import Command
 
 READY = "mlx-community/gemma-4-e2b-it-8bit"
 ORIGINAL = "google/gemma-4-E2B-it-qat-q4_0-unquantized"
 DRAFTER = "google/gemma-4-E2B-it-assistant"
-
-
-class Command:
-    """Runs `gemma4` in this process; `out` and `err` are what the last run printed."""
-
-    def __init__(
-        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        self._set, self._read = monkeypatch.setattr, capsys.readouterr
-
-    def __call__(self, *words: str) -> int:
-        self._set(sys, "argv", ["gemma4", *words])
-        code = run_here(as_json="--json" in words)
-        self.out, self.err = self._read()
-        return code
-
-    def json(self, *words: str) -> Any:
-        assert self(*words, "--json") == 0, self.err
-        return json.loads(self.out.splitlines()[-1])
 
 
 @pytest.fixture
