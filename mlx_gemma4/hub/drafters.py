@@ -1,6 +1,7 @@
 """The drafter of a model, the small one that proposes tokens to it: which it is, and
 where it lies. Google publishes one with each model that chats."""
 
+import os
 from pathlib import Path
 
 from ..checkpoint.folders import FUSED, RECORD
@@ -17,8 +18,9 @@ INSIDE = "assistant"  # of a model's folder
 def drafter_beside(folder: Path) -> Path | None:
     """The folder of the drafter that belongs to the model in `folder`: inside it,
     beside it, or in the Hub's cache. Whether it fits is not looked at."""
-    for place in (folder / INSIDE, folder.with_name(folder.name + ENDING)):
-        if (place / "config.json").is_file():
+    folder = Path(os.path.abspath(folder))  # "." has no name
+    for place in (folder / INSIDE, Path(f"{folder}{ENDING}")):
+        if os.path.isfile(place / "config.json"):  # also of a name too long to be one
             return place
     repo = origin(folder)
     for drafter in drafters_of(repo) if repo else ():
