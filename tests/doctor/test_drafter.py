@@ -33,6 +33,9 @@ def examined(
 def test_none(shelf: Shelf) -> None:
     say = Findings()
     assert examine_drafter("tiny", shelf.model, None, None, say) is None and not say.all
+    record = {"source": "google/gemma-4-E2B"}  # none was published for it
+    (shelf.model / RECORD).write_text(json.dumps(record))
+    assert examine_drafter("tiny", shelf.model, None, None, say) is None and not say.all
     record = {"source": "google/gemma-4-E2B-it"}
     (shelf.model / RECORD).write_text(json.dumps(record))
     facts, level, text = examined(shelf)
