@@ -18,11 +18,11 @@ INSIDE = "assistant"  # of a model's folder
 def drafter_beside(folder: Path) -> Path | None:
     """The folder of the drafter that belongs to the model in `folder`: inside it,
     beside it, or in the Hub's cache. Whether it fits is not looked at."""
-    folder = Path(os.path.abspath(folder))  # "." has no name
-    for place in (folder / INSIDE, Path(f"{folder}{ENDING}")):
+    whole = Path(os.path.abspath(folder))  # "." has no name
+    for place in (folder / INSIDE, Path(f"{whole}{ENDING}")):
         if os.path.isfile(place / "config.json"):  # also of a name too long to be one
             return place
-    repo = origin(folder)
+    repo = origin(whole)
     for drafter in drafters_of(repo) if repo else ():
         found = cached_drafter(drafter)
         if found is not None and found.complete:

@@ -11,6 +11,7 @@ from mlx_gemma4.checkpoint.folders import RECORD
 from mlx_gemma4.config import Config
 from mlx_gemma4.doctor.drafter import DrafterFacts, examine_drafter
 from mlx_gemma4.doctor.findings import Findings, Level
+from mlx_gemma4.doctor.headers import examine
 from mlx_gemma4.doctor.summary import Memory
 
 
@@ -28,6 +29,14 @@ def examined(
     (found,) = say.all
     assert found.about == "drafter"
     return facts, found.level, found.text
+
+
+def test_one_that_is_given_as_the_model(shelf: Shelf) -> None:
+    """It lacks nothing: that it has no tokenizer is no problem of its own."""
+    say = Findings()
+    examine(shelf.drafter(), say)
+    (told,) = [each for each in say.all if each.level is Level.PROBLEM]
+    assert told.about == "config" and "give its model with --model" in told.text
 
 
 def test_none(shelf: Shelf) -> None:
