@@ -204,8 +204,9 @@ def check_inside(folder: Path, name: str) -> None:
     """
     root = folder.resolve()
     allowed = [root]
-    if root.parent.name == "snapshots":  # the Hub's cache links files to its blobs
-        allowed.append(root.parent.parent / "blobs")
+    for place in (root, root.parent):  # a snapshot, or a drafter's folder in one
+        if place.parent.name == "snapshots":  # the Hub's cache links files to its blobs
+            allowed.append(place.parent.parent / "blobs")
     try:
         target = (root / name).resolve()
     except (OSError, ValueError, RuntimeError):  # too long; half a character; a loop

@@ -5,6 +5,8 @@ weights exists at any time, and then never touched again.
 """
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -164,8 +166,10 @@ def give_drafter(
 
 
 def _drafter(model: Gemma4, folder: Path, place: Path) -> Drafter:
-    plan, dtype = plan_assistant(place), model.language_model.norm.weight.dtype
-    plan.model.config.check_pair(model.config, place, folder)
+    dtype = model.language_model.norm.weight.dtype
+    with _named(place):
+        plan = plan_assistant(place)
+        plan.model.config.check_pair(model.config, place, folder)
     arrays: dict[str, mx.array] = dict(tree_flatten(model.parameters()))
     held = sum(array.nbytes for array in arrays.values())
     needed, limit = loaded_bytes(plan.fit, plan.tensors, dtype), memory_limit()
@@ -174,7 +178,20 @@ def _drafter(model: Gemma4, folder: Path, place: Path) -> Drafter:
             f"The drafter in {place} takes {size(needed)} beside the {size(held)} of "
             f"the model, but both may use at most {size(limit)} here."
         )
-    return Drafter(_filled(plan, dtype), place)
+    with _named(place):
+        return Drafter(_filled(plan, dtype), place)
+
+
+@contextmanager
+def _named(place: Path) -> Iterator[None]:
+    """Lets errors say that it is the drafter's files which are meant."""
+    try:
+        yield
+    except CheckpointError as error:
+        told = str(error)
+        if str(place) not in told:
+            told = f"The drafter in {place}: {told}"
+        raise CheckpointError(told) from None
 
 
 def load_assistant(folder: Path, dtype: mx.Dtype | None = None) -> Assistant:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..checkpoint.plan import footprint, plan_assistant
 from ..config import Config
-from ..hub.drafters import drafter_beside, drafters_of, origin
+from ..hub.drafters import drafter_beside, origin, published
 from ..reading.sizes import size
 from .findings import Findings, Level
 from .summary import Memory
@@ -36,8 +36,8 @@ def examine_drafter(
     """
     place = drafter_beside(folder)
     if place is None:
-        if repo := origin(folder):
-            told = f"{drafters_of(repo)[-1]} would make answers faster"
+        if (repo := origin(folder)) and (drafter := published(repo)):
+            told = f"{drafter} would make answers faster"
             get = f"`gemma4 pull {name} --draft` gets it"
             say.ok(ABOUT, f"None is here: {told}. {get}.")
         return None

@@ -4,6 +4,7 @@ What loading would refuse first hides what it would refuse next; here each part 
 checked for itself, as far as it can be without the others.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,8 @@ from ..chat.tokenizer import Tokenizer
 from ..checkpoint.files import StoredTensor, read_header, read_tensors, weight_files
 from ..checkpoint.plan import LoadPlan, plan_load, read_headers
 from ..config import Config
+from ..errors import CheckpointError
+from ..hub.resolve import is_drafter
 from ..prompt.defaults import GenerationDefaults
 from ..prompt.processor import Processor
 from ..prompt.settings import VIDEO_FILES, MediaSettings
@@ -48,8 +51,15 @@ def examine(folder: Path, say: Findings) -> Examined:
     _read_weights(found)
     if found.config is not None and found.tensors is not None:
         _plan(found, found.config)
-    _read_text_files(found)
+    if not _holds_drafter(folder):  # which speaks the tokens of its model
+        _read_text_files(found)
     return found
+
+
+def _holds_drafter(folder: Path) -> bool:
+    with suppress(CheckpointError):  # told by now
+        return is_drafter(folder)
+    return False
 
 
 def _read_config(found: Examined) -> None:

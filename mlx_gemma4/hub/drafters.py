@@ -1,6 +1,7 @@
 """The drafter of a model, the small one that proposes tokens to it: which it is, and
 where it lies. Google publishes one with each model that chats."""
 
+import os
 from pathlib import Path
 
 from ..checkpoint.folders import FUSED, RECORD
@@ -17,10 +18,11 @@ INSIDE = "assistant"  # of a model's folder
 def drafter_beside(folder: Path) -> Path | None:
     """The folder of the drafter that belongs to the model in `folder`: inside it,
     beside it, or in the Hub's cache. Whether it fits is not looked at."""
-    for place in (folder / INSIDE, folder.with_name(folder.name + ENDING)):
-        if (place / "config.json").is_file():
+    whole = Path(os.path.abspath(folder))  # "." has no name
+    for place in (folder / INSIDE, Path(f"{whole}{ENDING}")):
+        if os.path.isfile(place / "config.json"):  # also of a name too long to be one
             return place
-    repo = origin(folder)
+    repo = origin(whole)
     for drafter in drafters_of(repo) if repo else ():
         found = cached_drafter(drafter)
         if found is not None and found.complete:
@@ -32,11 +34,22 @@ def drafters_of(repo: str) -> tuple[str, ...]:
     """The Hub's repositories that may hold a drafter of the model in `repo`, the best
     first: its own, and that of the original whose name its own repeats."""
     copies = {v.repo for m in models().values() for v in m.variants if not v.recipe}
-    originals = [
-        m.original for m in models().values() if _bare(m.original) in _bare(repo)
-    ]
-    found = [] if repo in copies.difference(originals) else [repo]
-    return tuple(dict.fromkeys(f"{each}{ENDING}" for each in (*found, *originals)))
+    original = _original(repo)
+    found = [] if repo in copies - {original} else [repo]
+    found += [original] if original else []
+    return tuple(dict.fromkeys(f"{each}{ENDING}" for each in found))
+
+
+def published(repo: str) -> str | None:
+    """The drafter that is known to be at the Hub for the model in `repo`."""
+    original = _original(repo)
+    return None if original is None else f"{original}{ENDING}"
+
+
+def _original(repo: str) -> str | None:
+    """The repository of Google's whose name this one repeats, if it has a drafter."""
+    known = (model.original for model in models().values())
+    return next((each for each in known if _bare(each) in _bare(repo)), None)
 
 
 def origin(folder: Path) -> str | None:

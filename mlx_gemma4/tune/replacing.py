@@ -8,6 +8,8 @@ from pathlib import Path
 
 from ..checkpoint.folders import FUSED, RECORD
 from ..errors import DiskFullError, TakenError
+from ..hub.drafters import INSIDE
+from ..hub.resolve import is_drafter
 from ..reading.json_file import read_json
 from ..state import FULL, disk_full, sync
 from .errors import AdapterError
@@ -78,7 +80,7 @@ def _check(out: Path, source: Path, overwrite: bool) -> None:
 
 def check_ours(out: Path) -> None:
     """Raises TakenError where a folder holds more than a model that was fused or
-    converted."""
+    converted. Its drafter is more: it would be lost."""
     ours = {"README.md"} if (out / RECORD).is_file() else set()
     for record in (RECORD, FUSED):
         if files := read_json(out / record).get("files"):
@@ -86,7 +88,11 @@ def check_ours(out: Path) -> None:
     others = (file.name for file in out.iterdir() if file.name[0] != ".")
     if other := next((name for name in sorted(others) if name not in ours), None):
         what = f"holds {other}, which neither fusing nor converting wrote"
-        raise TakenError(f"{out} {what}: name another folder.")
+        remedy = "name another folder"
+        if other == INSIDE and is_drafter(out / INSIDE):
+            what = f"holds {INSIDE}, the drafter of what is there, which would be lost"
+            remedy = f"move {INSIDE} away, or {remedy}"
+        raise TakenError(f"{out} {what}: {remedy}.")
 
 
 def _empty(folder: Path) -> None:

@@ -39,6 +39,23 @@ def test_one_that_lies_with_the_model(shelf: Shelf) -> None:
     assert model.drafter is None
 
 
+def test_one_in_a_snapshot_of_the_hubs_cache(shelf: Shelf, model: Gemma4) -> None:
+    """Its files are links to the same blobs as those of the model."""
+    snapshot = shelf.fetched("org/with-its-drafter")
+    blobs, inside = snapshot.parent.parent / "blobs", snapshot / "assistant"
+    inside.mkdir()
+    for file in shelf.drafter().iterdir():
+        shutil.copy(file, blobs / f"drafter-{file.name}")
+        (inside / file.name).symlink_to(f"../../../blobs/drafter-{file.name}")
+    give_drafter(model, snapshot)
+    assert isinstance(model.drafter, Drafter) and model.drafter.folder == inside
+    weights = inside / "model.safetensors"
+    weights.unlink()
+    weights.symlink_to(shelf.drafter() / weights.name)
+    with pytest.warns(DrafterWarning, match="leads out of"):
+        give_drafter(model, snapshot)
+
+
 def test_one_that_is_named(shelf: Shelf, model: Gemma4) -> None:
     give_drafter(model, shelf.model)
     assert model.drafter is None
@@ -52,7 +69,7 @@ def test_one_that_is_named(shelf: Shelf, model: Gemma4) -> None:
     assert model.drafter is None
     with pytest.raises(ModelNotFoundError):
         give_drafter(model, shelf.model, "nothing here")
-    with pytest.raises(CheckpointError, match="a drafter's is"):
+    with pytest.raises(CheckpointError, match=r"drafter in .*/tiny: .* a drafter's is"):
         give_drafter(model, shelf.model, shelf.model)
 
 
@@ -71,6 +88,13 @@ def test_one_that_is_damaged(shelf: Shelf, model: Gemma4) -> None:
     file = place / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-4])
     with pytest.warns(DrafterWarning, match="is truncated"):
+        give_drafter(model, shelf.model)
+    assert model.drafter is None
+    arrays = mx.load(str(shelf.drafter() / "model.safetensors"))
+    assert isinstance(arrays, dict)
+    arrays["post_projection.weight"] *= mx.nan
+    mx.save_safetensors(str(file), arrays)
+    with pytest.warns(DrafterWarning, match=r"drafter in .*-assistant: NaN or inf"):
         give_drafter(model, shelf.model)
     assert model.drafter is None
 

@@ -11,6 +11,7 @@ from mlx_gemma4.checkpoint.folders import RECORD
 from mlx_gemma4.config import Config
 from mlx_gemma4.doctor.drafter import DrafterFacts, examine_drafter
 from mlx_gemma4.doctor.findings import Findings, Level
+from mlx_gemma4.doctor.headers import examine
 from mlx_gemma4.doctor.summary import Memory
 
 
@@ -30,8 +31,19 @@ def examined(
     return facts, found.level, found.text
 
 
+def test_one_that_is_given_as_the_model(shelf: Shelf) -> None:
+    """It lacks nothing: that it has no tokenizer is no problem of its own."""
+    say = Findings()
+    examine(shelf.drafter(), say)
+    (told,) = [each for each in say.all if each.level is Level.PROBLEM]
+    assert told.about == "config" and "give its model with --model" in told.text
+
+
 def test_none(shelf: Shelf) -> None:
     say = Findings()
+    assert examine_drafter("tiny", shelf.model, None, None, say) is None and not say.all
+    record = {"source": "google/gemma-4-E2B"}  # none was published for it
+    (shelf.model / RECORD).write_text(json.dumps(record))
     assert examine_drafter("tiny", shelf.model, None, None, say) is None and not say.all
     record = {"source": "google/gemma-4-E2B-it"}
     (shelf.model / RECORD).write_text(json.dumps(record))

@@ -56,6 +56,14 @@ def test_in_the_folder_and_beside_it(shelf: Shelf) -> None:
     assert drafter_beside(shelf.model) == beside
 
 
+def test_names_of_folders(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    beside = shelf.drafter().rename(shelf.model.with_name("tiny-assistant"))
+    monkeypatch.chdir(shelf.model)
+    assert drafter_beside(Path()) == beside  # which has no name
+    longest = shelf.model.rename(shelf.model.with_name("m" * 250))
+    assert drafter_beside(longest) is None  # nothing can have its name and more
+
+
 def test_in_the_cache(shelf: Shelf) -> None:
     model = shelf.fetched(E2B)
     assert origin(model) == E2B and drafter_beside(model) is None

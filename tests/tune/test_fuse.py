@@ -159,6 +159,26 @@ def test_what_is_no_model_is_not_replaced(tmp_path: Path):
     assert (tmp_path / "mine" / "notes.txt").read_text() == "mine"
 
 
+def test_the_drafter_of_a_model_is_not_lost(tmp_path: Path):
+    out, source = tmp_path / "out", tmp_path / "model"
+    source.mkdir()
+    (out / "assistant").mkdir(parents=True)
+    (out / "conversion.json").write_text(json.dumps({"files": {}}))
+    config = out / "assistant" / "config.json"
+    told = {
+        "gemma4_assistant": "holds assistant, the drafter .* lost: move assistant away",
+        "gemma4": "holds assistant, which neither fusing nor converting wrote",
+    }
+    for kind, words in told.items():
+        config.write_text(json.dumps({"model_type": kind}))
+        with (
+            pytest.raises(TakenError, match=words),
+            replacing(out, source, overwrite=True),
+        ):
+            pass
+    assert config.exists()
+
+
 @pytest.mark.parametrize(
     ("record", "mine"),
     [
