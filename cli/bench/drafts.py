@@ -53,7 +53,7 @@ def measure(
     screen: Screen,
 ) -> tuple[Facts, dict[str, Found]]:
     """Rounds of answers to each prompt."""
-    model, processor, name = open_model(name, screen, yes=yes)
+    model, processor, name = open_model(name, screen, yes=yes, draft=None)
     drafter = model.drafter is not None
     if not drafter:
         screen.note("The model has no drafter here: drafts come from the text alone.")

@@ -7,6 +7,7 @@ import pytest
 from command import Runner
 
 from mlx_gemma4.bench.drafting import Answered
+from mlx_gemma4.cli.bench import drafts
 from mlx_gemma4.cli.bench.command import bench_drafts, check_alone
 from mlx_gemma4.cli.bench.drafts import Facts, as_json, lines
 from mlx_gemma4.cli.errors import UsageError
@@ -61,7 +62,15 @@ def test_command(gemma4: Runner) -> None:
     done = gemma4(*SMALL)
     assert done.returncode == 0, done.stderr
     first = [line.partition(" ")[0] for line in done.stdout.splitlines()]
-    assert first.count("off") == first.count("auto") == first.count("lookup") == 2
+    kinds = ("off", "auto", "assistant", "lookup")
+    assert [first.count(kind) for kind in kinds] == [2] * 4
+    assert "no drafter" not in done.stderr
+
+
+def test_the_drafter_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drafts, "take_rounds", lambda *_: {})
+    facts, found = drafts.measure("demo", "Hello!", 4, 1, False, Screen())
+    assert facts.drafter and found == {"Hello!": {}}
 
 
 @pytest.mark.slow
