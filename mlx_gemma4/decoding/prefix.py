@@ -102,8 +102,8 @@ class PrefixCache:
     def common(self, keys: Sequence[int]) -> int:
         """How many tokens a prompt begins with as this one does, less its last: those
         that would not have to be read, if all of them can be returned to."""
-        if self.cache[0].offset != len(self.tokens):
-            self.clear()  # an interrupted call left the two out of step
+        if any(layer.offset != len(self.tokens) for layer in self.cache):
+            self.clear()  # an interrupted call left them out of step
         wanted = min(_common(self._keys, keys), len(keys) - 1)
         while wanted and keys[wanted] < 0 and keys[wanted] == keys[wanted - 1]:
             wanted -= 1

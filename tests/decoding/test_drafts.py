@@ -8,6 +8,7 @@ import pytest
 from drafting import Kind, Pair, Proposer, pair
 
 from mlx_gemma4 import PrefixCache, generate, stream_generate
+from mlx_gemma4.cache import FullCache
 from mlx_gemma4.decoding.drafts import Drafts, drafts_for
 from mlx_gemma4.errors import ChatError
 
@@ -84,3 +85,38 @@ def test_an_answer_that_was_left_open_does_not_harm_the_next(asked: Pair) -> Non
         found += [chunk.token for chunk in second]
     assert found == expected
     assert prefix.cache[0].offset == len(prefix.tokens)
+
+
+def test_an_interrupt_while_drafts_are_taken_back_is_noticed(
+    asked: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind it some layers hold rejected drafts and others do not."""
+    model, processor = asked.model, asked.processor
+    options: dict[str, Any] = {"max_tokens": 6, "temperature": 0}
+    prefix, taken_back = PrefixCache(model), FullCache.trim
+
+    def interrupted(cache: FullCache, n: int) -> int:
+        if n:
+            raise KeyboardInterrupt
+        return taken_back(cache, n)
+
+    model.drafter = Proposer(Kind.LATE, [], 0, [1])
+    monkeypatch.setattr(Proposer, "propose", lambda *_: mx.array([[600, 601]]))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(FullCache, "trim", interrupted)
+        generate(
+            model,
+            processor,
+            tokens=TOKENS,
+            **options,
+            prefix=prefix,
+            draft="assistant",
+        )
+    assert len({layer.offset for layer in prefix.cache}) == 2
+    tokens = [*prefix.tokens, 5, 6]
+    plain = generate(model, processor, tokens=tokens, **options, draft="off")
+    found = generate(
+        model, processor, tokens=tokens, **options, prefix=prefix, draft="off"
+    )
+    assert found.tokens == plain.tokens
+    assert found.stats is not None and found.stats.cached_tokens == 0

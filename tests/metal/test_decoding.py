@@ -46,7 +46,7 @@ def test_a_step_equals_the_plain_one(cpu: Cpu, variant: str, rows: int) -> None:
     assert ours == expected
 
 
-@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("rows", [1, 3, pytest.param(9, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("variant", SHAPES)
 def test_a_compiled_step_asks_for_the_same(cpu: Cpu, variant: str, rows: int) -> None:
     """Its parts in a row; what would be compiled is only called here."""
