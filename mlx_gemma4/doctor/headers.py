@@ -13,6 +13,8 @@ from ..chat.tokenizer import Tokenizer
 from ..checkpoint.files import StoredTensor, read_header, read_tensors, weight_files
 from ..checkpoint.plan import LoadPlan, plan_load, read_headers
 from ..config import Config
+from ..errors import CheckpointError
+from ..hub.resolve import is_drafter
 from ..prompt.defaults import GenerationDefaults
 from ..prompt.processor import Processor
 from ..prompt.settings import VIDEO_FILES, MediaSettings
@@ -48,8 +50,17 @@ def examine(folder: Path, say: Findings) -> Examined:
     _read_weights(found)
     if found.config is not None and found.tensors is not None:
         _plan(found, found.config)
-    _read_text_files(found)
+    if found.config is not None or not _is_drafter(folder):
+        _read_text_files(found)
     return found
+
+
+def _is_drafter(folder: Path) -> bool:
+    """Whether it holds what needs no files of text: it speaks its model's tokens."""
+    try:
+        return is_drafter(folder)
+    except CheckpointError:
+        return False
 
 
 def _read_config(found: Examined) -> None:
