@@ -190,9 +190,10 @@ def default(
 
 
 def set_default(name: str) -> None:
-    """Raises ModelNotFoundError for a model that is not here."""
+    """Raises ModelNotFoundError for a model that is not here, and UsageError for a
+    drafter."""
     from mlx_gemma4.errors import ModelNotFoundError
-    from mlx_gemma4.hub.resolve import local_folder
+    from mlx_gemma4.hub.resolve import is_drafter, local_folder
     from mlx_gemma4.reading.home import with_home
 
     from .default import keep_default
@@ -200,5 +201,7 @@ def set_default(name: str) -> None:
 
     if (folder := local_folder(name)) is None:
         raise ModelNotFoundError(f"{name} is not here: `gemma4 pull {name}` gets it.")
+    if is_drafter(folder):
+        raise UsageError(f"{name} is a drafter, which cannot chat: name its model.")
     own = folder == with_home(name)  # which it is in this folder only
     keep_default(str(folder.resolve()) if own else exact_name(name))

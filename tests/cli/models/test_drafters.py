@@ -129,3 +129,10 @@ def test_remove(shelf: Shelf, gemma4: Command) -> None:
     shelf.fetched(DRAFTER, source=shelf.drafter())
     assert gemma4("rm", DRAFTER, "-y") == 0
     assert len(list(shelf.cache.glob("models--*"))) == 1
+
+
+def test_a_drafter_is_no_model(shelf: Shelf, gemma4: Command) -> None:
+    drafter = str(shelf.drafter())
+    assert gemma4("default", drafter) == 2 and "name its model" in gemma4.err
+    (problem,) = gemma4.json("show", drafter)["problems"]
+    assert "give its model with --model, and this with --draft" in problem
