@@ -100,7 +100,7 @@ def test_an_interrupt_while_drafts_are_taken_back_is_noticed(
             raise KeyboardInterrupt
         return taken_back(cache, n)
 
-    model.drafter = Proposer(Kind.LATE, [], 0, [1])
+    monkeypatch.setattr(model, "drafter", Proposer(Kind.LATE, [], 0, [1]))
     monkeypatch.setattr(Proposer, "propose", lambda *_: mx.array([[600, 601]]))
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(FullCache, "trim", interrupted)
