@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 from checkpoint import make
@@ -98,7 +99,8 @@ def measure(
     case = CASES[name]
     model, processor = load(folder_of(case.model, bits, work))
     if case.wrong:
-        model.drafter = Wrong()
+        stand_in: Any = Wrong()
+        model.drafter = stand_in
     task = task_of(name, case, most, model.config.text_config.token_rows)
     every = contenders(model, processor, task, unlearned=True)
     compared = {kind: run for kind, run in every.items() if kind in (OFF, *kinds)}

@@ -141,9 +141,11 @@ class Pair:
         assert whole.start is not None
         special = self.processor.tokenizer.special_tokens
         marks = [*special.values(), *self.processor.generation.stop_tokens]
-        self.model.drafter = self.proposer = Proposer(
+        self.proposer = Proposer(
             kind, whole.tokens, whole.start, marks, random.Random(number)
         )
+        stand_in: Any = self.proposer
+        self.model.drafter = stand_in
         drafted = self.outcome(**options, draft=draft)
         self.model.drafter = None
         assert drafted.tokens == plain.tokens
