@@ -192,11 +192,18 @@ def change_drafter(
 
 def require_drafter(model: "Gemma4", name: str, draft: str | None) -> None:
     """Raises ChatError where drafts are to be a drafter's and there is none."""
-    if draft == "assistant" and model.drafter is None:
-        raise ChatError(
-            f"{name} has no drafter here: `gemma4 pull {name} --draft` gets it, "
-            "--draft DIR takes one from elsewhere, and --draft lookup needs none."
-        )
+    if draft != "assistant" or model.drafter is not None:
+        return
+    from mlx_gemma4.hub.drafters import origin
+    from mlx_gemma4.hub.resolve import local_folder
+
+    folder = local_folder(name)
+    known = folder is not None and origin(folder) is not None
+    raise ChatError(
+        f"{name} has no drafter here: "
+        + (f"`gemma4 pull {name} --draft` gets it, " if known else "")
+        + "--draft DIR takes one from elsewhere, and --draft lookup needs none."
+    )
 
 
 def drafter_told(model: "Gemma4") -> str | None:

@@ -166,10 +166,10 @@ def give_drafter(
 
 
 def _drafter(model: Gemma4, folder: Path, place: Path) -> Drafter:
-    dtype = model.language_model.norm.weight.dtype
     with _named(place):
         plan = plan_assistant(place)
         plan.model.config.check_pair(model.config, place, folder)
+    dtype = model.language_model.norm.weight.dtype
     arrays: dict[str, mx.array] = dict(tree_flatten(model.parameters()))
     held = sum(array.nbytes for array in arrays.values())
     needed, limit = loaded_bytes(plan.fit, plan.tensors, dtype), memory_limit()

@@ -81,11 +81,17 @@ def test_set_says_how_drafts_are_made(seeing, script, capsys):
     assert "drafter: " not in told
 
 
-def test_what_cannot_be_set_changes_nothing(session, script, capsys, monkeypatch):
-    monkeypatch.setattr("mlx_gemma4.hub.resolve.resolve", lambda name: Path(name))
+@pytest.mark.parametrize("origin", ["google/gemma-4-E2B-it", None])
+def test_what_cannot_be_set_changes_nothing(
+    origin, session, script, capsys, monkeypatch
+):
+    for find in ("resolve", "local_folder"):
+        monkeypatch.setattr(f"mlx_gemma4.hub.resolve.{find}", lambda name: Path(name))
+    monkeypatch.setattr("mlx_gemma4.hub.drafters.origin", lambda folder: origin)
     converse(session, Lines("/set draft assistant", "/set draft lockup", "one"))
     told = capsys.readouterr().err
-    assert "`gemma4 pull scripted --draft`" in told
+    assert ("`gemma4 pull scripted --draft`" in told) == (origin is not None)
+    assert "--draft DIR takes one from elsewhere" in told
     assert "Did you mean lookup?" in told
     assert script.asked[0].draft is None
 
