@@ -91,7 +91,7 @@ def test_stats_go_to_stderr(gemma4):
     run = gemma4("chat", "-m", "demo", QUESTION, *GREEDY, "--stats")
     assert re.search(
         r"^\d+ tok · [\d.,]+ tok/s · ttft [\d.]+ s · prefill [\d,]+ tok/s"
-        r" · peak [\d.]+ [MG]B$",
+        r" · peak [\d.]+ [MG]B · \d+ of \d+ drafts right(, [\d.]+ s (gained|lost))?$",
         run.stderr.strip(),
     )
     assert ESCAPE not in run.stderr
@@ -108,6 +108,8 @@ def test_json_is_one_object(gemma4):
     assert answer["finish_reason"] == "stop"
     assert answer["usage"]["prompt"] > 0 and answer["usage"]["completion"] > 0
     assert answer["usage"]["cached"] == 0
+    gain = answer["timings"].pop("draft_gain_s")
+    assert gain is None or gain < 1
     assert set(answer["timings"]) == {"load_s", "ttft_s", "prefill_tps", "decode_tps"}
     assert all(value > 0 for value in answer["timings"].values())
     assert answer["peak_memory"] > 0

@@ -211,7 +211,7 @@ def test_the_way_to_an_end_does_not_go_round_in_circles(wild) -> None:
 def test_what_is_forced_is_read_in_chunks(wild, monkeypatch) -> None:
     model, processor = wild
     lengths: list[int] = []
-    plain = type(model).__call__
+    plain = type(model).hidden
 
     def noted(self: Gemma4, inputs: mx.array, **options: Any) -> mx.array:
         lengths.append(inputs.shape[1])
@@ -219,7 +219,7 @@ def test_what_is_forced_is_read_in_chunks(wild, monkeypatch) -> None:
 
     schema = {"const": "ab c1 " * 40}
     whole = answer(wild, schema=schema)
-    monkeypatch.setattr(type(model), "__call__", noted)
+    monkeypatch.setattr(type(model), "hidden", noted)
     found = answer((model, processor), schema=schema, prefill_step=16)
     assert max(lengths) <= 16 and found.tokens == whole.tokens
 

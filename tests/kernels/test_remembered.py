@@ -210,10 +210,10 @@ def test_loading_recalls_and_measures_nothing(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, demo_folder: Path
 ) -> None:
     monkeypatch.setattr(Prepared, "load", lambda self: self.plan.model)
-    load("demo")  # warnings are errors
+    load("demo", draft="off")  # warnings are errors
     assert not memory_file().exists() and not enabled(SECOND)
     machine.remember(prepare_model(demo_folder).conditions, SECOND)
-    load("demo")
+    load("demo", draft="off")
     assert enabled(SECOND)
 
 

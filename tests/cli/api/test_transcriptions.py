@@ -1,7 +1,7 @@
 """Transcripts over HTTP."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -18,6 +18,7 @@ KIND = {"Content-Type": "multipart/form-data; boundary=x"}
 
 class Listener(ScriptedEngine):
     model = processor = None
+    defaults: Mapping[str, Any] = {}
 
 
 @pytest.fixture
