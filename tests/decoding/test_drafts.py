@@ -22,8 +22,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Pair:
     return found
 
 
-def proposer() -> Any:
-    return Proposer(Kind.RANDOM, [], 0, [1])
+def proposer(kind: Kind = Kind.RANDOM) -> Any:
+    return Proposer(kind, [], 0, [1])
 
 
 def test_none_is_off_without_a_drafter_and_auto_with_one(asked: Pair) -> None:
@@ -100,7 +100,7 @@ def test_an_interrupt_while_drafts_are_taken_back_is_noticed(
             raise KeyboardInterrupt
         return taken_back(cache, n)
 
-    model.drafter = Proposer(Kind.LATE, [], 0, [1])
+    model.drafter = proposer(Kind.LATE)
     monkeypatch.setattr(Proposer, "propose", lambda *_: mx.array([[600, 601]]))
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(FullCache, "trim", interrupted)
