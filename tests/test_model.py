@@ -130,6 +130,7 @@ def test_text_keeps_its_dtype() -> None:
     assert model(mx.array([[5, 6]])).dtype == mx.bfloat16
 
 
+@pytest.mark.slow
 def test_mlx_lm_s_generation_loop_runs_on_it() -> None:
     """Its greedy tokens are those of fresh prefills, chunks and window included."""
     from mlx_lm.generate import generate_step

@@ -64,6 +64,7 @@ def test_forty_answers_of_each_kind_of_model(variant: str, drawn: dict) -> None:
     assert drafted / 20 < accepted < drafted  # chance is 1 in 1920
 
 
+@pytest.mark.slow
 def test_answers_with_drafts_that_were_right() -> None:
     answer = check("E2B", 1, **SAMPLED)
     assert 0 < answer.accepted < answer.drafted

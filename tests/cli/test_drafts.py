@@ -170,6 +170,7 @@ def test_settings_and_environment_say_it_too(gemma4: Runner, tmp_path: Path):
     assert done.stdout == ANSWER and "drafts" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_drafter_of_another_model_is_let_go(session, capsys, monkeypatch):
     asked: list[str | None] = []
     model = session.chat.model

@@ -17,6 +17,7 @@ def chat(*arguments: str) -> Result:
     return CliRunner().invoke(app, ["chat", "-m", "demo", *GREEDY, *arguments, "Hi"])
 
 
+@pytest.mark.slow
 def test_a_schema_as_fields_json_and_file(tmp_path: Path) -> None:
     schema = {"type": "object", "properties": {"red": {"enum": [True]}}}
     schema |= {"required": ["red"], "additionalProperties": False}

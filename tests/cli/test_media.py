@@ -121,6 +121,7 @@ def test_a_path_in_what_is_piped_or_not_meant_is_words(model, here):
         assert result.exit_code == 0 and "attached" not in result.stderr
 
 
+@pytest.mark.slow
 def test_a_text_file_in_the_prompt(model, here):
     short = prompt_tokens(model, "--no-attach", "Sum up ./notes.txt")
     result = run(model, "--json", *SHORT, "Sum up ./notes.txt")

@@ -121,6 +121,7 @@ def test_damaged_weights_are_named(
         jobs.convert(source, tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_trained_grid_is_kept(tmp_path: Path) -> None:
     """Q4_0 weights come out bit by bit; a table off the grid gets the recipe's bits."""
     source = jobs.source(tmp_path / "hub")

@@ -46,6 +46,7 @@ def test_the_python_of_a_page_runs(
     assert done.stdout.startswith("The capital of France is Paris.\n")
 
 
+@pytest.mark.slow
 @in_a_clone
 def test_the_python_example_runs_in_a_clone(
     tmp_path: Path, environ: dict[str, str]

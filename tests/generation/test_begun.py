@@ -42,7 +42,8 @@ def model() -> Gemma4:
     return tiny.build("demo", 4, **sizes, max_position_embeddings=200)
 
 
-@pytest.mark.parametrize("every", [20, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("every", [20, 4])
 def test_wherever_it_is_cut_it_becomes_the_whole_answer(
     model: Gemma4, processor: Processor, monkeypatch: pytest.MonkeyPatch, every: int
 ) -> None:

@@ -43,6 +43,7 @@ def check(model: Gemma4, processor: Processor) -> None:
         assert stats is not None and stats.drafted
 
 
+@pytest.mark.slow
 def test_an_adapter_that_is_on(source: Path) -> None:
     model, processor = load(source)
     put_on(model, filled(model))

@@ -19,6 +19,7 @@ def source(tmp_path: Path) -> Path:
     return jobs.source(tmp_path / "hub", shards=2)
 
 
+@pytest.mark.slow
 def test_dry_run(gemma4: Runner, demo_folder: Path) -> None:
     """The plan of the demo, without its weights being read or anything written."""
     done = gemma4("convert", "demo", "--dry-run")

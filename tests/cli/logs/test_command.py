@@ -188,6 +188,7 @@ def test_half_an_answer_is_found_while_it_comes(kept, script):
     assert len(objects("search", "then")) == 1
 
 
+@pytest.mark.slow
 def test_what_was_exported_can_be_loaded(two, kept, tmp_path):
     file = tmp_path / "talk.json"
     said = logs("export", "work", "-o", str(file))
