@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NoReturn
 
 from ..errors import CheckpointError
+from ..hub.cache import repository_in
 from ..reading.json_file import read_object
 from ..reading.listing import listed
 
@@ -88,8 +89,7 @@ def _exists(path: Path) -> bool:
 def again(folder: Path) -> str:
     """The command that downloads what a folder lacks."""
     if folder.parent.name == "snapshots":
-        repo = folder.parent.parent.name.removeprefix("models--").replace("--", "/")
-        return f"`hf download {repo}`"
+        return f"`hf download {repository_in(folder.parent.parent)}`"
     return f"`hf download ORGANISATION/NAME --local-dir {folder}`"
 
 

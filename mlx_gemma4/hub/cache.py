@@ -27,6 +27,11 @@ def repository(repo: str) -> Path:
     return hub_cache() / f"models--{repo.replace('/', '--')}"
 
 
+def repository_in(folder: Path) -> str:
+    """Which repository the cache keeps in a folder."""
+    return folder.name.removeprefix("models--").replace("--", "/", 1)
+
+
 @dataclass(frozen=True)
 class HubFile:
     """A file as the Hub lists it.

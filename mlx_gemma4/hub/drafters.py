@@ -7,6 +7,7 @@ from pathlib import Path
 from ..checkpoint.folders import FUSED, RECORD
 from ..errors import CheckpointError
 from ..reading.json_file import read_json
+from .cache import repository_in
 from .here import cached_drafter
 from .names import models
 from .resolve import HUB_ID
@@ -56,7 +57,7 @@ def origin(folder: Path) -> str | None:
     """The repository at the Hub that the model in `folder` is from, where that is
     known: it is a snapshot in the cache, or was converted or fused."""
     if folder.parent.name == "snapshots":
-        return folder.parent.parent.name.removeprefix("models--").replace("--", "/", 1)
+        return repository_in(folder.parent.parent)
     try:
         records = [read_json(folder / name) for name in (RECORD, FUSED)]
     except CheckpointError:

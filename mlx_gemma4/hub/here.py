@@ -17,7 +17,7 @@ from ..checkpoint.files import LENGTH
 from ..config.assistant import is_assistant
 from ..errors import CheckpointError
 from ..reading.json_file import read_object
-from .cache import hub_cache, repository
+from .cache import hub_cache, repository, repository_in
 from .names import DEMO, Variant, models, name_of, short_names
 from .resolve import converted_folder, is_complete
 
@@ -118,7 +118,7 @@ def _cached(wanted: Callable[[object], bool]) -> Iterator[Held]:
 
 def _entry(root: Path, wanted: Callable[[object], bool]) -> Held | None:
     """A repository in the cache. wanted: of which model_type."""
-    repo = root.name.removeprefix("models--").replace("--", "/", 1)
+    repo = repository_in(root)
     found = [(is_complete(folder), folder) for folder in _snapshots(root, wanted)]
     if not found or not _holds_weights(root):
         return None

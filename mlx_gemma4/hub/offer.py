@@ -24,7 +24,7 @@ from ..config import AssistantConfig, Config, ConfigWarning
 from ..device import memory_limit
 from ..errors import CheckpointError, DiskFullError, ModelNotFoundError
 from ..reading.sizes import free_space, size
-from .cache import Cache, HubFile, distinct
+from .cache import Cache, HubFile, distinct, repository_in
 from .refusals import why
 from .transfer import Transfer
 
@@ -182,7 +182,7 @@ def _stand_in(about: "ModelInfo", cache: Cache) -> Iterator[Path]:
         try:
             yield folder
         except CheckpointError as error:
-            repo = cache.folder.name.removeprefix("models--").replace("--", "/")
+            repo = repository_in(cache.folder)
             text = str(error).replace(made, repo)
             raise CheckpointError(text if repo in text else f"{repo}: {text}") from None
 
