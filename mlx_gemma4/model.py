@@ -59,10 +59,14 @@ class Gemma4(nn.Module):
     def __repr__(self) -> str:  # of nn.Module, a page
         towers = {"embed_vision": "sees", "embed_audio": "hears"}
         senses = [does for tower, does in towers.items() if tower in self]
-        arrays: dict[str, mx.array] = dict(tree_flatten(self.parameters()))
-        held = sum(array.nbytes for array in arrays.values())
-        told = [f"{len(self.layers)} layers", *senses, size(held)]
+        told = [f"{len(self.layers)} layers", *senses, size(self.nbytes)]
         return f"<Gemma4: {', '.join(told)}>"
+
+    @property
+    def nbytes(self) -> int:
+        """What its weights take."""
+        arrays: dict[str, mx.array] = dict(tree_flatten(self.parameters()))
+        return sum(array.nbytes for array in arrays.values())
 
     @property
     def layers(self) -> list[DecoderLayer]:

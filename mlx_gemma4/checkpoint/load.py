@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mlx.core as mx
-from mlx.utils import tree_flatten
 
 from ..assistant.drafter import Drafter
 from ..assistant.model import Assistant
@@ -170,9 +169,8 @@ def _drafter(model: Gemma4, folder: Path, place: Path) -> Drafter:
         plan = plan_assistant(place)
         plan.model.config.check_pair(model.config, place, folder)
     dtype = model.language_model.norm.weight.dtype
-    arrays: dict[str, mx.array] = dict(tree_flatten(model.parameters()))
-    held = sum(array.nbytes for array in arrays.values())
     needed, limit = loaded_bytes(plan.fit, plan.tensors, dtype), memory_limit()
+    held = model.nbytes
     if held + needed > limit:
         raise MemoryError(
             f"The drafter in {place} takes {size(needed)} beside the {size(held)} of "

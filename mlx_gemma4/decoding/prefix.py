@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mlx.utils import tree_flatten
-
 from ..cache import (
     Snapshot,
     copied,
@@ -251,9 +249,7 @@ def _size(caches: Sequence[PrefixCache]) -> int:
 
 
 def _a_share(model: Gemma4) -> int:
-    arrays: list[Any] = [array for _, array in tree_flatten(model.parameters())]
-    weights = sum(array.nbytes for array in arrays)
-    return max(0, int(SHARE * (memory_limit() - weights)))
+    return max(0, int(SHARE * (memory_limit() - model.nbytes)))
 
 
 def _common(a: Sequence[int], b: Sequence[int]) -> int:
