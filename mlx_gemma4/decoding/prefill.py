@@ -49,7 +49,7 @@ def prefill(
 
     Whole media stay within a chunk: positions of a picture may see each other.
     """
-    tokens, spans = prompt.tokens, prompt.spans
+    tokens, spans, table = prompt.tokens, prompt.spans, model.language_model.table
     hidden, running = None, ()
     while start < len(tokens):
         if progress is not None:
@@ -66,6 +66,8 @@ def prefill(
             media=media_between(spans, start, end),
             last_only=not more,
         )
+        if table is not None and more:
+            table.prefetch(tokens[end : end + step])
         if more or end - start > SHORT:
             running = _compute(prefix.cache, running)
         if more:
