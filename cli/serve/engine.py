@@ -56,7 +56,7 @@ class Engine:
         self.model, self.processor, self.name = model, processor, name
         self.defaults = dict(defaults or {})
         self.progress: Callable[[int, int], None] = unheard
-        self._prefixes = PrefixCaches(model)
+        self._prefixes = PrefixCaches(model, kv_bits=self.defaults.get("kv_bits"))
 
     @property
     def context(self) -> int:

@@ -40,7 +40,8 @@ class Demand:
     """What takes memory, but for how many tokens there are.
 
     weights: bytes of the model and of what is loaded beside it. dtype: of its keys and
-    values. step: tokens that are read at once. pins: positions that turns return to.
+    values; kv_bits: as `make_cache` takes it. step: tokens that are read at once. pins:
+    positions that turns return to.
     """
 
     config: TextConfig
@@ -48,15 +49,16 @@ class Demand:
     dtype: mx.Dtype
     step: int
     pins: int = 0
+    kv_bits: int | None = None
 
     def at(self, context: int) -> Estimate:
         """With `context` tokens, be they read or written."""
-        config, dtype = self.config, self.dtype
-        kv = kv_bytes(config, context, dtype)
+        config, dtype, bits = self.config, self.dtype, self.kv_bits
+        kv = kv_bytes(config, context, dtype, bits)
         kv += self.pins * pin_bytes(config, context, dtype)
         rows, on_gpu = min(self.step, context), mx.metal.is_available()
         reading = reading_bytes(config, rows, context, dtype, on_gpu)
-        reading += growing_bytes(config, context, dtype)
+        reading += growing_bytes(config, context, dtype, bits)
         return Estimate(context, self.weights, kv, reading)
 
     def most(self, limit: int) -> int:
@@ -64,6 +66,8 @@ class Demand:
         where none does."""
         low, high = 0, self.config.max_position_embeddings
         fits = partial(self._fits, limit)
+        if fits(high):  # mostly
+            return high
         while low < high:
             middle = (low + high + 1) // 2
             low, high = (middle, high) if fits(middle) else (low, middle - 1)

@@ -4,22 +4,32 @@ import mlx.core as mx
 
 from ..cache import SLACK
 from ..cache.buffers import STEP, rounded_up
+from ..cache.packed import START, group_of
 from ..config import TextConfig
 
 
-def kv_bytes(config: TextConfig, tokens: int, dtype: mx.Dtype) -> int:
+def kv_bytes(
+    config: TextConfig, tokens: int, dtype: mx.Dtype, kv_bits: int | None = None
+) -> int:
     """What the caches of `make_cache` hold after `tokens` tokens, the room that they
     have for more included."""
     layers = range(config.first_kv_shared_layer)
-    return sum(layer_bytes(config, layer, tokens, dtype) for layer in layers)
+    return sum(layer_bytes(config, i, tokens, dtype, kv_bits) for i in layers)
 
 
-def layer_bytes(config: TextConfig, layer: int, tokens: int, dtype: mx.Dtype) -> int:
+def layer_bytes(
+    config: TextConfig, layer: int, tokens: int, dtype: mx.Dtype, kv_bits: int | None
+) -> int:
     """The same of one layer with keys and values of its own."""
-    slots = rounded_up(tokens)
+    slots, slot = rounded_up(tokens), slot_bytes(config, layer, dtype)
     if config.is_sliding(layer):
-        slots = min(slots, kept(config) + STEP)
-    return slots * slot_bytes(config, layer, dtype)
+        return min(slots, kept(config) + STEP) * slot
+    if kv_bits is None or tokens <= START:
+        return slots * slot
+    group = group_of(config.layer_head_dim(layer))
+    numbers = slot // dtype.size
+    packed = numbers * kv_bits // 8 + 2 * (numbers // group) * dtype.size
+    return START * slot + rounded_up(tokens - START) * packed
 
 
 def slot_bytes(config: TextConfig, layer: int, dtype: mx.Dtype) -> int:
@@ -35,11 +45,13 @@ def pin_bytes(config: TextConfig, tokens: int, dtype: mx.Dtype) -> int:
     return sum(slots * slot_bytes(config, layer, dtype) for layer in layers)
 
 
-def growing_bytes(config: TextConfig, tokens: int, dtype: mx.Dtype) -> int:
+def growing_bytes(
+    config: TextConfig, tokens: int, dtype: mx.Dtype, kv_bits: int | None = None
+) -> int:
     """What is there beside `kv_bytes` while caches grow: the layers do so one after
     the other, and the largest has its old buffer as well as the new one."""
     layers = range(config.first_kv_shared_layer)
-    return max(layer_bytes(config, layer, tokens, dtype) for layer in layers)
+    return max(layer_bytes(config, i, tokens, dtype, kv_bits) for i in layers)
 
 
 def kept(config: TextConfig) -> int:
