@@ -61,10 +61,9 @@ class Demand:
         reading += growing_bytes(config, context, dtype, bits)
         return Estimate(context, self.weights, kv, reading)
 
-    def most(self, limit: int) -> int:
-        """How many tokens fit in `limit` bytes, of those that the model can read; 0
-        where none does."""
-        low, high = 0, self.config.max_position_embeddings
+    def most(self, limit: int, wanted: int) -> int:
+        """How many of `wanted` tokens fit in `limit` bytes."""
+        low, high = 0, wanted
         fits = partial(self._fits, limit)
         if fits(high):  # mostly
             return high
