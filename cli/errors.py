@@ -33,13 +33,6 @@ INPUT = 5
 FORM = 6
 STOPPED = 130
 
-# What MLX says when an allocation is refused; it raises a plain RuntimeError.
-OUT_OF_MEMORY = (
-    "[malloc",
-    "[metal::malloc]",
-    "Unable to allocate",
-    "Insufficient Memory",
-)
 MEMORY_HINT = "Choose a smaller or more strongly quantised model, or close other apps."
 
 
@@ -95,9 +88,7 @@ def exit_code(error: BaseException) -> int:
         return FORM
     if _name_too_long(error):
         return USAGE
-    refused = isinstance(error, RuntimeError) and any(
-        words in str(error) for words in OUT_OF_MEMORY
-    )
+    refused = errors.is_out_of_memory(error)
     full = isinstance(error, OSError) and error.errno in FULL
     return MEMORY if refused or full else FAILED
 
@@ -142,7 +133,7 @@ def explain(error: BaseException, code: int) -> tuple[str, str | None]:
     """Message and remedy. Library errors carry their remedy in the message."""
     if code == STOPPED:
         return "stopped", None
-    if isinstance(error, errors.DiskFullError):
+    if isinstance(error, errors.DiskFullError | errors.RoomError):
         return str(error), None
     if isinstance(error, OSError) and error.errno in FULL:
         return f"nothing more can be written: {error.strerror}.", None

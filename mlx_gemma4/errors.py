@@ -20,6 +20,10 @@ class ContextError(ChatError):
     """A prompt that is longer than what the model reads."""
 
 
+class RoomError(MemoryError):
+    """A model or a context that does not fit in memory, told with what would help."""
+
+
 class MediaError(ValueError):
     """A picture, recording or video that cannot be read or is not understood."""
 
@@ -54,6 +58,22 @@ class BenchError(ValueError):
 
 class PeerError(RuntimeError):
     """Another program that was to be measured failed."""
+
+
+# What MLX says where memory is refused; it raises a plain RuntimeError.
+OUT_OF_MEMORY = (
+    "[malloc",
+    "[metal::malloc]",
+    "Unable to allocate",
+    "Insufficient Memory",
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out in the middle of something."""
+    if isinstance(error, RuntimeError):
+        return any(words in str(error) for words in OUT_OF_MEMORY)
+    return isinstance(error, MemoryError)
 
 
 def install_command(what: str) -> str:

@@ -228,6 +228,10 @@ class PrefixCaches:
             each.keep_in(kv_bits)
         self.kv_bits = kv_bits
 
+    def clear(self) -> None:
+        """Forget everything."""
+        self._kept = []
+
     def closest(self, keys: Sequence[int]) -> PrefixCache:
         """The one to read a prompt with; see `PrefixCache.reuse` for its keys."""
         best = max(self._kept, key=lambda each: each.common(keys), default=None)

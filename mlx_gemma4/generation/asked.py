@@ -10,7 +10,6 @@ from ..decoding.prefill import Prompt
 from ..decoding.prefix import PrefixCache, PrefixCaches
 from ..errors import ChatError, ContextError
 from ..media import content_keys
-from ..model import Gemma4
 from ..prompt.processor import Processor
 
 
@@ -39,16 +38,15 @@ def checked_ids(tokens: Any, config: Config) -> list[int]:
     return ids
 
 
-def token_limit(model: Gemma4, prompt: int, max_tokens: int | None) -> int:
-    """How many tokens may be generated."""
-    context = model.config.text_config.max_position_embeddings
+def token_limit(context: int, prompt: int, max_tokens: int | None) -> int:
+    """How many tokens may be generated where prompt and answer may have `context`."""
     if max_tokens is not None and (not isinstance(max_tokens, int) or max_tokens < 1):
         raise ChatError(
             f"max_tokens is {max_tokens!r}; it must be a whole number from 1."
         )
     if prompt >= context:
         raise ContextError(
-            f"The prompt has {prompt} tokens; this model reads at most {context - 1}. "
+            f"The prompt has {prompt} tokens; at most {context - 1} can be read. "
             "Shorten it or start a new conversation."
         )
     room = context - prompt

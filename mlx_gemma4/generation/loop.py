@@ -27,6 +27,7 @@ from ..sampling import Sampler
 from .answer import Chunk, Response, Stats, Writer
 from .asked import check_rows, checked_ids, prompt_of, token_limit
 from .limits import LoopWatch, ThoughtLimit
+from .room import context_for, demand_of, within_memory
 from .run import run
 
 __all__ = ["Chunk", "Response", "Stats", "generate", "stream_generate"]
@@ -68,6 +69,7 @@ def generate(
     progress: Progress | None = None,
     draft: Draft | None = None,
     kv_bits: int | None = None,
+    max_context: int | None = None,
 ) -> Response:
     """The whole answer at once; the options are those of `stream_generate`."""
     given = locals()  # first, so that it holds what was passed and nothing else
@@ -110,6 +112,7 @@ def stream_generate(
     progress: Progress | None = None,
     draft: Draft | None = None,
     kv_bits: int | None = None,
+    max_context: int | None = None,
 ) -> Iterator[Chunk]:
     """Answer `messages`, or go on from raw `tokens`: one chunk per generated token.
 
@@ -154,9 +157,12 @@ def stream_generate(
     kv_bits: 8 keeps what full layers read behind the first 1,024 tokens in 8 bits,
         which takes half the memory of a long context and changes answers slightly.
         None does as `prefix` does, or keeps all as it was computed.
+    max_context: tokens that prompt and answer may have together, which must fit in
+        memory; None takes what the model reads, or as much of it as fits.
 
-    Raises ChatError for a conversation or an option that cannot be honoured, before
-    anything is computed.
+    Raises ChatError for a conversation or an option that cannot be honoured, and
+    RoomError for a prompt that does not fit in memory, before anything is computed; and
+    RoomError where memory runs out all the same, when what `prefix` holds is given up.
     """
     if isinstance(messages, str):
         messages = [{"role": "user", "content": messages}]
@@ -175,6 +181,7 @@ def stream_generate(
         frequency_penalty=frequency_penalty,
         seed=seed,
     )
+    given = prefix
     if prefix is not None:
         prefix.check_model(model)
         prefix.keep_in(kv_bits)
@@ -200,14 +207,16 @@ def stream_generate(
         prompt, tokens=[*prompt.tokens, *begun], keys=[*prompt.keys, *begun]
     )
     check_rows(prompt.tokens, model.config)
-    limit = token_limit(model, len(prompt.tokens), max_tokens)
-    if guide is not None:
-        room = token_limit(model, len(prompt.tokens), None)
-        guide.allot(max_tokens, room)
     if prefill_step is None:
         prefill_step = step_for(model)
     if prefill_step < 1:
         raise ChatError(f"prefill_step is {prefill_step}; it must be 1 or more.")
+    bits = prefix.kv_bits if prefix is not None else kv_bits
+    demand = demand_of(model, prefill_step, bits)
+    context = context_for(model, len(prompt.tokens), demand, max_context)
+    limit = token_limit(context, len(prompt.tokens), max_tokens)
+    if guide is not None:
+        guide.allot(max_tokens, token_limit(context, len(prompt.tokens), None))
     never = [*processor.generation.suppress_tokens]
     if silent:
         never += [special_tokens[m] for m in CALL_MARKS if m in special_tokens]
@@ -225,7 +234,7 @@ def stream_generate(
     pins = pins_for(messages, begun) if prefix else "none"
     prefix = prefix or PrefixCache(model, kv_bits=kv_bits)
     drafts = drafts_for(model, draft, processor.generation.stop_tokens, prompt.tokens)
-    return run(
+    chunks = run(
         model,
         prompt,
         limit,
@@ -240,3 +249,4 @@ def stream_generate(
         progress,
         drafts,
     )
+    return within_memory(chunks, (given or prefix).clear)

@@ -1,0 +1,89 @@
+"""Whether there is memory for what is asked: before it is read, and while it is."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import cast
+
+import mlx.core as mx
+from mlx.utils import tree_flatten
+
+from ..decoding.prefix import PINS
+from ..device import memory_limit
+from ..errors import ChatError, RoomError, is_out_of_memory
+from ..memory.estimate import Demand
+from ..memory.refusal import refusal
+from ..model import Gemma4
+from .answer import Chunk
+
+RAN_OUT = (
+    "Memory ran out in the middle of the answer; what was read before is forgotten, and "
+    "will be read again. Close other programs, or ask for less: a smaller picture, a "
+    "shorter text, --max-context (max_context), --kv-bits 8 (kv_bits=8)."
+)
+
+
+def demand_of(model: Gemma4, step: int, kv_bits: int | None = None) -> Demand:
+    """What a loaded model takes, and its drafter, with one conversation."""
+    weights = model.nbytes
+    if model.drafter is not None:
+        arrays = tree_flatten(model.drafter.module.parameters())
+        weights += sum(x.nbytes for _, x in cast(list[tuple[str, mx.array]], arrays))
+    dtype = model.language_model.norm.weight.dtype
+    return Demand(model.config.text_config, weights, dtype, step, PINS, kv_bits)
+
+
+def check_max_context(max_context: int | None) -> None:
+    """Raises ChatError for one that is no number of tokens."""
+    if max_context is not None and (type(max_context) is not int or max_context < 1):
+        raise ChatError(
+            f"max_context is {max_context!r}; it must be a whole number from 1."
+        )
+
+
+def context_for(
+    model: Gemma4, prompt: int, demand: Demand, max_context: int | None
+) -> int:
+    """How many tokens a prompt of `prompt` tokens and its answer may have together: all
+    that the model reads, or `max_context`, or what fits in memory.
+
+    Raises RoomError where the prompt does not fit, or `max_context` does not, and
+    ChatError for one that is none.
+    """
+    check_max_context(max_context)
+    own, limit = demand.config.max_position_embeddings, memory_limit()
+    wanted = min(own, max_context or own)
+    most = demand.most(limit, wanted)
+    if most == wanted:
+        return wanted
+    if max_context is not None:
+        said = f"A context of {wanted:,} tokens"
+        raise refusal(said, demand, wanted, limit, _table_bytes(model))
+    if prompt >= most:
+        said = f"The prompt of {prompt:,} tokens"
+        raise refusal(said, demand, prompt + 1, limit, _table_bytes(model))
+    return most
+
+
+def _table_bytes(model: Gemma4) -> int:
+    """Of a table of per-layer embeddings that is in memory."""
+    text = model.language_model
+    if not text.per_layer_size or text.table is not None:
+        return 0
+    arrays = tree_flatten(text.embed_tokens_per_layer.parameters())
+    return sum(x.nbytes for _, x in cast(list[tuple[str, mx.array]], arrays))
+
+
+def within_memory(
+    chunks: Iterable[Chunk], forget: Callable[[], None]
+) -> Iterator[Chunk]:
+    """`chunks`; where memory runs out under them, `forget` gives up what caches hold,
+    and a RoomError says so: the next answer can be tried."""
+    try:
+        yield from chunks
+        return
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, RoomError) or not is_out_of_memory(error):
+            raise
+    # Only here: while it is handled, the error keeps what was being computed.
+    forget()
+    mx.clear_cache()
+    raise RoomError(RAN_OUT)
