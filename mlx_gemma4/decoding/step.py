@@ -139,9 +139,7 @@ class DecodingStep:
             inputs, new = rest[: text.per_layer_count], rest[text.per_layer_count :]
             for i, behind in enumerate(self._behind):
                 attention, source, found = self._attentions[i], sources[i], []
-                for row, cache, own, turn in zip(
-                    rows, caches, seen, turns, strict=True
-                ):
+                for row, cache, own, turn in each:
                     if new:
                         own[i] = cache[i].append([part[row] for part in new])
                     asked = queries[row], own[source], turn[kinds[i]]
