@@ -21,6 +21,8 @@ from ..render import Screen, json_text
 from ..settings import OF_RUN, Settings
 from .lines import Line
 
+BEGINNING = b'{"id": '  # of an answer
+
 
 def options_digest(settings: Settings, *others: Any) -> str:
     """Of all that answers depend on and that is not said at its default: so an option
@@ -63,7 +65,7 @@ class Answers:
         for written in self._file:
             answer = _answer(written)
             if answer is None:
-                if self._file.read(1):
+                if not _cut(written) or self._file.read(1):
                     raise self._refused(f"its line {self.done + 1} is no answer")
                 break
             line = next(lines, None)
@@ -104,6 +106,10 @@ class Answers:
                 raise unwritable(self.path, error) from None
         self._count(answer)
 
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
     def _count(self, answer: Mapping[str, Any]) -> None:
         self.done += 1
         if "error" in answer:
@@ -119,17 +125,28 @@ def _opened(path: Path, overwrite: bool) -> BinaryIO:
         file = os.fdopen(descriptor, "r+b" if regular else "wb")
     except OSError as error:
         raise unwritable(path, error) from None
-    if regular:
+    if not regular:
+        return file
+    try:
         hold(descriptor, path)
-        if overwrite:
-            file.truncate(0)
+    except OSError:
+        file.close()
+        raise
+    if overwrite:
+        file.truncate(0)
     return file
 
 
 def _answer(written: bytes) -> dict[str, Any] | None:
-    """None for what a stop may have left: a line without its end, or of nothing."""
+    """None for a line that is no object, or has no end."""
     try:
         value = json.loads(written) if written.endswith(b"\n") else None
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def _cut(written: bytes) -> bool:
+    """Whether it is what a stop may leave: the beginning of an answer, or nothing at
+    all where room for it was made."""
+    return BEGINNING.startswith(written[: len(BEGINNING)]) or not written.strip(b"\0")

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
 
@@ -100,28 +101,28 @@ def batch(
 
         given = (name, adapter and adapter.resolve(), system, form, declared)
         digest = options_digest(settings, *given, strict_tools)
-        with opened(source, path) as stream:
-            made = {**settings.options, **form, "tools": declared}
-            made["strict_tools"] = strict_tools
+        made = {**settings.options, **form, "tools": declared}
+        made["strict_tools"] = strict_tools
+        with (
+            opened(source, path) as stream,
+            closing(Answers(path, digest, screen, overwrite)) as answers,
+            warnings_noted(screen),
+        ):
             job = Job(
                 name="standard input" if source == STDIN else source,
                 lines=read_lines(stream, source),
                 bytes=length(stream),
-                answers=Answers(path, digest, screen, overwrite),
+                answers=answers,
                 defaults=Defaults(made, system, rules(source, allow_url)),
                 screen=screen,
                 rows=rows,
             )
             if job.begin():
-                try:
-                    with warnings_noted(screen):
-                        opened_model = open_model(
-                            model, screen, adapter, yes=yes, draft=settings.draft
-                        )
-                        job.run(*opened_model)
-                finally:
-                    job.conclude()
-            code = batch_code(job.answers.codes, job.answers.done)
+                opened_model = open_model(
+                    model, screen, adapter, yes=yes, draft=settings.draft
+                )
+                job.run(*opened_model)
+        code = batch_code(answers.codes, answers.done)
     if code:
         raise typer.Exit(code)
 

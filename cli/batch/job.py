@@ -54,7 +54,6 @@ class Job:
     rows: int
     before: int = 0  # answers of earlier runs
     tokens: int = 0  # of the answers of this run
-    seconds: float = 0.0
     failed: list[int] = field(default_factory=list)  # numbers of lines
 
     def begin(self) -> bool:
@@ -72,7 +71,7 @@ class Job:
         self.lines = chain([first], self.lines)
         return True
 
-    def conclude(self) -> None:
+    def conclude(self, seconds: float) -> None:
         """Says what was done, also where it was stopped."""
         done = self.answers.done - self.before
         summary = {
@@ -80,14 +79,14 @@ class Job:
             "failed": len(self.failed),
             "answered_before": self.before,
             "tokens": self.tokens,
-            "seconds": round(self.seconds, 3),
+            "seconds": round(seconds, 3),
         }
         if self.screen.as_json and self.answers.path is not None:
             self.screen.json({"output": str(self.answers.path), **summary})
             return
         lines = "line" if done == 1 else "lines"
         told = f"{done:,} {lines} answered, {self.tokens:,} tokens"
-        self.screen.note(f"{told} in {clock(self.seconds)}.")
+        self.screen.note(f"{told} in {clock(seconds)}.")
         if self.failed:
             numbers = ", ".join(map(str, self.failed[:TOLD]))
             more = len(self.failed) - TOLD
@@ -117,7 +116,7 @@ class Job:
                         noted = time.perf_counter()
                         self.screen.note(f"{self.label}.")
         finally:
-            self.seconds = time.perf_counter() - started
+            self.conclude(time.perf_counter() - started)
 
     @property
     def label(self) -> str:
