@@ -80,7 +80,7 @@ def tiny_model(
         num_kv_shared_layers=2 if shared else 0,
     )
     text = model.config.text_config
-    patch.setattr("mlx_gemma4.cache.STEP", 8)  # so that windows wrap early
+    patch.setattr("mlx_gemma4.cache.buffers.STEP", 8)  # so that windows wrap early
     patch.setattr(Gemma4, "make_cache", lambda _: make_cache(text, slack))
     return model
 

@@ -10,7 +10,7 @@ import pytest
 import tiny
 
 from mlx_gemma4 import cache as caches
-from mlx_gemma4.cache import FullCache, SlidingCache
+from mlx_gemma4.cache import FullCache, SlidingCache, buffers
 from mlx_gemma4.config import FULL, SLIDING
 from mlx_gemma4.errors import CacheError
 from mlx_gemma4.model import Gemma4
@@ -128,7 +128,7 @@ def test_random_sequences(variant: str, monkeypatch: pytest.MonkeyPatch) -> None
     for seed in range(runs):
         draw = np.random.RandomState(1000 * VARIANTS.index(variant) + seed)
         # Small buffers, so that windows wrap and grow within a few dozen tokens.
-        monkeypatch.setattr(caches, "STEP", int(draw.choice([4, 16, 256])))
+        monkeypatch.setattr(buffers, "STEP", int(draw.choice([4, 16, 256])))
         walk = Walk(model, int(draw.choice([0, 3, 8, 20])), draw)
         walk.run(steps=8)
         for what, n in walk.done.items():
@@ -186,7 +186,7 @@ def test_impossible_rollbacks_change_nothing(n: int) -> None:
 
 
 def test_rollback_past_the_slack_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(caches, "STEP", 4)
+    monkeypatch.setattr(buffers, "STEP", 4)
     _, cache, _ = filled(slack=5)
     most = caches.most_rollback(cache)
     assert 5 <= most < 40
@@ -227,8 +227,8 @@ def test_a_snapshot_can_be_restored_again_and_again() -> None:
 
 @pytest.mark.slow
 def test_what_follows_a_restore_is_not_written_into_the_snapshot() -> None:
-    cache = SlidingCache(window=8, slack=caches.STEP)
-    old = mx.random.normal((1, 1, 2 * caches.STEP, 4))
+    cache = SlidingCache(window=8, slack=buffers.STEP)
+    old = mx.random.normal((1, 1, 2 * buffers.STEP, 4))
     cache.update_and_fetch(old, old)
     pinned = cache.snapshot()
     assert pinned.held.buffer is not None
@@ -267,7 +267,7 @@ def test_sliding_memory_is_bounded() -> None:
         for layer in (sliding, full):
             mx.eval(layer.update_and_fetch(kv, kv))
         sizes.append(sliding.nbytes // (2 * 4 * 4))
-    assert max(sizes) <= 7 + 16 + caches.STEP
+    assert max(sizes) <= 7 + 16 + buffers.STEP
     assert full.nbytes >= 3008 * 2 * 4 * 4
 
 

@@ -1,0 +1,52 @@
+"""Keys and values of what was read, with exact rollback.
+
+The contract is exactness: after any appends, rollbacks and restores, the next logits
+equal those of a fresh prefill. What cannot be exact raises CacheError and changes
+nothing.
+
+- Full layers keep everything; going back only moves the end.
+- Keys and values of a layer lie in one buffer, keys first, so that one write is enough
+  where a kernel makes both.
+- Sliding layers keep what the next query can see, `window - 1` positions, and `slack`
+  more, so that the last `slack` tokens can always be taken back. Positions lie in
+  order, so attention reads plain slices and needs no mask to decode.
+- A snapshot pins a turn boundary: its sliding part is a copy of window and slack, its
+  full part just a length, valid until a rollback goes below it.
+
+The layer caches keep the method names of mlx-lm's caches, so its generation loop and
+evaluators run on them.
+"""
+
+from .full import FullCache
+from .layer import LayerSnapshot
+from .layers import (
+    LayerCache,
+    Snapshot,
+    copied,
+    make_cache,
+    most_rollback,
+    restore,
+    rollback,
+    snapshot,
+    snapshot_reach,
+)
+from .seen import NewKeysValues, Seen
+from .sliding import SLACK, SlidingCache
+
+__all__ = [
+    "SLACK",
+    "FullCache",
+    "LayerCache",
+    "LayerSnapshot",
+    "NewKeysValues",
+    "Seen",
+    "SlidingCache",
+    "Snapshot",
+    "copied",
+    "make_cache",
+    "most_rollback",
+    "restore",
+    "rollback",
+    "snapshot",
+    "snapshot_reach",
+]

@@ -1,0 +1,49 @@
+"""The cache of a full layer."""
+
+import weakref
+from dataclasses import replace
+
+from . import buffers
+from .buffers import Held
+from .layer import LayerBuffers, LayerSnapshot
+from .seen import NewKeysValues, Seen
+
+
+class FullCache(LayerBuffers):
+    """Everything a full layer has read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._snapshots: list[weakref.ref[LayerSnapshot]] = []
+
+    def append(self, new: NewKeysValues) -> Seen:
+        """Append `new`; return everything up to the new end."""
+        self._held = self._held.with_more(new, None)
+        return self._held.seen()
+
+    def trim(self, n: int) -> int:
+        end = self.offset - min(n, self.offset)
+        # First: Ctrl-C must not leave one that holds although its end was taken back.
+        for snapshot in filter(None, (ref() for ref in self._snapshots)):
+            snapshot.valid = snapshot.valid and snapshot.held.offset <= end
+        return super().trim(n)
+
+    def snapshot(self) -> LayerSnapshot:
+        snapshot = LayerSnapshot(Held(offset=self.offset))
+        living = [ref for ref in self._snapshots if ref() is not None]
+        self._snapshots = [*living, weakref.ref(snapshot)]
+        return snapshot
+
+    def can_restore(self, snapshot: LayerSnapshot) -> bool:
+        ours = any(ref() is snapshot for ref in self._snapshots)
+        return ours and snapshot.valid and snapshot.held.offset <= self.offset
+
+    def restore(self, snapshot: LayerSnapshot) -> None:
+        self.trim(self.offset - snapshot.held.offset)
+
+    def copied(self, snapshot: LayerSnapshot | None) -> "FullCache":
+        """Another one, as this one is, or was at a snapshot."""
+        end, other = snapshot.held.offset if snapshot else self.offset, FullCache()
+        slots = buffers.rounded_up(end)
+        other._held = replace(self._held, offset=end).last(end, slots)
+        return other

@@ -1,0 +1,77 @@
+"""The caches of all layers of a model, which go on and back together."""
+
+from collections.abc import Sequence
+
+import mlx.core as mx
+
+from ..config import TextConfig
+from ..errors import CacheError
+from .full import FullCache
+from .layer import LayerSnapshot, check_rollback
+from .sliding import SLACK, SlidingCache
+
+LayerCache = FullCache | SlidingCache
+Snapshot = tuple[LayerSnapshot, ...]
+
+
+def make_cache(config: TextConfig, slack: int = SLACK) -> list[LayerCache]:
+    """One cache per layer with keys and values of its own (KV-shared ones need none).
+
+    slack: how many tokens can always be taken back.
+    """
+    return [
+        SlidingCache(config.sliding_window, slack)
+        if config.is_sliding(layer)
+        else FullCache()
+        for layer in range(config.first_kv_shared_layer)
+    ]
+
+
+def most_rollback(cache: Sequence[LayerCache]) -> int:
+    """How many tokens `rollback` can take back from all layers exactly."""
+    return min(layer.most_rollback for layer in cache)
+
+
+def rollback(cache: Sequence[LayerCache], n: int) -> None:
+    """Take back the last `n` tokens. Raises CacheError, changing nothing, if it
+    cannot be exact."""
+    check_rollback(n, most_rollback(cache))
+    for layer in cache:
+        layer.trim(n)
+
+
+def snapshot(cache: Sequence[LayerCache]) -> Snapshot:
+    """Pin the present position, to be returned to by `restore`."""
+    pinned = tuple(layer.snapshot() for layer in cache)
+    # Now: an unevaluated copy would keep the whole buffer it is taken from.
+    mx.eval([part.held.buffer for part in pinned if part.held.buffer is not None])
+    return pinned
+
+
+def snapshot_reach(pinned: Snapshot) -> int:
+    """The lowest position that `rollback` reaches once `pinned` is restored."""
+    return max(part.reach for part in pinned)
+
+
+def restore(cache: Sequence[LayerCache], pinned: Snapshot) -> None:
+    """Return to a snapshot of this cache. Raises CacheError, changing nothing, if it is
+    another's or was overtaken by a rollback to before it."""
+    if not all(
+        layer.can_restore(part) for layer, part in zip(cache, pinned, strict=True)
+    ):
+        raise CacheError(
+            "This snapshot is another cache's, or was rolled back past. "
+            "Read the conversation again from the start."
+        )
+    for layer, part in zip(cache, pinned, strict=True):
+        layer.restore(part)
+
+
+def copied(cache: Sequence[LayerCache], pinned: Snapshot | None) -> list[LayerCache]:
+    """Another cache that holds what this one does, or did at a snapshot of it; from now
+    on each goes its own way."""
+    states = pinned or [None] * len(cache)
+    both = zip(cache, states, strict=True)
+    made: list[LayerCache] = [layer.copied(state) for layer, state in both]
+    mx.eval([array for layer in made for array in layer.state])
+    return made
