@@ -215,7 +215,7 @@ Interactive = Annotated[
         help="Hold a conversation, also when standard input is a pipe.",
     ),
 ]
-ROWS = 8
+ROWS = 8  # that of `generate_batch`; it takes long to import
 Rows = Annotated[
     int,
     Panel.ANSWER.option(

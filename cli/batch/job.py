@@ -96,8 +96,11 @@ class Job:
             )
 
     def run(self, model: "Gemma4", processor: "Processor", name: str) -> None:
+        from mlx_gemma4.decoding.prefix import PrefixCaches
         from mlx_gemma4.generation.ordered import in_order
 
+        # What lines begin with in common, such as the system's words, is read once.
+        self.defaults.options["prefix"] = PrefixCaches(model)
         pending: deque[Asked] = deque()
 
         def asked() -> Iterator[Callable[[], dict[str, Any]]]:
