@@ -90,10 +90,9 @@ class Job:
         if self.failed:
             numbers = ", ".join(map(str, self.failed[:TOLD]))
             more = len(self.failed) - TOLD
-            self.screen.note(
-                f"{len(self.failed):,} of them failed, as their answers say: line "
-                f"{numbers}{f' and {more:,} more' if more > 0 else ''}."
-            )
+            numbers += f" and {more:,} more" if more > 0 else ""
+            told = f"{len(self.failed):,} of them failed (line {numbers})"
+            self.screen.note(f"{told}; their answers say why.")
 
     def run(self, model: "Gemma4", processor: "Processor", name: str) -> None:
         from mlx_gemma4.decoding.prefix import PrefixCaches

@@ -83,16 +83,17 @@ class Deaf:
     def __init__(self, says: str) -> None:
         self.says, self.asked = says, 0
 
-    def __call__(self, *_: object, **__: object) -> SimpleNamespace:
-        self.asked += 1
-        return SimpleNamespace(text=self.says, finish_reason="stop")
+    def __call__(self, model, processor, asked, rows: int) -> Iterator[list[Chunk]]:
+        for _ in asked:
+            self.asked += 1
+            yield [Chunk(self.says, 1, finish_reason="stop")]
 
 
 def transcribed(monkeypatch, sound: np.ndarray, says: str) -> tuple[Deaf, list, list]:
     model = SimpleNamespace(config=SimpleNamespace(audio_config=object()))
     processor = SimpleNamespace(media=SimpleNamespace(audio=AudioFeatureConfig()))
     deaf = Deaf(says)
-    monkeypatch.setattr(room, "generate", deaf)
+    monkeypatch.setattr(room, "in_order", deaf)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         segments = list(room.transcribe(model, processor, sound))  # type: ignore[arg-type]
