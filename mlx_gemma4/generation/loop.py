@@ -4,7 +4,7 @@ Nothing is computed that nobody reads: of a prompt only the last position reache
 KV-shared layers and the head, and earlier chunks only fill the caches.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from ..chat.tools import CALL_MARKS
 from ..decoding.drafts import Draft, drafts_for
 from ..decoding.prefill import Progress, step_for
 from ..decoding.prefix import PrefixCache, PrefixCaches, pins_for
+from ..decoding.stream import Stream
 from ..errors import ChatError
 from ..forms.calls import calls_of
 from ..forms.form import asking, form_of
@@ -113,8 +114,10 @@ def stream_generate(
     draft: Draft | None = None,
     kv_bits: int | None = None,
     max_context: int | None = None,
-) -> Iterator[Chunk]:
+) -> Stream[Chunk]:
     """Answer `messages`, or go on from raw `tokens`: one chunk per generated token.
+
+    A `Batch` takes the stream to compute it together with others.
 
     messages: a conversation, or the text of a user's first message.
     begun: ids of an answer that was cut, or an assistant's message: the answer begins
@@ -234,7 +237,7 @@ def stream_generate(
     pins = pins_for(messages, begun) if prefix else "none"
     prefix = prefix or PrefixCache(model, kv_bits=kv_bits)
     drafts = drafts_for(model, draft, processor.generation.stop_tokens, prompt.tokens)
-    chunks = run(
+    steps = run(
         model,
         prompt,
         limit,
@@ -249,4 +252,5 @@ def stream_generate(
         progress,
         drafts,
     )
-    return within_memory(chunks, (given or prefix).clear)
+    steps = within_memory(steps, (given or prefix).clear)
+    return Stream(model, steps, prefix)

@@ -1,12 +1,13 @@
 """Whether there is memory for what is asked: before it is read, and while it is."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import cast
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
 from ..decoding.prefix import PINS
+from ..decoding.stream import Steps
 from ..device import memory_limit
 from ..errors import ChatError, RoomError, is_out_of_memory
 from ..memory.estimate import Demand
@@ -73,12 +74,12 @@ def _table_bytes(model: Gemma4) -> int:
 
 
 def within_memory(
-    chunks: Iterable[Chunk], forget: Callable[[], None]
-) -> Iterator[Chunk]:
-    """`chunks`; where memory runs out under them, `forget` gives up what caches hold,
+    steps: Steps[Chunk, None], forget: Callable[[], None]
+) -> Steps[Chunk, None]:
+    """`steps`; where memory runs out under them, `forget` gives up what caches hold,
     and a RoomError says so: the next answer can be tried."""
     try:
-        yield from chunks
+        yield from steps
         return
     except (RuntimeError, MemoryError) as error:
         if isinstance(error, RoomError) or not is_out_of_memory(error):
