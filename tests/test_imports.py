@@ -17,6 +17,7 @@ FLOORS = (
     "model assistant sampling",
     "checkpoint hub chat prompt forms",
     "decoding",
+    "kept",
     "generation",
     "tools",
     "bench doctor tune convert",

@@ -31,11 +31,12 @@ class FullCache(LayerBuffers):
     def may_hold(self, count: int, offset: int) -> bool:
         return count == offset
 
+    def reach(self, count: int, offset: int) -> int:
+        return 0
+
     def snapshot(self, offset: int | None = None) -> LayerSnapshot:
         """Of what is held now, or was after `offset` tokens."""
-        snapshot = LayerSnapshot(
-            Held(offset=self.offset if offset is None else offset)
-        )
+        snapshot = LayerSnapshot(Held(offset=self.offset if offset is None else offset))
         living = [ref for ref in self._snapshots if ref() is not None]
         self._snapshots = [*living, weakref.ref(snapshot)]
         return snapshot

@@ -94,6 +94,10 @@ class LayerBuffers(ABC):
     def may_hold(self, count: int, offset: int) -> bool:
         """Whether `count` positions are what is kept of `offset` that were read."""
 
+    @abstractmethod
+    def reach(self, count: int, offset: int) -> int:
+        """The lowest position to go back to with `count` positions of `offset`."""
+
     def layout(self, count: int, head_dim: int) -> list[tuple[int, int]]:
         """Positions and elements of the arrays that `count` positions are stored in."""
         return self._held.layout(count, head_dim)

@@ -47,6 +47,10 @@ class SlidingCache(LayerBuffers):
     def may_hold(self, count: int, offset: int) -> bool:
         return count == offset or self.seen <= count <= min(self.kept, offset)
 
+    def reach(self, count: int, offset: int) -> int:
+        first = offset - count
+        return first + self.seen if first else 0
+
     def snapshot(self) -> LayerSnapshot:
         return self._pinned(
             self._held.last(self.kept, min(self._held.count, self.kept))
@@ -59,7 +63,7 @@ class SlidingCache(LayerBuffers):
         return self._pinned(other._held)
 
     def _pinned(self, held: Held) -> LayerSnapshot:
-        return LayerSnapshot(held, held.first + self.seen if held.first else 0)
+        return LayerSnapshot(held, self.reach(held.count, held.offset))
 
     def can_restore(self, snapshot: LayerSnapshot) -> bool:
         return True
