@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mlx_gemma4 import Chunk, Gemma4, Processor
+    from mlx_gemma4.kept.store import KeptPrompts
 
 Message = Mapping[str, Any]
 
@@ -40,6 +41,7 @@ class Engine:
     """A loaded model.
 
     defaults: options of `stream_generate` that hold where a request states none.
+    prompts: where what was read is kept for later runs.
     progress: is told of the prompt's tokens that are read, of how many; raises what
         is to end the answer. Whoever runs the engine sets it for each request.
     """
@@ -50,13 +52,20 @@ class Engine:
         processor: "Processor",
         name: str,
         defaults: Mapping[str, Any] | None = None,
+        prompts: "KeptPrompts | None" = None,
     ) -> None:
         from mlx_gemma4 import PrefixCaches
 
         self.model, self.processor, self.name = model, processor, name
         self.defaults = dict(defaults or {})
         self.progress: Callable[[int, int], None] = unheard
-        self._prefixes = PrefixCaches(model)
+        self._prefixes, self._prompts = PrefixCaches(model, keeping=prompts), prompts
+
+    def close(self) -> None:
+        """Keeps what was read for later runs."""
+        if self._prompts is not None:
+            self._prefixes.keep()
+            self._prompts.close()
 
     @property
     def context(self) -> int:
