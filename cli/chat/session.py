@@ -282,6 +282,7 @@ class Session:
                 "draft_gain_s": stats and rounded(stats.draft_gain),
             },
             "peak_memory": stats and stats.peak_memory,
+            "kv_bits": stats and stats.kv_bits,
             "model": self.model_name,
             "seed": stats and stats.seed,
         }

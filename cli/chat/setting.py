@@ -12,7 +12,7 @@ from ..settings import Settings
 from ..usage.mistakes import suggestion
 from .session import Answer, Session
 
-OTHERS = ("max_tokens", "think_budget", "image_tokens")
+OTHERS = ("max_tokens", "think_budget", "image_tokens", "kv_bits")
 NUMBERS = (*SAMPLING, *OTHERS)
 SWITCHES = ("stop_loops",)
 WORDS = ("draft",)

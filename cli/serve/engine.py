@@ -59,7 +59,10 @@ class Engine:
         self.model, self.processor, self.name = model, processor, name
         self.defaults = dict(defaults or {})
         self.progress: Callable[[int, int], None] = unheard
-        self._prefixes, self._prompts = PrefixCaches(model, keeping=prompts), prompts
+        self._prefixes = PrefixCaches(
+            model, kv_bits=self.defaults.get("kv_bits"), keeping=prompts
+        )
+        self._prompts = prompts
 
     def close(self) -> None:
         """Keeps what was read for later runs."""

@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 from ..cache import (
     LayerCache,
     Snapshot,
+    check_kv_bits,
     copied,
     most_rollback,
     restore,
@@ -76,13 +77,21 @@ class PrefixCache:
 
     shared: after how many tokens a pin is made that stays: so many of them another
         conversation is known to begin with; 0 makes none.
+    kv_bits: of the caches (`Gemma4.make_cache`).
     keeping: where what it holds may be had from as long as it is empty.
     busy: an answer of a batch is writing it.
     on_disk: how many of its tokens are kept there.
     """
 
-    def __init__(self, model: Gemma4, shared: int = 0, keeping: Keeping | None = None):
-        self._model, self.shared, self.keeping = model, shared, keeping
+    def __init__(
+        self,
+        model: Gemma4,
+        shared: int = 0,
+        kv_bits: int | None = None,
+        keeping: Keeping | None = None,
+    ):
+        self._model, self.shared = model, shared
+        self.kv_bits, self.keeping = kv_bits, keeping
         self.busy = False
         self.clear()
 
@@ -96,11 +105,26 @@ class PrefixCache:
 
     def new_caches(self) -> list[LayerCache]:
         """Empty ones of its kind."""
-        return self._model.make_cache()
+        return self._model.make_cache(self.kv_bits)
 
     def check_model(self, model: Gemma4) -> None:
         if model is not self._model:
             raise CacheError("This prefix cache belongs to another model.")
+
+    def keep_in(self, kv_bits: int | None) -> None:
+        """Keep full layers in `kv_bits`; None leaves that as it is. Raises CacheError
+        where what is held would have to be read again."""
+        if kv_bits in (None, self.kv_bits):
+            return
+        if self.tokens:
+            raise CacheError(
+                f"This prefix cache holds {len(self.tokens)} tokens without kv_bits="
+                f"{kv_bits}: clear() it, or make one with PrefixCache(model, "
+                f"kv_bits={kv_bits})."
+            )
+        check_kv_bits(kv_bits, self._model.config.text_config)
+        self.kv_bits = kv_bits
+        self.clear()
 
     @property
     def model(self) -> Gemma4:
@@ -182,7 +206,7 @@ class PrefixCache:
         if not wanted or not (near or pin):
             return None
         end = pin.offset if pin else len(self.tokens)
-        other = PrefixCache(self._model)
+        other = PrefixCache(self._model, kv_bits=self.kv_bits)
         other.cache = copied(self.cache, pin.snapshot if pin else None)
         other.extend(self.tokens[:end], self._keys[:end])
         return other
@@ -243,6 +267,7 @@ class PrefixCaches:
     them take no more than `most_bytes` (None: a quarter of the memory that the weights
     leave). The one that has not been used for longest gives way.
 
+    kv_bits: of all their caches.
     keeping: where those that gave way are kept, and looked for.
     """
 
@@ -251,15 +276,26 @@ class PrefixCaches:
         model: Gemma4,
         most: int = MOST,
         most_bytes: int | None = None,
+        kv_bits: int | None = None,
         keeping: Keeping | None = None,
     ):
-        self._model, self._most, self._keeping = model, most, keeping
+        check_kv_bits(kv_bits, model.config.text_config)
+        self._model, self._most = model, most
+        self.kv_bits, self._keeping = kv_bits, keeping
         self._most_bytes = _a_share(model) if most_bytes is None else most_bytes
         self._kept: list[PrefixCache] = []  # the last used one last
 
     def check_model(self, model: Gemma4) -> None:
         if model is not self._model:
             raise CacheError("These prefix caches belong to another model.")
+
+    def keep_in(self, kv_bits: int | None) -> None:
+        """As `PrefixCache.keep_in`, all of them or none."""
+        if kv_bits in (None, self.kv_bits):
+            return
+        for each in sorted(self._kept, key=lambda each: -len(each.tokens)):
+            each.keep_in(kv_bits)
+        self.kv_bits = kv_bits
 
     def closest(self, keys: Sequence[int]) -> PrefixCache:
         """The one to read a prompt with; see `PrefixCache.reuse` for its keys."""
@@ -281,19 +317,19 @@ class PrefixCaches:
 
     def _new(self, like: PrefixCache | None, keys: Sequence[int]) -> PrefixCache:
         common = like.common(keys) if like else 0
-        fresh = PrefixCache(self._model)
+        fresh = PrefixCache(self._model, kv_bits=self.kv_bits)
         reached = max((each.reaches(keys) for each in self._kept), default=0)
         if self._keeping and self._keeping.recall(fresh, keys, reached + FEW):
             return fresh
         if like is None or common <= FEW:
             return fresh
         if not self._make_room(like.nbytes, like):
-            return PrefixCache(self._model) if like.busy else like
+            return fresh if like.busy else like
         origin = max(self._kept, key=lambda each: each.reaches(keys))
         if origin.reaches(keys) > FEW and (branch := origin.branch(keys)):
             return branch
         # It is read again; the next one that begins so can be branched off there.
-        return PrefixCache(self._model, shared=common)
+        return PrefixCache(self._model, common, self.kv_bits)
 
     def _make_room(self, more: int, besides: PrefixCache) -> bool:
         """Gives up others than `besides` until there is room for `more` bytes; whether

@@ -158,6 +158,9 @@ class Turns:
         answer, came = Response(), False
         said, thought = (len(cut.get(k, "")) if cut else 0 for k in SAID)
         calls = len(cut.get("tool_calls", ())) if cut else 0
+        kv_bits = options.get("kv_bits")
+        if kv_bits != self._prefix.kv_bits:  # all is read again
+            self._prefix = PrefixCache(self.model, kv_bits=kv_bits)
         stream = stream_generate(
             self.model,
             self.processor,

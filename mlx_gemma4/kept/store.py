@@ -69,7 +69,8 @@ class KeptPrompts:
         config = prefix.model.config.text_config
         caches = prefix.new_caches()
         found: list[tuple[int, Head]] = []
-        for head in self._current():
+        alike = 0
+        for head in self._current(prefix):
             wanted = usable(head.keys, keys)
             try:
                 at = contents.points(head, caches, config)
@@ -79,8 +80,7 @@ class KeptPrompts:
             landing = max(point.lands_at(wanted) for point in at)
             if landing >= least and head.size <= PER_TOKEN * landing:
                 found.append((landing, head))
-            elif wanted > max(FEW, prefix.shared):
-                prefix.shared = wanted
+            alike = max(alike, wanted)
         for _, head in sorted(found, key=lambda pair: -pair[0]):
             try:
                 contents.put_back(prefix, head, self.most_bytes)
@@ -90,6 +90,8 @@ class KeptPrompts:
             with suppress(OSError):
                 os.utime(head.file)
             return True
+        if alike > FEW:
+            prefix.shared = alike
         return False
 
     def keep(self, prefix: PrefixCache, least: int = 1) -> None:
@@ -108,7 +110,7 @@ class KeptPrompts:
             return
         media = contents.media_of(prefix.keys)
         stated = [(pin.offset, pin.shared) for pin in pins]
-        about = About(self.identity, self.of, stated, media)
+        about = About(self._identity(prefix), self.of, stated, media)
         dtypes = {name: entry.STORED[array.dtype] for name, array in arrays.items()}
         plain = entry.plain_arrays(arrays)
         if self._last is not None and self.of is not None and self._last[0] == self.of:
@@ -145,11 +147,15 @@ class KeptPrompts:
         finally:
             _forget(work)  # where it was not put in place
 
-    def _current(self) -> list[Head]:
-        """The entries of this model. What is no entry is removed."""
+    def _identity(self, prefix: PrefixCache) -> str:
+        return f"{self.identity} {prefix.kv_bits}"
+
+    def _current(self, prefix: PrefixCache) -> list[Head]:
+        """The entries of this model and kind of cache. What is none is removed."""
+        identity = self._identity(prefix)
         found = read_heads(self.folder, self._heads, self.most_bytes)
         self._heads = heads = {head.file.name: head for head in found}
-        return [h for h in heads.values() if h.about.identity == self.identity]
+        return [h for h in heads.values() if h.about.identity == identity]
 
 
 def _forget(file: Path) -> None:
