@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from ..cache import LayerCache, LayerSnapshot, SlidingCache, most_rollback
+from ..cache import LayerCache, LayerSnapshot, SlidingCache
 from ..config import TextConfig
 from ..decoding.prefix import Pin, PrefixCache
 from ..errors import CacheError
@@ -31,7 +31,13 @@ class Point:
 
 def pins_to_keep(prefix: PrefixCache) -> list[Pin]:
     """Where others begin alike, and the last one, unless the end is near it."""
-    near = len(prefix.tokens) - most_rollback(prefix.cache)
+    end = len(prefix.tokens)
+    # What is stored reaches less far back than what is held.
+    near = max(
+        cache.reach(array.shape[2], end)
+        for cache in prefix.cache
+        for array in cache.stored()[:1]
+    )
     last = prefix.pins[-1:]
     return [p for p in prefix.pins if p.shared or (p in last and p.offset < near)]
 
