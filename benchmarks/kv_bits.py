@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import mlx.core as mx
-from shapes import KINDS, config_of
+from shapes import config_of
 
 from mlx_gemma4 import load
 from mlx_gemma4.cache import FullCache, LayerCache, PackedSeen, make_cache

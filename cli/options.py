@@ -255,6 +255,16 @@ Remove = Annotated[bool, typer.Option("--yes", "-y", help="Remove without asking
 Overwrite = Annotated[
     bool, Panel.OUTPUT.option("--overwrite", help="Replace output files that exist.")
 ]
+PromptCache = Annotated[
+    str,
+    Panel.MODEL.option(
+        "--prompt-cache",
+        metavar="HOW",
+        envvar="GEMMA4_PROMPT_CACHE",
+        help="Keep what the model has read on the disk, for later runs to go on from: "
+        "auto, off, or the most GB that it may take.",
+    ),
+]
 NoHistory = Annotated[
     bool,
     Panel.TASK.option(

@@ -96,11 +96,12 @@ def _remove_left_over(file: Path) -> None:
     ours = re.compile(rf"\.{re.escape(file.name[:STEM])}\.(\d{{1,9}})\.part")
     with suppress(OSError):
         for name in os.listdir(file.parent):
-            if (match := ours.fullmatch(name)) and not _runs(int(match[1])):
+            if (match := ours.fullmatch(name)) and not runs(int(match[1])):
                 file.with_name(name).unlink()
 
 
-def _runs(process: int) -> bool:
+def runs(process: int) -> bool:
+    """Whether a process is there, by its number."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:

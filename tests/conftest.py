@@ -25,6 +25,7 @@ os.environ["XDG_CONFIG_HOME"] = os.devnull  # no settings of whoever runs the te
 # MLX reads it once, too: without it an M5 multiplies float32 in 10 bits (tf32.py).
 os.environ["MLX_ENABLE_TF32"] = "0"
 os.environ["GEMMA4_KERNELS"] = "off"  # and no check of them before an answer
+os.environ["GEMMA4_PROMPT_CACHE"] = "off"  # nothing is kept where the user keeps it
 
 import pytest
 from command import Runner, Terminal

@@ -18,6 +18,7 @@ FLOORS = (
     "memory",
     "checkpoint hub chat prompt forms",
     "decoding",
+    "kept",
     "generation",
     "tools",
     "bench doctor tune convert",

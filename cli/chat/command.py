@@ -20,13 +20,14 @@ from ..errors import UsageError, no_file, reported
 from ..inputs import has_piped_input, read_piped_text, read_tools, whole_prompt
 from ..loading import open_model
 from ..logs.command import session_names
+from ..logs.prompts import begin, gigabytes
 from ..models.first_run import first_choice
 from ..options import Panel
 from ..render import Screen
 from ..settings import Settings, takes_settings
 from ..tools import options as tool_options
 from ..tools.opening import chosen_tools, note_missing, use
-from .setup import Setup, is_kept
+from .setup import Setup, is_kept, is_private
 
 if TYPE_CHECKING:
     from ..logs.resuming import Kept
@@ -89,6 +90,7 @@ def chat(
     stats: options.Stats = False,
     interactive: options.Interactive = False,
     no_history: options.NoHistory = False,
+    prompt_cache: options.PromptCache = "auto",
     last: Continue = False,
     named: Named = None,
     keep: options.Log = None,
@@ -124,6 +126,7 @@ def chat(
         if kept is not None:
             setup = kept.but_with(setup, stated(context))
         setup.settings.check()
+        gigabytes(prompt_cache)
         screen = Screen(show_thinking, as_json, not plain, preview)
         if "think_budget" in stated(context) and not setup.settings.think:
             screen.note("Without --think there is no thought for --think-budget.")
@@ -149,6 +152,9 @@ def chat(
             screen.note(
                 f"Not kept in {named}: --no-log, GEMMA4_LOG or keep in config.toml."
             )
+        session.prompt_cache = prompt_cache
+        begin(session)
+        opened.callback(session.close_prompts)
         if kept is not None:
             go_on(session, kept, question is None)
         attach(session, media, say=talking, track=track)
@@ -157,6 +163,8 @@ def chat(
             talk(session, first, keep_history=not no_history)
         else:
             answer_once(session, question)
+            if session.keeper is None and not (keep is False or is_private(no_history)):
+                session.remember_prompt()
 
 
 @dataclass

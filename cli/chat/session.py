@@ -12,6 +12,8 @@ from ..terminal.suspending import Suspending
 from .conversation import Conversation
 
 if TYPE_CHECKING:
+    from mlx_gemma4.kept.store import KeptPrompts
+
     from ..logs.keeping import Keeper
     from ..terminal.keyboard import Interrupt
     from ..tools.calls import Calls
@@ -81,6 +83,8 @@ class Session:
     attach_named: bool = True  # whether paths in messages are attached
     draft: str = ""  # what the next prompt starts with
     adapter: Path | None = None
+    prompt_cache: str = "off"  # as --prompt-cache says it
+    prompts: "KeptPrompts | None" = None  # of the model, what it has read
     keeper: "Keeper | None" = None
     calls: "Calls | None" = None  # of tools that run, if there are any
     answers: list[dict[str, Any]] = field(default_factory=list)  # of a turn, for --json
@@ -199,6 +203,7 @@ class Session:
             *before, last = answers
             rounds = {"rounds": before} if self.calls is not None else {}
             self.screen.json({**last, **rounds})
+        self.remember()
 
     def _add_results(self) -> None:
         if self.answers and self.calls is not None:
@@ -226,6 +231,28 @@ class Session:
         """What follows is kept as another conversation."""
         if self.keeper is not None:
             self.keeper.begin_anew()
+
+    def remember(self) -> None:
+        """Keeps what the model has read of a kept conversation, beside what goes on."""
+        if self.prompts is not None and self.kept is not None:
+            self.prompts.of = str(self.kept)
+            self.chat.remember()
+
+    def remember_prompt(self) -> None:
+        """Keeps what the model has read of a long prompt: others may begin so."""
+        if self.prompts is not None:
+            from mlx_gemma4.decoding.prefix import FEW
+
+            self.chat.remember(FEW, answer=False)
+
+    def close_prompts(self) -> None:
+        """Waits until all that is to be kept is written."""
+        if self.prompts is not None:
+            self.prompts.close()
+            if self.prompts.trouble:
+                told = f"What was read is not kept: {self.prompts.trouble}."
+                self.screen.note(f"{told} --prompt-cache off does not try.")
+            self.prompts = None
 
     def _show_chunk(self, chunk: Chunk) -> None:
         if chunk.thought:

@@ -27,6 +27,11 @@ def is_kept(
     on a terminal, unless even what is typed is `private`."""
     if asked is not None:
         return asked
-    private |= os.environ.get("GEMMA4_NO_HISTORY", "") not in ("", "0")
+    private = is_private(private)
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     return named or (terminal and not private and not as_json)
+
+
+def is_private(asked: bool) -> bool:
+    """Whether not even what is typed is kept."""
+    return asked or os.environ.get("GEMMA4_NO_HISTORY", "") not in ("", "0")

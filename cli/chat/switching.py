@@ -8,6 +8,7 @@ from ..attach.attaching import read_part
 from ..attach.messages import Part, media_of, plain_message
 from ..drafts import MODES
 from ..loading import open_model, warnings_noted
+from ..logs.prompts import begin
 from ..model_senses import require_sense
 from ..models.obtaining import obtain
 from .session import Answer, Session
@@ -72,6 +73,7 @@ def take_over(
         if message["role"] == "tool":  # what was seen and heard is nowhere to be read
             message["content"] = plain_message(message)["content"]
     session.model_name, session.adapter = name, adapter
+    begin(session)
 
 
 def read_again(session: Session, processor: "Processor") -> None:

@@ -223,10 +223,13 @@ def rm(
     gemma4 logs rm --all
     """
     with reported(as_json=False):
+        from .opening import store_path
         from .store import NONE, opened
 
         if bool(which) == all:
             raise UsageError("Name conversations by number or name, or add --all.")
+        if all and not store_path().exists():
+            forget(None)  # prompts of no conversation
         with opened() as store:
             numbers = chosen(store, which)
             if not numbers:
@@ -235,7 +238,18 @@ def rm(
             if not yes and not confirmed(f"Remove {said}?"):
                 return
             store.remove(numbers)
+            forget(None if which is None else numbers)
         Screen().note(f"Removed {said}.")
+
+
+def forget(conversations: list[int] | None) -> None:
+    """Removes what the model has read of conversations, or all that is kept of that."""
+    from mlx_gemma4.kept.store import prompts_folder, remove_all, remove_of
+
+    if conversations is None:
+        remove_all(prompts_folder())
+    else:
+        remove_of(prompts_folder(), {str(number) for number in conversations})
 
 
 def chosen(store: "Store", which: list[str] | None) -> list[int]:

@@ -6,6 +6,7 @@ from typing import Annotated
 from .. import forms, options
 from ..errors import reported
 from ..loading import open_model, warnings_noted
+from ..logs.prompts import gigabytes, open_prompts
 from ..options import Panel
 from ..render import Screen
 from ..settings import Settings, takes_settings
@@ -73,6 +74,7 @@ def serve(
         ),
     ] = ROWS,
     preset: options.Preset = None,
+    prompt_cache: options.PromptCache = "auto",
     *,
     settings: Settings,
     strict_tools: tool_options.Strict = False,
@@ -92,6 +94,7 @@ def serve(
     """
     with reported(as_json=False):
         settings.check()
+        gigabytes(prompt_cache)
         if strict_tools:
             forms.read_form(None, True, None, None)  # whether forms can be held to
         from .opening import guard_for, listen, media_rules
@@ -104,4 +107,6 @@ def serve(
             how = {"draft": settings.draft, "ple": settings.ple}
             opened = open_model(model, screen, adapter, yes=yes, **how)
             defaults = {**settings.options, "strict_tools": strict_tools}
-            run(server, *opened, defaults, guard, media, rows)
+            loaded, processor, name = opened
+            prompts = open_prompts(prompt_cache, name, loaded, processor, adapter)
+            run(server, *opened, defaults, guard, media, rows, prompts)

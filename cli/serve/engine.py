@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mlx_gemma4 import Batch, Chunk, Gemma4, Processor
+    from mlx_gemma4.kept.store import KeptPrompts
 
 ROWS = 4  # answers at once, unless told otherwise
 
@@ -43,6 +44,7 @@ class Engine:
 
     defaults: options of `stream_generate` that hold where a request states none.
     rows: how many answers are made at once.
+    prompts: where what was read is kept for later runs.
     progress: is told of the prompt's tokens that are read, of how many; raises what
         is to end the answer. Whoever runs the engine sets it as each request begins.
     """
@@ -54,6 +56,7 @@ class Engine:
         name: str,
         defaults: Mapping[str, Any] | None = None,
         rows: int = ROWS,
+        prompts: "KeptPrompts | None" = None,
     ) -> None:
         from mlx_gemma4 import PrefixCaches
         from mlx_gemma4.decoding.prefix import MOST
@@ -63,7 +66,15 @@ class Engine:
         self.progress: Callable[[int, int], None] = unheard
         self.rows = rows
         kv_bits = self.defaults.get("kv_bits")
-        self._prefixes = PrefixCaches(model, MOST + rows, kv_bits=kv_bits)
+        most = MOST + rows
+        self._prefixes = PrefixCaches(model, most, kv_bits=kv_bits, keeping=prompts)
+        self._prompts = prompts
+
+    def close(self) -> None:
+        """Keeps what was read for later runs."""
+        if self._prompts is not None:
+            self._prefixes.keep()
+            self._prompts.close()
 
     @property
     def context(self) -> int:

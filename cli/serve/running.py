@@ -19,6 +19,7 @@ from .worker import Worker
 
 if TYPE_CHECKING:
     from mlx_gemma4 import Gemma4, Processor
+    from mlx_gemma4.kept.store import KeptPrompts
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GRACE = 20.0  # seconds that an answer under way may still take
@@ -33,16 +34,18 @@ def run(
     guard: Guard,
     media: MediaRules,
     rows: int,
+    prompts: "KeptPrompts | None" = None,
 ) -> None:
     """Serves until SIGINT or SIGTERM comes.
 
     name: of the model; where it is a folder's, clients are told the last part.
+    prompts: where what was read is kept for later runs.
     defaults: options of `stream_generate` for requests that state none.
     rows: how many answers are made at once.
     """
     folder = with_home(name)
     name = folder.resolve().name if folder.is_dir() else name
-    engine = Engine(model, processor, name, defaults, rows)
+    engine = Engine(model, processor, name, defaults, rows, prompts)
     worker = Worker()
     service = Service(worker, engine.name, engine.context, int(time.time()), media)
     server.site = Site(service, ROUTES, guard)
@@ -52,6 +55,7 @@ def run(
         worker.run(engine)
         server.shutdown()
         server.wait()
+        engine.close()
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Buffers of keys and values, which grow by steps and are replaced in one."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -53,6 +54,19 @@ class Held:
     def copied(self) -> "Held":
         """The same in a buffer of its own, which may grow."""
         return self.last(self.count, rounded_up(self.count))
+
+    def stored(self) -> list[mx.array]:
+        """What counts of it, without a copy."""
+        return [] if self.buffer is None else [self.buffer[:, :, : self.count]]
+
+    def layout(self, count: int, head_dim: int) -> list[tuple[int, int]]:
+        """Positions and elements of the arrays of `stored`, where it holds `count`."""
+        return [(count, head_dim)]
+
+    def of(self, arrays: Sequence[mx.array], offset: int) -> "Held":
+        """One of its kind that holds what was `stored` after `offset` tokens."""
+        (buffer,) = arrays
+        return Held(buffer, offset - buffer.shape[2], offset)
 
     def seen(self, start: int = 0) -> Seen:
         """From slot `start` on, or from the first."""

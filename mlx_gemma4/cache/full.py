@@ -35,8 +35,15 @@ class FullCache(LayerBuffers):
             snapshot.valid = snapshot.valid and snapshot.held.offset <= end
         return super().trim(n)
 
-    def snapshot(self) -> LayerSnapshot:
-        snapshot = LayerSnapshot(Held(offset=self.offset))
+    def may_hold(self, count: int, offset: int) -> bool:
+        return count == offset
+
+    def reach(self, count: int, offset: int) -> int:
+        return 0
+
+    def snapshot(self, offset: int | None = None) -> LayerSnapshot:
+        """Of what is held now, or was after `offset` tokens."""
+        snapshot = LayerSnapshot(Held(offset=self.offset if offset is None else offset))
         living = [ref for ref in self._snapshots if ref() is not None]
         self._snapshots = [*living, weakref.ref(snapshot)]
         return snapshot

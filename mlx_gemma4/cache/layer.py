@@ -1,6 +1,7 @@
 """What the caches of all kinds of layers share."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Never
 
@@ -84,6 +85,26 @@ class LayerBuffers(ABC):
     @property
     def meta_state(self) -> Never:
         raise CacheError("These caches cannot be saved to a file.")
+
+    def stored(self) -> list[mx.array]:
+        """What it holds as a file keeps it: [B, 2H, count, D]; nothing where empty."""
+        return self._held.stored()
+
+    @abstractmethod
+    def may_hold(self, count: int, offset: int) -> bool:
+        """Whether `count` positions are what is kept of `offset` that were read."""
+
+    @abstractmethod
+    def reach(self, count: int, offset: int) -> int:
+        """The lowest position to go back to with `count` positions of `offset`."""
+
+    def layout(self, count: int, head_dim: int) -> list[tuple[int, int]]:
+        """Positions and elements of the arrays that `count` positions are stored in."""
+        return self._held.layout(count, head_dim)
+
+    def put_back(self, arrays: Sequence[mx.array], offset: int) -> None:
+        """Holds what was `stored` after `offset` tokens."""
+        self._held = self._held.of(arrays, offset)
 
     @property
     def nbytes(self) -> int:

@@ -6,6 +6,7 @@ appended, each position for itself, in groups along the head. So what is held de
 the tokens alone, and never on how they were read, taken back or returned to.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -132,6 +133,22 @@ class PackedHeld(Held):
             grown = [held.with_more(kind, None).buffer for held, kind in kinds]
             tail = tuple(buffer for buffer in grown if buffer is not None)
         return replace(self, buffer=head.buffer, offset=self.offset + L, tail=tail)
+
+    def stored(self) -> list[mx.array]:
+        behind = self._tails() if self.offset > self.start else []
+        return [array for held in (self._head, *behind) for array in held.stored()]
+
+    def layout(self, count: int, head_dim: int) -> list[tuple[int, int]]:
+        head = [(min(count, self.start), head_dim)]
+        if count <= self.start:
+            return head
+        scales = head_dim // group_of(head_dim)
+        widths = (head_dim * self.bits // 32, scales, scales)
+        return head + [(count - self.start, width) for width in widths]
+
+    def of(self, arrays: Sequence[mx.array], offset: int) -> "PackedHeld":
+        head, *tail = arrays
+        return replace(self, buffer=head, offset=offset, tail=tuple(tail))
 
     def copied(self) -> "PackedHeld":
         tail: tuple[mx.array, ...] = ()

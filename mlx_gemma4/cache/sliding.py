@@ -1,5 +1,9 @@
 """The cache of a sliding layer."""
 
+from collections.abc import Sequence
+
+import mlx.core as mx
+
 from . import buffers
 from .buffers import Held
 from .layer import LayerBuffers, LayerSnapshot
@@ -36,9 +40,30 @@ class SlidingCache(LayerBuffers):
         held = self._held
         return held.count if held.first == 0 else max(0, held.count - self.seen)
 
+    def stored(self) -> list[mx.array]:
+        """Of what it holds, what can be gone back to."""
+        return [array[:, :, -self.kept :] for array in super().stored()]
+
+    def may_hold(self, count: int, offset: int) -> bool:
+        return count == offset or self.seen <= count <= min(self.kept, offset)
+
+    def reach(self, count: int, offset: int) -> int:
+        first = offset - count
+        return first + self.seen if first else 0
+
     def snapshot(self) -> LayerSnapshot:
-        held = self._held.last(self.kept, min(self._held.count, self.kept))
-        return LayerSnapshot(held, held.first + self.seen if held.first else 0)
+        return self._pinned(
+            self._held.last(self.kept, min(self._held.count, self.kept))
+        )
+
+    def snapshot_of(self, arrays: Sequence[mx.array], offset: int) -> LayerSnapshot:
+        """One that was `stored` after `offset` tokens; see `put_back`."""
+        other = SlidingCache(self.seen + 1, self.kept - self.seen)
+        other.put_back(arrays, offset)
+        return self._pinned(other._held)
+
+    def _pinned(self, held: Held) -> LayerSnapshot:
+        return LayerSnapshot(held, self.reach(held.count, held.offset))
 
     def can_restore(self, snapshot: LayerSnapshot) -> bool:
         return True

@@ -8,9 +8,10 @@ edited message, thus cost only what stands behind them.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from ..cache import (
+    LayerCache,
     Snapshot,
     check_kv_bits,
     copied,
@@ -56,26 +57,55 @@ class Pin:
         return wanted if self.reach <= wanted else None
 
 
+class Keeping(Protocol):
+    """Where prefix caches outlast the process that filled them."""
+
+    def recall(
+        self, prefix: "PrefixCache", keys: Sequence[int], least: int = 1
+    ) -> bool:
+        """Gives an empty one what is kept of a prompt's beginning, if that saves
+        reading `least` tokens; whether it did."""
+        ...
+
+    def keep(self, prefix: "PrefixCache", least: int) -> None:
+        """Keeps what `prefix` holds, if `least` tokens of it are not kept yet."""
+        ...
+
+
 class PrefixCache:
     """The caches of one conversation and the tokens they hold.
 
     shared: after how many tokens a pin is made that stays: so many of them another
         conversation is known to begin with; 0 makes none.
-    busy: an answer of a batch is writing it.
     kv_bits: of the caches (`Gemma4.make_cache`).
+    keeping: where what it holds may be had from as long as it is empty.
+    busy: an answer of a batch is writing it.
+    on_disk: how many of its tokens are kept there.
     """
 
-    def __init__(self, model: Gemma4, shared: int = 0, kv_bits: int | None = None):
-        self._model, self.shared, self.kv_bits = model, shared, kv_bits
+    def __init__(
+        self,
+        model: Gemma4,
+        shared: int = 0,
+        kv_bits: int | None = None,
+        keeping: Keeping | None = None,
+    ):
+        self._model, self.shared = model, shared
+        self.kv_bits, self.keeping = kv_bits, keeping
         self.busy = False
         self.clear()
 
     def clear(self) -> None:
         """Forget everything."""
-        self.cache = self._model.make_cache(self.kv_bits)
+        self.cache = self.new_caches()
         self.tokens: list[int] = []
         self._keys: list[int] = []  # the tokens, with media told apart by content
         self._pins: list[Pin] = []
+        self.on_disk = 0
+
+    def new_caches(self) -> list[LayerCache]:
+        """Empty ones of its kind."""
+        return self._model.make_cache(self.kv_bits)
 
     def check_model(self, model: Gemma4) -> None:
         if model is not self._model:
@@ -95,6 +125,42 @@ class PrefixCache:
         check_kv_bits(kv_bits, self._model.config.text_config)
         self.kv_bits = kv_bits
         self.clear()
+
+    @property
+    def model(self) -> Gemma4:
+        return self._model
+
+    @property
+    def keys(self) -> Sequence[int]:
+        """The tokens it holds, as `reuse` takes them."""
+        return self._keys
+
+    @property
+    def pins(self) -> Sequence[Pin]:
+        """The positions that can be returned to, but for those near the end."""
+        return self._pins
+
+    def put_back(
+        self,
+        cache: list[LayerCache],
+        tokens: list[int],
+        keys: list[int],
+        pins: list[Pin],
+    ) -> None:
+        """Holds what another one held; its caches are no one else's."""
+        self.cache, self.tokens, self._keys, self._pins = cache, tokens, keys, pins
+        self.on_disk = len(tokens)
+
+    def recall(self, keys: Sequence[int]) -> None:
+        """While it is empty, has what is kept of a prompt's beginning."""
+        if self.keeping is not None and not self.tokens:
+            self.keeping.recall(self, keys)
+
+    def back_to_prompt(self) -> None:
+        """Gives up what was generated behind the last prompt."""
+        end = self.prompt_end
+        if 0 < end < len(self.tokens):
+            self.reuse(self._keys[: end + 1])
 
     def reuse(self, keys: Sequence[int]) -> int:
         """Go back to the longest usable beginning of a prompt; return its length.
@@ -121,10 +187,7 @@ class PrefixCache:
         that would not have to be read, if all of them can be returned to."""
         if any(layer.offset != len(self.tokens) for layer in self.cache):
             self.clear()  # an interrupted call left them out of step
-        wanted = min(_common(self._keys, keys), len(keys) - 1)
-        while wanted and keys[wanted] < 0 and keys[wanted] == keys[wanted - 1]:
-            wanted -= 1
-        return wanted
+        return usable(self._keys, keys)
 
     def reaches(self, keys: Sequence[int]) -> int:
         """How many tokens of a prompt would not have to be read."""
@@ -191,6 +254,7 @@ class PrefixCache:
     def _back_to(self, position: int) -> None:
         # The pins first: an interrupt must not leave one that points beyond the tokens.
         self._pins = [pin for pin in self._pins if pin.offset <= position]
+        self.on_disk = min(self.on_disk, position)
         rollback(self.cache, len(self.tokens) - position)
         del self.tokens[position:], self._keys[position:]
 
@@ -204,6 +268,7 @@ class PrefixCaches:
     leave). The one that has not been used for longest gives way.
 
     kv_bits: of all their caches.
+    keeping: where those that gave way are kept, and looked for.
     """
 
     def __init__(
@@ -212,9 +277,11 @@ class PrefixCaches:
         most: int = MOST,
         most_bytes: int | None = None,
         kv_bits: int | None = None,
+        keeping: Keeping | None = None,
     ):
         check_kv_bits(kv_bits, model.config.text_config)
-        self._model, self._most, self.kv_bits = model, most, kv_bits
+        self._model, self._most = model, most
+        self.kv_bits, self._keeping = kv_bits, keeping
         self._most_bytes = _a_share(model) if most_bytes is None else most_bytes
         self._kept: list[PrefixCache] = []  # the last used one last
 
@@ -243,12 +310,25 @@ class PrefixCaches:
         self._make_room(0, best)
         return best
 
+    def keep(self) -> None:
+        """Has what they hold kept beyond this process."""
+        for each in self._kept:
+            self._keep(each)
+
+    def _keep(self, cache: PrefixCache) -> None:
+        if self._keeping is not None:
+            self._keeping.keep(cache, FEW)
+
     def _new(self, like: PrefixCache | None, keys: Sequence[int]) -> PrefixCache:
         common = like.common(keys) if like else 0
+        fresh = PrefixCache(self._model, kv_bits=self.kv_bits)
+        reached = max((each.reaches(keys) for each in self._kept), default=0)
+        if self._keeping and self._keeping.recall(fresh, keys, reached + FEW):
+            return fresh
         if like is None or common <= FEW:
-            return PrefixCache(self._model, kv_bits=self.kv_bits)
+            return fresh
         if not self._make_room(like.nbytes, like):
-            return PrefixCache(self._model, kv_bits=self.kv_bits) if like.busy else like
+            return fresh if like.busy else like
         origin = max(self._kept, key=lambda each: each.reaches(keys))
         if origin.reaches(keys) > FEW and (branch := origin.branch(keys)):
             return branch
@@ -265,6 +345,7 @@ class PrefixCaches:
             if old is None:
                 return False
             kept.remove(old)
+            self._keep(old)
         return True
 
 
@@ -291,6 +372,14 @@ def _size(caches: Sequence[PrefixCache]) -> int:
 
 def _a_share(model: Gemma4) -> int:
     return max(0, int(SHARE * (memory_limit() - model.nbytes)))
+
+
+def usable(held: Sequence[int], keys: Sequence[int]) -> int:
+    """How many tokens of a prompt, less its last, begin what is held; media whole."""
+    wanted = min(_common(held, keys), len(keys) - 1)
+    while wanted and keys[wanted] < 0 and keys[wanted] == keys[wanted - 1]:
+        wanted -= 1
+    return wanted
 
 
 def _common(a: Sequence[int], b: Sequence[int]) -> int:

@@ -128,6 +128,8 @@ def prompt_of(
     """The prompt, and which cache it is read with."""
     if messages is None and ids is not None:
         chosen = prefix.closest(ids) if isinstance(prefix, PrefixCaches) else prefix
+        if chosen is not None:
+            chosen.recall(ids)
         return Prompt(ids, (), ids), chosen
     if messages is None or ids is not None:
         raise ChatError("Give either messages or tokens.")
@@ -145,6 +147,8 @@ def prompt_of(
         return Prompt(tokens, inputs.spans, keys)
 
     if not isinstance(prefix, PrefixCaches):
+        if prefix is not None and prefix.keeping and not prefix.tokens:
+            prefix.recall(encoded(None).keys)
         return encoded(prefix), prefix
     prompt = encoded(None)
     chosen = prefix.closest(prompt.keys)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..decoding.prefix import PrefixCache
+from ..decoding.prefix import Keeping, PrefixCache
 from ..errors import ChatError
 from ..model import Gemma4
 from ..prompt.processor import Processor
@@ -49,6 +49,7 @@ class Turns:
         self.messages: list[dict[str, Any]] = []
         self.last: Response | None = None
         self._prefix = PrefixCache(model)
+        self._keeping: Keeping | None = None
         self._answers = 0
         self._made: Made | None = None
 
@@ -95,7 +96,22 @@ class Turns:
         """Goes on with another model, which has read nothing of what was said."""
         self.model, self.processor = model, processor
         self._prefix = PrefixCache(model)
-        self._made = None
+        self._keeping = self._made = None
+
+    def remember_in(self, keeping: Keeping | None) -> None:
+        """Begins with what is kept there of the same words; `remember` adds to it."""
+        self._keeping = self._prefix.keeping = keeping
+
+    def remember(self, least: int = 1, answer: bool = True) -> None:
+        """Keeps what the model has read, if `least` tokens of it are not kept yet, so
+        that a later process goes on from there.
+
+        answer: also what it has written last.
+        """
+        if self._keeping is not None:
+            if not answer:
+                self._prefix.back_to_prompt()
+            self._keeping.keep(self._prefix, least)
 
     def reply(
         self, messages: list[dict[str, Any]], options: Mapping[str, Any]

@@ -1,0 +1,61 @@
+"""Prompts that were read, kept for later runs: `--prompt-cache`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import UsageError
+
+if TYPE_CHECKING:
+    from mlx_gemma4 import Gemma4, Processor
+    from mlx_gemma4.kept.store import KeptPrompts
+
+    from ..chat.session import Session
+
+AUTO, OFF = "auto", "off"
+
+
+def gigabytes(how: str) -> float | None:
+    """The most that all may take on the disk; None is as much as usual. Raises
+    UsageError for what `--prompt-cache` does not take."""
+    if how == AUTO:
+        return None
+    try:
+        most = 0.0 if how == OFF else float(how)
+    except ValueError:
+        most = -1.0
+    if not 0 <= most <= 100_000:
+        raise UsageError(
+            f"--prompt-cache is {how!r}; it can be auto, off, or how many GB all kept "
+            "prompts may take."
+        )
+    return most
+
+
+def open_prompts(
+    how: str, name: str, model: "Gemma4", processor: "Processor", adapter: Path | None
+) -> "KeptPrompts | None":
+    """What is kept for the model called `name`; None where nothing is to be."""
+    most = gigabytes(how)
+    if most == 0:
+        return None
+    from mlx_gemma4.hub.resolve import resolve
+    from mlx_gemma4.kept.identity import identity_of
+    from mlx_gemma4.kept.store import MOST_BYTES, KeptPrompts, prompts_folder
+
+    identity = identity_of(resolve(name), model, processor, adapter)
+    most_bytes = MOST_BYTES if most is None else int(most * 1e9)
+    return KeptPrompts(prompts_folder(), identity, most_bytes)
+
+
+def begin(session: "Session") -> None:
+    """Lets the conversation go on from what is kept for its model, and be kept."""
+    session.close_prompts()
+    chat = session.chat
+    session.prompts = open_prompts(
+        session.prompt_cache,
+        session.model_name,
+        chat.model,
+        chat.processor,
+        session.adapter,
+    )
+    chat.remember_in(session.prompts)
