@@ -15,7 +15,7 @@ FLOORS = (
     "kernels layers rope cache",
     "text vision audio media",
     "model assistant sampling",
-    "checkpoint hub chat prompt forms",
+    "checkpoint sharding hub chat prompt forms",
     "decoding",
     "generation",
     "tools",

@@ -11,6 +11,8 @@ import mlx.nn as nn
 from mlx.utils import tree_unflatten
 
 from ..errors import CheckpointError
+from ..model import Gemma4
+from ..sharding.parts import Part, take_part
 from .copies import check_copies
 from .files import listed
 from .fit import Fit
@@ -70,13 +72,18 @@ def set_table_dtypes(model: nn.Module, dtype: mx.Dtype) -> None:
             module.dtype = dtype
 
 
-def fill(plan: LoadPlan | AssistantPlan, dtype: mx.Dtype) -> None:
-    """Load the model of `plan`, which is empty. Raises CheckpointError."""
+def fill(
+    plan: LoadPlan | AssistantPlan, dtype: mx.Dtype, part: Part | None = None
+) -> None:
+    """Load the model of `plan`, which is empty, or a part of it. Raises
+    CheckpointError."""
     model, tensors, fit = plan.model, plan.tensors, plan.fit
     check_copies(fit.copies)
     quantize(model, fit.packings)
+    if part is not None and isinstance(model, Gemma4):
+        take_part(model, part)
     files = sorted({tensor.file for tensor in tensors.values()})
-    weights = dict(_evaluated(fit, _read(files), dtype))
+    weights = dict(_evaluated(fit, _read(files), dtype, part))
     model.load_weights(list(weights.items()), strict=True)
     set_table_dtypes(model, model.language_model.norm.weight.dtype)
     model.eval()
@@ -96,11 +103,14 @@ def _read(files: list[Path]) -> dict[str, mx.array]:
 
 
 def _evaluated(
-    fit: Fit, arrays: dict[str, mx.array], dtype: mx.Dtype
+    fit: Fit, arrays: dict[str, mx.array], dtype: mx.Dtype, part: Part | None
 ) -> Iterator[tuple[str, mx.array]]:
     """The parameters, group by group. Taken out of `arrays`, which would keep them."""
     group: dict[str, mx.array] = {}
+    read = 0
     for parameter, sources in fit.sources.items():
+        if part is not None and not part.plan.holds(parameter):
+            continue
         array = _join([(where, arrays.pop(name)) for where, name in sources])
         if parameter in fit.channels_last:
             array = mx.moveaxis(array, -1, 1)
@@ -108,10 +118,14 @@ def _evaluated(
             array = array.astype(dtype)
         elif array.dtype == mx.int64:  # ids, which fit into half of it
             array = array.astype(mx.int32)
+        read += array.nbytes
+        cut = part.plan.cut(parameter) if part is not None else None
+        if cut is not None:
+            array = mx.contiguous(cut.of(array))  # which lets the rest go
         group[parameter] = array
-        if sum(a.nbytes for a in group.values()) >= GROUP:
+        if read >= GROUP:
             yield from _check(group, fit)
-            group = {}
+            group, read = {}, 0
     yield from _check(group, fit)
 
 

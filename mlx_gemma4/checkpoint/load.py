@@ -24,6 +24,8 @@ from ..kernels.choice import Conditions, is_auto, use_remembered
 from ..model import Gemma4
 from ..prompt.processor import Processor
 from ..reading.sizes import size
+from ..sharding.parts import Part
+from ..sharding.plan import plan_shards
 from .fill import fill
 from .plan import (
     DTYPES,
@@ -114,9 +116,20 @@ class Prepared:
         config = self.plan.model.config.text_config
         return Conditions.of(config, self.plan.fit.packings, self.dtype)
 
-    def check_memory(self) -> None:
+    def part(self, group: mx.distributed.Group) -> Part:
+        """What this process holds of it where all of `group` hold it together."""
+        config, packings = self.plan.model.config.text_config, self.plan.fit.packings
+        plan = plan_shards(config, packings, group.rank(), group.size())
+        return Part(plan, group)
+
+    def nbytes(self, part: Part | None = None) -> int:
+        """What its weights will take, or a part of them."""
+        shards = part.plan if part else None
+        return loaded_bytes(self.plan.fit, self.plan.tensors, self.dtype, shards)
+
+    def check_memory(self, part: Part | None = None) -> None:
         """Refuse at once what the system would swap or abort over later."""
-        needed = loaded_bytes(self.plan.fit, self.plan.tensors, self.dtype)
+        needed = self.nbytes(part)
         limit = memory_limit()
         if needed > limit:
             raise MemoryError(
@@ -124,13 +137,13 @@ class Prepared:
                 f"may use at most {limit / 1e9:.1f} GB here."
             )
 
-    def load(self) -> Gemma4:
-        """Its model, filled. To be called once.
+    def load(self, part: Part | None = None) -> Gemma4:
+        """Its model, filled, or a part of it. To be called once.
 
         Raises CheckpointError, and MemoryError where the weights would not fit.
         """
-        self.check_memory()
-        fill(self.plan, self.dtype)
+        self.check_memory(part)
+        fill(self.plan, self.dtype, part)
         return self.plan.model
 
 

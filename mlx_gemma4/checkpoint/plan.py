@@ -13,6 +13,7 @@ from ..assistant.model import Assistant
 from ..config import AssistantConfig, Config, ConfigWarning
 from ..errors import CheckpointError
 from ..model import Gemma4
+from ..sharding.plan import ShardPlan
 from .counts import check_counts, elsewhere, without_missing_parts
 from .files import StoredTensor, listed, read_tensors
 from .fit import Fit, fit_weights
@@ -141,8 +142,17 @@ def footprint(plan: LoadPlan | AssistantPlan) -> Footprint:
     return Footprint(dtype, loaded_bytes(plan.fit, plan.tensors, dtype))
 
 
-def loaded_bytes(fit: Fit, tensors: Mapping[str, StoredTensor], dtype: mx.Dtype) -> int:
-    """What the weights take once they are loaded."""
-    names = [name for sources in fit.sources.values() for _, name in sources]
-    stored = [tensors[name] for name in names]
-    return sum(BYTES.get(t.dtype, dtype.size) * math.prod(t.shape) for t in stored)
+def loaded_bytes(
+    fit: Fit,
+    tensors: Mapping[str, StoredTensor],
+    dtype: mx.Dtype,
+    shards: ShardPlan | None = None,
+) -> int:
+    """What the weights take once they are loaded, or those of a part."""
+    total = 0
+    for parameter, sources in fit.sources.items():
+        stored = [tensors[name] for _, name in sources]
+        sizes = [BYTES.get(t.dtype, dtype.size) * math.prod(t.shape) for t in stored]
+        whole = sum(sizes)
+        total += whole if shards is None else shards.share(parameter, whole)
+    return total
