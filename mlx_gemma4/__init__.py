@@ -45,7 +45,9 @@ if TYPE_CHECKING:
     from .chat.calls import ToolCall
     from .checkpoint.load import load
     from .config import Config
+    from .decoding.batch import Batch
     from .decoding.prefix import PrefixCache, PrefixCaches
+    from .generation.batch import generate_batch
     from .generation.chat import Chat
     from .generation.loop import Chunk, Response, Stats, generate, stream_generate
     from .media import Media
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from .tools.tool import Tool
 
 __all__ = [
+    "Batch",
     "Chat",
     "Chunk",
     "Config",
@@ -70,6 +73,7 @@ __all__ = [
     "ToolCall",
     "check_kernels",
     "generate",
+    "generate_batch",
     "load",
     "run_tools",
     "stream_generate",
@@ -79,6 +83,7 @@ __all__ = [
 __version__ = "0.1.0"
 # Where they are: imported when first asked for, since the command's help needs none.
 _PLACES = {
+    "Batch": "decoding.batch",
     "Chat": "generation.chat",
     "Chunk": "generation.answer",
     "Config": "config",
@@ -93,6 +98,7 @@ _PLACES = {
     "ToolCall": "chat.calls",
     "check_kernels": "bench.auto",
     "generate": "generation.loop",
+    "generate_batch": "generation.batch",
     "load": "checkpoint.load",
     "run_tools": "tools.run",
     "stream_generate": "generation.loop",

@@ -19,10 +19,10 @@ class Rotation:
     """Rotates `[B, H, L, D]` by position.
 
     periods: positions per radian of each pair, [D / 2].
-    position: of the first row, int32 [1]: an array, so that a compiled step does not
-        depend on it.
-    angles: cosines and sines [L, D], the first half of the sines negated, where they
-        are computed once for many layers.
+    position: of the first row, int32 [1], or of that of each of B, [B]: an array, so
+        that a compiled step does not depend on it.
+    angles: cosines and sines [L, D], or [B, 1, L, D], the first half of the sines
+        negated, where they are computed once for many layers.
     """
 
     periods: mx.array
@@ -70,8 +70,9 @@ def rotation_at(
     """
     if mx.metal.is_available():
         return Rotation(periods, position)
-    positions = position.astype(mx.float32) + mx.arange(length, dtype=mx.float32)
-    angles = positions[:, None] / periods
+    positions = position[:, None] + mx.arange(length, dtype=mx.float32)
+    angles = positions[..., None] / periods
+    angles = angles[0] if len(position) == 1 else angles[:, None]
     cos, sin = mx.cos(angles), mx.sin(angles)
     cos = mx.concatenate([cos, cos], axis=-1).astype(dtype)
     sin = mx.concatenate([-sin, sin], axis=-1).astype(dtype)

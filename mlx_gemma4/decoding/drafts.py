@@ -104,6 +104,10 @@ class Drafts:
         if proposal is None or proposal.source is not Source.LOOKUP:
             self._pace.foretold(None if expected is None else expected == token)
 
+    def passed(self) -> None:
+        """A step is over whose time says nothing: others were in it."""
+        self._last = self._clock()
+
     def took(self, proposal: Proposal | None, accepted: int, tokens: int) -> None:
         """A step (None) or a round is over, which gave so many tokens."""
         now = self._clock()

@@ -10,14 +10,14 @@ from ..errors import CheckpointError
 from ..media import Span, media_between
 from ..model import Gemma4
 from .prefix import PrefixCache
+from .step import Found
+from .stream import Pause, Steps
 
 STEP = 1024  # tokens read at once
 EXPERTS_STEP = 2048  # on a GPU, where each of many experts gets only some of them
 SHORT = 64  # tokens that nobody waits for
 
 Progress = Callable[[int, int], None]  # tokens that are read, of how many
-# Logits [B, L, vocab], and the hidden states [B, L, hidden] that they are made of.
-Found = tuple[mx.array, mx.array]
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,23 @@ def prefill(
 
     Whole media stay within a chunk: positions of a picture may see each other.
     """
+    chunks = reading(model, prompt, prefix, start, step, progress)
+    while True:
+        try:
+            next(chunks)
+        except StopIteration as end:
+            return end.value
+
+
+def reading(
+    model: Gemma4,
+    prompt: Prompt,
+    prefix: PrefixCache,
+    start: int,
+    step: int,
+    progress: Progress | None = None,
+) -> Steps[Pause, Found]:
+    """What `prefill` does, with pauses between the chunks."""
     tokens, spans = prompt.tokens, prompt.spans
     hidden, running = None, ()
     while start < len(tokens):
@@ -74,6 +91,8 @@ def prefill(
         start = end
         if len(prefix.tokens) == prefix.shared:
             prefix.pin(shared=True)
+        if more:
+            yield Pause()
     assert hidden is not None  # reuse leaves at least one token
     hidden = hidden[:, -1:]
     return model.logits(hidden), hidden

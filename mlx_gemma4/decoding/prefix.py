@@ -60,10 +60,12 @@ class PrefixCache:
 
     shared: after how many tokens a pin is made that stays: so many of them another
         conversation is known to begin with; 0 makes none.
+    busy: an answer of a batch is writing it.
     """
 
     def __init__(self, model: Gemma4, shared: int = 0):
         self._model, self.shared = model, shared
+        self.busy = False
         self.clear()
 
     def clear(self) -> None:
@@ -197,7 +199,7 @@ class PrefixCaches:
     def closest(self, keys: Sequence[int]) -> PrefixCache:
         """The one to read a prompt with; see `PrefixCache.reuse` for its keys."""
         best = max(self._kept, key=lambda each: each.common(keys), default=None)
-        if best is None or not _goes_on(best, keys):
+        if best is None or best.busy or not _goes_on(best, keys):
             best = self._new(best, keys)
         self._kept = [*(each for each in self._kept if each is not best), best]
         self._make_room(0, best)
@@ -208,7 +210,7 @@ class PrefixCaches:
         if like is None or common <= FEW:
             return PrefixCache(self._model)
         if not self._make_room(like.nbytes, like):
-            return like
+            return PrefixCache(self._model) if like.busy else like
         origin = max(self._kept, key=lambda each: each.reaches(keys))
         if origin.reaches(keys) > FEW and (branch := origin.branch(keys)):
             return branch
@@ -220,7 +222,8 @@ class PrefixCaches:
         there is."""
         kept = self._kept
         while len(kept) > self._most or _size(kept) + more > self._most_bytes:
-            old = next((each for each in kept if each is not besides), None)
+            free = (each for each in kept if each is not besides and not each.busy)
+            old = next(free, None)
             if old is None:
                 return False
             kept.remove(old)

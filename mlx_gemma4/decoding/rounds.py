@@ -5,7 +5,7 @@ them is what would have been drawn one by one, as long as the drafts before it a
 was drawn; the others are taken back.
 """
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -16,9 +16,10 @@ from ..errors import ChatError
 from ..model import Gemma4
 from ..sampling import Sampler
 from .drafts import Drafts, Proposal
-from .prefill import Found, Prompt, prefill
+from .prefill import Prompt, prefill
 from .prefix import PrefixCache
-from .step import step_of
+from .step import Found
+from .stream import Steps, Wanted, wanted
 
 if TYPE_CHECKING:
     from ..forms.guide import Guide
@@ -41,11 +42,9 @@ class Decoding:
     prefix: PrefixCache
     drafts: Drafts | None = None
     count: int = 0  # tokens that were given away
+    alone: bool = True  # whether nobody else is answered now
 
-    def __post_init__(self) -> None:
-        self.step = step_of(self.model)
-
-    def free(self, limit: int) -> Generator[int, None, None]:
+    def free(self, limit: int) -> Steps[int, None]:
         """Yield the answer's tokens, at most `limit`."""
         while self.count < limit:
             room = limit - self.count - 1
@@ -60,7 +59,7 @@ class Decoding:
             proposal = self.drafts.propose(value, hidden, cache, most)
             yield from self._round([value], proposal)
 
-    def guided(self, guide: "Guide", prefill_step: int) -> Generator[int, None, None]:
+    def guided(self, guide: "Guide", prefill_step: int) -> Steps[int, None]:
         """The same where `guide` says what may follow, and at once what must."""
         while True:
             value = cast(int, self.token.item())
@@ -83,7 +82,7 @@ class Decoding:
                 yield from self._verified(run, found, None, [State.of(guide)])
                 continue
             proposal = None
-            if self.drafts is not None and self.drafts.wanted:
+            if self.drafts is not None and self.alone and self.drafts.wanted:
                 hidden, cache = self.hidden, self.prefix.cache
                 most = room - 2  # what is drawn behind them may be the last
                 proposal = self.drafts.propose(value, hidden, cache, most)
@@ -91,17 +90,22 @@ class Decoding:
 
     def _drafts_fit(self) -> bool:
         """Whether drafts are wanted now: then the last token is waited for, since
-        nothing comes behind an end."""
+        nothing comes behind an end. Rows of others take the place of drafts."""
         drafts = self.drafts
-        if drafts is None or not drafts.wanted:
+        if drafts is None or not self.alone or not drafts.wanted:
             return False
         return self.token.item() not in drafts.ends
 
-    def _ahead(self, more: bool) -> Iterator[int]:
+    def _found(self, tokens: mx.array) -> Steps[Wanted, Found]:
+        given = yield from wanted(tokens, self.prefix.cache)
+        self.alone = given.alone
+        return given.found
+
+    def _ahead(self, more: bool) -> Steps[int, None]:
         """The last token, while the next is computed."""
         ahead = None
         if more:
-            logits, self.hidden = self.step(self.token, self.prefix.cache)
+            logits, self.hidden = yield from self._found(self.token)
             ahead = self.sampler(logits[:, -1])
             mx.async_eval(ahead)
         value = cast(int, self.token.item())
@@ -111,11 +115,18 @@ class Decoding:
         yield from self._given([value])
         if self.drafts is not None:
             self.drafts.follow(value)
-            self.drafts.took(None, 0, 1)
+            self._took(None, 0, 1)
+
+    def _took(self, proposal: Proposal | None, accepted: int, tokens: int) -> None:
+        assert self.drafts is not None
+        if self.alone:
+            self.drafts.took(proposal, accepted, tokens)
+        else:
+            self.drafts.passed()
 
     def _round(
         self, run: list[int], proposal: Proposal | None, guide: "Guide | None" = None
-    ) -> Iterator[int]:
+    ) -> Steps[int, None]:
         """The last token, and the drafts behind it that prove to be right."""
         states: list[State] = []
         if guide is not None and proposal is not None:
@@ -125,7 +136,7 @@ class Decoding:
         if proposal is not None:
             drafts = proposal.tokens.astype(tokens.dtype)
             tokens = mx.concatenate([tokens, drafts], axis=1)
-        found = self.step(tokens, self.prefix.cache)
+        found = yield from self._found(tokens)
         self.prefix.extend(run)
         mx.async_eval(found[0])
         if guide is not None and not states:  # while the GPU works
@@ -138,7 +149,7 @@ class Decoding:
         found: Found,
         proposal: Proposal | None,
         states: "Sequence[State]",
-    ) -> Iterator[int]:
+    ) -> Steps[int, None]:
         """`run`, which was read, and what of the proposal is what was drawn; then the
         caches hold that, and the last token is what was drawn behind it."""
         logits, hidden = found
@@ -170,7 +181,7 @@ class Decoding:
             if self.drafts is not None and (whole or taken):
                 # Nobody knows of those behind the end whether they were right.
                 known = proposal if whole or proposal is None else proposal.first(taken)
-                self.drafts.took(known, taken, len(run) + taken)
+                self._took(known, taken, len(run) + taken)
         row = slice(taken, taken + 1)
         self.token, self.hidden = drawn[row], hidden[:, row]
         if self.sampler.count == self.sampler.redrawn:
@@ -178,7 +189,7 @@ class Decoding:
             self.token = self.sampler.draw(logits[0, row], drafts[:, :0], allowed)
         self.sampler.note(self.token)
 
-    def _given(self, tokens: Sequence[int]) -> Iterator[int]:
+    def _given(self, tokens: Sequence[int]) -> Steps[int, None]:
         before = self.count
         self.count += len(tokens)
         if before // CLEAR_EVERY < self.count // CLEAR_EVERY:

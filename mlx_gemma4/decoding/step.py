@@ -9,6 +9,7 @@ part of that graph, and so is the choice of kernels.
 import operator
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
@@ -19,12 +20,15 @@ from ..cache import LayerCache, Seen
 from ..kernels import Norm, in_use, without_gradients
 from ..model import Gemma4
 from ..text.decoder import TextModel
-from .prefill import Found
 
 Arrays = Callable[..., list[mx.array]]
+# Logits [B, L, vocab], and the hidden states [B, L, hidden] that they are made of.
+Found = tuple[mx.array, mx.array]
+Step = Callable[[mx.array, Sequence[LayerCache]], Found]
+Together = Callable[[mx.array, Sequence[Sequence[LayerCache]]], Found]
 
 
-def step_of(model: Gemma4) -> Callable[[mx.array, Sequence[LayerCache]], Found]:
+def step_of(model: Gemma4) -> Step:
     """What decodes with `model`: its own layers where there is no GPU.
 
     It is made anew where weights were replaced. What was changed in place is not
@@ -40,6 +44,14 @@ def step_of(model: Gemma4) -> Callable[[mx.array, Sequence[LayerCache]], Found]:
     if kernels not in kept:
         kept[kernels] = DecodingStep(model)
     return kept[kernels]
+
+
+def together_of(model: Gemma4) -> Together:
+    """What decodes a token of each of several answers."""
+    step = step_of(model)
+    if not isinstance(step, DecodingStep):
+        step = DecodingStep(model, lambda f: f)
+    return step.together
 
 
 class Steps:
@@ -102,6 +114,38 @@ class DecodingStep:
                     found = finish(h, found, position, inputs[i:], buffers, filled)
                     return found[0], found[1]
                 h, queries, *new = behind(h, found, position, *inputs[i : i + 1])
+        return h, queries
+
+    def together(
+        self, tokens: mx.array, caches: Sequence[Sequence[LayerCache]]
+    ) -> Found:
+        """The same of `tokens` [B, 1] of as many answers, each behind what caches of
+        its own hold: rows differ in attention alone."""
+        text = self._model.language_model
+        kinds, sources = text.config.layer_types, text.kv_sources
+        position = mx.array([cache[0].offset for cache in caches], mx.int32)
+        rows = [slice(b, b + 1) for b in range(len(caches))]
+        turns = [
+            {
+                kind: replace(turn, position=position[row], angles=None)
+                for kind, turn in text.rotations(position, 1, self._dtype).items()
+            }
+            for row in rows
+        ]
+        seen: list[dict[int, Seen]] = [{} for _ in caches]
+        each = [*zip(rows, caches, seen, turns, strict=True)]
+        with without_gradients():
+            h, queries, *rest = self._begin(tokens, position)
+            inputs, new = rest[: text.per_layer_count], rest[text.per_layer_count :]
+            for i, behind in enumerate(self._behind):
+                attention, source, found = self._attentions[i], sources[i], []
+                for row, cache, own, turn in each:
+                    if new:
+                        own[i] = cache[i].append([part[row] for part in new])
+                    asked = queries[row], own[source], turn[kinds[i]]
+                    found.append(attention(*asked, None))
+                both = mx.concatenate(found), position
+                h, queries, *new = behind(h, *both, *inputs[i : i + 1])
         return h, queries
 
     def _rest(self, buffers: Sequence[mx.array]) -> Arrays:

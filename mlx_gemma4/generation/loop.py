@@ -4,7 +4,7 @@ Nothing is computed that nobody reads: of a prompt only the last position reache
 KV-shared layers and the head, and earlier chunks only fill the caches.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from ..chat.tools import CALL_MARKS
 from ..decoding.drafts import Draft, drafts_for
 from ..decoding.prefill import Progress, step_for
 from ..decoding.prefix import PrefixCache, PrefixCaches, pins_for
+from ..decoding.stream import Stream
 from ..errors import ChatError
 from ..forms.calls import calls_of
 from ..forms.form import asking, form_of
@@ -107,8 +108,10 @@ def stream_generate(
     prefill_step: int | None = None,
     progress: Progress | None = None,
     draft: Draft | None = None,
-) -> Iterator[Chunk]:
+) -> Stream[Chunk]:
     """Answer `messages`, or go on from raw `tokens`: one chunk per generated token.
+
+    A `Batch` takes the stream to compute it together with others.
 
     messages: a conversation, or the text of a user's first message.
     begun: ids of an answer that was cut, or an assistant's message: the answer begins
@@ -217,7 +220,7 @@ def stream_generate(
     pins = pins_for(messages, begun) if prefix else "none"
     prefix = prefix or PrefixCache(model)
     drafts = drafts_for(model, draft, processor.generation.stop_tokens, prompt.tokens)
-    return run(
+    steps = run(
         model,
         prompt,
         limit,
@@ -232,3 +235,4 @@ def stream_generate(
         progress,
         drafts,
     )
+    return Stream(model, steps, prefix)

@@ -1,16 +1,17 @@
 """An answer as it comes: the prompt is read, tokens are drawn, watched and written."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import mlx.core as mx
 
 from ..decoding.drafts import Drafts
-from ..decoding.prefill import Progress, Prompt, check_finite, prefill
+from ..decoding.prefill import Progress, Prompt, check_finite, reading
 from ..decoding.prefix import Pins, PrefixCache
 from ..decoding.rounds import Decoding
+from ..decoding.stream import Given, Pause, Steps, Wanted, advance
 from ..device import keep_in_memory
 from ..model import Gemma4
 from ..sampling import Sampler
@@ -35,7 +36,7 @@ def run(
     watch: LoopWatch | None,
     progress: Progress | None,
     drafts: Drafts | None,
-) -> Iterator[Chunk]:
+) -> Steps[Chunk, None]:
     """Read the prompt, then one chunk per token: of those `written`, then of those that
     are drawn."""
     keep_in_memory()
@@ -45,7 +46,8 @@ def run(
     stats = Stats(len(prompt.tokens), cached, sampler.seed)
     if pins == "both":
         prefix.pin()
-    logits, hidden = prefill(model, prompt, prefix, cached, prefill_step, progress)
+    chunks = reading(model, prompt, prefix, cached, prefill_step, progress)
+    logits, hidden = yield from chunks
     begun = sampler.count
     token = sampler(logits[:, -1], guide.allowed() if guide else None)
     mx.eval(token)
@@ -60,7 +62,12 @@ def run(
     decoding = Decoding(model, token, hidden, sampler, prefix, drafts)
     drawn = decoding.guided(guide, prefill_step) if guide else decoding.free(limit)
     thinks = writer.inside_thought
-    for value in drawn:
+    given: Given | None = None
+    while (value := advance(drawn, given)) is not None:
+        given = None
+        if isinstance(value, Wanted | Pause):
+            given = yield value
+            continue
         stats.completion_tokens += 1
         loops = watch is not None and watch.add(value)
         if loops and thinks and watch is not None:

@@ -69,7 +69,7 @@ class _Form:
     with_keys: bool
 
     def run(self, *arrays: mx.array) -> list[mx.array]:
-        if not _fits(arrays):
+        if not _fits(arrays) or self.rotation.position.size > 1:
             return self.plain(*arrays)
         return differentiable(self.kernel, self.twin)(*arrays)
 

@@ -82,8 +82,10 @@ def _causal(queries: mx.array, keys: mx.array, values: mx.array) -> mx.array:
     earlier = keys.shape[2] - L
     for start in range(0, L, BLOCK):
         rows, before = slice(start, start + BLOCK), slice(earlier + start + BLOCK)
-        part = queries[:, :, rows], keys[:, :, before], values[:, :, before]
-        parts.append(_whole(*part, "causal"))
+        block = queries[:, :, rows]
+        if parts:  # or MLX computes the scores of all blocks before it uses the first
+            (block,) = mx.depends([block], parts[-1:])
+        parts.append(_whole(block, keys[:, :, before], values[:, :, before], "causal"))
     return mx.concatenate(parts, axis=2)
 
 

@@ -75,5 +75,5 @@ def test_in_the_step_that_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """The step's calls, uncompiled: states come from there, too."""
     asked, _ = pair("E4B")
     step = DecodingStep(asked.model, lambda f: f)
-    monkeypatch.setattr("mlx_gemma4.decoding.rounds.step_of", lambda _: step)
+    monkeypatch.setattr("mlx_gemma4.decoding.stream.step_of", lambda _: step)
     assert check("E4B", 4, **GREEDY).drafted

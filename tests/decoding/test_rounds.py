@@ -62,7 +62,7 @@ def test_the_step_that_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its calls, uncompiled, for every number of rows."""
     asked = pair("E2B")
     step = DecodingStep(asked.model, lambda f: f)
-    monkeypatch.setattr("mlx_gemma4.decoding.rounds.step_of", lambda _: step)
+    monkeypatch.setattr("mlx_gemma4.decoding.stream.step_of", lambda _: step)
     tokens = prompt(1, 700)[:9] * 3
     for drawn in (GREEDY, SAMPLED):
         asked.check(
