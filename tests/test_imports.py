@@ -16,7 +16,7 @@ FLOORS = (
     "text vision audio media",
     "model assistant sampling",
     "checkpoint sharding hub chat prompt forms",
-    "decoding",
+    "decoding processes",
     "generation",
     "tools",
     "bench doctor tune convert",

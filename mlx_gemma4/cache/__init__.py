@@ -20,6 +20,7 @@ evaluators run on them.
 from .full import FullCache
 from .layer import LayerSnapshot
 from .layers import (
+    WATCHERS,
     LayerCache,
     Snapshot,
     copied,
@@ -35,6 +36,7 @@ from .sliding import SLACK, SlidingCache
 
 __all__ = [
     "SLACK",
+    "WATCHERS",
     "FullCache",
     "LayerCache",
     "LayerSnapshot",

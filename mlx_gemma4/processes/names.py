@@ -1,0 +1,13 @@
+"""What the first process can tell the others to do."""
+
+from enum import StrEnum
+
+
+class Op(StrEnum):
+    LOAD = "load"
+    HIDDEN = "hidden"
+    TOGETHER = "together"
+    PIN = "pin"
+    RESTORE = "restore"
+    COPY = "copy"
+    END = "end"
