@@ -11,6 +11,7 @@ import os
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from select import select
@@ -20,9 +21,11 @@ import mlx.core as mx
 
 from ..errors import ShardError
 from .launched import first_address
+from .names import Op
 
 Message = dict[str, Any]
 PATIENCE = 60.0  # seconds until all have come
+GRACE = 3.0  # seconds
 KEY = 16  # bytes that who connects has to know
 MOST = 2**24  # bytes of a message
 
@@ -133,12 +136,18 @@ def watch(
 def inbox(connection: socket.socket, lost: str) -> "SimpleQueue[Message]":
     """What comes over a connection; where it ends, so does this process."""
     messages: SimpleQueue[Message] = SimpleQueue()
+    ended = threading.Event()
 
     def heard(number: int, message: Message | None) -> None:
-        if message is None:
-            end_at_once(lost)
-        else:
+        if message is not None:
             messages.put(message)
+            if message["op"] == Op.END:
+                ended.set()
+        elif not ended.is_set():
+            end_at_once(lost)
+        else:  # this process has a moment to end by itself
+            time.sleep(GRACE)
+            os._exit(0)
 
     watch([connection], heard)
     return messages

@@ -1,4 +1,4 @@
-"""Whether `mlx.launch` started this process beside others. Light: nothing is imported."""
+"""Whether `mlx.launch` started this process beside others. Imports nothing heavy."""
 
 import json
 import os

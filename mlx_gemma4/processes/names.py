@@ -5,6 +5,8 @@ from enum import StrEnum
 
 class Op(StrEnum):
     LOAD = "load"
+    FILL = "fill"
+    READY = "ready"
     HIDDEN = "hidden"
     TOGETHER = "together"
     PIN = "pin"
