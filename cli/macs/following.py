@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from mlx_gemma4.processes.channel import Message
 
-LOST = "The first process is gone: rank {rank} ends."
+LOST = "The first process is gone: all end."
 
 
 def follow() -> None:
@@ -31,7 +31,7 @@ def follow() -> None:
     warnings.simplefilter("ignore", UserWarning)  # it says them
     group = open_group()
     (first,) = meet(group)
-    messages = inbox(first, LOST.format(rank=group.rank()))
+    messages = inbox(first, LOST if group.rank() == 1 else None)
     try:
         _obey(first, messages, group)
     except Exception as error:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from select import select
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import mlx.core as mx
 
@@ -133,13 +133,16 @@ def watch(
     threading.Thread(target=listen, daemon=True, name="other processes").start()
 
 
-def inbox(connection: socket.socket, lost: str) -> "SimpleQueue[Message]":
-    """What comes over a connection; where it ends, so does this process."""
+def inbox(connection: socket.socket, lost: str | None) -> "SimpleQueue[Message]":
+    """What comes over a connection; where it ends, so does this process, and says
+    `lost` if that is not None."""
     messages: SimpleQueue[Message] = SimpleQueue()
     ended = threading.Event()
 
     def heard(number: int, message: Message | None) -> None:
-        if message is not None:
+        if message is not None and message["op"] == Op.ABORT:
+            end_at_once(None)
+        elif message is not None:
             messages.put(message)
             if message["op"] == Op.END:
                 ended.set()
@@ -153,7 +156,8 @@ def inbox(connection: socket.socket, lost: str) -> "SimpleQueue[Message]":
     return messages
 
 
-def end_at_once(text: str) -> None:
+def end_at_once(text: str | None) -> NoReturn:
     """Ends the process, whatever its other threads wait for."""
-    os.write(2, f"gemma4: {text}\n".encode())
+    if text is not None:
+        os.write(2, f"gemma4: {text}\n".encode())
     os._exit(1)

@@ -10,9 +10,9 @@ import socket
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import mlx.core as mx
 
@@ -45,11 +45,17 @@ class Lead:
     def _heard(self, number: int, message: Message | None) -> None:
         rank = number + 1
         if message is None and not self._ending:
-            end_at_once(LOST.format(rank=rank))
+            self._abort(LOST.format(rank=rank))
         if message is not None and "failed" in message:
-            end_at_once(f"Rank {rank}: {message['failed']}")
+            self._abort(f"Rank {rank}: {message['failed']}")
         self._said[number] = message
         self._answers[number].set()
+
+    def _abort(self, text: str) -> NoReturn:
+        for other in self._others:
+            with suppress(OSError):
+                send(other, {"op": Op.ABORT})
+        end_at_once(text)
 
     def ask(self, message: Message) -> list[Message]:
         """What each of the others answers."""
@@ -73,10 +79,8 @@ class Lead:
     def end(self) -> None:
         """All are done."""
         self._ending = True
-        try:
+        with suppress(OSError):  # gone before us
             self.tell({"op": Op.END})
-        except OSError:
-            pass  # gone before us
 
     def hidden(
         self,

@@ -13,3 +13,4 @@ class Op(StrEnum):
     RESTORE = "restore"
     COPY = "copy"
     END = "end"
+    ABORT = "abort"  # another one is gone
