@@ -16,7 +16,7 @@ from typing import Any, cast
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
-from ..cache import LayerCache, Seen
+from ..cache import LayerCache, PackedSeen, Seen
 from ..kernels import Norm, in_use, without_gradients
 from ..model import Gemma4
 from ..text.decoder import TextModel
@@ -166,6 +166,8 @@ class DecodingStep:
     def _rest_fits(self, rows: int, seen: dict[int, Seen]) -> bool:
         """Whether layers with shared keys can all read the buffers of these."""
         sources = self._model.language_model.kv_sources
+        if any(isinstance(seen[i], PackedSeen) for i in self._sources):
+            return False
         return bool(self._sources) and all(
             attention.reads_slots(rows, seen[source].buffer, self._dtype)
             for attention, source in zip(self._attentions, sources, strict=True)

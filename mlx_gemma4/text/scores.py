@@ -9,16 +9,18 @@ from typing import Any, cast
 
 import mlx.core as mx
 
-from ..cache import Seen
+from ..cache import PackedSeen, Seen
 from ..kernels import (
     EVERYTHING,
     attention,
     attention_of_ready,
     in_rows,
     mlx_has_one,
+    rotate_queries,
 )
 from ..rope import Rotation
 from .masks import BLOCK, Band, Mask
+from .packed import attend_packed
 
 
 def attend(queries: mx.array, seen: Seen, mask: Mask) -> mx.array:
@@ -28,6 +30,8 @@ def attend(queries: mx.array, seen: Seen, mask: Mask) -> mx.array:
     """
     if isinstance(mask, Band) and mask.blocks > 1:
         return _banded(queries, seen, mask)
+    if isinstance(seen, PackedSeen):
+        return in_rows(attend_packed(queries, seen, mask is not None))
     keys, values = seen.keys, seen.values
     _, H, L, D = queries.shape
     # Nearly every step of decoding: at once, without what only a kernel asks for.
@@ -47,6 +51,8 @@ def attend_raw(
 ) -> mx.array:
     """The same of queries [B, L, H, D] as they were projected, still to be normed by
     `weight` [D] and rotated."""
+    if isinstance(seen, PackedSeen):
+        return attend(rotate_queries(queries, weight, eps, rotation), seen, mask)
     window, plain = _window_of(mask, queries.shape[1]), partial(_plain, mask=mask)
     turn, kv = (weight, eps, rotation), (seen.keys, seen.values)
     return attention(queries, *turn, *kv, window, plain)
