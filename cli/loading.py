@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlx_gemma4.config.ple import Ple
 from mlx_gemma4.errors import ChatError, ModelNotFoundError
 from mlx_gemma4.hub.names import DEMO, candidates
 from mlx_gemma4.reading.home import with_home
@@ -62,13 +63,15 @@ def open_model(
     kernels: bool = True,
     yes: bool = False,
     draft: str | None = OFF,
+    ple: Ple = Ple.AUTO,
 ) -> tuple["Gemma4", "Processor", str]:
     """Model, processor and name, with an adapter on.
 
     `name` None means the model that the adapter was made for, or the default, or the
     demo model. One that is not here is offered first; `yes` takes the offer.
     `kernels` uses those that do on this machine, and checks which they are where that
-    is not known yet. `draft` is what `--draft` says: which drafter is loaded as well.
+    is not known yet. `draft` is what `--draft` says: which drafter is loaded as well;
+    and `ple` is what `--ple` says.
     """
     told = name is not None
     if adapter is not None:
@@ -84,7 +87,7 @@ def open_model(
             f"--model. ({error})"
         ) from None
     if (first := lead()) is not None:
-        return *open_together(first, name, screen, adapter, draft), name
+        return *open_together(first, name, screen, adapter, draft, ple), name
     drafter = wanted_drafter(draft, screen, yes)
     screen.passing(f"Loading {name} …")
 
@@ -94,7 +97,8 @@ def open_model(
 
     try:
         with warnings_noted(screen):
-            model, processor = load_to_chat(name, note if kernels else None, drafter)
+            told = note if kernels else None
+            model, processor = load_to_chat(name, told, drafter, ple)
             if adapter is not None:
                 from mlx_gemma4.tune.adapters import put_on
 
@@ -108,14 +112,19 @@ def open_model(
 
 
 def open_together(
-    first: "Lead", name: str, screen: Screen, adapter: Path | None, draft: str | None
+    first: "Lead",
+    name: str,
+    screen: Screen,
+    adapter: Path | None,
+    draft: str | None,
+    ple: Ple,
 ) -> tuple["Gemma4", "Processor"]:
     """The same of a model that other processes hold parts of."""
     from .macs.leading import check_alone, load_together
 
     check_alone(adapter, draft)
     with warnings_noted(screen):
-        return load_together(first, name, screen.note)
+        return load_together(first, name, screen.note, ple)
 
 
 def open_adapter(folder: Path, model: "Gemma4", name: str, screen: Screen) -> "Adapter":
@@ -235,15 +244,16 @@ def load_to_chat(
     name: str,
     note: Callable[[str], None] | None = None,
     drafter: Path | str | None = OFF,
+    ple: Ple = Ple.AUTO,
 ) -> tuple["Gemma4", "Processor"]:
     """As mlx_gemma4.load, but what cannot chat is refused before its weights.
 
     note: is told of a check of the kernels; None leaves them off.
-    drafter: as `draft` of mlx_gemma4.load.
+    drafter, ple: as `draft` and `ple` of mlx_gemma4.load.
     """
     from mlx_gemma4.checkpoint.load import give_drafter, prepare, recall_kernels
 
-    prepared, processor = prepare(name, to_chat=True)
+    prepared, processor = prepare(name, to_chat=True, ple=ple)
     if note is not None:
         from mlx_gemma4.bench.auto import check_if_new
 

@@ -7,14 +7,15 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Annotated, Any, get_type_hints
 
 from mlx_gemma4.chat.splitter import StopStrings
+from mlx_gemma4.config.ple import Ple
 from mlx_gemma4.errors import ChatError
 from mlx_gemma4.prompt.attachments import BUDGETS, IMAGE_TOKENS
 from mlx_gemma4.sampling import SAMPLING, Sampling
 
 from .drafts import check_draft, mode_of
-from .options import Draft, ImageTokens, Panel
+from .options import Draft, ImageTokens, Panel, PerLayer
 
-OF_RUN = {"draft"}  # what suits a machine, and changes no answer
+OF_RUN = {"draft", "ple"}  # what suits a machine, and changes no answer
 
 
 @dataclass
@@ -122,6 +123,7 @@ class Settings:
         ),
     ] = True
     draft: Draft = None
+    ple: PerLayer = Ple.AUTO
 
     @property
     def sampling(self) -> dict[str, Any]:

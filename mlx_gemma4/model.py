@@ -41,7 +41,9 @@ class Lead(Protocol):
         """`model.own_hidden` of all."""
         ...
 
-    def together(self, step: Any, tokens: mx.array, caches: Any) -> Any:
+    def together(
+        self, model: "Gemma4", step: Any, tokens: mx.array, caches: Any
+    ) -> Any:
         """`step` of all, which decodes a token of each of several answers."""
         ...
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import mlx.core as mx
 
 from mlx_gemma4.checkpoint.load import Prepared, prepare_model
+from mlx_gemma4.config.ple import Ple
 from mlx_gemma4.errors import CheckpointError, ModelNotFoundError
 from mlx_gemma4.hub.resolve import local_folder
 from mlx_gemma4.processes.channel import inbox, meet, open_group, send
@@ -51,23 +52,25 @@ def _obey(
             case Op.LOAD:
                 prepared = follower = None  # the weights of another go first
                 try:
-                    prepared = _prepared(message["name"], message["dtype"])
+                    prepared = _prepared(message)
                     send(first, identity(prepared))
                 except (OSError, ValueError) as error:
                     send(first, {"problem": str(error)})
             case Op.FILL if prepared is not None:
-                model = prepared.load(prepared.part(group))
+                model = prepared.shared_by(group).load()
                 follower = Follower(model, group)
             case Op.READY:
                 send(first, {})
         message = follower.run(messages) if follower else messages.get()
 
 
-def _prepared(name: str, dtype: str) -> Prepared:
+def _prepared(told: "Message") -> Prepared:
+    name = told["name"]
     folder = local_folder(name)
     if folder is None or not Path(folder, "config.json").is_file():
         raise ModelNotFoundError(f"{name} is not here: gemma4 pull {name} gets it.")
     try:
-        return prepare_model(folder, getattr(mx, dtype))
+        dtype = getattr(mx, told["dtype"])
+        return prepare_model(folder, dtype, ple=Ple(told["ple"]))
     except CheckpointError as error:
         raise CheckpointError(f"{folder}: {error}") from None

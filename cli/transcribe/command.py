@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from mlx_gemma4.config.ple import Ple
 from mlx_gemma4.errors import ChatError, MediaError
 from mlx_gemma4.reading.sources import find_alike, is_url
 
@@ -85,6 +86,7 @@ def transcribe(
     overwrite: options.Overwrite = False,
     track: options.Track = None,
     draft: options.Draft = None,
+    ple: options.PerLayer = Ple.AUTO,
     piece: Piece = None,
     mic: Annotated[
         bool,
@@ -117,6 +119,7 @@ def transcribe(
             screen=screen,
             track=track,
             draft=draft,
+            ple=ple,
             piece=piece,
         )
         check_draft(draft)
@@ -174,6 +177,7 @@ class Transcribing:
     screen: Screen
     track: int | None = None
     draft: str | None = None
+    ple: Ple = Ple.AUTO
     piece: float | None = None  # seconds heard at once, if not the model's own
     keep: bool = False  # as a conversation to go on with
     damaged: int = 0  # the exit code if a recording was damaged
@@ -185,7 +189,7 @@ class Transcribing:
         from mlx_gemma4.generation.transcribe import seconds_at_once
 
         model, processor, name = open_model(
-            model_name, self.screen, adapter, yes=yes, draft=self.draft
+            model_name, self.screen, adapter, yes=yes, draft=self.draft, ple=self.ple
         )
         require_sense(model.config, name, "audio")
         seconds_at_once(processor.media.audio, self.piece)

@@ -51,6 +51,12 @@ def make_cache(
     ]
 
 
+def kv_bits_of(cache: Sequence[LayerCache]) -> int | None:
+    """What `make_cache` made it with."""
+    full = [layer for layer in cache if isinstance(layer, FullCache)]
+    return full[0].kv_bits if full else None
+
+
 def most_rollback(cache: Sequence[LayerCache]) -> int:
     """How many tokens `rollback` can take back from all layers exactly."""
     return min(layer.most_rollback for layer in cache)

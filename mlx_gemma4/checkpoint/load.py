@@ -7,7 +7,7 @@ weights exists at any time, and then never touched again.
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import mlx.core as mx
@@ -16,6 +16,7 @@ from ..assistant.drafter import Drafter
 from ..assistant.model import Assistant
 from ..chat.template import NO_TEMPLATE
 from ..config import Config
+from ..config.ple import Ple
 from ..device import memory_limit
 from ..errors import CheckpointError
 from ..hub.drafters import drafter_beside
@@ -26,12 +27,13 @@ from ..prompt.processor import Processor
 from ..reading.sizes import size
 from ..sharding.parts import Part
 from ..sharding.plan import plan_shards
-from .fill import fill
+from .fill import fill, leave_table
 from .plan import (
     DTYPES,
     AssistantPlan,
+    Footprint,
     LoadPlan,
-    loaded_bytes,
+    footprint,
     own_dtype,
     plan_assistant,
     plan_load,
@@ -54,6 +56,7 @@ def load(
     dtype: mx.Dtype | None = None,
     tqdm_class: type | None = None,
     draft: str | Path | None = None,
+    ple: Ple | str = Ple.AUTO,
 ) -> tuple[Gemma4, Processor]:
     """A model with its weights, and what turns messages into its tokens.
 
@@ -65,6 +68,9 @@ def load(
     tqdm_class: progress bar of a download.
     draft: its drafter, as `give_drafter` takes it: by default the one that lies with
         the model, if there is one.
+    ple: where its table of per-layer embeddings is: "memory", "disk", from where the
+        rows of each token are read, or "auto", on disk where memory is tight with it.
+        Results are the same.
 
     Kernels are those that `gemma4`, or `check_kernels`, found to be right and not
     slower on this machine; nothing is measured here.
@@ -73,7 +79,7 @@ def load(
     GEMMA4_KERNELS=auto is set and nothing was found out yet. Raises ModelNotFoundError,
     CheckpointError, and MemoryError where the weights would not fit.
     """
-    prepared, processor = prepare(path_or_repo, dtype, tqdm_class)
+    prepared, processor = prepare(path_or_repo, dtype, tqdm_class, ple=Ple(ple))
     model = prepared.load()
     give_drafter(model, prepared.folder, draft, tqdm_class)
     recall_kernels(prepared)
@@ -85,19 +91,21 @@ def load_both(
     dtype: mx.Dtype | None = None,
     tqdm_class: type | None = None,
     to_chat: bool = False,
+    ple: Ple = Ple.AUTO,
 ) -> tuple[Gemma4, Processor]:
     """As `load`, with the kernels as they are: off, unless all or some are asked for.
 
     to_chat: what has no chat template is refused before its weights are read.
     """
-    prepared, processor = prepare(path_or_repo, dtype, tqdm_class, to_chat)
+    prepared, processor = prepare(path_or_repo, dtype, tqdm_class, to_chat, ple)
     return prepared.load(), processor
 
 
 def load_model(
     folder: Path, dtype: mx.Dtype | None = None, config: Config | None = None
 ) -> Gemma4:
-    """The model of a local folder alone; `config` if it has been read already."""
+    """The model of a local folder alone, with all of it in memory; `config` if it has
+    been read already."""
     return prepare_model(folder, dtype, config).load()
 
 
@@ -109,6 +117,8 @@ class Prepared:
     folder: Path
     plan: LoadPlan
     dtype: mx.Dtype
+    ple: Ple = Ple.MEMORY
+    part: Part | None = None  # where other processes hold the rest
 
     @property
     def conditions(self) -> Conditions:
@@ -116,35 +126,43 @@ class Prepared:
         config = self.plan.model.config.text_config
         return Conditions.of(config, self.plan.fit.packings, self.dtype)
 
-    def part(self, group: mx.distributed.Group) -> Part:
-        """What this process holds of it where all of `group` hold it together."""
+    def shared_by(self, group: mx.distributed.Group) -> "Prepared":
+        """What this process will hold of it where all of `group` hold it together."""
         config, packings = self.plan.model.config.text_config, self.plan.fit.packings
-        plan = plan_shards(config, packings, group.rank(), group.size())
-        return Part(plan, group)
+        shards = plan_shards(config, packings, group.rank(), group.size())
+        return replace(self, part=Part(shards, group))
 
-    def nbytes(self, part: Part | None = None) -> int:
-        """What its weights will take, or a part of them."""
-        shards = part.plan if part else None
-        return loaded_bytes(self.plan.fit, self.plan.tensors, self.dtype, shards)
+    @property
+    def footprint(self) -> Footprint:
+        """What its weights take."""
+        return footprint(self.plan, self.dtype, self.part and self.part.plan)
 
-    def check_memory(self, part: Part | None = None) -> None:
+    @property
+    def table_on_disk(self) -> bool:
+        """Whether the table of per-layer embeddings stays there."""
+        whole = self.footprint
+        return self.ple.on_disk(whole.table, whole.nbytes, memory_limit())
+
+    def check_memory(self) -> None:
         """Refuse at once what the system would swap or abort over later."""
-        needed = self.nbytes(part)
-        limit = memory_limit()
+        whole, limit = self.footprint, memory_limit()
+        needed = whole.least if self.table_on_disk else whole.nbytes
         if needed > limit:
             raise MemoryError(
                 f"The weights in {self.folder} take {needed / 1e9:.1f} GB, but a model "
                 f"may use at most {limit / 1e9:.1f} GB here."
             )
 
-    def load(self, part: Part | None = None) -> Gemma4:
-        """Its model, filled, or a part of it. To be called once.
+    def load(self) -> Gemma4:
+        """Its model, filled. To be called once.
 
         Raises CheckpointError, and MemoryError where the weights would not fit.
         """
-        self.check_memory(part)
-        fill(self.plan, self.dtype, part)
-        return self.plan.model
+        self.check_memory()
+        on_disk = self.table_on_disk
+        plan = leave_table(self.plan, self.dtype) if on_disk else self.plan
+        fill(plan, self.dtype, self.part)
+        return plan.model
 
 
 def give_drafter(
@@ -182,7 +200,7 @@ def _drafter(model: Gemma4, folder: Path, place: Path) -> Drafter:
         plan = plan_assistant(place)
         plan.model.config.check_pair(model.config, place, folder)
     dtype = model.language_model.norm.weight.dtype
-    needed, limit = loaded_bytes(plan.fit, plan.tensors, dtype), memory_limit()
+    needed, limit = footprint(plan, dtype).nbytes, memory_limit()
     held = model.nbytes
     if held + needed > limit:
         raise MemoryError(
@@ -228,6 +246,7 @@ def prepare(
     dtype: mx.Dtype | None = None,
     tqdm_class: type | None = None,
     to_chat: bool = False,
+    ple: Ple = Ple.AUTO,
 ) -> tuple[Prepared, Processor]:
     """What `load_both` does before it reads weights."""
     folder = resolve(path_or_repo, tqdm_class)
@@ -235,20 +254,25 @@ def prepare(
     processor = Processor.from_folder(folder, config)
     if to_chat and processor.template is None:
         raise CheckpointError(NO_TEMPLATE.format(name=path_or_repo))
-    return _prepared(folder, plan_load(config, tensors), dtype), processor
+    return _prepared(folder, plan_load(config, tensors), dtype, ple), processor
 
 
 def prepare_model(
-    folder: Path, dtype: mx.Dtype | None = None, config: Config | None = None
+    folder: Path,
+    dtype: mx.Dtype | None = None,
+    config: Config | None = None,
+    ple: Ple = Ple.MEMORY,
 ) -> Prepared:
     """The same of a local folder, of its model alone."""
-    return _prepared(folder, plan_load(*read_headers(folder, config)), dtype)
+    return _prepared(folder, plan_load(*read_headers(folder, config)), dtype, ple)
 
 
-def _prepared(folder: Path, plan: LoadPlan, dtype: mx.Dtype | None) -> Prepared:
+def _prepared(
+    folder: Path, plan: LoadPlan, dtype: mx.Dtype | None, ple: Ple
+) -> Prepared:
     if dtype is not None and dtype not in DTYPES:
         raise ValueError(f"dtype is {dtype}; it must be float32, bfloat16 or float16.")
-    return Prepared(folder, plan, dtype or own_dtype(plan.fit, plan.tensors))
+    return Prepared(folder, plan, dtype or own_dtype(plan.fit, plan.tensors), ple)
 
 
 def recall_kernels(prepared: Prepared) -> None:

@@ -50,7 +50,7 @@ def step_of(model: Gemma4) -> Step:
 def together_of(model: Gemma4) -> Together:
     """What decodes a token of each of several answers."""
     if model.lead is not None:
-        return partial(model.lead.together, plain_together(model))
+        return partial(model.lead.together, model, plain_together(model))
     step = step_of(model)
     return step.together if isinstance(step, DecodingStep) else plain_together(model)
 
@@ -106,7 +106,7 @@ class DecodingStep:
         rotations = text.rotations(position, L, self._dtype)
         seen: dict[int, Seen] = {}
         with without_gradients():
-            h, queries, *rest = self._begin(tokens, position)
+            h, queries, *rest = self._begin(tokens, position, *text.table_rows(tokens))
             inputs, new = rest[: text.per_layer_count], rest[text.per_layer_count :]
             for i, behind in enumerate(self._behind):
                 if new:
@@ -189,10 +189,10 @@ def _before_first(model: Gemma4) -> Arrays:
     """The first layer's input and queries, then each layer's own input, then the first
     layer's keys and values."""
 
-    def begin(tokens: mx.array, position: mx.array) -> list[mx.array]:
+    def begin(tokens: mx.array, position: mx.array, *rows: mx.array) -> list[mx.array]:
         text, tokens = model.language_model, model.text_tokens(tokens)
         h = text.embed(tokens)
-        inputs = [x for x in text.per_layer_inputs(tokens, h) if x is not None]
+        inputs = [x for x in text.per_layer_inputs(tokens, h, rows) if x is not None]
         x = text.layers[0].input_layernorm(h)
         queries, *new = _heads(text, 0, x, position)
         return [h, queries, *inputs, *new]

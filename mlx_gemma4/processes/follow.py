@@ -33,7 +33,7 @@ class Follower:
                     self._hidden(message)
                 case Op.TOGETHER:
                     caches = [self._cache(each) for each in message["caches"]]
-                    tokens = self._shared(message, "tokens")
+                    tokens = self._ids(message)
                     mx.async_eval(self._together(tokens, caches)[1])
                 case Op.PIN:
                     pinned = snapshot(self._cache(message["cache"]))
@@ -50,22 +50,27 @@ class Follower:
 
     def _hidden(self, message: Message) -> None:
         cache = self._cache(message["cache"]) if message["cache"] else None
-        tokens = self._shared(message, "tokens")
+        tokens = self._ids(message)
         told = "embeddings" in message
         embeddings = self._shared(message, "embeddings") if told else None
         last_only = message["last_only"]
         hidden = self._model.own_hidden(tokens, cache, embeddings, last_only)
         start(hidden, cache or (), message["caches_only"])
 
+    def _ids(self, message: Message) -> mx.array:
+        if "ids" not in message:
+            return self._shared(message, "tokens")
+        return mx.array(message["ids"], getattr(mx, message["tokens_type"]))
+
     def _shared(self, message: Message, name: str) -> mx.array:
         dtype = getattr(mx, message[f"{name}_type"])
         return shared(mx.zeros(message[name], dtype), self._group)
 
-    def _cache(self, told: tuple[int, int]) -> list[LayerCache]:
+    def _cache(self, told: tuple[int, int, int | None]) -> list[LayerCache]:
         """As long as the first process says: what it has taken back is taken back."""
-        number, offset = told
+        number, offset, kv_bits = told
         if number not in self._caches:
-            self._caches[number] = self._model.make_cache()
+            self._caches[number] = self._model.make_cache(kv_bits=kv_bits)
         cache = self._caches[number]
         if cache[0].offset > offset:
             rollback(cache, cache[0].offset - offset)

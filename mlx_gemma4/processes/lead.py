@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import mlx.core as mx
 
-from ..cache import LayerCache, Snapshot
+from ..cache import LayerCache, Snapshot, kv_bits_of
 from ..errors import CacheError
 from ..model import Gemma4
 from .channel import Message, end_at_once, send, shared, watch
@@ -92,10 +92,9 @@ class Lead:
         caches_only: bool,
     ) -> mx.array:
         """`model.hidden` on all sides."""
-        message: Message = {"op": Op.HIDDEN, **_described("tokens", inputs)}
+        inputs, message = self._shared_ids(model, inputs)
+        message |= {"op": Op.HIDDEN, "cache": self._of_cache(cache)}
         message |= {"last_only": last_only, "caches_only": caches_only}
-        message["cache"] = self._of_cache(cache)
-        inputs = shared(inputs, self.group)
         if embeddings is not None:
             message |= _described("embeddings", embeddings)
             embeddings = shared(embeddings, self.group)
@@ -106,16 +105,29 @@ class Lead:
         return hidden
 
     def together(
-        self, step: "Together", tokens: mx.array, caches: Sequence[Sequence[LayerCache]]
+        self,
+        model: Gemma4,
+        step: "Together",
+        tokens: mx.array,
+        caches: Sequence[Sequence[LayerCache]],
     ) -> "Found":
         """`step`, made for one token of each of several answers, on all sides."""
-        message: Message = {"op": Op.TOGETHER, **_described("tokens", tokens)}
+        tokens, message = self._shared_ids(model, tokens)
+        message |= {"op": Op.TOGETHER}
         message["caches"] = [self._of_cache(cache) for cache in caches]
-        found = step(shared(tokens, self.group), caches)
+        found = step(tokens, caches)
         with uninterrupted():
             self._send(message)
             mx.async_eval(found[1])
         return found
+
+    def _shared_ids(self, model: Gemma4, ids: mx.array) -> tuple[mx.array, Message]:
+        """`ids` for all: as a sum, which nobody waits for; or, where a table on disk
+        has to know them at once, as a message."""
+        told = _described("tokens", ids)
+        if model.language_model.table is None:
+            return shared(ids, self.group), told
+        return ids, {**told, "ids": ids.tolist()}
 
     # What happens to caches, as mlx_gemma4.cache tells it.
 
@@ -140,8 +152,8 @@ class Lead:
             message = {"op": Op.COPY, "cache": self._of_cache(cache), "pin": pin}
             self.tell({**message, "made": self._number(made[0])})
 
-    def _of_cache(self, cache: Sequence[LayerCache] | None) -> list[int] | None:
-        """Number and length. One that is new is an empty one to the others."""
+    def _of_cache(self, cache: Sequence[LayerCache] | None) -> list[int | None] | None:
+        """Number, length and bits. One that is new is an empty one to the others."""
         if cache is None:
             return None
         first = cache[0]
@@ -151,7 +163,7 @@ class Lead:
                     "This cache was not made by a model that several processes hold."
                 )
             self._number(first)
-        return [self._numbers[first], first.offset]
+        return [self._numbers[first], first.offset, kv_bits_of(cache)]
 
     def _number(self, thing: object) -> int:
         self._next += 1

@@ -209,9 +209,7 @@ def test_what_cannot_be_had_is_refused() -> None:
     with pytest.raises(ChatError, match="kv_bits is 4; it must be 8"):
         small("31B").make_cache(kv_bits=4)
     model = small("31B", global_head_dim=16)
-    with pytest.raises(
-        ChatError, match="multiple of 32 elements; .* have 16"
-    ):
+    with pytest.raises(ChatError, match="multiple of 32 elements; .* have 16"):
         model.make_cache(kv_bits=8)
     model.make_cache(kv_bits=None)
 
