@@ -22,6 +22,9 @@ from ..rope import Rotation
 from .masks import BLOCK, Band, Mask
 from .packed import attend_packed
 
+SCORES = 1 << 26  # bytes of a block's scores at most; MLX computes a few blocks ahead
+LEAST_ROWS = 8  # of a block, however many keys there are
+
 
 def attend(queries: mx.array, seen: Seen, mask: Mask) -> mx.array:
     """Attention with score scale 1: [B, L, H * D].
@@ -82,12 +85,19 @@ def _whole(queries: mx.array, keys: mx.array, values: mx.array, mask: Mask) -> m
     return fused(queries, keys, values, scale=1.0, mask=cast(Any, mask))
 
 
+def causal_rows(heads: int, keys: int, size: int) -> int:
+    """Queries of `heads` heads that a block has on a CPU, where scores of `size` bytes
+    are computed for all `keys`."""
+    return max(LEAST_ROWS, min(BLOCK, SCORES // (heads * keys * size)))
+
+
 def _causal(queries: mx.array, keys: mx.array, values: mx.array) -> mx.array:
     """Block by block: what no query of a block sees is never computed."""
-    L, parts = queries.shape[2], []
-    earlier = keys.shape[2] - L
-    for start in range(0, L, BLOCK):
-        rows, before = slice(start, start + BLOCK), slice(earlier + start + BLOCK)
+    _, heads, L, _ = queries.shape
+    earlier, parts = keys.shape[2] - L, []
+    many = causal_rows(heads, keys.shape[2], queries.dtype.size)
+    for start in range(0, L, many):
+        rows, before = slice(start, start + many), slice(earlier + start + many)
         block = queries[:, :, rows]
         if parts:  # or MLX computes the scores of all blocks before it uses the first
             (block,) = mx.depends([block], parts[-1:])
