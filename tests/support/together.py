@@ -62,3 +62,4 @@ def finish(
     finally:
         for process in processes:
             process.kill()
+            process.wait()
