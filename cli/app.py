@@ -11,6 +11,7 @@ import typer
 
 from mlx_gemma4 import __version__
 
+from .batch.command import batch
 from .bench.command import bench
 from .chat.command import chat
 from .config.command import app as config
@@ -44,6 +45,7 @@ MODELS, OTHER = "Models", "Measure, make, set up"
 app.command()(chat)
 app.command(short_help="Say what is in pictures and videos.")(describe)
 app.command()(transcribe)
+app.command()(batch)
 app.command()(serve)
 app.add_typer(logs, name="logs")
 app.command(rich_help_panel=MODELS)(pull)

@@ -225,6 +225,16 @@ Interactive = Annotated[
         help="Hold a conversation, also when standard input is a pipe.",
     ),
 ]
+ROWS = 8  # that of `generate_batch`; it takes long to import
+Rows = Annotated[
+    int,
+    Panel.ANSWER.option(
+        "--rows",
+        min=1,
+        metavar="N",
+        help="How many answers are made at once; each takes memory of its own.",
+    ),
+]
 Yes = Annotated[
     bool,
     Panel.MODEL.option(

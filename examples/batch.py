@@ -8,7 +8,9 @@ Run it again after a stop: what has its answer is not asked anew.
 import argparse
 from pathlib import Path
 
-from mlx_gemma4 import generate, load
+from mlx_gemma4 import generate_batch, load
+
+AT_ONCE = 8  # texts; what was stopped is asked anew
 
 
 def main() -> None:
@@ -22,14 +24,17 @@ def main() -> None:
         parser.error(f"there is no folder {options.folder}")
 
     model, processor = load(options.model)
-    for path in sorted(options.folder.glob("*.txt")):
-        target = path.with_suffix(".answer.txt")
-        if path.name.endswith(".answer.txt") or target.exists():
-            continue
-        text = f"{options.task}\n\n{path.read_text('utf-8')}".strip()
-        answer = generate(model, processor, text, temperature=0, max_tokens=2000)
-        target.write_text(answer.text + "\n", "utf-8")
-        print(f"{path.name}: {answer.text}")
+    texts = sorted(options.folder.glob("*.txt"))
+    left = [p for p in texts if not p.name.endswith(".answer.txt")]
+    left = [p for p in left if not p.with_suffix(".answer.txt").exists()]
+    for paths in (left[i : i + AT_ONCE] for i in range(0, len(left), AT_ONCE)):
+        asked = [f"{options.task}\n\n{p.read_text('utf-8')}".strip() for p in paths]
+        answers = generate_batch(
+            model, processor, asked, temperature=0, max_tokens=2000
+        )
+        for path, answer in zip(paths, answers, strict=True):
+            path.with_suffix(".answer.txt").write_text(answer.text + "\n", "utf-8")
+            print(f"{path.name}: {answer.text}")
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from hub_server import Hub
     from listening import Listener
 
-    from mlx_gemma4 import Processor
+    from mlx_gemma4 import Chunk, Processor
     from mlx_gemma4.cli.chat.session import Session
 
 
@@ -176,9 +176,17 @@ def terminal(gemma4: Runner) -> Iterator[Callable[..., Terminal]]:
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> Script:
     """Answers in place of a model; by default it repeats the question."""
-    from mlx_gemma4.generation import turns
+    from mlx_gemma4.generation import ordered, turns
 
     script = Script(echo)
+
+    def one(model: Any, processor: Any, ask: Callable[[], Any]) -> Iterator["Chunk"]:
+        yield from script(model, processor, **ask())
+
+    def in_order(model: Any, processor: Any, asked: Any, rows: int) -> Any:
+        return (one(model, processor, ask) for ask in asked)
+
+    monkeypatch.setattr(ordered, "in_order", in_order)
     monkeypatch.setattr(turns, "stream_generate", script)
     monkeypatch.setattr(turns, "PrefixCache", lambda model: SimpleNamespace(tokens=[]))
     return script
@@ -276,7 +284,7 @@ def listener(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> "Listener":
     )
     monkeypatch.setattr(loading, "load_to_chat", lambda *_: (model, processor))
     monkeypatch.setattr(loading, "obtain", lambda name, *_: name)
-    monkeypatch.setattr("mlx_gemma4.generation.transcribe.generate", listener.generate)
+    monkeypatch.setattr("mlx_gemma4.generation.transcribe.in_order", listener.in_order)
     # Its talks are bursts of noise, in which nobody else hears a voice.
     monkeypatch.setattr("mlx_gemma4.generation.voice.Voices._heard", listener.hears)
     monkeypatch.chdir(tmp_path)

@@ -17,7 +17,7 @@ from ..serve.media import MediaRules
 from ..serve.routes import Route, Service
 from .fields import Fields
 from .options import EFFORTS, FORM_NOTES, HARMLESS, SAMPLING, sampling, thinking
-from .parts import read_messages
+from .parts import PartReader, read_messages, read_part
 
 if TYPE_CHECKING:
     from mlx_gemma4 import Chunk, Stats
@@ -29,8 +29,8 @@ KNOWN = SAMPLING | {
 }
 
 
-def asked_of(fields: Fields, rules: MediaRules) -> Asked:
-    """Raises Refused and MediaError."""
+def asked_of(fields: Fields, rules: MediaRules, part: PartReader = read_part) -> Asked:
+    """Raises Refused and MediaError. part: what reads a part of a message."""
     fields.only(KNOWN, HARMLESS)
     for name, value in (("n", 1), ("logprobs", False), ("top_logprobs", 0)):
         fields.must(name, value)
@@ -41,7 +41,7 @@ def asked_of(fields: Fields, rules: MediaRules) -> Asked:
     tools = fields.list("tools") or None
     parallel = fields.flag("parallel_tool_calls")
     return Asked(
-        messages=read_messages(messages, rules),
+        messages=read_messages(messages, rules, part),
         tools=tools,
         tool_choice=_choice(fields),
         parallel_calls=parallel is not False,

@@ -1,6 +1,6 @@
 """Messages of OpenAI's chat API to those of `stream_generate`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..serve.errors import Refused
@@ -15,6 +15,7 @@ UNSAID = (
     *("id", "audio", "annotations", "name", "index", "parsed"),
     "provider_specific_fields",
 )
+PartReader = Callable[[Any, str, MediaRules], dict[str, Any]]
 PARTS = (
     "text",
     "refusal",
@@ -26,9 +27,14 @@ PARTS = (
 )
 
 
-def read_messages(given: Sequence[Any], rules: MediaRules) -> list[dict[str, Any]]:
+def read_messages(
+    given: Sequence[Any], rules: MediaRules, part: "PartReader | None" = None
+) -> list[dict[str, Any]]:
     """Raises Refused that names the place, and MediaError."""
-    messages = [_message(m, f"messages[{i}].", rules) for i, m in enumerate(given)]
+    read = part or read_part
+    messages = [
+        _message(m, f"messages[{i}].", rules, read) for i, m in enumerate(given)
+    ]
     if waiting := open_calls(messages):
         raise Refused(
             400,
@@ -84,14 +90,16 @@ def joined(parts: Sequence[dict[str, Any]]) -> str | list[dict[str, Any]]:
     return found or ""
 
 
-def _message(given: Any, where: str, rules: MediaRules) -> dict[str, Any]:
+def _message(
+    given: Any, where: str, rules: MediaRules, part: PartReader
+) -> dict[str, Any]:
     fields = Fields(given, where)
     known = {"role", "content", "tool_calls", "tool_call_id", "reasoning_content"}
     fields.only(known | {"reasoning", "refusal"}, UNSAID)
     role = fields.one_of("role", ROLES)
     if role is None:
         raise fields.wrong("role", f"is missing: it is one of {', '.join(ROLES)}")
-    content = _content(fields, rules)
+    content = _content(fields, rules, part)
     if content is None and role == "assistant":
         content = fields.text("refusal")
         content = "" if content is None and "tool_calls" not in fields else content
@@ -106,12 +114,14 @@ def _message(given: Any, where: str, rules: MediaRules) -> dict[str, Any]:
     return {key: value for key, value in message.items() if value is not None}
 
 
-def _content(fields: Fields, rules: MediaRules) -> str | list[dict[str, Any]] | None:
+def _content(
+    fields: Fields, rules: MediaRules, part: PartReader
+) -> str | list[dict[str, Any]] | None:
     content = fields.values.get("content")
     if isinstance(content, list):
         where = f"{fields.where}content"
         parts = enumerate(content)
-        return joined([read_part(part, f"{where}[{i}].", rules) for i, part in parts])
+        return joined([part(each, f"{where}[{i}].", rules) for i, each in parts])
     if content is not None and not isinstance(content, str):
         raise fields.wrong("content", "must be a string or a list of parts")
     return content

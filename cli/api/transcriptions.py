@@ -99,7 +99,7 @@ def _answer(exchange: Exchange, service: Service, target: str | None) -> None:
     transcript = Transcript(name, service.name, 0, asked.language, target)
     data = asked.recording.data
     job = service.worker.submit(
-        lambda engine: _heard(engine, data, transcript, exchange)
+        lambda engine: _heard(engine, data, transcript, exchange, engine.progress)
     )
     for text in exchange.items(job, asked.streams):
         if asked.streams:
@@ -117,7 +117,11 @@ def _answer(exchange: Exchange, service: Service, target: str | None) -> None:
 
 
 def _heard(
-    engine: Engine, data: bytes, transcript: Transcript, exchange: Exchange
+    engine: Engine,
+    data: bytes,
+    transcript: Transcript,
+    exchange: Exchange,
+    told: Callable[[int, int], None],
 ) -> Iterator[str]:
     """Fills the transcript; what is said more, as it is heard."""
     from mlx_gemma4.audio.files import RATE, read_recording
@@ -126,7 +130,7 @@ def _heard(
     recording = read_recording(data)
     exchange.noted = recording.damage
     transcript.duration = len(recording.samples) / RATE
-    told = ""
+    so_far = ""
     for segment in transcribe(
         engine.model,
         engine.processor,
@@ -134,17 +138,19 @@ def _heard(
         language=transcript.language,
         translate=transcript.translated_to,
         draft=engine.defaults.get("draft"),
-        progress=_progress(engine, transcript.duration),
+        progress=_progress(told, transcript.duration),
     ):
         transcript.segments.append(segment)
-        new = said(transcript)[len(told) :]
-        told += new
+        new = said(transcript)[len(so_far) :]
+        so_far += new
         yield new
 
 
-def _progress(engine: Engine, duration: float) -> Callable[[float], None]:
+def _progress(
+    told: Callable[[int, int], None], duration: float
+) -> Callable[[float], None]:
     """Between the pieces of a recording it is seen whether anybody still waits."""
-    return lambda seconds: engine.progress(round(seconds), round(duration))
+    return lambda seconds: told(round(seconds), round(duration))
 
 
 def said(transcript: Transcript) -> str:

@@ -81,6 +81,14 @@ class Conversation(Turns):
         """Answers the results of calls, and calls nothing more."""
         return self._reply(self.messages, tool_choice="none")
 
+    def asked(self) -> dict[str, Any]:
+        """What answers the messages, where that is made beside others."""
+        return self.request(self.messages, self._options())
+
+    def taking(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+        """Takes such an answer as it comes."""
+        return self.taken(chunks, self.messages, self._options())
+
     def _reply(
         self,
         messages: list[Message],

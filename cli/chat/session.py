@@ -47,6 +47,30 @@ def ends_of(answer: Response) -> Iterator[str]:
         yield ENDS[answer.finish_reason]
 
 
+def told(answer: Response) -> dict[str, Any]:
+    """What JSON tells of an answer, however it came."""
+    stats = answer.stats
+    return {
+        "text": answer.text,
+        "thinking": answer.thought or None,
+        "tool_calls": [
+            {"name": call.name, "arguments": call.arguments}
+            for call in answer.tool_calls
+        ],
+        "malformed_calls": answer.malformed_calls,
+        "finish_reason": answer.finish_reason or "interrupted",
+        "usage": stats
+        and {
+            "prompt": stats.prompt_tokens,
+            "cached": stats.cached_tokens,
+            "completion": stats.completion_tokens,
+            "drafted": stats.drafted,
+            "accepted": stats.accepted,
+        },
+        "seed": stats and stats.seed,
+    }
+
+
 @dataclass
 class Session:
     chat: Conversation
@@ -231,22 +255,7 @@ class Session:
         """The answer as `--json` prints it. Times in seconds, memory in bytes."""
         stats = answer.stats
         return {
-            "text": answer.text,
-            "thinking": answer.thought or None,
-            "tool_calls": [
-                {"name": call.name, "arguments": call.arguments}
-                for call in answer.tool_calls
-            ],
-            "malformed_calls": answer.malformed_calls,
-            "finish_reason": answer.finish_reason or "interrupted",
-            "usage": stats
-            and {
-                "prompt": stats.prompt_tokens,
-                "cached": stats.cached_tokens,
-                "completion": stats.completion_tokens,
-                "drafted": stats.drafted,
-                "accepted": stats.accepted,
-            },
+            **told(answer),
             "timings": {
                 "load_s": round(self.load_seconds, 4),
                 "ttft_s": stats and round(stats.time_to_first_token, 4),
@@ -256,5 +265,4 @@ class Session:
             },
             "peak_memory": stats and stats.peak_memory,
             "model": self.model_name,
-            "seed": stats and stats.seed,
         }

@@ -61,6 +61,7 @@ def describe(
         bool,
         Panel.TASK.option("--each", help="An answer for each file, not one for all."),
     ] = False,
+    rows: options.Rows = options.ROWS,
     fps: Annotated[
         float | None,
         Panel.FILES.option(
@@ -117,6 +118,7 @@ def describe(
             system=system,
             ocr=ocr,
             each=each,
+            rows=rows,
             show_stats=stats,
             keep=is_kept(keep, as_json),
             form=forms.read_form(schema, json_object, regex, grammar),

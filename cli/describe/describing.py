@@ -3,9 +3,10 @@
 import os
 import re
 import time
-from collections import Counter
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,18 +21,24 @@ from ..progress import Progress
 from ..render import Screen, stats_line
 from ..settings import Settings
 from .boxes import Box, boxes_prompt, find_boxes
+from .questions import check_drawable, default_prompt
 
 if TYPE_CHECKING:
-    from mlx_gemma4 import Chunk
+    from mlx_gemma4 import Chunk, Gemma4, Processor
 
     from ..chat.session import Session
 
 Part = dict[str, Any]
-OCR = (
-    "Write down all text in this image exactly as it stands, line by line, in its own "
-    "language and spelling. Leave nothing out, add nothing, explain nothing."
-)
 EMPTY_LIST = re.compile(r"(```\w*)?\s*\[\s*\]\s*(```)?")
+
+
+@dataclass
+class One:
+    """What is asked about one file, or about all at once. number: of the first."""
+
+    number: int
+    session: "Session"
+    parts: list[Part] = field(default_factory=list)
 
 
 @dataclass
@@ -45,6 +52,7 @@ class Describing:
     system: str | None = None
     ocr: bool = False
     each: bool = False
+    rows: int = 1  # answers that are made at once
     show_stats: bool = False
     keep: bool = False  # a single answer, as a conversation to go on with
     form: dict[str, str] = field(default_factory=dict)  # that answers are to have
@@ -82,13 +90,15 @@ class Describing:
             )
 
         if not one:
-            return self.answer_each(session)
+            return self.answer_each(session, model, processor)
         talk = session()
         if self.keep:
             talk.keep()
             parts = list(map(with_path, parts, self.sources))
         self.wait(f"Looking at {self.sources[0].label} …")
-        self.answer(talk, self.sources, parts)
+        all_of_them = One(0, talk, parts)
+        self.ask(all_of_them, self.sources[0])
+        self.answer(all_of_them, self.sources, talk.chat.again())
         return 0
 
     def part(self, source: MediaArgument, opened: bool = True) -> Part:
@@ -96,19 +106,34 @@ class Describing:
         still = bool(self.targets) or self.settings.image_tokens is not None
         return source.part(self.video, opened, still)
 
-    def answer_each(self, new_session: Callable[[], "Session"]) -> int:
+    def answer_each(
+        self,
+        new_session: Callable[[], "Session"],
+        model: "Gemma4",
+        processor: "Processor",
+    ) -> int:
         """An answer per source. What is wrong with one stops none of the others."""
+        from mlx_gemma4.generation.ordered import in_order
+
         failed: list[tuple[str, int]] = []  # label, exit code; a name may come twice
         total = len(self.sources)
         bar = Progress(self.screen, f"{total} files", total)
-        for number, source in enumerate(self.sources):
-            bar.label = f"{number + 1}/{total} {source.label}"
-            bar.update(number)
+        pending: deque[One] = deque()
+
+        def asked() -> Iterator[Callable[[], Part]]:
+            for number in range(total):
+                pending.append(One(number, new_session()))
+                yield partial(self.ask_one, pending[-1])
+
+        for chunks in in_order(model, processor, asked(), self.rows):
+            one = pending.popleft()
+            source = self.sources[one.number]
+            bar.label = f"{one.number + 1}/{total} {source.label}"
+            bar.update(one.number)
+            gap = "\n" if one.number > len(failed) else ""
             try:
-                parts = [self.part(source)]
-                gap = "\n" if number > len(failed) else ""
-                header = f"{gap}{source.name}:\n"
-                self.answer(new_session(), [source], parts, number, header)
+                taken = one.session.chat.taking(chunks)
+                self.answer(one, [source], taken, f"{gap}{source.name}:\n")
             except Exception as error:
                 if concerns_all(error):
                     raise
@@ -126,42 +151,45 @@ class Describing:
         )
         return batch_code(codes, total)
 
+    def ask_one(self, one: "One") -> Part:
+        """The options of `stream_generate` for one of several answers."""
+        source = self.sources[one.number]
+        one.parts = [self.part(source)]
+        self.ask(one, source)
+        return one.session.chat.asked()
+
+    def ask(self, one: "One", source: MediaArgument) -> None:
+        """Puts the question into its conversation. Raises MediaError for what no boxes
+        can be drawn on."""
+        if self.targets:
+            check_drawable(source.label, one.parts)
+        text = {"type": "text", "text": self.question(one.parts)}
+        message = {"role": "user", "content": [*one.parts, text]}
+        one.session.chat.messages.append(message)
+
     def answer(
         self,
-        session: "Session",
+        one: "One",
         sources: list[MediaArgument],
-        parts: list[Part],
-        number: int = 0,
+        chunks: "Iterator[Chunk]",
         header: str = "",
     ) -> None:
-        """Asks about `parts` and delivers what the model says, `header` before it.
+        """Delivers what the model says, `header` before it.
 
         Raises FormError where that has not the form asked for.
         """
-        self.deliver(session, sources, parts, number, header)
+        self.deliver(one, sources, chunks, header)
         if self.form:
-            refuse_invalid(session.chat.last)
+            refuse_invalid(one.session.chat.last)
 
     def deliver(
         self,
-        session: "Session",
+        one: "One",
         sources: list[MediaArgument],
-        parts: list[Part],
-        number: int,
+        chunks: "Iterator[Chunk]",
         header: str,
     ) -> None:
-        if self.targets and parts[0]["type"] != "image":
-            label = sources[0].label
-            raise MediaError(f"{label} is a video; --boxes draws on pictures.")
-        if self.targets and is_document(parts):
-            label = sources[0].label
-            raise MediaError(
-                f"{label} has several pages; --boxes draws on one picture: save the "
-                "page that is meant as PNG."
-            )
-        text = {"type": "text", "text": self.question(parts)}
-        session.chat.messages = [{"role": "user", "content": [*parts, text]}]
-        chunks = session.chat.again()
+        session = one.session
         names = [source.name for source in sources]
         files: Part = {"file": names[0]} if len(names) == 1 else {"files": names}
         try:
@@ -177,7 +205,8 @@ class Describing:
         finally:
             self.screen.passed()
         if self.targets:
-            files |= self.boxes(session, parts[0], sources[0], self.targets[number])
+            target = self.targets[one.number]
+            files |= self.boxes(session, one.parts[0], sources[0], target)
         if self.screen.as_json and session.chat.last is not None:
             files |= session.answer_object(session.chat.last)
         self.screen.json(files)
@@ -189,10 +218,7 @@ class Describing:
     def question(self, parts: list[Part]) -> str:
         if self.targets:
             return boxes_prompt(self.prompt)
-        asked = self.prompt or (OCR if self.ocr else default_prompt(parts))
-        if self.prompt is None and is_document(parts):
-            return asked.replace("this image", "these pages")
-        return asked
+        return self.prompt or default_prompt(parts, self.ocr)
 
     def boxes(
         self, session: "Session", part: Part, source: MediaArgument, target: Path
@@ -248,20 +274,6 @@ def after_first(
         if number == 0:
             then()
         yield chunk
-
-
-def is_document(parts: list[Part]) -> bool:
-    """Whether the only file has several pages: only of such its pixels are not kept."""
-    return len(parts) == 1 and isinstance(parts[0].get("image"), Path | bytes)
-
-
-def default_prompt(parts: list[Part]) -> str:
-    """What is asked when nothing was."""
-    counts = Counter(part["type"] for part in parts)
-    kinds = [kind for kind in ("image", "video") if counts[kind]]
-    if counts.total() == 1:
-        return f"Describe this {kinds[0]}."
-    return f"Describe these {' and '.join(f'{kind}s' for kind in kinds)}."
 
 
 def plural(count: int) -> str:

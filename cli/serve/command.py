@@ -10,6 +10,7 @@ from ..options import Panel
 from ..render import Screen
 from ..settings import Settings, takes_settings
 from ..tools import options as tool_options
+from .engine import ROWS
 
 
 @takes_settings
@@ -62,6 +63,15 @@ def serve(
             "--allow-url", help="Fetch media that requests name from the web."
         ),
     ] = False,
+    rows: Annotated[
+        int,
+        Panel.SERVER.option(
+            "--rows",
+            min=1,
+            metavar="N",
+            help="How many answers are made at once; each takes memory of its own.",
+        ),
+    ] = ROWS,
     preset: options.Preset = None,
     *,
     settings: Settings,
@@ -94,4 +104,4 @@ def serve(
             how = {"draft": settings.draft, "ple": settings.ple}
             opened = open_model(model, screen, adapter, yes=yes, **how)
             defaults = {**settings.options, "strict_tools": strict_tools}
-            run(server, *opened, defaults, guard, media)
+            run(server, *opened, defaults, guard, media, rows)

@@ -7,7 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mlx_gemma4 import Chunk, Gemma4, Processor
+    from mlx_gemma4 import Batch, Chunk, Gemma4, Processor
+
+ROWS = 4  # answers at once, unless told otherwise
 
 Message = Mapping[str, Any]
 
@@ -40,8 +42,9 @@ class Engine:
     """A loaded model.
 
     defaults: options of `stream_generate` that hold where a request states none.
+    rows: how many answers are made at once.
     progress: is told of the prompt's tokens that are read, of how many; raises what
-        is to end the answer. Whoever runs the engine sets it for each request.
+        is to end the answer. Whoever runs the engine sets it as each request begins.
     """
 
     def __init__(
@@ -50,18 +53,27 @@ class Engine:
         processor: "Processor",
         name: str,
         defaults: Mapping[str, Any] | None = None,
+        rows: int = ROWS,
     ) -> None:
         from mlx_gemma4 import PrefixCaches
+        from mlx_gemma4.decoding.prefix import MOST
 
         self.model, self.processor, self.name = model, processor, name
         self.defaults = dict(defaults or {})
         self.progress: Callable[[int, int], None] = unheard
-        self._prefixes = PrefixCaches(model)
+        self.rows = rows
+        self._prefixes = PrefixCaches(model, MOST + rows)
 
     @property
     def context(self) -> int:
         """How many tokens the model reads and writes at most."""
         return self.model.config.text_config.max_position_embeddings
+
+    def batch(self) -> "Batch[Any]":
+        """What answers are computed in."""
+        from mlx_gemma4 import Batch
+
+        return Batch(self.model, self.rows)
 
     def answer(self, asked: Asked) -> "Iterator[Chunk]":
         """One chunk per token; the last has `finish_reason` and `stats`.
@@ -71,7 +83,7 @@ class Engine:
         from mlx_gemma4 import stream_generate
 
         options = {**self.defaults, **asked.options, **asked.form}
-        yield from stream_generate(
+        return stream_generate(
             self.model,
             self.processor,
             self._read(asked, options),

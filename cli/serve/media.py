@@ -14,10 +14,12 @@ from .errors import Refused
 @dataclass(frozen=True)
 class MediaRules:
     """folders: resolved; files in them may be read. urls: whether the web may.
-    fetched: sizes of what one request had from there."""
+    base: where relative paths begin. fetched: sizes of what one request had from the
+    web."""
 
     folders: tuple[Path, ...] = ()
     urls: bool = False
+    base: Path = Path()
     fetched: list[int] = field(default_factory=list)
 
     def anew(self) -> "MediaRules":
@@ -52,8 +54,8 @@ class MediaRules:
         if not self.urls:
             raise Refused(
                 403,
-                f"The {kind} in {param} is a URL in the web, which this server fetches "
-                "only if it was started with --allow-url. Send it as a data URL.",
+                f"The {kind} in {param} is a URL in the web, which is only fetched "
+                "with --allow-url. Send it as a data URL.",
                 param=param,
             )
         from ..describe.fetch import LARGEST, fetch
@@ -74,7 +76,7 @@ class MediaRules:
                 400, f"{param}: {parts.scheme[:20]!r} URLs are not read.", param=param
             )
         try:
-            path = Path(url).resolve()
+            path = (self.base / url).resolve()
         except (OSError, ValueError, RuntimeError):
             path = None
         # Whether a file exists is not told of those that may not be read.

@@ -32,15 +32,17 @@ def run(
     defaults: Mapping[str, Any],
     guard: Guard,
     media: MediaRules,
+    rows: int,
 ) -> None:
     """Serves until SIGINT or SIGTERM comes.
 
     name: of the model; where it is a folder's, clients are told the last part.
     defaults: options of `stream_generate` for requests that state none.
+    rows: how many answers are made at once.
     """
     folder = with_home(name)
     name = folder.resolve().name if folder.is_dir() else name
-    engine = Engine(model, processor, name, defaults)
+    engine = Engine(model, processor, name, defaults, rows)
     worker = Worker()
     service = Service(worker, engine.name, engine.context, int(time.time()), media)
     server.site = Site(service, ROUTES, guard)

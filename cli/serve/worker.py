@@ -1,13 +1,17 @@
-"""One thread computes; whoever asks waits in line, and what comes is handed over."""
+"""One thread computes, for several at once; whoever else asks waits in line, and what
+comes is handed over."""
 
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from .engine import Engine, unheard
+from .engine import Engine
 from .errors import BUSY, FAILED, Refused
+
+if TYPE_CHECKING:
+    from mlx_gemma4.decoding.batch import Batch, Row
 
 T = TypeVar("T")
 LINE = 32  # requests that wait at most
@@ -72,30 +76,26 @@ class Job(Generic[T]):
         if self._cancelled.is_set():
             raise Cancelled
 
-    def run(self, engine: Engine) -> None:
-        """Does the work, in the thread of the engine."""
-        error: Exception | None = None
+    def begin(self, engine: Engine, batch: "Batch[Any]") -> "Row[T] | None":
+        """Joins the batch, in the thread of the engine; None where it ended at once."""
         engine.progress = self.progress
         try:
             self.progress(0, 0)
-            items = self.work(engine)
-            try:
-                for item in items:
-                    self._out.put(item)
-                    self.progress(self.of, self.of)
-            finally:
-                if isinstance(items, Generator):
-                    items.close()
-        except Cancelled:
-            error = self._why
-        except Exception as raised:
-            error = raised
-        finally:
-            engine.progress = unheard
+            return batch.add(self.work(engine))
+        except Exception as error:
             self.end(error)
+            return None
+
+    def hand(self, row: "Row[T]") -> None:
+        """Hands over what has come."""
+        for item in row.take():
+            self.read = self.of
+            self._out.put(item)
+        if row.ended:
+            self.end(row.error)
 
     def end(self, error: Exception | None = None) -> None:
-        self._out.put(_End(error))
+        self._out.put(_End(self._why if isinstance(error, Cancelled) else error))
 
 
 def _nothing(engine: Engine) -> Iterator[Any]:
@@ -103,7 +103,8 @@ def _nothing(engine: Engine) -> Iterator[Any]:
 
 
 class Worker:
-    """Runs jobs one after another, in the thread that calls `run`."""
+    """Runs jobs in the thread that calls `run`: as many at once as its engine has rows,
+    the others in the order in which they came."""
 
     def __init__(self, line: int = LINE) -> None:
         self._line = line
@@ -111,7 +112,7 @@ class Worker:
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._waiting: list[Job] = []  # those in line that somebody waits for
-        self._running: Job | None = None
+        self._running: dict[Row[Any], Job] = {}
         self._stopping = False
 
     def submit(self, work: Callable[[Engine], Iterator[T]]) -> Job[T]:
@@ -135,24 +136,46 @@ class Worker:
 
     def run(self, engine: Engine) -> None:
         """Works until `stop`; who is in line then is refused."""
-        while (job := self._next()) is not None and not self._stopping:
-            with self._lock:
-                self._waiting = [each for each in self._waiting if each is not job]
-            self._running = job
-            job.run(engine)
-            self._running = None
+        batch = engine.batch()
+        while self._running or not self._stopping:
+            while not batch.full and (job := self._next()) is not None:
+                row = job.begin(engine, batch)
+                if row is not None:
+                    self._running[row] = job
+            for row in batch.step():
+                self._running[row].hand(row)
+            self._forget(batch)
         with self._lock:  # who still comes is told by `submit`
             for job in self._waiting:
                 job.end(stopped())
             self._waiting.clear()
 
+    def _forget(self, batch: "Batch[Any]") -> None:
+        """Those that have ended, and those that nobody waits for."""
+        for row, job in list(self._running.items()):
+            if job.cancelled and not row.ended:
+                batch.remove(row)
+                job.end(Cancelled())
+            if row.ended:
+                del self._running[row]
+
     def _next(self) -> "Job | None":
-        """The next one in line; None once all is done."""
-        while True:
+        """The next one in line; None where there is none, and all goes on without."""
+        while not self._stopping:
             try:
-                return self._jobs.get(timeout=AWAKE)
+                # In parts: Python hears of a signal that came as it began to wait.
+                job = self._jobs.get(not self._running, AWAKE)
             except Empty:
-                pass  # Python hears now of a signal that came as it began to wait
+                if self._running:
+                    return None
+                continue
+            if job is None or self._stopping:
+                self._stopping = True
+                return None
+            with self._lock:
+                self._waiting = [each for each in self._waiting if each is not job]
+            return job
+        return None
 
     def stop(self, at_once: bool = False) -> None:
         """No more work is taken. What runs goes on to its end, unless `at_once`. May be
@@ -160,8 +183,9 @@ class Worker:
         if not self._stopping:
             self._stopping = True
             self._jobs.put(None)
-        if at_once and self._running is not None:
-            self._running.cancel(stopped())
+        if at_once:
+            for job in list(self._running.values()):
+                job.cancel(stopped())
 
 
 def stopped() -> Refused:

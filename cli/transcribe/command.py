@@ -1,8 +1,9 @@
 """`gemma4 transcribe`: recordings of any length to text, subtitles or JSON."""
 
-import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,22 +11,18 @@ import typer
 
 from mlx_gemma4.config.ple import Ple
 from mlx_gemma4.errors import ChatError, MediaError
-from mlx_gemma4.reading.sources import find_alike, is_url
 
 from .. import options
 from ..chat.setup import Setup, is_kept
 from ..drafts import check_draft, mode_of
 from ..errors import (
     INPUT,
-    InputError,
-    UsageError,
     batch_code,
     concerns_all,
-    no_file,
     report_file,
     reported,
 )
-from ..files import STDIN, exists, first_bytes, matches
+from ..files import STDIN, first_bytes
 from ..inputs import read_piped_bytes
 from ..loading import open_model, saved_name, warnings_noted
 from ..media_formats import START, format_of
@@ -37,12 +34,15 @@ from ..settings import Settings
 from .languages import language_name
 from .options import Piece, Translate
 from .output import TranscriptOutput
+from .sources import MICROPHONE, recordings, sources
 from .transcript import Transcript
 
 if TYPE_CHECKING:
-    from mlx_gemma4 import Gemma4, Processor
+    import numpy as np
 
-MICROPHONE = "microphone"
+    from mlx_gemma4.audio.files import Recording
+    from mlx_gemma4.generation.pieces import Segment
+
 Format = Literal["txt", "srt", "vtt", "json"]
 
 
@@ -88,6 +88,7 @@ def transcribe(
     draft: options.Draft = None,
     ple: options.PerLayer = Ple.AUTO,
     piece: Piece = None,
+    rows: options.Rows = options.ROWS,
     mic: Annotated[
         bool,
         Panel.TASK.option("--mic", help="Record from the microphone (extra `mic`)."),
@@ -121,6 +122,7 @@ def transcribe(
             draft=draft,
             ple=ple,
             piece=piece,
+            rows=rows,
         )
         check_draft(draft)
         job.keep = is_kept(keep, as_json) and len(job.sources) == 1
@@ -129,41 +131,6 @@ def transcribe(
             code = job.run(model, adapter, yes)
     if code:
         raise typer.Exit(code)
-
-
-def sources(audio: list[str], mic: bool) -> list[str]:
-    """What to transcribe, checked before a model is loaded for it."""
-    if mic and audio:
-        raise UsageError("Give either recordings or --mic.")
-    if not mic and not audio:
-        raise UsageError("Name a recording, or record one with --mic.")
-    if audio.count(STDIN) > 1:
-        raise UsageError("Standard input can be read only once.")
-    found: list[str] = []
-    problems: list[InputError] = []
-    for name in audio:
-        try:
-            found += recordings(name)
-        except InputError as error:  # said when it is its turn
-            found.append(name)
-            problems.append(error)
-    if problems and len(problems) == len(found):
-        raise InputError(" ".join(map(str, problems)))
-    return [MICROPHONE] if mic else found
-
-
-def recordings(name: str) -> list[str]:
-    """The files that a name or a pattern stands for, in order. Raises InputError."""
-    if name == STDIN or exists(name):
-        return [name]
-    if is_url(name):
-        raise InputError(f"{name} is a URL: download the recording first.")
-    found = matches(name)
-    if not found and (alike := find_alike(Path(os.path.expanduser(name)))):
-        return [str(alike)]
-    if not found:
-        raise no_file(name)
-    return found
 
 
 @dataclass
@@ -179,6 +146,8 @@ class Transcribing:
     draft: str | None = None
     ple: Ple = Ple.AUTO
     piece: float | None = None  # seconds heard at once, if not the model's own
+    rows: int = 1  # pieces that are heard at once
+    bar: Progress | None = None  # of the recording that is written down
     keep: bool = False  # as a conversation to go on with
     damaged: int = 0  # the exit code if a recording was damaged
 
@@ -186,7 +155,7 @@ class Transcribing:
         self, model_name: str | None, adapter: Path | None = None, yes: bool = False
     ) -> int:
         """Transcribes everything; returns the exit code."""
-        from mlx_gemma4.generation.transcribe import seconds_at_once
+        from mlx_gemma4.generation.transcribe import seconds_at_once, transcribe_each
 
         model, processor, name = open_model(
             model_name, self.screen, adapter, yes=yes, draft=self.draft, ple=self.ple
@@ -195,10 +164,23 @@ class Transcribing:
         seconds_at_once(processor.media.audio, self.piece)
         failed: list[str] = []
         codes: list[int] = []
-        for number, source in enumerate(self.sources):
-            first = number == len(failed)
+        heard: dict[int, Recording] = {}
+        talks = transcribe_each(
+            model,
+            processor,
+            (partial(self.read, number, heard) for number in range(len(self.sources))),
+            language=self.language,
+            translate=self.translate,
+            piece_seconds=self.piece,
+            draft=mode_of(self.draft),
+            progress=self.update,
+            rows=self.rows,
+        )
+        for number, segments in enumerate(talks):
+            source = self.sources[number]
             try:
-                text = self.transcribe_one(model, processor, name, number, first)
+                recording = heard.pop(number, None)
+                text = self.write(number, name, recording, segments, len(failed))
                 if self.keep and text.segments:
                     self.keep_transcript(text, adapter)
             except Exception as error:
@@ -214,44 +196,48 @@ class Transcribing:
             )
         return batch_code(codes, len(self.sources)) or self.damaged
 
-    def transcribe_one(
+    def read(self, number: int, heard: "dict[int, Recording]") -> "np.ndarray":
+        """The samples of a recording, which is in `heard` from then on."""
+        from mlx_gemma4.audio.files import read_recording
+
+        source = self.opened(self.sources[number])
+        heard[number] = read_recording(source, track=self.track)
+        return heard[number].samples
+
+    def update(self, seconds: float) -> None:
+        if self.bar is not None:
+            self.bar.update(seconds)
+
+    def write(
         self,
-        model: "Gemma4",
-        processor: "Processor",
-        name: str,
         number: int,
-        first: bool,
+        name: str,
+        recording: "Recording | None",
+        segments: "Iterator[Segment]",
+        failed: int,
     ) -> Transcript:
-        from mlx_gemma4.audio.files import RATE, read_recording
-        from mlx_gemma4.generation.transcribe import transcribe
+        """Delivers what is said in a recording. Raises what reading it raised."""
+        from mlx_gemma4.audio.files import RATE
 
         source = self.sources[number]
-        recording = read_recording(self.opened(source), track=self.track)
+        if recording is None:  # it could not be read, which its segments say
+            list(segments)
+        assert recording is not None
         if recording.damage:
             self.screen.note(f"Warning: {recording.damage}")
             self.damaged = INPUT
-        samples = recording.samples
         transcript = Transcript(
-            source, name, len(samples) / RATE, self.language, self.translate
+            source, name, len(recording.samples) / RATE, self.language, self.translate
         )
         label = Path(source).name
         if len(self.sources) > 1:
             label = f"{number + 1}/{len(self.sources)} {label}"
             if self.output.streams:
-                self.print_line(f"{source}:" if first else f"\n{source}:")
+                self.print_line(f"{source}:" if number == failed else f"\n{source}:")
         started = time.perf_counter()
-        bar = Progress(self.screen, label, transcript.duration)
+        bar = self.bar = Progress(self.screen, label, transcript.duration)
         try:
-            for segment in transcribe(
-                model,
-                processor,
-                samples,
-                language=self.language,
-                translate=self.translate,
-                draft=mode_of(self.draft),
-                piece_seconds=self.piece,
-                progress=bar.update,
-            ):
+            for segment in segments:
                 transcript.segments.append(segment)
                 if self.output.streams and transcript.shown(segment):
                     bar.hide()

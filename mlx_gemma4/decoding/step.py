@@ -141,7 +141,7 @@ class DecodingStep:
         seen: list[dict[int, Seen]] = [{} for _ in caches]
         each = [*zip(rows, caches, seen, turns, strict=True)]
         with without_gradients():
-            h, queries, *rest = self._begin(tokens, position)
+            h, queries, *rest = self._begin(tokens, position, *text.table_rows(tokens))
             inputs, new = rest[: text.per_layer_count], rest[text.per_layer_count :]
             for i, behind in enumerate(self._behind):
                 attention, source, found = self._attentions[i], sources[i], []

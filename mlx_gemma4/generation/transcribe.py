@@ -1,58 +1,33 @@
-"""Speech to text, and to another language, for recordings of any length.
+"""Speech to text, and to another language, for recordings of any length."""
 
-The prompts are Google's, from the Gemma 4 model card, word for word: the model was
-trained with them, and the card puts the sound after them.
-"""
-
-import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from ..audio.files import RATE
 from ..audio.framing import AudioFeatureConfig, AudioSampleConfig
+from ..decoding.batch import ROWS
 from ..decoding.drafts import Draft
 from ..errors import ChatError, MediaError
 from ..model import Gemma4
 from ..prompt.processor import Processor
-from .loop import generate
+from ..prompt.transcription import split_translation, transcription_prompt
+from .answer import Chunk, Response
 from .loops import once
+from .ordered import in_order
 from .pieces import Part, Piece, Segment, cut, merge
-from .voice import Voices
+from .voice import Voices, tell_wordless
 
-FORMAT = (
-    "Follow these specific instructions for formatting the answer:\n"
-    "* Only output the transcription, with no newlines.\n"
-    "* When transcribing numbers, write the digits, i.e. write 1.7 and not one point "
-    "seven, and write 3 instead of three."
-)
 # Fast speech has 5 words a second, and few languages take 4 tokens a word.
 TOKENS_PER_SECOND = 20
 TOKENS_AT_LEAST = 64
-STRETCHES_TOLD = 4
 SHORTEST = 5.0  # seconds of a piece: a sentence, and room for a pause to cut in
 AUDIBLE = 1e-3  # of full scale; less is what a recorder or a codec adds to silence
-
-
-def transcription_prompt(language: str | None = None, target: str | None = None) -> str:
-    """What to ask for. Languages by their English names; None is as spoken.
-
-    `target`: the language to translate into as well.
-    """
-    spoken = language or "its original language"
-    if target:
-        original = language or "the original language"
-        return (
-            f"Transcribe the following speech segment in {spoken}, then translate it "
-            f"into {target}.\nWhen formatting the answer, first output the "
-            f"transcription in {original}, then one newline, then output the string "
-            f"'{target}: ', then the translation in {target}."
-        )
-    if language:
-        task = f"Transcribe the following speech segment in {spoken} into {spoken} text"
-        return f"{task}.\n\n{FORMAT}"
-    return f"Transcribe the following speech segment in {spoken}. {FORMAT}"
 
 
 def transcribe(
@@ -65,6 +40,7 @@ def transcribe(
     piece_seconds: float | None = None,
     draft: Draft | None = None,
     progress: Callable[[float], None] | None = None,
+    rows: int = 1,
 ) -> Iterator[Segment]:
     """What is said in a recording, segment by segment, greedily and without thinking.
 
@@ -74,41 +50,185 @@ def transcribe(
     `language`, `translate`: English names of the language spoken and of the one to
     translate into. `piece_seconds`: the most that is heard at once, see
     `seconds_at_once`. `draft` is that of `stream_generate`. `progress` is told the
-    seconds done so far. Raises MediaError if the model cannot hear, ChatError for
-    pieces that it cannot take.
+    seconds done so far. `rows`: how many pieces are heard at once. Raises MediaError if
+    the model cannot hear, ChatError for pieces that it cannot take.
     """
+    task = _Task(language, translate, draft)
+    limit = _limit(model, processor, piece_seconds)
+    recordings = [lambda: samples]
+    return _Hearing(model, processor, recordings, task, limit, progress, rows).told()
+
+
+def transcribe_each(
+    model: Gemma4,
+    processor: Processor,
+    recordings: Iterable[Callable[[], np.ndarray]],
+    *,
+    language: str | None = None,
+    translate: str | None = None,
+    piece_seconds: float | None = None,
+    draft: Draft | None = None,
+    progress: Callable[[float], None] | None = None,
+    rows: int = ROWS,
+) -> Iterator[Iterator[Segment]]:
+    """The segments of each recording, to be read one after another; pieces of those
+    behind it are heard at the same time.
+
+    recordings: give the samples of each, once there is a row for it. What one raises,
+        its segments raise. The rest is as for `transcribe`.
+    """
+    task = _Task(language, translate, draft)
+    limit = _limit(model, processor, piece_seconds)
+    hearing = _Hearing(model, processor, recordings, task, limit, progress, rows)
+    while hearing.begins():
+        yield hearing.told()
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What is to be done with each piece; see `transcribe`."""
+
+    language: str | None
+    translate: str | None
+    draft: Draft | None
+
+    def options(self, piece: Piece) -> dict[str, Any]:
+        """Those of `stream_generate`."""
+        prompt = transcription_prompt(self.language, self.translate)
+        content = [
+            {"type": "text", "text": prompt},
+            {"type": "audio", "audio": (piece.samples, RATE)},
+        ]
+        return {
+            "messages": [{"role": "user", "content": content}],
+            "temperature": 0.0,
+            "max_tokens": self.limit(piece),
+            "stop_loops": False,  # `once` knows those of speech
+            "draft": self.draft,
+        }
+
+    def limit(self, piece: Piece) -> int:
+        """How many tokens are enough for all that can be said in it."""
+        seconds, languages = piece.end - piece.start, 2 if self.translate else 1
+        return TOKENS_AT_LEAST + round(seconds * TOKENS_PER_SECOND) * languages
+
+    def texts(self, piece: Piece, answer: Response) -> tuple[str, str]:
+        """What is said in a piece, and its translation."""
+        if answer.finish_reason == "length":
+            warnings.warn(
+                f"What is said from {piece.start:.1f} to {piece.end:.1f} s was cut off "
+                f"after {self.limit(piece)} tokens: the model did not come to an end.",
+                stacklevel=2,
+            )
+        text, translation = answer.text, ""
+        if self.translate:
+            text, translation = split_translation(answer.text, self.translate)
+            _check_translated(piece, text, translation, self.translate)
+        return _once(piece, text), _once(piece, translation)
+
+
+@dataclass(frozen=True)
+class _End:
+    """Of a recording. error: why it could not be heard."""
+
+    error: Exception | None = None
+
+
+class _Hearing:
+    """Recordings as they are heard, piece by piece."""
+
+    def __init__(
+        self,
+        model: Gemma4,
+        processor: Processor,
+        recordings: Iterable[Callable[[], np.ndarray]],
+        task: _Task,
+        limit: float,
+        progress: Callable[[float], None] | None,
+        rows: int,
+    ) -> None:
+        self._task, self._limit, self._progress = task, limit, progress
+        self._coming: deque[Piece | _End] = deque()  # that nobody was told of
+        self._inside = False  # one whose end has not been reached
+        self._chunks: Iterator[Chunk] | None = None  # of the first one with speech
+        self._answers = in_order(model, processor, self._asked(recordings), rows)
+
+    def begins(self) -> bool:
+        """Whether there is another recording; what is left of one is given up."""
+        while self._inside and self._goes_on():
+            left = self._coming.popleft()
+            if isinstance(left, _End):
+                self._inside = False
+            elif left.parts:
+                self._taken()
+        return self._goes_on()
+
+    def _taken(self) -> Iterator[Chunk]:
+        """The answer to the first piece with speech."""
+        chunks, self._chunks = self._chunks, None
+        return next(self._answers) if chunks is None else chunks
+
+    def _goes_on(self) -> bool:
+        """Whether there is another piece, or end, to be told of."""
+        if not self._coming:
+            self._chunks = next(self._answers, None)
+        return bool(self._coming)
+
+    def told(self) -> Iterator[Segment]:
+        """The segments of the next recording."""
+        return merge(self._heard())
+
+    def _asked(
+        self, recordings: Iterable[Callable[[], np.ndarray]]
+    ) -> Iterator[Callable[[], dict[str, Any]]]:
+        """What is asked of each piece with speech, as soon as it is known what comes
+        before the one after it."""
+        voices = Voices()
+        for samples in recordings:
+            last: Piece | None = None
+            try:
+                for piece in cut(samples(), self._limit):
+                    parts = voices.parts(piece.samples, piece.start)
+                    piece = piece._replace(parts=tuple(parts))
+                    if parts and last is not None:
+                        yield partial(self._task.options, last)
+                    self._coming.append(piece)
+                    last = piece if parts else last
+            except Exception as error:
+                self._coming.append(_End(error))
+            else:
+                self._coming.append(_End())
+            if last is not None:
+                yield partial(self._task.options, last)
+
+    def _heard(self) -> Iterator[tuple[Piece, str, str]]:
+        wordless: list[Part] = []
+        self._inside = True
+        while self._goes_on():
+            piece = self._coming.popleft()
+            if isinstance(piece, _End):
+                self._inside = False
+                if piece.error is not None:
+                    raise piece.error
+                break
+            texts = "", ""
+            if piece.parts:
+                texts = self._task.texts(piece, Response.of(self._taken()))
+            elif np.abs(piece.samples).max() > AUDIBLE:
+                wordless.append(Part(piece.start, piece.end))
+            if self._progress is not None:
+                self._progress(piece.end)
+            yield piece, *texts
+        tell_wordless(wordless)
+
+
+def _limit(model: Gemma4, processor: Processor, wanted: float | None) -> float:
+    """As `seconds_at_once`. Raises MediaError if the model cannot hear."""
     if model.config.audio_config is None:
         raise MediaError(
             "This model cannot hear. Gemma 4 E2B, E4B and 12B do; choose one."
         )
-    prompt = transcription_prompt(language, translate)
-    limit = seconds_at_once(processor.media.audio, piece_seconds)
-    voices = Voices()
-
-    def heard() -> Iterator[tuple[Piece, str, str]]:
-        wordless: list[Part] = []
-        for piece in cut(samples, limit):
-            parts = voices.parts(piece.samples, piece.start)
-            if not parts:
-                if np.abs(piece.samples).max() > AUDIBLE:
-                    wordless.append(Part(piece.start, piece.end))
-                if progress is not None:
-                    progress(piece.end)
-                yield piece, "", ""
-                continue
-            piece = piece._replace(parts=tuple(parts))
-            answer = _ask(model, processor, piece, prompt, 2 if translate else 1, draft)
-            text, translation = answer, ""
-            if translate:
-                text, translation = split_translation(answer, translate)
-                _check_translated(piece, text, translation, translate)
-            text, translation = (_once(piece, said) for said in (text, translation))
-            if progress is not None:
-                progress(piece.end)
-            yield piece, text, translation
-        _tell_wordless(wordless)
-
-    return merge(heard())
+    return seconds_at_once(processor.media.audio, wanted)
 
 
 def seconds_at_once(
@@ -143,54 +263,6 @@ def _once(piece: Piece, text: str) -> str:
     return short.text
 
 
-def _tell_wordless(parts: list[Part]) -> None:
-    if not parts:
-        return
-    joined: list[Part] = []
-    for part in parts:  # where there is no pause, a recording is cut with an overlap
-        if joined and part.start <= joined[-1].end:
-            joined[-1] = Part(joined[-1].start, part.end)
-        else:
-            joined.append(part)
-    parts = joined
-    told = [f"{part.start:.1f} to {part.end:.1f} s" for part in parts[:STRETCHES_TOLD]]
-    more = len(parts) - len(told)
-    told += [f"{more} more"] if more else []
-    warnings.warn(f"There is sound but no speech at {', '.join(told)}.", stacklevel=2)
-
-
-def _ask(
-    model: Gemma4,
-    processor: Processor,
-    piece: Piece,
-    prompt: str,
-    languages: int,
-    draft: Draft | None,
-) -> str:
-    content = [
-        {"type": "text", "text": prompt},
-        {"type": "audio", "audio": (piece.samples, RATE)},
-    ]
-    seconds = piece.end - piece.start
-    limit = TOKENS_AT_LEAST + round(seconds * TOKENS_PER_SECOND) * languages
-    answer = generate(
-        model,
-        processor,
-        [{"role": "user", "content": content}],
-        temperature=0.0,
-        max_tokens=limit,
-        stop_loops=False,  # `once` knows those of speech
-        draft=draft,
-    )
-    if answer.finish_reason == "length":
-        warnings.warn(
-            f"What is said from {piece.start:.1f} to {piece.end:.1f} s was cut off "
-            f"after {limit} tokens: the model did not come to an end.",
-            stacklevel=2,
-        )
-    return answer.text
-
-
 def _check_translated(piece: Piece, text: str, translation: str, target: str) -> None:
     if text and not translation:
         warnings.warn(
@@ -198,12 +270,3 @@ def _check_translated(piece: Piece, text: str, translation: str, target: str) ->
             f"translated into {target}: {text}",
             stacklevel=2,
         )
-
-
-def split_translation(answer: str, target: str) -> tuple[str, str]:
-    """The two parts of an answer: `transcription, newline, Target: translation`."""
-    mark = re.compile(rf"(?:^|\n)\s*{re.escape(target)}\s*:\s*", re.IGNORECASE)
-    parts = mark.split(answer.strip(), maxsplit=1)
-    if len(parts) == 1:
-        parts = answer.strip().split("\n", maxsplit=1)
-    return parts[0].strip(), parts[1].strip() if len(parts) == 2 else ""

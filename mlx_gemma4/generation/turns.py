@@ -138,18 +138,33 @@ class Turns:
         cut: Mapping[str, Any] | None = None,
     ) -> Iterator[Chunk]:
         """`cut` is what has been said of the answer."""
-        system = [{"role": "system", "content": self.system}] if self.system else []
-        answer, came = Response(), False
-        said, thought = (len(cut.get(k, "")) if cut else 0 for k in SAID)
-        calls = len(cut.get("tool_calls", ())) if cut else 0
         stream = stream_generate(
             self.model,
             self.processor,
-            system + messages,
-            tools=self.tools,
             prefix=self._prefix,
-            **options,
+            **self.request(messages, options),
         )
+        yield from self.taken(stream, messages, options, cut)
+
+    def request(
+        self, messages: list[dict[str, Any]], options: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """The options of `stream_generate` for an answer to `messages`."""
+        system = [{"role": "system", "content": self.system}] if self.system else []
+        return {"messages": system + messages, "tools": self.tools, **options}
+
+    def taken(
+        self,
+        stream: Iterator[Chunk],
+        messages: list[dict[str, Any]],
+        options: Mapping[str, Any],
+        cut: Mapping[str, Any] | None = None,
+    ) -> Iterator[Chunk]:
+        """An answer to `messages` as it comes; then they and it are the conversation.
+        `cut` is what had been said of it."""
+        answer, came = Response(), False
+        said, thought = (len(cut.get(k, "")) if cut else 0 for k in SAID)
+        calls = len(cut.get("tool_calls", ())) if cut else 0
         try:
             for chunk in stream:
                 answer.add(chunk)

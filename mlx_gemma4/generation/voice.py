@@ -5,6 +5,7 @@ voice activity detector says which of it is speech and which is a door or the wi
 Where speech hardly stands out, the detector alone decides.
 """
 
+import warnings
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -23,6 +24,7 @@ STEP = CHUNK / RATE  # seconds
 BEFORE = 0.3  # seconds it hears of what comes before a part
 UNSURE = 0.1  # seconds by which it may be late, or hold on
 AT_ONCE = 0.6  # seconds looked through when the end of speech is searched
+STRETCHES_TOLD = 4
 FULL = 0.5  # loudness it hears at: it does not know quiet speech
 
 
@@ -121,3 +123,20 @@ def _joined(spans: Iterable[tuple[float, float]]) -> Iterator[Part]:
         last = Part(start, end)
     if last is not None:
         yield last
+
+
+def tell_wordless(parts: list[Part]) -> None:
+    """Warns of stretches, in order, that hold sound and no speech."""
+    if not parts:
+        return
+    joined: list[Part] = []
+    for part in parts:  # where there is no pause, a recording is cut with an overlap
+        if joined and part.start <= joined[-1].end:
+            joined[-1] = Part(joined[-1].start, part.end)
+        else:
+            joined.append(part)
+    parts = joined
+    told = [f"{part.start:.1f} to {part.end:.1f} s" for part in parts[:STRETCHES_TOLD]]
+    more = len(parts) - len(told)
+    told += [f"{more} more"] if more else []
+    warnings.warn(f"There is sound but no speech at {', '.join(told)}.", stacklevel=2)

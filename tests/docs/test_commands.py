@@ -19,7 +19,17 @@ OURS = [s for s in commands() if re.search(r"(^| \| )gemma4 ", s.command)]
 CAPTAIN_S = [shown for shown in OURS if "captain" in shown.command]
 # The demo model stands in for those that would have to be fetched.
 MODELS = {"e2b", "e4b", "26b", "MODEL"}
-RUN = {"--version", "chat", "describe", "transcribe", "tune", "config", "list", "show"}
+RUN = {
+    "--version",
+    "batch",
+    "chat",
+    "describe",
+    "transcribe",
+    "tune",
+    "config",
+    "list",
+    "show",
+}
 NOT_RUN = {
     "--boxes": "the demo model finds nothing",
     "--ocr": "the demo model reads nothing",
@@ -37,6 +47,7 @@ NOT_RUN = {
     "--tools": "needs a person to give results",
 }
 PICTURES = ("photo.jpg", "a.jpg", "b.jpg", "trip/1.jpg", "trip/2.jpg")
+QUESTION = {"prompt": "What is the capital of France?"}
 EXAMPLE = {"prompt": "Hi", "completion": "Ahoy!"}
 
 pytestmark = pytest.mark.skipif(not PAGES, reason="no page is beside the tests")
@@ -103,6 +114,7 @@ def samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "weather.py").write_text(blocks(ROOT / "docs" / "tools.md", "py")[0])
     (folder / "build.log").write_text("What is the capital of France?\n")
     (folder / "data.jsonl").write_text(f"{json.dumps(EXAMPLE)}\n" * 8)
+    (folder / "questions.jsonl").write_text(f"{json.dumps(QUESTION)}\n" * 3)
     monkeypatch.chdir(folder)
     return folder
 

@@ -1,6 +1,7 @@
 """Where somebody speaks: real words at known times, behind noises of all kinds."""
 
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from mlx_gemma4 import Chunk
 from mlx_gemma4.audio.framing import AudioFeatureConfig
+from mlx_gemma4.errors import MediaError
 from mlx_gemma4.generation import transcribe as room
 from mlx_gemma4.generation.loops import once
 from mlx_gemma4.generation.pieces import RATE, cut
@@ -83,16 +86,17 @@ class Deaf:
     def __init__(self, says: str) -> None:
         self.says, self.asked = says, 0
 
-    def __call__(self, *_: object, **__: object) -> SimpleNamespace:
-        self.asked += 1
-        return SimpleNamespace(text=self.says, finish_reason="stop")
+    def __call__(self, model, processor, asked, rows: int) -> Iterator[list[Chunk]]:
+        for _ in asked:
+            self.asked += 1
+            yield [Chunk(self.says, 1, finish_reason="stop")]
 
 
 def transcribed(monkeypatch, sound: np.ndarray, says: str) -> tuple[Deaf, list, list]:
     model = SimpleNamespace(config=SimpleNamespace(audio_config=object()))
     processor = SimpleNamespace(media=SimpleNamespace(audio=AudioFeatureConfig()))
     deaf = Deaf(says)
-    monkeypatch.setattr(room, "generate", deaf)
+    monkeypatch.setattr(room, "in_order", deaf)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         segments = list(room.transcribe(model, processor, sound))  # type: ignore[arg-type]
@@ -110,6 +114,41 @@ def test_noise_of_several_pieces_is_told_as_one(monkeypatch):
     deaf, segments, told = transcribed(monkeypatch, noise("-40", 70 * RATE), "close")
     assert (deaf.asked, segments) == (0, [])
     assert told == ["There is sound but no speech at 0.0 to 70.0 s."]
+
+
+def test_what_fails_of_one_recording_leaves_the_others(monkeypatch):
+    model = SimpleNamespace(config=SimpleNamespace(audio_config=object()))
+    processor = SimpleNamespace(media=SimpleNamespace(audio=AudioFeatureConfig()))
+    sound, read = spoken()[0], []
+
+    def unreadable() -> np.ndarray:
+        raise MediaError("It is damaged.")
+
+    def given(number: int) -> np.ndarray:
+        read.append(number)
+        return np.tile(sound, 3)
+
+    def answers(model, processor, asked, rows: int) -> Iterator[Iterator[Chunk]]:
+        def fail() -> Iterator[Chunk]:
+            raise MediaError("It cannot be heard.")
+            yield
+
+        for number, _ in enumerate(asked):
+            said = Chunk(f"piece {number}", 1, finish_reason="stop")
+            yield fail() if number == 1 else iter([said])
+
+    monkeypatch.setattr(room, "in_order", answers)
+    recordings = [unreadable, lambda: given(1), lambda: given(2)]
+    heard = room.transcribe_each(model, processor, recordings)  # type: ignore[arg-type]
+    with pytest.raises(MediaError, match="damaged"):
+        list(next(heard))
+    with pytest.raises(MediaError, match="cannot be heard"):
+        list(next(heard))
+    pieces = len(list(cut(np.tile(sound, 3), 30.0)))
+    assert pieces > 2
+    first = next(iter(next(heard)))
+    assert first.text == f"piece {pieces}" and read == [1, 2]
+    assert next(heard, None) is None  # what is left of one is given up
 
 
 def test_a_segment_lasts_from_the_first_word_to_the_last(monkeypatch):

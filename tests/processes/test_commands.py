@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import launching
 import pytest
-import together
 from command import COMMAND, ENDLESS, GREEDY, QUESTION, Runner
 
 pytestmark = pytest.mark.slow
@@ -24,7 +24,7 @@ DEMO = ("-m", "demo", *GREEDY)
 @contextmanager
 def running(gemma4: Runner, count: int, *arguments: str) -> Iterator[Processes]:
     said = [*COMMANDS, *arguments]
-    processes = together.start(count, said, gemma4.folder, gemma4.environ)
+    processes = launching.start(count, said, gemma4.folder, gemma4.environ)
     try:
         yield processes
     finally:
@@ -36,7 +36,7 @@ def running(gemma4: Runner, count: int, *arguments: str) -> Iterator[Processes]:
 def answers(gemma4: Runner, count: int, *arguments: str, said: str = "") -> str:
     """What the first process prints; the others are silent and all end well."""
     with running(gemma4, count, *arguments) as processes:
-        ends = together.finish(processes, said)
+        ends = launching.finish(processes, said)
     assert [code for code, *_ in ends] == [0] * count, ends
     assert all(end[1:] == ("", "") for end in ends[1:])
     return ends[0][1]
@@ -45,7 +45,7 @@ def answers(gemma4: Runner, count: int, *arguments: str, said: str = "") -> str:
 def read_line(process: subprocess.Popen[str]) -> str:
     """A watchdog ends what never writes it."""
     assert process.stdout is not None
-    watchdog = threading.Timer(together.PATIENCE, process.kill)
+    watchdog = threading.Timer(launching.PATIENCE, process.kill)
     watchdog.start()
     try:
         return process.stdout.readline()
@@ -84,7 +84,7 @@ def test_several_clients(gemma4: Runner) -> None:
         body = {"messages": [{"role": "user", "content": question}], "temperature": 0}
         data, kind = json.dumps(body).encode(), {"Content-Type": "application/json"}
         request = urllib.request.Request(f"{url}/v1/chat/completions", data, kind)
-        with urllib.request.urlopen(request, timeout=together.PATIENCE) as reply:
+        with urllib.request.urlopen(request, timeout=launching.PATIENCE) as reply:
             found: dict[str, Any] = json.load(reply)
         return found["choices"][0]["message"]["content"]
 
@@ -97,9 +97,9 @@ def test_several_clients(gemma4: Runner) -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(together.PATIENCE)
+            thread.join(launching.PATIENCE)
         processes[0].send_signal(signal.SIGTERM)
-        ends = together.finish(processes)
+        ends = launching.finish(processes)
     assert [code for code, *_ in ends] == [0, 0], ends
     for question in questions:
         alone = gemma4("chat", question, *DEMO, "--draft", "off").stdout

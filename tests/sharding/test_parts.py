@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import launching
 import layouts
 import mlx.core as mx
 import numpy as np
 import part_worker
 import pytest
 import tiny
-import together
 
 from mlx_gemma4.checkpoint.load import load_model
 
@@ -61,7 +61,7 @@ def test_logits_and_memory(tmp_path: Path, count: int) -> None:
     told = tmp_path / "jobs.json"
     told.write_text(json.dumps([job.told for job in jobs]))
     arguments = [part_worker.__file__, str(told), str(tmp_path)]
-    ends = together.finish(together.start(count, arguments, tmp_path))
+    ends = launching.finish(launching.start(count, arguments, tmp_path))
     assert [code for code, *_ in ends] == [0] * count, ends
     for number, job in enumerate(jobs):
         sizes = [

@@ -1,5 +1,6 @@
 """Runs `gemma4 transcribe` in this process, with a model that knows what is said."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,13 +10,14 @@ import soundfile
 from spoken import Talk
 from typer.testing import CliRunner, Result
 
+from mlx_gemma4 import Chunk
 from mlx_gemma4.audio.files import RATE
 from mlx_gemma4.cli.app import app
 from mlx_gemma4.errors import MediaError
 
 
 class Listener:
-    """Stands in for model and `generate`: knows the talks by their samples."""
+    """Stands in for a model and `in_order`: knows the talks by their samples."""
 
     def __init__(self) -> None:
         self.talks: list[Talk] = []
@@ -53,6 +55,13 @@ class Listener:
         if self.translate:
             said = f"{said}\nGerman: auf {said}"
         return SimpleNamespace(text=said, finish_reason=self.finish_reason)
+
+    def in_order(self, model, processor, asked, rows: int) -> Iterator[Iterator[Chunk]]:
+        def chunks(ask: Callable[[], dict[str, Any]]) -> Iterator[Chunk]:
+            said = self.generate(model, processor, **ask())
+            yield Chunk(said.text, 1, finish_reason=said.finish_reason)
+
+        return map(chunks, asked)
 
     def find(self, samples: np.ndarray) -> str:
         for talk in self.talks:

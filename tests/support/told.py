@@ -13,6 +13,7 @@ class Told(Engine):
 
     def __init__(self, rule: Callable[[Asked], Iterable[Chunk]]) -> None:
         self.name, self.progress = "told", unheard
+        self.model, self.rows = cast(Any, None), 1
         tokenizer = SimpleNamespace(encode_text=lambda text: [*map(ord, text)])
         self.processor = cast(Any, SimpleNamespace(tokenizer=tokenizer))
         self.rule = rule

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -14,7 +14,7 @@ from mlx_gemma4.cli.serve.worker import Job, Worker
 
 class Idle(Engine):
     def __init__(self) -> None:
-        self.name = "idle"
+        self.name, self.model, self.rows = "idle", cast(Any, None), 1
 
 
 def items(job: Job) -> list:

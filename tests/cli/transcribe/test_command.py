@@ -15,7 +15,7 @@ from mlx_gemma4.audio.files import RATE
 from mlx_gemma4.audio.framing import AudioSampleConfig
 from mlx_gemma4.cli import loading
 from mlx_gemma4.cli.transcribe import output
-from mlx_gemma4.generation.transcribe import split_translation, transcription_prompt
+from mlx_gemma4.prompt.transcription import split_translation, transcription_prompt
 
 
 def test_text_of_a_long_recording(listener):

@@ -137,7 +137,7 @@ def test_nothing_that_happens_with_one_stops_the_others(listener, monkeypatch, f
             raise fault
         return generate(*arguments, **options)
 
-    monkeypatch.setattr("mlx_gemma4.generation.transcribe.generate", failing)
+    monkeypatch.setattr(listener, "generate", failing)
     result = run("a.wav", "b.wav", "-o", "texts")
     assert result.exit_code == 5
     assert Path("texts", "b.txt").read_text() == f"{second.text}\n"

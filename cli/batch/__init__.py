@@ -1,0 +1,1 @@
+"""`gemma4 batch`: a file of questions, a file of answers."""
