@@ -21,6 +21,7 @@ from .describe.command import describe
 from .doctor.command import doctor
 from .errors import reported
 from .logs.command import app as logs
+from .macs.starting import together
 from .models.command import default, list_models, pull, rm, show
 from .serve.command import serve
 from .transcribe.command import transcribe
@@ -103,7 +104,9 @@ def run(as_json: bool) -> int:
     answer_shell()
     words = implied() or with_shell(sys.argv[1:])
     try:
-        with reported(as_json):
+        with reported(as_json), together(words) as here:
+            if not here:
+                return 0
             code = app(words, standalone_mode=False, prog_name="gemma4")
     except typer.Exit as done:
         return done.exit_code

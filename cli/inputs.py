@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_gemma4.errors import ChatError
+from mlx_gemma4.processes.launched import rank_of
 from mlx_gemma4.reading.bounded import TEXT, read_all, read_bytes
 from mlx_gemma4.reading.sources import MOST
 
@@ -24,7 +25,7 @@ REMEDIES = {
 
 def has_piped_input() -> bool:
     """Whether standard input is a pipe, file or socket, not a terminal or null."""
-    if sys.stdin is None or sys.stdin.closed:
+    if sys.stdin is None or sys.stdin.closed or rank_of() is not None:
         return False
     try:
         mode = os.fstat(sys.stdin.fileno()).st_mode
@@ -41,6 +42,8 @@ def read_piped_bytes(example: str) -> bytes:
 
 
 def _all_of_stdin(most: int) -> bytes:
+    if rank_of() is not None:
+        raise UsageError("What mlx.launch pipes in never ends: name a file instead.")
     try:
         return read_all(sys.stdin.buffer, most)
     except OSError as error:

@@ -12,12 +12,14 @@ from mlx_gemma4.hub.names import DEMO, candidates
 from mlx_gemma4.reading.home import with_home
 
 from .drafts import OFF, drafter_of
+from .macs.starting import lead
 from .models.default import usable_default
 from .models.obtaining import obtain
 from .render import Screen
 
 if TYPE_CHECKING:
     from mlx_gemma4 import Gemma4, Processor
+    from mlx_gemma4.processes.lead import Lead
     from mlx_gemma4.tune.adapters import Adapter
 
 
@@ -84,6 +86,8 @@ def open_model(
             f"{adapter} was made for {name}, which is not here: give its model with "
             f"--model. ({error})"
         ) from None
+    if (first := lead()) is not None:
+        return *open_together(first, name, screen, adapter, draft, ple), name
     drafter = wanted_drafter(draft, screen, yes)
     screen.passing(f"Loading {name} …")
 
@@ -105,6 +109,22 @@ def open_model(
     if processor.template is not None and processor.template.stale:
         screen.note(f"Warning: {processor.template.stale}")
     return model, processor, name
+
+
+def open_together(
+    first: "Lead",
+    name: str,
+    screen: Screen,
+    adapter: Path | None,
+    draft: str | None,
+    ple: Ple,
+) -> tuple["Gemma4", "Processor"]:
+    """The same of a model that other processes hold parts of."""
+    from .macs.leading import check_alone, load_together
+
+    check_alone(adapter, draft)
+    with warnings_noted(screen):
+        return load_together(first, name, screen.note, ple)
 
 
 def open_adapter(folder: Path, model: "Gemma4", name: str, screen: Screen) -> "Adapter":

@@ -52,6 +52,10 @@ class CacheError(ValueError):
     """A rollback or restore that could not be exact, and was therefore refused."""
 
 
+class ShardError(RuntimeError):
+    """Several processes that cannot hold a model together."""
+
+
 class BenchError(ValueError):
     """A measurement that a model or this machine does not allow."""
 

@@ -5,7 +5,7 @@ the one mlx-lm expects of a model.
 """
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, Protocol, cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -24,6 +24,28 @@ from .text.decoder import DecoderLayer, TextModel
 from .text.masks import vision_blocks
 from .vision.embedder import VisionEmbedder
 from .vision.tower import VisionTower
+
+
+class Lead(Protocol):
+    """Has other processes compute with their parts of a model as this one does."""
+
+    def hidden(
+        self,
+        model: "Gemma4",
+        inputs: mx.array,
+        cache: Sequence[LayerCache] | None,
+        embeddings: mx.array | None,
+        last_only: bool,
+        caches_only: bool,
+    ) -> mx.array:
+        """`model.own_hidden` of all."""
+        ...
+
+    def together(
+        self, model: "Gemma4", step: Any, tokens: mx.array, caches: Any
+    ) -> Any:
+        """`step` of all, which decodes a token of each of several answers."""
+        ...
 
 
 class Gemma4(nn.Module):
@@ -54,6 +76,7 @@ class Gemma4(nn.Module):
         self.step: object = None
         self.drafter: Drafter | None = None
         self.paces: object = None
+        self.lead: Lead | None = None  # of others that hold parts of it
         self._vision_ids = _known(config.image_token_id, config.video_token_id)
 
     def __repr__(self) -> str:  # of nn.Module, a page
@@ -110,10 +133,27 @@ class Gemma4(nn.Module):
         input_embeddings: mx.array | None = None,
         media: Media | None = None,
         last_only: bool = False,
+        caches_only: bool = False,
     ) -> mx.array:
-        """What `logits` makes the same call's logits of: [B, L, hidden], normed."""
+        """What `logits` makes the same call's logits of: [B, L, hidden], normed.
+
+        caches_only: nobody will look at it.
+        """
         if media is not None:
             input_embeddings = self.embed(inputs, media)
+        rest = cache, input_embeddings, last_only
+        if self.lead is not None:
+            return self.lead.hidden(self, inputs, *rest, caches_only)
+        return self.own_hidden(inputs, *rest)
+
+    def own_hidden(
+        self,
+        inputs: mx.array,
+        cache: Sequence[LayerCache] | None,
+        input_embeddings: mx.array | None,
+        last_only: bool,
+    ) -> mx.array:
+        """The same in this process alone, whose part of the model may not be all."""
         blocks = None if input_embeddings is None else self.vision_blocks(inputs)
         tokens = self.text_tokens(inputs)
         return self.language_model(tokens, cache, input_embeddings, blocks, last_only)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlx_gemma4.media import Kind
+from mlx_gemma4.processes.launched import rank_of
 from mlx_gemma4.reading.sources import find_alike
 
 from .. import forms, options
@@ -194,7 +195,8 @@ class Question:
 
 def read_question(prompt: str | None, interactive: bool) -> Question | None:
     """The prompt with what was piped in; None starts a conversation."""
-    if prompt is None and (interactive or sys.stdin.isatty()):
+    typed = sys.stdin.isatty() or rank_of() is not None  # which mlx.launch passes on
+    if prompt is None and (interactive or typed):
         return None
     piped = ""
     if prompt == "-" or (has_piped_input() and not interactive):

@@ -22,6 +22,7 @@ from prompt_toolkit.lexers import SimpleLexer
 from prompt_toolkit.output import Output
 from prompt_toolkit.styles import Style
 
+from mlx_gemma4.processes.launched import rank_of
 from mlx_gemma4.state import state_folder
 
 from ..attach.paths import last_word
@@ -182,7 +183,7 @@ class PlainReader:
         return message_text(text)
 
     def _line(self, prompt: str) -> str:
-        if sys.stdin.isatty():
+        if sys.stdin.isatty() or rank_of() is not None:
             print(prompt, end="", file=sys.stderr, flush=True)
         line = rest = sys.stdin.readline(LONGEST + 1)
         if not line:

@@ -21,9 +21,11 @@ evaluators run on them.
 from .full import FullCache
 from .layer import LayerSnapshot
 from .layers import (
+    WATCHERS,
     LayerCache,
     Snapshot,
     copied,
+    kv_bits_of,
     make_cache,
     most_rollback,
     restore,
@@ -37,6 +39,7 @@ from .sliding import SLACK, SlidingCache
 
 __all__ = [
     "SLACK",
+    "WATCHERS",
     "FullCache",
     "LayerCache",
     "LayerSnapshot",
@@ -48,6 +51,7 @@ __all__ = [
     "check_bits",
     "check_kv_bits",
     "copied",
+    "kv_bits_of",
     "make_cache",
     "most_rollback",
     "restore",

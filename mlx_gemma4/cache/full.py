@@ -23,6 +23,10 @@ class FullCache(LayerBuffers):
             self._held = PackedHeld(bits=kv_bits, start=packed.START)
         self._snapshots: list[weakref.ref[LayerSnapshot]] = []
 
+    @property
+    def kv_bits(self) -> int | None:
+        return self._held.bits if isinstance(self._held, PackedHeld) else None
+
     def append(self, new: NewKeysValues) -> Seen:
         """Append `new`; return everything up to the new end."""
         self._held = self._held.with_more(new, None)

@@ -1,6 +1,7 @@
 """The caches of all layers of a model, which go on and back together."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import mlx.core as mx
 
@@ -13,6 +14,22 @@ from .sliding import SLACK, SlidingCache
 
 LayerCache = FullCache | SlidingCache
 Snapshot = tuple[LayerSnapshot, ...]
+
+
+class Watcher(Protocol):
+    """Is told of what happens to caches beside being appended to and trimmed."""
+
+    def pinned(self, cache: Sequence[LayerCache], pinned: Snapshot) -> None: ...
+    def restored(self, cache: Sequence[LayerCache], pinned: Snapshot) -> None: ...
+    def copied(
+        self,
+        cache: Sequence[LayerCache],
+        pinned: Snapshot | None,
+        made: Sequence[LayerCache],
+    ) -> None: ...
+
+
+WATCHERS: list[Watcher] = []
 
 
 def make_cache(
@@ -34,6 +51,12 @@ def make_cache(
     ]
 
 
+def kv_bits_of(cache: Sequence[LayerCache]) -> int | None:
+    """What `make_cache` made it with."""
+    full = [layer for layer in cache if isinstance(layer, FullCache)]
+    return full[0].kv_bits if full else None
+
+
 def most_rollback(cache: Sequence[LayerCache]) -> int:
     """How many tokens `rollback` can take back from all layers exactly."""
     return min(layer.most_rollback for layer in cache)
@@ -52,6 +75,8 @@ def snapshot(cache: Sequence[LayerCache]) -> Snapshot:
     pinned = tuple(layer.snapshot() for layer in cache)
     # Now: an unevaluated copy would keep the whole buffer it is taken from.
     mx.eval([part.held.buffer for part in pinned if part.held.buffer is not None])
+    for watcher in WATCHERS:
+        watcher.pinned(cache, pinned)
     return pinned
 
 
@@ -70,6 +95,8 @@ def restore(cache: Sequence[LayerCache], pinned: Snapshot) -> None:
             "This snapshot is another cache's, or was rolled back past. "
             "Read the conversation again from the start."
         )
+    for watcher in WATCHERS:
+        watcher.restored(cache, pinned)
     for layer, part in zip(cache, pinned, strict=True):
         layer.restore(part)
 
@@ -81,4 +108,6 @@ def copied(cache: Sequence[LayerCache], pinned: Snapshot | None) -> list[LayerCa
     both = zip(cache, states, strict=True)
     made: list[LayerCache] = [layer.copied(state) for layer, state in both]
     mx.eval([array for layer in made for array in layer.state])
+    for watcher in WATCHERS:
+        watcher.copied(cache, pinned, made)
     return made

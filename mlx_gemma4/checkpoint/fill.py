@@ -12,6 +12,9 @@ import mlx.nn as nn
 from mlx.utils import tree_unflatten
 
 from ..errors import CheckpointError
+from ..model import Gemma4
+from ..sharding.parts import Part as OwnPart
+from ..sharding.parts import take_part
 from ..text.rows import Packed, Part, not_finite
 from ..text.table import Layout, RowTable
 from .copies import check_copies
@@ -102,13 +105,18 @@ def _part(tensor: StoredTensor) -> Part:
     return Part(tensor.name, tensor.file, tensor.offset, dtype, tensor.shape[1])
 
 
-def fill(plan: LoadPlan | AssistantPlan, dtype: mx.Dtype) -> None:
-    """Load the model of `plan`, which is empty. Raises CheckpointError."""
+def fill(
+    plan: LoadPlan | AssistantPlan, dtype: mx.Dtype, part: OwnPart | None = None
+) -> None:
+    """Load the model of `plan`, which is empty, or a part of it. Raises
+    CheckpointError."""
     model, tensors, fit = plan.model, plan.tensors, plan.fit
     check_copies(fit.copies)
     quantize(model, fit.packings)
+    if part is not None and isinstance(model, Gemma4):
+        take_part(model, part)
     files = sorted({tensor.file for tensor in tensors.values()})
-    weights = dict(_evaluated(fit, _read(files), dtype))
+    weights = dict(_evaluated(fit, _read(files), dtype, part))
     model.load_weights(list(weights.items()), strict=True)
     set_table_dtypes(model, model.language_model.norm.weight.dtype)
     model.eval()
@@ -128,11 +136,14 @@ def _read(files: list[Path]) -> dict[str, mx.array]:
 
 
 def _evaluated(
-    fit: Fit, arrays: dict[str, mx.array], dtype: mx.Dtype
+    fit: Fit, arrays: dict[str, mx.array], dtype: mx.Dtype, part: OwnPart | None
 ) -> Iterator[tuple[str, mx.array]]:
     """The parameters, group by group. Taken out of `arrays`, which would keep them."""
     group: dict[str, mx.array] = {}
+    read = 0
     for parameter, sources in fit.sources.items():
+        if part is not None and not part.plan.holds(parameter):
+            continue
         array = _join([(where, arrays.pop(name)) for where, name in sources])
         if parameter in fit.channels_last:
             array = mx.moveaxis(array, -1, 1)
@@ -140,10 +151,14 @@ def _evaluated(
             array = array.astype(dtype)
         elif array.dtype == mx.int64:  # ids, which fit into half of it
             array = array.astype(mx.int32)
+        read += array.nbytes
+        cut = part.plan.cut(parameter) if part is not None else None
+        if cut is not None:
+            array = mx.contiguous(cut.of(array))  # which lets the rest go
         group[parameter] = array
-        if sum(a.nbytes for a in group.values()) >= GROUP:
+        if read >= GROUP:
             yield from _check(group, fit)
-            group = {}
+            group, read = {}, 0
     yield from _check(group, fit)
 
 

@@ -7,7 +7,7 @@ weights exists at any time, and then never touched again.
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import mlx.core as mx
@@ -25,6 +25,8 @@ from ..kernels.choice import Conditions, is_auto, use_remembered
 from ..model import Gemma4
 from ..prompt.processor import Processor
 from ..reading.sizes import size
+from ..sharding.parts import Part
+from ..sharding.plan import plan_shards
 from .fill import fill, leave_table
 from .plan import (
     DTYPES,
@@ -116,6 +118,7 @@ class Prepared:
     plan: LoadPlan
     dtype: mx.Dtype
     ple: Ple = Ple.MEMORY
+    part: Part | None = None  # where other processes hold the rest
 
     @property
     def conditions(self) -> Conditions:
@@ -123,10 +126,16 @@ class Prepared:
         config = self.plan.model.config.text_config
         return Conditions.of(config, self.plan.fit.packings, self.dtype)
 
+    def shared_by(self, group: mx.distributed.Group) -> "Prepared":
+        """What this process will hold of it where all of `group` hold it together."""
+        config, packings = self.plan.model.config.text_config, self.plan.fit.packings
+        shards = plan_shards(config, packings, group.rank(), group.size())
+        return replace(self, part=Part(shards, group))
+
     @property
     def footprint(self) -> Footprint:
         """What its weights take."""
-        return footprint(self.plan, self.dtype)
+        return footprint(self.plan, self.dtype, self.part and self.part.plan)
 
     @property
     def table_on_disk(self) -> bool:
@@ -152,7 +161,7 @@ class Prepared:
         self.check_memory()
         on_disk = self.table_on_disk
         plan = leave_table(self.plan, self.dtype) if on_disk else self.plan
-        fill(plan, self.dtype)
+        fill(plan, self.dtype, self.part)
         return plan.model
 
 

@@ -13,6 +13,7 @@ from ..assistant.model import Assistant
 from ..config import AssistantConfig, Config, ConfigWarning
 from ..errors import CheckpointError
 from ..model import Gemma4
+from ..sharding.plan import ShardPlan
 from .counts import check_counts, elsewhere, without_missing_parts
 from .files import StoredTensor, listed, read_tensors
 from .fit import Fit, fit_weights
@@ -145,13 +146,18 @@ class Footprint:
 
 
 def footprint(
-    plan: LoadPlan | AssistantPlan, dtype: mx.Dtype | None = None
+    plan: LoadPlan | AssistantPlan,
+    dtype: mx.Dtype | None = None,
+    shards: ShardPlan | None = None,
 ) -> Footprint:
-    """What `load` makes of `plan`, by default where no dtype is asked for."""
+    """What `load` makes of `plan`, by default where no dtype is asked for; or of the
+    part of it that is one process's."""
     dtype = dtype or own_dtype(plan.fit, plan.tensors)
     nbytes, table = 0, 0
     for parameter, sources in plan.fit.sources.items():
         size = sum(_loaded(plan.tensors[name], dtype) for _, name in sources)
+        if shards is not None:
+            size = shards.share(parameter, size)
         nbytes += size
         table += size if parameter.rpartition(".")[0] == TABLE else 0
     return Footprint(dtype, nbytes, table)

@@ -82,6 +82,7 @@ def reading(
             cache=prefix.cache,
             media=media_between(spans, start, end),
             last_only=not more,
+            caches_only=more,
         )
         if table is not None and more:
             table.prefetch(tokens[end : end + step])

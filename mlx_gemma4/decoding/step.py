@@ -29,12 +29,13 @@ Together = Callable[[mx.array, Sequence[Sequence[LayerCache]]], Found]
 
 
 def step_of(model: Gemma4) -> Step:
-    """What decodes with `model`: its own layers where there is no GPU.
+    """What decodes with `model`: its own layers where there is no GPU, or others hold
+    parts of them.
 
     It is made anew where weights were replaced. What was changed in place is not
     noticed: set `model.step` to None behind it.
     """
-    if not mx.metal.is_available():
+    if not mx.metal.is_available() or model.lead is not None:
         return partial(_plain, model)
     if not isinstance(model.step, Steps):
         model.step = Steps()
@@ -48,10 +49,15 @@ def step_of(model: Gemma4) -> Step:
 
 def together_of(model: Gemma4) -> Together:
     """What decodes a token of each of several answers."""
+    if model.lead is not None:
+        return partial(model.lead.together, model, plain_together(model))
     step = step_of(model)
-    if not isinstance(step, DecodingStep):
-        step = DecodingStep(model, lambda f: f)
-    return step.together
+    return step.together if isinstance(step, DecodingStep) else plain_together(model)
+
+
+def plain_together(model: Gemma4) -> Together:
+    """The same with nothing compiled."""
+    return DecodingStep(model, lambda f: f).together
 
 
 class Steps:

@@ -17,6 +17,7 @@ from ..rope import Rotation, rope_periods, rotation_at
 from .attention import Attention
 from .masks import Band, Mask, causal_mask, picture_mask, window_mask
 from .moe import Experts, Router
+from .shares import Share
 from .table import RowTable
 
 
@@ -50,6 +51,7 @@ class DecoderLayer(nn.Module):
         self.post_feedforward_layernorm = RMSNorm(hidden, eps)
         self.layer_scalar = mx.ones((1,))
         self.eps = eps
+        self.share: Share | None = None  # where others hold parts of it, too
         self.has_experts = config.enable_moe_block
         if self.has_experts:
             self.router = Router(config)
@@ -79,6 +81,8 @@ class DecoderLayer(nn.Module):
         of the model, with the sum before it.
         """
         attended = dense(self.self_attn.o_proj, found)
+        if self.share:
+            attended = self.share.attended(attended)
         norms = [Norm(self.pre_feedforward_layernorm.weight)]
         if self.has_experts:
             norms += [Norm(self.pre_feedforward_layernorm_2.weight), self.router.norm]
@@ -89,6 +93,8 @@ class DecoderLayer(nn.Module):
             parts.append(self._choose_and_run_experts(*for_experts))
             each = self.post_feedforward_layernorm_1, self.post_feedforward_layernorm_2
             after = [*(norm.weight for norm in each), *after]
+        if self.share:
+            parts = self.share.joined(parts)
         if self.has_per_layer_input:
             assert per_layer_input is not None
             h, _ = add_norms(h, parts, after, self.eps)

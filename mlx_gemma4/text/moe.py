@@ -118,9 +118,12 @@ class Experts(nn.Module):
         hidden, width = config.hidden_size, config.moe_intermediate_size
         self.gate_up_proj = ExpertLinear(config.num_experts, hidden, 2 * width)
         self.down_proj = ExpertLinear(config.num_experts, width, hidden)
+        self.held: range | None = None  # numbers, where others hold the rest
 
     def __call__(self, x: mx.array, chosen: mx.array, weights: mx.array) -> mx.array:
         """`x` [T, hidden], `chosen` and `weights` [T, K] -> [T, hidden]."""
+        if self.held is not None:
+            chosen, weights = _own(chosen, weights, self.held)
         gate_up, down = _affine(self.gate_up_proj), _affine(self.down_proj)
         if gate_up and down and experts_fit(x, gate_up, down):
             return experts(x, chosen, weights, gate_up, down)
@@ -147,6 +150,12 @@ def _affine(linear: nn.Module) -> Affine | None:
         return None
     weights = linear.weight, linear.scales, linear.biases
     return Affine(*weights, linear.group_size, linear.bits)
+
+
+def _own(chosen: mx.array, weights: mx.array, held: range) -> tuple[mx.array, mx.array]:
+    """Numbers among those `held`, with no weight for others."""
+    own = (chosen >= held.start) & (chosen < held.stop)
+    return mx.where(own, chosen - held.start, 0), mx.where(own, weights, 0)
 
 
 def _weighted_sum(y: mx.array, weights: mx.array) -> mx.array:

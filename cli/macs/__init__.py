@@ -1,0 +1,1 @@
+"""Several processes that `mlx.launch` starts: the first is the command."""

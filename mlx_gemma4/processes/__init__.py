@@ -1,0 +1,1 @@
+"""Several processes that hold a model together: the first decides, others follow."""

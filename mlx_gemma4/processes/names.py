@@ -1,0 +1,16 @@
+"""What the first process can tell the others to do."""
+
+from enum import StrEnum
+
+
+class Op(StrEnum):
+    LOAD = "load"
+    FILL = "fill"
+    READY = "ready"
+    HIDDEN = "hidden"
+    TOGETHER = "together"
+    PIN = "pin"
+    RESTORE = "restore"
+    COPY = "copy"
+    END = "end"
+    ABORT = "abort"  # another one is gone
