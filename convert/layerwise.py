@@ -177,7 +177,7 @@ class Layerwise:
         limit = most_rows(heads[0], BLOCK)
         slices = [computed(head, self.reader, limit) for head in distinct]
         for parts in zip(*slices, strict=True):
-            weights = [_numbers(p, head) for p, head in zip(parts, distinct, strict=True)]
+            weights = [numbers(p, head) for p, head in zip(parts, distinct, strict=True)]
             before = source.total
             logits = [
                 _capped(x @ weights[w].T, cap) for x, w in zip(states, which, strict=True)
@@ -195,14 +195,14 @@ class Layerwise:
         """Rows of a table in float32, packed and unpacked as the version has them."""
         tensor = self._tensor(parameter, version)
         rows = [self.reader.rows(tensor.first, int(i), 1, tensor.rows) for i in ids]
-        return _numbers(packed(tensor, [np.concatenate(rows)]), tensor)
+        return numbers(packed(tensor, [np.concatenate(rows)]), tensor)
 
     def _weight(self, tensor: TensorPlan) -> mx.array:
         """A whole weight in float32, in the source's shape."""
         found = np.empty((tensor.rows, tensor.inputs), np.float32)
         for part in computed(tensor, self.reader, most_rows(tensor, BLOCK)):
             first = part.block.first
-            found[first : first + part.block.count] = _numbers(part, tensor)
+            found[first : first + part.block.count] = numbers(part, tensor)
         return mx.array(found).reshape(tensor.shape)
 
 
@@ -264,7 +264,7 @@ def _capped(logits: mx.array, cap: float | None) -> mx.array:
     return soft_cap(logits, cap) if cap else logits
 
 
-def _numbers(part: Computed, tensor: TensorPlan) -> mx.array:
+def numbers(part: Computed, tensor: TensorPlan) -> mx.array:
     """The weights of a block, [rows, inputs] in float32."""
     parts = {name: _array(array, tensor) for name, array in part.parts.items()}
     if "" in parts:
