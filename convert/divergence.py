@@ -1,4 +1,4 @@
-"""How two models' predictions differ, from logits that come in slices of the vocabulary.
+"""How two models' predictions differ, from logits in slices of the vocabulary.
 
 All logits of a text at once would take a megabyte per token and model.
 """

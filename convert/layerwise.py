@@ -28,7 +28,7 @@ from .output import CONFIG
 from .plan import TensorPlan
 from .quantize import DTYPES
 from .source import Source
-from .stream import Computed, as_array, computed, packed
+from .stream import Computed, computed, packed
 
 EMBEDDING = "language_model.embed_tokens.weight"
 TABLE = "language_model.embed_tokens_per_layer.weight"
@@ -177,10 +177,13 @@ class Layerwise:
         limit = most_rows(heads[0], BLOCK)
         slices = [computed(head, self.reader, limit) for head in distinct]
         for parts in zip(*slices, strict=True):
-            weights = [numbers(p, head) for p, head in zip(parts, distinct, strict=True)]
+            weights = [
+                numbers(p, head) for p, head in zip(parts, distinct, strict=True)
+            ]
             before = source.total
             logits = [
-                _capped(x @ weights[w].T, cap) for x, w in zip(states, which, strict=True)
+                _capped(x @ weights[w].T, cap)
+                for x, w in zip(states, which, strict=True)
             ]
             source.add(parts[0].block.first, logits[0])
             for each, own in zip(found, logits[1:], strict=True):

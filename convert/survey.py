@@ -34,7 +34,7 @@ from .errors import RecipeError
 from .mixed import Harm, mix
 from .overrides import MATRICES, overridden, with_packing
 from .plan import Dropped, Joined, Plan, Reason, TensorPlan
-from .recipes import MIXED, Override, Recipe, affine, recipe_of
+from .recipes import MEASURED, MIXED, Override, Recipe, affine, recipe_of
 
 # Share of groups on the trained grid above which a tensor is imported on it.
 ON_GRID = 0.5
@@ -57,6 +57,11 @@ class Wishes:
     overrides: tuple[Override, ...] = ()
     target_bytes: int | None = None
     harm: Harm | None = None
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether what the result loses is measured before it is made."""
+        return self.recipe in MEASURED
 
 
 def make_plan(
