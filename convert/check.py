@@ -251,7 +251,7 @@ def _predictions(
 
 
 @dataclass
-class _Rows:
+class Rows:
     """Numbers of each prediction."""
 
     divergences: list[float]
@@ -263,7 +263,7 @@ class _Rows:
 def _compared(
     model: Gemma4, tokens: Sequence[Sequence[int]], spool: IO[bytes], advance: Advance
 ) -> Fidelity:
-    rows = _Rows([], [], [])
+    rows = Rows([], [], [])
     for following, logs in _predictions(model, tokens, advance):
         data = np.frombuffer(spool.read(logs.nbytes), np.float32)
         wanted = mx.array(data).reshape(logs.shape)
@@ -282,10 +282,10 @@ def _compared(
         rows.surprises += np.array(surprises[0]).tolist()
         rows.source_surprises += np.array(surprises[1]).tolist()
         rows.agreements += int(same.sum())
-    return _summary(rows)
+    return summary(rows)
 
 
-def _summary(rows: _Rows) -> Fidelity:
+def summary(rows: Rows) -> Fidelity:
     divergences = np.array(rows.divergences)
     return Fidelity(
         tokens=len(divergences),

@@ -19,7 +19,7 @@ from .errors import RecipeError
 from .recipes import NAMES
 
 # Little is saved by fewer bits, and every draft that is refused costs more.
-TOO_FEW = ("3bit", "2bit", "mixed")
+TOO_FEW = ("3bit", "2bit", "tiny", "mixed")
 
 
 def check_recipe(name: str) -> None:

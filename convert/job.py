@@ -2,9 +2,10 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 
@@ -85,11 +86,13 @@ def run(
     block_bytes: int = BLOCK,
     shard_bytes: int = SHARD_BYTES,
     note: Callable[[str], None] = lambda text: None,
+    choice: Mapping[str, Any] | None = None,
 ) -> Result:
     """Carries out `plan` for `source`; goes on where an earlier run stopped.
 
     name: of the source, for the record. advance: told of the bytes of `left_to_do` as
     they are done. note: told that a run is continued, and of lost connections.
+    choice: what it was chosen by, for the record.
 
     Raises CheckpointError, TakenError and OutputError; ModelNotFoundError where the
     Hub is out of reach.
@@ -118,10 +121,10 @@ def run(
         with explained(work):
             reader = source.reader(note)
             convert(plan, shards, work / "model", journal, advance, reader, block_bytes)
-        record = {
-            "source": name,
-            "source_digests": {file: print_[2] for file, print_ in files.items()},
-        }
+        digests = {file: print_[2] for file, print_ in files.items()}
+        record: dict[str, Any] = {"source": name, "source_digests": digests}
+        if choice is not None:
+            record["choice"] = choice
         output.finish(source.folder, out, plan, shards, journal, record)
         done = journal.tensors.values()
         return Result(

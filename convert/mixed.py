@@ -1,12 +1,13 @@
 """The mixed recipe: bits where they matter most, within a size.
 
-Every tensor starts at the bottom of its ladder. The step that lowers the expected harm
-most per byte is taken until the size is reached. Harm is the error of the packing, as
-measured on normally distributed weights, times the number of weights, times how much an
-error in this class of tensor has been seen to hurt (`HARM`).
+Every matrix starts at the bottom of its ladder. The step that lowers the expected harm
+most per byte is taken until the size is reached. Harm is measured (see `sensitivity`);
+from headers alone it is estimated: the error of the packing on normally distributed
+weights, times the number of weights, times how much an error in this class of tensor
+has been seen to hurt (`HARM`).
 """
 
-import heapq
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from mlx_gemma4.checkpoint.names import in_layer
@@ -20,6 +21,8 @@ from .recipes import affine, fitted
 # Relative squared error of affine packings on normal weights, (bits, group): fitted
 # grids up to four bits, spans of the group above.
 ERROR = {
+    (2, 64): 0.11,
+    (2, 32): 0.093,
     (3, 64): 0.029,
     (4, 128): 0.0090,
     (4, 64): 0.0074,
@@ -29,13 +32,9 @@ ERROR = {
     (8, 64): 0.00005,
 }
 LADDER = tuple(ERROR)
-# None of these starts lower.
-FLOOR = {
-    TensorClass.EMBEDDING: 4,
-    TensorClass.HEAD: 4,
-    TensorClass.PLE_TABLE: 4,
-    TensorClass.PLE_PROJECTION: 4,
-}
+LOWEST = 2
+# None of these starts lower: there is little to gain.
+FLOOR = {TensorClass.PLE_PROJECTION: 4, TensorClass.ROUTER: 8}
 # Rounded from quantising one class alone in the demo checkpoint: divergence per weight,
 # that of the feed-forward layers being 1.
 HARM = {
@@ -51,91 +50,107 @@ HARM = {
 KEYS_AND_VALUES = 6.0  # times that of attention
 ENDS = 2.0  # the first and the last two layers
 
+Harm = Callable[[TensorPlan], float]  # of a tensor in the packing that it has
 
-def mix(tensors: list[TensorPlan], target_bytes: int | None) -> list[TensorPlan]:
+
+def mix(
+    tensors: Sequence[TensorPlan], target_bytes: int | None, harm: Harm | None = None
+) -> list[TensorPlan]:
     """Packings for all matrices so that the whole stays within `target_bytes`.
+
+    tensors: those on a grid that they were trained for can stay there.
+    harm: None estimates it.
 
     Raises RecipeError without a target, or with one below the smallest result.
     """
     if target_bytes is None:
         raise RecipeError("The recipe mixed needs a size, such as --target-gb 4.5.")
-    depth = max((_layer(t) or 0 for t in tensors), default=0)
-    result = list(tensors)
-    ladders = {i: _ladder(t) for i, t in enumerate(tensors) if t.kind in HARM}
-    ladders = {i: ladder for i, ladder in ladders.items() if ladder}
-    for i, ladder in ladders.items():
-        result[i] = _packed(tensors[i], ladder[0])
+    harm = harm or _estimate(tensors)
+    result, steps = list(tensors), list[tuple[float, int, TensorPlan]]()
+    for i, tensor in enumerate(tensors):
+        rungs = _worthwhile(ladder(tensor), harm)
+        result[i] = rungs[0] if rungs else tensor
+        for before, after in zip(rungs, rungs[1:], strict=False):
+            steps.append((_gain(before, after, harm), i, after))
     size = sum(tensor.out_bytes for tensor in result)
     if size > target_bytes:
         raise RecipeError(
-            f"No mix is as small as {target_bytes:,} bytes; the smallest has {size:,}."
+            f"No mix is as small as {target_bytes:,} bytes; the smallest has {size:,}: "
+            f"--target-gb {-(-size // 10**6) / 1000:g}."
         )
-    queue = [
-        (-gain, i, 1)
-        for i, ladder in ladders.items()
-        if (gain := _gain(tensors[i], ladder, 1, depth)) is not None
-    ]
-    heapq.heapify(queue)
-    while queue:
-        _, i, step = heapq.heappop(queue)
-        better = _packed(tensors[i], ladders[i][step])
+    full = set[int]()  # whose next step had no room
+    for _, i, better in sorted(steps, key=lambda step: -step[0]):
         growth = better.out_bytes - result[i].out_bytes
-        if size + growth > target_bytes:
+        if i in full or size + growth > target_bytes:
+            full.add(i)
             continue
         size += growth
         result[i] = better
-        gain = _gain(tensors[i], ladders[i], step + 1, depth)
-        if gain is not None:
-            heapq.heappush(queue, (-gain, i, step + 1))
     return result
 
 
-def _ladder(tensor: TensorPlan) -> list[Packing]:
-    """What a matrix can have, fewest bytes first."""
-    if len(tensor.shape) < 2:
+def ladder(tensor: TensorPlan) -> list[TensorPlan]:
+    """A matrix in all packings that it can have, fewest bytes first; none of others."""
+    if len(tensor.shape) < 2 or tensor.kind not in HARM or not tensor.is_plain:
         return []
-    floor = FLOOR.get(tensor.kind, 3)
-    found: list[Packing] = []
+    floor = FLOOR.get(tensor.kind, LOWEST)
+    found = [tensor] if tensor.grid else []
+    seen = {tensor.packing} if tensor.grid else set[Packing | None]()
     for bits, group in LADDER:
         packing, _ = fitted(affine(bits, group), tensor.inputs)
-        if bits >= floor and packing is not None and packing not in found:
-            found.append(packing)
-    return found
+        if bits >= floor and packing is not None and packing not in seen:
+            seen.add(packing)
+            found.append(replace(tensor, packing=packing, grid=None, note=None))
+    return sorted(found, key=lambda rung: rung.out_bytes)
 
 
-def _gain(
-    tensor: TensorPlan, ladder: list[Packing], step: int, depth: int
-) -> float | None:
-    """Harm avoided per byte of the next step; None at the top."""
-    if step >= len(ladder):
-        return None
-    before, after = ladder[step - 1], ladder[step]
-    bytes_more = _packed(tensor, after).out_bytes - _packed(tensor, before).out_bytes
-    if bytes_more <= 0:
-        return float("inf")
-    avoided = _error(before) - _error(after)
-    return _weight(tensor, depth) * tensor.params * avoided / bytes_more
+def _worthwhile(rungs: Sequence[TensorPlan], harm: Harm) -> list[TensorPlan]:
+    """Those of a ladder from each of which a step gains less than the one before."""
+    kept: list[TensorPlan] = []
+    for rung in rungs:
+        if kept and _gain(kept[-1], rung, harm) <= 0:
+            continue
+        while len(kept) > 1 and _gain(kept[-2], kept[-1], harm) <= _gain(
+            kept[-1], rung, harm
+        ):
+            kept.pop()
+        kept.append(rung)
+    return kept
 
 
-def _error(packing: Packing) -> float:
-    return ERROR.get((packing.bits, packing.group_size), ERROR[(packing.bits, 64)])
+def _gain(before: TensorPlan, after: TensorPlan, harm: Harm) -> float:
+    """Harm avoided per byte of a step."""
+    growth = after.out_bytes - before.out_bytes
+    return (harm(before) - harm(after)) / max(1, growth)
+
+
+def _estimate(tensors: Sequence[TensorPlan]) -> Harm:
+    depth = max((layer_of(tensor) or 0 for tensor in tensors), default=0)
+
+    def harm(tensor: TensorPlan) -> float:
+        if tensor.grid or tensor.packing is None:
+            return 0.0
+        bits, group = tensor.packing.bits, tensor.packing.group_size
+        error = ERROR.get((bits, group), ERROR[(bits, 64)])
+        return _weight(tensor, depth) * tensor.params * error
+
+    return harm
 
 
 def _weight(tensor: TensorPlan, depth: int) -> float:
-    weight, module = HARM[tensor.kind], tensor.modules[0]
-    if module.endswith((".k_proj", ".v_proj")):
+    weight, layer = HARM[tensor.kind], layer_of(tensor)
+    if is_keys_or_values(tensor):
         weight *= KEYS_AND_VALUES
-    layer = _layer(tensor)
     if layer is not None and (layer < 2 or layer > depth - 2):
         weight *= ENDS
     return weight
 
 
-def _layer(tensor: TensorPlan) -> int | None:
+def is_keys_or_values(tensor: TensorPlan) -> bool:
+    return tensor.modules[0].endswith((".k_proj", ".v_proj"))
+
+
+def layer_of(tensor: TensorPlan) -> int | None:
     """The decoder layer that it belongs to."""
     found = in_layer(tensor.modules[0])
     return found[0] if found else None
-
-
-def _packed(tensor: TensorPlan, packing: Packing) -> TensorPlan:
-    return replace(tensor, packing=packing, grid=None, note=None)

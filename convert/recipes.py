@@ -79,6 +79,7 @@ LOW = (
     "{} bits lose much of what the model knows: expect wrong facts, loops and broken "
     "code. Prefer a smaller model at 4 bits."
 )
+TINY = "tiny"
 FOUR, EIGHT = affine(4, 128), affine(8, 64)
 RECIPES = {
     recipe.name: recipe
@@ -100,6 +101,14 @@ RECIPES = {
             table=FOUR,
             warning=LOW.format("Two"),
         ),
+        _recipe(
+            TINY,
+            affine(3, 128),
+            attention=affine(3, 64),
+            fine=FOUR,
+            table=FOUR,
+            warning=LOW.format("Three"),
+        ),
         _recipe("mxfp4", Packing(4, 32, "mxfp4"), table=FOUR),
         _recipe("nvfp4", Packing(4, 16, "nvfp4"), table=FOUR),
         _recipe("mxfp8", Packing(8, 32, "mxfp8"), fine=EIGHT, table=EIGHT),
@@ -107,6 +116,7 @@ RECIPES = {
     )
 }
 MIXED = "mixed"
+MEASURED = (MIXED, TINY)  # what they cost is measured and said before the work
 NAMES = (*RECIPES, MIXED)
 
 

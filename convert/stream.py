@@ -144,7 +144,7 @@ def _convert_tensor(
     crcs = {target.name: 0 for target in tensor.all_targets}
     on_grid = groups = 0
     width = row_bytes(tensor)
-    for done in _computed(tensor, reader, most_rows(tensor, block_bytes)):
+    for done in computed(tensor, reader, most_rows(tensor, block_bytes)):
         if not done.finite:
             raise CheckpointError(
                 f"NaN or infinite values in {tensor.name}: the source is damaged."
@@ -161,7 +161,7 @@ def _convert_tensor(
     return Done(crcs, on_grid, groups)
 
 
-def _computed(tensor: TensorPlan, reader: Reader, limit: int) -> Iterator[Computed]:
+def computed(tensor: TensorPlan, reader: Reader, limit: int) -> Iterator[Computed]:
     """The blocks in order, with the next ones being read and computed meanwhile."""
     waiting: deque[Callable[[], Computed]] = deque()
     fitted = _is_fitted(tensor)
@@ -180,6 +180,12 @@ def _computed(tensor: TensorPlan, reader: Reader, limit: int) -> Iterator[Comput
             reader.close()  # else a read under way would be waited for
             workers.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def packed(tensor: TensorPlan, raw: list[np.ndarray]) -> Computed:
+    """Some rows alone, as they are in the sources of `tensor`."""
+    read = Read(Block(tensor.paths[0], 0, 0, len(raw[0])), raw, True)
+    return _fit(tensor, read) if _is_fitted(tensor) else _compute(tensor, read)
 
 
 def _is_fitted(tensor: TensorPlan) -> bool:

@@ -31,10 +31,10 @@ from . import qat
 from .classes import KEPT, TensorClass, class_of
 from .drafters import check_recipe
 from .errors import RecipeError
-from .mixed import mix
+from .mixed import Harm, mix
 from .overrides import MATRICES, overridden, with_packing
 from .plan import Dropped, Joined, Plan, Reason, TensorPlan
-from .recipes import MIXED, Override, Recipe, affine, recipe_of
+from .recipes import MEASURED, MIXED, Override, Recipe, affine, recipe_of
 
 # Share of groups on the trained grid above which a tensor is imported on it.
 ON_GRID = 0.5
@@ -48,11 +48,20 @@ Sampler = Callable[[StoredTensor], float]  # share of a tensor's groups on the Q
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the user asks for. target_bytes: of the whole result, for `mixed`."""
+    """What the user asks for.
+
+    target_bytes: of the whole result, for `mixed`. harm: that was measured for it.
+    """
 
     recipe: str = "4bit"
     overrides: tuple[Override, ...] = ()
     target_bytes: int | None = None
+    harm: Harm | None = None
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether what the result loses is measured before it is made."""
+        return self.recipe in MEASURED
 
 
 def make_plan(
@@ -95,6 +104,9 @@ def make_plan(
     on_grid = layout if layout and wishes.recipe == "4bit" else None
     if layout and not on_grid:
         _refuse_packed(joined, wishes.recipe)
+    if layout == qat.Q4_0 and wishes.recipe == MIXED:
+        on_grid = layout  # to be kept where there is room
+    if layout and not on_grid:
         warnings.append(
             f"This source was trained for 4 bits; {wishes.recipe} does not keep its "
             "grid. The recipe 4bit does."
@@ -110,7 +122,7 @@ def make_plan(
     if on_grid == qat.Q4_0 and sample is not None:
         warnings += _off_grid(tensors)
     if wishes.recipe == MIXED:
-        tensors = mix(tensors, wishes.target_bytes)
+        tensors = mix(tensors, wishes.target_bytes, wishes.harm)
     elif wishes.target_bytes is not None:
         raise RecipeError("--target-gb belongs to --recipe mixed.")
     tensors = overridden(tensors, wishes.overrides)

@@ -35,7 +35,7 @@ Recipe = Annotated[
         "--recipe",
         metavar="RECIPE",
         autocompletion=names.recipes,
-        help="4bit, 6bit, 8bit, mixed, 3bit, 2bit, mxfp4, nvfp4, mxfp8 or bf16.",
+        help="4bit, 6bit, 8bit, mixed, 3bit, 2bit, tiny, mxfp4, nvfp4, mxfp8 or bf16.",
     ),
 ]
 Overrides = Annotated[
@@ -49,7 +49,12 @@ Overrides = Annotated[
 ]
 TargetGb = Annotated[
     float | None,
-    Panel.TASK.option("--target-gb", min=0.001, help="Size of the result, for mixed."),
+    Panel.TASK.option(
+        "--target-gb",
+        min=0.001,
+        help="Size of the result: what sizes around it lose is measured and shown, and "
+        "the best mix of bits that fits is made.",
+    ),
 ]
 Assistant = Annotated[
     str | None,
@@ -61,7 +66,7 @@ Assistant = Annotated[
     ),
 ]
 DryRun = Annotated[
-    bool, Panel.TASK.option("--dry-run", help="Print the plan and stop; loads nothing.")
+    bool, Panel.TASK.option("--dry-run", help="Print the plan and stop.")
 ]
 Check = Annotated[
     Path | None,
@@ -95,8 +100,9 @@ Data = Annotated[
     Panel.CHECK.option(
         "--data",
         metavar="FILE",
-        help="Your text for --refine, and for --check with a source: plain, or .jsonl "
-        'with "text" or "messages". Unset, a short sample in several languages.',
+        help="Your text for --target-gb and --refine, and for --check with a source: "
+        'plain, or .jsonl with "text" or "messages". Unset, a short sample in several '
+        "languages.",
     ),
 ]
 
@@ -125,7 +131,8 @@ def convert(
 
     Examples:
     gemma4 convert google/gemma-4-E2B-it my-model
-    gemma4 convert google/gemma-4-26B-A4B-it my-model --recipe mixed --target-gb 14
+    gemma4 convert google/gemma-4-26B-A4B-it my-model --target-gb 14
+    gemma4 convert google/gemma-4-E2B-it my-model --target-gb 3 --data mine.jsonl
     gemma4 convert google/gemma-4-E2B-it --recipe 8bit --dry-run
     gemma4 convert google/gemma-4-E2B-it out --assistant google/gemma-4-E2B-it-assistant
     gemma4 convert --check my-model --source-for-check google/gemma-4-E2B-it
@@ -141,8 +148,10 @@ def convert(
             run_check(check, source_for_check, data, screen, yes)
             return
         check_usage(source, out, dry_run, source_for_check, refine, upload)
-        if data is not None and refine is None:
-            raise UsageError("--data belongs to --refine, or to --check.")
+        assert source is not None
+        wishes = read_wishes(recipe, override or [], target_gb)
+        if data is not None and refine is None and not wishes.is_measured:
+            raise UsageError("--data belongs to --target-gb, --refine or --check.")
         if private and upload is None:
             raise UsageError("--private belongs to --upload.")
         if assistant is not None and (out is None or upload is not None):
@@ -150,20 +159,18 @@ def convert(
                 "--assistant needs a folder to make, and is not uploaded with it: "
                 "convert and upload the drafter by itself."
             )
-        assert source is not None
-        wishes = read_wishes(recipe, override or [], target_gb)
-        from .job import Conversion, original, planned, show_plan
+        from .job import Conversion, original, preview
 
         source = original(source)
         if out is None:
-            show_plan(planned(source, out, wishes, screen)[1], source, screen)
+            preview(source, wishes, data, screen)
             return
-        conversion = Conversion(source, out, wishes, screen, yes)
+        conversion = Conversion(source, out, wishes, screen, yes, data)
         drafter = conversion.beside(assistant) if assistant else None
         if dry_run:
-            conversion.plans(drafter)
+            conversion.preview(drafter)
         else:
-            conversion.run(refine, data, upload, private, drafter)
+            conversion.run(refine, upload, private, drafter)
 
 
 def check_usage(
@@ -208,6 +215,8 @@ def read_wishes(recipe: str, overrides: list[str], target_gb: float | None) -> "
     from mlx_gemma4.convert.recipes import MIXED, override, recipe_of
     from mlx_gemma4.convert.survey import Wishes
 
+    if target_gb is not None and recipe == DEFAULT:
+        recipe = MIXED
     if recipe != MIXED:
         recipe_of(recipe)  # before anything is asked of the Hub
     target = None if target_gb is None else round(target_gb * 1e9)

@@ -15,6 +15,7 @@ from ..progress import Progress
 from ..render import Screen
 
 if TYPE_CHECKING:
+    from mlx_gemma4.convert.choice import Choice
     from mlx_gemma4.convert.job import Result
     from mlx_gemma4.convert.plan import Plan
     from mlx_gemma4.convert.source import Source
@@ -80,14 +81,40 @@ def show_plan(plan: "Plan", name: str, screen: Screen) -> None:
         screen.note(f"Warning: {warning}")
 
 
+def preview(name: str, wishes: "Wishes", data: Path | None, screen: Screen) -> None:
+    """What would be made of `name`, shown."""
+    from .offers import choose
+
+    source, plan = planned(name, None, wishes, screen)
+    if wishes.is_measured and not source.at_hub:
+        plan = choose(source, None, wishes, name, data, screen).plan
+    show_plan(plan, name, screen)
+    _say_unmeasured(source, wishes, screen)
+
+
+def _say_unmeasured(source: "Source", wishes: "Wishes", screen: Screen) -> None:
+    if wishes.is_measured and source.at_hub:
+        screen.note(
+            "Estimated from headers. What it loses is measured when the weights are "
+            "here: run it without --dry-run, or `gemma4 pull` the source before."
+        )
+
+
 class Conversion:
     """One conversion, from the plan to the upload."""
 
     def __init__(
-        self, source: str, out: Path, wishes: "Wishes", screen: Screen, yes: bool
+        self,
+        source: str,
+        out: Path,
+        wishes: "Wishes",
+        screen: Screen,
+        yes: bool,
+        data: Path | None = None,
     ) -> None:
+        """data: the user's own text, to refine or to measure sizes on."""
         self.source, self.out, self.wishes = source, with_home(out), wishes
-        self.screen, self.yes = screen, yes
+        self.screen, self.yes, self.data = screen, yes, data
 
     def beside(self, drafter: str) -> "Conversion":
         """That of a drafter, by a name, into the folder that the model will have."""
@@ -101,7 +128,6 @@ class Conversion:
     def run(
         self,
         refine: str | None,
-        data: Path | None,
         upload: str | None,
         private: bool,
         drafter: "Conversion | None" = None,
@@ -111,7 +137,7 @@ class Conversion:
         own = self._opened(*own, refine)
         if drafter is not None and other is not None:
             other = drafter._opened(*other)
-        self._carry_out(*own, refine, data)
+        self._carry_out(*own, refine)
         if drafter is not None and other is not None:
             drafter._carry_out(*other)
         if upload is not None:
@@ -148,7 +174,8 @@ class Conversion:
         from mlx_gemma4.hub.resolve import is_drafter
 
         source, plan = planned(self.source, self.out, self.wishes, self.screen)
-        show_plan(plan, self.source, self.screen)
+        if source.at_hub or not self.wishes.is_measured:
+            show_plan(plan, self.source, self.screen)
         self.check_out()
         if refine is not None and is_drafter(source.folder):
             raise UsageError("--refine is for models: a drafter has no predictions.")
@@ -164,10 +191,12 @@ class Conversion:
         """The same when what is to be fetched was asked for."""
         if not source.at_hub:
             return source, plan
-        if refine is not None:
+        if refine is not None or self.wishes.is_measured:
             source = self._download(plan)
         elif not (self.out / RECORD).is_file():
             self._ask(source, plan)
+        if self.wishes.is_measured:
+            return source, plan
         return source, self.measured(source, plan)
 
     def _carry_out(
@@ -175,15 +204,16 @@ class Conversion:
         source: "Source",
         plan: "Plan",
         refine: str | None = None,
-        data: Path | None = None,
     ) -> None:
-        if data is not None:
+        if refine is not None and self.data is not None:
             from mlx_gemma4.convert.data import read_data
 
-            tokens = read_data(data, source.folder)  # before the work, not after it
+            # before the work, not after it
+            tokens = read_data(self.data, source.folder)
         else:
             tokens = None
-        self._tell(self.convert(source, plan))
+        choice = self.choose(source) if self.wishes.is_measured else None
+        self._tell(self.convert(source, choice.plan if choice else plan, choice))
         if refine is not None:
             self._refine(source.folder, tokens)
 
@@ -229,19 +259,40 @@ class Conversion:
                 self.screen.note(f"Warning: {warning}")
         return plan
 
-    def convert(self, source: "Source", plan: "Plan") -> "Result":
+    def preview(self, drafter: "Conversion | None") -> None:
+        """What would be made, shown; nothing is fetched or written."""
+        (source, _), _ = self.plans(drafter)
+        if self.wishes.is_measured and not source.at_hub:
+            self.choose(source, dry=True)
+        _say_unmeasured(source, self.wishes, self.screen)
+
+    def choose(self, source: "Source", dry: bool = False) -> "Choice":
+        """What is measured to be best, shown with its plan."""
+        from . import offers
+
+        given = self.wishes, self.source, self.data, self.screen
+        found = offers.choose(source, None if dry else self.out, *given)
+        show_plan(found.plan, self.source, self.screen)
+        return found
+
+    def convert(
+        self, source: "Source", plan: "Plan", choice: "Choice | None" = None
+    ) -> "Result":
         """The work itself, behind a bar; says how to go on where it is stopped."""
         from mlx_gemma4.convert import job, output, refine
+        from mlx_gemma4.convert.choice import keep
 
         refine.finish_refining(self.out)
         work = output.partial(self.out)
+        if choice is not None and not (self.out / RECORD).is_file():
+            keep(choice, self.out)
+        record = None if choice is None else choice.record
         total = sum(t.source_bytes for t in job.left_to_do(plan, self.out))
         bar = Progress(self.screen, "Converting", total, in_bytes=True)
         try:
             with bar:
-                return job.run(
-                    source, self.out, plan, self.source, bar.advance, note=bar.note
-                )
+                given = source, self.out, plan, self.source, bar.advance
+                return job.run(*given, note=bar.note, choice=record)
         except (KeyboardInterrupt, ModelNotFoundError):
             self.screen.note(f"What is done is kept in {work}: run it again to go on.")
             raise
