@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import mlx.core as mx
 from shapes import config_of
@@ -29,6 +30,7 @@ SCORES = 0.35  # by which queries of norm 1 are weighted: scores of up to 30
 README = Path(__file__).resolve().parent.parent / "README.md"
 TEXT = 3072  # tokens of README; the random model gets half as many
 STEP = 512
+VOCAB = 2048  # of the random model
 
 
 @dataclass(frozen=True)
@@ -123,10 +125,10 @@ def main() -> None:
     mx.random.seed(0)
     demo, processor = load("demo")
     read = processor.tokenizer.encode(README.read_text(encoding="utf-8"))[:TEXT]
-    few = {"num_hidden_layers": 6, "num_kv_shared_layers": 3}
+    few: dict[str, Any] = {"num_hidden_layers": 6, "num_kv_shared_layers": 3}
+    few |= {"vocab_size": VOCAB, "vocab_size_per_layer_input": VOCAB}
     wide = Gemma4(Config.from_dict(config_of("e2b-like", "float32", **few)))
-    drawn = mx.random.randint(300, 32768, (TEXT // 2,)).tolist()
-    assert isinstance(drawn, list)
+    drawn = cast(list[int], mx.random.randint(300, VOCAB, (TEXT // 2,)).tolist())
     comparisons = (
         of_attention(mx.float32),
         of_attention(mx.bfloat16),

@@ -22,9 +22,9 @@ def test_what_it_may_say():
         Settings(kv_bits=4).check()
 
 
-def test_set_says_how_contexts_are_kept(session, script, capsys):
+def test_set_says_how_contexts_are_kept(seeing, script, capsys):
     lines = ("one", "/set kv_bits 8", "two", "/set kv_bits 4", "/show", "three")
-    converse(session, Lines(*lines, "/set kv_bits default", "four"))
+    converse(seeing, Lines(*lines, "/set kv_bits default", "four"))
     assert [asked.kv_bits for asked in script.asked] == [None, 8, 8, None]
     prefixes = [asked.prefix for asked in script.asked]
     assert [prefix.kv_bits for prefix in prefixes] == [None, 8, 8, None]
