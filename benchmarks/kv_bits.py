@@ -52,7 +52,8 @@ def normed(shape: tuple[int, ...]) -> mx.array:
 
 def off(ours: mx.array, right: mx.array) -> float:
     ours, right = ours.astype(mx.float32), right.astype(mx.float32)
-    return float(mx.sqrt(((ours - right) ** 2).mean() / (right**2).mean()).item())
+    error = mx.sqrt(((ours - right) ** 2).mean() / (right**2).mean())
+    return cast(float, error.item())
 
 
 def of_attention(dtype: mx.Dtype) -> Iterator[Found]:
@@ -107,7 +108,7 @@ def of_logits(what: str, model: Gemma4, tokens: list[int]) -> Iterator[Found]:
         ours -= mx.logsumexp(ours, axis=-1, keepdims=True)
         others = 100 * (ours.argmax(axis=-1) != right.argmax(axis=-1)).mean()
         divergence = (mx.exp(likely) * (likely - ours)).sum(axis=-1).mean()
-        told = float(others.item()), float(divergence.item())
+        told = cast(float, others.item()), cast(float, divergence.item())
         yield Found(what, bits, off(ours, likely), *told)
 
 

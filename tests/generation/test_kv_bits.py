@@ -59,14 +59,14 @@ def test_a_kept_beginning_changes_nothing(demo: Any) -> None:
 
 def test_drafts_change_nothing(demo: Any) -> None:
     said = [
-        generate(*demo, QUESTION, draft=draft, kv_bits=8, **DRAWN).tokens
+        generate(demo[0], demo[1], QUESTION, draft=draft, kv_bits=8, **DRAWN).tokens
         for draft in ("off", "lookup")
     ]
     assert said[0] == said[1]
 
 
 def test_a_chat_keeps_to_it(demo: Any) -> None:
-    chat = Chat(*demo, kv_bits=8, **DRAWN)
+    chat = Chat(demo[0], demo[1], kv_bits=8, **DRAWN)
     for question in (QUESTION, "And of Spain?"):
         answer = chat.ask(question)
         assert answer.stats is not None and answer.stats.kv_bits == 8
@@ -99,4 +99,4 @@ def test_a_prefix_of_another_kind(
 def test_other_bits_are_refused_with_the_reason(demo: Any) -> None:
     for bits in (4, 16):
         with pytest.raises(ChatError, match=f"kv_bits is {bits}; .*25 % off"):
-            generate(*demo, QUESTION, kv_bits=bits)
+            generate(demo[0], demo[1], QUESTION, kv_bits=bits)
