@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import mlx.core as mx
 from shapes import config_of
@@ -27,8 +28,9 @@ KEYS, QUERIES, DIM = 8192, 16, 512
 SHAPES = {"E2B": (8, 1), "31B": (32, 4)}  # heads of queries and keys of full layers
 SCORES = 0.35  # by which queries of norm 1 are weighted: scores of up to 30
 README = Path(__file__).resolve().parent.parent / "README.md"
-TEXT = 3072  # tokens, of which 2,048 lie behind the first that is packed
+TEXT = 3072  # tokens of README; the random model gets half as many
 STEP = 512
+VOCAB = 2048  # of the random model
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,8 @@ def normed(shape: tuple[int, ...]) -> mx.array:
 
 def off(ours: mx.array, right: mx.array) -> float:
     ours, right = ours.astype(mx.float32), right.astype(mx.float32)
-    return float(mx.sqrt(((ours - right) ** 2).mean() / (right**2).mean()).item())
+    error = mx.sqrt(((ours - right) ** 2).mean() / (right**2).mean())
+    return cast(float, error.item())
 
 
 def of_attention(dtype: mx.Dtype) -> Iterator[Found]:
@@ -105,7 +108,7 @@ def of_logits(what: str, model: Gemma4, tokens: list[int]) -> Iterator[Found]:
         ours -= mx.logsumexp(ours, axis=-1, keepdims=True)
         others = 100 * (ours.argmax(axis=-1) != right.argmax(axis=-1)).mean()
         divergence = (mx.exp(likely) * (likely - ours)).sum(axis=-1).mean()
-        told = float(others.item()), float(divergence.item())
+        told = cast(float, others.item()), cast(float, divergence.item())
         yield Found(what, bits, off(ours, likely), *told)
 
 
@@ -123,9 +126,10 @@ def main() -> None:
     mx.random.seed(0)
     demo, processor = load("demo")
     read = processor.tokenizer.encode(README.read_text(encoding="utf-8"))[:TEXT]
-    wide = Gemma4(Config.from_dict(config_of("e2b-like", "float32")))
-    drawn = mx.random.randint(300, 32768, (TEXT,)).tolist()
-    assert isinstance(drawn, list)
+    few: dict[str, Any] = {"num_hidden_layers": 6, "num_kv_shared_layers": 3}
+    few |= {"vocab_size": VOCAB, "vocab_size_per_layer_input": VOCAB}
+    wide = Gemma4(Config.from_dict(config_of("e2b-like", "float32", **few)))
+    drawn = cast(list[int], mx.random.randint(300, VOCAB, (TEXT // 2,)).tolist())
     comparisons = (
         of_attention(mx.float32),
         of_attention(mx.bfloat16),

@@ -33,7 +33,7 @@ from .layers import (
     snapshot,
     snapshot_reach,
 )
-from .packed import PackedSeen, check_bits, check_kv_bits
+from .packed import Packed, PackedSeen, check_bits, check_kv_bits
 from .seen import NewKeysValues, Seen
 from .sliding import SLACK, SlidingCache
 
@@ -44,6 +44,7 @@ __all__ = [
     "LayerCache",
     "LayerSnapshot",
     "NewKeysValues",
+    "Packed",
     "PackedSeen",
     "Seen",
     "SlidingCache",

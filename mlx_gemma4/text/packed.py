@@ -1,13 +1,13 @@
 """Attention to keys and values of which the later ones are packed in 8 bits.
 
 One softmax goes over both parts. Scores are float32 whatever the model computes in:
-rounded to bfloat16 they would put the result several times as far off as the packing
+rounded to bfloat16 they would put the result a third further off than the packing does
 (benchmarks/kv_bits.py).
 """
 
 import mlx.core as mx
 
-from ..cache import PackedSeen
+from ..cache import Packed, PackedSeen
 
 MOST_SCORES = 2**24  # that exist at a time, as long as a product has enough rows
 ROWS = 32  # that a product has at least: on a GPU fewer take as long
@@ -40,20 +40,27 @@ def _block(queries: mx.array, seen: PackedSeen, count: int, causal: bool) -> mx.
     rows = queries.astype(mx.float32).reshape(shape)
     keys, values = seen.head
     head, tail = min(seen.end, count), count - seen.end
+    packed_keys, packed_values = seen.packed(max(0, tail))
     scores = rows @ keys[:, :, :head].swapaxes(2, 3)
     if tail > 0:
-        packed_keys, packed_values = seen.packed(tail)
-        kind = {"group_size": seen.group, "bits": seen.bits}
-        behind = mx.quantized_matmul(rows, *packed_keys, **kind)
+        behind = _product(rows, packed_keys, seen, transpose=True)
         scores = mx.concatenate([scores, behind], axis=3)
     if causal and L > 1:
         scores = _without_later(scores.reshape(B, H, L, count))
     shares = mx.softmax(scores, axis=-1).reshape(*shape[:3], count)
     found = shares[..., :head] @ values[:, :, :head]
     if tail > 0:
-        shares = shares[..., head:]
-        found += mx.quantized_matmul(shares, *packed_values, transpose=False, **kind)
+        found += _product(shares[..., head:], packed_values, seen, transpose=False)
     return found.reshape(queries.shape)
+
+
+def _product(
+    x: mx.array, packed: Packed, seen: PackedSeen, transpose: bool
+) -> mx.array:
+    words, scales, biases = packed
+    return mx.quantized_matmul(
+        x, words, scales, biases, transpose, seen.group, seen.bits
+    )
 
 
 def _without_later(scores: mx.array) -> mx.array:
