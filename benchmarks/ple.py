@@ -30,6 +30,7 @@ from shapes import REAL
 
 from mlx_gemma4.checkpoint.load import prepare_model
 from mlx_gemma4.config.ple import Ple
+from mlx_gemma4.text.table import RowTable
 
 BITS, GROUP = 4, 32
 BLOCK = 2**22  # values written at once
@@ -57,7 +58,7 @@ def make(folder: Path, kind: str) -> None:
         file.write(struct.pack("<Q", len(raw)) + raw)
         for name, (dtype, shape) in tensors.items():
             for block in _values(name, dtype, math.prod(shape)):
-                file.write(memoryview(block))
+                file.write(_raw(block))
     (folder / "config.json").write_text(json.dumps(config))  # last: it is complete
 
 
@@ -87,6 +88,10 @@ def _values(name: str, dtype: str, count: int) -> Iterator[mx.array]:
         yield found.astype(mx.bfloat16).view(mx.uint16)
 
 
+def _raw(array: Any) -> memoryview:
+    return memoryview(array)
+
+
 def _bytes(dtype: str, shape: list[int]) -> int:
     return math.prod(shape) * {"U32": 4, "BF16": 2}[dtype]
 
@@ -106,7 +111,7 @@ def answer(folder: Path, ple: Ple, prompt: int, decode: int) -> dict[str, Any]:
         tokens = mx.argmax(logits, axis=-1, keepdims=True)
         mx.eval(logits, tokens)
         took.append(time.process_time() - before)
-        digest.update(memoryview(logits.view(mx.uint16)))
+        digest.update(_raw(logits.view(mx.uint16)))
     return {
         "load_s": loaded,
         "weights": weights,
@@ -130,23 +135,24 @@ def lookups(folder: Path, count: int) -> dict[str, float]:
         ple: prepare_model(folder, mx.bfloat16, ple=ple).load().language_model
         for ple in (Ple.MEMORY, Ple.DISK)
     }
-    rows = models[Ple.DISK].embed_tokens_per_layer.layout.rows
+    table = models[Ple.DISK].table
+    assert table is not None
     took: dict[Ple, list[float]] = {ple: [] for ple in models}
     for warm in (True, False):
         mx.random.seed(SEED)
-        for token in mx.random.randint(0, rows, (count,)).tolist():
+        tokens: Any = mx.random.randint(0, table.layout.rows, (count,)).tolist()
+        for token in tokens:
             for ple, text in models.items():
                 ids, before = mx.array([[token]]), time.process_time()
                 mx.eval(text.embed_tokens_per_layer(ids))
                 if not warm:
                     took[ple].append(time.process_time() - before)
-        text = models[Ple.DISK]
-        text.embed_tokens_per_layer = type(text.table)(text.table.layout)
+        models[Ple.DISK].embed_tokens_per_layer = RowTable(table.layout)
     return {str(ple): 1e3 * median(each) for ple, each in took.items()}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--kind", choices=("E2B", "E4B"), default="E2B")
     parser.add_argument("--prompt", type=int, default=32)

@@ -130,7 +130,8 @@ class TextModel(nn.Module):
         self.per_layer_size = size = config.hidden_size_per_layer_input
         if size:
             rows = config.vocab_size_per_layer_input
-            self.embed_tokens_per_layer = nn.Embedding(rows, count * size)
+            table = nn.Embedding(rows, count * size)
+            self.embed_tokens_per_layer: nn.Embedding | RowTable = table
             self.per_layer_model_projection = nn.Linear(
                 hidden, count * size, bias=False
             )

@@ -6,10 +6,12 @@ process's own.
 
 import fcntl
 import os
+import sys
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 
@@ -101,7 +103,8 @@ class StoredRows:
 
     def array(self, rows: Sequence[bytes]) -> mx.array:
         """Rows that were read as one array [rows, columns]."""
-        joined = memoryview(b"".join(rows)).cast("B", (len(rows), self.part.width))
+        shape = len(rows), self.part.width
+        joined: Any = memoryview(b"".join(rows)).cast("B", shape)
         return mx.array(joined).view(self.part.stored).astype(self.dtype)
 
     def _is_finite(self, row: bytes) -> bool:
@@ -141,7 +144,7 @@ def _plain_bytes(stored: mx.Dtype, dtype: mx.Dtype, packed: Packed | None) -> by
 def _read_nothing_ahead(file: int) -> None:
     """Tell the system that rows are far apart. What it keeps of them are clean pages,
     which it can drop at once."""
-    if hasattr(fcntl, "F_RDAHEAD"):  # macOS
+    if sys.platform == "darwin":
         fcntl.fcntl(file, fcntl.F_RDAHEAD, 0)
     elif hasattr(os, "posix_fadvise"):
         os.posix_fadvise(file, 0, 0, os.POSIX_FADV_RANDOM)

@@ -99,7 +99,10 @@ class RowTable:
     def _found(self, wanted: Iterable[int]) -> list[Row]:
         """What is kept, what was read ahead, and what is read now."""
         ahead, self._ahead = self._ahead, []
-        read = {i: row for part in ahead for i, row in part.result().items()}
+        read: dict[int, Row] = {}
+        for part in ahead:
+            if part.exception() is None:  # else it is raised where a row is wanted
+                read |= part.result()
         missing = [i for i in wanted if i not in self._kept and i not in read]
         if 0 < len(missing) <= FEW:
             read |= self._read(missing)

@@ -91,7 +91,8 @@ def test_packed_rows(
     loaded = [
         p.astype(dtype) if mx.issubdtype(p.dtype, mx.floating) else p for p in parts
     ]
-    expected = mx.dequantize(*(p[IDS] for p in loaded), **settings, dtype=dtype)
+    rows: Any = [part[IDS] for part in loaded]
+    expected = mx.dequantize(*rows, **settings, dtype=dtype)
     assert found.dtype == dtype and mx.array_equal(found, expected)
 
 
@@ -173,7 +174,7 @@ def test_huge_values(weight: mx.array, tmp_path: Path) -> None:
 
 def test_scales_that_are_none(weight: mx.array, tmp_path: Path) -> None:
     for mode, bits, group, nan in (("mxfp4", 4, 32, 0xFF), ("nvfp4", 4, 16, 0x7F)):
-        packed, scales = mx.quantize(weight, group, bits, mode)
+        packed, scales, *_ = mx.quantize(weight, group, bits, mode)
         scales[4, 1] = nan
         how = Packed(group, bits, mode)
         found = RowTable(written(tmp_path, packed=how, weight=packed, scales=scales))
