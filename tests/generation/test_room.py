@@ -1,11 +1,12 @@
 """Memory of an answer: told before, and survived where it runs out."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import mlx.core as mx
 import pytest
 
-from mlx_gemma4 import PrefixCache, generate, stream_generate
+from mlx_gemma4 import PrefixCache, generate, load, stream_generate
 from mlx_gemma4.decoding.prefill import step_for
 from mlx_gemma4.errors import ChatError, ContextError, RoomError
 from mlx_gemma4.generation import loop, room
@@ -13,6 +14,11 @@ from mlx_gemma4.model import Gemma4
 from mlx_gemma4.prompt.processor import Processor
 
 Loaded = tuple[Gemma4, Processor]
+
+
+@pytest.fixture(scope="module")
+def demo(demo_folder: Path) -> Loaded:
+    return load(demo_folder)
 
 
 def limit_to(context: int, model: Gemma4, monkeypatch: pytest.MonkeyPatch) -> None:
