@@ -29,7 +29,7 @@ def check_bits(kv_bits: int | None) -> None:
     if kv_bits not in (None, BITS):
         raise ChatError(
             f"kv_bits is {kv_bits!r}; it must be {BITS}, or be left out. Fewer bits "
-            "are not offered: 4 put attention 20 times as far off as 8 "
+            "are not offered: 4 put attention 25 % off, 8 put it 2 % off "
             "(benchmarks/kv_bits.py)."
         )
 

@@ -1,7 +1,7 @@
 """Attention to keys and values of which the later ones are packed in 8 bits.
 
 One softmax goes over both parts. Scores are float32 whatever the model computes in:
-rounded to bfloat16 they would put the result several times as far off as the packing
+rounded to bfloat16 they would put the result a third further off than the packing does
 (benchmarks/kv_bits.py).
 """
 

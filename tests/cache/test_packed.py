@@ -21,6 +21,8 @@ START, STEP = 12, 8
 # More than logits change where one element is packed into the next number, which
 # chunks may round it to; packing itself changes them by four times as much.
 ONE_NUMBER = 0.01
+SLOW = pytest.mark.slow
+FEW = ("E2B", "31B")
 VARIANTS = ("E2B", "E4B", "26B-A4B", "31B", "12B")
 
 
@@ -77,7 +79,10 @@ def arrays(cache: Any) -> list[np.ndarray]:
     return found
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    "variant",
+    [pytest.param(v, marks=[SLOW] * (v not in FEW)) for v in VARIANTS],
+)
 def test_logits_are_those_of_what_was_packed(variant: str) -> None:
     model = small(variant)
     tokens = tiny.random_tokens(50, 1, vocab=64)
@@ -95,7 +100,7 @@ def test_logits_are_those_of_what_was_packed(variant: str) -> None:
 
 
 @pytest.mark.parametrize("sizes", [(), (12,), (13,), (30, 1, 1), (1, 5, 6, 1, 2, 17)])
-@pytest.mark.parametrize("variant", ["E2B", "31B"])
+@pytest.mark.parametrize("variant", ["E2B", pytest.param("31B", marks=SLOW)])
 def test_any_chunking_is_the_same(variant: str, sizes: tuple[int, ...]) -> None:
     model = small(variant)
     tokens = tiny.random_tokens(44, 2, vocab=64)
