@@ -126,12 +126,7 @@ def main() -> None:
     wide = Gemma4(Config.from_dict(config_of("e2b-like", "float32")))
     drawn = mx.random.randint(300, 32768, (TEXT,)).tolist()
     assert isinstance(drawn, list)
-    comparisons = (
-
-
-
-        of_logits("a random model's logits, of random tokens", wide, drawn),
-    )
+    comparisons = (of_logits("a random model's logits, of random tokens", wide, drawn),)
     for each in comparisons:
         for found in each:
             print(json.dumps(asdict(found)) if as_json else line(found), flush=True)

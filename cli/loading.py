@@ -269,7 +269,6 @@ def check_room(
     from mlx_gemma4.memory.estimate import Demand
     from mlx_gemma4.memory.refusal import refusal
 
-    prepared.check_memory()
     whole, model, limit = prepared.footprint, prepared.plan.model, memory_limit()
     table = 0 if prepared.table_on_disk else whole.table
     config, step = model.config.text_config, step_for(model)
@@ -278,7 +277,7 @@ def check_room(
     own = config.max_position_embeddings
     wanted = min(own, max_context or own)
     most = demand.most(limit, wanted)
-    if most == wanted:
+    if most == wanted or weights > limit:  # which is refused in other words
         return None
     if max_context is not None:
         said = f"A context of {wanted:,} tokens"

@@ -172,9 +172,11 @@ class Line(_Sums):
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of weights in memory after loading."""
+    """Bytes of weights in memory after loading; `table` of the text's are its per-layer
+    embeddings, which may stay on disk."""
 
     text: int
+    table: int
     vision: int
     audio: int
 
@@ -203,7 +205,8 @@ class Plan(_Sums):
             return sum(t.out_bytes for t in self.tensors if t.kind is kind)
 
         vision, audio = of(TensorClass.VISION), of(TensorClass.AUDIO)
-        return Memory(self.out_bytes - vision - audio, vision, audio)
+        text, table = self.out_bytes - vision - audio, of(TensorClass.PLE_TABLE)
+        return Memory(text, table, vision, audio)
 
     @property
     def table(self) -> list[Line]:

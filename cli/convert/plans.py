@@ -58,7 +58,10 @@ def memory(plan: Plan) -> list[str]:
         if more:
             head.append(f"+ {name}")
             sizes.append(sizes[-1] + more)
-    return columns([head, ["all weights", *map(size, sizes)]], left=(0,))
+    rows = [head, ["all weights", *map(size, sizes)]]
+    if need.table:
+        rows.append(["with --ple disk", *(size(each - need.table) for each in sizes)])
+    return columns(rows, left=(0,))
 
 
 def notes(plan: Plan) -> list[str]:

@@ -158,7 +158,9 @@ def _summary(summary: Summary) -> Rows:
 
 
 def _memory(memory: Memory) -> Rows:
-    yield "memory", f"{size(memory.weights)} of weights in {memory.dtype}"
+    less = f", {size(memory.weights - memory.table)} with --ple disk"
+    told = f"{size(memory.weights)} of weights in {memory.dtype}"
+    yield "memory", told + (less if memory.table else "")
     yield "full context", f"{size(memory.full_context)} more"
     yield "limit", f"{size(memory.limit)} for a model here"
 

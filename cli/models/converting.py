@@ -12,7 +12,7 @@ from mlx_gemma4.reading.sizes import free_space, size
 
 from ..convert.job import Conversion, planned
 from ..render import Screen
-from .fetch import agree
+from .fetch import agree, needed
 
 if TYPE_CHECKING:
     from mlx_gemma4.convert.plan import Plan
@@ -55,9 +55,10 @@ def check_memory(repo: str, plan: "Plan") -> None:
     """Raises MemoryError for a model that could not be loaded here."""
     from mlx_gemma4.device import memory_limit
 
-    if plan.out_bytes > (limit := memory_limit()):
+    least = plan.out_bytes - plan.memory.table  # which may stay on disk
+    if least > (limit := memory_limit()):
         raise MemoryError(
-            f"The weights of {repo} take {size(plan.out_bytes)} when converted, but a "
+            f"The weights of {repo} take {size(least)} when converted, but a "
             f"model may use at most {size(limit)} here."
         )
 
@@ -66,12 +67,10 @@ def lines(
     repo: str, source: "Source", plan: "Plan", count: int, out: Path
 ) -> list[str]:
     """What a model is and costs, for people who decide about it."""
-    from mlx_gemma4.device import memory_limit
-
     return [
         f"{repo} is on the Hub, and is packed here while it comes:",
         f"  to fetch  {size(count)}",
         f"  disk      {size(plan.out_bytes)} of {size(free_space(out))} free",
-        f"  memory    {size(plan.out_bytes)} of {size(memory_limit())}",
+        f"  memory    {needed(plan.out_bytes, plan.memory.table)}",
         f"  licence   {source.licence or 'not stated'}",
     ]

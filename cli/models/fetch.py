@@ -84,8 +84,6 @@ def can_ask(screen: Screen) -> bool:
 
 def lines(found: "Offer", name: str) -> list[str]:
     """What a model is and costs, for people who decide about it."""
-    from mlx_gemma4.device import memory_limit
-
     here = found.nbytes - found.to_fetch
     rest = f", {size(here)} are here" if here >= found.nbytes / 100 else ""
     bits = (found.config.quantization or {}).get("bits")
@@ -94,9 +92,17 @@ def lines(found: "Offer", name: str) -> list[str]:
         f"  to fetch  {size(found.to_fetch)}{rest}",
         f"  weights   {f'{bits} bits' if bits else 'not quantised'}",
         f"  disk      {size(found.free)} free",
-        f"  memory    {size(found.memory)} of {size(memory_limit())}",
+        f"  memory    {needed(found.memory, found.table)}",
         f"  licence   {found.licence or 'not stated'}",
     ]
+
+
+def needed(whole: int, table: int) -> str:
+    """What weights take here: `4.0 GB of 5.7 GB; 2.5 GB with --ple disk`."""
+    from mlx_gemma4.device import memory_limit
+
+    less = f"; {size(whole - table)} with --ple disk" if table else ""
+    return f"{size(whole)} of {size(memory_limit())}{less}"
 
 
 def get(found: "Offer", screen: Screen) -> Path:

@@ -53,13 +53,14 @@ def check_memory(variant: "Variant") -> None:
     from mlx_gemma4.device import memory_limit
     from mlx_gemma4.hub.names import suggested
 
-    if variant.kept <= (limit := memory_limit()):
+    least = variant.kept - variant.table
+    if least <= (limit := memory_limit()):
         return
     best = (model.best_in(limit) for model in suggested())
     fitting = next((each.name for each in best if each.needs <= limit), None)
     hint = f": take {fitting}" if fitting else ""
     raise MemoryError(
-        f"{variant.name} takes {size(variant.kept)}, but a model may use at most "
+        f"{variant.name} takes {size(least)}, but a model may use at most "
         f"{size(limit)} here{hint}."
     )
 
@@ -87,7 +88,8 @@ def introduce(variant: "Variant", asked: str, screen: Screen) -> None:
     screen.note(f"{start}: {ways(variant)}.")
     if variant.warning is not None:
         screen.note(f"Warning: {variant.warning}")
-    if variant.needs > memory_limit() >= variant.kept:
+    least = variant.needs - variant.table
+    if least > memory_limit() >= variant.kept - variant.table:
         screen.note("Warning: it leaves little memory for a conversation here.")
     if asked == variant.name:
         return

@@ -46,17 +46,18 @@ class Summary:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes: of the weights in `dtype`, of the keys and values of a full context, and
-    what a model may take here."""
+    """Bytes: of the weights in `dtype`, of these the table that may stay on disk, of
+    the keys and values of a full context, and what a model may take here."""
 
     dtype: str
     weights: int
+    table: int
     full_context: int
     limit: int
 
     @property
     def fits(self) -> bool:
-        return self.weights <= self.limit
+        return self.weights - self.table <= self.limit
 
 
 def summary_of(found: Examined) -> Summary | None:
@@ -96,7 +97,7 @@ def memory_of(config: Config, plan: LoadPlan) -> Memory:
     need, text = footprint(plan), config.text_config
     keys = kv_bytes(text, text.max_position_embeddings, need.dtype)
     name = str(need.dtype).removeprefix("mlx.core.")
-    return Memory(name, need.nbytes, keys, memory_limit())
+    return Memory(name, need.nbytes, need.table, keys, memory_limit())
 
 
 def _shapes(plan: LoadPlan) -> dict[str, int]:

@@ -23,8 +23,8 @@ GB = 1e9
 @dataclass(frozen=True)
 class Variant:
     """One set of weights of a model. fetched, kept: bytes to download, and what stays
-    of them, which is the memory that the weights take. needs: bytes of memory with a
-    conversation beside them.
+    of them, which is the memory that the weights take; table: what of these may stay on
+    disk. needs: bytes of memory with a conversation beside them.
 
     recipe: of the conversion that makes it here; None of weights that are ready.
     """
@@ -34,6 +34,7 @@ class Variant:
     recipe: str | None
     fetched: int
     kept: int
+    table: int
     needs: int
     about: str
     warning: str | None
@@ -156,6 +157,7 @@ def _model(name: str, stated: dict[str, Any]) -> Model:
             recipe=each.get("convert"),
             fetched=round(each["fetch_gb"] * GB),
             kept=round(each["size_gb"] * GB),
+            table=round(each.get("table_gb", 0) * GB),
             needs=round((each["size_gb"] + stated["beside_gb"]) * GB),
             about=_table()["tags"][tag],
             warning=stated.get("warn", {}).get(tag),

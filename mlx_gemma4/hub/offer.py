@@ -19,7 +19,13 @@ from ..checkpoint.folders import (
     instead_of_model,
     weight_files,
 )
-from ..checkpoint.plan import footprint, plan_assistant, plan_load, read_headers
+from ..checkpoint.plan import (
+    Footprint,
+    footprint,
+    plan_assistant,
+    plan_load,
+    read_headers,
+)
 from ..config import AssistantConfig, Config, ConfigWarning
 from ..device import memory_limit
 from ..errors import CheckpointError, DiskFullError, ModelNotFoundError
@@ -48,7 +54,7 @@ class Offer:
 
     revision: as it was asked for, a branch, tag or commit.
     files: all that are needed, those that are here already included.
-    memory: bytes that its weights take here.
+    memory: bytes that its weights take here; table: what of these may stay on disk.
     free: bytes that are free on the disk they go to.
     licence: as the Hub names it, "apache-2.0".
     """
@@ -61,6 +67,7 @@ class Offer:
     free: int
     licence: str | None
     cache: Cache
+    table: int = 0
 
     @property
     def commit(self) -> str:
@@ -105,13 +112,17 @@ def offer(name: str, to_chat: bool = False, drafter: bool = False) -> Offer:
         heavy = [file for file in files if file.name in weights]
         if isinstance(config, Config):
             _check_text(folder, name, to_chat)
-        _check_memory(repo, sum(file.size for file in heavy))  # before any header
+        least = sum(file.size for file in heavy) - _largest_table(config)
+        _check_memory(repo, least)  # before any header
         for file in heavy:
             _fetch_header(file, folder / file.name, transfer)
         memory = _memory(folder, config)
-    _check_memory(repo, memory)
+    _check_memory(repo, memory.least)
     free, licence = free_space(cache.folder), licence_of(about)
-    found = Offer(repo, revision, files, config, memory, free, licence, cache)
+    found = Offer(
+        *(repo, revision, files, config, memory.nbytes, free, licence, cache),
+        table=memory.table,
+    )
     _check_disk(found)
     return found
 
@@ -228,13 +239,22 @@ def _fetch_header(file: HubFile, stand_in: Path, transfer: Transfer) -> None:
         raise
 
 
-def _memory(folder: Path, config: Config | AssistantConfig) -> int:
-    """Bytes that the weights will take. Raises CheckpointError where none load."""
+def _largest_table(config: Config | AssistantConfig) -> int:
+    """Bytes of a table of per-layer embeddings, which may stay on disk, in float32."""
+    if isinstance(config, AssistantConfig):
+        return 0
+    text = config.text_config
+    width = text.num_hidden_layers * text.hidden_size_per_layer_input
+    return 4 * text.vocab_size_per_layer_input * width
+
+
+def _memory(folder: Path, config: Config | AssistantConfig) -> Footprint:
+    """What the weights will take. Raises CheckpointError where none load."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # all is said when it is loaded
         if isinstance(config, AssistantConfig):
-            return footprint(plan_assistant(folder)).nbytes
-        return footprint(plan_load(*read_headers(folder, config))).nbytes
+            return footprint(plan_assistant(folder))
+        return footprint(plan_load(*read_headers(folder, config)))
 
 
 def licence_of(about: "ModelInfo") -> str | None:

@@ -56,9 +56,9 @@ class RowTable:
         self._threads: ThreadPoolExecutor | None = None
         self._lock = Lock()
 
-    def __reduce__(self) -> "tuple[type[RowTable], tuple[Layout]]":
-        """A copy opens the files for itself."""
-        return RowTable, (self.layout,)
+    def __deepcopy__(self, memo: object) -> "RowTable":
+        """It opens the files for itself."""
+        return RowTable(self.layout)
 
     @property
     def nbytes(self) -> int:
@@ -101,9 +101,9 @@ class RowTable:
         ahead, self._ahead = self._ahead, []
         read = {i: row for part in ahead for i, row in part.result().items()}
         missing = [i for i in wanted if i not in self._kept and i not in read]
-        if len(missing) <= FEW:
+        if 0 < len(missing) <= FEW:
             read |= self._read(missing)
-        else:
+        elif missing:
             for part in self._start(missing):
                 read |= part.result()
         rows: list[Row] = []

@@ -24,7 +24,7 @@ def examined(
     shelf: Shelf, limit: int = 10**9
 ) -> tuple[DrafterFacts | None, Level, str]:
     say, config = Findings(), Config.from_file(shelf.model / "config.json")
-    memory = Memory("float32", 10**6, 0, limit)
+    memory = Memory("float32", 10**6, 0, 0, limit)
     facts = examine_drafter("tiny", shelf.model, config, memory, say)
     (found,) = say.all
     assert found.about == "drafter"

@@ -45,7 +45,6 @@ def test_an_answer_ends_where_memory_does(
     fit = room.context_for(model, 30, room.demand_of(model, step_for(model)), None)
     assert 40 <= fit < model.config.text_config.max_position_embeddings
     least = fit - 30
-    monkeypatch.setattr(processor.generation, "stop_tokens", frozenset())
     answer = generate(model, processor, tokens=[5] * (fit - 3), stop_loops=False)
     assert len(answer.tokens) == 3 <= least and answer.finish_reason == "length"
 

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import hub_server
+import mlx.core as mx
 import pytest
 from hub_client import demo
 from hub_server import Hub
 
+from mlx_gemma4.checkpoint.plan import Footprint
 from mlx_gemma4.errors import (
     BusyError,
     CheckpointError,
@@ -30,7 +32,8 @@ HALF = SIZES[WEIGHTS] // 2
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether a model would load is tested with the offers."""
     monkeypatch.setattr(transfer, "WAITS", (0, 0))
-    monkeypatch.setattr("mlx_gemma4.hub.offer._memory", lambda *_: 0)
+    none = Footprint(mx.float32, 0)
+    monkeypatch.setattr("mlx_gemma4.hub.offer._memory", lambda *_: none)
 
 
 def partial(found: Offer) -> Path:

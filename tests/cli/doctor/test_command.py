@@ -295,6 +295,6 @@ def test_verdicts_and_exit_codes() -> None:
         report = ModelReport("m", kind, None)
         assert exit_code(fine, report, True) == 3
     large = ModelReport("m", Kind.MODEL, Path("m"), loads=True)
-    large.memory = Memory("float32", weights=2, full_context=0, limit=1)
+    large.memory = Memory("float32", weights=2, table=0, full_context=0, limit=1)
     assert verdict(fine, large) == "whole, but too large here"
     assert [exit_code(fine, large, headers) for headers in (True, False)] == [0, 4]
