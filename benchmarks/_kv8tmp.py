@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import mlx.core as mx
-from shapes import KINDS, config_of
+from shapes import config_of
 
 from mlx_gemma4 import load
 from mlx_gemma4.cache import FullCache, LayerCache, PackedSeen, make_cache
@@ -122,7 +122,7 @@ def main() -> None:
     as_json = parser.parse_args().json
     mx.random.seed(0)
     demo, processor = load("demo")
-    read = processor.tokenizer.encode(README.read_text(encoding="utf-8"))[:TEXT]
+    processor.tokenizer.encode(README.read_text(encoding="utf-8"))[:TEXT]
     wide = Gemma4(Config.from_dict(config_of("e2b-like", "float32")))
     drawn = mx.random.randint(300, 32768, (TEXT,)).tolist()
     assert isinstance(drawn, list)
