@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlx_gemma4.config.ple import Ple
+from mlx_gemma4.device import memory_limit
 from mlx_gemma4.errors import ChatError, ModelNotFoundError
 from mlx_gemma4.hub.names import DEMO, candidates
 from mlx_gemma4.reading.home import with_home
+from mlx_gemma4.reading.sizes import size
 
 from .drafts import OFF, drafter_of
 from .macs.starting import lead
@@ -20,6 +22,7 @@ from .render import Screen
 if TYPE_CHECKING:
     from mlx_gemma4 import Gemma4, Processor
     from mlx_gemma4.processes.lead import Lead
+    from mlx_gemma4.checkpoint.load import Prepared
     from mlx_gemma4.tune.adapters import Adapter
 
 
@@ -64,6 +67,8 @@ def open_model(
     yes: bool = False,
     draft: str | None = OFF,
     ple: Ple = Ple.AUTO,
+    max_context: int | None = None,
+    kv_bits: int | None = None,
 ) -> tuple["Gemma4", "Processor", str]:
     """Model, processor and name, with an adapter on.
 
@@ -71,7 +76,8 @@ def open_model(
     demo model. One that is not here is offered first; `yes` takes the offer.
     `kernels` uses those that do on this machine, and checks which they are where that
     is not known yet. `draft` is what `--draft` says: which drafter is loaded as well;
-    and `ple` is what `--ple` says.
+    and `ple` is what `--ple` says. `max_context` must fit in memory, with the keys and
+    values in `kv_bits`.
     """
     told = name is not None
     if adapter is not None:
@@ -98,7 +104,9 @@ def open_model(
     try:
         with warnings_noted(screen):
             told = note if kernels else None
-            model, processor = load_to_chat(name, told, drafter, ple)
+            model, processor = load_to_chat(
+                name, told, drafter, ple, max_context, kv_bits or None
+            )
             if adapter is not None:
                 from mlx_gemma4.tune.adapters import put_on
 
@@ -245,11 +253,15 @@ def load_to_chat(
     note: Callable[[str], None] | None = None,
     drafter: Path | str | None = OFF,
     ple: Ple = Ple.AUTO,
+    max_context: int | None = None,
+    kv_bits: int | None = None,
 ) -> tuple["Gemma4", "Processor"]:
     """As mlx_gemma4.load, but what cannot chat is refused before its weights.
 
     note: is told of a check of the kernels; None leaves them off.
     drafter, ple: as `draft` and `ple` of mlx_gemma4.load.
+    max_context, kv_bits: as of stream_generate. Raises RoomError where such a context
+        does not fit beside the weights.
     """
     from mlx_gemma4.checkpoint.load import give_drafter, prepare, recall_kernels
 
@@ -258,8 +270,39 @@ def load_to_chat(
         from mlx_gemma4.bench.auto import check_if_new
 
         check_if_new(prepared, note)
+    if (fits := check_room(prepared, max_context, kv_bits)) is not None and note:
+        note(fits)
     model = prepared.load()
     if note is not None:
         recall_kernels(prepared)
     give_drafter(model, prepared.folder, drafter)
     return model, processor
+
+
+def check_room(
+    prepared: "Prepared", max_context: int | None, kv_bits: int | None
+) -> str | None:
+    """Says where less fits beside the weights than the model can read. Raises RoomError
+    where `max_context` does not fit."""
+    from mlx_gemma4.decoding.prefill import step_for
+    from mlx_gemma4.decoding.prefix import PINS
+    from mlx_gemma4.memory.estimate import Demand
+    from mlx_gemma4.memory.refusal import refusal
+
+    whole, model, limit = prepared.footprint, prepared.plan.model, memory_limit()
+    table = 0 if prepared.table_on_disk else whole.table
+    config, step = model.config.text_config, step_for(model)
+    weights = whole.least + table
+    demand = Demand(config, weights, prepared.dtype, step, PINS, kv_bits)
+    own = config.max_position_embeddings
+    wanted = min(own, max_context or own)
+    most = demand.most(limit, wanted)
+    if most == wanted or weights > limit:  # which is refused in other words
+        return None
+    if max_context is not None:
+        said = f"A context of {wanted:,} tokens"
+        raise refusal(said, demand, wanted, limit, table)
+    return (
+        f"The model reads {own:,} tokens, but only {most:,} fit in memory here: "
+        f"{demand.at(own)} of {size(limit)}."
+    )

@@ -179,6 +179,17 @@ KvBits = Annotated[
         "it is computed, the default.",
     ),
 ]
+MaxContext = Annotated[
+    int | None,
+    Panel.MODEL.option(
+        "--max-context",
+        metavar="N",
+        min=1,
+        envvar="GEMMA4_MAX_CONTEXT",
+        help="Tokens that a conversation may have: they must fit in memory, and no "
+        "more are taken. Default: the model's own, or what fits.",
+    ),
+]
 Track = Annotated[
     int | None,
     Panel.FILES.option(

@@ -13,9 +13,9 @@ from mlx_gemma4.prompt.attachments import BUDGETS, IMAGE_TOKENS
 from mlx_gemma4.sampling import SAMPLING, Sampling
 
 from .drafts import check_draft, mode_of
-from .options import Draft, ImageTokens, KvBits, Panel, PerLayer
+from .options import Draft, ImageTokens, KvBits, MaxContext, Panel, PerLayer
 
-OF_RUN = {"draft", "ple"}  # what suits a machine, and changes no answer
+OF_RUN = {"draft", "ple", "max_context"}  # what suits a machine, and changes no answer
 
 
 @dataclass
@@ -125,6 +125,7 @@ class Settings:
     draft: Draft = None
     ple: PerLayer = Ple.AUTO
     kv_bits: KvBits = None
+    max_context: MaxContext = None
 
     @property
     def sampling(self) -> dict[str, Any]:
@@ -144,8 +145,15 @@ class Settings:
             "stop_loops": self.stop_loops,
             "draft": mode_of(self.draft),
             "kv_bits": self.kv_bits or None,
+            "max_context": self.max_context,
             **self.sampling,
         }
+
+    @property
+    def loading(self) -> dict[str, Any]:
+        """Those that a model is loaded with, as `open_model` takes them."""
+        names = ("draft", "ple", "max_context", "kv_bits")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def kept(self) -> dict[str, Any]:

@@ -91,8 +91,9 @@ class Session:
     warned: int = 0  # of how many percent of the context the user was told last
 
     def limit(self) -> int:
-        """How many tokens the model can read."""
-        return self.chat.model.config.text_config.max_position_embeddings
+        """How many tokens the conversation may have."""
+        own = self.chat.model.config.text_config.max_position_embeddings
+        return min(own, self.chat.settings.max_context or own)
 
     def percent(self) -> int:
         """How much of that the conversation took when it was last read, rounded up."""

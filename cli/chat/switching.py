@@ -63,10 +63,8 @@ def media(session: Session) -> list[Part]:
 def take_over(
     session: Session, name: str, adapter: Path | None, draft: str | None
 ) -> None:
-    ple = session.chat.settings.ple
-    model, processor, name = open_model(
-        name, session.screen, adapter, draft=draft, ple=ple
-    )
+    how = {**session.chat.settings.loading, "draft": draft}
+    model, processor, name = open_model(name, session.screen, adapter, **how)
     read_again(session, processor)
     session.chat.change_model(model, processor)
     for message in session.chat.messages:

@@ -104,7 +104,7 @@ def serve(
         media = media_rules(allow_files or [], allow_url)
         screen = Screen()
         with listen(host, port) as server, warnings_noted(screen):
-            how = {"draft": settings.draft, "ple": settings.ple}
+            how = settings.loading
             opened = open_model(model, screen, adapter, yes=yes, **how)
             defaults = {**settings.options, "strict_tools": strict_tools}
             loaded, processor, name = opened

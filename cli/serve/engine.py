@@ -79,7 +79,8 @@ class Engine:
     @property
     def context(self) -> int:
         """How many tokens the model reads and writes at most."""
-        return self.model.config.text_config.max_position_embeddings
+        own = self.model.config.text_config.max_position_embeddings
+        return min(own, self.defaults.get("max_context") or own)
 
     def batch(self) -> "Batch[Any]":
         """What answers are computed in."""

@@ -46,6 +46,8 @@ def refused(error: Exception) -> Refused:
         return Refused(400, str(error), code="invalid_media")
     if wants_tracebacks():
         traceback.print_exception(error)
+    if isinstance(error, errors.RoomError):
+        return Refused(503, str(error), FAILED, code="memory")
     if exit_code(error) == MEMORY:
         return Refused(
             503, "There is not enough memory for this.", FAILED, code="memory"

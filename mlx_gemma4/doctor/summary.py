@@ -8,12 +8,12 @@ from typing import Any, cast
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
-from ..bench.traffic import held_bytes
 from ..checkpoint.plan import LoadPlan, footprint
 from ..config import Config
 from ..device import memory_limit
 from ..kernels.choice import Conditions, is_auto, recall
 from ..kernels.launch import setting
+from ..memory.held import kv_bytes
 from ..prompt.vocabulary import perceived
 from .headers import Examined
 
@@ -95,7 +95,7 @@ def _kernels(plan: LoadPlan) -> str:
 def memory_of(config: Config, plan: LoadPlan) -> Memory:
     """What `plan` takes where it is loaded as `load` does."""
     need, text = footprint(plan), config.text_config
-    keys = held_bytes(text, text.max_position_embeddings, need.dtype)
+    keys = kv_bytes(text, text.max_position_embeddings, need.dtype)
     name = str(need.dtype).removeprefix("mlx.core.")
     return Memory(name, need.nbytes, need.table, keys, memory_limit())
 

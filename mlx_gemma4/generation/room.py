@@ -16,9 +16,9 @@ from ..model import Gemma4
 from .answer import Chunk
 
 RAN_OUT = (
-    "Memory ran out in the middle of the answer; what was read before is forgotten, and "
-    "will be read again. Close other programs, or ask for less: a smaller picture, a "
-    "shorter text, --max-context (max_context), --kv-bits 8 (kv_bits=8)."
+    "Memory ran out in the middle of the answer; what was read before is given up, "
+    "and will be read again. Close other programs, or ask for less: a smaller "
+    "picture, a shorter text, --max-context (max_context), --kv-bits 8 (kv_bits=8)."
 )
 
 

@@ -28,7 +28,8 @@ def reading_bytes(
     always = rows * (COPIES * config.hidden_size + 2 * inputs) * size
     parts = [_feed_forward(config, rows) * size]
     own = range(config.first_kv_shared_layer)
-    parts += [_attention(config, i, rows, context, dtype, on_gpu) for i in own]
+    # Of the last of them only one position's queries are ever wanted.
+    parts += [_attention(config, i, rows, context, dtype, on_gpu) for i in own[:-1]]
     parts.append(rows * 2 * inputs * size)
     if layers == own:  # the last position's alone go on behind the last own layer
         parts.append(COPIES * config.vocab_size * size)

@@ -31,6 +31,7 @@ def mac(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Path]:
     monkeypatch.setattr(mx.metal, "is_available", lambda: True)
     monkeypatch.setattr("mlx_gemma4.checkpoint.load.memory_limit", lambda: 10**9)
     monkeypatch.setattr(auto.Prepared, "load", lambda self: self.plan.model)
+    monkeypatch.setattr(loading, "memory_limit", lambda: 10**12)
     monkeypatch.setattr(auto, "examined", examined)
     return checked
 

@@ -1,0 +1,101 @@
+"""Memory of an answer: told before, and survived where it runs out."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlx.core as mx
+import pytest
+
+from mlx_gemma4 import PrefixCache, generate, load, stream_generate
+from mlx_gemma4.decoding.prefill import step_for
+from mlx_gemma4.errors import ChatError, ContextError, RoomError
+from mlx_gemma4.generation import loop, room
+from mlx_gemma4.model import Gemma4
+from mlx_gemma4.prompt.processor import Processor
+
+Loaded = tuple[Gemma4, Processor]
+
+
+@pytest.fixture(scope="module")
+def demo(demo_folder: Path) -> Loaded:
+    return load(demo_folder)
+
+
+def limit_to(context: int, model: Gemma4, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets memory hold a context of so many tokens, and hardly more."""
+    needed = room.demand_of(model, step_for(model)).at(context).total
+    monkeypatch.setattr(room, "memory_limit", lambda: needed)
+
+
+def test_a_prompt_that_does_not_fit_is_not_read(
+    demo: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, processor = demo
+    limit_to(300, model, monkeypatch)
+    monkeypatch.setattr(Gemma4, "hidden", lambda *_, **__: pytest.fail("computed"))
+    with pytest.raises(RoomError, match=r"prompt of 3,000 tokens needs .* tokens fit"):
+        stream_generate(model, processor, tokens=[5] * 3000)
+
+
+def test_an_answer_ends_where_memory_does(
+    demo: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, processor = demo
+    limit_to(40, model, monkeypatch)
+    fit = room.context_for(model, 30, room.demand_of(model, step_for(model)), None)
+    assert 40 <= fit < model.config.text_config.max_position_embeddings
+    least = fit - 30
+    answer = generate(model, processor, tokens=[5] * (fit - 3), stop_loops=False)
+    assert len(answer.tokens) == 3 <= least and answer.finish_reason == "length"
+
+
+def test_max_context(demo: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, processor = demo
+    with pytest.raises(ContextError, match="has 30 tokens; it may have at most 29"):
+        stream_generate(model, processor, tokens=[5] * 30, max_context=30)
+    with pytest.raises(ChatError, match="max_context is 0"):
+        stream_generate(model, processor, tokens=[5], max_context=0)
+    limit_to(300, model, monkeypatch)
+    with pytest.raises(RoomError, match=r"A context of 3,000 tokens needs"):
+        stream_generate(model, processor, tokens=[5], max_context=3000)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("[metal::malloc] Attempting to allocate 9 bytes"),
+        RuntimeError("[METAL] Command buffer failed: Insufficient Memory (0000000e)"),
+        MemoryError("std::bad_alloc"),
+    ],
+)
+def test_memory_that_runs_out_ends_the_turn(
+    error: Exception, demo: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, processor = demo
+    prefix, hidden = PrefixCache(model), Gemma4.hidden
+    whole = generate(model, processor, "Hi", max_tokens=4, temperature=0)
+    generate(model, processor, "Hi", max_tokens=4, temperature=0, prefix=prefix)
+    assert prefix.tokens
+
+    def fail(*_: object, **__: object) -> mx.array:
+        raise error
+
+    monkeypatch.setattr(Gemma4, "hidden", fail)
+    with pytest.raises(RoomError, match="ran out"):
+        generate(model, processor, "What is this?", prefix=prefix)
+    assert not prefix.tokens
+    monkeypatch.setattr(Gemma4, "hidden", hidden)
+    again = generate(model, processor, "Hi", max_tokens=4, temperature=0, prefix=prefix)
+    assert again.tokens == whole.tokens
+
+
+def test_other_errors_stay_what_they_are(
+    demo: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> Iterator[object]:
+        raise RuntimeError("something else")
+        yield
+
+    monkeypatch.setattr(loop, "run", fail)
+    with pytest.raises(RuntimeError, match="something else"):
+        generate(*demo, "Hi")
