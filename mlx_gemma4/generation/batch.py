@@ -48,6 +48,7 @@ def generate_batch(
     parallel_calls: bool = True,
     prefill_step: int | None = None,
     draft: Draft | None = None,
+    kv_bits: int | None = None,
     prefix: PrefixCaches | None = None,
 ) -> list[Response]:
     """The answers to `conversations`, in order, each as `generate` gives it.

@@ -11,6 +11,7 @@ from together import ids, one_by_one, ragged, seen, together
 
 from mlx_gemma4 import Batch, Chunk, PrefixCache, PrefixCaches, stream_generate
 from mlx_gemma4.cache import copied
+from mlx_gemma4.cache.packed import START
 from mlx_gemma4.decoding.step import DecodingStep, step_of, together_of
 from mlx_gemma4.errors import CacheError, ChatError
 
@@ -50,10 +51,13 @@ def test_rows_come_and_go() -> None:
 
 
 def test_quantised_caches() -> None:
-    asked = pair("31B")
-    each = [{**ASKED, "tokens": ids(n, 700), "kv_bits": 8} for n in range(3)]
-    alone = one_by_one(asked.model, asked.processor, each)
-    assert together(asked.model, asked.processor, each, 3) == alone
+    model = tiny.build("E2B", 3, global_head_dim=32)
+    tokens, caches = ragged(model, [5, START + 40], 8)
+    alone = [copied(cache, None) for cache in caches]
+    logits, _ = together_of(model)(tokens, caches)
+    for i, cache in enumerate(alone):
+        one, _ = step_of(model)(tokens[i : i + 1], cache)
+        np.testing.assert_allclose(logits[i : i + 1], one, rtol=0, atol=2e-5)
 
 
 def test_drafts_are_a_lone_rows() -> None:

@@ -59,11 +59,11 @@ def test_sixty_four_conversations_with_media(rows: int) -> None:
         {"messages": conversation(n), **options(n * 7 + n // 10)} for n in range(63)
     ]
     # One that goes round in circles.
-    word = demo.processor.tokenizer.encode_text(" red")[0]
+    word = demo.processor.tokenizer.encode_text(" red")[-1]
     circle = {"logit_bias": {word: 90.0}, "temperature": 0, "max_tokens": 400}
     asked.append({"messages": conversation(3), **circle})
     alone = one_by_one(demo.model, demo.processor, asked)
-    assert {each[-2].finish_reason for each in alone} >= {"stop", "length", "loop"}
+    assert alone[-1][-2].finish_reason == "loop"
     assert together(demo.model, demo.processor, asked, rows) == alone
 
 

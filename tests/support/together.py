@@ -109,9 +109,11 @@ def ids(number: int, rows: int) -> list[int]:
     return [2, *(draw.randrange(5, rows) for _ in range(draw.randrange(2, 60)))]
 
 
-def ragged(model: Gemma4, lengths: Sequence[int]) -> tuple[mx.array, list[Any]]:
+def ragged(
+    model: Gemma4, lengths: Sequence[int], kv_bits: int | None = None
+) -> tuple[mx.array, list[Any]]:
     """A token for each of several caches, that hold so many of others."""
-    caches = [model.make_cache() for _ in lengths]
+    caches = [model.make_cache(kv_bits) for _ in lengths]
     for number, (cache, length) in enumerate(zip(caches, lengths, strict=True)):
         draw = random.Random(number)
         model(mx.array([[draw.randrange(5, 60) for _ in range(length)]]), cache)

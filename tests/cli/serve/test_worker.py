@@ -195,3 +195,20 @@ def test_stopping_at_once_tells_who_waits(worker) -> None:
     with pytest.raises(Refused, match="stopping"):
         items(job)
     assert held.closed
+
+
+def test_several_at_once() -> None:
+    """One that goes on for ever keeps nobody waiting, and leaves when it is told."""
+    engine = Idle()
+    engine.rows = 2
+    worker = Worker()
+    thread = threading.Thread(target=worker.run, args=(engine,))
+    thread.start()
+    endless = worker.submit(lambda engine: iter(int, 1))
+    assert endless.take(10) == 0
+    assert [items(worker.submit(numbers)) for _ in range(3)] == [[1, 2, 3]] * 3
+    endless.cancel()
+    items(endless)
+    worker.stop()
+    thread.join(10)
+    assert not thread.is_alive()
