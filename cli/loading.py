@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlx_gemma4.config.ple import Ple
 from mlx_gemma4.errors import ChatError, ModelNotFoundError
 from mlx_gemma4.hub.names import DEMO, candidates
 from mlx_gemma4.reading.home import with_home
@@ -60,13 +61,15 @@ def open_model(
     kernels: bool = True,
     yes: bool = False,
     draft: str | None = OFF,
+    ple: Ple = Ple.AUTO,
 ) -> tuple["Gemma4", "Processor", str]:
     """Model, processor and name, with an adapter on.
 
     `name` None means the model that the adapter was made for, or the default, or the
     demo model. One that is not here is offered first; `yes` takes the offer.
     `kernels` uses those that do on this machine, and checks which they are where that
-    is not known yet. `draft` is what `--draft` says: which drafter is loaded as well.
+    is not known yet. `draft` is what `--draft` says: which drafter is loaded as well;
+    and `ple` is what `--ple` says.
     """
     told = name is not None
     if adapter is not None:
@@ -90,7 +93,8 @@ def open_model(
 
     try:
         with warnings_noted(screen):
-            model, processor = load_to_chat(name, note if kernels else None, drafter)
+            told = note if kernels else None
+            model, processor = load_to_chat(name, told, drafter, ple)
             if adapter is not None:
                 from mlx_gemma4.tune.adapters import put_on
 
@@ -220,15 +224,16 @@ def load_to_chat(
     name: str,
     note: Callable[[str], None] | None = None,
     drafter: Path | str | None = OFF,
+    ple: Ple = Ple.AUTO,
 ) -> tuple["Gemma4", "Processor"]:
     """As mlx_gemma4.load, but what cannot chat is refused before its weights.
 
     note: is told of a check of the kernels; None leaves them off.
-    drafter: as `draft` of mlx_gemma4.load.
+    drafter, ple: as `draft` and `ple` of mlx_gemma4.load.
     """
     from mlx_gemma4.checkpoint.load import give_drafter, prepare, recall_kernels
 
-    prepared, processor = prepare(name, to_chat=True)
+    prepared, processor = prepare(name, to_chat=True, ple=ple)
     if note is not None:
         from mlx_gemma4.bench.auto import check_if_new
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mlx_gemma4.config.ple import Ple
 from mlx_gemma4.media import Kind
 from mlx_gemma4.prompt.attachments import BUDGETS
 
@@ -64,6 +65,15 @@ Model = Annotated[
         autocompletion=names.models,
         help="A short name (e4b, 26b: see `gemma4 list --all`), a Hub id "
         "(owner/name), a folder, or demo.",
+    ),
+]
+PerLayer = Annotated[
+    Ple,
+    Panel.MODEL.option(
+        "--ple",
+        envvar="GEMMA4_PLE",
+        help="Where the table of per-layer embeddings is: in memory, or on disk, from "
+        "where each token's rows are read. auto: on disk where memory is tight.",
     ),
 ]
 Adapter = Annotated[
@@ -157,6 +167,16 @@ Draft = Annotated[
         help="What proposes tokens that the model only checks: auto, assistant (its "
         "drafter), lookup (the text so far), off; or which drafter, a folder or Hub "
         "id. Default: auto where there is a drafter.",
+    ),
+]
+KvBits = Annotated[
+    int | None,
+    Panel.ANSWER.option(
+        "--kv-bits",
+        metavar="8",
+        envvar="GEMMA4_KV_BITS",
+        help="Keep a long context in half the memory; answers change slightly. 0: as "
+        "it is computed, the default.",
     ),
 ]
 Track = Annotated[

@@ -5,7 +5,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mlx_gemma4.config.ple import Ple
 from mlx_gemma4.errors import install_command
+from mlx_gemma4.reading.sizes import size
 
 from .. import options
 from ..errors import UsageError, reported
@@ -36,6 +38,7 @@ class Wishes:
     runs: int
     against: str | None
     yes: bool = False
+    ple: Ple = Ple.AUTO
 
 
 def bench(
@@ -49,6 +52,7 @@ def bench(
     share: Share = False,
     drafts: Drafts = False,
     prompt: Prompt = None,
+    ple: options.PerLayer = Ple.AUTO,
 ) -> None:
     """Measure reading and decoding, and compare in rounds.
 
@@ -65,7 +69,7 @@ def bench(
         screen = Screen(as_json=as_json)
         if drafts:
             check_alone(context, against, share)
-            bench_drafts(model, prompt, decode, runs, yes, screen)
+            bench_drafts(model, prompt, decode, runs, yes, screen, ple)
             return
         if prompt is not None:
             raise UsageError("--prompt goes with --drafts.")
@@ -74,7 +78,8 @@ def bench(
             raise UsageError(f"--against takes {MLX_LM} or {NONE}, not '{against}'.")
         if share and not os.access(".", os.W_OK):
             raise UsageError("--share writes into the current folder: not to this one.")
-        wishes = Wishes(contexts, decode or default_decode(), runs, against, yes)
+        most = decode or default_decode()
+        wishes = Wishes(contexts, most, runs, against, yes, ple)
         facts, series = run(name_or_demo(model, screen), wishes, screen)
         from . import report as bench_report
 
@@ -100,6 +105,7 @@ def bench_drafts(
     runs: int,
     yes: bool,
     screen: Screen,
+    ple: Ple,
 ) -> None:
     """Answers without drafts and with them."""
     from . import drafts
@@ -107,7 +113,7 @@ def bench_drafts(
     if prompt is not None and not prompt.strip():
         raise UsageError("--prompt is empty.")
     most = most or 2 * default_decode()
-    facts, found = drafts.measure(model, prompt, most, runs, yes, screen)
+    facts, found = drafts.measure(model, prompt, most, runs, yes, screen, ple)
     if screen.as_json:
         screen.json(drafts.as_json(facts, found))
     else:
@@ -181,12 +187,14 @@ def measure_ours(
     screen.passing(f"Loading {name} …")
     try:
         with warnings_noted(screen):
-            model = load_checked(folder, config, screen)
+            model = load_checked(folder, config, screen, wishes.ple)
     finally:
         screen.passed()
     contexts = wishes.contexts or default_contexts(model, wishes.decode)
     for context in contexts:
         check_memory(model, context + wishes.decode)
+    if (table := model.language_model.table) is not None:
+        screen.note(f"Its per-layer embeddings, {size(table.nbytes)}, stay on disk.")
     facts = Facts.of(name, model, contexts, wishes.decode, wishes.runs)
     with ExitStack() as stack:
         compared = contenders(model)
@@ -201,7 +209,9 @@ def measure_ours(
     return facts, found, not together
 
 
-def load_checked(folder: "Path", config: "Config", screen: Screen) -> "Gemma4":
+def load_checked(
+    folder: "Path", config: "Config", screen: Screen, ple: Ple
+) -> "Gemma4":
     """The model, with the kernels that a new check finds to do."""
     from mlx_gemma4.bench.auto import check_again
     from mlx_gemma4.checkpoint.load import prepare_model, recall_kernels
@@ -210,7 +220,7 @@ def load_checked(folder: "Path", config: "Config", screen: Screen) -> "Gemma4":
         screen.passed()
         screen.note(text)
 
-    prepared = prepare_model(folder, config=config)
+    prepared = prepare_model(folder, config=config, ple=ple)
     check_again(prepared, note)
     model = prepared.load()
     recall_kernels(prepared)
@@ -222,7 +232,9 @@ def peer_fits(model: "Gemma4", tokens: int) -> bool:
     from mlx_gemma4.bench.timing import memory_needed
     from mlx_gemma4.device import memory_limit
 
-    return 2 * memory_needed(model, tokens) <= memory_limit()
+    table = model.language_model.table  # which mlx-lm always has in memory
+    more = 0 if table is None else table.nbytes
+    return 2 * memory_needed(model, tokens) + more <= memory_limit()
 
 
 def add_peer(

@@ -12,6 +12,7 @@ from mlx_gemma4.bench.drafting import OFF, Answered, Task, contenders
 from mlx_gemma4.bench.rounds import compared, ratios, spread, take_rounds
 from mlx_gemma4.bench.timing import OURS
 from mlx_gemma4.bench.traffic import model_dtype
+from mlx_gemma4.config.ple import Ple
 
 from ..loading import open_model
 from ..progress import Progress
@@ -51,9 +52,10 @@ def measure(
     runs: int,
     yes: bool,
     screen: Screen,
+    ple: Ple = Ple.AUTO,
 ) -> tuple[Facts, dict[str, Found]]:
     """Rounds of answers to each prompt."""
-    model, processor, name = open_model(name, screen, yes=yes, draft=None)
+    model, processor, name = open_model(name, screen, yes=yes, draft=None, ple=ple)
     drafter = model.drafter is not None
     if not drafter:
         screen.note("The model has no drafter here: drafts come from the text alone.")

@@ -11,6 +11,7 @@ from mlx_gemma4.bench.buffers import Settings, larger, learn
 from mlx_gemma4.bench.ours import NAME, Larger
 from mlx_gemma4.bench.timing import Contender, Series, memory_needed
 from mlx_gemma4.bench.traffic import parameters
+from mlx_gemma4.config.ple import Ple
 from mlx_gemma4.device import memory_limit
 from mlx_gemma4.errors import PeerError
 from mlx_gemma4.model import Gemma4
@@ -45,9 +46,10 @@ def add_larger(
     room = copies * memory_needed(model, tokens) <= memory_limit()
     if not (mx.metal.is_available() and settings and room):
         return None
+    ple = Ple.MEMORY if model.language_model.table is None else Ple.DISK
     screen.passing("Loading it with larger buffers …")
     try:
-        compared[NAME] = stack.enter_context(Larger(folder, settings))
+        compared[NAME] = stack.enter_context(Larger(folder, settings, ple))
     except PeerError as error:
         screen.passed()
         screen.note(f"{NAME} are left out. {error}")

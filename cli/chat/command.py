@@ -259,7 +259,12 @@ def open_session(setup: Setup, screen: Screen, yes: bool = False) -> "Session":
     """Loads the model."""
     start = time.perf_counter()
     model, processor, name = open_model(
-        setup.model, screen, setup.adapter, yes=yes, draft=setup.settings.draft
+        setup.model,
+        screen,
+        setup.adapter,
+        yes=yes,
+        draft=setup.settings.draft,
+        ple=setup.settings.ple,
     )
     seconds = time.perf_counter() - start
     from .conversation import Conversation

@@ -1,7 +1,9 @@
 """What /system, /think, /set and /show do: how the answers of a chat are made."""
 
 from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
 
+from mlx_gemma4.reading.sizes import size
 from mlx_gemma4.sampling import BOUNDS, SAMPLING
 
 from ..attach.messages import media_of, names
@@ -12,7 +14,10 @@ from ..settings import Settings
 from ..usage.mistakes import suggestion
 from .session import Answer, Session
 
-OTHERS = ("max_tokens", "think_budget", "image_tokens")
+if TYPE_CHECKING:
+    from mlx_gemma4.text.table import RowTable
+
+OTHERS = ("max_tokens", "think_budget", "image_tokens", "kv_bits")
 NUMBERS = (*SAMPLING, *OTHERS)
 SWITCHES = ("stop_loops",)
 WORDS = ("draft",)
@@ -66,6 +71,7 @@ def show_command(session: Session, words: str) -> Answer:
         "adapter": session.adapter,
         "takes": ", ".join(["text", *senses]),
         "drafter": drafter_told(chat.model),
+        "per-layer embeddings": _place(chat.model.language_model.table),
         "context": session.context(),
         "system": chat.system,
         "tools": ", ".join(tool["function"]["name"] for tool in chat.tools or ()),
@@ -77,6 +83,10 @@ def show_command(session: Session, words: str) -> Answer:
         if value or name in ("adapter", "system", "settings", "attached"):
             session.screen.note(f"{name}: {value or '(none)'}")
     return None
+
+
+def _place(table: "RowTable | None") -> str | None:
+    return None if table is None else f"on disk, {size(table.nbytes)}"
 
 
 def said(value: object) -> str:

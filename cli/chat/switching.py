@@ -62,7 +62,10 @@ def media(session: Session) -> list[Part]:
 def take_over(
     session: Session, name: str, adapter: Path | None, draft: str | None
 ) -> None:
-    model, processor, name = open_model(name, session.screen, adapter, draft=draft)
+    ple = session.chat.settings.ple
+    model, processor, name = open_model(
+        name, session.screen, adapter, draft=draft, ple=ple
+    )
     read_again(session, processor)
     session.chat.change_model(model, processor)
     for message in session.chat.messages:

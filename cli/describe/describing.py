@@ -70,7 +70,12 @@ class Describing:
         parts = [self.part(s, opened) for s in self.sources] if one else []
         start = time.perf_counter()
         model, processor, name = open_model(
-            model_name, self.screen, adapter, yes=yes, draft=self.settings.draft
+            model_name,
+            self.screen,
+            adapter,
+            yes=yes,
+            draft=self.settings.draft,
+            ple=self.settings.ple,
         )
         seconds = time.perf_counter() - start
         require_sense(model.config, name, "image")

@@ -101,6 +101,7 @@ def serve(
         media = media_rules(allow_files or [], allow_url)
         screen = Screen()
         with listen(host, port) as server, warnings_noted(screen):
-            opened = open_model(model, screen, adapter, yes=yes, draft=settings.draft)
+            how = {"draft": settings.draft, "ple": settings.ple}
+            opened = open_model(model, screen, adapter, yes=yes, **how)
             defaults = {**settings.options, "strict_tools": strict_tools}
             run(server, *opened, defaults, guard, media, rows)

@@ -88,8 +88,8 @@ class Job(Generic[T]):
 
     def hand(self, row: "Row[T]") -> None:
         """Hands over what has come."""
-        self.read = self.of
         for item in row.take():
+            self.read = self.of
             self._out.put(item)
         if row.ended:
             self.end(row.error)
@@ -169,6 +169,9 @@ class Worker:
                 if self._running:
                     return None
                 continue
+            if job is None or self._stopping:
+                self._stopping = True
+                return None
             with self._lock:
                 self._waiting = [each for each in self._waiting if each is not job]
             return job

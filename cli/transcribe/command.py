@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from mlx_gemma4.config.ple import Ple
 from mlx_gemma4.errors import ChatError, MediaError
 
 from .. import options
@@ -85,6 +86,7 @@ def transcribe(
     overwrite: options.Overwrite = False,
     track: options.Track = None,
     draft: options.Draft = None,
+    ple: options.PerLayer = Ple.AUTO,
     piece: Piece = None,
     rows: options.Rows = options.ROWS,
     mic: Annotated[
@@ -118,6 +120,7 @@ def transcribe(
             screen=screen,
             track=track,
             draft=draft,
+            ple=ple,
             piece=piece,
             rows=rows,
         )
@@ -141,6 +144,7 @@ class Transcribing:
     screen: Screen
     track: int | None = None
     draft: str | None = None
+    ple: Ple = Ple.AUTO
     piece: float | None = None  # seconds heard at once, if not the model's own
     rows: int = 1  # pieces that are heard at once
     bar: Progress | None = None  # of the recording that is written down
@@ -154,7 +158,7 @@ class Transcribing:
         from mlx_gemma4.generation.transcribe import seconds_at_once, transcribe_each
 
         model, processor, name = open_model(
-            model_name, self.screen, adapter, yes=yes, draft=self.draft
+            model_name, self.screen, adapter, yes=yes, draft=self.draft, ple=self.ple
         )
         require_sense(model.config, name, "audio")
         seconds_at_once(processor.media.audio, self.piece)

@@ -1,6 +1,6 @@
 """This project as a contender of `gemma4 bench`, in a process with larger buffers.
 
-    python -m mlx_gemma4.bench.ours FOLDER
+    python -m mlx_gemma4.bench.ours FOLDER PLE
 
 is the other side: it loads the model and decodes behind the prompts that it is sent.
 """
@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from ..checkpoint.load import prepare_model, recall_kernels
+from ..config.ple import Ple
 from .buffers import Settings
 from .child import answers, serve
 from .timing import Sample, contender
@@ -24,8 +25,8 @@ class Larger(Worker):
     Raises PeerError where it does not load the folder or ends before it answers.
     """
 
-    def __init__(self, folder: Path, settings: Settings):
-        command = running(__name__, str(folder))
+    def __init__(self, folder: Path, settings: Settings, ple: Ple):
+        command = running(__name__, str(folder), ple)
         super().__init__(NAME, command, {**os.environ, **settings})
 
     def __call__(self, prompt: list[int], decode: int) -> Sample:
@@ -35,8 +36,8 @@ class Larger(Worker):
 class Session:
     """What the process answers."""
 
-    def __init__(self, folder: Path):
-        prepared = prepare_model(folder)
+    def __init__(self, folder: Path, ple: Ple):
+        prepared = prepare_model(folder, ple=ple)
         self._run = contender(prepared.load())
         recall_kernels(prepared)
 
@@ -46,7 +47,7 @@ class Session:
 
 def main() -> None:
     answer = answers()
-    session = Session(Path(sys.argv[1]))
+    session = Session(Path(sys.argv[1]), Ple(sys.argv[2]))
     answer("ready")
     serve(session, answer)
 

@@ -10,6 +10,7 @@ nothing.
 - Sliding layers keep what the next query can see, `window - 1` positions, and `slack`
   more, so that the last `slack` tokens can always be taken back. Positions lie in
   order, so attention reads plain slices and needs no mask to decode.
+- Full layers may be packed in 8 bits from a position on (packed.py).
 - A snapshot pins a turn boundary: its sliding part is a copy of window and slack, its
   full part just a length, valid until a rollback goes below it.
 
@@ -30,6 +31,7 @@ from .layers import (
     snapshot,
     snapshot_reach,
 )
+from .packed import PackedSeen, check_bits, check_kv_bits
 from .seen import NewKeysValues, Seen
 from .sliding import SLACK, SlidingCache
 
@@ -39,9 +41,12 @@ __all__ = [
     "LayerCache",
     "LayerSnapshot",
     "NewKeysValues",
+    "PackedSeen",
     "Seen",
     "SlidingCache",
     "Snapshot",
+    "check_bits",
+    "check_kv_bits",
     "copied",
     "make_cache",
     "most_rollback",

@@ -26,6 +26,10 @@ class Held:
     def count(self) -> int:
         return self.offset - self.first
 
+    @property
+    def arrays(self) -> tuple[mx.array, ...]:
+        return () if self.buffer is None else (self.buffer,)
+
     def with_more(self, new: NewKeysValues, most: int | None) -> "Held":
         """With `new` behind it, in a buffer of at most `most` slots."""
         used, L = self.count, new[0].shape[2]
@@ -45,6 +49,10 @@ class Held:
         start = max(0, self.count - count)
         buffer = _copy(self.buffer[:, :, start : self.count], slots)
         return Held(buffer, self.first + start, self.offset)
+
+    def copied(self) -> "Held":
+        """The same in a buffer of its own, which may grow."""
+        return self.last(self.count, rounded_up(self.count))
 
     def seen(self, start: int = 0) -> Seen:
         """From slot `start` on, or from the first."""

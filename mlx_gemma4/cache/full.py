@@ -3,17 +3,24 @@
 import weakref
 from dataclasses import replace
 
-from . import buffers
+from . import packed
 from .buffers import Held
 from .layer import LayerBuffers, LayerSnapshot
+from .packed import PackedHeld
 from .seen import NewKeysValues, Seen
 
 
 class FullCache(LayerBuffers):
-    """Everything a full layer has read."""
+    """Everything a full layer has read.
 
-    def __init__(self) -> None:
+    kv_bits: how many its keys and values are packed in behind a beginning (packed.py);
+        None keeps them as they are.
+    """
+
+    def __init__(self, kv_bits: int | None = None) -> None:
         super().__init__()
+        if kv_bits is not None:
+            self._held = PackedHeld(bits=kv_bits, start=packed.START)
         self._snapshots: list[weakref.ref[LayerSnapshot]] = []
 
     def append(self, new: NewKeysValues) -> Seen:
@@ -44,6 +51,5 @@ class FullCache(LayerBuffers):
     def copied(self, snapshot: LayerSnapshot | None) -> "FullCache":
         """Another one, as this one is, or was at a snapshot."""
         end, other = snapshot.held.offset if snapshot else self.offset, FullCache()
-        slots = buffers.rounded_up(end)
-        other._held = replace(self._held, offset=end).last(end, slots)
+        other._held = replace(self._held, offset=end).copied()
         return other

@@ -24,7 +24,7 @@ class LayerSnapshot:
 
     @property
     def nbytes(self) -> int:
-        return 0 if self.held.buffer is None else self.held.buffer.nbytes
+        return sum(array.nbytes for array in self.held.arrays)
 
 
 class LayerBuffers(ABC):
@@ -79,7 +79,7 @@ class LayerBuffers(ABC):
     @property
     def state(self) -> tuple[mx.array, ...]:
         """The arrays to evaluate after a prefill."""
-        return () if self._held.buffer is None else (self._held.buffer,)
+        return self._held.arrays
 
     @property
     def meta_state(self) -> Never:

@@ -8,21 +8,28 @@ from ..config import TextConfig
 from ..errors import CacheError
 from .full import FullCache
 from .layer import LayerSnapshot, check_rollback
+from .packed import check_kv_bits
 from .sliding import SLACK, SlidingCache
 
 LayerCache = FullCache | SlidingCache
 Snapshot = tuple[LayerSnapshot, ...]
 
 
-def make_cache(config: TextConfig, slack: int = SLACK) -> list[LayerCache]:
+def make_cache(
+    config: TextConfig, slack: int = SLACK, kv_bits: int | None = None
+) -> list[LayerCache]:
     """One cache per layer with keys and values of its own (KV-shared ones need none).
 
     slack: how many tokens can always be taken back.
+    kv_bits: how many full layers are packed in, 8, behind their first START positions.
+
+    Raises ChatError where that is not possible.
     """
+    check_kv_bits(kv_bits, config)
     return [
         SlidingCache(config.sliding_window, slack)
         if config.is_sliding(layer)
-        else FullCache()
+        else FullCache(kv_bits)
         for layer in range(config.first_kv_shared_layer)
     ]
 

@@ -3,6 +3,7 @@ plain ones, as a checkpoint's packings say, and the tensors, joined and checked.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,17 @@ import mlx.nn as nn
 from mlx.utils import tree_unflatten
 
 from ..errors import CheckpointError
+from ..text.rows import Packed, Part, not_finite
+from ..text.table import Layout, RowTable
 from .copies import check_copies
-from .files import listed
+from .files import StoredTensor, listed
 from .fit import Fit
 from .names import BOUNDS, Place
 from .packing import Packing
-from .plan import AssistantPlan, LoadPlan
+from .plan import STORED, TABLE, AssistantPlan, LoadPlan
 
+# Of a quantised table, in the order in which MLX takes them.
+PARTS = ("weight", "scales", "biases")
 # Bytes evaluated together: enough to keep the disk busy, little beside any model.
 GROUP = 64 * 2**20
 
@@ -68,6 +73,33 @@ def set_table_dtypes(model: nn.Module, dtype: mx.Dtype) -> None:
     for _, module in model.named_modules():
         if isinstance(module, _FloatTable):
             module.dtype = dtype
+
+
+def leave_table(plan: LoadPlan, dtype: mx.Dtype) -> LoadPlan:
+    """Let the model of `plan` read its table of per-layer embeddings row by row; what
+    is left to load. Raises CheckpointError."""
+    text, config, fit = plan.model.language_model, plan.model.config, plan.fit
+    stored: list[StoredTensor] = []
+    for kind in PARTS:
+        stored += [plan.tensors[n] for _, n in fit.sources.get(f"{TABLE}.{kind}", ())]
+    packing = fit.packings.get(TABLE)
+    text.embed_tokens_per_layer = RowTable(
+        Layout(
+            stored[0].shape[0],
+            [_part(tensor) for tensor in stored],
+            packing and Packed(packing.group_size, packing.bits, packing.mode),
+            dtype,
+            config.text_config.pad_token_id,
+            frozenset(config.placeholders),
+        )
+    )
+    loaded = {n: s for n, s in fit.sources.items() if n.rpartition(".")[0] != TABLE}
+    return replace(plan, fit=replace(fit, sources=loaded))
+
+
+def _part(tensor: StoredTensor) -> Part:
+    dtype = {**STORED, "U32": mx.uint32, "U8": mx.uint8}[tensor.dtype]
+    return Part(tensor.name, tensor.file, tensor.offset, dtype, tensor.shape[1])
 
 
 def fill(plan: LoadPlan | AssistantPlan, dtype: mx.Dtype) -> None:
@@ -143,10 +175,7 @@ def _check(group: dict[str, mx.array], fit: Fit) -> Iterator[tuple[str, mx.array
     ]
     if wrong:
         names = [source for name in wrong for _, source in fit.sources[name]]
-        reason = "the checkpoint is damaged: download it again, or make it anew"
-        if group[wrong[0]].dtype == mx.float16:
-            reason += "; or its values do not fit into float16"
-        raise CheckpointError(f"NaN or infinite values in {listed(names)}: {reason}.")
+        raise not_finite(listed(names), group[wrong[0]].dtype)
     yield from group.items()
 
 

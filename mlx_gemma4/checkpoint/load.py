@@ -16,6 +16,7 @@ from ..assistant.drafter import Drafter
 from ..assistant.model import Assistant
 from ..chat.template import NO_TEMPLATE
 from ..config import Config
+from ..config.ple import Ple
 from ..device import memory_limit
 from ..errors import CheckpointError
 from ..hub.drafters import drafter_beside
@@ -24,12 +25,13 @@ from ..kernels.choice import Conditions, is_auto, use_remembered
 from ..model import Gemma4
 from ..prompt.processor import Processor
 from ..reading.sizes import size
-from .fill import fill
+from .fill import fill, leave_table
 from .plan import (
     DTYPES,
     AssistantPlan,
+    Footprint,
     LoadPlan,
-    loaded_bytes,
+    footprint,
     own_dtype,
     plan_assistant,
     plan_load,
@@ -52,6 +54,7 @@ def load(
     dtype: mx.Dtype | None = None,
     tqdm_class: type | None = None,
     draft: str | Path | None = None,
+    ple: Ple | str = Ple.AUTO,
 ) -> tuple[Gemma4, Processor]:
     """A model with its weights, and what turns messages into its tokens.
 
@@ -63,6 +66,9 @@ def load(
     tqdm_class: progress bar of a download.
     draft: its drafter, as `give_drafter` takes it: by default the one that lies with
         the model, if there is one.
+    ple: where its table of per-layer embeddings is: "memory", "disk", from where the
+        rows of each token are read, or "auto", on disk where memory is tight with it.
+        Results are the same.
 
     Kernels are those that `gemma4`, or `check_kernels`, found to be right and not
     slower on this machine; nothing is measured here.
@@ -71,7 +77,7 @@ def load(
     GEMMA4_KERNELS=auto is set and nothing was found out yet. Raises ModelNotFoundError,
     CheckpointError, and MemoryError where the weights would not fit.
     """
-    prepared, processor = prepare(path_or_repo, dtype, tqdm_class)
+    prepared, processor = prepare(path_or_repo, dtype, tqdm_class, ple=Ple(ple))
     model = prepared.load()
     give_drafter(model, prepared.folder, draft, tqdm_class)
     recall_kernels(prepared)
@@ -83,19 +89,21 @@ def load_both(
     dtype: mx.Dtype | None = None,
     tqdm_class: type | None = None,
     to_chat: bool = False,
+    ple: Ple = Ple.AUTO,
 ) -> tuple[Gemma4, Processor]:
     """As `load`, with the kernels as they are: off, unless all or some are asked for.
 
     to_chat: what has no chat template is refused before its weights are read.
     """
-    prepared, processor = prepare(path_or_repo, dtype, tqdm_class, to_chat)
+    prepared, processor = prepare(path_or_repo, dtype, tqdm_class, to_chat, ple)
     return prepared.load(), processor
 
 
 def load_model(
     folder: Path, dtype: mx.Dtype | None = None, config: Config | None = None
 ) -> Gemma4:
-    """The model of a local folder alone; `config` if it has been read already."""
+    """The model of a local folder alone, with all of it in memory; `config` if it has
+    been read already."""
     return prepare_model(folder, dtype, config).load()
 
 
@@ -107,6 +115,7 @@ class Prepared:
     folder: Path
     plan: LoadPlan
     dtype: mx.Dtype
+    ple: Ple = Ple.MEMORY
 
     @property
     def conditions(self) -> Conditions:
@@ -114,10 +123,21 @@ class Prepared:
         config = self.plan.model.config.text_config
         return Conditions.of(config, self.plan.fit.packings, self.dtype)
 
+    @property
+    def footprint(self) -> Footprint:
+        """What its weights take."""
+        return footprint(self.plan, self.dtype)
+
+    @property
+    def table_on_disk(self) -> bool:
+        """Whether the table of per-layer embeddings stays there."""
+        whole = self.footprint
+        return self.ple.on_disk(whole.table, whole.nbytes, memory_limit())
+
     def check_memory(self) -> None:
         """Refuse at once what the system would swap or abort over later."""
-        needed = loaded_bytes(self.plan.fit, self.plan.tensors, self.dtype)
-        limit = memory_limit()
+        whole, limit = self.footprint, memory_limit()
+        needed = whole.least if self.table_on_disk else whole.nbytes
         if needed > limit:
             raise MemoryError(
                 f"The weights in {self.folder} take {needed / 1e9:.1f} GB, but a model "
@@ -130,8 +150,10 @@ class Prepared:
         Raises CheckpointError, and MemoryError where the weights would not fit.
         """
         self.check_memory()
-        fill(self.plan, self.dtype)
-        return self.plan.model
+        on_disk = self.table_on_disk
+        plan = leave_table(self.plan, self.dtype) if on_disk else self.plan
+        fill(plan, self.dtype)
+        return plan.model
 
 
 def give_drafter(
@@ -169,7 +191,7 @@ def _drafter(model: Gemma4, folder: Path, place: Path) -> Drafter:
         plan = plan_assistant(place)
         plan.model.config.check_pair(model.config, place, folder)
     dtype = model.language_model.norm.weight.dtype
-    needed, limit = loaded_bytes(plan.fit, plan.tensors, dtype), memory_limit()
+    needed, limit = footprint(plan, dtype).nbytes, memory_limit()
     held = model.nbytes
     if held + needed > limit:
         raise MemoryError(
@@ -215,6 +237,7 @@ def prepare(
     dtype: mx.Dtype | None = None,
     tqdm_class: type | None = None,
     to_chat: bool = False,
+    ple: Ple = Ple.AUTO,
 ) -> tuple[Prepared, Processor]:
     """What `load_both` does before it reads weights."""
     folder = resolve(path_or_repo, tqdm_class)
@@ -222,20 +245,25 @@ def prepare(
     processor = Processor.from_folder(folder, config)
     if to_chat and processor.template is None:
         raise CheckpointError(NO_TEMPLATE.format(name=path_or_repo))
-    return _prepared(folder, plan_load(config, tensors), dtype), processor
+    return _prepared(folder, plan_load(config, tensors), dtype, ple), processor
 
 
 def prepare_model(
-    folder: Path, dtype: mx.Dtype | None = None, config: Config | None = None
+    folder: Path,
+    dtype: mx.Dtype | None = None,
+    config: Config | None = None,
+    ple: Ple = Ple.MEMORY,
 ) -> Prepared:
     """The same of a local folder, of its model alone."""
-    return _prepared(folder, plan_load(*read_headers(folder, config)), dtype)
+    return _prepared(folder, plan_load(*read_headers(folder, config)), dtype, ple)
 
 
-def _prepared(folder: Path, plan: LoadPlan, dtype: mx.Dtype | None) -> Prepared:
+def _prepared(
+    folder: Path, plan: LoadPlan, dtype: mx.Dtype | None, ple: Ple
+) -> Prepared:
     if dtype is not None and dtype not in DTYPES:
         raise ValueError(f"dtype is {dtype}; it must be float32, bfloat16 or float16.")
-    return Prepared(folder, plan, dtype or own_dtype(plan.fit, plan.tensors))
+    return Prepared(folder, plan, dtype or own_dtype(plan.fit, plan.tensors), ple)
 
 
 def recall_kernels(prepared: Prepared) -> None:

@@ -19,6 +19,8 @@ from .fit import Fit, fit_weights
 from .foreign import refuse_foreign
 
 STORED = {"F32": mx.float32, "BF16": mx.bfloat16, "F16": mx.float16}
+# The table of per-layer embeddings, which may stay on disk.
+TABLE = "language_model.embed_tokens_per_layer"
 DTYPES = tuple(STORED.values())
 # Of what keeps its type, as it is loaded; all else takes the model's.
 BYTES = {"U32": 4, "I32": 4, "I64": 4, "U8": 1}
@@ -129,20 +131,31 @@ def own_dtype(fit: Fit, tensors: Mapping[str, StoredTensor]) -> mx.Dtype:
 
 @dataclass(frozen=True)
 class Footprint:
-    """The dtype that weights are loaded in, and the bytes that they take then."""
+    """The dtype that weights are loaded in, and the bytes that they take then; `table`
+    of these if the table of per-layer embeddings does not stay on disk."""
 
     dtype: mx.Dtype
     nbytes: int
+    table: int = 0
+
+    @property
+    def least(self) -> int:
+        """The bytes without the table."""
+        return self.nbytes - self.table
 
 
-def footprint(plan: LoadPlan | AssistantPlan) -> Footprint:
-    """What `load` makes of `plan` where no dtype is asked for."""
-    dtype = own_dtype(plan.fit, plan.tensors)
-    return Footprint(dtype, loaded_bytes(plan.fit, plan.tensors, dtype))
+def footprint(
+    plan: LoadPlan | AssistantPlan, dtype: mx.Dtype | None = None
+) -> Footprint:
+    """What `load` makes of `plan`, by default where no dtype is asked for."""
+    dtype = dtype or own_dtype(plan.fit, plan.tensors)
+    nbytes, table = 0, 0
+    for parameter, sources in plan.fit.sources.items():
+        size = sum(_loaded(plan.tensors[name], dtype) for _, name in sources)
+        nbytes += size
+        table += size if parameter.rpartition(".")[0] == TABLE else 0
+    return Footprint(dtype, nbytes, table)
 
 
-def loaded_bytes(fit: Fit, tensors: Mapping[str, StoredTensor], dtype: mx.Dtype) -> int:
-    """What the weights take once they are loaded."""
-    names = [name for sources in fit.sources.values() for _, name in sources]
-    stored = [tensors[name] for name in names]
-    return sum(BYTES.get(t.dtype, dtype.size) * math.prod(t.shape) for t in stored)
+def _loaded(tensor: StoredTensor, dtype: mx.Dtype) -> int:
+    return BYTES.get(tensor.dtype, dtype.size) * math.prod(tensor.shape)

@@ -66,7 +66,7 @@ def reading(
     progress: Progress | None = None,
 ) -> Steps[Pause, Found]:
     """What `prefill` does, with pauses between the chunks."""
-    tokens, spans = prompt.tokens, prompt.spans
+    tokens, spans, table = prompt.tokens, prompt.spans, model.language_model.table
     hidden, running = None, ()
     while start < len(tokens):
         if progress is not None:
@@ -83,6 +83,8 @@ def reading(
             media=media_between(spans, start, end),
             last_only=not more,
         )
+        if table is not None and more:
+            table.prefetch(tokens[end : end + step])
         if more or end - start > SHORT:
             running = _compute(prefix.cache, running)
         if more:

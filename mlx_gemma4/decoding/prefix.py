@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from ..cache import (
     Snapshot,
+    check_kv_bits,
     copied,
     most_rollback,
     restore,
@@ -61,16 +62,17 @@ class PrefixCache:
     shared: after how many tokens a pin is made that stays: so many of them another
         conversation is known to begin with; 0 makes none.
     busy: an answer of a batch is writing it.
+    kv_bits: of the caches (`Gemma4.make_cache`).
     """
 
-    def __init__(self, model: Gemma4, shared: int = 0):
-        self._model, self.shared = model, shared
+    def __init__(self, model: Gemma4, shared: int = 0, kv_bits: int | None = None):
+        self._model, self.shared, self.kv_bits = model, shared, kv_bits
         self.busy = False
         self.clear()
 
     def clear(self) -> None:
         """Forget everything."""
-        self.cache = self._model.make_cache()
+        self.cache = self._model.make_cache(self.kv_bits)
         self.tokens: list[int] = []
         self._keys: list[int] = []  # the tokens, with media told apart by content
         self._pins: list[Pin] = []
@@ -78,6 +80,21 @@ class PrefixCache:
     def check_model(self, model: Gemma4) -> None:
         if model is not self._model:
             raise CacheError("This prefix cache belongs to another model.")
+
+    def keep_in(self, kv_bits: int | None) -> None:
+        """Keep full layers in `kv_bits`; None leaves that as it is. Raises CacheError
+        where what is held would have to be read again."""
+        if kv_bits in (None, self.kv_bits):
+            return
+        if self.tokens:
+            raise CacheError(
+                f"This prefix cache holds {len(self.tokens)} tokens without kv_bits="
+                f"{kv_bits}: clear() it, or make one with PrefixCache(model, "
+                f"kv_bits={kv_bits})."
+            )
+        check_kv_bits(kv_bits, self._model.config.text_config)
+        self.kv_bits = kv_bits
+        self.clear()
 
     def reuse(self, keys: Sequence[int]) -> int:
         """Go back to the longest usable beginning of a prompt; return its length.
@@ -126,7 +143,7 @@ class PrefixCache:
         if not wanted or not (near or pin):
             return None
         end = pin.offset if pin else len(self.tokens)
-        other = PrefixCache(self._model)
+        other = PrefixCache(self._model, kv_bits=self.kv_bits)
         other.cache = copied(self.cache, pin.snapshot if pin else None)
         other.extend(self.tokens[:end], self._keys[:end])
         return other
@@ -185,16 +202,33 @@ class PrefixCaches:
     conversation and goes its own way gets a copy of the beginning, as long as all of
     them take no more than `most_bytes` (None: a quarter of the memory that the weights
     leave). The one that has not been used for longest gives way.
+
+    kv_bits: of all their caches.
     """
 
-    def __init__(self, model: Gemma4, most: int = MOST, most_bytes: int | None = None):
-        self._model, self._most = model, most
+    def __init__(
+        self,
+        model: Gemma4,
+        most: int = MOST,
+        most_bytes: int | None = None,
+        kv_bits: int | None = None,
+    ):
+        check_kv_bits(kv_bits, model.config.text_config)
+        self._model, self._most, self.kv_bits = model, most, kv_bits
         self._most_bytes = _a_share(model) if most_bytes is None else most_bytes
         self._kept: list[PrefixCache] = []  # the last used one last
 
     def check_model(self, model: Gemma4) -> None:
         if model is not self._model:
             raise CacheError("These prefix caches belong to another model.")
+
+    def keep_in(self, kv_bits: int | None) -> None:
+        """As `PrefixCache.keep_in`, all of them or none."""
+        if kv_bits in (None, self.kv_bits):
+            return
+        for each in sorted(self._kept, key=lambda each: -len(each.tokens)):
+            each.keep_in(kv_bits)
+        self.kv_bits = kv_bits
 
     def closest(self, keys: Sequence[int]) -> PrefixCache:
         """The one to read a prompt with; see `PrefixCache.reuse` for its keys."""
@@ -208,14 +242,14 @@ class PrefixCaches:
     def _new(self, like: PrefixCache | None, keys: Sequence[int]) -> PrefixCache:
         common = like.common(keys) if like else 0
         if like is None or common <= FEW:
-            return PrefixCache(self._model)
+            return PrefixCache(self._model, kv_bits=self.kv_bits)
         if not self._make_room(like.nbytes, like):
-            return PrefixCache(self._model) if like.busy else like
+            return PrefixCache(self._model, kv_bits=self.kv_bits) if like.busy else like
         origin = max(self._kept, key=lambda each: each.reaches(keys))
         if origin.reaches(keys) > FEW and (branch := origin.branch(keys)):
             return branch
         # It is read again; the next one that begins so can be branched off there.
-        return PrefixCache(self._model, shared=common)
+        return PrefixCache(self._model, common, self.kv_bits)
 
     def _make_room(self, more: int, besides: PrefixCache) -> bool:
         """Gives up others than `besides` until there is room for `more` bytes; whether

@@ -16,7 +16,7 @@ from typing import Any, cast
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
-from ..cache import LayerCache, Seen
+from ..cache import LayerCache, PackedSeen, Seen
 from ..kernels import Norm, in_use, without_gradients
 from ..model import Gemma4
 from ..text.decoder import TextModel
@@ -100,7 +100,7 @@ class DecodingStep:
         rotations = text.rotations(position, L, self._dtype)
         seen: dict[int, Seen] = {}
         with without_gradients():
-            h, queries, *rest = self._begin(tokens, position)
+            h, queries, *rest = self._begin(tokens, position, *text.table_rows(tokens))
             inputs, new = rest[: text.per_layer_count], rest[text.per_layer_count :]
             for i, behind in enumerate(self._behind):
                 if new:
@@ -135,7 +135,7 @@ class DecodingStep:
         seen: list[dict[int, Seen]] = [{} for _ in caches]
         each = [*zip(rows, caches, seen, turns, strict=True)]
         with without_gradients():
-            h, queries, *rest = self._begin(tokens, position)
+            h, queries, *rest = self._begin(tokens, position, *text.table_rows(tokens))
             inputs, new = rest[: text.per_layer_count], rest[text.per_layer_count :]
             for i, behind in enumerate(self._behind):
                 attention, source, found = self._attentions[i], sources[i], []
@@ -160,6 +160,8 @@ class DecodingStep:
     def _rest_fits(self, rows: int, seen: dict[int, Seen]) -> bool:
         """Whether layers with shared keys can all read the buffers of these."""
         sources = self._model.language_model.kv_sources
+        if any(isinstance(seen[i], PackedSeen) for i in self._sources):
+            return False
         return bool(self._sources) and all(
             attention.reads_slots(rows, seen[source].buffer, self._dtype)
             for attention, source in zip(self._attentions, sources, strict=True)
@@ -181,10 +183,10 @@ def _before_first(model: Gemma4) -> Arrays:
     """The first layer's input and queries, then each layer's own input, then the first
     layer's keys and values."""
 
-    def begin(tokens: mx.array, position: mx.array) -> list[mx.array]:
+    def begin(tokens: mx.array, position: mx.array, *rows: mx.array) -> list[mx.array]:
         text, tokens = model.language_model, model.text_tokens(tokens)
         h = text.embed(tokens)
-        inputs = [x for x in text.per_layer_inputs(tokens, h) if x is not None]
+        inputs = [x for x in text.per_layer_inputs(tokens, h, rows) if x is not None]
         x = text.layers[0].input_layernorm(h)
         queries, *new = _heads(text, 0, x, position)
         return [h, queries, *inputs, *new]

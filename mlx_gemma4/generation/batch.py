@@ -1,38 +1,71 @@
 """Many conversations, answered together."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from ..decoding.batch import ROWS, Batch
+from ..decoding.batch import ROWS
+from ..decoding.drafts import Draft
+from ..decoding.prefix import PrefixCaches
+from ..forms.schema import Schema
 from ..model import Gemma4
 from ..prompt.processor import Processor
-from .answer import Chunk, Response
-from .loop import stream_generate
+from .answer import Response
+from .ordered import Ask, in_order
+
+Conversation = str | Sequence[Mapping[str, Any]]
 
 
 def generate_batch(
     model: Gemma4,
     processor: Processor,
-    conversations: Sequence[str | Sequence[Mapping[str, Any]]],
+    conversations: Sequence[Conversation],
     *,
     rows: int = ROWS,
-    **options: Any,
+    tools: Sequence[Mapping[str, Any]] | None = None,
+    thinking: bool = False,
+    think_budget: int | None = None,
+    image_tokens: int | None = None,
+    control_tokens: bool = False,
+    max_tokens: int | None = None,
+    temperature: float | None = None,
+    top_p: float | None = None,
+    top_k: int | None = None,
+    min_p: float | None = None,
+    repetition_penalty: float | None = None,
+    presence_penalty: float | None = None,
+    frequency_penalty: float | None = None,
+    logit_bias: Mapping[int, float] | None = None,
+    seed: int | None = None,
+    stop: str | Sequence[str] | None = None,
+    stop_loops: bool = True,
+    plain: bool = False,
+    schema: str | Schema | None = None,
+    regex: str | None = None,
+    grammar: str | None = None,
+    strict_tools: bool = False,
+    tool_choice: str | None = None,
+    parallel_calls: bool = True,
+    prefill_step: int | None = None,
+    draft: Draft | None = None,
+    kv_bits: int | None = None,
+    prefix: PrefixCaches | None = None,
 ) -> list[Response]:
-    """The answers to `conversations`, in order: each as `generate` would give it."""
-    batch: Batch[Chunk] = Batch(model, rows)
-    answers = [Response() for _ in conversations]
-    coming, places = enumerate(conversations), dict[int, int]()
-    waiting = True
-    while waiting or batch:
-        while waiting and not batch.full:
-            number, messages = next(coming, (-1, None))
-            waiting = messages is not None
-            if messages is not None:
-                row = batch.add(stream_generate(model, processor, messages, **options))
-                places[id(row)] = number
-        for row in batch.step():
-            if row.error is not None:
-                raise row.error
-            for chunk in row.take():
-                answers[places[id(row)]].add(chunk)
-    return answers
+    """The answers to `conversations`, in order, each as `generate` gives it.
+
+    rows: how many are made at once; each takes memory for its own keys and values.
+
+    The other options are those of `stream_generate`, for all of them; so is the seed.
+    Where one cannot be answered, its error is raised: a `Batch` takes conversations
+    with options of their own, and tells of each how it ended.
+    """
+    given = locals()  # first, so that it holds what was passed and nothing else
+    for name in ("model", "processor", "conversations", "rows"):
+        del given[name]
+
+    def asked() -> Iterator[Ask]:
+        for messages in conversations:
+            yield partial(dict, given, messages=messages)
+
+    answers = in_order(model, processor, asked(), rows)
+    return [Response.of(chunks) for chunks in answers]

@@ -17,6 +17,7 @@ from ..rope import Rotation, rope_periods, rotation_at
 from .attention import Attention
 from .masks import Band, Mask, causal_mask, picture_mask, window_mask
 from .moe import Experts, Router
+from .table import RowTable
 
 
 class MLP(nn.Module):
@@ -143,8 +144,19 @@ class TextModel(nn.Module):
         """Embeddings of `tokens` [B, L], scaled as the first layer expects them."""
         return self.embed_tokens(tokens) * self.config.hidden_size**0.5
 
+    @property
+    def table(self) -> RowTable | None:
+        """The table of per-layer embeddings, if it stays on disk."""
+        table = getattr(self, "embed_tokens_per_layer", None)
+        return table if isinstance(table, RowTable) else None
+
+    def table_rows(self, tokens: mx.array) -> list[mx.array]:
+        """The rows of `tokens` [B, L] in a table on disk, for `per_layer_inputs` where
+        ids cannot be looked at, as in a compiled function; else none."""
+        return [] if self.table is None else [self.table(tokens)]
+
     def per_layer_inputs(
-        self, tokens: mx.array, embeddings: mx.array
+        self, tokens: mx.array, embeddings: mx.array, rows: Sequence[mx.array] = ()
     ) -> Sequence[mx.array | None]:
         """For each layer a small extra embedding of every token (PLE), `[B, L,
         hidden_size_per_layer_input]`, or None.
@@ -152,12 +164,15 @@ class TextModel(nn.Module):
         Its token part comes from a table of its own by `tokens` [B, L], with pad at the
         places of media, its context part from `embeddings` [B, L, hidden], what the
         first layer gets, media included.
+
+        rows: what `table_rows` gave, if it was asked.
         """
         count, size = self.config.num_hidden_layers, self.per_layer_size
         if not size:
             return [None] * count
         shape = (*tokens.shape, count, size)
-        table = self.embed_tokens_per_layer(tokens) * size**0.5
+        (found,) = rows or [self.embed_tokens_per_layer(tokens)]
+        table = found * size**0.5
         context = dense(self.per_layer_model_projection, embeddings)
         context = context * self.config.hidden_size**-0.5
         context = self.per_layer_projection_norm(context.reshape(shape))

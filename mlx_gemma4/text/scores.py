@@ -9,16 +9,21 @@ from typing import Any, cast
 
 import mlx.core as mx
 
-from ..cache import Seen
+from ..cache import PackedSeen, Seen
 from ..kernels import (
     EVERYTHING,
     attention,
     attention_of_ready,
     in_rows,
     mlx_has_one,
+    rotate_queries,
 )
 from ..rope import Rotation
 from .masks import BLOCK, Band, Mask
+from .packed import attend_packed
+
+SCORES = 1 << 26  # bytes of a block's scores at most; MLX computes a few blocks ahead
+LEAST_ROWS = 8  # of a block, however many keys there are
 
 
 def attend(queries: mx.array, seen: Seen, mask: Mask) -> mx.array:
@@ -28,6 +33,8 @@ def attend(queries: mx.array, seen: Seen, mask: Mask) -> mx.array:
     """
     if isinstance(mask, Band) and mask.blocks > 1:
         return _banded(queries, seen, mask)
+    if isinstance(seen, PackedSeen):
+        return in_rows(attend_packed(queries, seen, mask is not None))
     keys, values = seen.keys, seen.values
     _, H, L, D = queries.shape
     # Nearly every step of decoding: at once, without what only a kernel asks for.
@@ -47,6 +54,8 @@ def attend_raw(
 ) -> mx.array:
     """The same of queries [B, L, H, D] as they were projected, still to be normed by
     `weight` [D] and rotated."""
+    if isinstance(seen, PackedSeen):
+        return attend(rotate_queries(queries, weight, eps, rotation), seen, mask)
     window, plain = _window_of(mask, queries.shape[1]), partial(_plain, mask=mask)
     turn, kv = (weight, eps, rotation), (seen.keys, seen.values)
     return attention(queries, *turn, *kv, window, plain)
@@ -76,12 +85,19 @@ def _whole(queries: mx.array, keys: mx.array, values: mx.array, mask: Mask) -> m
     return fused(queries, keys, values, scale=1.0, mask=cast(Any, mask))
 
 
+def causal_rows(heads: int, keys: int, size: int) -> int:
+    """Queries of `heads` heads that a block has on a CPU, where scores of `size` bytes
+    are computed for all `keys`."""
+    return max(LEAST_ROWS, min(BLOCK, SCORES // (heads * keys * size)))
+
+
 def _causal(queries: mx.array, keys: mx.array, values: mx.array) -> mx.array:
     """Block by block: what no query of a block sees is never computed."""
-    L, parts = queries.shape[2], []
-    earlier = keys.shape[2] - L
-    for start in range(0, L, BLOCK):
-        rows, before = slice(start, start + BLOCK), slice(earlier + start + BLOCK)
+    _, heads, L, _ = queries.shape
+    earlier, parts = keys.shape[2] - L, []
+    many = causal_rows(heads, keys.shape[2], queries.dtype.size)
+    for start in range(0, L, many):
+        rows, before = slice(start, start + many), slice(earlier + start + many)
         block = queries[:, :, rows]
         if parts:  # or MLX computes the scores of all blocks before it uses the first
             (block,) = mx.depends([block], parts[-1:])

@@ -81,7 +81,9 @@ def tiny_model(
     )
     text = model.config.text_config
     patch.setattr("mlx_gemma4.cache.buffers.STEP", 8)  # so that windows wrap early
-    patch.setattr(Gemma4, "make_cache", lambda _: make_cache(text, slack))
+    patch.setattr(
+        Gemma4, "make_cache", lambda _, bits=None: make_cache(text, slack, bits)
+    )
     return model
 
 

@@ -12,6 +12,7 @@ from mlx_gemma4.bench.ours import NAME, Larger
 from mlx_gemma4.bench.timing import Contender, Sample, Series, memory_needed
 from mlx_gemma4.cli.bench import larger
 from mlx_gemma4.cli.render import Screen
+from mlx_gemma4.config.ple import Ple
 from mlx_gemma4.errors import PeerError
 
 MODEL = tiny.build("untied")
@@ -112,6 +113,6 @@ def test_what_is_found_is_remembered(capsys: pytest.CaptureFixture[str]) -> None
 
 @pytest.mark.slow
 def test_the_process_decodes(demo_folder: Path) -> None:
-    with Larger(demo_folder, SETTINGS) as process:
+    with Larger(demo_folder, SETTINGS, Ple.DISK) as process:
         sample = process([5, 6, 7], 3)
     assert sample.decode > 0 and sample.peak > 0

@@ -1,0 +1,1 @@
+"""What a model and a conversation take in memory, told before they take it."""

@@ -1,0 +1,73 @@
+"""What a context takes, part by part, and how much of one fits."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import mlx.core as mx
+
+from ..config import TextConfig
+from ..reading.sizes import size
+from .held import growing_bytes, kv_bytes, pin_bytes
+from .reading import reading_bytes
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes of a model and a conversation of `context` tokens.
+
+    kv: keys and values, and what turns keep to return to. reading: what is needed
+        beside them for a moment, at most.
+    """
+
+    context: int
+    weights: int
+    kv: int
+    reading: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.kv + self.reading
+
+    def __str__(self) -> str:
+        return (
+            f"{size(self.total)} (weights {size(self.weights)}, {self.context:,} "
+            f"tokens of context {size(self.kv)}, reading {size(self.reading)})"
+        )
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What takes memory, but for how many tokens there are.
+
+    weights: bytes of the model and of what is loaded beside it. dtype: of its keys and
+    values. step: tokens that are read at once. pins: positions that turns return to.
+    """
+
+    config: TextConfig
+    weights: int
+    dtype: mx.Dtype
+    step: int
+    pins: int = 0
+
+    def at(self, context: int) -> Estimate:
+        """With `context` tokens, be they read or written."""
+        config, dtype = self.config, self.dtype
+        kv = kv_bytes(config, context, dtype)
+        kv += self.pins * pin_bytes(config, context, dtype)
+        rows, on_gpu = min(self.step, context), mx.metal.is_available()
+        reading = reading_bytes(config, rows, context, dtype, on_gpu)
+        reading += growing_bytes(config, context, dtype)
+        return Estimate(context, self.weights, kv, reading)
+
+    def most(self, limit: int) -> int:
+        """How many tokens fit in `limit` bytes, of those that the model can read; 0
+        where none does."""
+        low, high = 0, self.config.max_position_embeddings
+        fits = partial(self._fits, limit)
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if fits(middle) else (low, middle - 1)
+        return low
+
+    def _fits(self, limit: int, context: int) -> bool:
+        return self.at(context).total <= limit
