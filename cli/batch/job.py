@@ -101,7 +101,8 @@ class Job:
         from mlx_gemma4.generation.ordered import in_order
 
         # What lines begin with in common, such as the system's words, is read once.
-        self.defaults.options["prefix"] = PrefixCaches(model)
+        options = self.defaults.options
+        options["prefix"] = PrefixCaches(model, kv_bits=options["kv_bits"])
         pending: deque[Asked] = deque()
 
         def asked() -> Iterator[Callable[[], dict[str, Any]]]:
