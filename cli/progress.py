@@ -24,7 +24,8 @@ STEPS = 10  # lines in all, where stderr is no terminal
 
 
 class Progress:
-    """How far a job is. `total` and what is `done` in any unit, shown by `label`."""
+    """How far a job is. `total`, 0 where nobody knows, and what is `done` in any unit,
+    shown by `label`."""
 
     def __init__(
         self, screen: Screen, label: str, total: float, in_bytes: bool = False
@@ -115,10 +116,10 @@ def bar_line(in_bytes: bool) -> Callable[[str, float, float], str]:
         console=console,
         auto_refresh=False,
     )
-    task = progress.add_task("")
+    task = progress.add_task("", total=None)
 
     def line(text: str, done: float, total: float) -> str:
-        progress.update(task, description=text, completed=done, total=total)
+        progress.update(task, description=text, completed=done, total=total or None)
         return _one_line(console, progress.get_renderable())
 
     return line

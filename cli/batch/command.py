@@ -118,10 +118,8 @@ def batch(
                 rows=rows,
             )
             if job.begin():
-                opened_model = open_model(
-                    model, screen, adapter, yes=yes, draft=settings.draft
-                )
-                job.run(*opened_model)
+                how = {"draft": settings.draft, "ple": settings.ple}
+                job.run(*open_model(model, screen, adapter, yes=yes, **how))
         code = batch_code(answers.codes, answers.done)
     if code:
         raise typer.Exit(code)

@@ -64,7 +64,9 @@ class Job:
         if first is None:
             if not self.before:
                 raise InputError(f"{self.name} is empty: it needs an object a line.")
-            self.screen.note(f"All {self.before:,} lines are answered already.")
+            wrong = len(self.answers.codes)
+            told = f", {wrong:,} of them with an error" if wrong else ""
+            self.screen.note(f"All {self.before:,} lines are answered already{told}.")
             return False
         if self.before:
             self.screen.note(f"Going on behind {self.before:,} answers.")
@@ -99,7 +101,8 @@ class Job:
         from mlx_gemma4.generation.ordered import in_order
 
         # What lines begin with in common, such as the system's words, is read once.
-        self.defaults.options["prefix"] = PrefixCaches(model)
+        options = self.defaults.options
+        options["prefix"] = PrefixCaches(model, kv_bits=options["kv_bits"])
         pending: deque[Asked] = deque()
 
         def asked() -> Iterator[Callable[[], dict[str, Any]]]:
@@ -111,6 +114,7 @@ class Job:
         try:
             with Progress(self.screen, self.label, self.bytes) as bar:
                 for chunks in in_order(model, processor, asked(), self.rows):
+                    bar.hide()
                     self.write(pending[0], chunks, name)
                     bar.label = self.label
                     bar.update(pending.popleft().line.end)

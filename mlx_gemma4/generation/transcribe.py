@@ -211,14 +211,15 @@ class _Hearing:
                 if piece.error is not None:
                     raise piece.error
                 break
-            texts = "", ""
+            text = translation = ""
             if piece.parts:
-                texts = self._task.texts(piece, Response.of(self._taken()))
+                answer = Response.of(self._taken())
+                text, translation = self._task.texts(piece, answer)
             elif np.abs(piece.samples).max() > AUDIBLE:
                 wordless.append(Part(piece.start, piece.end))
             if self._progress is not None:
                 self._progress(piece.end)
-            yield piece, *texts
+            yield piece, text, translation
         tell_wordless(wordless)
 
 

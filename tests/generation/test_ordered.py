@@ -1,6 +1,6 @@
 """Answers made several at once are those made one by one, in order."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -59,7 +59,7 @@ def test_answers_are_those_of_one_by_one(rows: int, demo: Loaded) -> None:
 
 
 def test_what_one_raises_is_its_own(demo: Loaded) -> None:
-    def fail() -> Mapping[str, Any]:
+    def fail() -> Options:
         raise ChatError("no such line")
 
     lines = [ask("Hi", temperature=0), ask("Hi", temperature=-1), ask("Ho", seed=1)]

@@ -42,7 +42,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Asked:
         return map(answer, asks)
 
     monkeypatch.setattr(ordered, "in_order", in_order)
-    monkeypatch.setattr(prefix, "PrefixCaches", lambda model: None)
+    monkeypatch.setattr(prefix, "PrefixCaches", lambda *_, **__: None)
     monkeypatch.setattr(command, "open_model", lambda *_, **__: (None, None, "m"))
     monkeypatch.chdir(tmp_path)
     return found
