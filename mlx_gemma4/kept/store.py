@@ -16,7 +16,7 @@ import numpy as np
 from ..decoding.prefix import FEW, PrefixCache, usable
 from ..errors import CacheError, CheckpointError
 from ..reading.sizes import free_space
-from ..state import data_folder, runs
+from ..state import PROMPTS, data_folder, runs
 from . import contents, entry
 from .entry import About, Head
 
@@ -33,7 +33,7 @@ _count = itertools.count()
 
 
 def prompts_folder() -> Path:
-    return data_folder() / "prompts"
+    return data_folder() / PROMPTS
 
 
 @dataclass
