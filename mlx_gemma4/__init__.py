@@ -47,10 +47,10 @@ if TYPE_CHECKING:
     from .config import Config
     from .decoding.batch import Batch
     from .decoding.prefix import PrefixCache, PrefixCaches
-    from .kept.store import KeptPrompts
     from .generation.batch import generate_batch
     from .generation.chat import Chat
     from .generation.loop import Chunk, Response, Stats, generate, stream_generate
+    from .kept.store import KeptPrompts
     from .media import Media
     from .model import Gemma4
     from .prompt.processor import Processor

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import mlx.core as mx
 import numpy as np
 
 from ..decoding.prefix import FEW, PrefixCache, usable
@@ -103,7 +104,8 @@ class KeptPrompts:
             return
         pins = contents.pins_to_keep(prefix)
         arrays = contents.arrays_of(prefix, pins)
-        if any(array.shape[0] != 1 for array in arrays.values()):
+        types = {array.dtype for array in arrays.values()} - {mx.uint32}
+        if len(types) != 1 or any(array.shape[0] != 1 for array in arrays.values()):
             return
         size = sum(array.nbytes for array in arrays.values())
         if size > min(PER_TOKEN * new, self.most_bytes // 2):
