@@ -65,8 +65,8 @@ def damaged(data: bytes) -> Iterator[bytes]:
     """Cut, changed, longer: under the name of the whole one."""
     for n in range(70):
         yield data[: len(data) * n // 70]
-    for n in range(110):
-        at = len(data) * n // 110 if n >= 50 else n * 37
+    for n in range(140):
+        at = len(data) * n // 140 if n >= 50 else n * 37
         yield data[:at] + bytes([data[at] ^ 1 << n % 8]) + data[at + 1 :]
     yield from (data + b"\0", data + data, b"\0" * len(data), data[::-1])
 
