@@ -55,6 +55,7 @@ def test_ten_turns_read_only_what_is_new(gemma4: Runner, prompts: Path) -> None:
         said = usage["prompt"] + usage["completion"]
 
 
+@pytest.mark.slow
 def test_a_second_question_reads_only_itself(gemma4: Runner, prompts: Path) -> None:
     first = answered(gemma4, "Who is it about?", stdin=BOOK)["usage"]
     second = answered(gemma4, "What is it?", stdin=BOOK)["usage"]
@@ -64,6 +65,7 @@ def test_a_second_question_reads_only_itself(gemma4: Runner, prompts: Path) -> N
     assert file.stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.slow
 def test_what_is_private_or_off_is_not_kept(gemma4: Runner, prompts: Path) -> None:
     for option in (["--no-log"], ["--no-history"], ["--prompt-cache", "off"]):
         answered(gemma4, "Who is it about?", *option, stdin=BOOK)
