@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from .generation.batch import generate_batch
     from .generation.chat import Chat
     from .generation.loop import Chunk, Response, Stats, generate, stream_generate
+    from .kept.store import KeptPrompts
     from .media import Media
     from .model import Gemma4
     from .prompt.processor import Processor
@@ -64,6 +65,7 @@ __all__ = [
     "Config",
     "Gemma4",
     "Media",
+    "KeptPrompts",
     "PrefixCache",
     "PrefixCaches",
     "Processor",
@@ -89,6 +91,7 @@ _PLACES = {
     "Config": "config",
     "Gemma4": "model",
     "Media": "media",
+    "KeptPrompts": "kept.store",
     "PrefixCache": "decoding.prefix",
     "PrefixCaches": "decoding.prefix",
     "Processor": "prompt.processor",

@@ -12,6 +12,7 @@ from .errors import BusyError, DiskFullError
 # Quotas are full disks, too; and so is a file as large as its system allows.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PRIVATE = 0o600  # for its owner only
+PROMPTS = "prompts"  # the folder of what models have read, in that of data
 STEM = 40  # characters of a name that its work file bears: names have at most 255 bytes
 
 

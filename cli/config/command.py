@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from mlx_gemma4.state import save_text
+from mlx_gemma4.reading.sizes import size
+from mlx_gemma4.state import PROMPTS, data_folder, save_text
 
 from .. import options
 from ..errors import UsageError, reported, unwritable
@@ -79,6 +80,8 @@ def show(
         read_defaults(root, config)  # says what is wrong
         found = settings(config, root.command)
         screen = Screen(as_json=as_json)
+        if origin:
+            screen.note(prompts_told())
         if as_json:
             screen.json(
                 {"file": str(config.path), "settings": [vars(s) for s in found]}
@@ -87,6 +90,13 @@ def show(
             print(printable("\n".join(lines(found, origin))))
         else:
             screen.note("Nothing is set. gemma4 config edit sets something.")
+
+
+def prompts_told() -> str:
+    """Where the prompts are that were read, and how much they take."""
+    folder = data_folder() / PROMPTS
+    sizes = [file.stat().st_size for file in folder.glob("*.safetensors")]
+    return f"What was read is kept in {folder}: {size(sum(sizes))}."
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """Prompts that were read, kept for later runs: `--prompt-cache`."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,8 @@ def open_prompts(
 ) -> "KeptPrompts | None":
     """What is kept for the model called `name`; None where nothing is to be."""
     most = gigabytes(how)
-    if most == 0:
+    # What the first of several processes recalls, the others would not have.
+    if most == 0 or "MLX_RANK" in os.environ:
         return None
     from mlx_gemma4.hub.resolve import resolve
     from mlx_gemma4.kept.identity import identity_of

@@ -78,10 +78,12 @@ def points(head: Head, caches: Sequence[LayerCache], config: TextConfig) -> list
     those such caches would have stored.
     """
     tensors = dict(head.tensors)
+    if len({t.dtype for t in tensors.values()} - {"U32"}) != 1:
+        raise CacheError(f"{head.file} holds numbers of several types.")
     found: list[Point] = []
     states = [(f"pin{n}", at) for n, (at, _) in enumerate(head.about.pins)]
     for state, offset in [*states, (END, len(head.tokens))]:
-        reach = 0
+        reach, counts = 0, set[int]()
         for layer, cache in enumerate(caches):
             if state != END and not isinstance(cache, SlidingCache):
                 continue
@@ -100,6 +102,10 @@ def points(head: Head, caches: Sequence[LayerCache], config: TextConfig) -> list
                 if tensor.shape != (1, heads, positions, elements):
                     raise CacheError(f"{head.file}: {tensor.name} is {tensor.shape}.")
             reach = max(reach, cache.reach(count, offset))
+            if isinstance(cache, SlidingCache):
+                counts.add(count)
+        if len(counts) > 1:
+            raise CacheError(f"{head.file}: {sorted(counts)} positions of one window.")
         found.append(Point(offset, reach))
     if tensors:
         raise CacheError(f"{head.file} holds {listed(sorted(tensors))} as well.")

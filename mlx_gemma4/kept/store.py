@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import mlx.core as mx
 import numpy as np
 
 from ..decoding.prefix import FEW, PrefixCache, usable
 from ..errors import CacheError, CheckpointError
 from ..reading.sizes import free_space
-from ..state import data_folder, runs
+from ..state import PROMPTS, data_folder, runs
 from . import contents, entry
 from .entry import About, Head
 
@@ -33,7 +34,7 @@ _count = itertools.count()
 
 
 def prompts_folder() -> Path:
-    return data_folder() / "prompts"
+    return data_folder() / PROMPTS
 
 
 @dataclass
@@ -103,7 +104,8 @@ class KeptPrompts:
             return
         pins = contents.pins_to_keep(prefix)
         arrays = contents.arrays_of(prefix, pins)
-        if any(array.shape[0] != 1 for array in arrays.values()):
+        types = {array.dtype for array in arrays.values()} - {mx.uint32}
+        if len(types) != 1 or any(array.shape[0] != 1 for array in arrays.values()):
             return
         size = sum(array.nbytes for array in arrays.values())
         if size > min(PER_TOKEN * new, self.most_bytes // 2):
