@@ -169,6 +169,16 @@ Draft = Annotated[
         "id. Default: auto where there is a drafter.",
     ),
 ]
+KvBits = Annotated[
+    int | None,
+    Panel.ANSWER.option(
+        "--kv-bits",
+        metavar="8",
+        envvar="GEMMA4_KV_BITS",
+        help="Keep a long context in half the memory; answers change slightly. 0: as "
+        "it is computed, the default.",
+    ),
+]
 Track = Annotated[
     int | None,
     Panel.FILES.option(

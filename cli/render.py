@@ -47,6 +47,7 @@ def stats_line(stats: "Stats") -> str:
     """`412 tok · 61.3 tok/s · ttft 0.31 s · prefill 1,240 tok/s · peak 4.7 GB`."""
     cached = f" ({stats.cached_tokens:,} cached)" if stats.cached_tokens else ""
     drafts = (drafts_told(stats),) if stats.drafted else ()
+    packed = (f"{stats.kv_bits}-bit context",) if stats.kv_bits else ()
     return " · ".join(
         (
             f"{stats.completion_tokens:,} tok",
@@ -55,6 +56,7 @@ def stats_line(stats: "Stats") -> str:
             f"prefill {stats.prefill_tps:,.0f} tok/s{cached}",
             f"peak {size(stats.peak_memory)}",
             *drafts,
+            *packed,
         )
     )
 

@@ -13,7 +13,7 @@ from mlx_gemma4.prompt.attachments import BUDGETS, IMAGE_TOKENS
 from mlx_gemma4.sampling import SAMPLING, Sampling
 
 from .drafts import check_draft, mode_of
-from .options import Draft, ImageTokens, Panel, PerLayer
+from .options import Draft, ImageTokens, KvBits, Panel, PerLayer
 
 OF_RUN = {"draft", "ple"}  # what suits a machine, and changes no answer
 
@@ -124,6 +124,7 @@ class Settings:
     ] = True
     draft: Draft = None
     ple: PerLayer = Ple.AUTO
+    kv_bits: KvBits = None
 
     @property
     def sampling(self) -> dict[str, Any]:
@@ -142,6 +143,7 @@ class Settings:
             "stop": self.stop,
             "stop_loops": self.stop_loops,
             "draft": mode_of(self.draft),
+            "kv_bits": self.kv_bits or None,
             **self.sampling,
         }
 
@@ -177,6 +179,10 @@ class Settings:
             budget = f"--budget (image_tokens) is {self.image_tokens!r}"
             raise ChatError(f"{budget}; it can be {BUDGETS}.")
         check_draft(self.draft)
+        if self.kv_bits:
+            from mlx_gemma4.cache import check_bits
+
+            check_bits(self.kv_bits)
 
 
 def takes_settings(command: Callable[..., None]) -> Callable[..., None]:

@@ -188,7 +188,11 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Script:
 
     monkeypatch.setattr(ordered, "in_order", in_order)
     monkeypatch.setattr(turns, "stream_generate", script)
-    monkeypatch.setattr(turns, "PrefixCache", lambda model: SimpleNamespace(tokens=[]))
+    monkeypatch.setattr(
+        turns,
+        "PrefixCache",
+        lambda model, kv_bits=None: SimpleNamespace(tokens=[], kv_bits=kv_bits),
+    )
     return script
 
 

@@ -264,5 +264,6 @@ class Session:
                 "draft_gain_s": stats and rounded(stats.draft_gain),
             },
             "peak_memory": stats and stats.peak_memory,
+            "kv_bits": stats and stats.kv_bits,
             "model": self.model_name,
         }

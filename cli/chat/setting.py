@@ -17,7 +17,7 @@ from .session import Answer, Session
 if TYPE_CHECKING:
     from mlx_gemma4.text.table import RowTable
 
-OTHERS = ("max_tokens", "think_budget", "image_tokens")
+OTHERS = ("max_tokens", "think_budget", "image_tokens", "kv_bits")
 NUMBERS = (*SAMPLING, *OTHERS)
 SWITCHES = ("stop_loops",)
 WORDS = ("draft",)

@@ -62,7 +62,8 @@ class Engine:
         self.defaults = dict(defaults or {})
         self.progress: Callable[[int, int], None] = unheard
         self.rows = rows
-        self._prefixes = PrefixCaches(model, MOST + rows)
+        kv_bits = self.defaults.get("kv_bits")
+        self._prefixes = PrefixCaches(model, MOST + rows, kv_bits=kv_bits)
 
     @property
     def context(self) -> int:

@@ -33,7 +33,7 @@ from .layers import (
     snapshot,
     snapshot_reach,
 )
-from .packed import PackedSeen, check_kv_bits
+from .packed import PackedSeen, check_bits, check_kv_bits
 from .seen import NewKeysValues, Seen
 from .sliding import SLACK, SlidingCache
 
@@ -48,6 +48,7 @@ __all__ = [
     "Seen",
     "SlidingCache",
     "Snapshot",
+    "check_bits",
     "check_kv_bits",
     "copied",
     "kv_bits_of",

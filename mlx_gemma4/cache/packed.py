@@ -24,16 +24,21 @@ BITS = 8
 Packed = tuple[mx.array, mx.array, mx.array]
 
 
-def check_kv_bits(kv_bits: int | None, config: TextConfig) -> None:
-    """Raises ChatError for a number of bits that full layers cannot be kept in."""
-    if kv_bits is None:
-        return
-    if kv_bits != BITS:
+def check_bits(kv_bits: int | None) -> None:
+    """Raises ChatError for a number of bits that no model keeps full layers in."""
+    if kv_bits not in (None, BITS):
         raise ChatError(
-            f"kv_bits is {kv_bits}; it must be {BITS}, or be left out. Fewer bits are "
-            "not offered: 4 put attention 20 times as far off as 8 "
+            f"kv_bits is {kv_bits!r}; it must be {BITS}, or be left out. Fewer bits "
+            "are not offered: 4 put attention 20 times as far off as 8 "
             "(benchmarks/kv_bits.py)."
         )
+
+
+def check_kv_bits(kv_bits: int | None, config: TextConfig) -> None:
+    """The same for this model."""
+    check_bits(kv_bits)
+    if kv_bits is None:
+        return
     kinds = range(config.first_kv_shared_layer)
     dims = {config.layer_head_dim(i) for i in kinds if not config.is_sliding(i)}
     if any(dim % GROUPS[-1] for dim in dims):

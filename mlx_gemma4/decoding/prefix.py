@@ -213,6 +213,7 @@ class PrefixCaches:
         most_bytes: int | None = None,
         kv_bits: int | None = None,
     ):
+        check_kv_bits(kv_bits, model.config.text_config)
         self._model, self._most, self.kv_bits = model, most, kv_bits
         self._most_bytes = _a_share(model) if most_bytes is None else most_bytes
         self._kept: list[PrefixCache] = []  # the last used one last

@@ -28,7 +28,8 @@ class Stats:
     in the prefix cache. thought_tokens counts those of the answer that are a thought's,
     its marks among them. drafted counts tokens that were proposed, accepted those of
     them that were right; draft_gain is the time that they saved, as far as it can be
-    told: of steps without drafts, None.
+    told: of steps without drafts, None. kv_bits is what full layers were kept in; None
+    is as they were computed.
     """
 
     prompt_tokens: int
@@ -44,6 +45,7 @@ class Stats:
     drafted: int = 0
     accepted: int = 0
     draft_gain: float | None = None
+    kv_bits: int | None = None
 
     @property
     def prefill_tps(self) -> float:

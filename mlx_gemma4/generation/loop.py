@@ -10,6 +10,7 @@ from typing import Any
 
 import mlx.core as mx
 
+from ..cache import check_kv_bits
 from ..chat.splitter import opens_thought
 from ..chat.tools import CALL_MARKS
 from ..decoding.drafts import Draft, drafts_for
@@ -67,6 +68,7 @@ def generate(
     prefill_step: int | None = None,
     progress: Progress | None = None,
     draft: Draft | None = None,
+    kv_bits: int | None = None,
 ) -> Response:
     """The whole answer at once; the options are those of `stream_generate`."""
     given = locals()  # first, so that it holds what was passed and nothing else
@@ -108,6 +110,7 @@ def stream_generate(
     prefill_step: int | None = None,
     progress: Progress | None = None,
     draft: Draft | None = None,
+    kv_bits: int | None = None,
 ) -> Stream[Chunk]:
     """Answer `messages`, or go on from raw `tokens`: one chunk per generated token.
 
@@ -151,6 +154,9 @@ def stream_generate(
         far as they are found to save time; "off". None is "auto" where the model has a
         drafter. The answer is the same with each: in float32 to the token, on a GPU up
         to the rounding of its kernels.
+    kv_bits: 8 keeps what full layers read behind the first 1,024 tokens in 8 bits,
+        which takes half the memory of a long context and changes answers slightly.
+        None does as `prefix` does, or keeps all as it was computed.
 
     Raises ChatError for a conversation or an option that cannot be honoured, before
     anything is computed.
@@ -174,6 +180,8 @@ def stream_generate(
     )
     if prefix is not None:
         prefix.check_model(model)
+        prefix.keep_in(kv_bits)
+    check_kv_bits(kv_bits, model.config.text_config)
     ids = None if tokens is None else checked_ids(tokens, model.config)
     prompt, prefix = prompt_of(
         processor, messages, ids, tools, thinking, image_tokens, control_tokens, prefix
@@ -218,7 +226,7 @@ def stream_generate(
     if any(chunk.finish_reason for chunk in written):
         raise ChatError("The answer that has begun is at its end: nothing follows it.")
     pins = pins_for(messages, begun) if prefix else "none"
-    prefix = prefix or PrefixCache(model)
+    prefix = prefix or PrefixCache(model, kv_bits=kv_bits)
     drafts = drafts_for(model, draft, processor.generation.stop_tokens, prompt.tokens)
     steps = run(
         model,

@@ -43,7 +43,7 @@ def run(
     mx.reset_peak_memory()
     started = time.perf_counter()
     cached = prefix.reuse(prompt.keys)
-    stats = Stats(len(prompt.tokens), cached, sampler.seed)
+    stats = Stats(len(prompt.tokens), cached, sampler.seed, kv_bits=prefix.kv_bits)
     if pins == "both":
         prefix.pin()
     chunks = reading(model, prompt, prefix, cached, prefill_step, progress)

@@ -138,6 +138,9 @@ class Turns:
         cut: Mapping[str, Any] | None = None,
     ) -> Iterator[Chunk]:
         """`cut` is what has been said of the answer."""
+        kv_bits = options.get("kv_bits")
+        if kv_bits != self._prefix.kv_bits:  # all is read again
+            self._prefix = PrefixCache(self.model, kv_bits=kv_bits)
         stream = stream_generate(
             self.model,
             self.processor,
