@@ -15,6 +15,7 @@ FLOORS = (
     "kernels layers rope cache",
     "text vision audio media",
     "model assistant sampling",
+    "memory",
     "checkpoint sharding hub chat prompt forms",
     "decoding processes",
     "generation",
