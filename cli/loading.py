@@ -21,8 +21,8 @@ from .render import Screen
 
 if TYPE_CHECKING:
     from mlx_gemma4 import Gemma4, Processor
-    from mlx_gemma4.processes.lead import Lead
     from mlx_gemma4.checkpoint.load import Prepared
+    from mlx_gemma4.processes.lead import Lead
     from mlx_gemma4.tune.adapters import Adapter
 
 

@@ -2,8 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-
-import mlx.core as mx
+from importlib.metadata import version
 
 from mlx_gemma4 import __version__
 from mlx_gemma4.checkpoint.load import Prepared
@@ -22,7 +21,7 @@ def identity(prepared: Prepared) -> dict[str, str]:
     config = (prepared.folder / "config.json").read_bytes()
     return {
         "gemma4": __version__,
-        "mlx": mx.__version__,
+        "mlx": version("mlx"),
         "dtype": str(prepared.dtype).rpartition(".")[2],
         "config": hashlib.sha256(config).hexdigest(),
         "weights": weights_digest(prepared.folder),

@@ -131,24 +131,24 @@ class Lead:
 
     # What happens to caches, as mlx_gemma4.cache tells it.
 
-    def pinned(self, cache: Sequence[LayerCache], snapshot: Snapshot) -> None:
-        if snapshot and snapshot[0] not in self._numbers:
+    def pinned(self, cache: Sequence[LayerCache], pinned: Snapshot) -> None:
+        if pinned and pinned[0] not in self._numbers:
             of = self._of_cache(cache)
-            self.tell({"op": Op.PIN, "cache": of, "made": self._number(snapshot[0])})
+            self.tell({"op": Op.PIN, "cache": of, "made": self._number(pinned[0])})
 
-    def restored(self, cache: Sequence[LayerCache], snapshot: Snapshot) -> None:
-        if snapshot:
-            of, pin = self._of_cache(cache), self._numbers[snapshot[0]]
+    def restored(self, cache: Sequence[LayerCache], pinned: Snapshot) -> None:
+        if pinned:
+            of, pin = self._of_cache(cache), self._numbers[pinned[0]]
             self.tell({"op": Op.RESTORE, "cache": of, "pin": pin})
 
     def copied(
         self,
         cache: Sequence[LayerCache],
-        snapshot: Snapshot | None,
+        pinned: Snapshot | None,
         made: Sequence[LayerCache],
     ) -> None:
         if made:
-            pin = self._numbers[snapshot[0]] if snapshot else None
+            pin = self._numbers[pinned[0]] if pinned else None
             message = {"op": Op.COPY, "cache": self._of_cache(cache), "pin": pin}
             self.tell({**message, "made": self._number(made[0])})
 

@@ -24,8 +24,10 @@ def take_part(model: Gemma4, part: Part) -> None:
         model.pop(name, None)
     modules = dict(model.named_modules())
     for path, cut in plan.cuts.items():
-        module = modules.get(path)  # not where values are keys, or others' are read
-        for name, array in module.items() if module is not None else ():
+        if path not in modules:  # where values are keys, or others' are read
+            continue
+        module = modules[path]
+        for name, array in [*module.items()]:
             if isinstance(array, mx.array):
                 module[name] = cut.of(array)
     for layer, own in zip(model.layers, plan.layers, strict=True):

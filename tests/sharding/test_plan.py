@@ -7,7 +7,7 @@ import real
 import tiny
 
 from mlx_gemma4.checkpoint.packing import Packing
-from mlx_gemma4.config import Config
+from mlx_gemma4.config import Config, TextConfig
 from mlx_gemma4.sharding.parts import Part, take_part
 from mlx_gemma4.sharding.plan import LAYERS, Cut, plan_shards
 
@@ -15,7 +15,7 @@ SHAPES = ("E2B", "E4B", "12B", "26B-A4B", "31B")
 ATTENTION = "language_model.layers.{}.self_attn.{}"
 
 
-def text(name: str):  # noqa: ANN201
+def text(name: str) -> TextConfig:
     return Config.from_dict(real.read(name)).text_config
 
 

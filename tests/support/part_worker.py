@@ -11,14 +11,15 @@ import mlx.core as mx
 import numpy as np
 
 from mlx_gemma4.checkpoint.load import prepare_model
+from mlx_gemma4.model import Gemma4
 
 PROMPT = [(7 * i + 3) % 80 for i in range(40)]
 NEXT = (5, 6, 7)
 
 
-def found(model, prompt=PROMPT) -> np.ndarray:
+def found(model: Gemma4) -> np.ndarray:
     """Logits of the prompt in two parts and of tokens behind it, one by one."""
-    cache, parts = model.make_cache(), [prompt[:23], prompt[23:], *([t] for t in NEXT)]
+    cache, parts = model.make_cache(), [PROMPT[:23], PROMPT[23:], *([t] for t in NEXT)]
     logits = [model(mx.array([part]), cache=cache) for part in parts]
     return np.array(mx.concatenate(logits, axis=1).astype(mx.float32))
 
