@@ -67,6 +67,6 @@ class Divergence:
                 np.maximum(np.array(divergence), 0).tolist(),
                 np.array(ours.total - ours.own).tolist(),
                 np.array(source.total - source.own).tolist(),
-                int((ours.best == source.best).sum().item()),
+                int(np.array(ours.best == source.best).sum()),
             )
         )

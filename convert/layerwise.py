@@ -84,6 +84,7 @@ class Layerwise:
     def __init__(self, source: Source, tensors: Iterable[TensorPlan]) -> None:
         config = Config.from_file(source.folder / CONFIG)
         self.config: TextConfig = config.text_config
+        self.placeholders = config.placeholders
         self.source = source
         self.tensors = {place(t.name).parameter: _bare(t) for t in tensors}
         self.reader = source.reader()
@@ -107,9 +108,11 @@ class Layerwise:
         advance: called with 1 for each layer of each version.
         Raises CheckpointError where the source is damaged.
         """
-        ids, compact = np.unique(text.tokens, return_inverse=True)
-        tokens = mx.array(compact.reshape(text.tokens.shape))
-        begin = partial(self._begin, TextModel(self.config), ids, tokens)
+        media = np.isin(text.tokens, self.placeholders)
+        tokens = np.where(media, self.config.pad_token_id, text.tokens)
+        ids, compact = np.unique(tokens, return_inverse=True)
+        places = mx.array(compact.reshape(text.tokens.shape))
+        begin = partial(self._begin, TextModel(self.config), ids, places)
         runs = [begin({}), *(begin(v) for v in versions if self._first(v) == 0)]
         runs = self._layers(runs, versions, advance)
         by_version = {id(run.version): run for run in runs}

@@ -92,8 +92,8 @@ class _Errors:
         raw = self.samples[tensor.name]
         weights = as_array(raw, tensor.first).astype(mx.float32)
         off = numbers(packed(tensor, [raw]), tensor) - weights
-        size = mx.square(weights).sum().item()
-        return mx.square(off).sum().item() / size if size else 0.0
+        size, error = (float(np.square(np.array(a)).sum()) for a in (weights, off))
+        return error / size if size else 0.0
 
     def _sample(self, tensor: StoredTensor) -> np.ndarray:
         rows = math.prod(tensor.shape[:-1])

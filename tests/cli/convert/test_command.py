@@ -148,6 +148,7 @@ def test_damage_is_found(gemma4: Runner, source: Path) -> None:
         (("demo", "out", "--recipe", "5bit"), 2, "no recipe '5bit'"),
         (("demo", "out", "--override", "mlp=9:64"), 2, "no 9 bits"),
         (("demo", "out", "--recipe", "mixed"), 2, "--target-gb"),
+        (("demo", "out", "--target-gb", "0.001"), 2, "the smallest has"),
         (("demo", "out", "--refine", "awq"), 2, "there is dwq"),
         (("demo", "--check", "out"), 2, "takes no other"),
         (("demo", "out", "--source-for-check", "demo"), 2, "belongs to --check"),
@@ -156,7 +157,7 @@ def test_damage_is_found(gemma4: Runner, source: Path) -> None:
         (("--check", "x", "--recipe", "8bit"), 2, "takes no other"),
         (("--check", "x", "--data", "x"), 2, "needs --source-for-check"),
         (("demo", "--dry-run", "--upload", "me/x"), 2, "--dry-run converts nothing"),
-        (("demo", "out", "--data", "x"), 2, "belongs to --refine"),
+        (("demo", "out", "--data", "x"), 2, "belongs to --target-gb"),
         (("demo", "out", "--private"), 2, "belongs to --upload"),
         (("demo", "out", "--refine", "dwq", "--data", "x"), 5, "x cannot be read"),
         (("demo", "here"), 2, "not empty"),
@@ -265,3 +266,23 @@ def test_upload_after_conversion(
     convert(str(source), tmp_path / "out", upload="me/mine", private=True)
     assert uploaded == [(tmp_path / "out", "me/mine", True)]
     assert "https://huggingface.co/me/mine" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_size_is_measured_and_then_made(gemma4: Runner) -> None:
+    """What sizes lose on the user's own text comes before the work, and is not measured
+    again by a run that finds it done."""
+    (gemma4.folder / "mine.txt").write_text("Chocolate is brown. Snow is white.\n")
+    command = "convert", "demo", "out", "--data", "mine.txt", "--json"
+    dry = gemma4(*command, "--recipe", "tiny", "--dry-run")
+    assert dry.returncode == 0 and not (gemma4.folder / "out").exists()
+    first = gemma4(*command, "--recipe", "tiny")
+    told = [json.loads(line) for line in first.stdout.splitlines()]
+    offers, plan, done = told
+    assert [each["recipe"] for each in offers["offers"]] == ["tiny", "4bit"]
+    assert offers["text"] == "mine.txt" and offers["chosen"] == 0
+    assert plan["plan"]["bytes"] == offers["offers"][0]["bytes"] == done["bytes"]
+    assert json.loads(dry.stdout.splitlines()[0]) == offers
+    again = gemma4(*command, "--recipe", "tiny")
+    assert again.returncode == 0 and "measured before" in again.stderr
+    assert json.loads(again.stdout.splitlines()[-1])["complete_before"]
