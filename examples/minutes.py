@@ -12,7 +12,7 @@ from pathlib import Path
 from mlx_gemma4 import generate, load
 from mlx_gemma4.audio.files import read_audio
 from mlx_gemma4.errors import MediaError
-from mlx_gemma4.generation.transcribe import transcribe
+from mlx_gemma4.recordings.transcribe import transcribe
 
 TASK = """Write the minutes of this meeting in Markdown, in the language that is spoken:
 a short summary, then the decisions, then who does what until when. Say nothing that is

@@ -6,6 +6,7 @@ from functools import partial
 
 import mlx.core as mx
 import mlx.nn as nn
+from mlx.utils import tree_flatten
 
 Elementwise = Callable[..., mx.array]
 
@@ -18,6 +19,12 @@ def fused(function: Elementwise) -> Elementwise:
     if not mx.metal.is_available():
         return function
     return partial(mx.compile, shapeless=True)(function)
+
+
+def weights_bytes(module: nn.Module) -> int:
+    """What the weights of a module and of all in it take."""
+    arrays: dict[str, mx.array] = dict(tree_flatten(module.parameters()))
+    return sum(array.nbytes for array in arrays.values())
 
 
 class RMSNorm(nn.Module):

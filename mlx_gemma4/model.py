@@ -9,7 +9,6 @@ from typing import Any, Protocol, cast
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx.utils import tree_flatten
 
 from .assistant.drafter import Drafter
 from .audio.tower import AudioTower
@@ -17,7 +16,7 @@ from .cache import LayerCache, make_cache
 from .config import AudioConfig, Config, VisionConfig
 from .errors import MediaError
 from .kernels import dense
-from .layers import Projector, soft_cap
+from .layers import Projector, soft_cap, weights_bytes
 from .media import Kind, Media
 from .reading.sizes import size
 from .text.decoder import DecoderLayer, TextModel
@@ -88,8 +87,7 @@ class Gemma4(nn.Module):
     @property
     def nbytes(self) -> int:
         """What its weights take."""
-        arrays: dict[str, mx.array] = dict(tree_flatten(self.parameters()))
-        return sum(array.nbytes for array in arrays.values())
+        return weights_bytes(self)
 
     @property
     def layers(self) -> list[DecoderLayer]:

@@ -289,9 +289,9 @@ def listener(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> "Listener":
     )
     monkeypatch.setattr(loading, "load_to_chat", lambda *_: (model, processor))
     monkeypatch.setattr(loading, "obtain", lambda name, *_: name)
-    monkeypatch.setattr("mlx_gemma4.generation.transcribe.in_order", listener.in_order)
+    monkeypatch.setattr("mlx_gemma4.recordings.transcribe.in_order", listener.in_order)
     # Its talks are bursts of noise, in which nobody else hears a voice.
-    monkeypatch.setattr("mlx_gemma4.generation.voice.Voices._heard", listener.hears)
+    monkeypatch.setattr("mlx_gemma4.recordings.voice.Voices._heard", listener.hears)
     monkeypatch.chdir(tmp_path)
     return listener
 

@@ -20,6 +20,7 @@ FLOORS = (
     "decoding processes",
     "kept",
     "generation",
+    "recordings",
     "tools",
     "bench doctor tune convert",
     "cli __main__",

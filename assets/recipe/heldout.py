@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from random import Random
 
-from mlx_gemma4.generation.transcribe import transcription_prompt
+from mlx_gemma4.recordings.transcribe import transcription_prompt
 
 from . import media, scenes, speech, talk, tools
 from .conversation import (

@@ -14,7 +14,7 @@ import soxr
 
 from mlx_gemma4.audio.features import log_mel
 from mlx_gemma4.audio.framing import AudioFeatureConfig
-from mlx_gemma4.generation.transcribe import transcription_prompt
+from mlx_gemma4.recordings.transcribe import transcription_prompt
 
 from .espeak import Spoken, Voice, say
 

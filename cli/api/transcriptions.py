@@ -125,7 +125,7 @@ def _heard(
 ) -> Iterator[str]:
     """Fills the transcript; what is said more, as it is heard."""
     from mlx_gemma4.audio.files import RATE, read_recording
-    from mlx_gemma4.generation.transcribe import transcribe
+    from mlx_gemma4.recordings.transcribe import transcribe
 
     recording = read_recording(data)
     exchange.noted = recording.damage

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from mlx_gemma4.audio.files import Recording
-    from mlx_gemma4.generation.pieces import Segment
+    from mlx_gemma4.recordings.pieces import Segment
 
 Format = Literal["txt", "srt", "vtt", "json"]
 
@@ -155,7 +155,7 @@ class Transcribing:
         self, model_name: str | None, adapter: Path | None = None, yes: bool = False
     ) -> int:
         """Transcribes everything; returns the exit code."""
-        from mlx_gemma4.generation.transcribe import seconds_at_once, transcribe_each
+        from mlx_gemma4.recordings.transcribe import seconds_at_once, transcribe_each
 
         model, processor, name = open_model(
             model_name, self.screen, adapter, yes=yes, draft=self.draft, ple=self.ple

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from .lines import CLAUSES, SCRIPTS, SENTENCES, WORDS, columns, places, split_text
 
 if TYPE_CHECKING:
-    from mlx_gemma4.generation.pieces import Part
+    from mlx_gemma4.recordings.pieces import Part
 
 # Seconds by which a place may be off for the sake of its kind, worst kind last.
 FAR = ((SENTENCES, 0.0), (CLAUSES, 0.8), (f"{WORDS}|{SCRIPTS}", 2.0))

@@ -17,7 +17,7 @@ from .cues import Cue, cues
 from .lines import two_lines
 
 if TYPE_CHECKING:
-    from mlx_gemma4.generation.pieces import Segment
+    from mlx_gemma4.recordings.pieces import Segment
 
 
 @dataclass

@@ -9,6 +9,7 @@ import mlx.core as mx
 
 from ..cache import LayerCache, Seen
 from ..config import FULL, SLIDING
+from ..layers import weights_bytes
 from ..text.decoder import TextModel
 from .model import Assistant
 
@@ -26,6 +27,11 @@ class Drafter:
 
     module: Assistant
     folder: Path
+
+    @property
+    def nbytes(self) -> int:
+        """What its weights take."""
+        return weights_bytes(self.module)
 
     def propose(
         self,

@@ -1,15 +1,14 @@
 """Whether there is memory for what is asked: before it is read, and while it is."""
 
 from collections.abc import Callable
-from typing import cast
 
 import mlx.core as mx
-from mlx.utils import tree_flatten
 
 from ..decoding.prefix import PINS
 from ..decoding.stream import Steps
 from ..device import memory_limit
 from ..errors import ChatError, RoomError, is_out_of_memory
+from ..layers import weights_bytes
 from ..memory.estimate import Demand
 from ..memory.refusal import refusal
 from ..model import Gemma4
@@ -26,8 +25,7 @@ def demand_of(model: Gemma4, step: int, kv_bits: int | None = None) -> Demand:
     """What a loaded model takes, and its drafter, with one conversation."""
     weights = model.nbytes
     if model.drafter is not None:
-        arrays = tree_flatten(model.drafter.module.parameters())
-        weights += sum(x.nbytes for _, x in cast(list[tuple[str, mx.array]], arrays))
+        weights += model.drafter.nbytes
     dtype = model.language_model.norm.weight.dtype
     return Demand(model.config.text_config, weights, dtype, step, PINS, kv_bits)
 
@@ -69,8 +67,7 @@ def _table_bytes(model: Gemma4) -> int:
     text = model.language_model
     if not text.per_layer_size or text.table is not None:
         return 0
-    arrays = tree_flatten(text.embed_tokens_per_layer.parameters())
-    return sum(x.nbytes for _, x in cast(list[tuple[str, mx.array]], arrays))
+    return weights_bytes(text.embed_tokens_per_layer)
 
 
 def within_memory(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cache
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import mlx.core as mx
 import pytest
@@ -42,6 +42,7 @@ class Proposer:
     marks: Sequence[int]
     draw: random.Random = field(default_factory=lambda: random.Random(0))
     asked: int = 0
+    nbytes: ClassVar[int] = 0
 
     def propose(
         self,

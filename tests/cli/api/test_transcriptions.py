@@ -10,7 +10,7 @@ from scripted_engine import ScriptedEngine
 from serving import Reply, Served, demo, served
 
 from mlx_gemma4.generation import transcribe
-from mlx_gemma4.generation.pieces import Segment
+from mlx_gemma4.recordings.pieces import Segment
 
 SPEECH = SHAPES.with_name("speech.wav")
 KIND = {"Content-Type": "multipart/form-data; boundary=x"}

@@ -8,7 +8,7 @@ import pytest
 from mlx_gemma4.cli.terminal.text import clusters, columns
 from mlx_gemma4.cli.transcribe.cues import cues
 from mlx_gemma4.cli.transcribe.lines import CUE, LINE, two_lines
-from mlx_gemma4.generation.pieces import Part
+from mlx_gemma4.recordings.pieces import Part
 
 FOUR = (
     "We should have left an hour ago, I told you so.",

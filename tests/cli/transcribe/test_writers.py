@@ -9,7 +9,7 @@ from mlx_gemma4.cli.terminal.text import columns
 from mlx_gemma4.cli.transcribe.cues import cues
 from mlx_gemma4.cli.transcribe.lines import CUE, two_lines
 from mlx_gemma4.cli.transcribe.transcript import WRITERS, Transcript, timestamp
-from mlx_gemma4.generation.pieces import Segment
+from mlx_gemma4.recordings.pieces import Segment
 
 SENTENCES = (
     "This is the first sentence, and it is rather short. The second one goes on for "

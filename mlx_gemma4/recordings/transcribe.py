@@ -14,12 +14,12 @@ from ..audio.framing import AudioFeatureConfig, AudioSampleConfig
 from ..decoding.batch import ROWS
 from ..decoding.drafts import Draft
 from ..errors import ChatError, MediaError
+from ..generation.answer import Chunk, Response
+from ..generation.ordered import in_order
 from ..model import Gemma4
 from ..prompt.processor import Processor
 from ..prompt.transcription import split_translation, transcription_prompt
-from .answer import Chunk, Response
 from .loops import once
-from .ordered import in_order
 from .pieces import Part, Piece, Segment, cut, merge
 from .voice import Voices, tell_wordless
 

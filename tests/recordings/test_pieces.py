@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from spoken import RATE, Talk
 
-from mlx_gemma4.generation.pieces import Piece, Segment, cut, merge, seam_texts
+from mlx_gemma4.recordings.pieces import Piece, Segment, cut, merge, seam_texts
 
 LIMIT = 30 * RATE
 

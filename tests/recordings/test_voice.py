@@ -14,9 +14,9 @@ from mlx_gemma4 import Chunk
 from mlx_gemma4.audio.framing import AudioFeatureConfig
 from mlx_gemma4.errors import MediaError
 from mlx_gemma4.generation import transcribe as room
-from mlx_gemma4.generation.loops import once
-from mlx_gemma4.generation.pieces import RATE, cut
-from mlx_gemma4.generation.voice import Voices
+from mlx_gemma4.recordings.loops import once
+from mlx_gemma4.recordings.pieces import RATE, cut
+from mlx_gemma4.recordings.voice import Voices
 
 SPEECH = Path(__file__).parents[2] / "assets" / "speech.wav"
 # Two stretches of it without a pause, less what is silent at their ends, in seconds.

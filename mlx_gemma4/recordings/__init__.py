@@ -1,0 +1,1 @@
+"""Long recordings to text: cut into pieces, heard, and put together again."""
