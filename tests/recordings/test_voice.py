@@ -13,7 +13,7 @@ import soundfile
 from mlx_gemma4 import Chunk
 from mlx_gemma4.audio.framing import AudioFeatureConfig
 from mlx_gemma4.errors import MediaError
-from mlx_gemma4.generation import transcribe as room
+from mlx_gemma4.recordings import transcribe as room
 from mlx_gemma4.recordings.loops import once
 from mlx_gemma4.recordings.pieces import RATE, cut
 from mlx_gemma4.recordings.voice import Voices

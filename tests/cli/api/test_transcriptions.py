@@ -9,7 +9,7 @@ from places import SHAPES
 from scripted_engine import ScriptedEngine
 from serving import Reply, Served, demo, served
 
-from mlx_gemma4.generation import transcribe
+from mlx_gemma4.recordings import transcribe
 from mlx_gemma4.recordings.pieces import Segment
 
 SPEECH = SHAPES.with_name("speech.wav")
