@@ -242,7 +242,7 @@ class Session:
     def remember_prompt(self) -> None:
         """Keeps what the model has read of a long prompt: others may begin so."""
         if self.prompts is not None:
-            from mlx_gemma4.decoding.prefix import FEW
+            from mlx_gemma4.decoding.prefixes import FEW
 
             self.chat.remember(FEW, answer=False)
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 
-from ..decoding.prefix import FEW, PrefixCache, usable
+from ..decoding.prefix import PrefixCache, usable
+from ..decoding.prefixes import FEW
 from ..errors import CacheError, CheckpointError
 from ..reading.sizes import free_space
 from ..state import PROMPTS, data_folder, runs

@@ -13,7 +13,8 @@ import tiny
 from mlx_gemma4 import Gemma4
 from mlx_gemma4.cache import packed
 from mlx_gemma4.decoding.prefill import Prompt, prefill
-from mlx_gemma4.decoding.prefix import PrefixCache, PrefixCaches
+from mlx_gemma4.decoding.prefix import PrefixCache
+from mlx_gemma4.decoding.prefixes import PrefixCaches
 from mlx_gemma4.kept import store
 from mlx_gemma4.kept.store import KeptPrompts, files, remove_all, remove_of, total
 
