@@ -1,8 +1,9 @@
 """Prompts that were read, kept for later runs: `--prompt-cache`."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from mlx_gemma4.processes.launched import rank_of
 
 from ..errors import UsageError
 
@@ -38,7 +39,7 @@ def open_prompts(
     """What is kept for the model called `name`; None where nothing is to be."""
     most = gigabytes(how)
     # What the first of several processes recalls, the others would not have.
-    if most == 0 or "MLX_RANK" in os.environ:
+    if most == 0 or rank_of() is not None:
         return None
     from mlx_gemma4.hub.resolve import resolve
     from mlx_gemma4.kept.identity import identity_of

@@ -137,6 +137,7 @@ class KeptPrompts:
         work = self.folder / f".{os.getpid()}.{next(_count)}.part"
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.folder.chmod(0o700)
             if free_space(self.folder) < size + SPARE:
                 self.trouble = f"less than {SPARE / 1e9:g} GB would be free"
                 return
