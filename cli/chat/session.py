@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlx_gemma4.generation.answer import Chunk, Response
 
+from ..logs.prompts import end
 from ..render import Screen, stats_line
 from ..terminal.suspending import Suspending
 from .conversation import Conversation
@@ -249,10 +250,7 @@ class Session:
     def close_prompts(self) -> None:
         """Waits until all that is to be kept is written."""
         if self.prompts is not None:
-            self.prompts.close()
-            if self.prompts.trouble:
-                told = f"What was read is not kept: {self.prompts.trouble}."
-                self.screen.note(f"{told} --prompt-cache off does not try.")
+            end(self.prompts, self.screen)
             self.prompts = None
 
     def _show_chunk(self, chunk: Chunk) -> None:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from mlx_gemma4.kept.store import KeptPrompts
 
     from ..chat.session import Session
+    from ..render import Screen
 
 AUTO, OFF = "auto", "off"
 
@@ -48,6 +49,14 @@ def open_prompts(
     identity = identity_of(resolve(name), model, processor, adapter)
     most_bytes = MOST_BYTES if most is None else int(most * 1e9)
     return KeptPrompts(prompts_folder(), identity, most_bytes)
+
+
+def end(prompts: "KeptPrompts", screen: "Screen") -> None:
+    """Waits until all that is to be kept is written, and tells what could not be."""
+    prompts.close()
+    if prompts.trouble:
+        told = f"What was read is not kept: {prompts.trouble}."
+        screen.note(f"{told} --prompt-cache off does not try.")
 
 
 def begin(session: "Session") -> None:
