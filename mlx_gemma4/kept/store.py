@@ -214,7 +214,7 @@ def remove_all(folder: Path) -> None:
 
 def make_room(folder: Path, most_bytes: int) -> None:
     """Removes what processes that were killed have left, and the entries that were not
-    used for longest, until the others are at most MOST_FILES, of at most `most_bytes`."""
+    used for longest, until the others are MOST_FILES and `most_bytes` at most."""
     with suppress(OSError):
         for name in os.listdir(folder):
             if (match := WORK.fullmatch(name)) and not runs(int(match[1])):
