@@ -32,12 +32,12 @@ def test_serves_until_it_is_stopped(gemma4: Runner, number: int) -> None:
 
 @pytest.mark.slow
 def test_what_was_read_is_there_for_the_next_server(
-    gemma4: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    gemma4: Runner, tmp_path: Path
 ) -> None:
     prompts = tmp_path / "data" / "gemma4" / "prompts"
     words = "The captain and his ship went out to sea again. " * 40
     for private, cached in (("1", 0), ("0", 0), ("0", 800)):
-        monkeypatch.setenv("GEMMA4_NO_HISTORY", private)
+        gemma4.environ["GEMMA4_NO_HISTORY"] = private
         asked = {"messages": [{"role": "user", "content": words}], "max_tokens": 2}
         process = gemma4.start("serve", "-m", "demo", "--port", "0")
         try:
