@@ -46,7 +46,8 @@ if TYPE_CHECKING:
     from .checkpoint.load import load
     from .config import Config
     from .decoding.batch import Batch
-    from .decoding.prefix import PrefixCache, PrefixCaches
+    from .decoding.prefix import PrefixCache
+    from .decoding.prefixes import PrefixCaches
     from .generation.batch import generate_batch
     from .generation.chat import Chat
     from .generation.loop import Chunk, Response, Stats, generate, stream_generate
@@ -93,7 +94,7 @@ _PLACES = {
     "Media": "media",
     "KeptPrompts": "kept.store",
     "PrefixCache": "decoding.prefix",
-    "PrefixCaches": "decoding.prefix",
+    "PrefixCaches": "decoding.prefixes",
     "Processor": "prompt.processor",
     "Response": "generation.answer",
     "Stats": "generation.answer",

@@ -97,7 +97,7 @@ class Job:
             self.screen.note(f"{told}; their answers say why.")
 
     def run(self, model: "Gemma4", processor: "Processor", name: str) -> None:
-        from mlx_gemma4.decoding.prefix import PrefixCaches
+        from mlx_gemma4.decoding.prefixes import PrefixCaches
         from mlx_gemma4.generation.ordered import in_order
 
         # What lines begin with in common, such as the system's words, is read once.

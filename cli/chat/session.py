@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlx_gemma4.generation.answer import Chunk, Response
 
+from ..logs.prompts import end
 from ..render import Screen, stats_line
 from ..terminal.suspending import Suspending
 from .conversation import Conversation
@@ -242,17 +243,14 @@ class Session:
     def remember_prompt(self) -> None:
         """Keeps what the model has read of a long prompt: others may begin so."""
         if self.prompts is not None:
-            from mlx_gemma4.decoding.prefix import FEW
+            from mlx_gemma4.decoding.prefixes import FEW
 
             self.chat.remember(FEW, answer=False)
 
     def close_prompts(self) -> None:
         """Waits until all that is to be kept is written."""
         if self.prompts is not None:
-            self.prompts.close()
-            if self.prompts.trouble:
-                told = f"What was read is not kept: {self.prompts.trouble}."
-                self.screen.note(f"{told} --prompt-cache off does not try.")
+            end(self.prompts, self.screen)
             self.prompts = None
 
     def _show_chunk(self, chunk: Chunk) -> None:

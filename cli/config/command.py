@@ -4,6 +4,7 @@ import os
 import shlex
 import subprocess
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -80,8 +81,9 @@ def show(
         read_defaults(root, config)  # says what is wrong
         found = settings(config, root.command)
         screen = Screen(as_json=as_json)
-        if origin:
-            screen.note(prompts_told())
+        told = prompts_told() if origin else ""
+        if told:
+            screen.note(told)
         if as_json:
             screen.json(
                 {"file": str(config.path), "settings": [vars(s) for s in found]}
@@ -93,10 +95,14 @@ def show(
 
 
 def prompts_told() -> str:
-    """Where the prompts are that were read, and how much they take."""
+    """Where the prompts are that were read, and how much they take, if any."""
     folder = data_folder() / PROMPTS
-    sizes = [file.stat().st_size for file in folder.glob("*.safetensors")]
-    return f"What was read is kept in {folder}: {size(sum(sizes))}."
+    sizes: list[int] = []
+    for file in folder.glob("*.safetensors"):
+        with suppress(OSError):  # another process removes some
+            sizes.append(file.stat().st_size)
+    told = f"What was read is kept in {folder}: {size(sum(sizes))}."
+    return told if sizes else ""
 
 
 @app.command()

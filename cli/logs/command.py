@@ -224,22 +224,36 @@ def rm(
     """
     with reported(as_json=False):
         from .opening import store_path
-        from .store import NONE, opened
+        from .store import opened
 
         if bool(which) == all:
             raise UsageError("Name conversations by number or name, or add --all.")
         if all and not store_path().exists():
-            forget(None)  # prompts of no conversation
+            return remove_prompts(yes)
         with opened() as store:
             numbers = chosen(store, which)
             if not numbers:
-                raise UsageError(NONE)
+                return remove_prompts(yes)
             said = f"{len(numbers)} conversation{'s' if len(numbers) != 1 else ''}"
             if not yes and not confirmed(f"Remove {said}?"):
                 return
             store.remove(numbers)
             forget(None if which is None else numbers)
         Screen().note(f"Removed {said}.")
+
+
+def remove_prompts(yes: bool) -> None:
+    """Removes what was read of prompts where no conversation is kept. Raises UsageError
+    where there is nothing of that, either."""
+    from mlx_gemma4.kept.store import files, prompts_folder
+
+    from .store import NONE
+
+    if not files(prompts_folder()):
+        raise UsageError(NONE)
+    if yes or confirmed("Remove what was read of prompts?"):
+        forget(None)
+        Screen().note("Removed what was read of prompts.")
 
 
 def forget(conversations: list[int] | None) -> None:

@@ -1,8 +1,9 @@
 """Prompts that were read, kept for later runs: `--prompt-cache`."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from mlx_gemma4.processes.launched import rank_of
 
 from ..errors import UsageError
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from mlx_gemma4.kept.store import KeptPrompts
 
     from ..chat.session import Session
+    from ..render import Screen
 
 AUTO, OFF = "auto", "off"
 
@@ -38,7 +40,7 @@ def open_prompts(
     """What is kept for the model called `name`; None where nothing is to be."""
     most = gigabytes(how)
     # What the first of several processes recalls, the others would not have.
-    if most == 0 or "MLX_RANK" in os.environ:
+    if most == 0 or rank_of() is not None:
         return None
     from mlx_gemma4.hub.resolve import resolve
     from mlx_gemma4.kept.identity import identity_of
@@ -47,6 +49,14 @@ def open_prompts(
     identity = identity_of(resolve(name), model, processor, adapter)
     most_bytes = MOST_BYTES if most is None else int(most * 1e9)
     return KeptPrompts(prompts_folder(), identity, most_bytes)
+
+
+def end(prompts: "KeptPrompts", screen: "Screen") -> None:
+    """Waits until all that is to be kept is written, and tells what could not be."""
+    prompts.close()
+    if prompts.trouble:
+        told = f"What was read is not kept: {prompts.trouble}."
+        screen.note(f"{told} --prompt-cache off does not try.")
 
 
 def begin(session: "Session") -> None:

@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Annotated
 
 from .. import forms, options
+from ..chat.setup import is_private
 from ..errors import reported
 from ..loading import open_model, warnings_noted
-from ..logs.prompts import gigabytes, open_prompts
+from ..logs.prompts import OFF, end, gigabytes, open_prompts
 from ..options import Panel
 from ..render import Screen
 from ..settings import Settings, takes_settings
@@ -108,5 +109,8 @@ def serve(
             opened = open_model(model, screen, adapter, yes=yes, **how)
             defaults = {**settings.options, "strict_tools": strict_tools}
             loaded, processor, name = opened
-            prompts = open_prompts(prompt_cache, name, loaded, processor, adapter)
+            kept = OFF if is_private(False) else prompt_cache
+            prompts = open_prompts(kept, name, loaded, processor, adapter)
             run(server, *opened, defaults, guard, media, rows, prompts)
+            if prompts is not None:
+                end(prompts, screen)

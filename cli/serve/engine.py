@@ -59,7 +59,7 @@ class Engine:
         prompts: "KeptPrompts | None" = None,
     ) -> None:
         from mlx_gemma4 import PrefixCaches
-        from mlx_gemma4.decoding.prefix import MOST
+        from mlx_gemma4.decoding.prefixes import MOST
 
         self.model, self.processor, self.name = model, processor, name
         self.defaults = dict(defaults or {})

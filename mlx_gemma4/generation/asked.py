@@ -7,7 +7,8 @@ from typing import Any, cast
 from ..chat.messages import plain_messages
 from ..config import Config
 from ..decoding.prefill import Prompt
-from ..decoding.prefix import PrefixCache, PrefixCaches
+from ..decoding.prefix import PrefixCache
+from ..decoding.prefixes import PrefixCaches
 from ..errors import ChatError, ContextError
 from ..media import content_keys
 from ..prompt.processor import Processor

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..decoding.batch import ROWS
 from ..decoding.drafts import Draft
-from ..decoding.prefix import PrefixCaches
+from ..decoding.prefixes import PrefixCaches
 from ..forms.schema import Schema
 from ..model import Gemma4
 from ..prompt.processor import Processor

@@ -15,7 +15,8 @@ from ..chat.splitter import opens_thought
 from ..chat.tools import CALL_MARKS
 from ..decoding.drafts import Draft, drafts_for
 from ..decoding.prefill import Progress, step_for
-from ..decoding.prefix import PrefixCache, PrefixCaches, pins_for
+from ..decoding.prefix import PrefixCache
+from ..decoding.prefixes import PrefixCaches, pins_for
 from ..decoding.stream import Stream
 from ..errors import ChatError
 from ..forms.calls import calls_of

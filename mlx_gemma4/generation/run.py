@@ -9,7 +9,8 @@ import mlx.core as mx
 
 from ..decoding.drafts import Drafts
 from ..decoding.prefill import Progress, Prompt, check_finite, reading
-from ..decoding.prefix import Pins, PrefixCache
+from ..decoding.prefix import PrefixCache
+from ..decoding.prefixes import Pins
 from ..decoding.rounds import Decoding
 from ..decoding.stream import Given, Pause, Steps, Wanted, advance
 from ..device import keep_in_memory

@@ -156,7 +156,8 @@ class Turns:
         """`cut` is what has been said of the answer."""
         kv_bits = options.get("kv_bits")
         if kv_bits != self._prefix.kv_bits:  # all is read again
-            self._prefix = PrefixCache(self.model, kv_bits=kv_bits)
+            keeping = self._keeping
+            self._prefix = PrefixCache(self.model, kv_bits=kv_bits, keeping=keeping)
         stream = stream_generate(
             self.model,
             self.processor,

@@ -9,6 +9,7 @@ from ..checkpoint.files import LENGTH, MAX_HEADER
 from ..checkpoint.folders import weight_files
 from ..model import Gemma4
 from ..prompt.processor import Processor
+from ..reading.home import with_home
 
 # What decides, beside the weights, which tokens and media a conversation becomes.
 SMALL = ("config.json", "processor_config.json", "tokenizer_config.json")
@@ -31,7 +32,7 @@ def identity_of(
     stated += [(*_stamp(file), _header(file)) for file in weight_files(folder)]
     stated.append(_stamp(folder / "tokenizer.json"))
     if adapter is not None:
-        stated += [_stamp(file) for file in sorted(adapter.iterdir())]
+        stated += [_stamp(file) for file in sorted(with_home(adapter).iterdir())]
     return hashlib.sha256(json.dumps(stated).encode()).hexdigest()
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 
-from ..decoding.prefix import FEW, PrefixCache, usable
+from ..decoding.prefix import PrefixCache, usable
+from ..decoding.prefixes import FEW
 from ..errors import CacheError, CheckpointError
 from ..reading.sizes import free_space
 from ..state import PROMPTS, data_folder, runs
@@ -22,6 +23,7 @@ from . import contents, entry
 from .entry import About, Head
 
 MOST_BYTES = 8 * 10**9
+MOST_FILES = 256  # each of which is looked into by every run
 SPARE = 2 * 10**9  # bytes of the disk that stay free
 # What may be written, or read, in place of reading one token. A disk of a Mac takes a
 # millisecond or two for it; a model that keeps as much of a token takes longer to read.
@@ -135,7 +137,9 @@ class KeptPrompts:
     ) -> None:
         work = self.folder / f".{os.getpid()}.{next(_count)}.part"
         try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.folder.mkdir(exist_ok=True)
+            self.folder.chmod(0o700)
             if free_space(self.folder) < size + SPARE:
                 self.trouble = f"less than {SPARE / 1e9:g} GB would be free"
                 return
@@ -210,15 +214,15 @@ def remove_all(folder: Path) -> None:
 
 def make_room(folder: Path, most_bytes: int) -> None:
     """Removes what processes that were killed have left, and the entries that were not
-    used for longest, until the others have at most `most_bytes`."""
+    used for longest, until the others are MOST_FILES and `most_bytes` at most."""
     with suppress(OSError):
         for name in os.listdir(folder):
             if (match := WORK.fullmatch(name)) and not runs(int(match[1])):
                 (folder / name).unlink()
     used = _used(folder)
-    over = sum(size for _, size, _ in used) - most_bytes
-    for _, size, file in sorted(used):
-        if over <= 0:
+    over, many = sum(size for _, size, _ in used) - most_bytes, len(used) - MOST_FILES
+    for n, (_, size, file) in enumerate(sorted(used)):
+        if over <= 0 and n >= many:
             return
         _forget(file)
         over -= size

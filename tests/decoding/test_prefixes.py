@@ -4,8 +4,9 @@ import mlx.core as mx
 import pytest
 
 from mlx_gemma4 import load, stream_generate
-from mlx_gemma4.decoding import prefix as module
-from mlx_gemma4.decoding.prefix import PrefixCache, PrefixCaches
+from mlx_gemma4.decoding import prefix, prefixes
+from mlx_gemma4.decoding.prefix import PrefixCache
+from mlx_gemma4.decoding.prefixes import PrefixCaches
 from mlx_gemma4.errors import CacheError
 from mlx_gemma4.generation.answer import Response
 
@@ -16,8 +17,8 @@ CAPITALS = {"France": "Paris", "Spain": "Madrid", "Italy": "Rome"}
 @pytest.fixture(autouse=True)
 def few(monkeypatch) -> None:
     """So that short conversations do for the tests."""
-    monkeypatch.setattr(module, "FEW", 32)
-    monkeypatch.setattr(module, "HEADER", 4)
+    monkeypatch.setattr(prefixes, "FEW", 32)
+    monkeypatch.setattr(prefixes, "HEADER", 4)
 
 
 @pytest.fixture(scope="module")
@@ -119,11 +120,11 @@ def test_another_model_s(demo) -> None:
         answer(load("demo"), caches, asked("Hi"))
 
 
-@pytest.mark.parametrize("length", [0, 1, module.BLOCK - 1, module.BLOCK, 2500])
+@pytest.mark.parametrize("length", [0, 1, prefix.BLOCK - 1, prefix.BLOCK, 2500])
 def test_where_two_prompts_part(length: int) -> None:
     same = list(range(length))
-    assert module._common(same, same) == length
+    assert prefix._common(same, same) == length
     assert (
-        module._common(same, [*same, 1]) == module._common([*same, 1], same) == length
+        prefix._common(same, [*same, 1]) == prefix._common([*same, 1], same) == length
     )
-    assert module._common([*same, 1, 5], [*same, 2, 5]) == length
+    assert prefix._common([*same, 1, 5], [*same, 2, 5]) == length

@@ -1,6 +1,6 @@
 """Answers with full layers in 8 bits: whole runs, turns, and caches that are given."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import mlx.core as mx
 import pytest
@@ -75,6 +75,23 @@ def test_a_chat_keeps_to_it(demo: Any) -> None:
     answer = chat.ask("And of Italy?")
     assert answer.stats is not None
     assert answer.stats.kv_bits is None and answer.stats.cached_tokens == 0
+
+
+def test_a_chat_has_what_is_kept_of_its_kind(demo: Any) -> None:
+    class Kept:
+        looked: ClassVar[list[int | None]] = []
+
+        def recall(self, prefix: PrefixCache, keys: Any, least: int = 1) -> bool:
+            self.looked.append(prefix.kv_bits)
+            return False
+
+        def keep(self, prefix: PrefixCache, least: int) -> None:
+            pass
+
+    chat = Chat(demo[0], demo[1], kv_bits=8, temperature=0, max_tokens=1)
+    chat.remember_in(Kept())
+    chat.ask(QUESTION)
+    assert Kept.looked == [8]
 
 
 @pytest.mark.parametrize("kind", [PrefixCache, PrefixCaches])

@@ -13,7 +13,8 @@ import tiny
 from mlx_gemma4 import Gemma4
 from mlx_gemma4.cache import packed
 from mlx_gemma4.decoding.prefill import Prompt, prefill
-from mlx_gemma4.decoding.prefix import PrefixCache, PrefixCaches
+from mlx_gemma4.decoding.prefix import PrefixCache
+from mlx_gemma4.decoding.prefixes import PrefixCaches
 from mlx_gemma4.kept import store
 from mlx_gemma4.kept.store import KeptPrompts, files, remove_all, remove_of, total
 
@@ -183,7 +184,9 @@ def test_a_conversation_has_one_entry(model: Gemma4, tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_those_not_used_for_longest_give_way(model: Gemma4, tmp_path: Path) -> None:
+def test_those_not_used_for_longest_give_way(
+    model: Gemma4, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made: list[Path] = []
     for n in range(4):
         prefix = PrefixCache(model)
@@ -196,6 +199,9 @@ def test_those_not_used_for_longest_give_way(model: Gemma4, tmp_path: Path) -> N
     kept.keep(prefix)
     kept.close()
     assert [file.exists() for file in made] == [True, False, True, True]
+    monkeypatch.setattr(store, "MOST_FILES", 2)
+    store.make_room(tmp_path, 10**9)
+    assert len(files(tmp_path)) == 2 and made[0].exists()
 
 
 def test_what_a_killed_process_left_is_removed(model: Gemma4, tmp_path: Path) -> None:
@@ -206,6 +212,21 @@ def test_what_a_killed_process_left_is_removed(model: Gemma4, tmp_path: Path) ->
     keep(tmp_path, prefix)
     assert not left.exists() and ours.exists()
     assert all(file.stat().st_mode & 0o777 == 0o600 for file in files(tmp_path))
+
+
+def test_nobody_else_looks_into_its_folders(model: Gemma4, tmp_path: Path) -> None:
+    read(prefix := PrefixCache(model), WORDS[:9])
+    folder = tmp_path / "data" / "prompts"
+    keep(folder, prefix)
+    folder.chmod(0o755)
+    prefix.on_disk = 0
+    kept = kept_in(folder)
+    kept.keep(prefix)
+    kept.close()
+    assert [each.stat().st_mode & 0o777 for each in (folder, folder.parent)] == [
+        0o700,
+        0o700,
+    ]
 
 
 def test_what_is_not_worth_its_bytes_is_not_written(

@@ -11,7 +11,7 @@ from scripted import chunks
 
 from mlx_gemma4 import Chunk
 from mlx_gemma4.cli.batch import command
-from mlx_gemma4.decoding import prefix
+from mlx_gemma4.decoding import prefixes
 from mlx_gemma4.errors import MediaError
 from mlx_gemma4.generation import ordered
 
@@ -42,7 +42,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Asked:
         return map(answer, asks)
 
     monkeypatch.setattr(ordered, "in_order", in_order)
-    monkeypatch.setattr(prefix, "PrefixCaches", lambda *_, **__: None)
+    monkeypatch.setattr(prefixes, "PrefixCaches", lambda *_, **__: None)
     monkeypatch.setattr(command, "open_model", lambda *_, **__: (None, None, "m"))
     monkeypatch.chdir(tmp_path)
     return found

@@ -72,6 +72,7 @@ def test_what_is_private_or_off_is_not_kept(gemma4: Runner, prompts: Path) -> No
         assert not prompts.exists()
 
 
+@pytest.mark.slow
 def test_it_goes_with_its_conversation(gemma4: Runner, prompts: Path) -> None:
     answered(gemma4, "--log", "Hi")
     assert len(list(prompts.iterdir())) == 1

@@ -18,6 +18,8 @@ from mlx_gemma4.cli.config.command import TEMPLATE
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.delenv("GEMMA4_PROMPT_CACHE")
     monkeypatch.delenv("GEMMA4_MODEL", raising=False)
     path = tmp_path / "gemma4" / "config.toml"
     path.parent.mkdir()

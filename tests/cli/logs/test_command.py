@@ -114,6 +114,20 @@ def test_where_there_is_nothing(store):
     assert not store.exists() and session_names() == []
 
 
+@pytest.mark.parametrize("emptied", [False, True])
+def test_what_was_read_is_removed_without_conversations(store, request, emptied):
+    if emptied:
+        request.getfixturevalue("two")
+        assert logs("rm", "--all", "-y").exit_code == 0
+    file = store.parent / "prompts" / f"{'0' * 64}.safetensors"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    assert logs("rm", "--all").exit_code == 2 and file.exists()
+    said = logs("rm", "--all", "-y")
+    assert said.exit_code == 0 and "Removed what was read of prompts." in said.stderr
+    assert not file.exists()
+
+
 def test_a_conversation_is_shown(two):
     assert logs("show").stdout == (
         "> first\n\n**first**\n\n> second\n> line\n\n**second\nline**\n"

@@ -31,6 +31,33 @@ def test_serves_until_it_is_stopped(gemma4: Runner, number: int) -> None:
 
 
 @pytest.mark.slow
+def test_what_was_read_is_there_for_the_next_server(
+    gemma4: Runner, tmp_path: Path
+) -> None:
+    prompts = tmp_path / "data" / "gemma4" / "prompts"
+    words = "The captain and his ship went out to sea again. " * 40
+    for private, cached in (("1", 0), ("0", 0), ("0", 800)):
+        gemma4.environ["GEMMA4_NO_HISTORY"] = private
+        asked = {"messages": [{"role": "user", "content": words}], "max_tokens": 2}
+        process = gemma4.start("serve", "-m", "demo", "--port", "0")
+        try:
+            assert process.stdout
+            url = process.stdout.readline().decode().strip()
+            body = json.dumps(asked).encode()
+            to = urllib.request.Request(f"{url}/v1/chat/completions", body)
+            with urllib.request.urlopen(to) as reply:
+                usage = json.load(reply)["usage"]
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(120) == 0
+        finally:
+            process.kill()
+            process.communicate()
+        found = usage["prompt_tokens_details"]["cached_tokens"]
+        assert found >= cached and bool(found) == bool(cached)
+        assert prompts.exists() == (private == "0")
+
+
+@pytest.mark.slow
 def test_what_cannot_be_served(gemma4: Runner, tmp_path: Path) -> None:
     """Found before a model is loaded."""
     for words, code in (

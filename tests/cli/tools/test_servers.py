@@ -34,6 +34,8 @@ headers = { Authorization = "Bearer ${KEY}" }
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.delenv("GEMMA4_PROMPT_CACHE")
     monkeypatch.setenv("KEY", "k")
     monkeypatch.setenv("ROOT", "/of files")
     path = tmp_path / "gemma4" / "config.toml"
