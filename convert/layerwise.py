@@ -131,7 +131,7 @@ class Layerwise:
         """The text before the first layer; the tables hold the rows of `ids` alone."""
         text.embed_tokens.weight = self._rows(EMBEDDING, version, ids)
         if text.per_layer_size:
-            text.embed_tokens_per_layer.weight = self._rows(TABLE, version, ids)
+            text["embed_tokens_per_layer"].weight = self._rows(TABLE, version, ids)
             for name in ("per_layer_model_projection", "per_layer_projection_norm"):
                 tensor = self._tensor(f"language_model.{name}.weight", version)
                 text[name].weight = self._weight(tensor)

@@ -16,6 +16,7 @@ from ..models.obtaining import obtain
 from ..progress import Progress
 from ..render import Screen
 from .options import Against, Context, Decode, Drafts, Prompt, Runs, Share
+from .peers import MLX_LM, NONE, add_peer, peer_fits
 from .rounds import told_by
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
     from .report import Facts
 
-MLX_LM, NONE = "mlx-lm", "none"
 DECODE = {"gpu": 128, "cpu": 32}
 
 
@@ -200,7 +200,7 @@ def measure_ours(
         compared = contenders(model)
         together = peer_fits(model, max(contexts) + wishes.decode)
         if together:
-            add_peer(compared, stack, folder, facts, wishes, screen)
+            add_peer(compared, stack, folder, facts, wishes.against, screen)
         most = max(contexts) + wishes.decode
         added = add_larger(compared, stack, folder, model, most, screen)
         found = rounds(compared, facts, screen)
@@ -227,48 +227,6 @@ def load_checked(
     return model
 
 
-def peer_fits(model: "Gemma4", tokens: int) -> bool:
-    """Whether two programs can hold the model at once."""
-    from mlx_gemma4.bench.timing import memory_needed
-    from mlx_gemma4.device import memory_limit
-
-    table = model.language_model.table  # which mlx-lm always has in memory
-    more = 0 if table is None else table.nbytes
-    return 2 * memory_needed(model, tokens) + more <= memory_limit()
-
-
-def add_peer(
-    compared: "dict[str, Contender]",
-    stack: ExitStack,
-    folder: "Path",
-    facts: "Facts",
-    wishes: Wishes,
-    screen: Screen,
-) -> None:
-    """mlx-lm among what is compared, or a note why not."""
-    from mlx_gemma4.bench.peer import Peer, installed
-    from mlx_gemma4.errors import PeerError
-
-    if wishes.against == NONE:
-        return
-    if not installed():
-        screen.note("mlx-lm is not installed and left out.")
-        return
-    screen.passing("Loading it with mlx-lm …")
-    try:
-        peer = stack.enter_context(Peer(folder, facts.dtype))
-    except PeerError as error:
-        if wishes.against == MLX_LM:
-            raise
-        screen.passed()
-        screen.note(f"mlx-lm is left out. {error}")
-    else:
-        facts.versions[MLX_LM] = peer.version
-        compared[MLX_LM] = peer
-    finally:
-        screen.passed()
-
-
 def measure_alone(
     folder: "Path",
     facts: "Facts",
@@ -282,7 +240,7 @@ def measure_alone(
     mx.clear_cache()
     compared: dict[str, Contender] = {}
     with ExitStack() as stack:
-        add_peer(compared, stack, folder, facts, wishes, screen)
+        add_peer(compared, stack, folder, facts, wishes.against, screen)
         if not compared:
             return
         screen.note("Two copies do not fit into memory: mlx-lm is measured afterwards.")

@@ -62,6 +62,8 @@ def choose(
 def _measure(measuring: "Measuring", screen: Screen) -> "list[Offer]":
     from mlx_gemma4.convert.recipes import MIXED
 
+    if not screen.draws:  # no bar will tell
+        screen.note("Measuring what is lost, layer by layer: this takes a while.")
     harm = None
     if measuring.wishes.recipe == MIXED:
         with Progress(screen, "Measuring matrices", measuring.probes) as bar:

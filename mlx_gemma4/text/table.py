@@ -37,6 +37,12 @@ class Layout:
     pad: int = 0
     media: frozenset[int] = frozenset()
 
+    @property
+    def columns(self) -> int:
+        """Values of a row."""
+        stored = self.parts[0].columns
+        return stored if self.packed is None else stored * 32 // self.packed.bits
+
 
 class RowTable:
     """Stands in the place of an `mlx.nn.Embedding`, and has no parameters.
@@ -79,6 +85,14 @@ class RowTable:
         if len(number) < len(ids):
             rows = rows[mx.array([number[row] for row in ids])]
         return rows.reshape(*tokens.shape, -1)
+
+    def rows(self, numbers: Sequence[int]) -> mx.array:
+        """The rows of these numbers as they are, [rows, columns]; none is kept.
+
+        Raises CheckpointError as a call does.
+        """
+        found = self._read(numbers)
+        return self._unpacked([found[number] for number in numbers])
 
     def prefetch(self, tokens: Iterable[int]) -> None:
         """Start to read the rows of `tokens`, which the next call is for."""

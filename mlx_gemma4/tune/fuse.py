@@ -21,6 +21,7 @@ from ..checkpoint.files import INDEX
 from ..checkpoint.folders import FUSED, copy_files
 from ..checkpoint.names import hub_name
 from ..checkpoint.packing import Packing
+from ..checkpoint.plan import TABLE
 from ..checkpoint.shards import (
     Shard,
     ShardFile,
@@ -33,6 +34,7 @@ from ..checkpoint.shards import (
 from ..hub.drafters import origin
 from ..model import Gemma4
 from ..reading.json_file import read_json
+from ..text.table import RowTable
 from .adapters import Adapter
 from .errors import AdapterError
 from .lora import PACKED, Adapted, Matrix, plain_weight, sizes
@@ -131,6 +133,19 @@ def _weights(model: Gemma4, adapter: Adapter, form: str) -> Iterator[_Weight]:
     for name, array in named.items():
         if name.rpartition(".")[0] not in matrices and not name.startswith(inside):
             yield _plain(name, adapter.weights.get(name, array))
+    if (table := model.language_model.table) is not None:
+        yield _on_disk(table, form)
+
+
+def _on_disk(table: RowTable, form: str) -> _Weight:
+    """What is no parameter of the model."""
+    shape = table.layout.rows, table.layout.columns
+    packing = EIGHT if form == "8bit" and _is_packed(TABLE, shape[1]) else None
+
+    def rows(some: slice) -> mx.array:
+        return table.rows(range(*some.indices(shape[0]))).astype(mx.bfloat16)
+
+    return _Weight(f"{TABLE}.weight", shape, packing, rows)
 
 
 def _matrix(path: str, module: Matrix, adapter: Adapter, form: str) -> _Weight:

@@ -7,6 +7,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ..checkpoint.names import TOWERS
+from ..checkpoint.plan import TABLE
 from ..model import Gemma4
 from ..text.moe import ExpertLinear, QuantizedExpertLinear
 from .lora import Matrix, sizes
@@ -55,7 +56,8 @@ def lacks_tower(model: Gemma4, path: str) -> bool:
 def _no_linear(
     model: Gemma4, path: str, base: nn.Module | None, name: str
 ) -> Misfit | None:
-    if isinstance(base, TABLES):
+    on_disk = path == TABLE and model.language_model.table is not None
+    if isinstance(base, TABLES) or on_disk:
         return Misfit(
             f"{name} adapts an embedding table, which is not supported", False
         )
