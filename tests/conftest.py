@@ -207,7 +207,8 @@ def session(script: Script) -> "Session":
 
     text_config = SimpleNamespace(max_position_embeddings=4096)
     config = SimpleNamespace(text_config=text_config)
-    model: Any = SimpleNamespace(config=config, drafter=None)
+    text = SimpleNamespace(table=None)
+    model: Any = SimpleNamespace(config=config, drafter=None, language_model=text)
     processor: Any = object()
     chat = Conversation(model, processor, Settings())
     return Session(chat, Screen(), "scripted", load_seconds=1.0)
