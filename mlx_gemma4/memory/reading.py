@@ -93,6 +93,8 @@ def _attention(
         return found + 2 * whole * slot + 2 * scores
     packed_for = config.layer_key_value_heads(layer) if kv_bits else None
     scores = _scores(heads, packed_for, rows, context, size, where)
+    if where is not Where.METAL and not packed_for:
+        scores += context * slot // 2  # keys, as a product takes them
     return found + 2 * rows * slot + scores
 
 
