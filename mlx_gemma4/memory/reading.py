@@ -16,11 +16,12 @@ from ..text.scores import causal_rows
 from .held import kept, slot_bytes
 
 AHEAD = 4  # blocks of scores that MLX works at: it starts some before others are done
-# The same on an NVIDIA GPU, where buffers are let go of when many operations are done:
-# of E2B's and 31B's shapes at 8k to 131k tokens, on an H100, all of these were enough.
+# The same on an NVIDIA GPU, where buffers are let go of when many operations are done.
+# Chosen from peaks on an H100, of E2B's and 31B's shapes at 8k to 131k tokens.
 AHEAD_IN_CUDA = 24
 # Of scores in full layers under Metal. The authors of MLX's attention in blocks
-# measured that it leaves about this much of them, at 16k and 65k tokens (ml-explore/mlx#4518).
+# measured that it leaves about this much of them, at 16k and 65k tokens
+# (ml-explore/mlx#4518).
 SCORES_ON_METAL = 3 * 2**28
 COPIES = 3  # of what a layer computes: before a product, behind it, and its sum
 
