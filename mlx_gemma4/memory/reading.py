@@ -16,6 +16,7 @@ from ..text.scores import causal_rows
 from .held import kept, slot_bytes
 
 AHEAD = 4  # blocks of scores that MLX works at: it starts some before others are done
+AHEAD_PACKED = 9  # of float32 scores with packed keys: two blocks, each in four steps
 # The same on an NVIDIA GPU, where buffers are let go of when many operations are done.
 # Chosen from peaks on an H100, of E2B's and 31B's shapes at 8k to 131k tokens.
 AHEAD_IN_CUDA = 24
@@ -117,5 +118,6 @@ def _scores(
         return min(2 * heads * rows * context * size, SCORES_ON_METAL)
     else:
         block = causal_rows(heads, context, size)
-    ahead = AHEAD_IN_CUDA if where is Where.CUDA else AHEAD
-    return min(2 * rows, ahead * block) * heads * context * size
+    ahead = AHEAD_PACKED if packed_for else AHEAD
+    ahead = AHEAD_IN_CUDA if where is Where.CUDA else ahead
+    return min(rows * COPIES, ahead * block) * heads * context * size

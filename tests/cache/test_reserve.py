@@ -40,9 +40,7 @@ def slots(cache: FullCache) -> list[int]:
     return [array.shape[2] for array in cache.state]
 
 
-@pytest.mark.parametrize(
-    ("bits", "expected"), [(None, [40]), (8, [START, 24, 24, 24])]
-)
+@pytest.mark.parametrize(("bits", "expected"), [(None, [40]), (8, [START, 24, 24, 24])])
 def test_room_is_had_at_once(
     bits: int | None, expected: list[int], waited: list[int]
 ) -> None:
