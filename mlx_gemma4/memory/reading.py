@@ -120,4 +120,4 @@ def _scores(
         block = causal_rows(heads, context, size)
     ahead = AHEAD_PACKED if packed_for else AHEAD
     ahead = AHEAD_IN_CUDA if where is Where.CUDA else ahead
-    return min(rows * COPIES, ahead * block) * heads * context * size
+    return min(2 * rows, ahead * block) * heads * context * size
