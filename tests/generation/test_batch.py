@@ -60,7 +60,12 @@ def test_sixty_four_conversations_with_media() -> None:
     ]
     # One that goes round in circles.
     word = demo.processor.tokenizer.encode_text(" red")[-1]
-    circle = {"logit_bias": {word: 90.0}, "temperature": 0, "max_tokens": 400}
+    circle = {
+        "logit_bias": {word: 90.0},
+        "temperature": 0,
+        "max_tokens": 400,
+        "seed": 1,
+    }
     asked.append({"messages": conversation(3), **circle})
     alone = one_by_one(demo.model, demo.processor, asked)
     assert alone[-1][-2].finish_reason == "loop"
