@@ -84,6 +84,21 @@ def test_drafts_are_a_lone_rows() -> None:
     assert stats[0] and stats[1] and stats[0].accepted and not stats[1].drafted
 
 
+def test_whoever_joins_others_does_not_draft() -> None:
+    asked = pair("E2B")
+    line = {**ASKED, "tokens": [2, *[7, 8, 9, 10, 11] * 3], "draft": "lookup"}
+    line["logit_bias"] = {7: 90.0}
+    batch: Batch[Chunk] = Batch(asked.model)
+    rows = [
+        batch.add(stream_generate(asked.model, asked.processor, **line))
+        for _ in range(3)
+    ]
+    while not any(row.ended for row in rows):
+        batch.step()
+    stats = rows[0].items[-1].stats
+    assert stats is not None and not stats.drafted
+
+
 def test_an_error_ends_its_row_alone() -> None:
     asked = pair("E2B")
     batch: Batch[Chunk] = Batch(asked.model)
