@@ -49,6 +49,7 @@ def generate_batch(
     prefill_step: int | None = None,
     draft: Draft | None = None,
     kv_bits: int | None = None,
+    max_context: int | None = None,
     prefix: PrefixCaches | None = None,
 ) -> list[Response]:
     """The answers to `conversations`, in order, each as `generate` gives it.

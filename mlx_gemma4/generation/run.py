@@ -61,6 +61,7 @@ def run(
     if drafts is not None:
         drafts.begin(len(prompt.tokens))
     decoding = Decoding(model, token, hidden, sampler, prefix, drafts)
+    decoding.alone = not prefix.busy  # in a batch, the first step tells
     drawn = decoding.guided(guide, prefill_step) if guide else decoding.free(limit)
     thinks = writer.inside_thought
     given: Given | None = None

@@ -233,3 +233,12 @@ def test_drafts_change_no_answer() -> None:
     named = [row.split("  ")[0] for row in rows if "CPU ms a token" in row]
     assert {"off", "auto", "lookup", "auto, new"} <= set(named)
     assert "do not say the same" not in done.stdout
+
+
+@pytest.mark.slow
+def test_several_answers_beside_the_same_one_by_one() -> None:
+    done = compare("--rows=2", "--decode=3", "--runs=1", script="batch.py")
+    assert done.returncode == 0, done.stderr
+    first, *rows = done.stdout.splitlines()
+    assert first == "demo, 32 bits: 8 answers of 3 tokens"
+    assert [row.split(" rows: ")[0].strip() for row in rows] == ["1", "2"]

@@ -81,5 +81,5 @@ def test_a_model_that_does_not_fit_is_refused_before(
 def test_a_benchmark_checks_again(mac: list[Path], demo_folder: Path) -> None:
     config = Config.from_file(demo_folder / "config.json")
     for _ in range(2):
-        load_checked(demo_folder, config, Screen())
+        load_checked(demo_folder, config, Screen(), "auto")
     assert mac == [demo_folder] * 2 and any_on()

@@ -13,7 +13,7 @@ from mlx_gemma4 import Batch, Chunk, PrefixCache, PrefixCaches, stream_generate
 from mlx_gemma4.cache import copied
 from mlx_gemma4.cache.packed import START
 from mlx_gemma4.decoding.step import DecodingStep, step_of, together_of
-from mlx_gemma4.errors import CacheError, ChatError
+from mlx_gemma4.errors import CacheError, ChatError, RoomError
 
 ASKED = {"temperature": 0, "seed": 1, "max_tokens": 12, "prefill_step": 16}
 
@@ -84,6 +84,21 @@ def test_drafts_are_a_lone_rows() -> None:
     assert stats[0] and stats[1] and stats[0].accepted and not stats[1].drafted
 
 
+def test_whoever_joins_others_does_not_draft() -> None:
+    asked = pair("E2B")
+    line = {**ASKED, "tokens": [2, *[7, 8, 9, 10, 11] * 8], "draft": "lookup"}
+    line["logit_bias"] = {7: 90.0}
+    batch: Batch[Chunk] = Batch(asked.model)
+    rows = [
+        batch.add(stream_generate(asked.model, asked.processor, **line))
+        for _ in range(3)
+    ]
+    while not any(row.ended for row in rows):
+        batch.step()
+        asking = [row.wanted.tokens.shape[1] for row in rows if row.wanted]
+        assert all(length == 1 for length in asking)
+
+
 def test_an_error_ends_its_row_alone() -> None:
     asked = pair("E2B")
     batch: Batch[Chunk] = Batch(asked.model)
@@ -124,8 +139,8 @@ def test_what_cannot_be_computed_is_told_to_the_work() -> None:
 
     batch._all = fails  # type: ignore[assignment]
     assert batch.step() == rows and not batch
-    assert [str(row.error) for row in rows] == ["Insufficient Memory"] * 2
-    assert not prefix.busy
+    assert all(isinstance(row.error, RoomError) for row in rows)
+    assert not prefix.busy and not prefix.tokens
 
 
 def test_a_prefix_cache_has_one_row() -> None:

@@ -98,7 +98,7 @@ def test_what_does_not_go_together(given: dict[str, Any], told: str) -> None:
 
 def test_an_empty_prompt() -> None:
     with pytest.raises(UsageError, match="--prompt is empty"):
-        bench_drafts("demo", " ", 8, 1, False, Screen())
+        bench_drafts("demo", " ", 8, 1, False, Screen(), "auto")
 
 
 @pytest.mark.slow
