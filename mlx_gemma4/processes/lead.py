@@ -60,6 +60,7 @@ class Lead:
             for other in self._others:
                 with suppress(OSError):
                     send(other, {"op": Op.ABORT})
+            self._sending.release()
         end_at_once(text)
 
     def ask(self, message: Message) -> list[Message]:
