@@ -70,6 +70,7 @@ OUT_OF_MEMORY = (
     "[metal::malloc]",
     "Unable to allocate",
     "Insufficient Memory",
+    "out of memory",  # of CUDA
 )
 
 

@@ -207,7 +207,8 @@ def session(script: Script) -> "Session":
 
     text_config = SimpleNamespace(max_position_embeddings=4096)
     config = SimpleNamespace(text_config=text_config)
-    model: Any = SimpleNamespace(config=config, drafter=None)
+    text = SimpleNamespace(table=None)
+    model: Any = SimpleNamespace(config=config, drafter=None, language_model=text)
     processor: Any = object()
     chat = Conversation(model, processor, Settings())
     return Session(chat, Screen(), "scripted", load_seconds=1.0)
@@ -254,7 +255,9 @@ def seeing(media_processor: "Processor", script: Script) -> "Session":
     from mlx_gemma4.cli.settings import Settings
 
     script.answer = lambda messages: chunks("I see.")
-    model: Any = SimpleNamespace(config=media_processor.config, drafter=None)
+    text = SimpleNamespace(table=None)
+    config = media_processor.config
+    model: Any = SimpleNamespace(config=config, drafter=None, language_model=text)
     chat = Conversation(model, media_processor, Settings())
     return Session(chat, Screen(), "tiny", load_seconds=1.0)
 

@@ -118,7 +118,7 @@ def batch(
                 rows=rows,
             )
             if job.begin():
-                how = {"draft": settings.draft, "ple": settings.ple}
+                how = settings.loading
                 job.run(*open_model(model, screen, adapter, yes=yes, **how))
         code = batch_code(answers.codes, answers.done)
     if code:

@@ -8,6 +8,7 @@ import mlx.core as mx
 from .seen import NewKeysValues, Seen
 
 STEP = 256  # slots by which buffers grow
+LARGE = 2**25  # bytes from which on a copy is waited for
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,11 @@ class Held:
     def arrays(self) -> tuple[mx.array, ...]:
         return () if self.buffer is None else (self.buffer,)
 
-    def with_more(self, new: NewKeysValues, most: int | None) -> "Held":
-        """With `new` behind it, in a buffer of at most `most` slots."""
+    def with_more(self, new: NewKeysValues, most: int | None, least: int = 0) -> "Held":
+        """With `new` behind it; a new buffer has at most `most` slots, and at least
+        `least`."""
         used, L = self.count, new[0].shape[2]
-        slots = rounded_up(used + L)
+        slots = rounded_up(max(used + L, least))
         slots = min(slots, most or slots)
         buffer = _with_room(self.buffer, new, used, slots)
         head = 0
@@ -92,7 +94,10 @@ def _with_room(
     if buffer is not None and buffer.shape[2] >= slots:
         return buffer
     if buffer is not None and used:
-        return _copy(buffer[:, :, :used], slots)
+        larger = _copy(buffer[:, :, :used], slots)
+        if larger.nbytes >= LARGE:
+            mx.eval(larger)  # or the layers' old buffers are all there beside the new
+        return larger
     B, _, _, D = new[0].shape
     return mx.zeros((B, sum(x.shape[1] for x in new), slots, D), new[0].dtype)
 

@@ -21,6 +21,7 @@ class FullCache(LayerBuffers):
         super().__init__()
         if kv_bits is not None:
             self._held = PackedHeld(bits=kv_bits, start=packed.START)
+        self.reserved = 0  # positions that the next buffer has room for, at least
         self._snapshots: list[weakref.ref[LayerSnapshot]] = []
 
     @property
@@ -29,7 +30,7 @@ class FullCache(LayerBuffers):
 
     def append(self, new: NewKeysValues) -> Seen:
         """Append `new`; return everything up to the new end."""
-        self._held = self._held.with_more(new, None)
+        self._held = self._held.with_more(new, None, self.reserved)
         return self._held.seen()
 
     def trim(self, n: int) -> int:

@@ -57,6 +57,19 @@ def kv_bits_of(cache: Sequence[LayerCache]) -> int | None:
     return full[0].kv_bits if full else None
 
 
+def reserve(cache: Sequence[LayerCache], tokens: int) -> None:
+    """Where buffers are too small for what comes, they get room for `tokens` in all at
+    once, in place of growing to it by one copy after the other."""
+    for layer in cache:
+        if isinstance(layer, FullCache):
+            layer.reserved = tokens
+
+
+def reserved(cache: Sequence[LayerCache]) -> int:
+    """What `reserve` said last."""
+    return max((x.reserved for x in cache if isinstance(x, FullCache)), default=0)
+
+
 def most_rollback(cache: Sequence[LayerCache]) -> int:
     """How many tokens `rollback` can take back from all layers exactly."""
     return min(layer.most_rollback for layer in cache)

@@ -120,17 +120,20 @@ class PackedHeld(Held):
         end = max(self.offset, self.start)
         return [Held(buffer, self.start, end) for buffer in self.tail or (None,) * 3]
 
-    def with_more(self, new: NewKeysValues, most: int | None) -> "PackedHeld":
+    def with_more(
+        self, new: NewKeysValues, most: int | None, least: int = 0
+    ) -> "PackedHeld":
         head, tail, L = self._head, self.tail, new[0].shape[2]
         room = min(L, self.start - head.offset)
         if room:
             whole = [x[:, :, :room] for x in new]
-            head = head.with_more(whole, self.start)
+            head = head.with_more(whole, self.start, min(least, self.start))
         if L > room:
             group = group_of(new[0].shape[3])
             parts = [mx.quantize(x[:, :, room:], group, self.bits) for x in new]
             kinds = zip(self._tails(), zip(*parts, strict=True), strict=True)
-            grown = [held.with_more(kind, None).buffer for held, kind in kinds]
+            behind = least - self.start
+            grown = [held.with_more(kind, None, behind).buffer for held, kind in kinds]
             tail = tuple(buffer for buffer in grown if buffer is not None)
         return replace(self, buffer=head.buffer, offset=self.offset + L, tail=tail)
 

@@ -150,8 +150,16 @@ class Prepared:
         if needed > limit:
             raise MemoryError(
                 f"The weights in {self.folder} take {needed / 1e9:.1f} GB, but a model "
-                f"may use at most {limit / 1e9:.1f} GB here."
+                f"may use at most {limit / 1e9:.1f} GB here.{self._remedy(limit)}"
             )
+
+    def _remedy(self, limit: int) -> str:
+        whole = self.footprint
+        if self.table_on_disk or not whole.table:
+            return ""
+        enough = ", which fits" if whole.least <= limit else ""
+        least = whole.least / 1e9
+        return f" --ple disk (ple='disk') makes it {least:.1f} GB{enough}."
 
     def load(self) -> Gemma4:
         """Its model, filled. To be called once.

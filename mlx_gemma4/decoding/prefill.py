@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from ..cache import LayerCache
+from ..cache import LayerCache, reserve
 from ..errors import CheckpointError
 from ..media import Span, media_between
 from ..model import Gemma4
@@ -68,6 +68,7 @@ def reading(
     """What `prefill` does, with pauses between the chunks."""
     tokens, spans, table = prompt.tokens, prompt.spans, model.language_model.table
     hidden, running = None, ()
+    reserve(prefix.cache, len(tokens))
     while start < len(tokens):
         if progress is not None:
             progress(start, len(tokens))

@@ -8,7 +8,7 @@ import mlx.core as mx
 from ..config import TextConfig
 from ..reading.sizes import size
 from .held import growing_bytes, kv_bytes, pin_bytes
-from .reading import reading_bytes
+from .reading import Where, reading_bytes
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,11 @@ class Demand:
         config, dtype, bits = self.config, self.dtype, self.kv_bits
         kv = kv_bytes(config, context, dtype, bits)
         kv += self.pins * pin_bytes(config, context, dtype)
-        rows, on_gpu = min(self.step, context), mx.metal.is_available()
-        reading = reading_bytes(config, rows, context, dtype, on_gpu)
-        reading += growing_bytes(config, context, dtype, bits)
-        return Estimate(context, self.weights, kv, reading)
+        rows, where = min(self.step, context), Where.here()
+        reading = reading_bytes(config, rows, context, dtype, where, bits)
+        # Buffers have room for a prompt before it is read; they grow before a step.
+        growing = growing_bytes(config, context, dtype, bits)
+        return Estimate(context, self.weights, kv, max(reading, growing))
 
     def most(self, limit: int, wanted: int) -> int:
         """How many of `wanted` tokens fit in `limit` bytes."""

@@ -3,7 +3,7 @@
 import mlx.core as mx
 
 from ..cache import SLACK
-from ..cache.buffers import STEP, rounded_up
+from ..cache.buffers import LARGE, STEP, rounded_up
 from ..cache.packed import START, group_of
 from ..config import TextConfig
 
@@ -48,10 +48,12 @@ def pin_bytes(config: TextConfig, tokens: int, dtype: mx.Dtype) -> int:
 def growing_bytes(
     config: TextConfig, tokens: int, dtype: mx.Dtype, kv_bits: int | None = None
 ) -> int:
-    """What is there beside `kv_bytes` while caches grow: the layers do so one after
-    the other, and the largest has its old buffer as well as the new one."""
-    layers = range(config.first_kv_shared_layer)
-    return max(layer_bytes(config, i, tokens, dtype, kv_bits) for i in layers)
+    """What is there beside `kv_bytes` while caches grow, at most: small layers have
+    their old buffers as well as the new ones until the step is computed, large ones one
+    after the other."""
+    own = range(config.first_kv_shared_layer)
+    layers = [layer_bytes(config, i, tokens, dtype, kv_bits) for i in own]
+    return sum(size for size in layers if size < LARGE) + max(layers)
 
 
 def kept(config: TextConfig) -> int:

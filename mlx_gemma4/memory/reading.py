@@ -1,26 +1,51 @@
 """Bytes that reading a part of a prompt takes for a moment, beside what it leaves.
 
 They are counted from the shapes of what a layer computes. How many of these exist at
-once was measured on a CPU; on a GPU, where MLX lets go of them later or earlier, the
-same numbers are taken.
+once was measured on a CPU and on an NVIDIA GPU; for Metal, where MLX lets go of them
+later or earlier than on a CPU, the CPU's numbers are taken.
 """
+
+from enum import Enum
 
 import mlx.core as mx
 
 from ..config import TextConfig
 from ..text.masks import BLOCK
+from ..text.packed import packed_rows
 from ..text.scores import causal_rows
 from .held import kept, slot_bytes
 
 AHEAD = 4  # blocks of scores that MLX works at: it starts some before others are done
-# Of scores in full layers on a GPU. The authors of MLX's attention in blocks measured
-# that it leaves about this much of them, at 16k and 65k tokens (ml-explore/mlx#4518).
-SCORES_ON_GPU = 3 * 2**28
+# The same on an NVIDIA GPU, where buffers are let go of when many operations are done:
+# of E2B's and 31B's shapes at 8k to 131k tokens, on an H100, all of these were enough.
+AHEAD_IN_CUDA = 24
+# Of scores in full layers under Metal. The authors of MLX's attention in blocks
+# measured that it leaves about this much of them, at 16k and 65k tokens (ml-explore/mlx#4518).
+SCORES_ON_METAL = 3 * 2**28
 COPIES = 3  # of what a layer computes: before a product, behind it, and its sum
 
 
+class Where(Enum):
+    """What computes."""
+
+    CPU = "cpu"
+    METAL = "metal"
+    CUDA = "cuda"
+
+    @classmethod
+    def here(cls) -> "Where":
+        if mx.metal.is_available():
+            return cls.METAL
+        return cls.CPU if mx.default_device() == mx.cpu else cls.CUDA
+
+
 def reading_bytes(
-    config: TextConfig, rows: int, context: int, dtype: mx.Dtype, on_gpu: bool
+    config: TextConfig,
+    rows: int,
+    context: int,
+    dtype: mx.Dtype,
+    where: Where,
+    kv_bits: int | None = None,
 ) -> int:
     """While `rows` tokens are read that end at position `context`."""
     size, layers = dtype.size, range(config.num_hidden_layers)
@@ -29,7 +54,9 @@ def reading_bytes(
     parts = [_feed_forward(config, rows) * size]
     own = range(config.first_kv_shared_layer)
     # Of the last of them only one position's queries are ever wanted.
-    parts += [_attention(config, i, rows, context, dtype, on_gpu) for i in own[:-1]]
+    parts += [
+        _attention(config, i, rows, context, dtype, where, kv_bits) for i in own[:-1]
+    ]
     parts.append(rows * 2 * inputs * size)
     if layers == own:  # the last position's alone go on behind the last own layer
         parts.append(COPIES * config.vocab_size * size)
@@ -52,7 +79,8 @@ def _attention(
     rows: int,
     context: int,
     dtype: mx.Dtype,
-    on_gpu: bool,
+    where: Where,
+    kv_bits: int | None,
 ) -> int:
     """Queries, what they find, new keys and values, and the scores between."""
     heads, size = config.num_attention_heads, dtype.size
@@ -63,10 +91,30 @@ def _attention(
         reach = min(context, config.sliding_window - 1 + BLOCK)
         scores = heads * rows * reach * size
         return found + 2 * whole * slot + 2 * scores
-    scores = heads * rows * context * size
-    if on_gpu:
-        scores = min(2 * scores, SCORES_ON_GPU)
+    packed_for = config.layer_key_value_heads(layer) if kv_bits else None
+    scores = _scores(heads, packed_for, rows, context, size, where)
+    if where is not Where.METAL and not packed_for:
+        scores += context * slot // 2  # keys, as a product takes them
+    return found + 2 * rows * slot + scores
+
+
+def _scores(
+    heads: int,
+    packed_for: int | None,
+    rows: int,
+    context: int,
+    size: int,
+    where: Where,
+) -> int:
+    """Of a full layer, as many as exist at once.
+
+    packed_for: how many heads its keys have, where they are packed.
+    """
+    if packed_for:
+        size, block = mx.float32.size, packed_rows(heads, packed_for, context)
+    elif where is Where.METAL:
+        return min(2 * heads * rows * context * size, SCORES_ON_METAL)
     else:
         block = causal_rows(heads, context, size)
-        scores = min(rows, AHEAD * block) * heads * context * size
-    return found + 2 * rows * slot + scores
+    ahead = AHEAD_IN_CUDA if where is Where.CUDA else AHEAD
+    return min(2 * rows, ahead * block) * heads * context * size

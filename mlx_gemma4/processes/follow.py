@@ -4,7 +4,7 @@ from queue import SimpleQueue
 
 import mlx.core as mx
 
-from ..cache import LayerCache, Snapshot, copied, restore, rollback, snapshot
+from ..cache import LayerCache, Snapshot, copied, reserve, restore, rollback, snapshot
 from ..decoding.step import plain_together
 from ..errors import ShardError
 from ..model import Gemma4
@@ -67,9 +67,9 @@ class Follower:
         dtype = getattr(mx, message[f"{name}_type"])
         return shared(mx.zeros(message[name], dtype), self._group)
 
-    def _cache(self, told: tuple[int, int, int | None]) -> list[LayerCache]:
+    def _cache(self, told: tuple[int, int, int | None, int]) -> list[LayerCache]:
         """As long as the first process says: what it has taken back is taken back."""
-        number, offset, kv_bits = told
+        number, offset, kv_bits, slots = told
         if number not in self._caches:
             self._caches[number] = self._model.make_cache(kv_bits=kv_bits)
         cache = self._caches[number]
@@ -77,4 +77,5 @@ class Follower:
             raise ShardError("A cache is shorter here than in the first process.")
         if cache[0].offset > offset:
             rollback(cache, cache[0].offset - offset)
+        reserve(cache, slots)
         return cache

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import mlx.core as mx
 
-from ..cache import LayerCache, Snapshot, kv_bits_of
+from ..cache import LayerCache, Snapshot, kv_bits_of, reserved
 from ..errors import CacheError
 from ..model import Gemma4
 from .channel import GRACE, Message, end_at_once, send, shared, watch
@@ -170,7 +170,8 @@ class Lead:
             self.tell({**message, "made": self._number(made[0])})
 
     def _of_cache(self, cache: Sequence[LayerCache] | None) -> list[int | None] | None:
-        """Number, length and bits. One that is new is an empty one to the others."""
+        """Number, length, bits and what is reserved. One that is new is an empty one to
+        the others."""
         if cache is None:
             return None
         first = cache[0]
@@ -180,7 +181,8 @@ class Lead:
                     "This cache was not made by a model that several processes hold."
                 )
             self._number(first)
-        return [self._numbers[first], first.offset, kv_bits_of(cache)]
+        numbers = self._numbers[first], first.offset, kv_bits_of(cache)
+        return [*numbers, reserved(cache)]
 
     def _number(self, thing: object) -> int:
         self._next += 1

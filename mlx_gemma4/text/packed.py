@@ -13,6 +13,11 @@ MOST_SCORES = 2**24  # that exist at a time, as long as a product has enough row
 ROWS = 32  # that a product has at least: on a GPU fewer take as long
 
 
+def packed_rows(heads: int, kv_heads: int, keys: int) -> int:
+    """Queries of `heads` heads whose scores with `keys` keys exist at a time."""
+    return max(-(-ROWS * kv_heads // heads), MOST_SCORES // (heads * keys))
+
+
 def attend_packed(queries: mx.array, seen: PackedSeen, causal: bool) -> mx.array:
     """Attention with score scale 1: [B, H, L, D] as `queries` are.
 
@@ -20,8 +25,7 @@ def attend_packed(queries: mx.array, seen: PackedSeen, causal: bool) -> mx.array
     """
     B, H, L, _ = queries.shape
     keys = seen.end + seen.count
-    least = -(-ROWS * seen.heads // H)
-    rows = max(least, MOST_SCORES // (B * H * keys))
+    rows = packed_rows(H, seen.heads, B * keys)
     parts: list[mx.array] = []
     for start in range(0, L, rows):
         block = queries[:, :, start : start + rows]

@@ -51,6 +51,17 @@ def pair(folder: Path) -> tuple[Gemma4, Gemma4]:
     return both(folder)
 
 
+def test_where_a_whole_table_does_not_fit(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = prepare_model(folder, ple=Ple.MEMORY)
+    limit = whole.footprint.least + 1
+    monkeypatch.setattr("mlx_gemma4.checkpoint.load.memory_limit", lambda: limit)
+    with pytest.raises(MemoryError, match="--ple disk .* which fits"):
+        whole.check_memory()
+    prepare_model(folder, ple=Ple.DISK).check_memory()
+
+
 def test_the_table_is_no_parameter(pair: tuple[Gemma4, Gemma4]) -> None:
     memory, disk = (dict(tree_flatten(model.parameters())) for model in pair)
     (left,) = memory.keys() - disk.keys()

@@ -304,7 +304,7 @@ def test_a_hub_id_that_may_be_a_mistyped_path(
 def test_a_model_that_is_too_large(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mlx_gemma4.doctor.summary.memory_limit", lambda: 1_000_000)
+    monkeypatch.setattr("mlx_gemma4.doctor.summary.memory_limit", lambda: 100_000)
     report = report_on(str(model), headers_only=False)
     assert report.loads and not report.fits and report.run is None
-    assert "1.00 MB here" in said(report, Level.WARNING)["memory"][0]
+    assert "0.10 MB here" in said(report, Level.WARNING)["memory"][0]

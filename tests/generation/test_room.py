@@ -65,6 +65,7 @@ def test_max_context(demo: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         RuntimeError("[metal::malloc] Attempting to allocate 9 bytes"),
         RuntimeError("[METAL] Command buffer failed: Insufficient Memory (0000000e)"),
+        RuntimeError("cudaMallocAsync(&data, size) failed: out of memory"),
         MemoryError("std::bad_alloc"),
     ],
 )

@@ -7,7 +7,7 @@ import mlx.core as mx
 import pytest
 from tiny import build
 
-from mlx_gemma4.cache import LayerCache
+from mlx_gemma4.cache import LayerCache, reserve
 from mlx_gemma4.decoding.prefill import Prompt, prefill
 from mlx_gemma4.decoding.prefix import PrefixCache
 from mlx_gemma4.errors import RoomError
@@ -41,9 +41,13 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-def read_before(model: Gemma4, tokens: int) -> PrefixCache:
-    """A cache that holds `tokens` tokens, as if they had been read."""
-    config, prefix = model.config.text_config, PrefixCache(model)
+def read_before(
+    model: Gemma4, tokens: int, bits: int | None, whole: int
+) -> PrefixCache:
+    """A cache that holds `tokens` tokens, as if they had been read of a prompt of
+    `whole`."""
+    config, prefix = model.config.text_config, PrefixCache(model, kv_bits=bits)
+    reserve(prefix.cache, whole)
     for i, layer in enumerate(prefix.cache):
         count = min(tokens, 2048) if config.is_sliding(i) else tokens
         shape = 1, config.layer_key_value_heads(i), count, config.layer_head_dim(i)
@@ -60,21 +64,22 @@ def move(layer: LayerCache, by: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("bits", [None, 8])
 @pytest.mark.parametrize("tokens", [131_072, 262_144])
 @pytest.mark.parametrize("kind", list(KINDS))
-def test_the_peak_is_as_told(kind: str, tokens: int) -> None:
+def test_the_peak_is_as_told(kind: str, tokens: int, bits: int | None) -> None:
     """Of the last part of the prompt, which is the most that any takes."""
     model = build(kind, max_position_embeddings=2**19, **KINDS[kind])
     mx.eval(model.parameters())
     mx.clear_cache()
     before = mx.get_active_memory() - model.nbytes
-    prefix = read_before(model, tokens - STEP)
+    prefix = read_before(model, tokens - STEP, bits, tokens)
     mx.clear_cache()
     mx.reset_peak_memory()
     prompt = Prompt([3] * tokens, (), [3] * tokens)
     mx.eval(prefill(model, prompt, prefix, tokens - STEP, STEP))
     peak = mx.get_peak_memory() - before
-    demand = Demand(model.config.text_config, model.nbytes, mx.float32, STEP)
+    demand = Demand(model.config.text_config, model.nbytes, mx.float32, STEP, 0, bits)
     assert demand.at(tokens).total == pytest.approx(peak, rel=0.1)
 
 

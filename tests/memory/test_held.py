@@ -4,7 +4,7 @@ import mlx.core as mx
 import pytest
 import real
 
-from mlx_gemma4.cache import LayerCache, make_cache, snapshot
+from mlx_gemma4.cache import LayerCache, make_cache, reserve, snapshot
 from mlx_gemma4.config import Config, TextConfig
 from mlx_gemma4.memory.held import kv_bytes, pin_bytes
 
@@ -13,6 +13,7 @@ def filled(config: TextConfig, parts: list[int], bits: int | None) -> list[Layer
     """Caches of graphs that are never evaluated: their arrays have sizes all the
     same."""
     cache = make_cache(config, kv_bits=bits)
+    reserve(cache, sum(parts))  # what grows by large copies waits for them
     for count in parts:
         for i, layer in enumerate(cache):
             heads, dim = config.layer_key_value_heads(i), config.layer_head_dim(i)
