@@ -114,9 +114,9 @@ def test_a_follower_keeps_step() -> None:
     read = {"op": Op.HIDDEN, "tokens": [1, 2], "tokens_type": "int32", "ids": [[3, 4]]}
     read |= {"last_only": True, "caches_only": False}
     model = tiny.build("E2B")
-    following(model, [{**read, "cache": [1, at, None]} for at in (0, 2, 3)])
+    following(model, [{**read, "cache": [1, at, None, 0]} for at in (0, 2, 3)])
     with pytest.raises(ShardError, match="shorter here"):
-        following(model, [{**read, "cache": [1, 2, None]}])
+        following(model, [{**read, "cache": [1, 2, None, 0]}])
 
 
 def test_a_message_that_is_none_is_an_end() -> None:
