@@ -59,6 +59,9 @@ def load_together(
     model = own.load()
     lead.ask({"op": Op.READY})
     model.lead = lead
+    if own.part is not None:
+        text = model.config.text_config
+        lead.part = own.part.plan.config_of_part(text)
     whole, ranks = prepared.footprint.nbytes, lead.group.size()
     note(
         f"{name} in {ranks} processes: {size(model.nbytes)} of {size(whole)} here. "

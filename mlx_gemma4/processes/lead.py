@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import mlx.core as mx
 
 from ..cache import LayerCache, Snapshot, kv_bits_of, reserved
+from ..config import TextConfig
 from ..errors import CacheError
 from ..model import Gemma4
 from .channel import GRACE, Message, end_at_once, send, shared, watch
@@ -35,6 +36,7 @@ class Lead:
 
     def __init__(self, group: mx.distributed.Group, others: Sequence[socket.socket]):
         self.group, self._others = group, others
+        self.part: TextConfig | None = None
         self._numbers: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
         self._gone: deque[int] = deque()  # of which the others do not know yet
         self._sending = threading.Lock()

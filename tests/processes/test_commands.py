@@ -94,21 +94,26 @@ def test_no_lines_from_a_pipe(gemma4: Runner) -> None:
     assert "mlx.launch pipes in never ends" in ends[0][2]
 
 
-def test_other_weights_are_refused(gemma4: Runner, tmp_path: Path) -> None:
-    """Two Macs, with folders of one name that hold two models."""
-    folders = [tmp_path / name for name in ("one", "other")]
-    for seed, folder in enumerate(folders):
-        shutil.copytree(Path(assets.__path__[0], "demo"), folder / "model")
-        config = folder / "model" / "config.json"
-        config.write_text(config.read_text() + "\n" * seed)
-    said = [sys.executable, *COMMANDS, "chat", "Hi", "-m", "model"]
+def test_another_model_of_that_name_is_refused(gemma4: Runner, tmp_path: Path) -> None:
+    """Two Macs with a cache of the Hub each."""
     environs = launching.environments(2, tmp_path, gemma4.environ)
+    for rank, environ in enumerate(environs):
+        environ["HF_HOME"] = str(tmp_path / f"hub-{rank}")
+        environ.pop("HF_HUB_CACHE", None)
+        place = Path(environ["HF_HOME"], "hub", "models--some--gemma")
+        snapshot = place / "snapshots" / ("a" * 40)
+        shutil.copytree(Path(assets.__path__[0], "demo"), snapshot)
+        (place / "refs").mkdir()
+        (place / "refs" / "main").write_text("a" * 40)
+        config = snapshot / "config.json"
+        config.write_text(config.read_text() + "\n" * rank)
+    said = [sys.executable, *COMMANDS, "chat", "Hi", "-m", "some/gemma"]
     processes = [
-        subprocess.Popen(said, cwd=folder, env=environ, stderr=subprocess.PIPE)
-        for folder, environ in zip(folders, environs, strict=True)
+        subprocess.Popen(said, env=environ, cwd=tmp_path, stderr=subprocess.PIPE)
+        for environ in environs
     ]
     ends = [process.communicate(timeout=launching.PATIENCE) for process in processes]
-    assert [process.returncode for process in processes] == [1, 0]
+    assert [process.returncode for process in processes] == [1, 0], ends
     assert b"Rank 1 has another config.json" in ends[0][1]
 
 
