@@ -41,9 +41,14 @@ def read_piped_bytes(example: str) -> bytes:
     return _all_of_stdin(MOST)
 
 
-def _all_of_stdin(most: int) -> bytes:
+def check_stdin_ends() -> None:
+    """Raises UsageError where it does not."""
     if rank_of() is not None:
         raise UsageError("What mlx.launch pipes in never ends: name a file instead.")
+
+
+def _all_of_stdin(most: int) -> bytes:
+    check_stdin_ends()
     try:
         return read_all(sys.stdin.buffer, most)
     except OSError as error:

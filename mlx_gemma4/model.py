@@ -13,7 +13,7 @@ import mlx.nn as nn
 from .assistant.drafter import Drafter
 from .audio.tower import AudioTower
 from .cache import LayerCache, make_cache
-from .config import AudioConfig, Config, VisionConfig
+from .config import AudioConfig, Config, TextConfig, VisionConfig
 from .errors import MediaError
 from .kernels import dense
 from .layers import Projector, soft_cap, weights_bytes
@@ -26,7 +26,12 @@ from .vision.tower import VisionTower
 
 
 class Lead(Protocol):
-    """Has other processes compute with their parts of a model as this one does."""
+    """Has other processes compute with their parts of a model as this one does.
+
+    part: the sizes of this process's.
+    """
+
+    part: TextConfig | None
 
     def hidden(
         self,

@@ -14,7 +14,7 @@ from mlx_gemma4.reading.home import with_home
 from .. import forms, options
 from ..errors import InputError, UsageError, batch_code, no_file, reported
 from ..files import STDIN
-from ..inputs import read_tools
+from ..inputs import check_stdin_ends, read_tools
 from ..loading import name_for, open_model, saved_name, warnings_noted
 from ..models.default import usable_default
 from ..options import Panel
@@ -130,6 +130,7 @@ def opened(source: str, output: Path | None) -> BinaryIO:
     if source == STDIN:
         if sys.stdin.isatty():
             raise UsageError("Nothing is piped in: gemma4 batch - < questions.jsonl")
+        check_stdin_ends()
         return sys.stdin.buffer
     path = with_home(source)
     if not os.path.exists(path):

@@ -12,7 +12,8 @@ from mlx_gemma4.checkpoint.load import Prepared, prepare_model
 from mlx_gemma4.config.ple import Ple
 from mlx_gemma4.errors import CheckpointError, ModelNotFoundError
 from mlx_gemma4.hub.resolve import local_folder
-from mlx_gemma4.processes.channel import inbox, meet, open_group, send
+from mlx_gemma4.processes.channel import inbox, open_group, send
+from mlx_gemma4.processes.door import meet
 from mlx_gemma4.processes.follow import Follower
 from mlx_gemma4.processes.names import Op
 

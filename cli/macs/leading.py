@@ -8,7 +8,8 @@ from mlx_gemma4.cache import WATCHERS
 from mlx_gemma4.checkpoint.load import prepare
 from mlx_gemma4.config.ple import Ple
 from mlx_gemma4.errors import ChatError, ShardError
-from mlx_gemma4.processes.channel import meet, open_group
+from mlx_gemma4.processes.channel import open_group
+from mlx_gemma4.processes.door import meet
 from mlx_gemma4.processes.lead import Lead
 from mlx_gemma4.processes.names import Op
 from mlx_gemma4.reading.home import with_home
@@ -58,6 +59,9 @@ def load_together(
     model = own.load()
     lead.ask({"op": Op.READY})
     model.lead = lead
+    if own.part is not None:
+        text = model.config.text_config
+        lead.part = own.part.plan.config_of_part(text)
     whole, ranks = prepared.footprint.nbytes, lead.group.size()
     note(
         f"{name} in {ranks} processes: {size(model.nbytes)} of {size(whole)} here. "

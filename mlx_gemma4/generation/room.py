@@ -27,7 +27,8 @@ def demand_of(model: Gemma4, step: int, kv_bits: int | None = None) -> Demand:
     if model.drafter is not None:
         weights += model.drafter.nbytes
     dtype = model.language_model.norm.weight.dtype
-    return Demand(model.config.text_config, weights, dtype, step, PINS, kv_bits)
+    config = (model.lead and model.lead.part) or model.config.text_config
+    return Demand(config, weights, dtype, step, PINS, kv_bits)
 
 
 def check_max_context(max_context: int | None) -> None:

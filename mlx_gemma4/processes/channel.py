@@ -5,10 +5,8 @@ It is a connection of its own: a message arrives while sums are still under way,
 all build their graphs ahead. Nothing is encrypted.
 """
 
-import hmac
 import json
 import os
-import secrets
 import socket
 import threading
 import time
@@ -20,13 +18,10 @@ from typing import Any, NoReturn, cast
 import mlx.core as mx
 
 from ..errors import ShardError
-from .launched import first_address
 from .names import Op
 
 Message = dict[str, Any]
-PATIENCE = 60.0  # seconds until all have come
 GRACE = 3.0  # seconds
-KEY = 16  # bytes that who connects has to know
 MOST = 2**24  # bytes of a message
 
 
@@ -47,47 +42,6 @@ def shared(x: mx.array, group: mx.distributed.Group) -> mx.array:
     return mx.distributed.all_sum(mine, group=group)
 
 
-def meet(group: mx.distributed.Group) -> "list[socket.socket]":
-    """Connections of the first process to all others in their order, or of another to
-    the first. Raises ShardError."""
-    address = first_address()
-    try:
-        if group.rank() == 0:
-            return _wait_for_all(address, group)
-        said = shared(mx.zeros((KEY + 2,), mx.int32), group).tolist()
-        port, key = cast(list[int], said)[0], bytes(cast(list[int], said)[1:-1])
-        connection = socket.create_connection((address, port), PATIENCE)
-        connection.sendall(key + bytes([group.rank()]))
-        return [_ready(connection)]
-    except OSError as error:
-        raise ShardError(
-            f"The first process cannot be reached at {address} ({error}): look at the "
-            "hostfile and at the firewall."
-        ) from None
-
-
-def _wait_for_all(address: str, group: mx.distributed.Group) -> "list[socket.socket]":
-    found: dict[int, socket.socket] = {}
-    key = secrets.token_bytes(KEY)
-    with socket.create_server((address, 0)) as server:
-        server.settimeout(PATIENCE)
-        mx.eval(shared(mx.array([server.getsockname()[1], *key, 0], mx.int32), group))
-        while len(found) < group.size() - 1:
-            connection, _ = server.accept()
-            connection.settimeout(PATIENCE)
-            said = _exactly(connection, KEY + 1) or b""
-            if hmac.compare_digest(said[:KEY], key):  # any other is no one of ours
-                found[said[KEY]] = _ready(connection)
-    return [found[rank] for rank in sorted(found)]
-
-
-def _ready(connection: socket.socket) -> socket.socket:
-    connection.settimeout(None)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    return connection
-
-
 def send(connection: socket.socket, message: Message) -> None:
     data = json.dumps(message).encode()
     connection.sendall(len(data).to_bytes(4, "big") + data)
@@ -98,9 +52,9 @@ def receive(connection: socket.socket) -> Message | None:
     try:
         size = int.from_bytes(_exactly(connection, 4) or b"", "big")
         data = _exactly(connection, size) if 0 < size <= MOST else None
-    except OSError:
+        return cast(Message, json.loads(data)) if data else None
+    except (OSError, ValueError):
         return None
-    return cast(Message, json.loads(data)) if data else None
 
 
 def _exactly(connection: socket.socket, count: int) -> bytes | None:

@@ -6,6 +6,7 @@ import mlx.core as mx
 
 from ..cache import LayerCache, Snapshot, copied, reserve, restore, rollback, snapshot
 from ..decoding.step import plain_together
+from ..errors import ShardError
 from ..model import Gemma4
 from .channel import Message, shared
 from .names import Op
@@ -72,6 +73,8 @@ class Follower:
         if number not in self._caches:
             self._caches[number] = self._model.make_cache(kv_bits=kv_bits)
         cache = self._caches[number]
+        if cache[0].offset < offset:
+            raise ShardError("A cache is shorter here than in the first process.")
         if cache[0].offset > offset:
             rollback(cache, cache[0].offset - offset)
         reserve(cache, slots)

@@ -19,8 +19,13 @@ def rank_of(environ: Mapping[str, str] = os.environ) -> int | None:
 def first_address(environ: Mapping[str, str] = os.environ) -> str:
     """Where the first process is reached by the others."""
     if coordinator := environ.get(JACCL):
-        return coordinator.rpartition(":")[0]
-    return str(_hosts(environ)[0][0]).rpartition(":")[0]
+        return _address(coordinator)
+    return _address(str(_hosts(environ)[0][0]))
+
+
+def _address(host: str) -> str:
+    """Without the port; IPv6's may stand in brackets."""
+    return host.rpartition(":")[0].strip("[]")
 
 
 def _alone(environ: Mapping[str, str]) -> bool:

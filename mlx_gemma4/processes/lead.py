@@ -9,6 +9,7 @@ import signal
 import socket
 import threading
 import weakref
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -17,9 +18,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import mlx.core as mx
 
 from ..cache import LayerCache, Snapshot, kv_bits_of, reserved
+from ..config import TextConfig
 from ..errors import CacheError
 from ..model import Gemma4
-from .channel import Message, end_at_once, send, shared, watch
+from .channel import GRACE, Message, end_at_once, send, shared, watch
 from .names import Op
 from .starting import start
 
@@ -34,8 +36,10 @@ class Lead:
 
     def __init__(self, group: mx.distributed.Group, others: Sequence[socket.socket]):
         self.group, self._others = group, others
+        self.part: TextConfig | None = None
         self._numbers: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
-        self._gone: list[int] = []
+        self._gone: deque[int] = deque()  # of which the others do not know yet
+        self._sending = threading.Lock()
         self._next = 0
         self._ending = False
         self._answers = [threading.Event() for _ in others]
@@ -52,9 +56,13 @@ class Lead:
         self._answers[number].set()
 
     def _abort(self, text: str) -> NoReturn:
-        for other in self._others:
-            with suppress(OSError):
-                send(other, {"op": Op.ABORT})
+        # A message under way is finished first; one that hangs is not waited for, and
+        # the others then hear that the connection ends.
+        if self._sending.acquire(timeout=GRACE):
+            for other in self._others:
+                with suppress(OSError):
+                    send(other, {"op": Op.ABORT})
+            self._sending.release()
         end_at_once(text)
 
     def ask(self, message: Message) -> list[Message]:
@@ -72,9 +80,10 @@ class Lead:
             self._send(message)
 
     def _send(self, message: Message) -> None:
-        gone, self._gone = self._gone, []
-        for other in self._others:
-            send(other, {**message, "gone": gone})
+        gone = [self._gone.popleft() for _ in range(len(self._gone))]
+        with self._sending:
+            for other in self._others:
+                send(other, {**message, "gone": gone})
 
     def end(self) -> None:
         """All are done."""
@@ -98,10 +107,11 @@ class Lead:
         if embeddings is not None:
             message |= _described("embeddings", embeddings)
             embeddings = shared(embeddings, self.group)
-        hidden = model.own_hidden(inputs, cache, embeddings, last_only)
-        with uninterrupted():
+        with uninterrupted():  # from here on the caches are longer, on all sides
+            hidden = model.own_hidden(inputs, cache, embeddings, last_only)
             self._send(message)
-            start(hidden, cache or (), caches_only)
+            with self._all_or_none():
+                start(hidden, cache or (), caches_only)
         return hidden
 
     def together(
@@ -115,11 +125,20 @@ class Lead:
         tokens, message = self._shared_ids(model, tokens)
         message |= {"op": Op.TOGETHER}
         message["caches"] = [self._of_cache(cache) for cache in caches]
-        found = step(tokens, caches)
         with uninterrupted():
+            found = step(tokens, caches)
             self._send(message)
-            mx.async_eval(found[1])
+            with self._all_or_none():
+                mx.async_eval(found[1])
         return found
+
+    @contextmanager
+    def _all_or_none(self) -> Iterator[None]:
+        """Who cannot start what the others have begun leaves sums that never end."""
+        try:
+            yield
+        except Exception as error:
+            self._abort(f"{type(error).__name__}: {error}: all end.")
 
     def _shared_ids(self, model: Gemma4, ids: mx.array) -> tuple[mx.array, Message]:
         """`ids` for all: as a sum, which nobody waits for; or, where a table on disk

@@ -5,7 +5,7 @@ number. What cannot be cut so, and what is small, every process holds whole.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import mlx.core as mx
 
@@ -78,6 +78,21 @@ class ShardPlan:
 
     def cut(self, parameter: str) -> Cut | None:
         return self.cuts.get(parameter.rpartition(".")[0])
+
+    def config_of_part(self, config: TextConfig) -> TextConfig:
+        """`config` with the heads that this process has, at most, of each kind."""
+        kinds: dict[bool, int] = {}
+        for i, layer in enumerate(self.layers):
+            kind = config.is_sliding(i) or not config.attention_k_eq_v
+            kinds[kind] = max(kinds.get(kind, 0), layer.kv_heads)
+        return replace(
+            config,
+            num_attention_heads=max(layer.heads for layer in self.layers),
+            num_key_value_heads=kinds.get(True, config.num_key_value_heads),
+            num_global_key_value_heads=kinds.get(
+                False, config.num_global_key_value_heads
+            ),
+        )
 
     def share(self, parameter: str, nbytes: int) -> int:
         """How many of the bytes of a parameter this process holds."""

@@ -1,9 +1,11 @@
 """Commands over several processes: the answers of one, and an end for all."""
 
 import json
+import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -14,6 +16,8 @@ from typing import Any
 import launching
 import pytest
 from command import COMMAND, ENDLESS, GREEDY, QUESTION, Runner
+
+from mlx_gemma4 import assets
 
 pytestmark = pytest.mark.slow
 Processes = list[subprocess.Popen[str]]
@@ -64,6 +68,53 @@ def test_picture_is_seen_by_the_first_process(gemma4: Runner) -> None:
 
     asked = ("describe", str(SHAPES), *DEMO)
     assert answers(gemma4, 2, *asked) == gemma4(*asked).stdout
+
+
+def test_lines_of_a_file(gemma4: Runner) -> None:
+    """Several at once, on all sides; one of them is none."""
+    lines = [{"prompt": QUESTION}, {"bad": 1}, {"prompt": "Count to five."}]
+    questions = gemma4.folder / "questions.jsonl"
+    questions.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    asked = ("batch", str(questions), *DEMO, "--draft", "off")
+    with running(gemma4, 2, *asked) as processes:
+        ends = launching.finish(processes)
+    assert [code for code, *_ in ends] == [5, 0], ends
+    texts = [
+        [json.loads(line)["text"] for line in out.splitlines()]
+        for out in (ends[0][1], gemma4(*asked).stdout)
+    ]
+    assert texts[0] == texts[1] and len(texts[0]) == 3
+
+
+def test_no_lines_from_a_pipe(gemma4: Runner) -> None:
+    """It would never end."""
+    with running(gemma4, 2, "batch", "-", *DEMO) as processes:
+        ends = launching.finish(processes, '{"prompt": "Hi"}\n')
+    assert [code for code, *_ in ends] == [2, 0], ends
+    assert "mlx.launch pipes in never ends" in ends[0][2]
+
+
+def test_another_model_of_that_name_is_refused(gemma4: Runner, tmp_path: Path) -> None:
+    """Two Macs with a cache of the Hub each."""
+    environs = launching.environments(2, tmp_path, gemma4.environ)
+    for rank, environ in enumerate(environs):
+        environ["HF_HOME"] = str(tmp_path / f"hub-{rank}")
+        environ.pop("HF_HUB_CACHE", None)
+        place = Path(environ["HF_HOME"], "hub", "models--some--gemma")
+        snapshot = place / "snapshots" / ("a" * 40)
+        shutil.copytree(Path(assets.__path__[0], "demo"), snapshot)
+        (place / "refs").mkdir()
+        (place / "refs" / "main").write_text("a" * 40)
+        config = snapshot / "config.json"
+        config.write_text(config.read_text() + "\n" * rank)
+    said = [sys.executable, *COMMANDS, "chat", "Hi", "-m", "some/gemma"]
+    processes = [
+        subprocess.Popen(said, env=environ, cwd=tmp_path, stderr=subprocess.PIPE)
+        for environ in environs
+    ]
+    ends = [process.communicate(timeout=launching.PATIENCE) for process in processes]
+    assert [process.returncode for process in processes] == [1, 0], ends
+    assert b"Rank 1 has another config.json" in ends[0][1]
 
 
 def test_conversation_goes_back(gemma4: Runner) -> None:

@@ -8,6 +8,7 @@ import tiny
 
 from mlx_gemma4.checkpoint.packing import Packing
 from mlx_gemma4.config import Config, TextConfig
+from mlx_gemma4.memory.held import kv_bytes
 from mlx_gemma4.sharding.parts import Part, take_part
 from mlx_gemma4.sharding.plan import LAYERS, Cut, plan_shards
 
@@ -70,6 +71,15 @@ def test_only_the_first_sees_and_hears() -> None:
     assert plan_shards(config, {}, 0, 2).holds("vision_tower.encoder.weight")
     assert not plan_shards(config, {}, 1, 2).holds("vision_tower.encoder.weight")
     assert plan_shards(config, {}, 1, 2).share("embed_audio.x.weight", 8) == 0
+
+
+def test_keys_of_a_part_take_a_part() -> None:
+    """31B's in four; of E2B's one head each process has it, and of three all."""
+    for shape, ranks, times in (("31B", 4, 4), ("E2B", 2, 1), ("E2B", 3, 1)):
+        config = text(shape)
+        own = plan_shards(config, {}, 0, ranks).config_of_part(config)
+        each = [kv_bytes(of, 4096, mx.bfloat16) for of in (config, own)]
+        assert each[0] == times * each[1]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
