@@ -191,6 +191,10 @@ class Settings:
             from mlx_gemma4.cache import check_bits
 
             check_bits(self.kv_bits)
+        if self.max_context is not None:
+            from mlx_gemma4.generation.room import check_max_context
+
+            check_max_context(self.max_context)
 
 
 def takes_settings(command: Callable[..., None]) -> Callable[..., None]:

@@ -66,7 +66,12 @@ class Job:
                 raise InputError(f"{self.name} is empty: it needs an object a line.")
             wrong = len(self.answers.codes)
             told = f", {wrong:,} of them with an error" if wrong else ""
-            self.screen.note(f"All {self.before:,} lines are answered already{told}.")
+            if self.before == 1:
+                told = ", with an error" if wrong else ""
+                self.screen.note(f"The line is answered already{told}.")
+            else:
+                lines = f"All {self.before:,} lines"
+                self.screen.note(f"{lines} are answered already{told}.")
             return False
         if self.before:
             self.screen.note(f"Going on behind {self.before:,} answers.")

@@ -30,12 +30,13 @@ Out = Annotated[
     Path | None, typer.Argument(help="The folder to make.", show_default=False)
 ]
 Recipe = Annotated[
-    str,
+    str | None,
     Panel.TASK.option(
         "--recipe",
         metavar="RECIPE",
         autocompletion=names.recipes,
-        help="4bit, 6bit, 8bit, mixed, 3bit, 2bit, tiny, mxfp4, nvfp4, mxfp8 or bf16.",
+        help="4bit, 6bit, 8bit, mixed, 3bit, 2bit, tiny, mxfp4, nvfp4, mxfp8 or bf16. "
+        "Default: 4bit, or mixed where --target-gb is given.",
     ),
 ]
 Overrides = Annotated[
@@ -110,7 +111,7 @@ Data = Annotated[
 def convert(
     source: Source = None,
     out: Out = None,
-    recipe: Recipe = DEFAULT,
+    recipe: Recipe = None,
     override: Overrides = None,
     target_gb: TargetGb = None,
     assistant: Assistant = None,
@@ -197,12 +198,12 @@ def check_usage(
 
 def check_check_usage(
     given: Sequence[object],
-    recipe: str,
+    recipe: str | None,
     source_for_check: str | None,
     data: Path | None,
 ) -> None:
     """The same with --check. given: what belongs to converting."""
-    if any(given) or recipe != DEFAULT:
+    if any(given) or recipe is not None:
         raise UsageError(
             "--check takes no other source, target or option of a conversion: only "
             "--source-for-check, --data and --json."
@@ -211,12 +212,14 @@ def check_check_usage(
         raise UsageError("--data with --check needs --source-for-check.")
 
 
-def read_wishes(recipe: str, overrides: list[str], target_gb: float | None) -> "Wishes":
+def read_wishes(
+    recipe: str | None, overrides: list[str], target_gb: float | None
+) -> "Wishes":
     from mlx_gemma4.convert.recipes import MIXED, override, recipe_of
     from mlx_gemma4.convert.survey import Wishes
 
-    if target_gb is not None and recipe == DEFAULT:
-        recipe = MIXED
+    if recipe is None:
+        recipe = DEFAULT if target_gb is None else MIXED
     if recipe != MIXED:
         recipe_of(recipe)  # before anything is asked of the Hub
     target = None if target_gb is None else round(target_gb * 1e9)

@@ -7,7 +7,7 @@ import mlx.core as mx
 from ..decoding.prefix import PINS
 from ..decoding.stream import Steps
 from ..device import memory_limit
-from ..errors import ChatError, RoomError, is_out_of_memory
+from ..errors import ChatError, ContextError, RoomError, is_out_of_memory
 from ..layers import weights_bytes
 from ..memory.estimate import Demand
 from ..memory.refusal import refusal
@@ -45,12 +45,17 @@ def context_for(
     """How many tokens a prompt of `prompt` tokens and its answer may have together: all
     that the model reads, or `max_context`, or what fits in memory.
 
-    Raises RoomError where the prompt does not fit, or `max_context` does not, and
-    ChatError for one that is none.
+    Raises RoomError where the prompt does not fit, or `max_context` does not,
+    ContextError where the prompt is longer than it, and ChatError for one that is none.
     """
     check_max_context(max_context)
     own, limit = demand.config.max_position_embeddings, memory_limit()
     wanted = min(own, max_context or own)
+    if prompt >= wanted < own:
+        raise ContextError(
+            f"The prompt has {prompt} tokens; it may have at most {wanted - 1} where "
+            f"--max-context (max_context) is {wanted}. Shorten it, or allow more."
+        )
     most = demand.most(limit, wanted)
     if most == wanted:
         return wanted

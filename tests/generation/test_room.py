@@ -63,7 +63,9 @@ def test_an_answer_ends_where_memory_does(
 
 def test_max_context(demo: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
     model, processor = demo
-    with pytest.raises(ContextError, match="has 30 tokens; it may have at most 29"):
+    with pytest.raises(
+        ContextError, match="has 30 tokens; it may have at most 29 where --max"
+    ):
         stream_generate(model, processor, tokens=[5] * 30, max_context=30)
     with pytest.raises(ChatError, match="max_context is 0"):
         stream_generate(model, processor, tokens=[5], max_context=0)
