@@ -16,8 +16,7 @@ from typing import Any
 import launching
 import pytest
 from command import COMMAND, ENDLESS, GREEDY, QUESTION, Runner
-
-from mlx_gemma4 import assets
+from places import DEMO as DEMO_MODEL
 
 pytestmark = pytest.mark.slow
 Processes = list[subprocess.Popen[str]]
@@ -102,7 +101,7 @@ def test_another_model_of_that_name_is_refused(gemma4: Runner, tmp_path: Path) -
         environ.pop("HF_HUB_CACHE", None)
         place = Path(environ["HF_HOME"], "hub", "models--some--gemma")
         snapshot = place / "snapshots" / ("a" * 40)
-        shutil.copytree(Path(assets.__path__[0], "demo"), snapshot)
+        shutil.copytree(DEMO_MODEL, snapshot)
         (place / "refs").mkdir()
         (place / "refs" / "main").write_text("a" * 40)
         config = snapshot / "config.json"
