@@ -18,7 +18,7 @@ from places import CAPTAIN, ROOT, SHAPES
 OURS = [s for s in commands() if re.search(r"(^| \| )gemma4 ", s.command)]
 CAPTAIN_S = [shown for shown in OURS if "captain" in shown.command]
 # The demo model stands in for those that would have to be fetched.
-MODELS = {"e2b", "e4b", "26b", "MODEL"}
+MODELS = {"e2b", "e2b:qat", "e4b", "26b", "MODEL"}
 RUN = {
     "--version",
     "batch",
@@ -113,6 +113,7 @@ def samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         shutil.copy(SHAPES.parent / "speech.wav", folder / name)
     (folder / "weather.py").write_text(blocks(ROOT / "docs" / "tools.md", "py")[0])
     (folder / "build.log").write_text("What is the capital of France?\n")
+    (folder / "book.txt").write_text("Emma lived in Highbury.\n")
     (folder / "data.jsonl").write_text(f"{json.dumps(EXAMPLE)}\n" * 8)
     (folder / "questions.jsonl").write_text(f"{json.dumps(QUESTION)}\n" * 3)
     monkeypatch.chdir(folder)
