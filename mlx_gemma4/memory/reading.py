@@ -18,7 +18,7 @@ from .held import kept, slot_bytes
 AHEAD = 4  # blocks of scores that MLX works at: it starts some before others are done
 AHEAD_PACKED = 9  # of float32 scores with packed keys: two blocks, each in four steps
 # The same on an NVIDIA GPU, where buffers are let go of when many operations are done.
-# Chosen from peaks on an H100, of E2B's and 31B's shapes at 8k to 131k tokens.
+# Chosen from peaks on an H100; what it leaves out there is in docs/measurements.md.
 AHEAD_IN_CUDA = 24
 # Of scores in full layers under Metal. The authors of MLX's attention in blocks
 # measured that it leaves about this much of them, at 16k and 65k tokens
