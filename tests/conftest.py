@@ -192,7 +192,9 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Script:
     monkeypatch.setattr(
         turns,
         "PrefixCache",
-        lambda model, kv_bits=None: SimpleNamespace(tokens=[], kv_bits=kv_bits),
+        lambda model, kv_bits=None, keeping=None: SimpleNamespace(
+            tokens=[], kv_bits=kv_bits
+        ),
     )
     return script
 

@@ -21,7 +21,7 @@ from ..errors import UsageError, no_file, reported
 from ..inputs import has_piped_input, read_piped_text, read_tools, whole_prompt
 from ..loading import open_model
 from ..logs.command import session_names
-from ..logs.prompts import begin, gigabytes
+from ..logs.prompts import gigabytes
 from ..models.first_run import first_choice
 from ..options import Panel
 from ..render import Screen
@@ -29,6 +29,7 @@ from ..settings import Settings, takes_settings
 from ..tools import options as tool_options
 from ..tools.opening import chosen_tools, note_missing, use
 from .setup import Setup, is_kept, is_private
+from .switching import go_on_from_kept
 
 if TYPE_CHECKING:
     from ..logs.resuming import Kept
@@ -154,7 +155,7 @@ def chat(
                 f"Not kept in {named}: --no-log, GEMMA4_LOG or keep in config.toml."
             )
         session.prompt_cache = prompt_cache
-        begin(session)
+        go_on_from_kept(session)
         opened.callback(session.close_prompts)
         if kept is not None:
             go_on(session, kept, question is None)

@@ -8,7 +8,7 @@ from ..attach.attaching import read_part
 from ..attach.messages import Part, media_of, plain_message
 from ..drafts import MODES
 from ..loading import open_model, warnings_noted
-from ..logs.prompts import begin
+from ..logs.prompts import open_prompts
 from ..model_senses import require_sense
 from ..models.obtaining import obtain
 from .session import Answer, Session
@@ -71,7 +71,7 @@ def take_over(
         if message["role"] == "tool":  # what was seen and heard is nowhere to be read
             message["content"] = plain_message(message)["content"]
     session.model_name, session.adapter = name, adapter
-    begin(session)
+    go_on_from_kept(session)
 
 
 def read_again(session: Session, processor: "Processor") -> None:
@@ -100,3 +100,17 @@ def put_back(
     except BaseException as error:
         session.screen.note(f"{name} could not be loaded again: {error}")
         raise SystemExit(1) from None  # the conversation is kept
+
+
+def go_on_from_kept(session: Session) -> None:
+    """Lets the conversation go on from what is kept for its model, and be kept."""
+    session.close_prompts()
+    chat = session.chat
+    session.prompts = open_prompts(
+        session.prompt_cache,
+        session.model_name,
+        chat.model,
+        chat.processor,
+        session.adapter,
+    )
+    chat.remember_in(session.prompts)

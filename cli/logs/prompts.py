@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from mlx_gemma4 import Gemma4, Processor
     from mlx_gemma4.kept.store import KeptPrompts
 
-    from ..chat.session import Session
     from ..render import Screen
 
 AUTO, OFF = "auto", "off"
@@ -57,17 +56,3 @@ def end(prompts: "KeptPrompts", screen: "Screen") -> None:
     if prompts.trouble:
         told = f"What was read is not kept: {prompts.trouble}."
         screen.note(f"{told} --prompt-cache off does not try.")
-
-
-def begin(session: "Session") -> None:
-    """Lets the conversation go on from what is kept for its model, and be kept."""
-    session.close_prompts()
-    chat = session.chat
-    session.prompts = open_prompts(
-        session.prompt_cache,
-        session.model_name,
-        chat.model,
-        chat.processor,
-        session.adapter,
-    )
-    chat.remember_in(session.prompts)
