@@ -1,4 +1,4 @@
-"""How far off 8 and 4 bits put the attention of full layers, and a model's logits.
+"""How far off 8 and 4 bits put the attention of full layers, and the demo's logits.
 
     python benchmarks/kv_bits.py            # minutes on a CPU
     python benchmarks/kv_bits.py --json
@@ -12,14 +12,12 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import mlx.core as mx
-from shapes import config_of
 
 from mlx_gemma4 import load
 from mlx_gemma4.cache import FullCache, LayerCache, PackedSeen, make_cache
-from mlx_gemma4.config import Config
 from mlx_gemma4.model import Gemma4
 from mlx_gemma4.text.packed import attend_packed
 
@@ -28,9 +26,8 @@ KEYS, QUERIES, DIM = 8192, 16, 512
 SHAPES = {"E2B": (8, 1), "31B": (32, 4)}  # heads of queries and keys of full layers
 SCORES = 0.35  # by which queries of norm 1 are weighted: scores of up to 30
 README = Path(__file__).resolve().parent.parent / "README.md"
-TEXT = 3072  # tokens of README; the random model gets half as many
+TEXT = 3072  # tokens of README
 STEP = 512
-VOCAB = 2048  # of the random model
 
 
 @dataclass(frozen=True)
@@ -126,15 +123,10 @@ def main() -> None:
     mx.random.seed(0)
     demo, processor = load("demo")
     read = processor.tokenizer.encode(README.read_text(encoding="utf-8"))[:TEXT]
-    few: dict[str, Any] = {"num_hidden_layers": 6, "num_kv_shared_layers": 3}
-    few |= {"vocab_size": VOCAB, "vocab_size_per_layer_input": VOCAB}
-    wide = Gemma4(Config.from_dict(config_of("e2b-like", "float32", **few)))
-    drawn = cast(list[int], mx.random.randint(300, VOCAB, (TEXT // 2,)).tolist())
     comparisons = (
         of_attention(mx.float32),
         of_attention(mx.bfloat16),
         of_logits("the demo's logits, of README", demo, read),
-        of_logits("a random model's logits, of random tokens", wide, drawn),
     )
     for each in comparisons:
         for found in each:

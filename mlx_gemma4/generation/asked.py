@@ -1,15 +1,17 @@
 """What a call is asked to go on from: a conversation or ids, checked."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import is_not
 from typing import Any, cast
 
 from ..chat.messages import plain_messages
+from ..chat.rendered import Rendered
 from ..config import Config
 from ..decoding.prefill import Prompt
 from ..decoding.prefix import PrefixCache, PrefixCaches
-from ..errors import ChatError, ContextError
+from ..errors import ChatError, ContextError, RoomError
 from ..media import content_keys
+from ..prompt.attachments import media_parts
 from ..prompt.processor import Processor
 
 
@@ -124,8 +126,13 @@ def prompt_of(
     image_tokens: int | None,
     control_tokens: bool,
     prefix: PrefixCache | PrefixCaches | None,
+    fits: Callable[[int], object] | None = None,
 ) -> tuple[Prompt, PrefixCache | None]:
-    """The prompt, and which cache it is read with."""
+    """The prompt, and which cache it is read with.
+
+    fits: is given how many tokens a prompt has at least, before its media are read;
+        what it raises ends the call.
+    """
     if messages is None and ids is not None:
         chosen = prefix.closest(ids) if isinstance(prefix, PrefixCaches) else prefix
         if chosen is not None:
@@ -137,6 +144,8 @@ def prompt_of(
     rendered = processor.render(
         messages, tools, thinking, control_tokens=control_tokens
     )
+    if fits and any(True for message in messages for _ in media_parts(message)):
+        _check_text(rendered, processor, fits)
     media = processor.attach(messages, image_tokens)
 
     def encoded(chosen: PrefixCache | None) -> Prompt:
@@ -154,3 +163,13 @@ def prompt_of(
     chosen = prefix.closest(prompt.keys)
     # Anew: an answer may have been written in other tokens than its text has.
     return encoded(chosen) if chosen.tokens else prompt, chosen
+
+
+def _check_text(
+    rendered: Rendered, processor: Processor, fits: Callable[[int], object]
+) -> None:
+    """Its tokens are counted only where not even its characters are few enough."""
+    try:
+        fits(len(rendered.text))
+    except (RoomError, ContextError):
+        fits(len(processor.tokenizer.continue_tokens((), rendered)))

@@ -6,6 +6,7 @@ KV-shared layers and the head, and earlier chunks only fill the caches.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
@@ -190,8 +191,16 @@ def stream_generate(
         prefix.keep_in(kv_bits)
     check_kv_bits(kv_bits, model.config.text_config)
     ids = None if tokens is None else checked_ids(tokens, model.config)
+    if prefill_step is None:
+        prefill_step = step_for(model)
+    if prefill_step < 1:
+        raise ChatError(f"prefill_step is {prefill_step}; it must be 1 or more.")
+    bits = prefix.kv_bits if prefix is not None else kv_bits
+    demand = demand_of(model, prefill_step, bits)
+    fits = partial(context_for, model, demand, max_context)
+    media = image_tokens, control_tokens
     prompt, prefix = prompt_of(
-        processor, messages, ids, tools, thinking, image_tokens, control_tokens, prefix
+        processor, messages, ids, tools, thinking, *media, prefix, fits
     )
     special_tokens = processor.tokenizer.special_tokens
     inside_thought = not plain and opens_thought(prompt.tokens, special_tokens)
@@ -210,13 +219,7 @@ def stream_generate(
         prompt, tokens=[*prompt.tokens, *begun], keys=[*prompt.keys, *begun]
     )
     check_rows(prompt.tokens, model.config)
-    if prefill_step is None:
-        prefill_step = step_for(model)
-    if prefill_step < 1:
-        raise ChatError(f"prefill_step is {prefill_step}; it must be 1 or more.")
-    bits = prefix.kv_bits if prefix is not None else kv_bits
-    demand = demand_of(model, prefill_step, bits)
-    context = context_for(model, len(prompt.tokens), demand, max_context)
+    context = fits(len(prompt.tokens))
     limit = token_limit(context, len(prompt.tokens), max_tokens)
     if guide is not None:
         guide.allot(max_tokens, token_limit(context, len(prompt.tokens), None))

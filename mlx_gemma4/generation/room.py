@@ -40,7 +40,7 @@ def check_max_context(max_context: int | None) -> None:
 
 
 def context_for(
-    model: Gemma4, prompt: int, demand: Demand, max_context: int | None
+    model: Gemma4, demand: Demand, max_context: int | None, prompt: int
 ) -> int:
     """How many tokens a prompt of `prompt` tokens and its answer may have together: all
     that the model reads, or `max_context`, or what fits in memory.

@@ -48,12 +48,12 @@ def pin_bytes(config: TextConfig, tokens: int, dtype: mx.Dtype) -> int:
 def growing_bytes(
     config: TextConfig, tokens: int, dtype: mx.Dtype, kv_bits: int | None = None
 ) -> int:
-    """What is there beside `kv_bytes` while caches grow, at most: small layers have
+    """What is there beside `kv_bytes` while full layers grow, at most: small ones have
     their old buffers as well as the new ones until the step is computed, large ones one
     after the other."""
-    own = range(config.first_kv_shared_layer)
-    layers = [layer_bytes(config, i, tokens, dtype, kv_bits) for i in own]
-    return sum(size for size in layers if size < LARGE) + max(layers)
+    full = [i for i in range(config.first_kv_shared_layer) if not config.is_sliding(i)]
+    layers = [layer_bytes(config, i, tokens, dtype, kv_bits) for i in full]
+    return sum(size for size in layers if size < LARGE) + max(layers, default=0)
 
 
 def kept(config: TextConfig) -> int:

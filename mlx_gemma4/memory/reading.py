@@ -16,11 +16,13 @@ from ..text.scores import causal_rows
 from .held import kept, slot_bytes
 
 AHEAD = 4  # blocks of scores that MLX works at: it starts some before others are done
-# The same on an NVIDIA GPU, where buffers are let go of when many operations are done:
-# of E2B's and 31B's shapes at 8k to 131k tokens, on an H100, all of these were enough.
+AHEAD_PACKED = 9  # of float32 scores with packed keys: two blocks, each in four steps
+# The same on an NVIDIA GPU, where buffers are let go of when many operations are done.
+# Chosen from peaks on an H100, of E2B's and 31B's shapes at 8k to 131k tokens.
 AHEAD_IN_CUDA = 24
 # Of scores in full layers under Metal. The authors of MLX's attention in blocks
-# measured that it leaves about this much of them, at 16k and 65k tokens (ml-explore/mlx#4518).
+# measured that it leaves about this much of them, at 16k and 65k tokens
+# (ml-explore/mlx#4518).
 SCORES_ON_METAL = 3 * 2**28
 COPIES = 3  # of what a layer computes: before a product, behind it, and its sum
 
@@ -116,5 +118,6 @@ def _scores(
         return min(2 * heads * rows * context * size, SCORES_ON_METAL)
     else:
         block = causal_rows(heads, context, size)
-    ahead = AHEAD_IN_CUDA if where is Where.CUDA else AHEAD
+    ahead = AHEAD_PACKED if packed_for else AHEAD
+    ahead = AHEAD_IN_CUDA if where is Where.CUDA else ahead
     return min(2 * rows, ahead * block) * heads * context * size

@@ -8,7 +8,7 @@ import pytest
 
 from mlx_gemma4 import PrefixCache, generate, load, stream_generate
 from mlx_gemma4.decoding.prefill import step_for
-from mlx_gemma4.errors import ChatError, ContextError, RoomError
+from mlx_gemma4.errors import ChatError, ContextError, MediaError, RoomError
 from mlx_gemma4.generation import loop, room
 from mlx_gemma4.model import Gemma4
 from mlx_gemma4.prompt.processor import Processor
@@ -37,12 +37,24 @@ def test_a_prompt_that_does_not_fit_is_not_read(
         stream_generate(model, processor, tokens=[5] * 3000)
 
 
+def test_media_of_a_prompt_that_does_not_fit_are_not_read(
+    demo: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, processor = demo
+    limit_to(300, model, monkeypatch)
+    picture = {"type": "image", "path": "no/such.png"}
+    for words, error in (("word " * 3000, RoomError), ("word", MediaError)):
+        content = [picture, {"type": "text", "text": words}]
+        with pytest.raises(error):
+            stream_generate(model, processor, [{"role": "user", "content": content}])
+
+
 def test_an_answer_ends_where_memory_does(
     demo: Loaded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, processor = demo
     limit_to(40, model, monkeypatch)
-    fit = room.context_for(model, 30, room.demand_of(model, step_for(model)), None)
+    fit = room.context_for(model, room.demand_of(model, step_for(model)), None, 30)
     assert 40 <= fit < model.config.text_config.max_position_embeddings
     least = fit - 30
     answer = generate(model, processor, tokens=[5] * (fit - 3), stop_loops=False)

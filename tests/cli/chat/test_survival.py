@@ -17,11 +17,13 @@ from mlx_gemma4 import Chunk
 from mlx_gemma4.cli.chat import commands, lines
 from mlx_gemma4.cli.chat.interactive import converse
 from mlx_gemma4.cli.chat.lines import KeptHistory, PlainReader
+from mlx_gemma4.errors import RoomError
 
 FAULTS = (
     RuntimeError("[metal::malloc] Attempting to allocate 9 bytes"),
     RuntimeError("unforeseen"),
     MemoryError(),
+    RoomError("Memory ran out in the middle of the answer."),
     OSError(36, "File name too long"),
     EOFError("a decoder's"),
     UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
