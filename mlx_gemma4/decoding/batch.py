@@ -13,7 +13,7 @@ import mlx.core as mx
 from ..errors import CacheError
 from ..model import Gemma4
 from .prefix import PrefixCache
-from .step import Found, Step, step_of, together_of
+from .step import Found, Step, Together, step_of, together_of
 from .stream import Given, Pause, Stream, Wanted, advance
 
 T = TypeVar("T")
@@ -97,7 +97,7 @@ class Batch(Generic[T]):
         self._rows: list[Row[T]] = []
         self._others: deque[Row[T]] = deque()  # which ask for no step: in turn
         self._one: Step | None = None
-        self._all: Step | None = None
+        self._all: Together | None = None
 
     def __len__(self) -> int:
         """How many rows there are."""

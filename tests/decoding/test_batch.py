@@ -18,7 +18,10 @@ from mlx_gemma4.errors import CacheError, ChatError, RoomError
 ASKED = {"temperature": 0, "seed": 1, "max_tokens": 12, "prefill_step": 16}
 
 
-@pytest.mark.parametrize("variant", ["E2B", "E4B", "12B", "26B-A4B", "31B"])
+DEAR = [pytest.param(v, marks=pytest.mark.slow) for v in ("E4B", "12B", "31B")]
+
+
+@pytest.mark.parametrize("variant", ["E2B", "26B-A4B", *DEAR])
 def test_a_step_of_several_equals_theirs(variant: str) -> None:
     model = tiny.build(variant, 3)
     tokens, caches = ragged(model, [1, 5, 8, 19, 300])

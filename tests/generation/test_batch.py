@@ -21,6 +21,7 @@ def test_the_options_are_those_of_one() -> None:
     assert all(many[k].default == one[k].default for k in set(one) & set(many))
 
 
+@pytest.mark.slow
 def test_a_list_of_conversations() -> None:
     demo = load_demo()
     asked = ["Hello", conversation(0), conversation(3), "Who are you?"]
@@ -33,6 +34,7 @@ def test_a_list_of_conversations() -> None:
     assert generate_batch(demo.model, demo.processor, []) == []
 
 
+@pytest.mark.slow
 def test_prefix_caches_serve_all() -> None:
     demo, long = load_demo(), "The cat sat. " * 100
     caches = PrefixCaches(demo.model)

@@ -57,6 +57,7 @@ def test_what_follows_is_the_same_to_the_bit(variant: str, tmp_path: Path) -> No
         compare(model, tmp_path, WORDS[:length], None)
 
 
+@pytest.mark.slow
 def test_the_same_of_packed_layers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

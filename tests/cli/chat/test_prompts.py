@@ -26,6 +26,7 @@ def prompts(tmp_path: Path) -> Path:
 
 def entry_behind(prompts: Path, known: str) -> str:
     """The name of the one entry, once it is another than `known`."""
+    names: list[str] = []
     for _ in range(600):
         names = [file.name for file in prompts.glob("[0-9a-f]*.safetensors")]
         if len(names) == 1 and names[0] != known:
