@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import mlx.core as mx
+import mlx.nn as nn
 
 from ..decoding.prefix import PINS
 from ..decoding.stream import Steps
@@ -27,7 +28,8 @@ def demand_of(model: Gemma4, step: int, kv_bits: int | None = None) -> Demand:
     if model.drafter is not None:
         weights += model.drafter.nbytes
     dtype = model.language_model.norm.weight.dtype
-    config = (model.lead and model.lead.part) or model.config.text_config
+    part = model.lead.part if model.lead is not None else None
+    config = part or model.config.text_config
     return Demand(config, weights, dtype, step, PINS, kv_bits)
 
 
@@ -71,9 +73,8 @@ def context_for(
 def _table_bytes(model: Gemma4) -> int:
     """Of a table of per-layer embeddings that is in memory."""
     text = model.language_model
-    if not text.per_layer_size or text.table is not None:
-        return 0
-    return weights_bytes(text.embed_tokens_per_layer)
+    table = text.embed_tokens_per_layer if text.per_layer_size else None
+    return weights_bytes(table) if isinstance(table, nn.Module) else 0
 
 
 def within_memory(
