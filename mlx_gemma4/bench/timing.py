@@ -17,7 +17,7 @@ from ..kernels import any_on, using
 from ..model import Gemma4
 from ..prompt.processor import GenerationDefaults
 from .rounds import Note, Progress, take_rounds
-from .traffic import held_bytes, model_dtype, parameters
+from .traffic import held_bytes, model_dtype
 
 OURS = "mlx-gemma4"
 WARM_UP = 4  # tokens decoded before anything counts
@@ -111,8 +111,8 @@ def default_contexts(model: Gemma4, decode: int) -> list[int]:
 
 def memory_needed(model: Gemma4, context: int) -> int:
     """Bytes of all weights, and of keys and values of `context` tokens."""
-    weights = sum(array.nbytes for _, array in parameters(model))
-    return weights + held_bytes(model.config.text_config, context, model_dtype(model))
+    held = held_bytes(model.config.text_config, context, model_dtype(model))
+    return model.nbytes + held
 
 
 def contenders(model: Gemma4) -> dict[str, Contender]:
