@@ -121,9 +121,10 @@ class Batch(Generic[T]):
             if row.prefix.busy:
                 raise CacheError("This prefix cache is in use by another answer.")
             row.prefix.busy = True
+        if not self._rows:
+            self._one = self._all = None  # weights may have been replaced
         self._rows.append(row)
         self._others.append(row)
-        self._one = self._all = None  # weights may have been replaced
         return row
 
     def remove(self, row: Row[T]) -> None:
