@@ -175,7 +175,7 @@ def test_a_drafter_of_another_model_is_let_go(session, capsys, monkeypatch):
     asked: list[str | None] = []
     model = session.chat.model
 
-    def load(name: str, *_: object, draft: str | None, ple: object) -> object:
+    def load(name: str, *_: object, draft: str | None, **__: object) -> object:
         asked.append(draft)
         return model, object(), name
 

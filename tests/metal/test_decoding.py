@@ -11,7 +11,7 @@ import pytest
 import tiny
 from checks import Cpu
 
-from mlx_gemma4 import cache as caches
+from mlx_gemma4.cache import buffers
 from mlx_gemma4.decoding.step import DecodingStep
 from mlx_gemma4.kernels import NAMES, using
 
@@ -71,7 +71,7 @@ def test_graphs_of_smaller_buffers_are_not_kept(
     cpu: Cpu, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They would pile up in a long chat: layers with shared keys read whole buffers."""
-    monkeypatch.setattr(caches, "STEP", 8)
+    monkeypatch.setattr(buffers, "STEP", 8)
     model, graphs = tiny.build_packed("E2B", 7), list[weakref.ref[Any]]()
 
     def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
