@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 PAGES = 100  # of a list of tools
 TAIL = 2000  # bytes of what a server wrote on stderr that are told
 LINES = 5
+KEYLESS = (401, 403)  # statuses of refusals for want of a key
 
 Progress = Callable[[str], None]
 
@@ -116,7 +117,10 @@ class Connection:
             why = f"it has not answered within {self.server.timeout:g} s"
         else:
             why = said(error, self._status)
-        return f"The MCP server {self.server.name} does not start: {why}.{self._tail()}"
+        failure = f"The MCP server {self.server.name} does not start: {why}."
+        if self.server.url and self._status.refused not in KEYLESS:
+            return f"{failure} See that it runs there, and that its URL is right."
+        return failure + self._tail()
 
     async def _call(self, name: str, arguments: dict[str, Any]) -> Result:
         from anyio import current_time, move_on_after
@@ -173,7 +177,7 @@ def said(error: BaseException, status: Status) -> str:
     """An error of the client's, in one line and without a full stop."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    if status.refused in (401, 403):
+    if status.refused in KEYLESS:
         return f"it wants a key (HTTP {status.refused}): give it in its headers"
     if _has_ended(error):
         return "it has ended"

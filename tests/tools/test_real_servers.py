@@ -134,7 +134,7 @@ def test_a_server_over_http(address: str) -> None:
 
 
 def test_nobody_at_an_address(port: int) -> None:
-    with pytest.raises(ChatError, match="does not start: All connection attempts"):
+    with pytest.raises(ChatError, match="attempts failed. See that it runs there"):
         with Servers([Server("x", url=f"http://127.0.0.1:{port}/mcp")]) as servers:
             servers.tools  # noqa: B018
 
