@@ -112,5 +112,6 @@ def go_on_from_kept(session: Session) -> None:
         chat.model,
         chat.processor,
         session.adapter,
+        session.screen,
     )
     chat.remember_in(session.prompts)

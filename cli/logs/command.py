@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -13,9 +13,6 @@ from ..errors import UsageError, refuse_existing, reported, unwritable
 from ..render import Screen, json_text, printable
 from ..terminal.wrap import printed_columns
 from ..usage.command import App, Group
-
-if TYPE_CHECKING:
-    from .store import Store
 
 
 def session_names() -> list[str]:
@@ -223,61 +220,11 @@ def rm(
     gemma4 logs rm --all
     """
     with reported(as_json=False):
-        from .opening import store_path
-        from .store import opened
+        from .removing import remove
 
         if bool(which) == all:
             raise UsageError("Name conversations by number or name, or add --all.")
-        if all and not store_path().exists():
-            return remove_prompts(yes)
-        with opened() as store:
-            numbers = chosen(store, which)
-            if not numbers:
-                return remove_prompts(yes)
-            said = f"{len(numbers)} conversation{'s' if len(numbers) != 1 else ''}"
-            if not yes and not confirmed(f"Remove {said}?"):
-                return
-            store.remove(numbers)
-            forget(None if which is None else numbers)
-        Screen().note(f"Removed {said}.")
-
-
-def remove_prompts(yes: bool) -> None:
-    """Removes what was read of prompts where no conversation is kept. Raises UsageError
-    where there is nothing of that, either."""
-    from mlx_gemma4.kept.store import files, prompts_folder
-
-    from .store import NONE
-
-    if not files(prompts_folder()):
-        raise UsageError(NONE)
-    if yes or confirmed("Remove what was read of prompts?"):
-        forget(None)
-        Screen().note("Removed what was read of prompts.")
-
-
-def forget(conversations: list[int] | None) -> None:
-    """Removes what the model has read of conversations, or all that is kept of that."""
-    from mlx_gemma4.kept.store import prompts_folder, remove_all, remove_of
-
-    if conversations is None:
-        remove_all(prompts_folder())
-    else:
-        remove_of(prompts_folder(), {str(number) for number in conversations})
-
-
-def chosen(store: "Store", which: list[str] | None) -> list[int]:
-    """The conversations that are named, or all. Raises UsageError."""
-    if which is None:
-        return [summary.id for summary in store.summaries()]
-    return list(dict.fromkeys(store.found(each) for each in which))
-
-
-def confirmed(question: str) -> bool:
-    """Asks on a terminal. Raises UsageError elsewhere."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise UsageError("Nothing was removed: add --yes, since nobody can be asked.")
-    return typer.confirm(question, err=True)
+        remove(None if all else which, yes)
 
 
 def put(text: str) -> None:

@@ -54,6 +54,10 @@ CREATE VIRTUAL TABLE IF NOT EXISTS search USING fts5 (
 """
 
 
+class DamagedStore(InputError):
+    """A file of conversations that SQLite cannot read."""
+
+
 def store_path() -> Path:
     return data_folder() / "logs.db"
 
@@ -122,7 +126,7 @@ def explained(path: Path, error: sqlite3.Error) -> Exception:
     if name.startswith("SQLITE_FULL"):
         return DiskFullError(disk_full(path))
     if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
-        return InputError(
+        return DamagedStore(
             f"{path} is damaged ({error}): move it away, and a new one is begun."
         )
     if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):

@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlx_gemma4.errors import CheckpointError
 from mlx_gemma4.processes.launched import rank_of
+from mlx_gemma4.reading.sizes import size
 
 from ..errors import UsageError
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from ..render import Screen
 
 AUTO, OFF = "auto", "off"
+PATIENCE = 2.0  # seconds that are waited in silence
 
 
 def gigabytes(how: str) -> float | None:
@@ -34,25 +37,44 @@ def gigabytes(how: str) -> float | None:
 
 
 def open_prompts(
-    how: str, name: str, model: "Gemma4", processor: "Processor", adapter: Path | None
+    how: str,
+    name: str,
+    model: "Gemma4",
+    processor: "Processor",
+    adapter: Path | None,
+    screen: "Screen",
 ) -> "KeptPrompts | None":
-    """What is kept for the model called `name`; None where nothing is to be."""
+    """What is kept for the model called `name`; None where nothing is to be, or where
+    its files cannot be told from others, which is said."""
     most = gigabytes(how)
     # What the first of several processes recalls, the others would not have.
     if most == 0 or rank_of() is not None:
         return None
     from mlx_gemma4.hub.resolve import resolve
+    from mlx_gemma4.kept.folder import prompts_folder
     from mlx_gemma4.kept.identity import identity_of
-    from mlx_gemma4.kept.store import MOST_BYTES, KeptPrompts, prompts_folder
+    from mlx_gemma4.kept.store import MOST_BYTES, KeptPrompts
 
-    identity = identity_of(resolve(name), model, processor, adapter)
+    try:
+        identity = identity_of(resolve(name), model, processor, adapter)
+    except (OSError, CheckpointError) as error:
+        screen.note(f"What is read is not kept: {error}")
+        return None
     most_bytes = MOST_BYTES if most is None else int(most * 1e9)
     return KeptPrompts(prompts_folder(), identity, most_bytes)
 
 
 def end(prompts: "KeptPrompts", screen: "Screen") -> None:
-    """Waits until all that is to be kept is written, and tells what could not be."""
-    prompts.close()
+    """Waits until all that is to be kept is written, and tells what could not be.
+    Ctrl-C gives it up."""
+    try:
+        if not prompts.close(PATIENCE):
+            left = size(prompts.unwritten)
+            screen.note(f"Writing what was read, {left}. Ctrl-C gives that up.")
+            prompts.close()
+    except KeyboardInterrupt:
+        prompts.give_up()
+        raise
     if prompts.trouble:
         told = f"What was read is not kept: {prompts.trouble}."
         screen.note(f"{told} --prompt-cache off does not try.")

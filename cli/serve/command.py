@@ -110,7 +110,7 @@ def serve(
             defaults = {**settings.options, "strict_tools": strict_tools}
             loaded, processor, name = opened
             kept = OFF if is_private(False) else prompt_cache
-            prompts = open_prompts(kept, name, loaded, processor, adapter)
+            prompts = open_prompts(kept, name, loaded, processor, adapter, screen)
             run(server, *opened, defaults, guard, media, rows, prompts)
             if prompts is not None:
                 end(prompts, screen)

@@ -68,13 +68,10 @@ class Engine:
         kv_bits = self.defaults.get("kv_bits")
         most = MOST + rows
         self._prefixes = PrefixCaches(model, most, kv_bits=kv_bits, keeping=prompts)
-        self._prompts = prompts
 
     def close(self) -> None:
-        """Keeps what was read for later runs."""
-        if self._prompts is not None:
-            self._prefixes.keep()
-            self._prompts.close()
+        """Has what was read kept for later runs; who gave `prompts` closes them."""
+        self._prefixes.keep()
 
     @property
     def context(self) -> int:

@@ -60,8 +60,11 @@ class Keeping(Protocol):
         reading `least` tokens; whether it did."""
         ...
 
-    def keep(self, prefix: "PrefixCache", least: int) -> None:
-        """Keeps what `prefix` holds, if `least` tokens of it are not kept yet."""
+    def keep(self, prefix: "PrefixCache", least: int, spare: bool = False) -> None:
+        """Keeps what `prefix` holds, if `least` tokens of it are not kept yet.
+
+        spare: it may be left out where much is to be kept.
+        """
         ...
 
 

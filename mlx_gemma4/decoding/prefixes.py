@@ -73,9 +73,9 @@ class PrefixCaches:
         for each in self._kept:
             self._keep(each)
 
-    def _keep(self, cache: PrefixCache) -> None:
+    def _keep(self, cache: PrefixCache, spare: bool = False) -> None:
         if self._keeping is not None:
-            self._keeping.keep(cache, FEW)
+            self._keeping.keep(cache, FEW, spare)
 
     def _new(self, like: PrefixCache | None, keys: Sequence[int]) -> PrefixCache:
         common = like.common(keys) if like else 0
@@ -103,7 +103,7 @@ class PrefixCaches:
             if old is None:
                 return False
             kept.remove(old)
-            self._keep(old)
+            self._keep(old, spare=True)  # its memory is wanted now
         return True
 
 

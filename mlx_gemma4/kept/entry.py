@@ -10,7 +10,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -31,6 +31,14 @@ MOST_ABOUT = 2**22
 MOST_TOKENS = 2**26  # bytes of their numbers
 STORED = {mx.float32: "F32", mx.float16: "F16", mx.bfloat16: "BF16", mx.uint32: "U32"}
 NUMPY = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16, "U32": np.uint32}
+# The bits of infinity; those of what is no number are above it, but for the sign.
+INFINITY = {"F32": np.uint32(0x7F800000), "F16": np.uint16(0x7C00)}
+INFINITY["BF16"] = np.uint16(0x7F80)
+BLOCK = 2**20  # numbers that are looked at at once
+
+
+class GivenUp(Exception):
+    """Nobody waits any more until an entry is written."""
 
 
 @dataclass(frozen=True)
@@ -129,22 +137,22 @@ def read_head(file: Path, most: int) -> Head:
             or not 0 < ids.nbytes <= MOST_TOKENS
         ):
             raise CacheError(f"{file} holds no tokens.")
-        tokens = np.frombuffer(_read(stream, ids), np.int32).tolist()
-        said = About.from_json(bytes(_read(stream, about)), len(tokens))
+        tokens = _read(stream, ids).view(np.int32).tolist()
+        said = About.from_json(_read(stream, about).tobytes(), len(tokens))
     keys = list(tokens)
     for m in said.media:
         keys[m.start : m.end] = [m.key] * (m.end - m.start)
     return Head(file, size, said, tokens, keys, tensors)
 
 
-def _read(stream: BinaryIO, tensor: StoredTensor) -> bytearray:
+def _read(stream: BinaryIO, tensor: StoredTensor) -> np.ndarray:
     stream.seek(tensor.offset)
     return _read_on(stream, tensor.nbytes)
 
 
-def _read_on(stream: BinaryIO, count: int) -> bytearray:
-    data = bytearray(count)
-    rest = memoryview(data)
+def _read_on(stream: BinaryIO, count: int) -> np.ndarray:
+    data = np.empty(count, np.uint8)
+    rest = data.data
     while rest:
         got = stream.readinto(rest)  # type: ignore[attr-defined]
         if not got:
@@ -157,14 +165,15 @@ def read_arrays(head: Head, most: int) -> dict[str, mx.array]:
     """All tensors of an entry, once its content is found to be what its name says.
     Raises OSError and CacheError."""
     match = NAME.fullmatch(head.file.name)
-    digest, arrays = hashlib.sha256(), dict[str, mx.array]()
+    digest, arrays, finite = hashlib.sha256(), dict[str, mx.array](), True
     ordered = sorted(head.tensors.values(), key=lambda tensor: tensor.offset)
     with opened(head.file, most) as stream:
-        digest.update(_read_on(stream, ordered[0].offset))
+        digest.update(_read_on(stream, ordered[0].offset).data)
         for tensor in ordered:
             data = _read_on(stream, tensor.nbytes)
-            digest.update(data)
-            plain = np.frombuffer(data, NUMPY[tensor.dtype]).reshape(tensor.shape)
+            digest.update(data.data)
+            finite = finite and _finite(data, tensor.dtype)
+            plain = data.view(NUMPY[tensor.dtype]).reshape(tensor.shape)
             array = mx.array(plain)
             if tensor.dtype == "BF16":
                 array = array.view(mx.bfloat16)
@@ -172,10 +181,18 @@ def read_arrays(head: Head, most: int) -> dict[str, mx.array]:
         ended = not stream.read(1)
     if match is None or digest.hexdigest() != match[1] or not ended:
         raise CacheError(f"{head.file} is not what was written.")
-    floats = [a for a in arrays.values() if a.dtype != mx.uint32]
-    if not mx.stack([mx.isfinite(a).all() for a in floats]).all().item():
+    if not finite:
         raise CacheError(f"{head.file} holds what is no number.")
     return arrays
+
+
+def _finite(data: np.ndarray, dtype: str) -> bool:
+    """By the bits, which takes a tenth of what MLX's isfinite takes on a CPU."""
+    if (infinity := INFINITY.get(dtype)) is None:
+        return True
+    bits, but_sign = data.view(infinity.dtype), np.iinfo(infinity.dtype).max >> 1
+    parts = (bits[at : at + BLOCK] for at in range(0, bits.size, BLOCK))
+    return all((part & but_sign).max() < infinity for part in parts)
 
 
 def plain_arrays(arrays: Mapping[str, mx.array]) -> dict[str, np.ndarray]:
@@ -194,10 +211,12 @@ def write(
     tokens: Sequence[int],
     dtypes: Mapping[str, str],
     arrays: Mapping[str, np.ndarray],
+    given_up: Callable[[], bool] = lambda: False,
 ) -> str:
     """Writes an entry into a new file; returns the name that it has to get.
 
     dtypes, arrays: by name, as a file has them, arrays [1, heads, positions, …].
+    given_up: is asked before each part. Raises OSError, and GivenUp.
     """
     said = about.to_json()
     said += b" " * (-len(said) % ALIGNMENT)
@@ -221,6 +240,8 @@ def write(
             # Head by head: the positions of one lie side by side in a cache's buffer.
             parts = array[0] if array.ndim == 4 else [array]
             for part in parts:
+                if given_up():
+                    raise GivenUp
                 put(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
     return f"{digest.hexdigest()}.safetensors"
 

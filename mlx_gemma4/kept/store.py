@@ -1,11 +1,8 @@
-"""The folder of kept prompts: what of it a prompt can begin with, and what is added."""
+"""Kept prompts of one model: with which a prompt can begin, and what is added."""
 
-import errno
 import itertools
 import os
-import re
-from collections.abc import Collection, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -16,27 +13,22 @@ import numpy as np
 
 from ..decoding.prefix import PrefixCache, usable
 from ..decoding.prefixes import FEW
-from ..errors import CacheError, CheckpointError
+from ..device import memory_limit
+from ..errors import CacheError, is_out_of_memory
 from ..reading.sizes import free_space
-from ..state import PROMPTS, data_folder, runs
 from . import contents, entry
-from .entry import About, Head
+from .entry import About, GivenUp, Head
+from .folder import DAMAGED, discard, make_room, read_heads
+from .writing import Waiting, Writing
 
 MOST_BYTES = 8 * 10**9
-MOST_FILES = 256  # each of which is looked into by every run
 SPARE = 2 * 10**9  # bytes of the disk that stay free
+WAITING = 16  # what waits to be written takes at most this part of the memory
 # What may be written, or read, in place of reading one token. A disk of a Mac takes a
 # millisecond or two for it; a model that keeps as much of a token takes longer to read.
 PER_TOKEN = 2**21
-WORK = re.compile(r"\.(\d{1,9})\.\d+\.part")
-# What is wrong with a file that is no entry, whoever wrote it.
-DAMAGED = (CacheError, CheckpointError, ValueError, KeyError, TypeError, RecursionError)
 
 _count = itertools.count()
-
-
-def prompts_folder() -> Path:
-    return data_folder() / PROMPTS
 
 
 @dataclass
@@ -59,8 +51,7 @@ class KeptPrompts:
 
     def __post_init__(self) -> None:
         self._heads: dict[str, Head] = {}
-        self._writing = ThreadPoolExecutor(1)
-        self._last: tuple[str | None, Future[None]] | None = None
+        self._writing = Writing(memory_limit() // WAITING)
 
     def recall(self, prefix: PrefixCache, keys: Sequence[int], least: int = 1) -> bool:
         """Gives an empty prefix cache the entry with which the fewest tokens of a
@@ -78,7 +69,7 @@ class KeptPrompts:
             try:
                 at = contents.points(head, caches, config)
             except CacheError:
-                _forget(head.file)
+                discard(head.file)
                 continue
             landing = max(point.lands_at(wanted) for point in at)
             if landing >= least and head.size <= PER_TOKEN * landing:
@@ -88,7 +79,11 @@ class KeptPrompts:
             try:
                 contents.put_back(prefix, head, self.most_bytes)
             except (OSError, *DAMAGED):
-                _forget(head.file)
+                discard(head.file)
+                continue
+            except (MemoryError, RuntimeError) as error:  # RuntimeError is MLX's
+                if not is_out_of_memory(error):
+                    raise
                 continue
             with suppress(OSError):
                 os.utime(head.file)
@@ -97,9 +92,12 @@ class KeptPrompts:
             prefix.shared = alike
         return False
 
-    def keep(self, prefix: PrefixCache, least: int = 1) -> None:
+    def keep(self, prefix: PrefixCache, least: int = 1, spare: bool = False) -> None:
         """Keeps what `prefix` holds, if `least` tokens of it are not kept yet and it is
-        worth its bytes. It is written beside what goes on; `close` waits for it."""
+        worth its bytes. It is written beside what goes on; `close` waits for it.
+
+        spare: it may be left out where much is to be written.
+        """
         new = len(prefix.tokens) - prefix.on_disk
         whole = all(layer.offset == len(prefix.tokens) for layer in prefix.cache)
         if new < least or not whole:
@@ -117,15 +115,22 @@ class KeptPrompts:
         about = About(self._identity(prefix), self.of, stated, media)
         dtypes = {name: entry.STORED[array.dtype] for name, array in arrays.items()}
         plain = entry.plain_arrays(arrays)
-        if self._last is not None and self.of is not None and self._last[0] == self.of:
-            self._last[1].cancel()  # where it has not begun
         work = partial(self._write, about, tuple(prefix.tokens), dtypes, plain, size)
-        self._last = self.of, self._writing.submit(work)
-        prefix.on_disk = len(prefix.tokens)
+        if self._writing.add(Waiting(work, size, new, self.of, spare)):
+            prefix.on_disk = len(prefix.tokens)
 
-    def close(self) -> None:
-        """Waits until all is written."""
-        self._writing.shutdown()
+    @property
+    def unwritten(self) -> int:
+        """Bytes that are still to be written."""
+        return self._writing.nbytes
+
+    def close(self, seconds: float | None = None) -> bool:
+        """Waits until all is written, or so long; whether it is."""
+        return self._writing.wait(seconds)
+
+    def give_up(self) -> None:
+        """Leaves what is not written yet."""
+        self._writing.give_up()
 
     def _write(
         self,
@@ -143,15 +148,25 @@ class KeptPrompts:
             if free_space(self.folder) < size + SPARE:
                 self.trouble = f"less than {SPARE / 1e9:g} GB would be free"
                 return
-            name = entry.write(work, about, tokens, dtypes, arrays)
+            given_up = partial(getattr, self._writing, "given_up")
+            name = entry.write(work, about, tokens, dtypes, arrays, given_up)
             os.replace(work, self.folder / name)
             if about.of is not None:
-                remove_of(self.folder, {about.of}, besides=name)
+                self._discard_others(about.of, name)
             make_room(self.folder, self.most_bytes)
+        except GivenUp:
+            self.trouble = "it was stopped"
         except OSError as error:
             self.trouble = error.strerror or str(error)
+        except Exception as error:  # as of too little memory; nobody else would tell
+            self.trouble = f"{type(error).__name__}: {error}"
         finally:
-            _forget(work)  # where it was not put in place
+            discard(work)  # where it was not put in place
+
+    def _discard_others(self, of: str, newest: str) -> None:
+        for head in read_heads(self.folder, {}):
+            if head.about.of == of and head.file.name != newest:
+                discard(head.file)
 
     def _identity(self, prefix: PrefixCache) -> str:
         return f"{self.identity} {prefix.kv_bits}"
@@ -162,77 +177,3 @@ class KeptPrompts:
         found = read_heads(self.folder, self._heads, self.most_bytes)
         self._heads = heads = {head.file.name: head for head in found}
         return [h for h in heads.values() if h.about.identity == identity]
-
-
-def _forget(file: Path) -> None:
-    with suppress(OSError):
-        file.unlink()
-
-
-def files(folder: Path) -> list[Path]:
-    """Of entries, or what is in their place."""
-    with suppress(OSError):
-        return [folder / n for n in os.listdir(folder) if entry.NAME.fullmatch(n)]
-    return []
-
-
-def total(folder: Path) -> int:
-    """Bytes of all entries."""
-    return sum(size for _, size, _ in _used(folder))
-
-
-def read_heads(folder: Path, known: dict[str, Head], most: int = 2**63) -> list[Head]:
-    """What the entries in a folder say of themselves; what is none is removed."""
-    found: list[Head] = []
-    for file in files(folder):
-        try:
-            found.append(known.get(file.name) or entry.read_head(file, most))
-        except OSError as error:  # gone, or not to be read; but no link is ours
-            damaged = error.errno == errno.ELOOP
-        except DAMAGED:
-            damaged = True
-        else:
-            continue
-        if damaged:
-            _forget(file)
-    return found
-
-
-def remove_of(folder: Path, conversations: Collection[str], besides: str = "") -> None:
-    """Removes what is kept for conversations."""
-    for head in read_heads(folder, {}):
-        if head.about.of in conversations and head.file.name != besides:
-            _forget(head.file)
-
-
-def remove_all(folder: Path) -> None:
-    """Removes everything that is kept."""
-    for file in files(folder):
-        _forget(file)
-    make_room(folder, 0)
-
-
-def make_room(folder: Path, most_bytes: int) -> None:
-    """Removes what processes that were killed have left, and the entries that were not
-    used for longest, until the others are MOST_FILES and `most_bytes` at most."""
-    with suppress(OSError):
-        for name in os.listdir(folder):
-            if (match := WORK.fullmatch(name)) and not runs(int(match[1])):
-                (folder / name).unlink()
-    used = _used(folder)
-    over, many = sum(size for _, size, _ in used) - most_bytes, len(used) - MOST_FILES
-    for n, (_, size, file) in enumerate(sorted(used)):
-        if over <= 0 and n >= many:
-            return
-        _forget(file)
-        over -= size
-
-
-def _used(folder: Path) -> list[tuple[int, int, Path]]:
-    """When entries were last used, their bytes, and they."""
-    found: list[tuple[int, int, Path]] = []
-    for file in files(folder):
-        with suppress(OSError):
-            about = file.lstat()
-            found.append((about.st_mtime_ns, about.st_size, file))
-    return found

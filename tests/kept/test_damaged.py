@@ -14,7 +14,8 @@ import tiny
 from mlx_gemma4 import Gemma4
 from mlx_gemma4.decoding.prefill import Prompt, prefill
 from mlx_gemma4.decoding.prefix import PrefixCache
-from mlx_gemma4.kept.store import KeptPrompts, files
+from mlx_gemma4.kept.folder import files
+from mlx_gemma4.kept.store import KeptPrompts
 
 WORDS = [2, *(10 + n * n % 71 for n in range(59))]
 ASKED = [*WORDS, 5, 6]

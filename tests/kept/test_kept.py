@@ -15,8 +15,10 @@ from mlx_gemma4.cache import packed
 from mlx_gemma4.decoding.prefill import Prompt, prefill
 from mlx_gemma4.decoding.prefix import PrefixCache
 from mlx_gemma4.decoding.prefixes import PrefixCaches
+from mlx_gemma4.kept import folder as module
 from mlx_gemma4.kept import store
-from mlx_gemma4.kept.store import KeptPrompts, files, remove_all, remove_of, total
+from mlx_gemma4.kept.folder import files, remove_all, remove_of, total
+from mlx_gemma4.kept.store import KeptPrompts
 
 WORDS = [2, *(10 + n * n % 71 for n in range(400))]
 
@@ -200,8 +202,8 @@ def test_those_not_used_for_longest_give_way(
     kept.keep(prefix)
     kept.close()
     assert [file.exists() for file in made] == [True, False, True, True]
-    monkeypatch.setattr(store, "MOST_FILES", 2)
-    store.make_room(tmp_path, 10**9)
+    monkeypatch.setattr(module, "MOST_FILES", 2)
+    module.make_room(tmp_path, 10**9)
     assert len(files(tmp_path)) == 2 and made[0].exists()
 
 

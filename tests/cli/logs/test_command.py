@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from mlx_gemma4.cli.app import app
 from mlx_gemma4.cli.chat.interactive import converse
-from mlx_gemma4.cli.logs import command, report
+from mlx_gemma4.cli.logs import removing, report
 from mlx_gemma4.cli.logs import search as searching
 from mlx_gemma4.cli.logs.rows import Summary
 from mlx_gemma4.cli.logs.store import opened, session_names
@@ -242,7 +242,7 @@ def test_nothing_is_removed_unasked(two):
 @pytest.mark.parametrize("answer", [True, False])
 def test_the_question_before(two, monkeypatch, answer):
     asked: list[str] = []
-    monkeypatch.setattr(command, "confirmed", lambda q: asked.append(q) or answer)
+    monkeypatch.setattr(removing, "confirmed", lambda q: asked.append(q) or answer)
     logs("rm", "1", "1", "work")
     assert asked == ["Remove 2 conversations?"]
     assert len(objects()) == (0 if answer else 2)
