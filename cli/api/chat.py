@@ -20,7 +20,7 @@ from .options import EFFORTS, FORM_NOTES, HARMLESS, SAMPLING, sampling, thinking
 from .parts import PartReader, read_messages, read_part
 
 if TYPE_CHECKING:
-    from mlx_gemma4 import Chunk, Stats
+    from mlx_gemma4 import Chunk, Response, Stats
 
 KNOWN = SAMPLING | {
     *("messages", "stream", "stream_options", "tools", "tool_choice"),
@@ -176,20 +176,16 @@ def complete(exchange: Exchange, service: Service) -> None:
     streams, with_usage = streaming(fields)
     job = service.worker.submit(lambda engine: engine.answer(asked))
     chunks = exchange.items(job, streams)
-    reply = Reply(f"chatcmpl-{secrets.token_hex(12)}", int(time.time()), service.name)
+    reply = new_reply(service.name)
     if streams:
         _stream(exchange, chunks, reply, with_usage)
     else:
         _whole(exchange, chunks, reply)
 
 
-def _whole(exchange: Exchange, chunks: "Iterator[Chunk]", reply: Reply) -> None:
-    from mlx_gemma4 import Response
-
-    answer = Response.of(chunks)
-    stats = answer.stats
-    assert stats is not None
-    exchange.noted = noted(stats)
+def completion(reply: Reply, answer: "Response") -> dict[str, Any]:
+    """A whole answer, as it stands in a reply."""
+    assert answer.stats is not None
     message: dict[str, Any] = {"role": "assistant", "content": answer.text or None}
     if answer.thought:
         message["reasoning_content"] = answer.thought
@@ -200,7 +196,21 @@ def _whole(exchange: Exchange, chunks: "Iterator[Chunk]", reply: Reply) -> None:
     reason = finish_reason(answer.finish_reason, bool(answer.tool_calls))
     choice = {"index": 0, "message": message, "logprobs": None}
     whole = reply.part("chat.completion", [{**choice, "finish_reason": reason}])
-    exchange.reply_json(200, {**whole, "usage": usage(stats)})
+    return {**whole, "usage": usage(answer.stats)}
+
+
+def new_reply(model: str) -> Reply:
+    """What is said of an answer that `model` begins now."""
+    return Reply(f"chatcmpl-{secrets.token_hex(12)}", int(time.time()), model)
+
+
+def _whole(exchange: Exchange, chunks: "Iterator[Chunk]", reply: Reply) -> None:
+    from mlx_gemma4 import Response
+
+    answer = Response.of(chunks)
+    assert answer.stats is not None
+    exchange.noted = noted(answer.stats)
+    exchange.reply_json(200, completion(reply, answer))
 
 
 def _stream(

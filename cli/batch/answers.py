@@ -8,6 +8,7 @@ import json
 import os
 import stat
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
@@ -19,6 +20,7 @@ from mlx_gemma4.state import FULL, disk_full, hold
 from ..errors import INPUT, UsageError, unwritable
 from ..render import Screen, json_text
 from ..settings import OF_RUN, Settings
+from .again import Again, beside
 from .lines import Line
 
 BEGINNING = b'{"id": '  # of an answer
@@ -37,16 +39,30 @@ def options_digest(settings: Settings, *others: Any) -> str:
 class Answers:
     """Where answers go: a file, or standard output where `path` is None.
 
+    retry: those of an earlier run that are errors are asked again.
     done: how many there are. codes: the exit codes of those that are errors.
     """
 
     def __init__(
-        self, path: Path | None, options: str, screen: Screen, overwrite: bool = False
+        self,
+        path: Path | None,
+        options: str,
+        screen: Screen,
+        overwrite: bool = False,
+        retry: bool = False,
     ) -> None:
         self.path, self.options, self.screen = path, options, screen
+        self.retry = retry
         self.done = 0
         self.codes: list[int] = []
+        self._again: Again | None = None
         self._file = None if path is None else _opened(path, overwrite)
+        if path is not None and self.resumable and beside(path).exists():
+            try:
+                self._finish_earlier(path)
+            except BaseException:
+                self.close()
+                raise
 
     def key(self, line: Line) -> str:
         return f"{self.options}-{line.digest}"
@@ -56,34 +72,70 @@ class Answers:
         """Whether a stopped run can be gone on with: no pipe can."""
         return self._file is not None and self._file.seekable()
 
-    def go_on(self, lines: Iterator[Line], name: str) -> None:
-        """Takes from `lines` those that are answered. What a stop left of a last answer
+    @property
+    def asks_again(self) -> bool:
+        """Whether an answer is waited for that takes the place of one that failed."""
+        return self._again is not None and self._again.asks
+
+    def _finish_earlier(self, path: Path) -> None:
+        """Puts what a killed run with `retry` wrote in place."""
+        assert self._file is not None
+        again, place = Again(path, self._file), 0
+        self._again, again.whole = again, False
+        for written in again.file:
+            answer, old = _answer(written), self._file.readline()
+            if answer is None:
+                break
+            if _key(_answer(old))[0] != _key(answer)[0]:
+                raise self._refused(f"{beside(path)} is of another file")
+            place, again.upto = place + len(written), again.upto + len(old)
+        again.file.seek(place)
+        again.file.truncate()
+        again.whole = True
+        try:
+            self._put_in_place()
+        except OSError as error:
+            raise _unwritten(path, error) from None
+        self._file.seek(0)
+
+    def left(self, lines: Iterator[Line], name: str) -> Iterator[Line]:
+        """The lines that are to be asked, in order. What a stop left of a last answer
         is cut off. Raises UsageError for answers to something else."""
-        if self._file is None or not self.resumable:
-            return
-        end = 0
-        for written in self._file:
+        end, number = 0, 0
+        while self._file is not None and self.resumable:
+            written, number = self._file.readline(), number + 1
             answer = _answer(written)
             if answer is None:
                 if not _cut(written) or self._file.read(1):
-                    raise self._refused(f"its line {self.done + 1} is no answer")
+                    raise self._refused(f"its line {number} is no answer")
+                self._file.seek(end)
+                self._file.truncate()
                 break
             line = next(lines, None)
             if line is None:
                 raise self._refused(f"it has more answers than {name} has lines")
-            self._check(answer.get("key"), line, name)
-            self._count(answer)
-            end += len(written)
-        self._file.seek(end)
-        self._file.truncate()
+            again = self.retry and answer.get("error") is not None
+            self._check(answer, line, name, again)
+            start, end = end, end + len(written)
+            if not again:
+                self._count(answer)
+                continue
+            assert self.path is not None
+            self._again = self._again or Again(self.path, self._file)
+            self._again.ask(start, end)
+            yield line
+        yield from lines
 
-    def _check(self, key: Any, line: Line, name: str) -> None:
-        options, _, digest = key.partition("-") if isinstance(key, str) else ("",) * 3
+    def _check(
+        self, answer: Mapping[str, Any], line: Line, name: str, again: bool
+    ) -> None:
+        """again: what it answers may have been mended."""
+        options, digest = _key(answer)
         if not options or not digest:
             raise self._refused("it holds something else")
         if options != self.options:
             raise self._refused("it was begun with another model or other options")
-        if digest != line.digest:
+        if digest != line.digest and not again:
             raise self._refused(f"line {line.number} of {name} is not what it answers")
 
     def _refused(self, why: str) -> UsageError:
@@ -98,42 +150,84 @@ class Answers:
             self.screen.json(answer)
         else:
             try:
-                self._file.write(json_text(answer).encode() + b"\n")
-                self._file.flush()
+                self._write(json_text(answer).encode() + b"\n")
             except OSError as error:
-                if error.errno in FULL:
-                    raise DiskFullError(disk_full(self.path)) from None
-                raise unwritable(self.path, error) from None
+                raise _unwritten(self.path, error) from None
         self._count(answer)
 
+    def _write(self, data: bytes) -> None:
+        if self._again is not None and self._again.asks:
+            return self._again.write(data)
+        self._put_in_place()
+        assert self._file is not None
+        self._file.write(data)
+        self._file.flush()
+
+    def _put_in_place(self) -> None:
+        if self._again is not None and self._again.whole:
+            self._file = self._again.put_in_place()
+            self._again = None
+
     def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
+        """What was asked again takes its place, also where not all was."""
+        again = self._again
+        with suppress(OSError):  # on a full disk the next run does it
+            self._put_in_place()
+        for file in (again and again.file, self._file):
+            with suppress(OSError):
+                if file is not None:
+                    file.close()
 
     def _count(self, answer: Mapping[str, Any]) -> None:
         self.done += 1
-        if "error" in answer:
-            error = answer["error"]
-            self.codes.append(error["code"] if isinstance(error, dict) else INPUT)
+        if (error := answer.get("error")) is not None:
+            self.codes.append(code_of(error))
+
+
+def _unwritten(path: Path, error: OSError) -> Exception:
+    full = error.errno in FULL
+    return DiskFullError(disk_full(path)) if full else unwritable(path, error)
+
+
+def code_of(error: Any) -> int:
+    """The exit code that an answer's error tells."""
+    told = error if isinstance(error, Mapping) else {}
+    code = told.get("exit_code", told.get("code"))
+    return code if type(code) is int else INPUT
+
+
+def _key(answer: Mapping[str, Any] | None) -> tuple[str, str]:
+    """The digests of the options and of the line that an answer was made with; nothing
+    of what is none."""
+    key = answer and answer.get("key")
+    options, _, digest = key.partition("-") if isinstance(key, str) else ("", "", "")
+    return options, digest
 
 
 def _opened(path: Path, overwrite: bool) -> BinaryIO:
     """To be read and written, and made where it is not there. No other run has it."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
-        file = os.fdopen(descriptor, "r+b" if regular else "wb")
-    except OSError as error:
-        raise unwritable(path, error) from None
-    if not regular:
-        return file
-    try:
-        hold(descriptor, path)
-    except OSError:
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            about = os.fstat(descriptor)
+            regular = stat.S_ISREG(about.st_mode)
+            file = os.fdopen(descriptor, "r+b" if regular else "wb")
+        except OSError as error:
+            raise unwritable(path, error) from None
+        if not regular:
+            return file
+        try:
+            hold(descriptor, path)
+            same = path.exists() and os.path.samestat(path.stat(), about)
+        except OSError:
+            file.close()
+            raise
+        if same:  # as it is unless another run has just put a new one in its place
+            break
         file.close()
-        raise
     if overwrite:
         file.truncate(0)
+        beside(path).unlink(missing_ok=True)
     return file
 
 

@@ -50,6 +50,12 @@ def batch(
     overwrite: Annotated[
         bool, Panel.OUTPUT.option("--overwrite", help="Begin OUT.jsonl anew.")
     ] = False,
+    retry: Annotated[
+        bool,
+        Panel.OUTPUT.option(
+            "--retry", help="Ask again what has an error in OUT.jsonl."
+        ),
+    ] = False,
     rows: options.Rows = options.ROWS,
     model: options.Model = None,
     adapter: options.Adapter = None,
@@ -74,7 +80,7 @@ def batch(
     A line is a JSON object: {"prompt": "Who wrote Emma?"}, {"messages": […]}, or a
     line of OpenAI's batch files. It may state an "id", and what else the options here
     set for all lines. What fails is told in its answer, and the exit code is 5.
-    After a stop the same command goes on where it was.
+    After a stop the same command goes on where it was; --retry asks failures again.
 
     Examples:
     gemma4 batch questions.jsonl -o answers.jsonl
@@ -90,8 +96,9 @@ def batch(
         if strict_tools:
             forms.check_calls(declared or [])
         path = None if output is None or str(output) == STDIN else with_home(output)
-        if overwrite and path is None:
-            raise UsageError("--overwrite is for the file that -o names.")
+        for option, given in (("--overwrite", overwrite), ("--retry", retry)):
+            if given and path is None:
+                raise UsageError(f"{option} is for the file that -o names.")
         name = name_for(adapter, model) if adapter else model
         name = saved_name(name or usable_default() or DEMO)
         from .answers import Answers, options_digest
@@ -105,7 +112,7 @@ def batch(
         made["strict_tools"] = strict_tools
         with (
             opened(source, path) as stream,
-            closing(Answers(path, digest, screen, overwrite)) as answers,
+            closing(Answers(path, digest, screen, overwrite, retry)) as answers,
             warnings_noted(screen),
         ):
             job = Job(

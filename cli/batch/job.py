@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -13,13 +13,14 @@ from ..forms import refuse_invalid
 from ..progress import Progress, clock
 from ..render import Screen
 from .answers import Answers
+from .enveloped import enveloped, is_enveloped
 from .lines import Line
 from .request import FORMS, Defaults, names_of, read_request
 
 if TYPE_CHECKING:
-    from mlx_gemma4 import Chunk, Gemma4, Processor
+    from mlx_gemma4 import Chunk, Gemma4, Processor, Response
 
-Answer = dict[str, Any]
+Problem = dict[str, Any]
 TOLD = 5  # numbers of failed lines that are named
 PACE = 60.0  # seconds between two notes where no progress is drawn
 
@@ -31,11 +32,12 @@ class Asked:
     line: Line
     names: dict[str, Any]
     has_form: bool = False
+    has_envelope: bool = False  # of OpenAI's batch files
 
     def read(self, defaults: Defaults) -> dict[str, Any]:
         """The options of `stream_generate`."""
         value, number = self.line.value(), self.line.number
-        self.names = names_of(value, number)
+        self.names, self.has_envelope = names_of(value, number), is_enveloped(value)
         request = read_request(value, number, defaults)
         self.has_form = any(request.get(name) is not None for name in FORMS)
         return request
@@ -52,39 +54,40 @@ class Job:
     defaults: Defaults
     screen: Screen
     rows: int
-    before: int = 0  # answers of earlier runs
+    written: int = 0  # answers of this run
     tokens: int = 0  # of the answers of this run
     failed: list[int] = field(default_factory=list)  # numbers of lines
 
     def begin(self) -> bool:
         """Goes on behind what is answered; whether anything is left to do."""
-        self.answers.go_on(self.lines, self.name)
-        self.before = self.answers.done
+        self.lines = self.answers.left(self.lines, self.name)
         first = next(self.lines, None)
+        before = self.answers.done
         if first is None:
-            if not self.before:
+            if not before:
                 raise InputError(f"{self.name} is empty: it needs an object a line.")
             wrong = len(self.answers.codes)
             told = f", {wrong:,} of them with an error" if wrong else ""
-            if self.before == 1:
-                told = ", with an error" if wrong else ""
-                self.screen.note(f"The line is answered already{told}.")
-            else:
-                lines = f"All {self.before:,} lines"
-                self.screen.note(f"{lines} are answered already{told}.")
+            lines = f"All {before:,} lines are"
+            if before == 1:
+                told, lines = ", with an error" if wrong else "", "The line is"
+            more = ": --retry asks again" if wrong else ""
+            self.screen.note(f"{lines} answered already{told}{more}.")
             return False
-        if self.before:
-            self.screen.note(f"Going on behind {self.before:,} answers.")
+        if self.answers.asks_again:
+            self.screen.note("Asking again what failed.")
+        elif before:
+            self.screen.note(f"Going on behind {before:,} answers.")
         self.lines = chain([first], self.lines)
         return True
 
     def conclude(self, seconds: float) -> None:
         """Says what was done, also where it was stopped."""
-        done = self.answers.done - self.before
+        done, failed = self.written, len(self.failed)
         summary = {
-            "answered": done - len(self.failed),
-            "failed": len(self.failed),
-            "answered_before": self.before,
+            "answered": done - failed,
+            "failed": failed,
+            "answered_before": self.answers.done - done,
             "tokens": self.tokens,
             "seconds": round(seconds, 3),
         }
@@ -134,15 +137,17 @@ class Job:
         return f"{self.name}: {self.answers.done:,} answered"
 
     def write(self, asked: Asked, chunks: "Iterator[Chunk]", model: str) -> None:
-        answer = self.answer(asked, chunks)
-        key = {"model": model, "key": self.answers.key(asked.line)}
-        self.answers.write({**asked.names, **answer, **key})
+        said, problem = self.answer(asked, chunks)
+        shape = enveloped if asked.has_envelope else plain
+        answer = shape(asked.names, said, model, problem)
+        self.answers.write({**answer, "key": self.answers.key(asked.line)})
+        self.written += 1
 
-    def answer(self, asked: Asked, chunks: "Iterator[Chunk]") -> Answer:
-        """What is written of an answer, or why there is none."""
+    def answer(
+        self, asked: Asked, chunks: "Iterator[Chunk]"
+    ) -> "tuple[Response, Problem | None]":
+        """What was said, and why that is no answer."""
         from mlx_gemma4 import Response
-
-        from ..chat.session import told
 
         said = Response()
         try:
@@ -156,9 +161,18 @@ class Job:
             self.failed.append(asked.line.number)
             code = exit_code(error)
             message, hint = explain(error, code)
-            problem = {"code": code, "message": message, "hint": hint}
-            text = told(said) if said.tokens else {"text": None}
-            return {**text, "error": problem}
+            return said, {"code": code, "message": message, "hint": hint}
         finally:
             self.tokens += len(said.tokens)
-        return told(said)
+        return said, None
+
+
+def plain(
+    names: Mapping[str, Any], said: "Response", model: str, problem: Problem | None
+) -> dict[str, Any]:
+    """The answer to a line that has no envelope."""
+    from ..chat.session import told
+
+    text = told(said) if said.tokens or problem is None else {"text": None}
+    error = {"error": problem} if problem else {}
+    return {**names, **text, **error, "model": model}

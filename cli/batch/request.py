@@ -15,10 +15,10 @@ from ..api.parts import read_part
 from ..errors import InputError
 from ..serve.errors import Refused
 from ..serve.media import MediaRules
+from .enveloped import ENVELOPE, is_enveloped
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 NAMES = ("id", "custom_id", "metadata")  # what an answer has of its line
-ENVELOPE = {"custom_id", "method", "url", "body"}
 URL = "/v1/chat/completions"
 FORMS = ("schema", "regex", "grammar")
 SYSTEMS = ("system", "developer")
@@ -68,13 +68,13 @@ def _body(fields: Fields) -> Fields:
     for name in ("id", "custom_id"):
         if type(fields.values.get(name, "")) not in (str, int):
             raise fields.wrong(name, "must be a text or a whole number")
-    if "body" not in fields:
+    if not is_enveloped(fields.values):
         return fields
     fields.only(ENVELOPE | set(NAMES))
     fields.must("method", "POST")
     fields.must("url", URL)
-    inner = fields.object("body")
-    assert inner is not None
+    if (inner := fields.object("body")) is None:
+        raise fields.wrong("body", "is missing")
     return inner
 
 

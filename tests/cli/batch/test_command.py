@@ -103,6 +103,42 @@ def test_the_exit_code_is_that_of_all(gemma4: Command) -> None:
     assert batch(gemma4, write("cut")) == 0  # without a form it is an answer
 
 
+def enveloped(custom: str | None, text: str, **more: Any) -> dict[str, Any]:
+    body = {"model": "gpt-5", "messages": [{"role": "user", "content": text}], **more}
+    line = {"method": "POST", "url": "/v1/chat/completions", "body": body}
+    return line if custom is None else {"custom_id": custom, **line}
+
+
+def test_openai_s_lines_are_answered_in_its_shape(gemma4: Command) -> None:
+    chat = pytest.importorskip(
+        "openai.types.chat", reason="the extra dev has OpenAI's client"
+    )
+    form = {"response_format": {"type": "json_object"}}
+    lines = [enveloped("a", "Hi"), enveloped("b", "fail"), {"prompt": "Hi"}]
+    lines += [enveloped(None, "cut", **form), {**lines[0], "url": "/v1/embeddings"}]
+    assert batch(gemma4, write(*lines), "-o", "out.jsonl") == 5
+    good, failed, own, cut, other = read(Path("out.jsonl").read_text())
+    assert (good["custom_id"], good["error"]) == ("a", None)
+    assert good["id"] != cut["id"] and good["id"].startswith("batch_req_")
+    assert good["response"]["status_code"] == 200 and good["response"]["request_id"]
+    said = chat.ChatCompletion.model_validate(good["response"]["body"])
+    assert (said.object, said.model) == ("chat.completion", "m")
+    assert said.choices[0].message.content == "Hi"
+    assert said.choices[0].finish_reason == "stop" and said.usage is not None
+    assert (failed["custom_id"], failed["response"]["status_code"]) == ("b", 400)
+    assert failed["response"]["body"]["error"]["message"] == "It is damaged."
+    assert failed["error"]["message"] == "It is damaged."
+    assert (own["id"], own["text"]) == (3, "Hi") and "response" not in own
+    assert (cut["custom_id"], cut["error"]["code"]) == (4, "form_not_reached")
+    (choice,) = cut["response"]["body"]["choices"]
+    assert (choice["finish_reason"], choice["message"]["content"]) == ("length", "cut")
+    assert "url can only be" in other["error"]["message"]
+    assert batch(gemma4, "in.jsonl", "-o", "out.jsonl") == 5
+    assert "3 of them with an error" in gemma4.err
+    assert batch(gemma4, write(lines[3], name="one.jsonl"), "-o", "one.out") == 6
+    assert batch(gemma4, "one.jsonl", "-o", "one.out") == 6
+
+
 def test_a_stopped_run_goes_on(gemma4: Command, asked: Asked) -> None:
     stop = {"prompt": "stop"}
     assert batch(gemma4, write(*LINES[:3], stop), "-o", "out.jsonl") == 130

@@ -112,6 +112,7 @@ WRONG: list[tuple[Any, str]] = [
     ({"prompt": "Hi", "image": "https://example.com/a.png"}, "--allow-url"),
     ({"messages": [USER], "image": "a.png"}, "goes with a prompt"),
     ({"custom_id": "a", "url": "/v1/embeddings", "body": {}}, "url can only be"),
+    ({"custom_id": "a", "url": "/v1/chat/completions"}, "body is missing"),
     ({"body": {"messages": [USER]}, "prompt": "Hi"}, "prompt is not known"),
     ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, "name a file"),
 ]
