@@ -25,6 +25,7 @@ from ..errors import (
 from ..files import STDIN, first_bytes
 from ..inputs import read_piped_bytes
 from ..loading import open_model, saved_name, warnings_noted
+from ..logs.options import Log
 from ..media_formats import START, format_of
 from ..model_senses import require_sense
 from ..options import Panel
@@ -95,7 +96,7 @@ def transcribe(
     ] = False,
     yes: options.Yes = False,
     as_json: options.Json = False,
-    keep: options.Log = None,
+    keep: Log = None,
 ) -> None:
     """Write down what is said in recordings, also long ones.
 
