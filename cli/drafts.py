@@ -34,19 +34,30 @@ def drafter_of(draft: str | None) -> str | None:
     return None if draft in MODES else draft
 
 
-def check_draft(draft: str | None) -> None:
-    """Raises ChatError for what is neither a way nor can be the name of a drafter."""
-    if draft is None or draft in MODES:
-        return
+def draft_of(value: object) -> str:
+    """What `--draft` says. Raises ValueError, which says what it takes, for what is
+    neither a way nor can be the name of a drafter."""
+    draft = value if isinstance(value, str) else ""
+    if draft in MODES:
+        return draft
     from mlx_gemma4.hub.resolve import HUB_ID
 
-    if isinstance(draft, str) and draft:
-        is_path = draft.startswith((".", "~", "/"))
-        if os.path.isdir(os.path.expanduser(draft)):
-            return
-        if not is_path and HUB_ID.fullmatch(draft):
-            return
-    raise ChatError(
-        f"draft is {draft!r}; it can be {', '.join(MODES)}, or a drafter: a folder "
-        f"that is there, or a Hub id.{suggestion(str(draft), MODES)}"
+    is_path = draft.startswith((".", "~", "/"))
+    if draft and os.path.isdir(os.path.expanduser(draft)):
+        return draft
+    if not is_path and HUB_ID.fullmatch(draft):
+        return draft
+    raise ValueError(
+        f"{', '.join(MODES)}, or a drafter: a folder that is there, or a Hub id."
+        f"{suggestion(str(value), MODES)}"
     )
+
+
+def check_draft(draft: str | None) -> None:
+    """Raises ChatError for what `--draft` does not take."""
+    if draft is None:
+        return
+    try:
+        draft_of(draft)
+    except ValueError as error:
+        raise ChatError(f"draft is {draft!r}; it can be {error}") from None

@@ -12,6 +12,7 @@ from mlx_gemma4.media import Kind
 from mlx_gemma4.prompt.attachments import BUDGETS
 
 from .config.defaults import use_preset
+from .drafts import draft_of
 from .usage import names
 
 MEDIA = "gemma4.media"  # where the options of a run leave the files they name
@@ -163,18 +164,32 @@ Draft = Annotated[
         "--draft",
         metavar="HOW",
         envvar="GEMMA4_DRAFT",
+        parser=draft_of,
         autocompletion=names.drafts,
         help="What proposes tokens that the model only checks: auto, assistant (its "
         "drafter), lookup (the text so far), off; or which drafter, a folder or Hub "
         "id. Default: auto where there is a drafter.",
     ),
 ]
+
+
+def kv_bits_of(value: object) -> int:
+    """What `--kv-bits` says. Raises ValueError that says what it takes."""
+    if str(value) in names.kv_bits():
+        return int(str(value))
+    from mlx_gemma4.cache.packed import FEWER
+
+    raise ValueError(f"8, or 0 for none. {FEWER}")
+
+
 KvBits = Annotated[
     int | None,
     Panel.ANSWER.option(
         "--kv-bits",
         metavar="8",
         envvar="GEMMA4_KV_BITS",
+        parser=kv_bits_of,
+        autocompletion=names.kv_bits,
         help="Keep a long context in half the memory; answers change slightly. 0: as "
         "it is computed, the default.",
     ),
@@ -265,31 +280,4 @@ Yes = Annotated[
 Remove = Annotated[bool, typer.Option("--yes", "-y", help="Remove without asking.")]
 Overwrite = Annotated[
     bool, Panel.OUTPUT.option("--overwrite", help="Replace output files that exist.")
-]
-PromptCache = Annotated[
-    str,
-    Panel.MODEL.option(
-        "--prompt-cache",
-        metavar="HOW",
-        envvar="GEMMA4_PROMPT_CACHE",
-        help="Keep what the model has read on the disk, for later runs to go on from: "
-        "auto, off, or the most GB that it may take.",
-    ),
-]
-NoHistory = Annotated[
-    bool,
-    Panel.TASK.option(
-        "--no-history",
-        envvar="GEMMA4_NO_HISTORY",
-        help="Do not keep what is typed at the prompt.",
-    ),
-]
-Log = Annotated[
-    bool | None,
-    Panel.TASK.option(
-        "--log/--no-log",
-        envvar="GEMMA4_LOG",
-        help="Keep what is said, see gemma4 logs. Default: on a terminal.",
-        show_default=False,
-    ),
 ]

@@ -138,6 +138,8 @@ def _heard(
         language=transcript.language,
         translate=transcript.translated_to,
         draft=engine.defaults.get("draft"),
+        kv_bits=engine.defaults.get("kv_bits"),
+        max_context=engine.defaults.get("max_context"),
         progress=_progress(told, transcript.duration),
     ):
         transcript.segments.append(segment)

@@ -37,6 +37,23 @@ def batch(
             show_default=False,
         ),
     ],
+    model: options.Model = None,
+    adapter: options.Adapter = None,
+    system: options.System = None,
+    preset: options.Preset = None,
+    rows: options.Rows = options.ROWS,
+    *,
+    settings: Settings,
+    schema: forms.Schema = None,
+    json_object: forms.JsonObject = False,
+    regex: forms.Regex = None,
+    grammar: forms.Grammar = None,
+    tools: options.Tools = None,
+    strict_tools: tool_options.Strict = False,
+    allow_url: Annotated[
+        bool, Panel.FILES.option("--allow-url", help="Fetch URLs from the web.")
+    ] = False,
+    yes: options.Yes = False,
     output: Annotated[
         Path | None,
         Panel.OUTPUT.option(
@@ -56,23 +73,6 @@ def batch(
             "--retry", help="Ask again what has an error in OUT.jsonl."
         ),
     ] = False,
-    rows: options.Rows = options.ROWS,
-    model: options.Model = None,
-    adapter: options.Adapter = None,
-    system: options.System = None,
-    preset: options.Preset = None,
-    *,
-    settings: Settings,
-    schema: forms.Schema = None,
-    json_object: forms.JsonObject = False,
-    regex: forms.Regex = None,
-    grammar: forms.Grammar = None,
-    tools: options.Tools = None,
-    strict_tools: tool_options.Strict = False,
-    allow_url: Annotated[
-        bool, Panel.FILES.option("--allow-url", help="Fetch URLs from the web.")
-    ] = False,
-    yes: options.Yes = False,
     as_json: options.Json = False,
 ) -> None:
     """Answer a file of questions, several at once, in its order.
@@ -106,6 +106,7 @@ def batch(
         from .lines import read_lines
         from .request import Defaults
 
+        called = "standard input" if source == STDIN else source
         given = (name, adapter and adapter.resolve(), system, form, declared)
         digest = options_digest(settings, *given, strict_tools)
         made = {**settings.options, **form, "tools": declared}
@@ -116,8 +117,8 @@ def batch(
             warnings_noted(screen),
         ):
             job = Job(
-                name="standard input" if source == STDIN else source,
-                lines=read_lines(stream, source),
+                name=called,
+                lines=read_lines(stream, called),
                 bytes=length(stream),
                 answers=answers,
                 defaults=Defaults(made, system, rules(source, allow_url)),

@@ -101,8 +101,10 @@ class Job:
             numbers = ", ".join(map(str, self.failed[:TOLD]))
             more = len(self.failed) - TOLD
             numbers += f" and {more:,} more" if more > 0 else ""
-            told = f"{len(self.failed):,} of them failed (line {numbers})"
-            self.screen.note(f"{told}; their answers say why.")
+            one = len(self.failed) == 1
+            told = f"{len(self.failed):,} of them failed ({'line' if one else 'lines'} "
+            why = "its answer says why" if one else "their answers say why"
+            self.screen.note(f"{told}{numbers}); {why}.")
 
     def run(self, model: "Gemma4", processor: "Processor", name: str) -> None:
         from mlx_gemma4.decoding.prefixes import PrefixCaches

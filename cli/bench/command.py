@@ -39,6 +39,7 @@ class Wishes:
     against: str | None
     yes: bool = False
     ple: Ple = Ple.AUTO
+    kv_bits: int | None = None
 
 
 def bench(
@@ -53,6 +54,7 @@ def bench(
     drafts: Drafts = False,
     prompt: Prompt = None,
     ple: options.PerLayer = Ple.AUTO,
+    kv_bits: options.KvBits = None,
 ) -> None:
     """Measure reading and decoding, and compare in rounds.
 
@@ -63,13 +65,14 @@ def bench(
     Examples:
     gemma4 bench -m e4b
     gemma4 bench -m ./my-model --context 512,4096 --against none
+    gemma4 bench -m e4b --kv-bits 8 --context 4096,16384
     gemma4 bench -m e4b --drafts --prompt "Write a haiku"
     """
     with reported(as_json):
         screen = Screen(as_json=as_json)
         if drafts:
             check_alone(context, against, share)
-            bench_drafts(model, prompt, decode, runs, yes, screen, ple)
+            bench_drafts(model, prompt, decode, runs, yes, screen, ple, kv_bits or None)
             return
         if prompt is not None:
             raise UsageError("--prompt goes with --drafts.")
@@ -79,7 +82,7 @@ def bench(
         if share and not os.access(".", os.W_OK):
             raise UsageError("--share writes into the current folder: not to this one.")
         most = decode or default_decode()
-        wishes = Wishes(contexts, most, runs, against, yes, ple)
+        wishes = Wishes(contexts, most, runs, against, yes, ple, kv_bits or None)
         facts, series = run(name_or_demo(model, screen), wishes, screen)
         from . import report as bench_report
 
@@ -106,6 +109,7 @@ def bench_drafts(
     yes: bool,
     screen: Screen,
     ple: Ple,
+    kv_bits: int | None,
 ) -> None:
     """Answers without drafts and with them."""
     from . import drafts
@@ -113,7 +117,7 @@ def bench_drafts(
     if prompt is not None and not prompt.strip():
         raise UsageError("--prompt is empty.")
     most = most or 2 * default_decode()
-    facts, found = drafts.measure(model, prompt, most, runs, yes, screen, ple)
+    facts, found = drafts.measure(model, prompt, most, runs, yes, screen, ple, kv_bits)
     if screen.as_json:
         screen.json(drafts.as_json(facts, found))
     else:
@@ -168,7 +172,9 @@ def check(config: "Config", wishes: Wishes) -> None:
     """Refuses before anything is loaded."""
     from mlx_gemma4.bench.peer import installed
     from mlx_gemma4.bench.timing import check_reach
+    from mlx_gemma4.cache import check_kv_bits
 
+    check_kv_bits(wishes.kv_bits, config.text_config)
     for context in wishes.contexts or [1]:
         check_reach(config.text_config, context, wishes.decode)
     if wishes.against == MLX_LM and not installed():
@@ -180,6 +186,7 @@ def measure_ours(
 ) -> "tuple[Facts, dict[int, list[Series]], bool]":
     """Facts, results, and whether mlx-lm has to be measured afterwards."""
     from mlx_gemma4.bench.timing import check_memory, contenders, default_contexts
+    from mlx_gemma4.cache.packed import START
 
     from .larger import add_larger, learn_larger
     from .report import Facts
@@ -190,19 +197,24 @@ def measure_ours(
             model = load_checked(folder, config, screen, wishes.ple)
     finally:
         screen.passed()
-    contexts = wishes.contexts or default_contexts(model, wishes.decode)
-    for context in contexts:
-        check_memory(model, context + wishes.decode)
+    bits = wishes.kv_bits
+    contexts = wishes.contexts or default_contexts(model, wishes.decode, bits)
+    most = max(contexts) + wishes.decode
+    check_memory(model, most, bits)
+    if bits and most <= START:
+        screen.note(
+            f"--kv-bits changes nothing up to {START:,} tokens: choose a longer "
+            "--context."
+        )
     if (table := model.language_model.table) is not None:
         screen.note(f"Its per-layer embeddings, {size(table.nbytes)}, stay on disk.")
-    facts = Facts.of(name, model, contexts, wishes.decode, wishes.runs)
+    facts = Facts.of(name, model, contexts, wishes.decode, wishes.runs, bits)
     with ExitStack() as stack:
-        compared = contenders(model)
-        together = peer_fits(model, max(contexts) + wishes.decode)
+        compared = contenders(model, bits)
+        together = peer_fits(model, most)
         if together:
             add_peer(compared, stack, folder, facts, wishes.against, screen)
-        most = max(contexts) + wishes.decode
-        added = add_larger(compared, stack, folder, model, most, screen)
+        added = add_larger(compared, stack, folder, model, most, screen, bits)
         found = rounds(compared, facts, screen)
     if added is not None:
         learn_larger(name, added, found, screen)

@@ -18,7 +18,7 @@ from ..loading import open_model
 from ..progress import Progress
 from ..render import Screen
 from ..tables import columns
-from .report import shown, verdict
+from .report import packed, shown, verdict
 from .rounds import told_by
 
 TELL = "Tell me in about 200 words how bread is made."
@@ -43,6 +43,7 @@ class Facts:
     most: int
     runs: int
     versions: dict[str, str]
+    kv_bits: int | None = None
 
 
 def measure(
@@ -53,9 +54,12 @@ def measure(
     yes: bool,
     screen: Screen,
     ple: Ple = Ple.AUTO,
+    kv_bits: int | None = None,
 ) -> tuple[Facts, dict[str, Found]]:
     """Rounds of answers to each prompt."""
-    model, processor, name = open_model(name, screen, yes=yes, draft=None, ple=ple)
+    model, processor, name = open_model(
+        name, screen, yes=yes, draft=None, ple=ple, kv_bits=kv_bits
+    )
     drafter = model.drafter is not None
     if not drafter:
         screen.note("The model has no drafter here: drafts come from the text alone.")
@@ -67,10 +71,11 @@ def measure(
         most,
         runs,
         {OURS: __version__, "mlx": version("mlx")},
+        kv_bits,
     )
     found: dict[str, Found] = {}
     for text in [TELL, QUOTE] if prompt is None else [prompt]:
-        task = Task(text.partition("\n")[0], text, most)
+        task = Task(text.partition("\n")[0], text, most, kv_bits=kv_bits)
         kinds = contenders(model, processor, task)
         with Progress(screen, "", (runs + 1) * len(kinds)) as bar:
             answers = take_rounds(kinds, range(runs + 1), told_by(bar))
@@ -82,7 +87,8 @@ def lines(facts: Facts, found: Mapping[str, Found]) -> list[str]:
     """A table for each prompt."""
     versions = ", ".join(f"{name} {number}" for name, number in facts.versions.items())
     text = [
-        f"{facts.model} in {facts.dtype} on {facts.device}; {versions}",
+        f"{facts.model} in {facts.dtype}{packed(facts.kv_bits)} on {facts.device}; "
+        f"{versions}",
         f"answers of at most {facts.most} tokens, {facts.runs} "
         f"{'round' if facts.runs == 1 else 'rounds'} after a warm-up: "
         "median [least-most]",

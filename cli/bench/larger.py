@@ -36,6 +36,7 @@ def add_larger(
     model: Gemma4,
     tokens: int,
     screen: Screen,
+    kv_bits: int | None = None,
 ) -> Added | None:
     """Adds them to what is `compared`; None where they would be no larger, are set
     already, or memory does not hold one more copy."""
@@ -49,7 +50,7 @@ def add_larger(
     ple = Ple.MEMORY if model.language_model.table is None else Ple.DISK
     screen.passing("Loading it with larger buffers …")
     try:
-        compared[NAME] = stack.enter_context(Larger(folder, settings, ple))
+        compared[NAME] = stack.enter_context(Larger(folder, settings, ple, kv_bits))
     except PeerError as error:
         screen.passed()
         screen.note(f"{NAME} are left out. {error}")

@@ -44,11 +44,18 @@ class Facts:
     token_bytes: dict[int, float]
     bandwidth: Bandwidth
     versions: dict[str, str]
+    kv_bits: int | None = None
     apart: list[str] = field(default_factory=list)
 
     @classmethod
     def of(
-        cls, name: str, model: Gemma4, contexts: list[int], decode: int, runs: int
+        cls,
+        name: str,
+        model: Gemma4,
+        contexts: list[int],
+        decode: int,
+        runs: int,
+        kv_bits: int | None = None,
     ) -> "Facts":
         return cls(
             name,
@@ -59,9 +66,10 @@ class Facts:
             decode,
             runs,
             weight_bytes(model),
-            {n: decode_bytes(model, n, decode) for n in contexts},
+            {n: decode_bytes(model, n, decode, kv_bits) for n in contexts},
             measure_bandwidth(),
             {OURS: __version__, "mlx": version("mlx")},
+            kv_bits,
         )
 
     def share(self, series: Series) -> float:
@@ -70,11 +78,17 @@ class Facts:
         return rate * self.token_bytes[series.context] / self.bandwidth.most
 
 
+def packed(kv_bits: int | None) -> str:
+    """How contexts are kept, if not as they are computed."""
+    return f" with an {kv_bits}-bit context" if kv_bits else ""
+
+
 def lines(facts: Facts, found: Mapping[int, Sequence[Series]]) -> list[str]:
     """The table, a block for each context."""
     versions = ", ".join(f"{name} {number}" for name, number in facts.versions.items())
     text = [
-        f"{facts.model} in {facts.dtype} on {facts.device}; {versions}",
+        f"{facts.model} in {facts.dtype}{packed(facts.kv_bits)} on {facts.device}; "
+        f"{versions}",
         f"memory: {size(facts.bandwidth.read)}/s read, "
         f"{size(facts.bandwidth.copy)}/s copied; bandwidth is the share of "
         "the larger",
@@ -152,6 +166,7 @@ def as_json(facts: Facts, found: Mapping[int, Sequence[Series]]) -> dict[str, An
         "device": facts.device,
         "dtype": facts.dtype,
         "versions": facts.versions,
+        "kv_bits": facts.kv_bits,
         "decoded": facts.decode,
         "rounds": facts.runs,
         "bandwidth": asdict(facts.bandwidth),

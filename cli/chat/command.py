@@ -21,7 +21,8 @@ from ..errors import UsageError, no_file, reported
 from ..inputs import has_piped_input, read_piped_text, read_tools, whole_prompt
 from ..loading import open_model
 from ..logs.command import session_names
-from ..logs.prompts import gigabytes
+from ..logs.options import Log, NoHistory, PromptCache
+from ..logs.prompts import AUTO
 from ..models.first_run import first_choice
 from ..options import Panel
 from ..render import Screen
@@ -91,11 +92,11 @@ def chat(
     as_json: options.Json = False,
     stats: options.Stats = False,
     interactive: options.Interactive = False,
-    no_history: options.NoHistory = False,
-    prompt_cache: options.PromptCache = "auto",
+    no_history: NoHistory = False,
+    prompt_cache: PromptCache = AUTO,
     last: Continue = False,
     named: Named = None,
-    keep: options.Log = None,
+    keep: Log = None,
 ) -> None:
     """Ask one question, or hold a conversation.
 
@@ -128,7 +129,6 @@ def chat(
         if kept is not None:
             setup = kept.but_with(setup, stated(context))
         setup.settings.check()
-        gigabytes(prompt_cache)
         screen = Screen(show_thinking, as_json, not plain, preview)
         if "think_budget" in stated(context) and not setup.settings.think:
             screen.note("Without --think there is no thought for --think-budget.")

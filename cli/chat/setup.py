@@ -8,6 +8,8 @@ from pathlib import Path
 from ..attach.messages import Message
 from ..settings import Settings
 
+NO = ("", "0", "false", "f", "no", "n", "off")  # as options take it
+
 
 @dataclass(frozen=True)
 class Setup:
@@ -34,4 +36,4 @@ def is_kept(
 
 def is_private(asked: bool) -> bool:
     """Whether not even what is typed is kept."""
-    return asked or os.environ.get("GEMMA4_NO_HISTORY", "") not in ("", "0")
+    return asked or os.environ.get("GEMMA4_NO_HISTORY", "").lower() not in NO

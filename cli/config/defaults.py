@@ -171,7 +171,8 @@ class _Reader:
         except typer.BadParameter:
             made = None
         if made is None or not _is_its_kind(option, given):
-            text = f"{key} is {value!r}; {command.name} takes {taken(option, value)}"
+            named = f"{place[-1]} is {value!r}"
+            text = f"{named}; {command.name} takes {taken(option, value)}"
             raise self.config.mistake(text, *place)
         if isinstance(made, list):
             return [self._from_here(each) for each in made]
@@ -184,6 +185,8 @@ class _Reader:
 def _is_its_kind(option: TyperOption, value: object) -> bool:
     """Whether the file says text where text is meant: typer would make it of all."""
     kind = option.type_descriptor.annotation
+    if option.type_descriptor.parameter_info.parser is not None:
+        return True  # it was asked
     if kind in (str, list[str]):
         values = value if isinstance(value, list) else [value]
         return all(isinstance(each, str) for each in values)

@@ -13,6 +13,7 @@ from ..chat.setup import is_kept
 from ..errors import InputError, UsageError, refuse_existing, reported
 from ..files import MediaArgument, find_sources, split_prompt
 from ..loading import warnings_noted
+from ..logs.options import Log
 from ..options import Panel
 from ..render import Screen
 from ..settings import Settings, takes_settings
@@ -88,7 +89,7 @@ def describe(
     plain: options.Plain = False,
     as_json: options.Json = False,
     stats: options.Stats = False,
-    keep: options.Log = None,
+    keep: Log = None,
 ) -> None:
     """Say what is in pictures and videos, or answer a question about them.
 

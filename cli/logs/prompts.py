@@ -7,8 +7,6 @@ from mlx_gemma4.errors import CheckpointError
 from mlx_gemma4.processes.launched import rank_of
 from mlx_gemma4.reading.sizes import size
 
-from ..errors import UsageError
-
 if TYPE_CHECKING:
     from mlx_gemma4 import Gemma4, Processor
     from mlx_gemma4.kept.store import KeptPrompts
@@ -19,9 +17,15 @@ AUTO, OFF = "auto", "off"
 PATIENCE = 2.0  # seconds that are waited in silence
 
 
+def checked(how: object) -> str:
+    """What `--prompt-cache` says. Raises ValueError that says what it takes."""
+    gigabytes(str(how))
+    return str(how)
+
+
 def gigabytes(how: str) -> float | None:
     """The most that all may take on the disk; None is as much as usual. Raises
-    UsageError for what `--prompt-cache` does not take."""
+    ValueError, which says what `--prompt-cache` takes."""
     if how == AUTO:
         return None
     try:
@@ -29,10 +33,7 @@ def gigabytes(how: str) -> float | None:
     except ValueError:
         most = -1.0
     if not 0 <= most <= 100_000:
-        raise UsageError(
-            f"--prompt-cache is {how!r}; it can be auto, off, or how many GB all kept "
-            "prompts may take."
-        )
+        raise ValueError("auto, off, or how many GB all kept prompts may take.")
     return most
 
 

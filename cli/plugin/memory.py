@@ -12,9 +12,9 @@ from mlx_gemma4.hub.resolve import local_folder
 
 from ..config.file import Configuration, config_file
 from ..errors import UsageError
-from ..loading import load_to_chat
 from ..models.default import FROM_ENVIRONMENT, usable_default
 from ..models.obtaining import exact_name
+from ..models.to_chat import load_to_chat
 from ..serve.engine import Engine
 from ..serve.worker import Worker
 from .names import DEFAULT, note

@@ -7,7 +7,8 @@ from .. import forms, options
 from ..chat.setup import is_private
 from ..errors import reported
 from ..loading import open_model, warnings_noted
-from ..logs.prompts import OFF, end, gigabytes, open_prompts
+from ..logs.options import PromptCache
+from ..logs.prompts import AUTO, OFF, end, open_prompts
 from ..options import Panel
 from ..render import Screen
 from ..settings import Settings, takes_settings
@@ -75,7 +76,7 @@ def serve(
         ),
     ] = ROWS,
     preset: options.Preset = None,
-    prompt_cache: options.PromptCache = "auto",
+    prompt_cache: PromptCache = AUTO,
     *,
     settings: Settings,
     strict_tools: tool_options.Strict = False,
@@ -95,7 +96,6 @@ def serve(
     """
     with reported(as_json=False):
         settings.check()
-        gigabytes(prompt_cache)
         if strict_tools:
             forms.read_form(None, True, None, None)  # whether forms can be held to
         from .opening import guard_for, listen, media_rules

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -14,7 +14,6 @@ from mlx_gemma4.errors import ChatError, MediaError
 
 from .. import options
 from ..chat.setup import Setup, is_kept
-from ..drafts import check_draft, mode_of
 from ..errors import (
     INPUT,
     batch_code,
@@ -25,6 +24,7 @@ from ..errors import (
 from ..files import STDIN, first_bytes
 from ..inputs import read_piped_bytes
 from ..loading import open_model, saved_name, warnings_noted
+from ..logs.options import Log
 from ..media_formats import START, format_of
 from ..model_senses import require_sense
 from ..options import Panel
@@ -87,6 +87,8 @@ def transcribe(
     track: options.Track = None,
     draft: options.Draft = None,
     ple: options.PerLayer = Ple.AUTO,
+    kv_bits: options.KvBits = None,
+    max_context: options.MaxContext = None,
     piece: Piece = None,
     rows: options.Rows = options.ROWS,
     mic: Annotated[
@@ -95,7 +97,7 @@ def transcribe(
     ] = False,
     yes: options.Yes = False,
     as_json: options.Json = False,
-    keep: options.Log = None,
+    keep: Log = None,
 ) -> None:
     """Write down what is said in recordings, also long ones.
 
@@ -119,12 +121,12 @@ def transcribe(
             output=TranscriptOutput(form, output, screen, overwrite),
             screen=screen,
             track=track,
-            draft=draft,
-            ple=ple,
+            settings=Settings(
+                draft=draft, ple=ple, kv_bits=kv_bits, max_context=max_context
+            ),
             piece=piece,
             rows=rows,
         )
-        check_draft(draft)
         job.keep = is_kept(keep, as_json) and len(job.sources) == 1
         job.output.check(job.sources)
         with warnings_noted(job.screen):
@@ -143,8 +145,7 @@ class Transcribing:
     output: TranscriptOutput
     screen: Screen
     track: int | None = None
-    draft: str | None = None
-    ple: Ple = Ple.AUTO
+    settings: Settings = field(default_factory=Settings)
     piece: float | None = None  # seconds heard at once, if not the model's own
     rows: int = 1  # pieces that are heard at once
     bar: Progress | None = None  # of the recording that is written down
@@ -157,8 +158,9 @@ class Transcribing:
         """Transcribes everything; returns the exit code."""
         from mlx_gemma4.recordings.transcribe import seconds_at_once, transcribe_each
 
+        how = self.settings.options
         model, processor, name = open_model(
-            model_name, self.screen, adapter, yes=yes, draft=self.draft, ple=self.ple
+            model_name, self.screen, adapter, yes=yes, **self.settings.loading
         )
         require_sense(model.config, name, "audio")
         seconds_at_once(processor.media.audio, self.piece)
@@ -172,7 +174,9 @@ class Transcribing:
             language=self.language,
             translate=self.translate,
             piece_seconds=self.piece,
-            draft=mode_of(self.draft),
+            draft=how["draft"],
+            kv_bits=how["kv_bits"],
+            max_context=how["max_context"],
             progress=self.update,
             rows=self.rows,
         )
@@ -260,7 +264,8 @@ class Transcribing:
     def keep_transcript(self, transcript: Transcript, adapter: Path | None) -> None:
         from ..logs.keeping import Keeper
 
-        setup = Setup(saved_name(transcript.model), adapter, None, None, Settings())
+        name = saved_name(transcript.model)
+        setup = Setup(name, adapter, None, None, self.settings)
         Keeper(self.screen).keep_whole(setup, transcript.as_messages())
 
     def opened(self, source: str) -> Any:

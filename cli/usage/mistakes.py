@@ -3,8 +3,9 @@ nearest one that would be right."""
 
 import os
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
+from typing import Any
 
 import typer
 from typer._click.core import Context
@@ -161,6 +162,14 @@ def _refused(error: typer.BadParameter) -> object:
 
 def taken(parameter: TyperArgument | TyperOption, value: object) -> str:
     """The values that a parameter takes, in words."""
+    parser: Callable[[Any], Any] | None = (
+        parameter.type_descriptor.parameter_info.parser
+    )
+    if parser is not None:  # which says it itself
+        try:
+            parser(value)
+        except ValueError as error:
+            return str(error)
     choices = [str(choice) for choice in parameter.type_descriptor.choices or ()]
     if choices:
         hint = suggestion(str(value), choices)

@@ -25,6 +25,10 @@ def drafts() -> list[str]:
     return list(MODES)
 
 
+def kv_bits() -> list[str]:
+    return ["8", "0"]
+
+
 def presets() -> list[str]:
     return _tables("preset")
 

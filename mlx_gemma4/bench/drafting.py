@@ -32,6 +32,7 @@ class Task:
     tokens: Sequence[int] | None = None
     temperature: float | None = None
     endless: bool = False
+    kv_bits: int | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ def answer(
         seed=seed,
         stop_loops=False,
         draft=draft,
+        kv_bits=task.kv_bits,
         logit_bias=dict.fromkeys(ends, UNLIKELY),
     )
     last = next(chunks)

@@ -1,6 +1,6 @@
 """This project as a contender of `gemma4 bench`, in a process with larger buffers.
 
-    python -m mlx_gemma4.bench.ours FOLDER PLE
+    python -m mlx_gemma4.bench.ours FOLDER PLE KV_BITS
 
 is the other side: it loads the model and decodes behind the prompts that it is sent.
 """
@@ -25,8 +25,10 @@ class Larger(Worker):
     Raises PeerError where it does not load the folder or ends before it answers.
     """
 
-    def __init__(self, folder: Path, settings: Settings, ple: Ple):
-        command = running(__name__, str(folder), ple)
+    def __init__(
+        self, folder: Path, settings: Settings, ple: Ple, kv_bits: int | None = None
+    ):
+        command = running(__name__, str(folder), ple, str(kv_bits or 0))
         super().__init__(NAME, command, {**os.environ, **settings})
 
     def __call__(self, prompt: list[int], decode: int) -> Sample:
@@ -36,9 +38,9 @@ class Larger(Worker):
 class Session:
     """What the process answers."""
 
-    def __init__(self, folder: Path, ple: Ple):
+    def __init__(self, folder: Path, ple: Ple, kv_bits: int | None):
         prepared = prepare_model(folder, ple=ple)
-        self._run = contender(prepared.load())
+        self._run = contender(prepared.load(), kv_bits)
         recall_kernels(prepared)
 
     def sample(self, prompt: list[int], decode: int) -> Sample:
@@ -47,7 +49,7 @@ class Session:
 
 def main() -> None:
     answer = answers()
-    session = Session(Path(sys.argv[1]), Ple(sys.argv[2]))
+    session = Session(Path(sys.argv[1]), Ple(sys.argv[2]), int(sys.argv[3]) or None)
     answer("ready")
     serve(session, answer)
 

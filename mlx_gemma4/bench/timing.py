@@ -85,9 +85,9 @@ def check_reach(config: TextConfig, context: int, decode: int) -> None:
         )
 
 
-def check_memory(model: Gemma4, context: int) -> None:
+def check_memory(model: Gemma4, context: int, kv_bits: int | None = None) -> None:
     """Raises MemoryError where keys and values do not fit beside the weights."""
-    need, limit = memory_needed(model, context), memory_limit()
+    need, limit = memory_needed(model, context, kv_bits), memory_limit()
     if need > limit:
         raise MemoryError(
             f"At a context of {context:,} tokens, weights, keys and values take "
@@ -96,7 +96,9 @@ def check_memory(model: Gemma4, context: int) -> None:
         )
 
 
-def default_contexts(model: Gemma4, decode: int) -> list[int]:
+def default_contexts(
+    model: Gemma4, decode: int, kv_bits: int | None = None
+) -> list[int]:
     """A short and a long context, as far as the model and the memory go."""
     device = "gpu" if mx.metal.is_available() else "cpu"
     room = model.config.text_config.max_position_embeddings - decode - 1
@@ -104,21 +106,21 @@ def default_contexts(model: Gemma4, decode: int) -> list[int]:
         context
         for context in CONTEXTS[device]
         if context <= room
-        and memory_needed(model, context + decode) <= FILLED * memory_limit()
+        and memory_needed(model, context + decode, kv_bits) <= FILLED * memory_limit()
     ]
     return fit or [max(1, min(CONTEXTS[device][0], room))]
 
 
-def memory_needed(model: Gemma4, context: int) -> int:
+def memory_needed(model: Gemma4, context: int, kv_bits: int | None = None) -> int:
     """Bytes of all weights, and of keys and values of `context` tokens."""
-    held = held_bytes(model.config.text_config, context, model_dtype(model))
+    held = held_bytes(model.config.text_config, context, model_dtype(model), kv_bits)
     return model.nbytes + held
 
 
-def contenders(model: Gemma4) -> dict[str, Contender]:
+def contenders(model: Gemma4, kv_bits: int | None = None) -> dict[str, Contender]:
     """What is compared of this project; the first is what the others stand against:
     without kernels and, where any are on, with them."""
-    run = contender(model)
+    run = contender(model, kv_bits)
     if not mx.metal.is_available():
         return {OURS: run}
     compared = {"kernels off": without_kernels(run)}
@@ -133,8 +135,8 @@ def without_kernels(run: Contender) -> Contender:
     return switched
 
 
-def contender(model: Gemma4) -> Contender:
-    """`model` as it generates for users."""
+def contender(model: Gemma4, kv_bits: int | None = None) -> Contender:
+    """`model` as it generates for users, its contexts kept in `kv_bits`."""
     silent: Any = _Silent()
 
     def run(prompt: list[int], decode: int) -> Sample:
@@ -146,6 +148,7 @@ def contender(model: Gemma4) -> Contender:
             max_tokens=decode + 1,
             stop_loops=False,
             draft="off",
+            kv_bits=kv_bits,
         )
         stats = last.stats
         assert stats is not None and stats.completion_tokens == decode + 1

@@ -13,7 +13,9 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
+from ..cache.packed import START
 from ..config import TextConfig
+from ..memory.held import packed_slot_bytes, slot_bytes
 from ..model import Gemma4
 
 EXPERTS = ".experts."
@@ -59,34 +61,45 @@ def parameters(model: nn.Module) -> list[tuple[str, mx.array]]:
     return cast(list[tuple[str, mx.array]], tree_flatten(model.parameters()))
 
 
-def cache_bytes(config: TextConfig, context: int, dtype: mx.Dtype) -> int:
+def cache_bytes(
+    config: TextConfig, context: int, dtype: mx.Dtype, kv_bits: int | None = None
+) -> int:
     """Bytes of keys and values that one token reads as number `context` of the text.
 
     Sliding layers read a window at most; KV-shared layers read another's once more.
     """
     layers = range(config.num_hidden_layers)
-    return sum(_layer_cache(config, i, context, dtype) for i in layers)
+    return sum(_layer_cache(config, i, context, dtype, kv_bits) for i in layers)
 
 
-def held_bytes(config: TextConfig, context: int, dtype: mx.Dtype) -> int:
+def held_bytes(
+    config: TextConfig, context: int, dtype: mx.Dtype, kv_bits: int | None = None
+) -> int:
     """The least that keys and values of `context` tokens take in memory."""
     layers = range(config.first_kv_shared_layer)
-    return sum(_layer_cache(config, i, context, dtype) for i in layers)
+    return sum(_layer_cache(config, i, context, dtype, kv_bits) for i in layers)
 
 
-def _layer_cache(config: TextConfig, layer: int, context: int, dtype: mx.Dtype) -> int:
+def _layer_cache(
+    config: TextConfig, layer: int, context: int, dtype: mx.Dtype, kv_bits: int | None
+) -> int:
+    slot = slot_bytes(config, layer, dtype)
     if config.is_sliding(layer):
-        context = min(context, config.sliding_window)
-    width = config.layer_key_value_heads(layer) * config.layer_head_dim(layer)
-    return 2 * dtype.size * width * context
+        return min(context, config.sliding_window) * slot
+    if kv_bits is None or context <= START:
+        return context * slot
+    packed = packed_slot_bytes(config, layer, dtype, kv_bits)
+    return START * slot + (context - START) * packed
 
 
-def decode_bytes(model: Gemma4, prompt: int, decode: int) -> float:
+def decode_bytes(
+    model: Gemma4, prompt: int, decode: int, kv_bits: int | None = None
+) -> float:
     """Mean bytes per token while `decode` tokens are decoded behind `prompt` tokens."""
     dtype = model_dtype(model)
     text = model.config.text_config
     seen = range(prompt + 1, prompt + decode + 1)
-    caches = sum(cache_bytes(text, context, dtype) for context in seen)
+    caches = sum(cache_bytes(text, context, dtype, kv_bits) for context in seen)
     return weight_bytes(model) + caches / decode
 
 

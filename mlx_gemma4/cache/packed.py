@@ -20,6 +20,10 @@ from .seen import NewKeysValues, Seen
 START = 1024
 GROUPS = (64, 32)  # elements of a head that share a scale: the first that divides it
 BITS = 8
+FEWER = (
+    "Fewer bits are not offered: 4 put attention 25 % off, 8 put it 2 % off "
+    "(benchmarks/kv_bits.py)."
+)
 
 # Words uint32 [..., D * bits / 32], scales and biases [..., D / group].
 Packed = tuple[mx.array, mx.array, mx.array]
@@ -29,9 +33,7 @@ def check_bits(kv_bits: int | None) -> None:
     """Raises ChatError for a number of bits that no model keeps full layers in."""
     if kv_bits not in (None, BITS):
         raise ChatError(
-            f"kv_bits is {kv_bits!r}; it must be {BITS}, or be left out. Fewer bits "
-            "are not offered: 4 put attention 25 % off, 8 put it 2 % off "
-            "(benchmarks/kv_bits.py)."
+            f"kv_bits is {kv_bits!r}; it must be {BITS}, or be left out. {FEWER}"
         )
 
 

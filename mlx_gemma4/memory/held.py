@@ -26,9 +26,7 @@ def layer_bytes(
         return min(slots, kept(config) + STEP) * slot
     if kv_bits is None or tokens <= START:
         return slots * slot
-    group = group_of(config.layer_head_dim(layer))
-    numbers = slot // dtype.size
-    packed = numbers * kv_bits // 8 + 2 * (numbers // group) * dtype.size
+    packed = packed_slot_bytes(config, layer, dtype, kv_bits)
     return START * slot + rounded_up(tokens - START) * packed
 
 
@@ -36,6 +34,15 @@ def slot_bytes(config: TextConfig, layer: int, dtype: mx.Dtype) -> int:
     """A position's keys and values."""
     width = config.layer_key_value_heads(layer) * config.layer_head_dim(layer)
     return 2 * width * dtype.size
+
+
+def packed_slot_bytes(
+    config: TextConfig, layer: int, dtype: mx.Dtype, kv_bits: int
+) -> int:
+    """The same of a full layer behind the beginning that stays as it is computed."""
+    numbers = slot_bytes(config, layer, dtype) // dtype.size
+    scales = 2 * (numbers // group_of(config.layer_head_dim(layer)))
+    return numbers * kv_bits // 8 + scales * dtype.size
 
 
 def pin_bytes(config: TextConfig, tokens: int, dtype: mx.Dtype) -> int:

@@ -39,6 +39,8 @@ def transcribe(
     translate: str | None = None,
     piece_seconds: float | None = None,
     draft: Draft | None = None,
+    kv_bits: int | None = None,
+    max_context: int | None = None,
     progress: Callable[[float], None] | None = None,
     rows: int = 1,
 ) -> Iterator[Segment]:
@@ -49,11 +51,12 @@ def transcribe(
     `samples`: float32 mono at 16 kHz, `[n]`, as `read_audio` gives them; any length.
     `language`, `translate`: English names of the language spoken and of the one to
     translate into. `piece_seconds`: the most that is heard at once, see
-    `seconds_at_once`. `draft` is that of `stream_generate`. `progress` is told the
-    seconds done so far. `rows`: how many pieces are heard at once. Raises MediaError if
-    the model cannot hear, ChatError for pieces that it cannot take.
+    `seconds_at_once`. `draft`, `kv_bits` and `max_context` are those of
+    `stream_generate`. `progress` is told the seconds done so far. `rows`: how many
+    pieces are heard at once. Raises MediaError if the model cannot hear, ChatError for
+    pieces that it cannot take.
     """
-    task = _Task(language, translate, draft)
+    task = _Task(language, translate, draft, kv_bits, max_context)
     limit = _limit(model, processor, piece_seconds)
     recordings = [lambda: samples]
     return _Hearing(model, processor, recordings, task, limit, progress, rows).told()
@@ -68,6 +71,8 @@ def transcribe_each(
     translate: str | None = None,
     piece_seconds: float | None = None,
     draft: Draft | None = None,
+    kv_bits: int | None = None,
+    max_context: int | None = None,
     progress: Callable[[float], None] | None = None,
     rows: int = ROWS,
 ) -> Iterator[Iterator[Segment]]:
@@ -77,7 +82,7 @@ def transcribe_each(
     recordings: give the samples of each, once there is a row for it. What one raises,
         its segments raise. The rest is as for `transcribe`.
     """
-    task = _Task(language, translate, draft)
+    task = _Task(language, translate, draft, kv_bits, max_context)
     limit = _limit(model, processor, piece_seconds)
     hearing = _Hearing(model, processor, recordings, task, limit, progress, rows)
     while hearing.begins():
@@ -91,6 +96,8 @@ class _Task:
     language: str | None
     translate: str | None
     draft: Draft | None
+    kv_bits: int | None
+    max_context: int | None
 
     def options(self, piece: Piece) -> dict[str, Any]:
         """Those of `stream_generate`."""
@@ -105,6 +112,8 @@ class _Task:
             "max_tokens": self.limit(piece),
             "stop_loops": False,  # `once` knows those of speech
             "draft": self.draft,
+            "kv_bits": self.kv_bits,
+            "max_context": self.max_context,
         }
 
     def limit(self, piece: Piece) -> int:

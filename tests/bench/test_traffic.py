@@ -103,6 +103,16 @@ def test_shared_keys_are_read_again_but_held_once() -> None:
     assert held_bytes(text, 10, mx.float32) == once
 
 
+def test_behind_the_beginning_full_layers_may_be_packed() -> None:
+    text = tiny.build("untied", **SIZES).config.text_config
+    whole = cache_bytes(text, 1024, mx.float32)
+    assert cache_bytes(text, 1024, mx.float32, kv_bits=8) == whole
+    # A byte each, and a scale and a bias of 4 bytes for 32 numbers.
+    slot = 2 * 2 * 32 + 2 * 4 * 2 * 2
+    assert cache_bytes(text, 1030, mx.float32, kv_bits=8) == whole + 6 * slot
+    assert held_bytes(text, 1030, mx.float32, kv_bits=8) == whole + 6 * slot
+
+
 def test_the_mean_over_what_is_decoded() -> None:
     model = tiny.build("untied", **SIZES)
     text = model.config.text_config

@@ -16,7 +16,7 @@ from places import REAL
 
 from mlx_gemma4.checkpoint.load import load_both
 from mlx_gemma4.checkpoint.plan import plan_load, read_headers
-from mlx_gemma4.cli.loading import load_to_chat
+from mlx_gemma4.cli.models.to_chat import load_to_chat
 from mlx_gemma4.errors import CheckpointError
 
 

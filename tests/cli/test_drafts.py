@@ -164,6 +164,7 @@ def test_settings_and_environment_say_it_too(gemma4: Runner, tmp_path: Path):
     file.write_text('draft = "lookups"\n')
     done = gemma4("chat", *GREEDY, QUESTION)
     assert done.returncode == 2 and "Did you mean lookup?" in done.stderr
+    file.write_text('draft = "lookup"\n')
     gemma4.environ["GEMMA4_DRAFT"] = "off"
     assert gemma4("chat", *GREEDY, QUESTION).stdout == ANSWER
     done = gemma4("chat", *GREEDY, "--draft", "lookup", "--stats", QUESTION)

@@ -88,7 +88,7 @@ def test_what_fails_stops_none_of_the_others(gemma4: Command) -> None:
     assert (broken["id"], broken["text"]) == (2, None)
     assert "no JSON" in broken["error"]["message"]
     assert failed["error"] == {"code": 5, "message": "It is damaged.", "hint": None}
-    assert "2 of them failed (line 2, 3); their answers say why." in gemma4.err
+    assert "2 of them failed (lines 2, 3); their answers say why." in gemma4.err
     assert gemma4.out == ""
 
 

@@ -38,6 +38,14 @@ def test_json(gemma4: Runner) -> None:
 
 
 @pytest.mark.slow
+def test_contexts_in_half_the_memory(gemma4: Runner) -> None:
+    done = gemma4("bench", "-m", "demo", "--kv-bits", "8", *SMALL, *ALONE)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("demo in float32 with an 8-bit context on ")
+    assert "--kv-bits changes nothing up to 1,024 tokens" in done.stderr
+
+
+@pytest.mark.slow
 def test_mlx_lm_takes_part() -> None:
     wishes = Wishes([5], decode=3, runs=1, against="mlx-lm")
     facts, found = run("demo", wishes, Screen(as_json=True))

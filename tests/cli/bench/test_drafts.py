@@ -12,6 +12,7 @@ from mlx_gemma4.cli.bench.command import bench_drafts, check_alone
 from mlx_gemma4.cli.bench.drafts import Facts, as_json, lines
 from mlx_gemma4.cli.errors import UsageError
 from mlx_gemma4.cli.render import Screen
+from mlx_gemma4.config.ple import Ple
 
 SMALL = ("bench", "-m", "demo", "--drafts", "--decode", "8", "--runs", "1")
 FACTS = Facts("m", "a GPU", "bfloat16", True, 9, 3, {"mlx-gemma4": "1", "mlx": "2"})
@@ -98,7 +99,7 @@ def test_what_does_not_go_together(given: dict[str, Any], told: str) -> None:
 
 def test_an_empty_prompt() -> None:
     with pytest.raises(UsageError, match="--prompt is empty"):
-        bench_drafts("demo", " ", 8, 1, False, Screen(), "auto")
+        bench_drafts("demo", " ", 8, 1, False, Screen(), Ple.AUTO, None)
 
 
 @pytest.mark.slow

@@ -28,7 +28,7 @@ class Copy:
 
     fails = ""
 
-    def __init__(self, folder: Path, settings: buffers.Settings, ple: Ple):
+    def __init__(self, folder: Path, settings: buffers.Settings, *_: object):
         if self.fails:
             raise PeerError(self.fails)
         self.settings = settings

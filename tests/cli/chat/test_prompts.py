@@ -84,4 +84,4 @@ def test_it_goes_with_its_conversation(gemma4: Runner, prompts: Path) -> None:
 def test_a_wrong_amount_is_told(gemma4: Runner) -> None:
     result = gemma4("chat", "-m", "demo", "--prompt-cache", "much", "Hi")
     assert result.returncode == 2
-    assert "--prompt-cache is 'much'; it can be auto, off" in result.stderr
+    assert "--prompt-cache is 'much'; it takes auto, off" in result.stderr

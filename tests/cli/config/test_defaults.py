@@ -77,6 +77,15 @@ def test_keys_go_by_every_name_of_an_option(file: Path) -> None:
     assert values("tune train", "data")["learning_rate"] == 0.1
 
 
+def test_what_an_option_reads_itself(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GEMMA4_PROMPT_CACHE", raising=False)
+    file.write_text('kv_bits = 8\nprompt_cache = 20\ndraft = "off"\n')
+    chat = values("chat", "hi")
+    assert (chat["kv_bits"], chat["prompt_cache"], chat["draft"]) == (8, "20", "off")
+
+
 def test_whether_conversations_are_kept(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,6 +141,9 @@ def test_the_model_of_an_adapter_counts_before_that_of_the_file(file: Path) -> N
         ('temperature = "hot"', 1, "temperature is 'hot'; chat takes a number from 0."),
         ("system = 5", 1, "system is 5; chat takes text."),
         ("seed = true", 1, "seed is True; chat takes a whole number from 0."),
+        ("kv_bits = 4", 1, "kv_bits is 4; chat takes 8, or 0 for none. Fewer bits"),
+        ("prompt_cache = true", 1, "prompt_cache is True; chat takes auto, off, or"),
+        ("draft = 5", 1, "draft is 5; chat takes auto, assistant, lookup, off, or"),
         ("think = 3", 1, "think is 3; chat takes true or false."),
         ("[tune]\nlong = 'cutt'", 2, "takes error, skip or cut. Did you mean cut?"),
         ("json = true", 1, "json is for one run: type --json."),

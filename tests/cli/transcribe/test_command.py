@@ -64,6 +64,14 @@ def test_drafts_are_made_as_is_said(listener):
     assert done.exit_code == 2 and "Did you mean lookup?" in done.stderr
 
 
+def test_the_context_is_kept_as_is_said(listener):
+    listener.talk(Path("talk.wav"), 20)
+    assert run("talk.wav", "--kv-bits", "8", "--max-context", "900").exit_code == 0
+    assert run("talk.wav", "--kv-bits", "0").exit_code == 0
+    said = [(asked["kv_bits"], asked["max_context"]) for asked in listener.asked]
+    assert said == [(8, 900), (None, None)]
+
+
 @pytest.mark.parametrize("form", ["srt", "vtt"])
 def test_subtitles_never_overlap(listener, form):
     talk = listener.talk(Path("talk.wav"), 100)

@@ -10,7 +10,7 @@ import pytest
 
 from mlx_gemma4.cli.render import Screen
 from mlx_gemma4.cli.tune.command import app
-from mlx_gemma4.cli.tune.train import Teller
+from mlx_gemma4.cli.tune.telling import Teller
 from mlx_gemma4.tune.evaluate import Report
 from mlx_gemma4.tune.runs import Run
 from mlx_gemma4.tune.settings import Settings

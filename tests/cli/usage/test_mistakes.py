@@ -88,10 +88,24 @@ def test_several_pictures_behind_one_option(typed: Typed, here: Path) -> None:
     )
 
 
-def test_a_variable_is_named(typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GEMMA4_NO_HISTORY", "maybe")
-    said = "GEMMA4_NO_HISTORY is 'maybe'; it takes true or false."
-    assert said in typed("chat hi")[2]
+@pytest.mark.parametrize(
+    ("name", "value", "taken"),
+    [
+        ("NO_HISTORY", "maybe", "true or false."),
+        ("PLE", "cloud", "auto, memory or disk."),
+        ("MAX_CONTEXT", "0", "a whole number from 1."),
+        ("KV_BITS", "4", "8, or 0 for none. Fewer bits are not offered: 4 put"),
+        ("PROMPT_CACHE", "-1", "auto, off, or how many GB all kept prompts may take."),
+        ("DRAFT", "lockup", "auto, assistant, lookup, off, or a drafter: a folder"),
+    ],
+)
+def test_a_variable_is_named(
+    typed: Typed, monkeypatch: pytest.MonkeyPatch, name: str, value: str, taken: str
+) -> None:
+    monkeypatch.setenv(f"GEMMA4_{name}", value)
+    code, _, err = typed("chat hi")
+    said = f"gemma4: GEMMA4_{name} is {value!r}; it takes {taken}"
+    assert code == 2 and err.startswith(said)
 
 
 def test_kernels_that_do_not_exist(
