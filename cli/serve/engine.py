@@ -70,6 +70,12 @@ class Engine:
         self._prefixes = PrefixCaches(model, most, kv_bits=kv_bits, keeping=prompts)
         self._prompts = prompts
 
+    def keep_in(self, kv_bits: int | None) -> None:
+        """How contexts are kept from now on; those kept otherwise are read again."""
+        if kv_bits != self._prefixes.kv_bits:
+            self._prefixes.clear()
+            self._prefixes.kv_bits = kv_bits
+
     def close(self) -> None:
         """Keeps what was read for later runs."""
         if self._prompts is not None:
