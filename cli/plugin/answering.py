@@ -11,7 +11,7 @@ from mlx_gemma4.generation.answer import Chunk
 from mlx_gemma4.generation.answer import Response as Whole
 from mlx_gemma4.tools.run import CALLED
 
-from ..serve.engine import Asked
+from ..serve.engine import Asked, Engine
 from ..serve.errors import Refused
 from .memory import Memory
 from .messages import asked_of
@@ -32,7 +32,7 @@ def answer(
         asked = asked_of(prompt, conversation)
         model = MEMORY.model(name)
         response.set_resolved_model(model.name)
-        job = model.worker().submit(lambda engine: engine.answer(asked))
+        job = model.worker().submit(lambda engine: begun(engine, asked))
         whole = Whole()
         try:
             while not job.ended:
@@ -54,7 +54,7 @@ async def answer_async(
         model = await asyncio.to_thread(MEMORY.model, name)
         response.set_resolved_model(model.name)
         worker = await asyncio.to_thread(model.worker)
-        job = worker.submit(lambda engine: engine.answer(asked))
+        job = worker.submit(lambda engine: begun(engine, asked))
         whole = Whole()
         try:
             while not job.ended:
@@ -66,6 +66,12 @@ async def answer_async(
         finally:
             job.cancel()
         close(response, whole, asked)
+
+
+def begun(engine: Engine, asked: Asked) -> Iterator[Chunk]:
+    """Each prompt says by itself how its context is kept."""
+    engine.keep_in(asked.options.get("kv_bits"))
+    return engine.answer(asked)
 
 
 @contextmanager

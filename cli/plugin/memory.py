@@ -6,6 +6,7 @@ import os
 import threading
 from functools import cache
 
+from mlx_gemma4.config.ple import Ple
 from mlx_gemma4.errors import ModelNotFoundError
 from mlx_gemma4.hub.names import DEMO
 from mlx_gemma4.hub.resolve import local_folder
@@ -62,7 +63,11 @@ class Loaded:
         mx.clear_streams()  # those of a thread that has gone abort the program's end
 
     def _engine(self) -> Engine:
-        model, processor = load_to_chat(self.name, note, None)
+        place = os.environ.get("GEMMA4_PLE") or Ple.AUTO
+        if place not in list(Ple):
+            known = ", ".join(Ple)
+            raise UsageError(f"GEMMA4_PLE is {place!r}; it takes {known}.")
+        model, processor = load_to_chat(self.name, note, None, Ple(place))
         if processor.template is not None and processor.template.stale:
             note(f"Warning: {processor.template.stale}")
         return Engine(model, processor, self.name)

@@ -31,6 +31,8 @@ def asked_of(
     options = prompt.options.model_dump(exclude_none=True)
     if (think := options.pop("think", None)) is not None:
         options["thinking"] = think
+    if options.get("kv_bits") == 0:
+        del options["kv_bits"]
     schema = schema_of(prompt, conversation)
     return Asked(
         messages=messages_of(prompt),

@@ -59,6 +59,14 @@ class Options(llm.Options):
         description="What proposes tokens that the model only checks: its drafter "
         "(assistant), the text so far (lookup), both as it pays (auto), nothing (off).",
     )
+    kv_bits: int | None = Field(
+        None,
+        description="8 keeps a long context in half the memory; answers change "
+        "slightly. 0: as it is computed.",
+    )
+    max_context: int | None = Field(
+        None, description="The most tokens of a conversation, which must fit in memory."
+    )
     strict_tools: bool | None = Field(
         None, description="Hold calls to what their tools declare."
     )

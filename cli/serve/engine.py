@@ -69,6 +69,12 @@ class Engine:
         most = MOST + rows
         self._prefixes = PrefixCaches(model, most, kv_bits=kv_bits, keeping=prompts)
 
+    def keep_in(self, kv_bits: int | None) -> None:
+        """How contexts are kept from now on; those kept otherwise are read again."""
+        if kv_bits != self._prefixes.kv_bits:
+            self._prefixes.clear()
+            self._prefixes.kv_bits = kv_bits
+
     def close(self) -> None:
         """Has what was read kept for later runs; who gave `prompts` closes them."""
         self._prefixes.keep()

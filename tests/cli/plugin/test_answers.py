@@ -49,6 +49,16 @@ def test_a_conversation_reads_only_what_is_new(demo: Any) -> None:
     assert second.response_json["finish_reason"] == "stop"
 
 
+def test_each_prompt_says_how_its_context_is_kept(demo: Any) -> None:
+    for bits in (8, 0, 8, None):
+        asked = demo.prompt(QUESTION, temperature=0, kv_bits=bits)
+        assert asked.text() == ANSWER
+    with pytest.raises(llm.ModelError, match="kv_bits is 4; it must be 8"):
+        demo.prompt(QUESTION, kv_bits=4).text()
+    with pytest.raises(llm.ModelError, match="may have at most 9 where"):
+        demo.prompt(QUESTION, max_context=10).text()
+
+
 @pytest.mark.slow
 def test_a_picture(demo: Any) -> None:
     shown = llm.Attachment(content=SHAPES.read_bytes())

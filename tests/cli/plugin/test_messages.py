@@ -134,7 +134,7 @@ def look(where: str, days: int = 3) -> str:
 
 
 def test_tools_and_options() -> None:
-    options = MODEL.Options(think=True, strict_tools=True, seed=1)
+    options = MODEL.Options(think=True, strict_tools=True, seed=1, kv_bits=0)
     got = asked("Hi", tools=[look], options=options)
     assert got.options == {"thinking": True, "strict_tools": True, "seed": 1}
     function = got.tools[0]["function"]
