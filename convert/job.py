@@ -15,7 +15,7 @@ from mlx_gemma4.checkpoint.shards import SHARD_BYTES, lay_out
 
 from . import output, qat
 from .blocks import BLOCK
-from .journal import begun, open_journal
+from .journal import Journal, begun, open_journal
 from .plan import Plan, TensorPlan
 from .source import Source, compare_at_hub, local, measured
 from .stream import Advance, convert
@@ -123,17 +123,20 @@ def run(
             convert(plan, shards, work / "model", journal, advance, reader, block_bytes)
         digests = {file: print_[2] for file, print_ in files.items()}
         record: dict[str, Any] = {"source": name, "source_digests": digests}
-        if choice is not None:
-            record["choice"] = choice
+        record |= {} if choice is None else {"choice": choice}
         output.finish(source.folder, out, plan, shards, journal, record)
-        done = journal.tensors.values()
-        return Result(
-            plan,
-            out,
-            on_grid=sum(tensor.on_grid for tensor in done),
-            groups=sum(tensor.groups for tensor in done),
-            resumed=journal.resumed,
-        )
+        return _result(plan, out, journal)
     finally:
         journal.close()
         mx.clear_cache()
+
+
+def _result(plan: Plan, out: Path, journal: Journal) -> Result:
+    done = journal.tensors.values()
+    return Result(
+        plan,
+        out,
+        on_grid=sum(tensor.on_grid for tensor in done),
+        groups=sum(tensor.groups for tensor in done),
+        resumed=journal.resumed,
+    )

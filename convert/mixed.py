@@ -12,11 +12,13 @@ from dataclasses import replace
 
 from mlx_gemma4.checkpoint.names import in_layer
 from mlx_gemma4.checkpoint.packing import Packing
+from mlx_gemma4.reading.sizes import size
 
 from .classes import TensorClass
 from .errors import RecipeError
+from .overrides import overridden
 from .plan import TensorPlan
-from .recipes import affine, fitted
+from .recipes import Override, affine, fitted
 
 # Relative squared error of affine packings on normal weights, (bits, group): fitted
 # grids up to four bits, spans of the group above.
@@ -72,21 +74,47 @@ def mix(
         result[i] = rungs[0] if rungs else tensor
         for before, after in zip(rungs, rungs[1:], strict=False):
             steps.append((_gain(before, after, harm), i, after))
-    size = sum(tensor.out_bytes for tensor in result)
-    if size > target_bytes:
+    count = sum(map(_bytes, result))
+    if count > target_bytes:
         raise RecipeError(
-            f"No mix is as small as {target_bytes:,} bytes; the smallest has {size:,}: "
-            f"--target-gb {-(-size // 10**6) / 1000:g}."
+            f"No mix is as small as {size(target_bytes)}; the smallest takes "
+            f"--target-gb {_gigabytes(count)}."
         )
     full = set[int]()  # whose next step had no room
     for _, i, better in sorted(steps, key=lambda step: -step[0]):
         growth = better.out_bytes - result[i].out_bytes
-        if i in full or size + growth > target_bytes:
+        if i in full or count + growth > target_bytes:
             full.add(i)
             continue
-        size += growth
+        count += growth
         result[i] = better
     return result
+
+
+def refuse_ample(
+    tensors: Sequence[TensorPlan],
+    target_bytes: int,
+    overrides: tuple[Override, ...],
+    whole: int,
+) -> None:
+    """Raises RecipeError for a size that a recipe without a mix fits in.
+
+    whole: bytes of the source.
+    """
+    largest = [max(ladder(t), key=_bytes, default=t) for t in tensors]
+    most = sum(map(_bytes, overridden(largest, overrides)))
+    if target_bytes < min(most, whole):
+        return
+    on_grid = any(tensor.grid for tensor in tensors)
+    recipe = "4bit, which keeps the grid of the source" if on_grid else "8bit"
+    fits = f"Eight bits take {size(most)}, which fits in {size(target_bytes)}"
+    if target_bytes >= whole:
+        fits = f"The source has {size(whole)}, which fits in {size(target_bytes)} as is"
+    raise RecipeError(f"{fits}: no mix is needed. Use --recipe {recipe}.")
+
+
+def _bytes(tensor: TensorPlan) -> int:
+    return tensor.out_bytes
 
 
 def ladder(tensor: TensorPlan) -> list[TensorPlan]:
@@ -154,3 +182,12 @@ def layer_of(tensor: TensorPlan) -> int | None:
     """The decoder layer that it belongs to."""
     found = in_layer(tensor.modules[0])
     return found[0] if found else None
+
+
+def _gigabytes(count: int) -> str:
+    """Rounded up to what is enough, as --target-gb reads it."""
+    for digits in (2, 3, 4, 5, 6):
+        rounded = -(-count * 10**digits // 10**9) / 10**digits
+        if rounded * 10**9 < 1.01 * count:
+            return f"{rounded:g}"
+    return f"{count / 1e9:.9f}"

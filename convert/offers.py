@@ -73,6 +73,7 @@ class Measuring:
         self.usual = plan_source(source, Wishes("4bit", wishes.overrides), name)
         self.roots = plan_source(source, Wishes("4bit"), name).tensors
         self.model = Layerwise(source, self.roots)
+        self.rivals: list[Plan] = []  # mixes of the size that was asked for
 
     @property
     def probes(self) -> int:
@@ -90,9 +91,11 @@ class Measuring:
             return sorted((self.wished, self.usual), key=lambda plan: plan.out_bytes)
         ends = [sum(bytes_) for bytes_ in zip(*map(_range, self.roots), strict=True)]
         sizes = {min(max(ends[0], round(s * target)), ends[1]) for s in SHARES}
-        mixes = [self._mixed(size, harm) for size in sorted(sizes)]
-        mixes.append(self._mixed(target, None))  # should estimates do better
-        unlike = {tuple(t.packing for t in plan.tensors): plan for plan in mixes}
+        mixes = {size: self._mixed(size, harm) for size in sorted(sizes)}
+        # Should estimates do better, theirs is offered in its place.
+        self.rivals = [mixes[target], self._mixed(target, None)]
+        found = [*mixes.values(), self.rivals[1]]
+        unlike = {tuple(t.packing for t in plan.tensors): plan for plan in found}
         return sorted((*unlike.values(), self.usual), key=lambda plan: plan.out_bytes)
 
     def _mixed(self, size: int, harm: Harm | None) -> Plan:
@@ -104,9 +107,13 @@ class Measuring:
         return self.model.steps([_version(plan) for plan in plans])
 
     def offers(self, plans: Sequence[Plan], advance: Advance = nothing) -> list[Offer]:
-        """The same with how far each would be from the source."""
+        """The same with how far each would be from the source; of two mixes of one
+        size the nearer."""
         found = self.model.compare([_version(p) for p in plans], self.compared, advance)
-        return [Offer(*pair) for pair in zip(plans, found, strict=True)]
+        offers = [Offer(*pair) for pair in zip(plans, found, strict=True)]
+        rivals = [o for o in offers if any(o.plan is plan for plan in self.rivals)]
+        worse = sorted(rivals, key=_divergence)[1:]
+        return [o for o in offers if all(o is not other for other in worse)]
 
     def best(self, offers: Sequence[Offer]) -> Offer:
         """The nearest to the source of those that fit; the one that was asked for by
@@ -119,7 +126,11 @@ class Measuring:
             raise RecipeError(
                 f"With these overrides no mix is as small as {target:,} bytes."
             )
-        return min(fit, key=lambda offer: offer.fidelity.kl_mean)
+        return min(fit, key=_divergence)
+
+
+def _divergence(offer: Offer) -> float:
+    return offer.fidelity.kl_mean
 
 
 def portions(

@@ -41,6 +41,11 @@ class Source:
     at_hub: Mapping[Path, HubFile] = field(default_factory=dict)
     licence: str | None = None
 
+    @property
+    def bytes(self) -> int:
+        """Of all weights."""
+        return sum(tensor.nbytes for tensor in self.tensors.values())
+
     def fingerprints(self) -> dict[str, list[Any]]:
         """By file, what tells in a later run that it is the same one.
 

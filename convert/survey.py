@@ -4,7 +4,7 @@ The source is compared with its config.json first, so that a missing or misshape
 is named before any work.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,35 +28,28 @@ from mlx_gemma4.errors import CheckpointError
 from mlx_gemma4.reading.neutral import not_obeyed
 
 from . import qat
-from .classes import KEPT, TensorClass, class_of
+from .classes import class_of
 from .drafters import check_recipe
 from .errors import RecipeError
-from .mixed import Harm, mix
+from .mixed import mix, refuse_ample
 from .overrides import MATRICES, overridden, with_packing
 from .plan import Dropped, Joined, Plan, Reason, TensorPlan
 from .recipes import MEASURED, MIXED, Override, Recipe, affine, recipe_of
+from .trained import GRID_GROUP, Sampler, is_trained, kept_grid, off_grid
 
-# Share of groups on the trained grid above which a tensor is imported on it.
-ON_GRID = 0.5
-GRID_BITS, GRID_GROUP = 4, 32
-# What is trained for the grid in Q4_0 files.
-TRAINED = (TensorClass.ATTENTION, TensorClass.MLP, TensorClass.EXPERTS)
 HEAD, TABLE = "lm_head.weight", "language_model.embed_tokens.weight"
-
-Sampler = Callable[[StoredTensor], float]  # share of a tensor's groups on the Q4_0 grid
 
 
 @dataclass(frozen=True)
 class Wishes:
     """What the user asks for.
 
-    target_bytes: of the whole result, for `mixed`. harm: that was measured for it.
+    target_bytes: of the whole result, for `mixed`.
     """
 
     recipe: str = "4bit"
     overrides: tuple[Override, ...] = ()
     target_bytes: int | None = None
-    harm: Harm | None = None
 
     @property
     def is_measured(self) -> bool:
@@ -91,50 +84,75 @@ def make_plan(
         for name in tower.left_out
     ]
     copies = _copies(joined, parsed)
-    repeated = {copy.tensor.name for copy in copies}
+    used, unused = _used(joined, parsed, copies)
+    grid = kept_grid(layout, wishes.recipe, joined)
     recipe = recipe_of("6bit" if wishes.recipe == MIXED else wishes.recipe)
+    tensors = [_tensor(item, parsed, recipe, grid, sample) for item in used]
     warnings = [recipe.warning] if recipe.warning else []
     warnings += [
         f"In the source {tower}. The result has none." for tower in found.missing
     ]
-    if layout in qat.PACKED:
-        warnings += _unknown(config)
-        if qat.rounds(config["quantization_config"]):
-            warnings.append(qat.ROUNDED)
-    on_grid = layout if layout and wishes.recipe == "4bit" else None
-    if layout and not on_grid:
-        _refuse_packed(joined, wishes.recipe)
-    if layout == qat.Q4_0 and wishes.recipe == MIXED:
-        on_grid = layout  # to be kept where there is room
-    if layout and not on_grid:
-        warnings.append(
-            f"This source was trained for 4 bits; {wishes.recipe} does not keep its "
-            "grid. The recipe 4bit does."
-        )
-    tensors = []
-    for item in joined:
-        if next(iter(item.sources.values())).name in repeated:
-            dropped += _dropped(item, Reason.TIED)
-        elif is_unused(parsed, located(item.name).parameter):
-            dropped += _dropped(item, Reason.UNREAD)
-        else:
-            tensors.append(_tensor(item, parsed, recipe, on_grid, sample))
-    if on_grid == qat.Q4_0 and sample is not None:
-        warnings += _off_grid(tensors)
-    if wishes.recipe == MIXED:
-        tensors = mix(tensors, wishes.target_bytes, wishes.harm)
-    elif wishes.target_bytes is not None:
-        raise RecipeError("--target-gb belongs to --recipe mixed.")
-    tensors = overridden(tensors, wishes.overrides)
+    warnings += _of_layout(layout, config, wishes.recipe, grid)
+    if grid == qat.Q4_0 and sample is not None:
+        warnings += off_grid(tensors)
     return Plan(
         wishes.recipe,
-        tuple(tensors),
-        tuple(dropped),
+        tuple(_packed(tensors, wishes, sources)),
+        tuple(dropped + unused),
         layout,
         found.unclipped,
         tuple(warnings),
         tuple(copies),
     )
+
+
+def _packed(
+    tensors: list[TensorPlan], wishes: Wishes, sources: Mapping[str, StoredTensor]
+) -> list[TensorPlan]:
+    """What the wishes beyond the recipe make of its packings."""
+    if wishes.recipe != MIXED:
+        if wishes.target_bytes is not None:
+            raise RecipeError("--target-gb belongs to --recipe mixed.")
+        return overridden(tensors, wishes.overrides)
+    if wishes.target_bytes is not None:
+        whole = sum(source.nbytes for source in sources.values())
+        refuse_ample(tensors, wishes.target_bytes, wishes.overrides, whole)
+    return overridden(mix(tensors, wishes.target_bytes), wishes.overrides)
+
+
+def _used(
+    joined: Iterable[Joined],
+    config: Config | AssistantConfig,
+    copies: Iterable[Copy],
+) -> tuple[list[Joined], list[Dropped]]:
+    """What the model reads, and what it does not."""
+    repeated = {copy.tensor.name for copy in copies}
+    used, unused = list[Joined](), list[Dropped]()
+    for item in joined:
+        if next(iter(item.sources.values())).name in repeated:
+            unused += _dropped(item, Reason.TIED)
+        elif is_unused(config, located(item.name).parameter):
+            unused += _dropped(item, Reason.UNREAD)
+        else:
+            used.append(item)
+    return used, unused
+
+
+def _of_layout(
+    layout: str | None, config: Mapping[str, Any], recipe: str, grid: str | None
+) -> list[str]:
+    """Warnings about weights that were trained for a grid."""
+    found = list[str]()
+    if layout in qat.PACKED:
+        found += _unknown(config)
+        if qat.rounds(config["quantization_config"]):
+            found.append(qat.ROUNDED)
+    if layout and not grid:
+        found.append(
+            f"This source was trained for 4 bits; {recipe} does not keep its grid. The "
+            "recipe 4bit does."
+        )
+    return found
 
 
 def _present(
@@ -210,15 +228,6 @@ def _plain_dtype(item: Joined) -> str:
     return next((s.dtype for s in item.sources.values() if s.dtype in FLOATS), "BF16")
 
 
-def _refuse_packed(joined: Iterable[Joined], recipe: str) -> None:
-    packed = [item for item in joined if item.packing is not None]
-    if packed:
-        raise RecipeError(
-            f"{packed[0].name} is stored in {packed[0].packing}, which {recipe} cannot "
-            "start from: use the recipe 4bit, or the unquantised source."
-        )
-
-
 def _tensor(
     item: Joined,
     config: Config | AssistantConfig,
@@ -241,8 +250,8 @@ def _tensor(
     if item.grid is not None:  # packed: by its training, or a tower to be unpacked
         return bare if item.packing else with_packing(bare, None, item.grid)
     is_matrix = where.parameter.endswith(".weight")
-    if layout == qat.Q4_0 and is_matrix and _is_trained(bare, sample):
-        return with_packing(bare, affine(GRID_BITS, GRID_GROUP), grid=qat.Q4_0)
+    if layout == qat.Q4_0 and is_matrix and is_trained(bare, sample):
+        return with_packing(bare, affine(4, GRID_GROUP), grid=qat.Q4_0)
     wanted = recipe.packing(kind, _is_values(bare, config))
     return with_packing(bare, wanted if len(item.shape) >= MATRICES else None)
 
@@ -261,32 +270,6 @@ def located(name: str) -> Place:
             "as Google's files have them."
         )
     return where
-
-
-def _off_grid(tensors: list[TensorPlan]) -> list[str]:
-    """A warning if matrices of the body do not lie on the grid the name promises."""
-    body = [t for t in tensors if t.kind in TRAINED and t.is_plain]
-    off = [t.name for t in body if t.grid is None]
-    if not off:
-        return []
-    return [
-        f"{len(off)} of {len(body)} matrices do not lie on the Q4_0 grid that the "
-        f"source's name promises, {off[0]} for one: they are fitted anew."
-    ]
-
-
-def _is_trained(tensor: TensorPlan, sample: Sampler | None) -> bool:
-    """Whether a tensor of Q4_0-trained weights lies on that grid."""
-    if tensor.kind is TensorClass.NORM or len(tensor.shape) < MATRICES:
-        return False
-    if tensor.kind in KEPT and len(tensor.shape) > MATRICES:  # a convolution
-        return False
-    if tensor.inputs % GRID_GROUP:
-        return False
-    if sample is not None:
-        return sample(tensor.first) >= ON_GRID
-    # Not measured yet: what Google's own Q4_0 files have on it.
-    return tensor.kind in TRAINED
 
 
 def _is_values(tensor: TensorPlan, config: Config | AssistantConfig) -> bool:

@@ -1,5 +1,6 @@
 """`gemma4 convert`: the Hub's weights to MLX's, and checking what came out."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -160,7 +161,8 @@ def convert(
                 "--assistant needs a folder to make, and is not uploaded with it: "
                 "convert and upload the drafter by itself."
             )
-        from .job import Conversion, original, preview
+        from .job import Conversion, preview
+        from .sources import original
 
         source = original(source)
         if out is None:
@@ -222,5 +224,7 @@ def read_wishes(
         recipe = DEFAULT if target_gb is None else MIXED
     if recipe != MIXED:
         recipe_of(recipe)  # before anything is asked of the Hub
+    if target_gb is not None and not math.isfinite(target_gb):
+        raise UsageError("--target-gb takes a number, such as 4.5.")
     target = None if target_gb is None else round(target_gb * 1e9)
     return Wishes(recipe, tuple(override(text) for text in overrides), target)

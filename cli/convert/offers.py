@@ -1,7 +1,9 @@
 """What a model would lose in several sizes, measured and shown before the work."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from mlx_gemma4.reading.sizes import size
 
@@ -12,12 +14,31 @@ from ..tables import columns
 
 if TYPE_CHECKING:
     from mlx_gemma4.convert.choice import Choice
+    from mlx_gemma4.convert.layerwise import Advance
     from mlx_gemma4.convert.offers import Measuring, Offer
     from mlx_gemma4.convert.source import Source
     from mlx_gemma4.convert.survey import Wishes
 
 HEAD = ("", "size", "bits", "mean KL", "99th %", "same token")
 CHOSEN = "<-"
+QUARTERS = 4
+
+Found = TypeVar("Found")
+
+
+def text_of(data: Path | None, folder: Path) -> list[list[int]]:
+    """The text that decides, for the tokenizer of `folder`: a user's, or the sample.
+
+    Raises DataError for what cannot be read, or is too little to measure on.
+    """
+    from mlx_gemma4.convert.check import encoded
+    from mlx_gemma4.convert.data import read_data
+    from mlx_gemma4.convert.offers import portions
+    from mlx_gemma4.convert.sample import TEXTS
+
+    sequences = read_data(data, folder) if data else encoded(folder, TEXTS)
+    portions(sequences)
+    return sequences
 
 
 def choose(
@@ -25,22 +46,18 @@ def choose(
     out: Path | None,
     wishes: "Wishes",
     name: str,
-    data: Path | None,
+    text: list[list[int]],
     screen: Screen,
+    data: Path | None = None,
 ) -> "Choice":
     """Measures, unless it was done for the same conversion, and tells.
 
-    data: the user's text; None is a short sample.
+    text: of the file `data`; None is the short sample.
     """
     from mlx_gemma4.convert import choice
-    from mlx_gemma4.convert.check import encoded
-    from mlx_gemma4.convert.data import read_data
     from mlx_gemma4.convert.job import plan_source
-    from mlx_gemma4.convert.sample import TEXTS
 
-    folder = source.folder
-    sequences = read_data(data, folder) if data else encoded(folder, TEXTS)
-    key = choice.choice_key(source, wishes, sequences)
+    key = choice.choice_key(source, wishes, text)
     if out is not None:
         plan = plan_source(source, wishes, name)
         before = choice.kept(out, key, plan)
@@ -49,7 +66,7 @@ def choose(
             return before
     from mlx_gemma4.convert.offers import Measuring
 
-    measuring = Measuring(source, wishes, name, sequences)
+    measuring = Measuring(source, wishes, name, text)
     try:
         offers = _measure(measuring, screen)
     finally:
@@ -66,11 +83,28 @@ def _measure(measuring: "Measuring", screen: Screen) -> "list[Offer]":
         screen.note("Measuring what is lost, layer by layer: this takes a while.")
     harm = None
     if measuring.wishes.recipe == MIXED:
-        with Progress(screen, "Measuring matrices", measuring.probes) as bar:
-            harm = measuring.harm(bar.advance)
+        harm = _behind_bar(
+            "Measuring matrices", measuring.probes, measuring.harm, screen
+        )
     plans = measuring.plans(harm)
-    with Progress(screen, "Measuring sizes", measuring.steps(plans)) as bar:
-        return measuring.offers(plans, bar.advance)
+    compare = partial(measuring.offers, plans)
+    return _behind_bar("Measuring sizes", measuring.steps(plans), compare, screen)
+
+
+def _behind_bar(
+    label: str, steps: int, work: "Callable[[Advance], Found]", screen: Screen
+) -> "Found":
+    """Where nothing is drawn a line now and then tells how far it is."""
+    with Progress(screen, label, steps) as bar:
+
+        def advance(count: int) -> None:
+            before = bar.done
+            bar.advance(count)
+            quarter, told = (int(QUARTERS * n / steps) for n in (bar.done, before))
+            if quarter > told and not screen.draws:
+                screen.note(f"{label}: {quarter * 100 // QUARTERS} %.")
+
+        return work(advance)
 
 
 def show(offers: "list[Offer]", best: "Offer", text: str, screen: Screen) -> None:

@@ -1,15 +1,46 @@
 """A conversion's plan as a table, and as JSON."""
 
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlx_gemma4.convert.output import FLOAT_NAMES, describe
 from mlx_gemma4.convert.plan import Line, Plan, Reason
 from mlx_gemma4.reading.sizes import size
 
+from ..errors import unread
+from ..render import Screen
 from ..tables import columns, count
 
+if TYPE_CHECKING:
+    from mlx_gemma4.convert.source import Source
+
 HEAD = ("class", "tensors", "weights", "packing", "bits", "size")
+
+
+def show(plan: Plan, name: str, screen: Screen) -> None:
+    with unread():
+        if screen.as_json:
+            screen.json({"plan": as_json(plan, name)})
+        else:
+            print(table(plan, name), flush=True)
+    for warning in plan.warnings:
+        screen.note(f"Warning: {warning}")
+
+
+def show_unmeasured(source: "Source", plan: Plan, screen: Screen) -> None:
+    """What headers do not tell of a plan that is to be measured."""
+    from mlx_gemma4.convert.recipes import MIXED
+
+    told = "By headers alone: the sizes are exact."
+    if plan.recipe == MIXED:
+        told = (
+            "By headers alone: the result is no larger than asked for, but which bits "
+            "go where is a guess, and is measured on text before it is made."
+        )
+    screen.note(
+        f"{told} What it loses is not known: measuring reads all weights, "
+        f"{size(source.bytes)}, which `gemma4 pull` or a run without --dry-run fetches."
+    )
 
 
 def table(plan: Plan, name: str) -> str:

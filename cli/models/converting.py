@@ -10,7 +10,8 @@ from mlx_gemma4.checkpoint.folders import RECORD
 from mlx_gemma4.reading.home import with_home
 from mlx_gemma4.reading.sizes import free_space, size
 
-from ..convert.job import Conversion, planned
+from ..convert.job import Conversion
+from ..convert.sources import measured, planned
 from ..render import Screen
 from .fetch import agree, needed
 
@@ -46,7 +47,7 @@ def fetch_converted(
     if count := to_fetch(plan, source, out):
         agree(lines(repo, source, plan, count, out), count, repo, screen, yes)
     if source.at_hub:  # also where nothing is left to fetch: the plan is to be the same
-        plan = conversion.measured(source, plan)
+        plan = measured(source, conversion.wishes, repo, plan, screen)
     conversion.convert(source, plan)
     return out
 

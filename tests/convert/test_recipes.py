@@ -143,6 +143,7 @@ def test_mixed_gives_the_head_more_than_the_experts(tmp_path: Path) -> None:
     [
         ("mixed", None, "--target-gb"),
         ("mixed", 1000, "smallest"),
+        ("mixed", 10**9, "fits in 1.00 GB as is: no mix is needed"),
         ("4bit", 10**6, "belongs to"),
     ],
 )
