@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlx_gemma4.config.ple import Ple
-from mlx_gemma4.device import memory_limit
+from mlx_gemma4.device import Room, memory_limit
 from mlx_gemma4.errors import ChatError, ModelNotFoundError
 from mlx_gemma4.hub.names import DEMO, candidates
 from mlx_gemma4.reading.home import with_home
@@ -93,7 +93,8 @@ def open_model(
             f"--model. ({error})"
         ) from None
     if (first := lead()) is not None:
-        return *open_together(first, name, screen, adapter, draft, ple), name
+        room = max_context, kv_bits or None
+        return *open_together(first, name, screen, adapter, draft, ple, *room), name
     drafter = wanted_drafter(draft, screen, yes)
     screen.passing(f"Loading {name} …")
 
@@ -126,13 +127,18 @@ def open_together(
     adapter: Path | None,
     draft: str | None,
     ple: Ple,
+    max_context: int | None,
+    kv_bits: int | None,
 ) -> tuple["Gemma4", "Processor"]:
     """The same of a model that other processes hold parts of."""
     from .macs.leading import check_alone, load_together
 
+    def fits(prepared: "Prepared", room: Room) -> str | None:
+        return check_room(prepared, max_context, kv_bits, room)
+
     check_alone(adapter, draft)
     with warnings_noted(screen):
-        return load_together(first, name, screen.note, ple)
+        return load_together(first, name, screen.note, ple, fits)
 
 
 def open_adapter(folder: Path, model: "Gemma4", name: str, screen: Screen) -> "Adapter":
@@ -280,29 +286,33 @@ def load_to_chat(
 
 
 def check_room(
-    prepared: "Prepared", max_context: int | None, kv_bits: int | None
+    prepared: "Prepared",
+    max_context: int | None,
+    kv_bits: int | None,
+    room: Room | None = None,
 ) -> str | None:
     """Says where less fits beside the weights than the model can read. Raises RoomError
-    where `max_context` does not fit."""
+    where `max_context` does not fit. `room` is not that here where another process has
+    less."""
     from mlx_gemma4.decoding.prefill import step_for
     from mlx_gemma4.decoding.prefix import PINS
     from mlx_gemma4.memory.estimate import Demand
     from mlx_gemma4.memory.refusal import refusal
 
-    whole, model, limit = prepared.footprint, prepared.plan.model, memory_limit()
-    table = 0 if prepared.table_on_disk else whole.table
-    config, step = model.config.text_config, step_for(model)
-    weights = whole.least + table
-    demand = Demand(config, weights, prepared.dtype, step, PINS, kv_bits)
+    room = room or Room(prepared.room.weights, memory_limit())
+    config = prepared.text_config
+    table = 0 if prepared.table_on_disk else prepared.footprint.table
+    step = step_for(prepared.plan.model)
+    demand = Demand(config, room.weights, prepared.dtype, step, PINS, kv_bits)
     own = config.max_position_embeddings
     wanted = min(own, max_context or own)
-    most = demand.most(limit, wanted)
-    if most == wanted or weights > limit:  # which is refused in other words
+    most = demand.most(room.limit, wanted)
+    if most == wanted or room.weights > room.limit:  # which is refused in other words
         return None
     if max_context is not None:
         said = f"A context of {wanted:,} tokens"
-        raise refusal(said, demand, wanted, limit, table)
+        raise refusal(said, demand, wanted, room, table)
     return (
-        f"The model reads {own:,} tokens, but only {most:,} fit in memory here: "
-        f"{demand.at(own)} of {size(limit)}."
+        f"The model reads {own:,} tokens, but only {most:,} fit in memory "
+        f"{room.where}: {demand.at(own)} of {size(room.limit)}."
     )

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlx_gemma4.processes.launched import rank_of
+from mlx_gemma4.launched import rank_of
 
 from ..errors import UsageError
 
