@@ -61,7 +61,7 @@ def test_who_was_silent_since() -> None:
         moment = time.monotonic()
         assert made.silent(moment) == [0]
         send(theirs, {"op": Op.READY})
-        assert news.get(timeout=10)
+        assert news.get(timeout=10)[0] == 0
         assert made.silent(moment) == []
 
 
