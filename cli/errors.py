@@ -63,6 +63,14 @@ def unwritable(path: object, error: Exception) -> Exception:
     return InputError(f"Cannot write {path}: {reason}.")
 
 
+class RankError(RuntimeError):
+    """What went wrong in another of several processes, with its exit code."""
+
+    def __init__(self, told: str, code: int) -> None:
+        super().__init__(told)
+        self.code = code
+
+
 class FormError(ValueError):
     """An answer that does not have the form asked for."""
 
@@ -86,6 +94,8 @@ def exit_code(error: BaseException) -> int:
             return code
     if isinstance(error, FormError):
         return FORM
+    if isinstance(error, RankError):
+        return error.code
     if _name_too_long(error):
         return USAGE
     refused = errors.is_out_of_memory(error)
@@ -133,7 +143,7 @@ def explain(error: BaseException, code: int) -> tuple[str, str | None]:
     """Message and remedy. Library errors carry their remedy in the message."""
     if code == STOPPED:
         return "stopped", None
-    if isinstance(error, errors.DiskFullError | errors.RoomError):
+    if isinstance(error, errors.DiskFullError | errors.RoomError | RankError):
         return str(error), None
     if isinstance(error, OSError) and error.errno in FULL:
         return f"nothing more can be written: {error.strerror}.", None
@@ -141,7 +151,7 @@ def explain(error: BaseException, code: int) -> tuple[str, str | None]:
         return f"No file can have a name as long as {str(error.filename)[:40]}…", None
     if code == MEMORY:
         return f"not enough memory: {error}".rstrip(": "), MEMORY_HINT
-    plain = AnswerError | OutputError | errors.BusyError | Diverged
+    plain = AnswerError | OutputError | errors.BusyError | errors.ShardError | Diverged
     if code == FAILED and not isinstance(error, plain):
         hint = "Set GEMMA4_DEBUG=1 to see where."
         return f"{type(error).__name__}: {error}", hint

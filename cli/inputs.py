@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_gemma4.errors import ChatError
-from mlx_gemma4.processes.launched import rank_of
+from mlx_gemma4.launched import rank_of
 from mlx_gemma4.reading.bounded import TEXT, read_all, read_bytes
 from mlx_gemma4.reading.sources import MOST
 

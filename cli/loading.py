@@ -15,11 +15,13 @@ from .drafts import OFF, drafter_of
 from .macs.starting import lead
 from .models.default import usable_default
 from .models.obtaining import obtain
-from .models.to_chat import load_to_chat
+from .models.to_chat import check_room, load_to_chat
 from .render import Screen
 
 if TYPE_CHECKING:
     from mlx_gemma4 import Gemma4, Processor
+    from mlx_gemma4.checkpoint.load import Prepared
+    from mlx_gemma4.device import Room
     from mlx_gemma4.processes.lead import Lead
     from mlx_gemma4.tune.adapters import Adapter
 
@@ -91,7 +93,8 @@ def open_model(
             f"--model. ({error})"
         ) from None
     if (first := lead()) is not None:
-        return *open_together(first, name, screen, adapter, draft, ple), name
+        room = max_context, kv_bits or None
+        return *open_together(first, name, screen, adapter, draft, ple, *room), name
     drafter = wanted_drafter(draft, screen, yes)
     screen.passing(f"Loading {name} …")
 
@@ -124,13 +127,18 @@ def open_together(
     adapter: Path | None,
     draft: str | None,
     ple: Ple,
+    max_context: int | None,
+    kv_bits: int | None,
 ) -> tuple["Gemma4", "Processor"]:
     """The same of a model that other processes hold parts of."""
     from .macs.leading import check_alone, load_together
 
+    def fits(prepared: "Prepared", room: "Room") -> str | None:
+        return check_room(prepared, max_context, kv_bits, room)
+
     check_alone(adapter, draft)
     with warnings_noted(screen):
-        return load_together(first, name, screen.note, ple)
+        return load_together(first, name, screen.note, ple, fits)
 
 
 def open_adapter(folder: Path, model: "Gemma4", name: str, screen: Screen) -> "Adapter":

@@ -14,6 +14,7 @@ from .assistant.drafter import Drafter
 from .audio.tower import AudioTower
 from .cache import LayerCache, make_cache
 from .config import AudioConfig, Config, TextConfig, VisionConfig
+from .device import Room
 from .errors import MediaError
 from .kernels import dense
 from .layers import Projector, soft_cap, weights_bytes
@@ -28,10 +29,11 @@ from .vision.tower import VisionTower
 class Lead(Protocol):
     """Has other processes compute with their parts of a model as this one does.
 
-    part: the sizes of this process's.
+    part: the sizes of this process's. room: of the process that has the least left.
     """
 
     part: TextConfig | None
+    room: Room | None
 
     def hidden(
         self,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 # From the ground up: a room imports from its own floor and from those below.
 FLOORS = (
-    "errors state device reading",
+    "errors state launched device reading",
     "config",
     "kernels layers rope cache",
     "text vision audio media",

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mlx_gemma4.launched import rank_of
 from mlx_gemma4.media import Kind
-from mlx_gemma4.processes.launched import rank_of
 from mlx_gemma4.reading.sources import find_alike
 
 from .. import forms, options

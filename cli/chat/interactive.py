@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from types import FrameType
 from typing import NoReturn
 
@@ -18,6 +19,7 @@ from mlx_gemma4.generation.loop import Chunk
 from ..attach.attaching import take_dropped
 from ..attach.messages import Message
 from ..errors import InputError, UsageError, exit_code, explain, wants_tracebacks
+from ..macs.starting import lead
 from ..terminal.keyboard import Interrupt, Keyboard, SecondInterrupt
 from .commands import WORDS, Leave, is_command, run_command
 from .conversation_file import rescue_conversation
@@ -34,6 +36,8 @@ def rescued(session: Session) -> Iterator[None]:
     # Ignored is what is to go on where its terminal is closed: `nohup`.
     ends = [n for n in ENDS if signal.getsignal(n) is not signal.SIG_IGN]
     before = {number: signal.signal(number, _end) for number in ends}
+    if (first := lead()) is not None:  # which may end while this waits for another
+        first.parting = partial(keep, session)
     try:
         yield
     except (KeyboardInterrupt, BrokenPipeError):
@@ -42,6 +46,8 @@ def rescued(session: Session) -> Iterator[None]:
         keep(session)
         raise
     finally:
+        if first is not None:
+            first.parting = None
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -22,7 +22,7 @@ from prompt_toolkit.lexers import SimpleLexer
 from prompt_toolkit.output import Output
 from prompt_toolkit.styles import Style
 
-from mlx_gemma4.processes.launched import rank_of
+from mlx_gemma4.launched import rank_of
 from mlx_gemma4.state import state_folder
 
 from ..attach.paths import last_word

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlx_gemma4.errors import CheckpointError
-from mlx_gemma4.processes.launched import rank_of
+from mlx_gemma4.launched import rank_of
 from mlx_gemma4.reading.sizes import size
 
 if TYPE_CHECKING:

@@ -1,22 +1,24 @@
 """Another process than the first: it has no terminal, and does what that one tells."""
 
 import signal
-import socket
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import mlx.core as mx
+import typer
 
 from mlx_gemma4.checkpoint.load import Prepared, prepare_model
 from mlx_gemma4.config.ple import Ple
 from mlx_gemma4.errors import CheckpointError, ModelNotFoundError
 from mlx_gemma4.hub.resolve import local_folder
-from mlx_gemma4.processes.channel import inbox, open_group, send
+from mlx_gemma4.processes.channel import Outgoing, open_group
 from mlx_gemma4.processes.door import meet
 from mlx_gemma4.processes.follow import Follower
+from mlx_gemma4.processes.hearing import beat, inbox
 from mlx_gemma4.processes.names import Op
 
+from ..errors import exit_code, explain, wants_tracebacks
 from .identity import identity
 
 if TYPE_CHECKING:
@@ -24,27 +26,27 @@ if TYPE_CHECKING:
 
     from mlx_gemma4.processes.channel import Message
 
-LOST = "The first process is gone: all end."
-
 
 def follow() -> None:
-    """Until the first process is done."""
+    """Until the first process is done, which says what goes wrong here."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it hears Ctrl-C for all
     warnings.simplefilter("ignore", UserWarning)  # it says them
     group = open_group()
     (first,) = meet(group)
-    messages = inbox(first, LOST if group.rank() == 1 else None)
+    messages, out = inbox(first, speaks=group.rank() == 1), Outgoing([first])
+    beat(out)
     try:
-        _obey(first, messages, group)
+        _obey(out, messages, group)
     except Exception as error:
-        send(first, {"failed": f"{type(error).__name__}: {error}"})
-        raise
+        told, code = _told(error)
+        out.send({"failed": told, "code": code})
+        if wants_tracebacks():
+            raise
+        raise typer.Exit(code) from None
 
 
 def _obey(
-    first: socket.socket,
-    messages: "SimpleQueue[Message]",
-    group: mx.distributed.Group,
+    out: Outgoing, messages: "SimpleQueue[Message]", group: mx.distributed.Group
 ) -> None:
     prepared, follower = None, None
     message = messages.get()
@@ -53,16 +55,24 @@ def _obey(
             case Op.LOAD:
                 prepared = follower = None  # the weights of another go first
                 try:
-                    prepared = _prepared(message)
-                    send(first, identity(prepared))
-                except (OSError, ValueError) as error:
-                    send(first, {"problem": str(error)})
+                    prepared = _prepared(message).shared_by(group)
+                    prepared.check_memory()
+                    own, room = identity(prepared), prepared.room
+                    out.send({**own, "taken": room.weights, "limit": room.limit})
+                except Exception as error:
+                    told, code = _told(error)
+                    out.send({"problem": told, "code": code})
             case Op.FILL if prepared is not None:
-                model = prepared.shared_by(group).load()
-                follower = Follower(model, group)
+                follower = Follower(prepared.load(), group)
             case Op.READY:
-                send(first, {})
+                out.send({})
         message = follower.run(messages) if follower else messages.get()
+
+
+def _told(error: Exception) -> tuple[str, int]:
+    """In a line, and with the exit code."""
+    code = exit_code(error)
+    return " ".join(filter(None, explain(error, code))), code
 
 
 def _prepared(told: "Message") -> Prepared:

@@ -4,7 +4,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from mlx_gemma4.processes.launched import rank_of
+import typer
+
+from mlx_gemma4.launched import rank_of, unusable
+
+from ..errors import USAGE, UsageError
 
 if TYPE_CHECKING:
     from mlx_gemma4.processes.lead import Lead
@@ -24,8 +28,11 @@ def lead() -> "Lead | None":
 def together(words: Sequence[str]) -> Iterator[bool]:
     """Around the command that `words` begin with; whether it is to be run here, and not
     in another process that this one follows."""
-    rank = rank_of()
-    if rank is None or not words or words[0] not in TOGETHER:
+    if not words or words[0] not in TOGETHER:
+        yield True
+        return
+    check_backend()
+    if (rank := rank_of()) is None:
         yield True
         return
     if rank > 0:
@@ -42,3 +49,16 @@ def together(words: Sequence[str]) -> Iterator[bool]:
             yield True
         finally:
             _leads.remove(first)
+
+
+def check_backend() -> None:
+    """Raises UsageError where this was started by a backend that cannot be used; all
+    processes but the first end without a word."""
+    found = unusable()
+    if found is None:
+        return
+    name, rank = found
+    if rank:
+        raise typer.Exit(USAGE)
+    why = "needs Macs" if name == "jaccl" else "is not supported"
+    raise UsageError(f"mlx.launch --backend {name} {why}: take --backend ring.")

@@ -54,10 +54,10 @@ def fetch_converted(
 
 def check_memory(repo: str, plan: "Plan") -> None:
     """Raises MemoryError for a model that could not be loaded here."""
-    from mlx_gemma4.device import memory_limit
+    from mlx_gemma4.device import shared_limit
 
     least = plan.out_bytes - plan.memory.table  # which may stay on disk
-    if least > (limit := memory_limit()):
+    if least > (limit := shared_limit()):
         raise MemoryError(
             f"The weights of {repo} take {size(least)} when converted, but a "
             f"model may use at most {size(limit)} here."

@@ -99,10 +99,10 @@ def lines(found: "Offer", name: str) -> list[str]:
 
 def needed(whole: int, table: int) -> str:
     """What weights take here: `4.0 GB of 5.7 GB; 2.5 GB with --ple disk`."""
-    from mlx_gemma4.device import memory_limit
+    from mlx_gemma4.device import shared_limit
 
     less = f"; {size(whole - table)} with --ple disk" if table else ""
-    return f"{size(whole)} of {size(memory_limit())}{less}"
+    return f"{size(whole)} of {size(shared_limit())}{less}"
 
 
 def get(found: "Offer", screen: Screen) -> Path:

@@ -20,7 +20,7 @@ def obtain(name: str, screen: Screen, yes: bool = False, to_chat: bool = True) -
     Raises ModelNotFoundError where there is no such model, or the offer is not taken,
     MemoryError for one that is too large, and what `fetch` raises.
     """
-    from mlx_gemma4.device import memory_limit
+    from mlx_gemma4.device import shared_limit
     from mlx_gemma4.hub.names import best_variant
     from mlx_gemma4.hub.resolve import converted_folder, local_folder
 
@@ -28,7 +28,7 @@ def obtain(name: str, screen: Screen, yes: bool = False, to_chat: bool = True) -
         return exact_name(name)
     from .fetch import fetch
 
-    variant = best_variant(name, memory_limit())
+    variant = best_variant(name, shared_limit())
     if variant is None:
         fetch(name, screen, yes, to_chat)
         return name
@@ -50,11 +50,11 @@ def obtain(name: str, screen: Screen, yes: bool = False, to_chat: bool = True) -
 
 def check_memory(variant: "Variant") -> None:
     """Raises MemoryError for weights that this machine has no room for."""
-    from mlx_gemma4.device import memory_limit
+    from mlx_gemma4.device import shared_limit
     from mlx_gemma4.hub.names import suggested
 
     least = variant.kept - variant.table
-    if least <= (limit := memory_limit()):
+    if least <= (limit := shared_limit()):
         return
     best = (model.best_in(limit) for model in suggested())
     fitting = next((each.name for each in best if each.needs <= limit), None)
@@ -79,7 +79,7 @@ def exact_name(name: str) -> str:
 
 def introduce(variant: "Variant", asked: str, screen: Screen) -> None:
     """Says what a short name stands for here, and what else it could be."""
-    from mlx_gemma4.device import memory_limit
+    from mlx_gemma4.device import shared_limit
     from mlx_gemma4.hub.names import models
 
     start = (
@@ -89,12 +89,12 @@ def introduce(variant: "Variant", asked: str, screen: Screen) -> None:
     if variant.warning is not None:
         screen.note(f"Warning: {variant.warning}")
     least = variant.needs - variant.table
-    if least > memory_limit() >= variant.kept - variant.table:
+    if least > shared_limit() >= variant.kept - variant.table:
         screen.note("Warning: it leaves little memory for a conversation here.")
     if asked == variant.name:
         return
     for other in models()[asked].best:
-        if other is not variant and other.needs <= memory_limit():
+        if other is not variant and other.needs <= shared_limit():
             screen.note(f"Or `gemma4 pull {other.name}`: {ways(other)}.")
 
 

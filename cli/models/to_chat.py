@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlx_gemma4.config.ple import Ple
-from mlx_gemma4.device import memory_limit
+from mlx_gemma4.device import Room, memory_limit
 from mlx_gemma4.reading.sizes import size
 
 from ..drafts import OFF
@@ -48,29 +48,33 @@ def load_to_chat(
 
 
 def check_room(
-    prepared: "Prepared", max_context: int | None, kv_bits: int | None
+    prepared: "Prepared",
+    max_context: int | None,
+    kv_bits: int | None,
+    room: Room | None = None,
 ) -> str | None:
     """Says where less fits beside the weights than the model can read. Raises RoomError
-    where `max_context` does not fit."""
+    where `max_context` does not fit. `room` is not that here where another process has
+    less."""
     from mlx_gemma4.decoding.prefill import step_for
     from mlx_gemma4.decoding.prefix import PINS
     from mlx_gemma4.memory.estimate import Demand
     from mlx_gemma4.memory.refusal import refusal
 
-    whole, model, limit = prepared.footprint, prepared.plan.model, memory_limit()
-    table = 0 if prepared.table_on_disk else whole.table
-    config, step = model.config.text_config, step_for(model)
-    weights = whole.least + table
-    demand = Demand(config, weights, prepared.dtype, step, PINS, kv_bits)
+    room = room or Room(prepared.room.weights, memory_limit())
+    config = prepared.text_config
+    table = 0 if prepared.table_on_disk else prepared.footprint.table
+    step = step_for(prepared.plan.model)
+    demand = Demand(config, room.weights, prepared.dtype, step, PINS, kv_bits)
     own = config.max_position_embeddings
     wanted = min(own, max_context or own)
-    most = demand.most(limit, wanted)
-    if most == wanted or weights > limit:  # which is refused in other words
+    most = demand.most(room.limit, wanted)
+    if most == wanted or room.weights > room.limit:  # which is refused in other words
         return None
     if max_context is not None:
         said = f"A context of {wanted:,} tokens"
-        raise refusal(said, demand, wanted, limit, table)
+        raise refusal(said, demand, wanted, room, table)
     return (
-        f"The model reads {own:,} tokens, but only {most:,} fit in memory here: "
-        f"{demand.at(own)} of {size(limit)}."
+        f"The model reads {own:,} tokens, but only {most:,} fit in memory "
+        f"{room.where}: {demand.at(own)} of {size(room.limit)}."
     )

@@ -15,9 +15,9 @@ import mlx.core as mx
 from ..assistant.drafter import Drafter
 from ..assistant.model import Assistant
 from ..chat.template import NO_TEMPLATE
-from ..config import Config
+from ..config import Config, TextConfig
 from ..config.ple import Ple
-from ..device import memory_limit
+from ..device import Room, memory_limit
 from ..errors import CheckpointError
 from ..hub.drafters import drafter_beside
 from ..hub.resolve import resolve
@@ -138,6 +138,19 @@ class Prepared:
         return footprint(self.plan, self.dtype, self.part and self.part.plan)
 
     @property
+    def text_config(self) -> TextConfig:
+        """Of the model, or of the part."""
+        config = self.plan.model.config.text_config
+        return self.part.plan.config_of_part(config) if self.part else config
+
+    @property
+    def room(self) -> Room:
+        """What its weights will take here, of what there is."""
+        whole = self.footprint
+        taken = whole.least if self.table_on_disk else whole.nbytes
+        return Room(taken, memory_limit())
+
+    @property
     def table_on_disk(self) -> bool:
         """Whether the table of per-layer embeddings stays there."""
         whole = self.footprint
@@ -145,12 +158,12 @@ class Prepared:
 
     def check_memory(self) -> None:
         """Refuse at once what the system would swap or abort over later."""
-        whole, limit = self.footprint, memory_limit()
-        needed = whole.least if self.table_on_disk else whole.nbytes
+        needed, limit = self.room.weights, self.room.limit
         if needed > limit:
+            part = "" if self.part is None else "this process's part of "
             raise MemoryError(
-                f"The weights in {self.folder} take {needed / 1e9:.1f} GB, but a model "
-                f"may use at most {limit / 1e9:.1f} GB here.{self._remedy(limit)}"
+                f"{part}the weights in {self.folder} take {needed / 1e9:.1f} GB, but a "
+                f"model may use at most {limit / 1e9:.1f} GB here.{self._remedy(limit)}"
             )
 
     def _remedy(self, limit: int) -> str:

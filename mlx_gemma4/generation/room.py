@@ -7,7 +7,7 @@ import mlx.nn as nn
 
 from ..decoding.prefix import PINS
 from ..decoding.stream import Steps
-from ..device import memory_limit
+from ..device import Room, memory_limit
 from ..errors import ChatError, ContextError, RoomError, is_out_of_memory
 from ..layers import weights_bytes
 from ..memory.estimate import Demand
@@ -24,13 +24,20 @@ RAN_OUT = (
 
 def demand_of(model: Gemma4, step: int, kv_bits: int | None = None) -> Demand:
     """What a loaded model takes, and its drafter, with one conversation."""
-    weights = model.nbytes
-    if model.drafter is not None:
-        weights += model.drafter.nbytes
     dtype = model.language_model.norm.weight.dtype
     part = model.lead.part if model.lead is not None else None
     config = part or model.config.text_config
-    return Demand(config, weights, dtype, step, PINS, kv_bits)
+    return Demand(config, room_of(model).weights, dtype, step, PINS, kv_bits)
+
+
+def room_of(model: Gemma4) -> Room:
+    """Its memory here, or in that of several processes which has the least."""
+    if model.lead is not None and model.lead.room is not None:
+        return model.lead.room
+    weights = model.nbytes
+    if model.drafter is not None:
+        weights += model.drafter.nbytes
+    return Room(weights, memory_limit())
 
 
 def check_max_context(max_context: int | None) -> None:
@@ -51,22 +58,22 @@ def context_for(
     ContextError where the prompt is longer than it, and ChatError for one that is none.
     """
     check_max_context(max_context)
-    own, limit = demand.config.max_position_embeddings, memory_limit()
+    own, room = demand.config.max_position_embeddings, room_of(model)
     wanted = min(own, max_context or own)
     if prompt >= wanted < own:
         raise ContextError(
             f"The prompt has {prompt} tokens; it may have at most {wanted - 1} where "
             f"--max-context (max_context) is {wanted}. Shorten it, or allow more."
         )
-    most = demand.most(limit, wanted)
+    most = demand.most(room.limit, wanted)
     if most == wanted:
         return wanted
     if max_context is not None:
         said = f"A context of {wanted:,} tokens"
-        raise refusal(said, demand, wanted, limit, _table_bytes(model))
+        raise refusal(said, demand, wanted, room, _table_bytes(model))
     if prompt >= most:
         said = f"The prompt of {prompt:,} tokens"
-        raise refusal(said, demand, prompt + 1, limit, _table_bytes(model))
+        raise refusal(said, demand, prompt + 1, room, _table_bytes(model))
     return most
 
 

@@ -27,7 +27,7 @@ from ..checkpoint.plan import (
     read_headers,
 )
 from ..config import AssistantConfig, Config, ConfigWarning
-from ..device import memory_limit
+from ..device import shared_limit
 from ..errors import CheckpointError, DiskFullError, ModelNotFoundError
 from ..reading.sizes import free_space, size
 from .cache import Cache, HubFile, distinct, repository_in
@@ -263,7 +263,7 @@ def licence_of(about: "ModelInfo") -> str | None:
 
 
 def _check_memory(repo: str, needed: int) -> None:
-    limit = memory_limit()
+    limit = shared_limit()
     if needed > limit:
         raise MemoryError(
             f"The weights of {repo} take {size(needed)}, but a model may use at most "

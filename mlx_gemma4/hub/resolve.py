@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..checkpoint.folders import again, instead_of_model, weight_files
 from ..config.assistant import is_assistant
-from ..device import memory_limit
+from ..device import shared_limit
 from ..errors import CheckpointError, ModelNotFoundError
 from ..reading.home import with_home
 from ..reading.json_file import read_json
@@ -40,7 +40,7 @@ def resolve(
     """
     if folder := local_folder(name):
         return folder
-    variant = best_variant(str(name), memory_limit())
+    variant = best_variant(str(name), shared_limit())
     if variant is not None and variant.recipe is not None:
         raise ModelNotFoundError(
             f"{variant.name} is not here, and has to be converted from {variant.repo}: "
@@ -78,7 +78,7 @@ def converted_folder(variant: Variant) -> Path:
 
 def _best_here(variants: tuple[Variant, ...]) -> Path | None:
     """Of the first that is here; what does not fit the memory comes last."""
-    memory = memory_limit()
+    memory = shared_limit()
     for variant in sorted(variants, key=lambda each: each.needs > memory):
         if folder := variant_folder(variant):
             return folder

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from ..cache import check_kv_bits
 from ..cache.packed import BITS
+from ..device import Room
 from ..errors import ChatError, RoomError
 from ..reading.sizes import size
 from .estimate import Demand
@@ -14,15 +15,16 @@ ON_DISK = "--ple disk (ple='disk')"
 
 
 def refusal(
-    what: str, demand: Demand, context: int, limit: int, table: int = 0
+    what: str, demand: Demand, context: int, room: Room, table: int = 0
 ) -> RoomError:
-    """The error for a context that does not fit in `limit` bytes.
+    """The error for a context that does not fit.
 
     what: that takes it, as "The prompt". table: bytes of a table of per-layer
         embeddings that could stay on disk.
     """
-    needed = demand.at(context)
-    told = f"{what} needs {needed}, but a model may use at most {size(limit)} here."
+    needed, limit = demand.at(context), room.limit
+    most = f"{size(limit)} {room.where}"
+    told = f"{what} needs {needed}, but a model may use at most {most}."
     return RoomError(" ".join([told, *_remedies(demand, context, limit, table)]))
 
 

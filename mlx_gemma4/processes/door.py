@@ -15,8 +15,8 @@ from typing import cast
 import mlx.core as mx
 
 from ..errors import ShardError
+from ..launched import first_address
 from .channel import shared
-from .launched import first_address
 
 PATIENCE = 60.0  # seconds until all have come
 KEY = 16  # bytes that who connects has to know
@@ -126,7 +126,6 @@ def family_of(address: str) -> socket.AddressFamily:
 
 def _ready(connection: socket.socket) -> socket.socket:
     """A machine that vanishes without a word is missed after LOST_AFTER seconds."""
-    connection.settimeout(None)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     idle = "TCP_KEEPALIVE" if sys.platform == "darwin" else "TCP_KEEPIDLE"

@@ -8,9 +8,10 @@ the two nothing can come, Ctrl-C included.
 import signal
 import socket
 import threading
+import time
 import weakref
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -19,51 +20,82 @@ import mlx.core as mx
 
 from ..cache import LayerCache, Snapshot, kv_bits_of, reserved
 from ..config import TextConfig
+from ..device import Room
 from ..errors import CacheError
 from ..model import Gemma4
-from .channel import GRACE, Message, end_at_once, send, shared, watch
+from .channel import GRACE, Message, Outgoing, end_at_once, shared
+from .hearing import Ear, beat
 from .names import Op
 from .starting import start
 
 if TYPE_CHECKING:
     from ..decoding.step import Found, Together
 
-LOST = "The process of rank {rank} is gone: all end."
+STOPPED = "(stopped)"
+PRESSES, WITHIN = 3, 3.0  # so often Ctrl-C, in so many seconds, ends all at once
 
 
 class Lead:
-    """Tells the others what to do; also of the caches, by numbers."""
+    """Tells the others what to do; also of the caches, by numbers.
+
+    parting: what is still to be done where all have to end at once.
+    """
 
     def __init__(self, group: mx.distributed.Group, others: Sequence[socket.socket]):
-        self.group, self._others = group, others
+        self.group = group
+        self.names = [_name(rank, each) for rank, each in enumerate(others, 1)]
         self.part: TextConfig | None = None
+        self.room: Room | None = None
+        self.parting: Callable[[], None] | None = None
         self._numbers: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
         self._gone: deque[int] = deque()  # of which the others do not know yet
-        self._sending = threading.Lock()
         self._next = 0
         self._ending = False
+        self._aborting = threading.Lock()
+        self._presses: deque[float] = deque(maxlen=PRESSES)
         self._answers = [threading.Event() for _ in others]
-        self._said: list[Message | None] = [None] * len(others)
-        watch(others, self._heard)
+        self._said: list[Message] = [{}] * len(others)
+        self._out, self._ear = Outgoing(others), Ear(others, self._heard, self._lost)
+        beat(self._out)
 
-    def _heard(self, number: int, message: Message | None) -> None:
-        rank = number + 1
-        if message is None and not self._ending:
-            self._abort(LOST.format(rank=rank))
-        if message is not None and "failed" in message:
-            self._abort(f"Rank {rank}: {message['failed']}")
+    def _heard(self, number: int, message: Message) -> None:
+        if "failed" in message:
+            told = f"gemma4: {self.names[number]}: {message['failed']}"
+            self._abort(told, message["code"])
         self._said[number] = message
         self._answers[number].set()
 
-    def _abort(self, text: str) -> NoReturn:
-        # A message under way is finished first; one that hangs is not waited for, and
-        # the others then hear that the connection ends.
-        if self._sending.acquire(timeout=GRACE):
-            for other in self._others:
-                with suppress(OSError):
-                    send(other, {"op": Op.ABORT})
-            self._sending.release()
-        end_at_once(text)
+    def _lost(self, number: int, how: str) -> None:
+        if not self._ending:
+            told = f"{self.names[number]} {how}: all end."
+            self._abort(f"gemma4: {told} See to that Mac and start again.")
+
+    def _abort(self, text: str, code: int = 1) -> NoReturn:
+        if not self._aborting.acquire(blocking=False):
+            time.sleep(2 * GRACE)  # another thread does it
+        if self._presses and self._presses[-1] > time.monotonic() - GRACE:
+            text, code = STOPPED, 128 + signal.SIGINT  # what others end by, as well
+        self._out.send_last({"op": Op.ABORT})
+        if self.parting is not None:
+            self.parting()
+        end_at_once(text, code)
+
+    def pressed(self, number: int) -> None:
+        """A signal came, and what was to handle it may wait for a process that hangs:
+        then all end."""
+        if number not in (signal.SIGINT, signal.SIGTERM):
+            return
+        now, code = time.monotonic(), 128 + number
+        self._presses.append(now)
+        if len(self._presses) == PRESSES and self._presses[0] > now - WITHIN:
+            self._abort(STOPPED, code)
+        late = threading.Timer(GRACE, self._end_if_silent, (now, code))
+        late.daemon = True
+        late.start()
+
+    def _end_if_silent(self, since: float, code: int) -> None:
+        if self._ear.silent(since) and not self._ending:
+            self._abort(STOPPED, code)
 
     def ask(self, message: Message) -> list[Message]:
         """What each of the others answers."""
@@ -73,7 +105,7 @@ class Lead:
         for event in self._answers:
             while not event.wait(0.2):  # Python hears Ctrl-C between
                 pass
-        return [message or {} for message in self._said]
+        return self._said
 
     def tell(self, message: Message) -> None:
         with uninterrupted():
@@ -81,15 +113,17 @@ class Lead:
 
     def _send(self, message: Message) -> None:
         gone = [self._gone.popleft() for _ in range(len(self._gone))]
-        with self._sending:
-            for other in self._others:
-                send(other, {**message, "gone": gone})
+        try:
+            self._out.send({**message, "gone": gone})
+        except OSError:
+            time.sleep(GRACE)  # the ear hears who is gone, and ends all
+            raise
 
     def end(self) -> None:
         """All are done."""
         self._ending = True
-        with suppress(OSError):  # gone before us
-            self.tell({"op": Op.END})
+        with suppress(OSError), uninterrupted():  # gone before us
+            self._out.send({"op": Op.END, "gone": []})
 
     def hidden(
         self,
@@ -191,6 +225,14 @@ class Lead:
         self._numbers[thing] = self._next
         weakref.finalize(thing, self._gone.append, self._next)
         return self._next
+
+
+def _name(rank: int, connection: socket.socket) -> str:
+    """With the address by which it came."""
+    with suppress(OSError):  # gone already
+        if address := connection.getpeername():
+            return f"Rank {rank} ({address[0]})"
+    return f"Rank {rank}"
 
 
 def _described(name: str, x: mx.array) -> Message:

@@ -1,4 +1,4 @@
-"""What the first process can tell the others to do."""
+"""What processes tell each other."""
 
 from enum import StrEnum
 
@@ -14,3 +14,4 @@ class Op(StrEnum):
     COPY = "copy"
     END = "end"
     ABORT = "abort"  # another one is gone
+    BEAT = "beat"  # of all: that they live

@@ -112,8 +112,8 @@ def test_another_model_of_that_name_is_refused(gemma4: Runner, tmp_path: Path) -
         for environ in environs
     ]
     ends = [process.communicate(timeout=launching.PATIENCE) for process in processes]
-    assert [process.returncode for process in processes] == [1, 0], ends
-    assert b"Rank 1 has another config.json" in ends[0][1]
+    assert [process.returncode for process in processes] == [3, 0], ends
+    assert b"Rank 1 (127.0.0.1) has another config.json" in ends[0][1]
 
 
 def test_conversation_goes_back(gemma4: Runner) -> None:
@@ -167,7 +167,7 @@ def test_one_dies_and_all_end(gemma4: Runner, victim: int, tmp_path: Path) -> No
         ends = [process.wait(60) for process in processes]
         said = "".join(p.stderr.read() for p in processes if p.stderr)
     assert ends == [-signal.SIGKILL if i == victim else 1 for i in range(3)]
-    assert said.count("is gone: all end.\n") == 1
+    assert said.count("is gone: all end.") == 1
 
 
 def test_ctrl_c_ends_all(gemma4: Runner) -> None:
@@ -179,6 +179,34 @@ def test_ctrl_c_ends_all(gemma4: Runner) -> None:
             process.send_signal(signal.SIGINT)
         ends = [process.wait(60) for process in processes]
     assert ends == [130, 0]
+
+
+def test_ctrl_c_where_another_hangs(gemma4: Runner) -> None:
+    """Sums that wait for it never return."""
+    asked = ("chat", QUESTION, "-m", "demo", *ENDLESS, "--no-stop-loops", "--no-log")
+    with running(gemma4, 3, *asked, "--max-tokens", "100000") as processes:
+        assert processes[0].stdout is not None
+        assert processes[0].stdout.read(10)
+        processes[2].send_signal(signal.SIGSTOP)
+        processes[0].send_signal(signal.SIGINT)
+        assert processes[0].wait(60) == 130
+        processes[1].wait(60)
+        processes[2].send_signal(signal.SIGCONT)
+        processes[2].wait(60)
+        assert processes[0].stderr is not None
+        assert processes[0].stderr.read().endswith("(stopped)\n")
+
+
+def test_backends_that_are_not_for_this(gemma4: Runner) -> None:
+    gemma4.environ |= {"NCCL_HOST_IP": "127.0.0.1", "MLX_WORLD_SIZE": "2"}
+    said = []
+    for rank in ("0", "1"):
+        gemma4.environ["MLX_RANK"] = rank
+        ended = gemma4("chat", "Hi", "-m", "demo")
+        assert (ended.returncode, ended.stdout) == (2, "")
+        said.append(ended.stderr)
+    assert said[0].count("\n") == 1 and "--backend ring" in said[0]
+    assert said[1] == ""
 
 
 def test_help_keeps_nobody_waiting(gemma4: Runner) -> None:

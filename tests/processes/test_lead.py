@@ -1,9 +1,10 @@
 """What the first process tells the others, heard at the other end."""
 
+import signal
 import socket
-import threading
 from collections.abc import Iterator
 from queue import SimpleQueue
+from typing import Any
 
 import mlx.core as mx
 import pytest
@@ -17,6 +18,7 @@ from mlx_gemma4.processes.channel import Message, receive, send
 from mlx_gemma4.processes.follow import Follower
 from mlx_gemma4.processes.lead import Lead
 from mlx_gemma4.processes.names import Op
+from mlx_gemma4.processes.stopping import heard_at_once
 
 Told = tuple[Lead, socket.socket]
 
@@ -35,9 +37,10 @@ def told() -> Iterator[Told]:
 
 
 def heard(other: socket.socket) -> Message:
-    message = receive(other)
-    assert message is not None
-    return message
+    while message := receive(other):
+        if message["op"] != Op.BEAT:
+            return message
+    raise AssertionError("The leader is gone.")
 
 
 def test_caches_that_are_gone_are_told(told: Told) -> None:
@@ -74,7 +77,7 @@ def test_what_cannot_be_started_ends_all(
     class Ended(BaseException):
         pass
 
-    def end(text: str) -> None:
+    def end(text: str, code: int) -> None:
         said.append(text)
         raise Ended
 
@@ -90,15 +93,42 @@ def test_what_cannot_be_started_ends_all(
     assert said == ["RuntimeError: [metal::malloc] no memory: all end."]
 
 
-def test_messages_of_two_threads_do_not_mix(told: Told) -> None:
-    lead, other = told
-    long = {"op": Op.READY, "text": "x" * 10**6}
-    threads = [threading.Thread(target=lead.tell, args=[long]) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    assert all(len(heard(other)["text"]) == 10**6 for _ in threads)
-    for thread in threads:
-        thread.join()
+def aborted(told: Told, monkeypatch: pytest.MonkeyPatch) -> "SimpleQueue[Any]":
+    """What the leader ends all with, once."""
+    said: SimpleQueue[Any] = SimpleQueue()
+    monkeypatch.setattr(leading, "end_at_once", lambda *end: said.put(end))
+    return said
+
+
+def test_ctrl_c_is_heard_where_another_hangs(
+    told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And whatever else, where it is pressed three times; the conversation is kept."""
+    said, kept = aborted(told, monkeypatch), []
+    lead = told[0]
+    lead.parting = lambda: kept.append(1)
+    monkeypatch.setattr(leading, "GRACE", 0.1)
+    with heard_at_once(lead.pressed):
+        before = signal.signal(signal.SIGINT, lambda *_: None)
+        signal.raise_signal(signal.SIGINT)
+        signal.signal(signal.SIGINT, before)
+        assert said.get(timeout=10) == ("(stopped)", 130)
+    assert kept == [1]
+
+
+def test_three_presses_end_all(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    said, lead = aborted(told, monkeypatch), told[0]
+    for _ in range(3):
+        lead.pressed(signal.SIGINT)
+    assert said.get_nowait() == ("(stopped)", 130)
+
+
+def test_what_fails_elsewhere_is_told(
+    told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = aborted(told, monkeypatch)
+    send(told[1], {"failed": "no memory", "code": 4})
+    assert said.get(timeout=10) == ("gemma4: Rank 1: no memory", 4)
 
 
 def following(model: Gemma4, messages: list[Message]) -> Follower:
