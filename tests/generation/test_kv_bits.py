@@ -85,7 +85,7 @@ def test_a_chat_has_what_is_kept_of_its_kind(demo: Any) -> None:
             self.looked.append(prefix.kv_bits)
             return False
 
-        def keep(self, prefix: PrefixCache, least: int) -> None:
+        def keep(self, prefix: PrefixCache, least: int, spare: bool = False) -> None:
             pass
 
     chat = Chat(demo[0], demo[1], kv_bits=8, temperature=0, max_tokens=1)

@@ -10,6 +10,7 @@ from tiny import build
 from mlx_gemma4.cache import LayerCache, reserve
 from mlx_gemma4.decoding.prefill import Prompt, prefill
 from mlx_gemma4.decoding.prefix import PrefixCache
+from mlx_gemma4.device import Room
 from mlx_gemma4.errors import RoomError
 from mlx_gemma4.memory.estimate import Demand
 from mlx_gemma4.memory.refusal import refusal
@@ -98,12 +99,15 @@ def test_what_is_refused_says_what_would_help() -> None:
     config = build("E2B").config.text_config
     demand = Demand(config, 10**6, mx.float32, STEP)
     limit = demand.at(2000).total
-    error = refusal("The prompt", demand, 4000, limit, table=900_000)
+    room = Room(10**6, limit)
+    error = refusal("The prompt", demand, 4000, room, table=900_000)
     assert isinstance(error, RoomError)
     assert f"{demand.most(limit, 4000):,} tokens fit" in str(error)
     assert "--ple disk" in str(error) and "--kv-bits 8" in str(error)
     # What is in use already, or does nothing, is not offered.
-    again = str(refusal("It", replace(demand, kv_bits=8), 4000, limit))
+    again = str(refusal("It", replace(demand, kv_bits=8), 4000, room))
     assert "--kv-bits" not in again and "--ple" not in again
-    nothing = str(refusal("It", replace(demand, kv_bits=8), 4000, 10**6))
+    nothing = str(
+        refusal("It", replace(demand, kv_bits=8), 4000, replace(room, limit=10**6))
+    )
     assert "smaller" in nothing and "tokens fit" not in nothing
