@@ -84,7 +84,7 @@ def open_model(
         name = name_for(adapter, name)
     name = name_or_demo(name, screen)
     try:
-        name = obtain(name, screen, yes)
+        name = obtain(name, screen, yes, ple=ple)
     except ModelNotFoundError as error:
         if told or adapter is None:
             raise
@@ -283,9 +283,10 @@ def check_room(
     prepared: "Prepared", max_context: int | None, kv_bits: int | None
 ) -> str | None:
     """Says where less fits beside the weights than the model can read. Raises RoomError
-    where `max_context` does not fit."""
+    where `max_context` does not fit, ChatError for more than the model reads."""
     from mlx_gemma4.decoding.prefill import step_for
     from mlx_gemma4.decoding.prefix import PINS
+    from mlx_gemma4.generation.room import check_max_context
     from mlx_gemma4.memory.estimate import Demand
     from mlx_gemma4.memory.refusal import refusal
 
@@ -295,7 +296,8 @@ def check_room(
     weights = whole.least + table
     demand = Demand(config, weights, prepared.dtype, step, PINS, kv_bits)
     own = config.max_position_embeddings
-    wanted = min(own, max_context or own)
+    check_max_context(max_context, own)
+    wanted = max_context or own
     most = demand.most(limit, wanted)
     if most == wanted or weights > limit:  # which is refused in other words
         return None
