@@ -15,7 +15,7 @@ from ..errors import ChatError, ContextError, RoomError, is_out_of_memory
 from ..layers import weights_bytes
 from ..media import Span
 from ..memory.estimate import Demand
-from ..memory.media import media_bytes
+from ..memory.media import Block, media_bytes
 from ..memory.refusal import refusal
 from ..model import Gemma4
 from ..prompt.foretold import Foretold, less, named
@@ -78,7 +78,7 @@ def context_for(
             f"{wanted - 1} where --max-context (max_context) is {wanted}. Shorten it, "
             f"or allow more.{less(media)}"
         )
-    blocks = [(each.kind, tokens) for each in media for tokens in each.blocks]
+    blocks: list[Block] = [(each.kind, tokens) for each in media for tokens in each.blocks]
     dtype = model.language_model.norm.weight.dtype
     demand = replace(demand, media=media_bytes(model.config, blocks, dtype))
     most = demand.most(limit, wanted)

@@ -74,7 +74,7 @@ def test_media_are_part_of_the_estimate() -> None:
 
 
 def test_without_towers() -> None:
-    config = Config.from_dict(real.read("google/gemma-4-12B-it"))
+    config = Config.from_dict(real.read("google/gemma-4-12B-it-qat-w4a16-ct"))
     one = media_bytes(config, [("audio", 100)], mx.bfloat16)
     more = media_bytes(config, [("audio", 100), ("image", 280)], mx.bfloat16)
     assert one.held == 100 * 640 * 4
