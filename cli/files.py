@@ -127,10 +127,10 @@ class MediaArgument:
     ) -> dict[str, Any]:
         """A part of a message; `video` are options of a video's part.
 
-        A picture is opened to see that it can be read; unless `opened`, and where it is
-        a document of several pages, the part holds its file. A video is left to the
-        processor; so is a picture that moves, unless `still`. Raises MediaError and
-        InputError that name the source.
+        A picture is read to see that it can be, and unless `opened` only its header;
+        then, and of a document of several pages, the part holds its file. A video is
+        left to the processor; so is a picture that moves, unless `still`. Raises
+        MediaError and InputError that name the source.
         """
         if self.problem is not None:
             raise self.problem
@@ -149,11 +149,19 @@ class MediaArgument:
             kind = "video" if is_animation(content) else kind
         if kind == "video":
             return {"type": "video", "video": content, **video}
+        if not opened and self._has_sizes(content):  # pixels are read with the prompt
+            return {"type": "image", "image": content}
         picture, several = self._picture(content)
         return {
             "type": "image",
             "image": picture if opened and not several else content,
         }
+
+    def _has_sizes(self, content: Path | bytes) -> bool:
+        """Whether its header tells that it is a picture."""
+        from mlx_gemma4.vision.pages import page_sizes
+
+        return bool(page_sizes(content))
 
     def _picture(self, content: Path | bytes) -> tuple["Image", bool]:
         """The first page, and whether there are more."""

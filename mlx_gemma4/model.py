@@ -207,7 +207,11 @@ class Gemma4(nn.Module):
         if self.config.vision_config is None:
             raise MediaError("This model cannot see pictures.")
         eye = self.vision_tower if "vision_tower" in self else self.vision_embedder
-        soft = [eye(*_unpadded(*picture)) for picture in pictures]
+        soft: list[mx.array] = []
+        for picture in pictures:
+            soft.append(eye(*_unpadded(*picture)))
+            if len(pictures) > 1:  # MLX would work at several at once, and hold all
+                mx.eval(soft[-1])
         return self.embed_vision(mx.concatenate(soft))
 
     def _hear(self, clips: Sequence[tuple[mx.array, mx.array]]) -> mx.array:

@@ -44,6 +44,7 @@ def attach(
     files = list(named)
     for kind, _ in files:
         require_sense(chat.model.config, session.model_name, kind)
+    check_fits(session, files, track)
     for kind, path in files:
         screen.passing(f"Reading {path.name} …")
         try:
@@ -57,6 +58,19 @@ def attach(
         put(session, part, say)
         if say and part["type"] == "image":
             screen.preview(Path(part["path"]))
+
+
+def check_fits(session: "Session", files: list[NamedFile], track: int | None) -> None:
+    """Raises an error for what will not fit into the conversation, before it is read:
+    RoomError, ContextError or MediaError."""
+    chat = session.chat
+    parts: list[Part] = [p for p in chat.attached if p["type"] != "file"]
+    parts += [
+        {"type": kind, kind: path, "path": str(path), "track": track}
+        for kind, path in files
+        if kind != "file"
+    ]
+    chat.check_media(parts, chat.settings.options)
 
 
 def put(session: "Session", part: Part, say: bool) -> None:

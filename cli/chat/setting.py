@@ -3,6 +3,7 @@
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
+from mlx_gemma4.generation.room import check_max_context
 from mlx_gemma4.reading.sizes import size
 from mlx_gemma4.sampling import BOUNDS, SAMPLING
 
@@ -51,6 +52,8 @@ def set_command(session: Session, words: str) -> Answer:
         parsed = parse_setting(name, value.strip())
         new = replace(settings, **{name: parsed})
         new.check()
+        own = chat.model.config.text_config.max_position_embeddings
+        check_max_context(new.max_context, own)
         if name in WORDS:
             change_drafter(chat.model, session.model_name, new.draft, session.screen)
         setattr(settings, name, parsed)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlx_gemma4.checkpoint.folders import RECORD
+from mlx_gemma4.config.ple import Ple
 from mlx_gemma4.reading.home import with_home
 from mlx_gemma4.reading.sizes import free_space, size
 
@@ -21,7 +22,12 @@ if TYPE_CHECKING:
 
 
 def fetch_converted(
-    repo: str, out: Path, recipe: str, screen: Screen, yes: bool
+    repo: str,
+    out: Path,
+    recipe: str,
+    screen: Screen,
+    yes: bool,
+    ple: Ple = Ple.AUTO,
 ) -> Path:
     """The folder `out` with a Hub repository converted; made if it is not there.
 
@@ -42,7 +48,7 @@ def fetch_converted(
     conversion = Conversion(repo, out, Wishes(recipe), screen, yes)
     conversion.check_out()
     source, plan = planned(repo, out, conversion.wishes, screen)
-    check_memory(repo, plan)
+    check_memory(repo, plan, ple)
     check_space(out, plan.out_bytes)
     if count := to_fetch(plan, source, out):
         agree(lines(repo, source, plan, count, out), count, repo, screen, yes)
@@ -52,11 +58,13 @@ def fetch_converted(
     return out
 
 
-def check_memory(repo: str, plan: "Plan") -> None:
+def check_memory(repo: str, plan: "Plan", ple: Ple) -> None:
     """Raises MemoryError for a model that could not be loaded here."""
     from mlx_gemma4.device import shared_limit
 
-    least = plan.out_bytes - plan.memory.table  # which may stay on disk
+    least = plan.out_bytes
+    if ple is not Ple.MEMORY:
+        least -= plan.memory.table  # which may stay on disk
     if least > (limit := shared_limit()):
         raise MemoryError(
             f"The weights of {repo} take {size(least)} when converted, but a "

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from mlx_gemma4.config.ple import Ple
 from mlx_gemma4.errors import ModelNotFoundError
 from mlx_gemma4.reading.sizes import size
 
@@ -16,11 +17,13 @@ if TYPE_CHECKING:
     from mlx_gemma4.hub.offer import Offer
 
 
-def fetch(name: str, screen: Screen, yes: bool, to_chat: bool = True) -> Path:
+def fetch(
+    name: str, screen: Screen, yes: bool, to_chat: bool = True, ple: Ple = Ple.AUTO
+) -> Path:
     """The folder of a model; one that is not here is fetched from the Hub.
 
     yes: without a question. It is asked on a terminal only.
-    to_chat: refuse what has no chat template.
+    to_chat: refuse what has no chat template. ple: as `--ple` says.
 
     A model that does not run or fit here is refused before a weight of it is fetched.
     Raises ModelNotFoundError, also where nobody agrees or can be asked, and what
@@ -31,7 +34,7 @@ def fetch(name: str, screen: Screen, yes: bool, to_chat: bool = True) -> Path:
     folder = local_folder(name)
     if folder is not None:
         return folder
-    found = ask(name, screen, to_chat)
+    found = ask(name, screen, to_chat, ple=ple)
     if found.to_fetch:
         hint = f", or run `gemma4 pull {name}` first"
         agree(lines(found, name), found.to_fetch, name, screen, yes, hint)
@@ -39,7 +42,11 @@ def fetch(name: str, screen: Screen, yes: bool, to_chat: bool = True) -> Path:
 
 
 def ask(
-    name: str, screen: Screen, to_chat: bool = False, drafter: bool = False
+    name: str,
+    screen: Screen,
+    to_chat: bool = False,
+    drafter: bool = False,
+    ple: Ple = Ple.AUTO,
 ) -> "Offer":
     """What the Hub has by a name. Arguments are those of `offer`, and errors too."""
     from huggingface_hub.utils import logging
@@ -49,7 +56,7 @@ def ask(
     logging.set_verbosity_error()  # it would write between our lines
     screen.passing(f"Asking the Hub for {name} …")
     try:
-        return offer(name, to_chat, drafter)
+        return offer(name, to_chat, drafter, ple)
     finally:
         screen.passed()
 

@@ -122,7 +122,7 @@ def choices(memory: int, disk: int) -> Iterator[Choice]:
     names = {each.name for each in there}
     several = True  # ways to have the first model
     for model in dict.fromkeys([*suggested(), *models().values()]):
-        fitting = [v for v in model.best if v.needs <= memory and v.kept <= disk]
+        fitting = [v for v in model.best if v.fits(memory) and v.kept <= disk]
         for variant in fitting if several else fitting[:1]:
             if variant.name not in names:
                 about = f"{model.about}; {ways(variant)}. Reads {model.reads}."

@@ -45,8 +45,8 @@ def offered(here: Sequence[Held]) -> list[Offered]:
             variant,
             model,
             here=variant.name in names,
-            fits=variant.needs <= memory,
-            meant=variant is model.best_in(memory) and variant.needs <= memory,
+            fits=variant.fits(memory),
+            meant=variant is model.best_in(memory) and variant.fits(memory),
         )
         for model in models().values()
         for variant in model.variants

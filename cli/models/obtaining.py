@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from mlx_gemma4.config.ple import Ple
 from mlx_gemma4.errors import TakenError
 from mlx_gemma4.reading.sizes import size
 
@@ -11,11 +12,18 @@ if TYPE_CHECKING:
     from mlx_gemma4.hub.names import Variant
 
 
-def obtain(name: str, screen: Screen, yes: bool = False, to_chat: bool = True) -> str:
+def obtain(
+    name: str,
+    screen: Screen,
+    yes: bool = False,
+    to_chat: bool = True,
+    ple: Ple = Ple.AUTO,
+) -> str:
     """The name of a model that is here from now on: of a short one, the variant that it
     stands for. What is not here is offered first; `yes` takes the offer.
 
-    to_chat: refuse what has no chat template.
+    to_chat: refuse what has no chat template. ple: as `--ple` says: whether its table
+        of per-layer embeddings has to fit in memory, too.
 
     Raises ModelNotFoundError where there is no such model, or the offer is not taken,
     MemoryError for one that is too large, and what `fetch` raises.
@@ -28,14 +36,14 @@ def obtain(name: str, screen: Screen, yes: bool = False, to_chat: bool = True) -
         return exact_name(name)
     from .fetch import fetch
 
-    variant = best_variant(name, shared_limit())
+    variant = best_variant(name, shared_limit(), ple)
     if variant is None:
-        fetch(name, screen, yes, to_chat)
+        fetch(name, screen, yes, to_chat, ple)
         return name
-    introduce(variant, name, screen)
-    check_memory(variant)
+    introduce(variant, name, screen, ple)
+    check_memory(variant, ple)
     if variant.recipe is None:
-        fetch(variant.repo, screen, yes, to_chat)
+        fetch(variant.repo, screen, yes, to_chat, ple)
     else:
         from .converting import fetch_converted
 
@@ -44,20 +52,20 @@ def obtain(name: str, screen: Screen, yes: bool = False, to_chat: bool = True) -
             raise TakenError(
                 f"{out} holds no whole model: `gemma4 rm {variant.name}` removes it."
             )
-        fetch_converted(variant.repo, out, variant.recipe, screen, yes)
+        fetch_converted(variant.repo, out, variant.recipe, screen, yes, ple)
     return variant.name
 
 
-def check_memory(variant: "Variant") -> None:
+def check_memory(variant: "Variant", ple: Ple = Ple.AUTO) -> None:
     """Raises MemoryError for weights that this machine has no room for."""
     from mlx_gemma4.device import shared_limit
     from mlx_gemma4.hub.names import suggested
 
-    least = variant.kept - variant.table
+    least = variant.least(ple)
     if least <= (limit := shared_limit()):
         return
-    best = (model.best_in(limit) for model in suggested())
-    fitting = next((each.name for each in best if each.needs <= limit), None)
+    best = (model.best_in(limit, ple) for model in suggested())
+    fitting = next((each.name for each in best if each.fits(limit, ple)), None)
     hint = f": take {fitting}" if fitting else ""
     raise MemoryError(
         f"{variant.name} takes {size(least)}, but a model may use at most "
@@ -77,7 +85,9 @@ def exact_name(name: str) -> str:
     return name
 
 
-def introduce(variant: "Variant", asked: str, screen: Screen) -> None:
+def introduce(
+    variant: "Variant", asked: str, screen: Screen, ple: Ple = Ple.AUTO
+) -> None:
     """Says what a short name stands for here, and what else it could be."""
     from mlx_gemma4.device import shared_limit
     from mlx_gemma4.hub.names import models
@@ -88,13 +98,13 @@ def introduce(variant: "Variant", asked: str, screen: Screen) -> None:
     screen.note(f"{start}: {ways(variant)}.")
     if variant.warning is not None:
         screen.note(f"Warning: {variant.warning}")
-    least = variant.needs - variant.table
-    if least > shared_limit() >= variant.kept - variant.table:
+    limit = shared_limit()
+    if not variant.fits(limit, ple) and variant.least(ple) <= limit:
         screen.note("Warning: it leaves little memory for a conversation here.")
     if asked == variant.name:
         return
     for other in models()[asked].best:
-        if other is not variant and other.needs <= shared_limit():
+        if other is not variant and other.fits(limit, ple):
             screen.note(f"Or `gemma4 pull {other.name}`: {ways(other)}.")
 
 

@@ -82,9 +82,9 @@ def _offered(variant: Variant) -> tuple[dict[str, object], list[str]]:
         "kept_bytes": variant.kept,
         "memory_bytes": variant.needs,
         "drafter_bytes": model.drafter,
-        "fits": variant.needs <= limit,
+        "fits": variant.fits(limit),
     }
-    needs, fits = size(variant.needs), "" if variant.needs <= limit else ": too large"
+    needs, fits = size(variant.needs), "" if variant.fits(limit) else ": too large"
     rows = [
         ("name", variant.name),
         ("is", ways(variant)),

@@ -54,10 +54,11 @@ def check_room(
     room: Room | None = None,
 ) -> str | None:
     """Says where less fits beside the weights than the model can read. Raises RoomError
-    where `max_context` does not fit. `room` is not that here where another process has
-    less."""
+    where `max_context` does not fit, ChatError for more than the model reads. `room` is
+    not that here where another process has less."""
     from mlx_gemma4.decoding.prefill import step_for
     from mlx_gemma4.decoding.prefix import PINS
+    from mlx_gemma4.generation.room import check_max_context
     from mlx_gemma4.memory.estimate import Demand
     from mlx_gemma4.memory.refusal import refusal
 
@@ -67,7 +68,8 @@ def check_room(
     step = step_for(prepared.plan.model)
     demand = Demand(config, room.weights, prepared.dtype, step, PINS, kv_bits)
     own = config.max_position_embeddings
-    wanted = min(own, max_context or own)
+    check_max_context(max_context, own)
+    wanted = max_context or own
     most = demand.most(room.limit, wanted)
     if most == wanted or room.weights > room.limit:  # which is refused in other words
         return None

@@ -3,7 +3,6 @@ belong to the one that makes them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -102,7 +101,7 @@ class Engine:
         return stream_generate(
             self.model,
             self.processor,
-            self._read(asked, options),
+            asked.messages,
             tokens=asked.tokens,
             tools=asked.tools,
             tool_choice=asked.tool_choice,
@@ -121,7 +120,7 @@ class Engine:
         from mlx_gemma4.prompt.begun import begun_tokens
 
         options = {**self.defaults, **asked.options}
-        messages = self._read(asked, options) or ()
+        messages = asked.messages
         form = form_of(*map(asked.form.get, ("schema", "regex", "grammar")))
         if form is not None:
             messages = asking(messages, form)
@@ -134,17 +133,9 @@ class Engine:
             options.get("image_tokens"),
             options.get("control_tokens", False),
             None,
+            progress=self.progress,
         )
         begun = options.get("begun", {})
         if isinstance(begun, Mapping):
             begun = begun and begun_tokens(self.processor.tokenizer, begun, False)
         return len(prompt.tokens) + len(begun)
-
-    def _read(self, asked: Asked, options: Mapping[str, Any]) -> list[Message] | None:
-        """The messages with their media read, which may take long: before each it is
-        seen whether anybody still waits."""
-        if asked.messages is None:
-            return None
-        read, budget = self.processor.prepare_message, options.get("image_tokens")
-        look = partial(self.progress, 0, 0)
-        return [read(each, budget, look) for each in asked.messages]

@@ -52,7 +52,7 @@ def log_mel(
     too short for a frame or longer than the model takes: nothing is ever cut off.
     """
     wave = _mono(samples)
-    _check_length(len(wave), config)
+    check_length(len(wave), config)
     frames = _frames(wave, config) * _window(config.frame_length)
     magnitudes = np.abs(np.fft.rfft(frames, n=config.fft_length, axis=-1))
     features = np.log(magnitudes @ mel_filters(config) + config.mel_floor)
@@ -71,7 +71,8 @@ def _mono(samples: np.ndarray | mx.array) -> np.ndarray:
     return wave
 
 
-def _check_length(samples: int, config: AudioFeatureConfig) -> None:
+def check_length(samples: int, config: AudioFeatureConfig) -> None:
+    """Raises MediaError for a recording that is too long for the model or too short."""
     if samples > config.max_samples:
         count = config.audio_seq_length
         stated = f" (audio_seq_length {count})" if count < USUAL_LENGTH else ""

@@ -5,6 +5,7 @@ soundfile reads wav, flac, ogg, opus, mp3 and more. What it cannot read goes to 
 read in blocks, so that an hour of studio sound takes the memory of an hour of speech.
 """
 
+import contextlib
 import importlib.util
 import math
 import re
@@ -24,9 +25,9 @@ import numpy as np
 from ..errors import MediaError, install_command
 from ..reading.containers import ONLY_MEDIA, several_mp4
 from ..reading.sources import open_source
-from .libsndfile import with_soundfile
-from .mixing import Mixer, Recording, Soundless, Unreadable
-from .pyav import with_pyav
+from .libsndfile import stated_by_libsndfile, with_soundfile
+from .mixing import LONGEST, Mixer, Recording, Soundless, Unreadable
+from .pyav import stated_by_pyav, with_pyav
 
 RATE = 16_000  # hertz; what every published checkpoint hears
 MORE = 0.5  # seconds that another way has to hear more of a damaged file
@@ -74,6 +75,21 @@ def read_recording(
             f"{type(source).__name__}."
         )
     return _decode(*open_source(source, "recording"), rate, track)
+
+
+def stated_seconds(source: AudioSource, track: int | None = None) -> float:
+    """How long a recording is by what its file says of itself, of which no sound is
+    decoded; 0 where that does not tell, or something is wrong, which `read_audio` says.
+    """
+    if not isinstance(source, str | Path | bytes):
+        with contextlib.suppress(Exception):
+            samples, rate = source
+            return len(samples) / rate
+        return 0.0
+    file, name = open_source(source, "recording")
+    seconds = 0.0 if track and track > 1 else stated_by_libsndfile(file)
+    seconds = seconds or stated_by_pyav(file, name, track)
+    return seconds if seconds <= LONGEST else 0.0  # more is nonsense
 
 
 def _from_samples(samples: Samples, source_rate: float, rate: int) -> Recording:

@@ -64,6 +64,20 @@ def with_pyav(
         return mixer.finish(cut=True)
 
 
+def stated_by_pyav(source: Path | bytes, name: str, track: int | None = None) -> float:
+    """How long the sound is by what the file states, 0 if it does not, or cannot be
+    read: `with_pyav` says why."""
+    with contextlib.suppress(Exception), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import av  # pyright: ignore[reportMissingImports]
+
+        opened = io.BytesIO(source) if isinstance(source, bytes) else str(source)
+        with av.open(opened, mode="r", options=ONLY_MEDIA) as container:
+            stream = _chosen(container.streams.audio, name, track)
+            return _stated_end(container, stream)
+    return 0.0
+
+
 def _in_pieces(pieces: list[Piece], mixer: Mixer) -> Recording:
     """Raw AAC: its frames state no times, but are all of one length."""
     import av  # pyright: ignore[reportMissingImports]

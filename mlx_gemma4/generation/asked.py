@@ -1,19 +1,28 @@
 """What a call is asked to go on from: a conversation or ids, checked."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from operator import is_not
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from ..chat.messages import plain_messages
 from ..chat.rendered import Rendered
 from ..config import Config
-from ..decoding.prefill import Prompt
+from ..decoding.prefill import Progress, Prompt
 from ..decoding.prefix import PrefixCache
 from ..decoding.prefixes import PrefixCaches
 from ..errors import ChatError, ContextError, RoomError
 from ..media import content_keys
 from ..prompt.attachments import media_parts
+from ..prompt.foretold import Foretold
 from ..prompt.processor import Processor
+
+
+class Fits(Protocol):
+    """Raises what is wrong with a prompt of so many tokens, those of its media among
+    them."""
+
+    def __call__(self, prompt: int, media: Sequence[Foretold] = ()) -> object: ...
 
 
 def check_rows(tokens: Sequence[int], config: Config) -> None:
@@ -127,12 +136,13 @@ def prompt_of(
     image_tokens: int | None,
     control_tokens: bool,
     prefix: PrefixCache | PrefixCaches | None,
-    fits: Callable[[int], object] | None = None,
+    fits: Fits | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Prompt, PrefixCache | None]:
     """The prompt, and which cache it is read with.
 
-    fits: is given how many tokens a prompt has at least, before its media are read;
-        what it raises ends the call.
+    fits: is given how many tokens a prompt has, before its media are read; what it
+        raises ends the call, and so does what `progress` raises before each of them.
     """
     if messages is None and ids is not None:
         chosen = prefix.closest(ids) if isinstance(prefix, PrefixCaches) else prefix
@@ -145,9 +155,11 @@ def prompt_of(
     rendered = processor.render(
         messages, tools, thinking, control_tokens=control_tokens
     )
+    tokens = 0
     if fits and any(True for message in messages for _ in media_parts(message)):
-        _check_text(rendered, processor, fits)
-    media = processor.attach(messages, image_tokens)
+        tokens = check_media(processor, messages, rendered, image_tokens, fits)
+    look = progress and partial(progress, 0, tokens)
+    media = processor.attach(messages, image_tokens, look)
 
     def encoded(chosen: PrefixCache | None) -> Prompt:
         inputs = processor.encode(rendered, media, chosen.tokens if chosen else ())
@@ -166,11 +178,32 @@ def prompt_of(
     return encoded(chosen) if chosen.tokens else prompt, chosen
 
 
-def _check_text(
-    rendered: Rendered, processor: Processor, fits: Callable[[int], object]
-) -> None:
-    """Its tokens are counted only where not even its characters are few enough."""
+def check_media(
+    processor: Processor,
+    messages: Sequence[Mapping[str, Any]],
+    rendered: Rendered,
+    image_tokens: int | None,
+    fits: Fits,
+) -> int:
+    """How many tokens a prompt has, about; what `fits` raises of one that has too many
+    is raised before its media are read, and of its text before they are looked at.
+
+    The text's tokens are counted only where not even its characters are few enough.
+    """
+    _counted(processor, rendered, (), fits)
+    return _counted(
+        processor, rendered, processor.foretell(messages, image_tokens), fits
+    )
+
+
+def _counted(
+    processor: Processor, rendered: Rendered, media: Sequence[Foretold], fits: Fits
+) -> int:
+    soft = sum(each.tokens for each in media)
+    tokens = len(rendered.text) + soft
     try:
-        fits(len(rendered.text))
+        fits(tokens, media)
     except (RoomError, ContextError):
-        fits(len(processor.tokenizer.continue_tokens((), rendered)))
+        tokens = len(processor.tokenizer.continue_tokens((), rendered)) + soft
+        fits(tokens, media)
+    return tokens

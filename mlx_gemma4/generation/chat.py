@@ -8,6 +8,7 @@ from ..decoding.drafts import Draft
 from ..errors import ChatError
 from ..forms.schema import Schema
 from ..model import Gemma4
+from ..prompt.attachments import media_parts
 from ..prompt.processor import Processor
 from .answer import Chunk, Response
 from .turns import Turns
@@ -142,6 +143,7 @@ class Chat(Turns):
                 f"message is {message!r}; it must be a text, a message or several."
             )
         added = [message] if isinstance(message, Mapping) else message
+        self.check_media([p for m in added for _, p in media_parts(m)], self.options)
         read, budget = self.processor.prepare_message, self.options["image_tokens"]
         messages = [*self.messages, *(read(each, budget) for each in added)]
         yield from self.reply(messages, self.options)

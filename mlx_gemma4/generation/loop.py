@@ -30,7 +30,7 @@ from ..sampling import Sampler
 from .answer import Chunk, Response, Stats, Writer
 from .asked import check_rows, checked_ids, prompt_of, token_limit
 from .limits import LoopWatch, ThoughtLimit
-from .room import context_for, demand_of, within_memory
+from .room import context_for, demand_of, of_spans, within_memory
 from .run import run
 
 __all__ = ["Chunk", "Response", "Stats", "generate", "stream_generate"]
@@ -152,8 +152,9 @@ def stream_generate(
         the model.
     prefix: of this conversation, or of several, of which the closest is taken; what it
         holds of the prompt is not read again.
-    progress: called before each part of the prompt that is read, with how many of its
-        tokens are known and how many it has. What it raises ends the call.
+    progress: called before each medium and each part of the prompt that is read, with
+        how many of its tokens are known and how many it has, about, while media are
+        not read. What it raises ends the call.
     draft: what proposes tokens, several of which are checked at once: "assistant", the
         model's drafter; "lookup", what followed the same words before; "auto", both, as
         far as they are found to save time; "off". None is "auto" where the model has a
@@ -201,7 +202,7 @@ def stream_generate(
     fits = partial(context_for, model, demand, max_context)
     media = image_tokens, control_tokens
     prompt, prefix = prompt_of(
-        processor, messages, ids, tools, thinking, *media, prefix, fits
+        processor, messages, ids, tools, thinking, *media, prefix, fits, progress
     )
     special_tokens = processor.tokenizer.special_tokens
     inside_thought = not plain and opens_thought(prompt.tokens, special_tokens)
@@ -220,7 +221,7 @@ def stream_generate(
         prompt, tokens=[*prompt.tokens, *begun], keys=[*prompt.keys, *begun]
     )
     check_rows(prompt.tokens, model.config)
-    context = fits(len(prompt.tokens))
+    context = fits(len(prompt.tokens), of_spans(prompt.spans))
     limit = token_limit(context, len(prompt.tokens), max_tokens)
     if guide is not None:
         guide.allot(max_tokens, token_limit(context, len(prompt.tokens), None))

@@ -1,19 +1,26 @@
 """Whether there is memory for what is asked: before it is read, and while it is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 
 import mlx.core as mx
 import mlx.nn as nn
 
+from ..decoding.prefill import step_for
 from ..decoding.prefix import PINS
 from ..decoding.stream import Steps
 from ..device import Room, memory_limit
 from ..errors import ChatError, ContextError, RoomError, is_out_of_memory
 from ..layers import weights_bytes
+from ..media import Span
 from ..memory.estimate import Demand
+from ..memory.media import Block, media_bytes
 from ..memory.refusal import refusal
 from ..model import Gemma4
+from ..prompt.foretold import Foretold, less, named
 from .answer import Chunk
+from .asked import Fits
 
 RAN_OUT = (
     "Memory ran out in the middle of the answer; what was read before is given up, "
@@ -40,41 +47,69 @@ def room_of(model: Gemma4) -> Room:
     return Room(weights, memory_limit())
 
 
-def check_max_context(max_context: int | None) -> None:
-    """Raises ChatError for one that is no number of tokens."""
+def check_max_context(max_context: int | None, own: int | None = None) -> None:
+    """Raises ChatError for one that is no number of tokens, or more than the `own` ones
+    that a model reads."""
     if max_context is not None and (type(max_context) is not int or max_context < 1):
         raise ChatError(
             f"max_context is {max_context!r}; it must be a whole number from 1."
         )
+    if max_context is not None and own is not None and max_context > own:
+        raise ChatError(
+            f"--max-context (max_context) is {max_context:,}, but this model reads at "
+            f"most {own:,} tokens. Take no more, or leave it out."
+        )
 
 
 def context_for(
-    model: Gemma4, demand: Demand, max_context: int | None, prompt: int
+    model: Gemma4,
+    demand: Demand,
+    max_context: int | None,
+    prompt: int,
+    media: Sequence[Foretold] = (),
 ) -> int:
     """How many tokens a prompt of `prompt` tokens and its answer may have together: all
     that the model reads, or `max_context`, or what fits in memory.
 
+    media: what is seen and heard of the prompt, in whose tokens it is included.
+
     Raises RoomError where the prompt does not fit, or `max_context` does not,
     ContextError where the prompt is longer than it, and ChatError for one that is none.
     """
-    check_max_context(max_context)
     own, room = demand.config.max_position_embeddings, room_of(model)
-    wanted = min(own, max_context or own)
+    check_max_context(max_context, own)
+    wanted = max_context or own
     if prompt >= wanted < own:
         raise ContextError(
-            f"The prompt has {prompt} tokens; it may have at most {wanted - 1} where "
-            f"--max-context (max_context) is {wanted}. Shorten it, or allow more."
+            f"The prompt has {prompt} tokens{named(media)}; it may have at most "
+            f"{wanted - 1} where --max-context (max_context) is {wanted}. Shorten it, "
+            f"or allow more.{less(media)}"
         )
+    blocks: list[Block] = [(m.kind, tokens) for m in media for tokens in m.blocks]
+    dtype = model.language_model.norm.weight.dtype
+    demand = replace(demand, media=media_bytes(model.config, blocks, dtype))
     most = demand.most(room.limit, wanted)
     if most == wanted:
         return wanted
     if max_context is not None:
         said = f"A context of {wanted:,} tokens"
-        raise refusal(said, demand, wanted, room, _table_bytes(model))
-    if prompt >= most:
-        said = f"The prompt of {prompt:,} tokens"
-        raise refusal(said, demand, prompt + 1, room, _table_bytes(model))
-    return most
+    elif prompt >= most:
+        said, wanted = f"The prompt of {prompt:,} tokens{named(media)}", prompt + 1
+    else:
+        return most
+    error = refusal(said, demand, wanted, room, _table_bytes(model))
+    raise RoomError(f"{error}{less(media)}")
+
+
+def of_spans(spans: Sequence[Span]) -> list[Foretold]:
+    """The media of a prompt that has been read."""
+    return [Foretold(span.kind, (span.end - span.start,)) for span in spans]
+
+
+def room_for(model: Gemma4, kv_bits: int | None, max_context: int | None) -> Fits:
+    """`context_for` of a conversation with `model`."""
+    demand = demand_of(model, step_for(model), kv_bits)
+    return partial(context_for, model, demand, max_context)
 
 
 def _table_bytes(model: Gemma4) -> int:

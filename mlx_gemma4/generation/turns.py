@@ -15,7 +15,9 @@ from ..errors import ChatError
 from ..model import Gemma4
 from ..prompt.processor import Processor
 from .answer import Chunk, Response
+from .asked import as_written, check_media
 from .loop import stream_generate
+from .room import room_for
 
 SAID = ("content", "reasoning")  # what a message has of an answer's text and thought
 
@@ -112,6 +114,28 @@ class Turns:
             if not answer:
                 self._prefix.back_to_prompt()
             self._keeping.keep(self._prefix, least)
+
+    def check_media(
+        self, parts: Sequence[Mapping[str, Any]], options: Mapping[str, Any]
+    ) -> None:
+        """Raises RoomError, ContextError or MediaError for media that go with the next
+        message and will not fit behind what was said, before they are read.
+
+        options: those of `stream_generate`.
+        """
+        if not parts:
+            return
+        said = [] if self.open_call() else self.messages  # none follows an open call
+        asked = [*said, {"role": "user", "content": list(parts)}]
+        request = self.request(asked, options)
+        messages = as_written(request["messages"])
+        thinking, controls = options["thinking"], options["control_tokens"]
+        rendered = self.processor.render(
+            messages, self.tools, thinking, control_tokens=controls
+        )
+        fits = room_for(self.model, options["kv_bits"], options["max_context"])
+        budget = options["image_tokens"]
+        check_media(self.processor, messages, rendered, budget, fits)
 
     def reply(
         self, messages: list[dict[str, Any]], options: Mapping[str, Any]

@@ -12,6 +12,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from ..config.ple import Ple
 from ..errors import ModelNotFoundError
 from ..reading.listing import listed
 
@@ -39,6 +40,16 @@ class Variant:
     about: str
     warning: str | None
 
+    def least(self, ple: Ple = Ple.AUTO) -> int:
+        """The bytes of memory that its weights take at least."""
+        return self.kept if ple is Ple.MEMORY else self.kept - self.table
+
+    def fits(self, memory: int, ple: Ple = Ple.AUTO) -> bool:
+        """Whether it runs in so many bytes with a conversation, with its table where
+        loading leaves it."""
+        on_disk = ple.on_disk(self.table, self.kept, memory)
+        return self.needs - (self.table if on_disk else 0) <= memory
+
 
 @dataclass(frozen=True)
 class Model:
@@ -57,9 +68,9 @@ class Model:
         """The Hub id of the weights as they were made."""
         return next(v.repo for v in self.variants if v.name == f"{self.name}:bf16")
 
-    def best_in(self, memory: int) -> Variant:
+    def best_in(self, memory: int, ple: Ple = Ple.AUTO) -> Variant:
         """The best variant that runs in so many bytes, or the smallest of the best."""
-        fitting = (each for each in self.best if each.needs <= memory)
+        fitting = (each for each in self.best if each.fits(memory, ple))
         return next(fitting, min(self.best, key=lambda each: each.needs))
 
 
@@ -108,12 +119,12 @@ def candidates(name: str) -> tuple[Variant, ...]:
     return found
 
 
-def best_variant(name: str, memory: int) -> Variant | None:
+def best_variant(name: str, memory: int, ple: Ple = Ple.AUTO) -> Variant | None:
     """The variant that a short name stands for with so many bytes of memory; None for
     another name. Raises ModelNotFoundError as `candidates`."""
     if not (found := candidates(name)):
         return None
-    return found[0] if ":" in name else models()[name].best_in(memory)
+    return found[0] if ":" in name else models()[name].best_in(memory, ple)
 
 
 def original(name: str) -> str:

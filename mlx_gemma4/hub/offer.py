@@ -27,6 +27,7 @@ from ..checkpoint.plan import (
     read_headers,
 )
 from ..config import AssistantConfig, Config, ConfigWarning
+from ..config.ple import Ple
 from ..device import shared_limit
 from ..errors import CheckpointError, DiskFullError, ModelNotFoundError
 from ..reading.sizes import free_space, size
@@ -84,11 +85,13 @@ class Offer:
         return sum(map(self.cache.lacking, distinct(self.files)))
 
 
-def offer(name: str, to_chat: bool = False, drafter: bool = False) -> Offer:
+def offer(
+    name: str, to_chat: bool = False, drafter: bool = False, ple: Ple = Ple.AUTO
+) -> Offer:
     """What `name`, a Hub id `org/name` or `org/name@revision`, is and costs.
 
     to_chat: refuse what has no chat template. drafter: it has to be one; else it may
-        not.
+        not. ple: where its table of per-layer embeddings will be.
 
     It reads what the repository says of itself and the headers of its weights.
 
@@ -117,7 +120,7 @@ def offer(name: str, to_chat: bool = False, drafter: bool = False) -> Offer:
         for file in heavy:
             _fetch_header(file, folder / file.name, transfer)
         memory = _memory(folder, config)
-    _check_memory(repo, memory.least)
+    _check_memory(repo, memory.nbytes if ple is Ple.MEMORY else memory.least)
     free, licence = free_space(cache.folder), licence_of(about)
     found = Offer(
         *(repo, revision, files, config, memory.nbytes, free, licence, cache),

@@ -79,7 +79,7 @@ def converted_folder(variant: Variant) -> Path:
 def _best_here(variants: tuple[Variant, ...]) -> Path | None:
     """Of the first that is here; what does not fit the memory comes last."""
     memory = shared_limit()
-    for variant in sorted(variants, key=lambda each: each.needs > memory):
+    for variant in sorted(variants, key=lambda each: not each.fits(memory)):
         if folder := variant_folder(variant):
             return folder
     return None

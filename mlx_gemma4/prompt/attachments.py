@@ -17,6 +17,7 @@ from ..errors import ChatError, CheckpointError, MediaError
 from ..media import Attached, Clip, Kind, Picture
 from ..reading.sources import from_base64, is_data_url
 from ..vision.pixels import PixelConfig
+from .foretold import Foretold, foretell, name_of, named
 from .settings import BUDGETS, IMAGE_TOKENS, MediaSettings
 
 MARKS: dict[Kind, str] = {
@@ -83,12 +84,38 @@ class Attachments:
         self.attached: list[Attached] = []
         self.texts: list[tuple[str, str]] = []  # mark, what it becomes
 
-    def read(self, messages: Sequence[Mapping[str, Any]]) -> "Attachments":
-        """Read every media part. Raises MediaError that names the message."""
+    def foretell(self, messages: Sequence[Mapping[str, Any]]) -> list[Foretold]:
+        """What every media part will take, before any is decoded.
+
+        Raises MediaError as `read`, where that can be told already.
+        """
+        found: list[Foretold] = []
+        for number, message in enumerate(messages):
+            for kind, part in media_parts(message):
+                where = f"messages[{number}]"
+                source = source_of(part, kind, where)
+                if isinstance(source, Prepared):
+                    blocks = [each.count for each in source.attached]
+                    found.append(Foretold(kind, blocks, name_of(part, kind, where)))
+                    continue
+                told = foretell(kind, source, part, self.config, self.settings, where)
+                found.append(told)
+        self._check_context(sum(sum(each.blocks) for each in found), found)
+        return found
+
+    def read(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        look: Callable[[], None] | None = None,
+    ) -> "Attachments":
+        """Read every media part. look: called before each, which may take long; what it
+        raises ends the reading. Raises MediaError that names the message."""
         readers = {"image": self._image, "audio": self._audio, "video": self._video}
         for number, message in enumerate(messages):
             for kind, part in media_parts(message):
                 source = source_of(part, kind, f"messages[{number}]")
+                if look is not None:
+                    look()
                 if isinstance(source, Prepared):
                     text = self._prepared(source, kind, number)
                 else:
@@ -188,13 +215,17 @@ class Attachments:
         )
         token = getattr(config, f"{kind}_token_id")
         self.attached.append(Attached(kind, medium, token, count))
-        context = config.text_config.max_position_embeddings
-        if sum(a.count for a in self.attached) > context:  # before hours of video
-            raise MediaError(
-                f"The media take more than the {context} tokens this model reads. Use "
-                "fewer, a smaller image_tokens, or fewer frames of a video."
-            )
+        self._check_context(sum(a.count for a in self.attached))  # of hours of video
         return f"{opening}{placeholder * count}{closing}"
+
+    def _check_context(self, tokens: int, media: Sequence[Foretold] = ()) -> None:
+        context = self.config.text_config.max_position_embeddings
+        if tokens > context:
+            raise MediaError(
+                f"The media take more than the {context:,} tokens this model reads"
+                f"{named(media)}. Use fewer, a smaller --budget (image_tokens), or "
+                "fewer frames of a video (--frames, num_frames)."
+            )
 
     def _mark(self, key: str, mark: str) -> str:
         """`mark`, if its id in config.json is the tokenizer's."""

@@ -15,6 +15,7 @@ from ..errors import ChatError, MediaError
 from ..media import Media, Span, find_spans
 from .attachments import KIND_OF_PART, Attachments, Prepared
 from .defaults import GenerationDefaults
+from .foretold import Foretold
 from .lengths import check_length, long_texts
 from .settings import MediaSettings
 from .vocabulary import check_vocabulary
@@ -128,12 +129,29 @@ class Processor:
             messages, tools, thinking, add_generation_prompt, control_tokens
         )
 
-    def attach(
+    def foretell(
         self, messages: Sequence[Mapping[str, Any]], image_tokens: int | None = None
+    ) -> list[Foretold]:
+        """What the media of a conversation will take of its context, about, by what
+        their files say of themselves: none is decoded.
+
+        Raises MediaError where what `attach` would refuse can be told already.
+        """
+        media = Attachments(self.config, self.media, self._spell, image_tokens)
+        return media.foretell(messages)
+
+    def attach(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        image_tokens: int | None = None,
+        look: Callable[[], None] | None = None,
     ) -> Attachments:
-        """Read the media of a conversation. Raises MediaError as a call does."""
+        """Read the media of a conversation. Raises MediaError as a call does.
+
+        look: called before each, which may take long; what it raises ends the reading.
+        """
         read = Attachments(self.config, self.media, self._spell, image_tokens)
-        return read.read(messages)
+        return read.read(messages, look)
 
     def encode(
         self, rendered: Rendered, attachments: Attachments, cached: Sequence[int] = ()
@@ -169,15 +187,9 @@ class Processor:
         return Prepared(kind, tuple(read.attached), text)
 
     def prepare_message(
-        self,
-        message: Mapping[str, Any],
-        image_tokens: int | None = None,
-        look: Callable[[], None] | None = None,
+        self, message: Mapping[str, Any], image_tokens: int | None = None
     ) -> dict[str, Any]:
-        """A message with each of its media read, as `prepare` does.
-
-        look: called before each, which may take long; what it raises ends the reading.
-        """
+        """A message with each of its media read, as `prepare` does."""
         content = message.get("content")
         if not isinstance(content, list):
             return dict(message)
@@ -185,8 +197,6 @@ class Processor:
         for part in content:
             stated = part.get("type") if isinstance(part, Mapping) else None
             if kind := KIND_OF_PART.get(str(stated)):
-                if look is not None:
-                    look()
                 medium = self.prepare(part, image_tokens)
                 part = {**part, "type": kind, kind: medium}
             parts.append(part)

@@ -28,6 +28,12 @@ def is_animation(file: Path | bytes) -> bool:
         return False
 
 
+def animation_size(file: Path | bytes) -> tuple[int, int, int]:
+    """Width, height and frames of a moving picture, none of them decoded."""
+    with decoding("The picture"), opened(file) as image:
+        return *image.size, frames_of(image)
+
+
 def animation_frames(
     file: Path | bytes, name: str, frames: int, fps: float | None
 ) -> Iterator[tuple[Image.Image, float]]:

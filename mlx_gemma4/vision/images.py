@@ -4,7 +4,8 @@ Numbers first (`target_size`), then files (`open_image`), then pixels
 (`image_patches`). Resizing is Pillow's, on 8-bit values.
 """
 
-import importlib.util
+import contextlib
+import importlib
 import math
 import shutil
 import subprocess
@@ -12,7 +13,6 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -61,6 +61,14 @@ def target_size(
     side = patch_size * pooling
     rows, columns = _grid(height, width, max_soft_tokens, side)
     return rows * side, columns * side
+
+
+def soft_tokens(
+    height: int, width: int, budget: int, patch_size: int, pooling: int
+) -> int:
+    """How many a picture gets, upright or not. Raises MediaError as `target_size`."""
+    rows, columns = _grid(height, width, budget, patch_size * pooling)
+    return rows * columns
 
 
 def _grid(height: int, width: int, budget: int, side: int) -> tuple[int, int]:
@@ -163,7 +171,7 @@ def open_image(source: PictureSource) -> Image.Image:
     return image
 
 
-@contextmanager
+@contextlib.contextmanager
 def decoding(name: str) -> Iterator[None]:
     """Around what Pillow does with a file: its errors become MediaError."""
     # Pillow warns of large pictures and odd metadata on stderr; neither matters here.
@@ -223,10 +231,8 @@ def _first(file: Path | bytes, name: str) -> tuple[Image.Image, int]:
 def _loaded_elsewhere(file: Path | bytes, name: str) -> Image.Image:
     if is_pdf(file):  # sips would give the first page and drop the others
         raise MediaError(f"{name} is a PDF document, not one picture.")
-    heif = start_of(file, 12)[4:8] == b"ftyp" and start_of(file, 12)[8:] in HEIF
-    if heif and importlib.util.find_spec("pillow_heif"):
-        importlib.import_module("pillow_heif").register_heif_opener()
-        with opened(file, ("HEIF",)) as image:
+    if heif := is_heif(file):
+        with contextlib.suppress(ImportError), opened_heif(file) as image:
             return loaded(image, name)
     if sys.platform == "darwin" and (sips := shutil.which("sips")):
         return _by_sips(sips, file, name)
@@ -238,6 +244,17 @@ def _loaded_elsewhere(file: Path | bytes, name: str) -> Image.Image:
     raise UnknownFormatError(
         f"{name} is in no picture format known here: save it as PNG."
     )
+
+
+def is_heif(file: Path | bytes) -> bool:
+    start = start_of(file, 12)
+    return start[4:8] == b"ftyp" and start[8:] in HEIF
+
+
+def opened_heif(file: Path | bytes) -> Image.Image:
+    """As `opened`. Raises ImportError without pillow-heif."""
+    importlib.import_module("pillow_heif").register_heif_opener()
+    return opened(file, ("HEIF",))
 
 
 def is_pdf(file: Path | bytes) -> bool:

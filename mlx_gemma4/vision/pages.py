@@ -3,10 +3,11 @@
 All of a document or none of it: a page that nobody saw is worse than an error.
 """
 
+import contextlib
+import math
 import threading
 import warnings
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,15 @@ from PIL import Image, UnidentifiedImageError
 
 from ..errors import MediaError, install_command
 from ..reading.sources import open_source, source_name
-from .images import PictureSource, decoding, is_pdf, loaded, open_image, opened
+from .images import (
+    PictureSource,
+    decoding,
+    is_pdf,
+    loaded,
+    open_image,
+    opened,
+    opened_heif,
+)
 
 MOST_PAGES = 50
 # What a page is drawn with: 4 million pixels are more than the largest budget of soft
@@ -60,18 +69,40 @@ def open_pages(source: PictureSource) -> Generator[Image.Image]:
         name = source_name(source, "picture")
         file, _ = open_source(source, "picture")
         try:
-            numbers = _tiff_pages(file, name)
+            pages = _tiff_pages(file, name)
         except UnidentifiedImageError:
             if is_pdf(file):
                 yield from _pdf_pages(file, name)
                 return
-            numbers = []
-        if len(numbers) > 1:
-            for number in checked(numbers, name):
+            pages = {}
+        if len(pages) > 1:
+            for number in checked(list(pages), name):
                 yield _tiff_page(file, number, f"{name}, page {number + 1},")
             return
         source = file if isinstance(file, bytes) else source
     yield open_image(source)
+
+
+def page_sizes(source: PictureSource) -> list[tuple[int, int]]:
+    """Width and height of what `open_pages` gives, not turned upright, without decoding
+    a pixel; nothing where that cannot be told, or something is wrong with it, which
+    `open_pages` says."""
+    if isinstance(source, Image.Image):
+        return [source.size]
+    file, name = open_source(source, "picture")
+    with contextlib.suppress(Exception), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with opened(file) as image:
+                size = image.size
+        except UnidentifiedImageError:
+            if is_pdf(file):
+                with _document(file, name) as document, PDFIUM:
+                    return [_drawn_size(page) for page in document]
+            with opened_heif(file) as image:
+                return [image.size]
+        return list(_tiff_pages(file, name).values()) or [size]
+    return []
 
 
 def checked(numbers: list[int], name: str) -> list[int]:
@@ -83,8 +114,9 @@ def checked(numbers: list[int], name: str) -> list[int]:
     return numbers
 
 
-def _tiff_pages(file: Path | bytes, name: str) -> list[int]:
-    """Numbers of the frames of a TIFF that are pages; none for other pictures.
+def _tiff_pages(file: Path | bytes, name: str) -> dict[int, tuple[int, int]]:
+    """Numbers of the frames of a TIFF that are pages, and their width and height; none
+    for other pictures.
 
     Raises UnidentifiedImageError for what Pillow does not know.
     """
@@ -95,16 +127,16 @@ def _tiff_pages(file: Path | bytes, name: str) -> list[int]:
         except UnidentifiedImageError:
             raise
         except Exception:
-            return []  # open_image says what is wrong
-    pages: list[int] = []
+            return {}  # open_image says what is wrong
+    pages: dict[int, tuple[int, int]] = {}
     with image, decoding(name):
         if image.format != "TIFF":
-            return []
+            return {}
         for number in range(getattr(image, "n_frames", 1)):
             image.seek(number)
             tags: Any = getattr(image, "tag_v2", {})
             if not tags.get(254, 0) & (COPY | MASK) and tags.get(255) != SMALLER_COPY:
-                pages.append(number)
+                pages[number] = image.size
     return pages
 
 
@@ -136,7 +168,7 @@ def _pdf_pages(file: Path | bytes, name: str) -> Iterator[Image.Image]:
             yield page
 
 
-@contextmanager
+@contextlib.contextmanager
 def _document(file: Path | bytes, name: str) -> Iterator[Any]:
     """A PDF that has pages, as pypdfium2 opens it. Raises MediaError with `name`."""
     try:
@@ -169,8 +201,17 @@ def _document(file: Path | bytes, name: str) -> Iterator[Any]:
 
 
 def _drawn(page: Any) -> Image.Image:
+    return page.render(scale=_scale(page)).to_pil().convert("RGB")
+
+
+def _drawn_size(page: Any) -> tuple[int, int]:
+    width, height = page.get_size()
+    scale = _scale(page)
+    return math.ceil(width * scale), math.ceil(height * scale)
+
+
+def _scale(page: Any) -> float:
     width, height = page.get_size()  # in points, as it is turned
     scale = min(FINEST, (PAGE_PIXELS / max(width * height, 1)) ** 0.5)
     # So thin a page would still be as long as it likes.
-    scale = min(scale, PAGE_PIXELS / 100 / max(width, height, 1))
-    return page.render(scale=scale).to_pil().convert("RGB")
+    return min(scale, PAGE_PIXELS / 100 / max(width, height, 1))

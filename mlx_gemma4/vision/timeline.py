@@ -48,7 +48,12 @@ class Timeline:
 
 def sample(total: int, rate: float, frames: int, fps: float | None) -> list[int]:
     """Numbers of the frames to take from `total` at an even `rate` a second."""
+    frames = sampled(total, rate, frames, fps)
+    return [i * total // frames for i in range(frames)]
+
+
+def sampled(total: int, rate: float, frames: int, fps: float | None) -> int:
+    """How many that are."""
     if fps is not None:
         frames = max(1, int(total / rate * fps))
-    frames = min(frames, total)
-    return [i * total // frames for i in range(frames)]
+    return min(frames, total)

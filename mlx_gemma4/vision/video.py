@@ -3,12 +3,12 @@
 Shorter videos than n frames, which the reference refuses, give all they have.
 """
 
+import contextlib
 import math
 import struct
 import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from fractions import Fraction
 from io import BufferedReader, BytesIO, FileIO
 from pathlib import Path
@@ -19,9 +19,10 @@ from PIL import Image
 from ..errors import MediaError, install_command
 from ..reading.containers import ONLY_MEDIA
 from ..reading.sources import open_source, stated_seconds
-from .animation import animation_frames, is_animation
+from .animation import animation_frames, animation_size, is_animation
 from .images import PictureSource, open_image
-from .timeline import ROUNDING, Timeline
+from .pages import page_sizes
+from .timeline import ROUNDING, Timeline, sampled
 
 FRAMES = 32
 # Assumed of a list of pictures, as the reference does.
@@ -30,6 +31,8 @@ PICTURES_PER_SECOND = 24.0
 # never shown. Where the last ones are missing, the sample is that much shorter.
 ENOUGH = 0.9
 
+# Of frames, by what a file states; more is nonsense, or days.
+MOST_STATED = 10**7
 # Pixels are square if they are so by one in a hundred; a shape beyond is a mistake.
 SQUARE, MOST_STRETCHED = 0.01, 8.0
 # By the signs of a display matrix, of a and d or of b and c.
@@ -76,6 +79,41 @@ def video_frames(
         yield open_image(picture), i / rate
 
 
+def frame_sizes(
+    source: str | Path | bytes | Sequence[PictureSource],
+    frames: int = FRAMES,
+    fps: float | None = None,
+) -> list[tuple[int, int]]:
+    """Width and height of about what `video_frames` gives, not turned upright, by what
+    the file says of itself; nothing where it does not say, or something is wrong with
+    it, which `video_frames` says."""
+    with contextlib.suppress(Exception):
+        if not isinstance(source, str | Path | bytes):
+            return [size for picture in source for size in page_sizes(picture)[:1]]
+        file, name = open_source(source, "video")
+        if is_animation(file):
+            width, height, count = animation_size(file)
+            return [(width, height)] * (min(frames, count) if fps is None else 1)
+        with _opened(av := _pyav(), file) as container:
+            stream = _stream(av, container, name)
+            count = _stated_count(stream, frames, fps)
+            width, height = _square(
+                stream.width, stream.height, _pixel_shape(stream.sample_aspect_ratio)
+            )
+            return [(width, height)] * count
+    return []
+
+
+def _stated_count(stream: Any, frames: int, fps: float | None) -> int:
+    """How many frames are taken, by the length that the file states, if any."""
+    length = stream.duration and stream.duration * stream.time_base
+    seconds = float(length or stated_seconds(stream.metadata))
+    rate = float(stream.average_rate or stream.guessed_rate or 0)
+    if not 1 <= (total := int(seconds * rate)) <= MOST_STATED:
+        return 0
+    return sampled(total, rate, frames, fps)
+
+
 def timestamp(seconds: float) -> str:
     """A frame's time as prompts write it: `mm:ss`, rounded down, no hours."""
     return f"{int(seconds // 60):02d}:{int(seconds % 60):02d}"
@@ -117,7 +155,7 @@ class _Unnamed(BufferedReader):
         return ""
 
 
-@contextmanager
+@contextlib.contextmanager
 def _opened(av: Any, file: Path | bytes) -> Iterator[Any]:
     with BytesIO(file) if isinstance(file, bytes) else _Unnamed(FileIO(file)) as opened:
         with av.open(opened, options=ONLY_MEDIA) as container:
@@ -201,13 +239,19 @@ def _pixel_shape(stated: Fraction | None) -> float:
     return shape if 1 / MOST_STRETCHED <= shape <= MOST_STRETCHED else 1.0
 
 
+def _square(width: int, height: int, pixel: float) -> tuple[int, int]:
+    """Width and height with square pixels: the shorter side is stretched, so that
+    nothing is lost."""
+    if abs(pixel - 1) <= SQUARE:
+        return width, height
+    return round(width * max(pixel, 1)), round(height / min(pixel, 1))
+
+
 def _picture(frame: Any, pixel: float) -> Image.Image:
     """RGB, with square pixels, turned and mirrored as the file says."""
     picture = Image.fromarray(frame.to_ndarray(format="rgb24"))
-    if abs(pixel - 1) > SQUARE:  # the shorter side is stretched: nothing is lost
-        width = round(picture.width * max(pixel, 1))
-        height = round(picture.height / min(pixel, 1))
-        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+    if (size := _square(*picture.size, pixel)) != picture.size:
+        picture = picture.resize(size, Image.Resampling.BICUBIC)
     turn = _turn(frame)
     return picture if turn is None else picture.transpose(turn)
 

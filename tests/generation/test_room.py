@@ -5,13 +5,16 @@ from pathlib import Path
 
 import mlx.core as mx
 import pytest
+import videos
+from pictures import png
 
-from mlx_gemma4 import PrefixCache, generate, load, stream_generate
+from mlx_gemma4 import Chat, PrefixCache, generate, load, stream_generate
 from mlx_gemma4.decoding.prefill import step_for
 from mlx_gemma4.errors import ChatError, ContextError, MediaError, RoomError
 from mlx_gemma4.generation import loop, room
 from mlx_gemma4.model import Gemma4
 from mlx_gemma4.prompt.processor import Processor
+from mlx_gemma4.vision import images, video
 
 Loaded = tuple[Gemma4, Processor]
 
@@ -114,3 +117,46 @@ def test_other_errors_stay_what_they_are(
     monkeypatch.setattr(loop, "run", fail)
     with pytest.raises(RuntimeError, match="something else"):
         generate(*demo, "Hi")
+
+
+@pytest.fixture
+def decoders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None may be called."""
+    for place in ("loaded", "image_patches"):
+        monkeypatch.setattr(images, place, lambda *_, **__: pytest.fail("decoded"))
+    monkeypatch.setattr(video, "_decoded", lambda *_: pytest.fail("decoded"))
+
+
+def test_media_that_do_not_fit_are_not_decoded(
+    demo: Loaded, decoders: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    model, processor = demo
+    limit_to(300, model, monkeypatch)
+    (tmp_path / "a.png").write_bytes(png(300, 300))
+    part = {"type": "image", "path": str(tmp_path / "a.png")}
+    content = [*[part] * 20, {"type": "text", "text": "What is it?"}]
+    told = r"prompt of .* \(.*a\.png takes about .* media .*Use fewer pictures or a sm"
+    with pytest.raises(RoomError, match=told):
+        stream_generate(model, processor, [{"role": "user", "content": content}])
+    chat = Chat(model, processor)
+    with pytest.raises(RoomError, match=told):
+        chat.ask("What is it?", images=[str(tmp_path / "a.png")] * 20)
+    assert not chat.messages
+
+
+def test_a_film_that_does_not_fit_is_not_decoded(
+    demo: Loaded, decoders: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    model, processor = demo
+    limit_to(300, model, monkeypatch)
+    film = videos.video("mp4", tmp_path / "film.mp4")
+    part = {"type": "video", "path": str(film), "num_frames": 50}
+    with pytest.raises(RoomError, match=r"film\.mp4 takes about .*fewer frames"):
+        stream_generate(model, processor, [{"role": "user", "content": [part]}])
+
+
+def test_more_context_than_the_model_reads(demo: Loaded) -> None:
+    own = demo[0].config.text_config.max_position_embeddings
+    with pytest.raises(ChatError, match=f"reads at most {own:,} tokens"):
+        generate(*demo, "Hi", max_context=own + 1)
+    assert generate(*demo, "Hi", max_context=own, max_tokens=1).tokens

@@ -2,6 +2,7 @@
 
 import pytest
 
+from mlx_gemma4.config.ple import Ple
 from mlx_gemma4.convert.recipes import recipe_of
 from mlx_gemma4.errors import ModelNotFoundError
 from mlx_gemma4.hub.names import (
@@ -39,7 +40,7 @@ def test_the_table() -> None:
 @pytest.mark.parametrize(
     ("memory", "names"),
     [  # what the system lends a model: two thirds of the memory, or three quarters
-        (8 * GIB * 2 // 3, ["e2b:qat"]),
+        (8 * GIB * 2 // 3, ["e2b:8bit"]),  # with its table on disk
         (16 * GIB * 2 // 3, ["e4b:8bit", "e2b:8bit"]),
         (24 * GIB * 2 // 3, ["12b:8bit", "e4b:8bit", "e2b:8bit"]),
         (32 * GIB * 2 // 3, ["26b:qat", "12b:8bit", "e4b:8bit", "e2b:8bit"]),
@@ -48,7 +49,7 @@ def test_the_table() -> None:
 )
 def test_what_a_machine_can_run(memory: int, names: list[str]) -> None:
     best = [model.best_in(memory) for model in suggested()]
-    assert [each.name for each in best if each.needs <= memory] == names
+    assert [each.name for each in best if each.fits(memory)] == names
 
 
 def test_what_is_converted() -> None:
@@ -59,9 +60,13 @@ def test_what_is_converted() -> None:
 
 
 def test_a_bare_name_is_the_best_that_fits() -> None:
-    for memory, name in ((10**11, "e4b:8bit"), (8 * 10**9, "e4b:qat"), (1, "e4b:qat")):
+    for memory, name in ((10**11, "e4b:8bit"), (7 * 10**9, "e4b:qat"), (1, "e4b:qat")):
         found = best_variant("e4b", memory)
         assert found and found.name == name
+    for ple, name in ((Ple.AUTO, "e4b:8bit"), (Ple.MEMORY, "e4b:qat")):
+        found = best_variant("e4b", 8 * 10**9, ple)
+        assert found and found.name == name
+        assert found.least(ple) == found.kept - (ple is Ple.AUTO) * found.table
     assert [each.name for each in candidates("e2b")] == ["e2b:8bit", "e2b:qat"]
     found = best_variant("e2b:4bit", 1)
     assert found and found.warning and "e2b:qat" in found.warning

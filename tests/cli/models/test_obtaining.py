@@ -11,6 +11,7 @@ from holding import Shelf
 
 from mlx_gemma4.cli.models.obtaining import obtain
 from mlx_gemma4.cli.render import Screen
+from mlx_gemma4.config.ple import Ple
 from mlx_gemma4.hub.names import candidates
 from mlx_gemma4.hub.resolve import converted_folder
 
@@ -68,8 +69,8 @@ def test_ready_weights_are_fetched(
         "Or `gemma4 pull e4b:qat`: fetches 15.9 GB, keeps 5.86 GB"
     )
     assert calls == [
-        ("fetch", "org/name@v1", screen, False, True),
-        ("fetch", "mlx-community/gemma-4-e4b-it-8bit", screen, True, True),
+        ("fetch", "org/name@v1", screen, False, True, Ple.AUTO),
+        ("fetch", "mlx-community/gemma-4-e4b-it-8bit", screen, True, True, Ple.AUTO),
     ]
 
 
@@ -79,7 +80,8 @@ def test_others_are_converted(shelf: Shelf, calls: Calls) -> None:
     (variant,) = candidates("26b:qat")
     out = converted_folder(variant)
     assert out == shelf.model.parent / "data" / "gemma4" / "models" / "26b-qat"
-    assert calls == [("fetch_converted", variant.repo, out, "4bit", screen, False)]
+    how = out, "4bit", screen, False, Ple.AUTO
+    assert calls == [("fetch_converted", variant.repo, *how)]
 
 
 def test_a_plain_conversion_of_a_small_model_is_warned_of(
