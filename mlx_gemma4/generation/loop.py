@@ -15,6 +15,7 @@ from ..cache import check_kv_bits
 from ..chat.splitter import opens_thought
 from ..chat.tools import CALL_MARKS
 from ..decoding.drafts import Draft, drafts_for
+from ..decoding.needs import RESERVE, Need
 from ..decoding.prefill import Progress, step_for
 from ..decoding.prefix import PrefixCache
 from ..decoding.prefixes import PrefixCaches, pins_for
@@ -239,6 +240,8 @@ def stream_generate(
     if any(chunk.finish_reason for chunk in written):
         raise ChatError("The answer that has begun is at its end: nothing follows it.")
     pins = pins_for(messages, begun) if prefix else "none"
+    if prefix is None:
+        demand = replace(demand, pins=0)
     prefix = prefix or PrefixCache(model, kv_bits=kv_bits)
     drafts = drafts_for(model, draft, processor.generation.stop_tokens, prompt.tokens)
     steps = run(
@@ -257,4 +260,6 @@ def stream_generate(
         drafts,
     )
     steps = within_memory(steps, (given or prefix).clear)
-    return Stream(model, steps, prefix)
+    counted = len(prompt.tokens) + (limit if max_tokens else min(limit, RESERVE))
+    others = given if isinstance(given, PrefixCaches) else None
+    return Stream(model, steps, Need(demand, counted, prefix, others))

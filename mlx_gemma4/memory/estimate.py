@@ -1,5 +1,6 @@
 """What a context takes, part by part, and how much of one fits."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -7,8 +8,8 @@ import mlx.core as mx
 
 from ..config import TextConfig
 from ..reading.sizes import size
-from .held import growing_bytes, kv_bytes, pin_bytes
-from .reading import Where, reading_bytes
+from .held import growing_bytes, kv_bytes, pin_bytes, pins_kept
+from .reading import Where, drawing_bytes, reading_bytes
 
 
 @dataclass(frozen=True)
@@ -17,12 +18,16 @@ class Estimate:
 
     kv: keys and values, and what turns keep to return to. reading: what is needed
         beside them for a moment, at most.
+    step: of this, what each of several answers needs at once for its next token.
+    largest: and what only one of them does.
     """
 
     context: int
     weights: int
     kv: int
     reading: int
+    step: int
+    largest: int
 
     @property
     def total(self) -> int:
@@ -54,13 +59,16 @@ class Demand:
     def at(self, context: int) -> Estimate:
         """With `context` tokens, be they read or written."""
         config, dtype, bits = self.config, self.dtype, self.kv_bits
-        kv = kv_bytes(config, context, dtype, bits)
-        kv += self.pins * pin_bytes(config, context, dtype)
+        pin = pin_bytes(config, context, dtype) if self.pins else 0
+        kv = kv_bytes(config, context, dtype, bits) + pins_kept(pin, self.pins) * pin
         rows, where = min(self.step, context), Where.here()
         reading = reading_bytes(config, rows, context, dtype, where, bits)
         # Buffers have room for a prompt before it is read; they grow before a step.
-        growing = growing_bytes(config, context, dtype, bits)
-        return Estimate(context, self.weights, kv, max(reading, growing))
+        small, largest = growing_bytes(config, context, dtype, bits)
+        step = small + drawing_bytes(config)
+        # A new pin is there before an old one is given up.
+        most = max(reading, step + largest, pin)
+        return Estimate(context, self.weights, kv, most, step, largest)
 
     def most(self, limit: int, wanted: int) -> int:
         """How many of `wanted` tokens fit in `limit` bytes."""
@@ -75,3 +83,11 @@ class Demand:
 
     def _fits(self, limit: int, context: int) -> bool:
         return self.at(context).total <= limit
+
+
+def for_a_moment(answers: Sequence[Estimate]) -> int:
+    """What several answers need for a moment, at most: one of them reads while the
+    others wait, or all of them take a step."""
+    reading = max((each.reading for each in answers), default=0)
+    step = sum(each.step for each in answers)
+    return max(reading, step + max((each.largest for each in answers), default=0))
