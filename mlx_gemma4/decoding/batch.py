@@ -1,7 +1,8 @@
 """Several answers at once: each asks for what it needs, and all get it in one step.
 
 Weights are read once for all rows. Each row attends on caches of its own, so that none
-is padded, rows come and go at any time, and each is what it would be alone.
+is padded, rows come and go at any time, and each is what it would be alone. Where there
+is no memory for all, those that came last wait.
 """
 
 from collections import deque
@@ -12,6 +13,7 @@ import mlx.core as mx
 
 from ..errors import CacheError
 from ..model import Gemma4
+from .needs import GaveWay, Need, fitting
 from .prefix import PrefixCache
 from .step import Found, Step, Together, step_of, together_of
 from .stream import Given, Pause, Stream, Wanted, advance
@@ -32,11 +34,16 @@ class Row(Generic[T]):
         self.ended = False
         self.error: Exception | None = None
         self.wanted: Wanted | None = None
-        self._work = work
+        self._work: Iterator[T] = work
+        self._begun = False
+
+    @property
+    def need(self) -> Need | None:
+        return self._work.need if isinstance(self._work, Stream) else None
 
     @property
     def prefix(self) -> PrefixCache | None:
-        return self._work.prefix if isinstance(self._work, Stream) else None
+        return self.need.prefix if self.need else None
 
     def take(self) -> list[T]:
         """The items, which are yours."""
@@ -45,7 +52,7 @@ class Row(Generic[T]):
 
     def go_on(self, given: Given | None = None) -> None:
         """To where it asks again, or pauses."""
-        self.wanted = None
+        self.wanted, self._begun = None, True
         try:
             if isinstance(self._work, Stream):
                 self._follow(self._work, given)
@@ -73,6 +80,21 @@ class Row(Generic[T]):
         except Exception as raised:
             self.error = raised
 
+    def give_way(self) -> bool:
+        """Gives up what it has read, and ends if it had begun; whether that was any."""
+        if self.prefix is None or not self.prefix.nbytes:
+            return False
+        if self._begun:
+            self.fail(GaveWay())
+        self.prefix.clear()
+        return True
+
+    def leave(self) -> None:
+        """Nothing is kept of the work, whoever keeps the row."""
+        if self.prefix is not None:
+            self.prefix.busy = False
+        self.wanted, self._work = None, iter(())
+
     def close(self) -> None:
         close = getattr(self._work, "close", None)
         if close is not None:
@@ -89,13 +111,16 @@ class Batch(Generic[T]):
             for row in batch.step():
                 print(rows.index(row), *(chunk.text for chunk in row.take()))
 
-    rows: how many there may be at once.
+    rows: how many there may be at once. As many of them go on as there is memory for,
+        in the order in which they came; the first always does. One that has begun, and
+        whose memory one before it cannot do without, ends with a RoomError.
     """
 
     def __init__(self, model: Gemma4, rows: int = ROWS) -> None:
         self._model, self._most = model, rows
         self._rows: list[Row[T]] = []
         self._others: deque[Row[T]] = deque()  # which ask for no step: in turn
+        self._held_up: list[Row[T]] = []  # for which there is no memory now
         self._one: Step | None = None
         self._all: Together | None = None
 
@@ -105,16 +130,17 @@ class Batch(Generic[T]):
 
     @property
     def full(self) -> bool:
-        return len(self) >= self._most
+        """Whether there is no place for another row, or no memory."""
+        return len(self) >= self._most or bool(self._held_up)
 
     def add(self, work: Iterator[T]) -> Row[T]:
         """More work: a stream of `stream_generate` that nobody has begun to read. Any
         other iterator has its turn as well, an item each time.
 
-        Raises ValueError where the batch is full, and CacheError for a stream whose
-        prefix cache another row has.
+        Raises ValueError where the batch has all its rows, and CacheError for a stream
+        whose prefix cache another row has.
         """
-        if self.full:
+        if len(self) >= self._most:
             raise ValueError(f"This batch has its {self._most} rows: take one out.")
         row = Row(work)
         if row.prefix is not None:
@@ -125,6 +151,7 @@ class Batch(Generic[T]):
             self._one = self._all = None  # weights may have been replaced
         self._rows.append(row)
         self._others.append(row)
+        self._share()
         return row
 
     def remove(self, row: Row[T]) -> None:
@@ -137,22 +164,37 @@ class Batch(Generic[T]):
         """All rows that wait for the model get their next token; of those that read
         their prompts, or do other work, one goes on. Returns the rows that have items,
         or have ended and are out."""
-        waiting = [row for row in self._rows if row.wanted]
-        if self._others:
-            other = self._others.popleft()
+        if any(row.need and row.need.outgrown for row in self._rows):
+            self._share()
+        going = [row for row in self._rows if self._goes(row)]
+        waiting = [row for row in going if row.wanted]
+        other = next(filter(self._goes, self._others), None)
+        if other is not None:
+            self._others.remove(other)
             other.go_on()
             if not other.wanted and not other.ended:
                 self._others.append(other)
-        self._give(waiting)
+        self._give(waiting, len(going) == 1)
         told = [row for row in self._rows if row.items or row.ended]
         for row in told:
             if row.ended:
                 self._leave(row)
         return told
 
-    def _give(self, waiting: list[Row[T]]) -> None:
+    def _share(self) -> None:
+        """Finds out for whom there is memory."""
+        rows = [row for row in self._rows if row.need and not row.ended]
+        while not (count := fitting([row.need for row in rows if row.need])):
+            if not any(row.give_way() for row in reversed(rows[1:])):
+                break
+            rows = [row for row in rows if not row.ended]
+        self._held_up = rows[max(1, count) :]
+
+    def _goes(self, row: Row[T]) -> bool:
+        return not row.ended and row not in self._held_up
+
+    def _give(self, waiting: list[Row[T]], alone: bool) -> None:
         """Those of one token are computed at once; drafts are no row's but the last."""
-        alone = len(self._rows) == 1
         short = [r for r in waiting if r.wanted and r.wanted.tokens.shape[1] == 1]
         if len(short) < 2:
             short = []
@@ -193,5 +235,5 @@ class Batch(Generic[T]):
         self._rows.remove(row)
         if row in self._others:
             self._others.remove(row)
-        if row.prefix is not None:
-            row.prefix.busy = False
+        row.leave()
+        self._share()

@@ -90,6 +90,7 @@ def reading(
         if more or end - start > SHORT:
             running = _compute(prefix.cache, running)
         if more:
+            hidden = None  # nobody asks for it, and it keeps what it would be made of
             mx.clear_cache()
         prefix.extend(tokens[start:end], prompt.keys[start:end])
         start = end

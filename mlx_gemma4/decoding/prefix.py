@@ -22,10 +22,10 @@ from ..cache import (
     snapshot_reach,
 )
 from ..errors import CacheError
+from ..memory.held import pins_kept
 from ..model import Gemma4
 
 PINS = 3
-PIN_BYTES = 2**29  # of all pins; each holds one window of every sliding layer
 BLOCK = 1024  # tokens compared at once
 
 
@@ -237,8 +237,8 @@ class PrefixCache:
         pin = Pin(offset, snapshot_reach(pinned), pinned, passing, shared)
         self._pins.append(pin)
         size = sum(part.nbytes for part in pinned)
-        most = min(PINS, PIN_BYTES // size) if size else PINS
-        own = [each for each in self._pins if not each.shared][-max(1, most) :]
+        most = pins_kept(size, PINS)
+        own = [each for each in self._pins if not each.shared][-most:]
         self._pins = [each for each in self._pins if each.shared or each in own]
 
     def _best_pin(self, wanted: int) -> Pin | None:

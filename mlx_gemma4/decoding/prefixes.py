@@ -68,6 +68,20 @@ class PrefixCaches:
         self._make_room(0, best)
         return best
 
+    @property
+    def unused(self) -> int:
+        """Bytes of those that no answer of a batch uses."""
+        return _size([each for each in self._kept if not each.busy])
+
+    def give_up(self, besides: PrefixCache | None = None) -> bool:
+        """Gives up one that no answer uses, the oldest; whether there was one."""
+        free = (each for each in self._kept if each is not besides and not each.busy)
+        old = next(free, None)
+        if old is not None:
+            self._kept.remove(old)
+            self._keep(old, spare=True)  # its memory is wanted now
+        return old is not None
+
     def keep(self) -> None:
         """Has what they hold kept beyond this process."""
         for each in self._kept:
@@ -98,12 +112,8 @@ class PrefixCaches:
         there is."""
         kept = self._kept
         while len(kept) > self._most or _size(kept) + more > self._most_bytes:
-            free = (each for each in kept if each is not besides and not each.busy)
-            old = next(free, None)
-            if old is None:
+            if not self.give_up(besides):
                 return False
-            kept.remove(old)
-            self._keep(old, spare=True)  # its memory is wanted now
         return True
 
 

@@ -13,7 +13,7 @@ import mlx.core as mx
 
 from ..cache import LayerCache
 from ..model import Gemma4
-from .prefix import PrefixCache
+from .needs import Need
 from .step import Found, Step, step_of
 
 T = TypeVar("T")
@@ -65,13 +65,11 @@ class Stream(Iterator[T]):
     """Items as they are computed, by this model for this work alone; a `Batch` takes
     its `steps` instead.
 
-    prefix: what the work reads and writes, and nobody else may meanwhile.
+    need: what it takes in memory; its prefix cache nobody else may use meanwhile.
     """
 
-    def __init__(
-        self, model: Gemma4, steps: Steps[T, None], prefix: PrefixCache | None = None
-    ) -> None:
-        self.steps, self.prefix = steps, prefix
+    def __init__(self, model: Gemma4, steps: Steps[T, None], need: Need) -> None:
+        self.steps, self.need = steps, need
         self._model = model
         self._step: Step | None = None
 

@@ -54,7 +54,7 @@ def generate_batch(
 ) -> list[Response]:
     """The answers to `conversations`, in order, each as `generate` gives it.
 
-    rows: how many are made at once; each takes memory for its own keys and values.
+    rows: how many are made at once, as far as memory has room for what each reads.
 
     The other options are those of `stream_generate`, for all of them; so is the seed.
     Where one cannot be answered, its error is raised: a `Batch` takes conversations

@@ -15,6 +15,7 @@ from ..cache import check_kv_bits
 from ..chat.splitter import opens_thought
 from ..chat.tools import CALL_MARKS
 from ..decoding.drafts import Draft, drafts_for
+from ..decoding.needs import RESERVE, Need
 from ..decoding.prefill import Progress, step_for
 from ..decoding.prefix import PrefixCache
 from ..decoding.prefixes import PrefixCaches, pins_for
@@ -30,7 +31,7 @@ from ..sampling import Sampler
 from .answer import Chunk, Response, Stats, Writer
 from .asked import check_rows, checked_ids, prompt_of, token_limit
 from .limits import LoopWatch, ThoughtLimit
-from .room import context_for, demand_of, of_spans, within_memory
+from .room import context_for, demand_of, of_spans, room_of, with_media, within_memory
 from .run import run
 
 __all__ = ["Chunk", "Response", "Stats", "generate", "stream_generate"]
@@ -200,9 +201,9 @@ def stream_generate(
     bits = prefix.kv_bits if prefix is not None else kv_bits
     demand = demand_of(model, prefill_step, bits)
     fits = partial(context_for, model, demand, max_context)
-    media = image_tokens, control_tokens
+    taken = image_tokens, control_tokens
     prompt, prefix = prompt_of(
-        processor, messages, ids, tools, thinking, *media, prefix, fits, progress
+        processor, messages, ids, tools, thinking, *taken, prefix, fits, progress
     )
     special_tokens = processor.tokenizer.special_tokens
     inside_thought = not plain and opens_thought(prompt.tokens, special_tokens)
@@ -221,7 +222,8 @@ def stream_generate(
         prompt, tokens=[*prompt.tokens, *begun], keys=[*prompt.keys, *begun]
     )
     check_rows(prompt.tokens, model.config)
-    context = fits(len(prompt.tokens), of_spans(prompt.spans))
+    media = of_spans(prompt.spans)
+    context = fits(len(prompt.tokens), media)
     limit = token_limit(context, len(prompt.tokens), max_tokens)
     if guide is not None:
         guide.allot(max_tokens, token_limit(context, len(prompt.tokens), None))
@@ -240,6 +242,9 @@ def stream_generate(
     if any(chunk.finish_reason for chunk in written):
         raise ChatError("The answer that has begun is at its end: nothing follows it.")
     pins = pins_for(messages, begun) if prefix else "none"
+    demand = with_media(demand, model, media)
+    if prefix is None:
+        demand = replace(demand, pins=0)
     prefix = prefix or PrefixCache(model, kv_bits=kv_bits)
     drafts = drafts_for(model, draft, processor.generation.stop_tokens, prompt.tokens)
     steps = run(
@@ -258,4 +263,7 @@ def stream_generate(
         drafts,
     )
     steps = within_memory(steps, (given or prefix).clear)
-    return Stream(model, steps, prefix)
+    counted = len(prompt.tokens) + (limit if max_tokens else min(limit, RESERVE))
+    others = given if isinstance(given, PrefixCaches) else None
+    need = Need(demand, room_of(model).limit, counted, prefix, others)
+    return Stream(model, steps, need)

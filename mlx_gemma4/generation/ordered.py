@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..decoding.batch import ROWS, Batch, Row
+from ..decoding.needs import GaveWay
 from ..model import Gemma4
 from ..prompt.processor import Processor
 from .answer import Chunk
@@ -23,7 +24,8 @@ def in_order(
 
     asked: gives the options of `stream_generate`, `messages` or `tokens` among them,
         once there is a row for the answer. What it raises, its answer raises.
-    rows: how many answers are made at once.
+    rows: how many answers are made at once, as far as there is memory. One that gave
+        way to those before it is made again behind them.
     """
     line = _Line(model, processor, iter(asked), rows)
     try:
@@ -37,8 +39,15 @@ def in_order(
 
 @dataclass(eq=False)
 class _One:
-    """An answer. chunks: those that nobody has taken yet."""
+    """An answer.
 
+    chunks: those that nobody has taken yet.
+    options: what it is made with, as long as it may have to be made again.
+    again: whether it has.
+    """
+
+    options: Mapping[str, Any] | None = None
+    again: bool = False
     row: Row[Chunk] | None = None
     chunks: deque[Chunk] = field(default_factory=deque)
     error: Exception | None = None
@@ -68,7 +77,7 @@ class _Line:
         while True:
             while one.chunks:
                 yield one.chunks.popleft()
-            if one.row is None:
+            if one.row is None and not one.again:
                 break
             self._fill()
             self._step()
@@ -84,7 +93,14 @@ class _Line:
             self._batch.remove(one.row)
 
     def _fill(self) -> None:
-        """Lets answers begin while there are rows for them."""
+        """Lets answers begin while there are rows for them. One that gave way begins
+        again where no other is in its way, and so does not give way again."""
+        gave_way = next((one for one in self.coming if one.again), None)
+        if gave_way is not None:
+            if not self._batch:
+                gave_way.again = False
+                self._begin(gave_way)
+            return
         while self._asked and not self._batch.full and len(self.coming) < AHEAD:
             try:
                 ask = next(self._asked, None)
@@ -95,16 +111,26 @@ class _Line:
                 return
             one = _One()
             self.coming.append(one)
-            try:
-                stream = stream_generate(self._model, self._processor, **ask())
-                one.row = self._batch.add(stream)
-            except Exception as error:
-                one.error = error
+            self._begin(one, ask)
+
+    def _begin(self, one: _One, ask: Ask | None = None) -> None:
+        try:
+            one.options = options = one.options if ask is None else ask()
+            assert options is not None
+            stream = stream_generate(self._model, self._processor, **options)
+            one.row = self._batch.add(stream)
+        except Exception as error:
+            one.error = error
 
     def _step(self) -> None:
         rows = {one.row: one for one in self.coming if one.row is not None}
         for row in self._batch.step():
             one = rows[row]
             one.chunks += row.take()
-            if row.ended:
-                one.row, one.error = None, row.error
+            if not row.ended:
+                continue
+            one.row, one.again = None, isinstance(row.error, GaveWay)
+            if one.again:
+                one.chunks.clear()
+            else:
+                one.options, one.error = None, row.error

@@ -85,9 +85,7 @@ def context_for(
             f"{wanted - 1} where --max-context (max_context) is {wanted}. Shorten it, "
             f"or allow more.{less(media)}"
         )
-    blocks: list[Block] = [(m.kind, tokens) for m in media for tokens in m.blocks]
-    dtype = model.language_model.norm.weight.dtype
-    demand = replace(demand, media=media_bytes(model.config, blocks, dtype))
+    demand = with_media(demand, model, media)
     most = demand.most(room.limit, wanted)
     if most == wanted:
         return wanted
@@ -99,6 +97,12 @@ def context_for(
         return most
     error = refusal(said, demand, wanted, room, _table_bytes(model))
     raise RoomError(f"{error}{less(media)}")
+
+
+def with_media(demand: Demand, model: Gemma4, media: Sequence[Foretold]) -> Demand:
+    """The same, where these are seen and heard."""
+    blocks: list[Block] = [(m.kind, tokens) for m in media for tokens in m.blocks]
+    return replace(demand, media=media_bytes(model.config, blocks, demand.dtype))
 
 
 def of_spans(spans: Sequence[Span]) -> list[Foretold]:

@@ -1,5 +1,6 @@
 """What a context takes, part by part, and how much of one fits."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -7,9 +8,9 @@ import mlx.core as mx
 
 from ..config import TextConfig
 from ..reading.sizes import size
-from .held import growing_bytes, kv_bytes, pin_bytes
+from .held import growing_bytes, kv_bytes, pin_bytes, pins_kept
 from .media import MediaBytes
-from .reading import Where, reading_bytes
+from .reading import Where, drawing_bytes, reading_bytes
 
 
 @dataclass(frozen=True)
@@ -17,13 +18,18 @@ class Estimate:
     """Bytes of a model and a conversation of `context` tokens.
 
     kv: keys and values, and what turns keep to return to. reading: what is needed
-        beside them for a moment, at most. media: pixels and sound that wait.
+        beside them for a moment, at most.
+    step: of this, what each of several answers needs at once for its next token.
+    largest: and what only one of them does.
+    media: pixels and sound that wait.
     """
 
     context: int
     weights: int
     kv: int
     reading: int
+    step: int
+    largest: int
     media: int = 0
 
     @property
@@ -58,15 +64,18 @@ class Demand:
     def at(self, context: int) -> Estimate:
         """With `context` tokens, be they read or written."""
         config, dtype, bits = self.config, self.dtype, self.kv_bits
-        kv = kv_bytes(config, context, dtype, bits)
-        kv += self.pins * pin_bytes(config, context, dtype)
+        pin = pin_bytes(config, context, dtype) if self.pins else 0
+        kv = kv_bytes(config, context, dtype, bits) + pins_kept(pin, self.pins) * pin
         # A part of the prompt goes on to the end of a medium.
         rows, where = min(self.step + self.media.longest - 1, context), Where.here()
         reading = reading_bytes(config, rows, context, dtype, where, bits)
         # Buffers have room for a prompt before it is read; they grow before a step.
-        growing = growing_bytes(config, context, dtype, bits)
-        reading = max(reading, growing, self.media.working)
-        return Estimate(context, self.weights, kv, reading, self.media.held)
+        small, largest = growing_bytes(config, context, dtype, bits)
+        step = small + drawing_bytes(config)
+        # A new pin is there before an old one is given up.
+        most = max(reading, step + largest, pin, self.media.working)
+        held = self.media.held
+        return Estimate(context, self.weights, kv, most, step, largest, held)
 
     def most(self, limit: int, wanted: int) -> int:
         """How many of `wanted` tokens fit in `limit` bytes."""
@@ -81,3 +90,11 @@ class Demand:
 
     def _fits(self, limit: int, context: int) -> bool:
         return self.at(context).total <= limit
+
+
+def for_a_moment(answers: Sequence[Estimate]) -> int:
+    """What several answers need for a moment, at most: one of them reads while the
+    others wait, or all of them take a step."""
+    reading = max((each.reading for each in answers), default=0)
+    step = sum(each.step for each in answers)
+    return max(reading, step + max((each.largest for each in answers), default=0))

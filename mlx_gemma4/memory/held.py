@@ -7,6 +7,8 @@ from ..cache.buffers import LARGE, STEP, rounded_up
 from ..cache.packed import START, group_of
 from ..config import TextConfig
 
+PIN_BYTES = 2**29  # of all pins; each holds one window of every sliding layer
+
 
 def kv_bytes(
     config: TextConfig, tokens: int, dtype: mx.Dtype, kv_bits: int | None = None
@@ -52,15 +54,20 @@ def pin_bytes(config: TextConfig, tokens: int, dtype: mx.Dtype) -> int:
     return sum(slots * slot_bytes(config, layer, dtype) for layer in layers)
 
 
+def pins_kept(size: int, most: int) -> int:
+    """How many pins of so many bytes are kept, of `most`."""
+    return max(1, min(most, PIN_BYTES // size)) if size and most else most
+
+
 def growing_bytes(
     config: TextConfig, tokens: int, dtype: mx.Dtype, kv_bits: int | None = None
-) -> int:
+) -> tuple[int, int]:
     """What is there beside `kv_bytes` while full layers grow, at most: small ones have
-    their old buffers as well as the new ones until the step is computed, large ones one
-    after the other."""
+    their old buffers as well as the new ones until the step is computed, of large ones
+    (the second number) one after the other has."""
     full = [i for i in range(config.first_kv_shared_layer) if not config.is_sliding(i)]
     layers = [layer_bytes(config, i, tokens, dtype, kv_bits) for i in full]
-    return sum(size for size in layers if size < LARGE) + max(layers, default=0)
+    return sum(size for size in layers if size < LARGE), max(layers, default=0)
 
 
 def kept(config: TextConfig) -> int:

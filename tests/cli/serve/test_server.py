@@ -4,15 +4,19 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from serving import Served, served
+from serving import Served, demo, served
 from told import Told, said
 
 from mlx_gemma4 import Chunk
 from mlx_gemma4.cli.serve import exchange, handler
 from mlx_gemma4.cli.serve.engine import Asked
 from mlx_gemma4.cli.serve.guard import Guard
+from mlx_gemma4.decoding.batch import Batch
+from mlx_gemma4.device import Room
+from mlx_gemma4.generation import loop
 
 CHAT = "/v1/chat/completions"
 HELLO = {"messages": [{"role": "user", "content": "Hello."}]}
@@ -223,3 +227,31 @@ def test_a_line_for_each_reply(capsys) -> None:
     answered, unknown = capsys.readouterr().err.splitlines()
     assert f"POST {CHAT} 200 · 20 (8 cached) + 3 tokens · " in answered
     assert "404" in unknown and "\x1b" not in unknown
+
+
+def test_clients_that_memory_has_no_room_for_at_once(monkeypatch) -> None:
+    """They wait for one another, and each gets the answer that it would get alone."""
+    step, crowds = Batch.step, set()
+
+    def watched(batch: Batch) -> list:
+        crowds.add(len(batch) - len(batch._held_up))
+        return step(batch)
+
+    monkeypatch.setattr(Batch, "step", watched)
+    limit = {"max_tokens": 8}
+    texts = ["Hi", "Who wrote Emma?", "Name a colour.", "Hello there!"]
+    each = [{**limit, "messages": [{"role": "user", "content": t}]} for t in texts]
+
+    with served(demo) as server:
+
+        def ask(body: object) -> str:
+            reply = server.ask("POST", CHAT, body)
+            assert reply.status == 200
+            return reply.json()["choices"][0]["message"]["content"]
+
+        alone = [ask(body) for body in each]
+        monkeypatch.setattr(loop, "room_of", lambda model: Room(0, 0))
+        crowds.clear()
+        with ThreadPoolExecutor(len(each)) as clients:
+            assert [*clients.map(ask, each)] == alone
+    assert crowds - {0} == {1}
