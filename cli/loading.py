@@ -84,7 +84,7 @@ def open_model(
         name = name_for(adapter, name)
     name = name_or_demo(name, screen)
     try:
-        name = obtain(name, screen, yes, ple=ple)
+        name = obtain(name, screen, yes, True, ple)
     except ModelNotFoundError as error:
         if told or adapter is None:
             raise

@@ -249,7 +249,18 @@ def media_processor(whole: Path) -> "Processor":
 
 
 @pytest.fixture
-def seeing(media_processor: "Processor", script: Script) -> "Session":
+def stand_in(media_processor: "Processor") -> Any:
+    """What is asked of a model before it computes."""
+    import mlx.core as mx
+
+    norm = SimpleNamespace(weight=SimpleNamespace(dtype=mx.float32))
+    text = SimpleNamespace(table=None, norm=norm, per_layer_size=0)
+    parts = {"language_model": text, "drafter": None, "lead": None, "nbytes": 0}
+    return SimpleNamespace(config=media_processor.config, **parts)
+
+
+@pytest.fixture
+def seeing(media_processor: "Processor", stand_in: Any, script: Script) -> "Session":
     """A conversation with a scripted model that sees and hears."""
     from mlx_gemma4.cli.chat.conversation import Conversation
     from mlx_gemma4.cli.chat.session import Session
@@ -257,10 +268,7 @@ def seeing(media_processor: "Processor", script: Script) -> "Session":
     from mlx_gemma4.cli.settings import Settings
 
     script.answer = lambda messages: chunks("I see.")
-    text = SimpleNamespace(table=None)
-    config = media_processor.config
-    model: Any = SimpleNamespace(config=config, drafter=None, language_model=text)
-    chat = Conversation(model, media_processor, Settings())
+    chat = Conversation(stand_in, media_processor, Settings())
     return Session(chat, Screen(), "tiny", load_seconds=1.0)
 
 

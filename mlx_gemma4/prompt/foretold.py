@@ -13,6 +13,7 @@ from typing import Any
 
 from ..audio.framing import AudioFeatureConfig
 from ..config import Config
+from ..errors import MediaError
 from ..media import Kind
 from ..reading.home import with_home
 from ..reading.listing import listed
@@ -76,7 +77,7 @@ def foretell(
     if _is_pipe(source):  # it can be read only once
         return Foretold(kind, (), name)
     if kind == "audio":
-        return Foretold(kind, _of_sound(source, part, config, settings), name)
+        return Foretold(kind, _of_sound(source, part, config, settings, name), name)
     return Foretold(kind, _of_pictures(kind, source, part, config, settings), name)
 
 
@@ -117,12 +118,17 @@ def _of_pictures(
         sizes = frame_sizes(source, frames, part.get("fps"))
         budget = settings.frame_tokens
     cut = config.vision_config.patches
+    sizes = [size for size in sizes if min(size)]  # a damaged film has none
     found = {s: soft_tokens(*s, budget, cut.side, cut.pooling) for s in set(sizes)}
     return [found[size] for size in sizes]
 
 
 def _of_sound(
-    source: Any, part: Mapping[str, Any], config: Config, settings: MediaSettings
+    source: Any,
+    part: Mapping[str, Any],
+    config: Config,
+    settings: MediaSettings,
+    name: str,
 ) -> list[int]:
     from ..audio.features import check_length
     from ..audio.files import stated_seconds
@@ -134,5 +140,8 @@ def _of_sound(
     samples = round(seconds * audio.sampling_rate)
     if seconds > audio.longest_seconds + TOO_LONG:
         assert isinstance(audio, AudioFeatureConfig)
-        check_length(samples, audio)
+        try:
+            check_length(samples, audio)
+        except MediaError as error:
+            raise MediaError(f"{name}: {error}") from None
     return [audio.soft_tokens(samples)] if samples else []

@@ -16,9 +16,7 @@ from ..decoding.drafts import Draft
 from ..errors import ChatError, MediaError
 from ..generation.answer import Chunk, Response
 from ..generation.ordered import in_order
-from ..generation.room import room_for
 from ..model import Gemma4
-from ..prompt.foretold import Foretold
 from ..prompt.processor import Processor
 from ..prompt.transcription import split_translation, transcription_prompt
 from .loops import once
@@ -240,12 +238,7 @@ def _limit(model: Gemma4, processor: Processor, wanted: float | None) -> float:
         raise MediaError(
             "This model cannot hear. Gemma 4 E2B, E4B and 12B do; choose one."
         )
-    audio = processor.media.audio
-    seconds = seconds_at_once(audio, wanted)
-    tokens = audio.soft_tokens(round(seconds * audio.sampling_rate))
-    piece = Foretold("audio", (tokens,), f"A piece of {seconds:g} s")
-    room_for(model, None, None)(piece.tokens, [piece])  # before a recording is read
-    return seconds
+    return seconds_at_once(processor.media.audio, wanted)
 
 
 def seconds_at_once(

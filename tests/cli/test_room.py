@@ -8,7 +8,7 @@ from mlx_gemma4.checkpoint.load import prepare
 from mlx_gemma4.cli.errors import MEMORY, exit_code
 from mlx_gemma4.cli.models import to_chat
 from mlx_gemma4.cli.serve.errors import refused
-from mlx_gemma4.errors import RoomError
+from mlx_gemma4.errors import ChatError, RoomError
 
 
 def test_a_context_is_checked_before_the_weights(
@@ -25,6 +25,8 @@ def test_a_context_is_checked_before_the_weights(
         to_chat.check_room(prepared, own, None)
     assert exit_code(caught.value) == MEMORY
     assert to_chat.check_room(prepared, 1, None) is None
+    with pytest.raises(ChatError, match=f"reads at most {own:,} tokens"):
+        to_chat.check_room(prepared, own + 1, None)
 
 
 def test_a_server_says_that_there_is_no_room() -> None:

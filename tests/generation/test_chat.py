@@ -28,9 +28,9 @@ def fail(messages: list[dict]) -> NoReturn:
 
 
 @pytest.fixture
-def chat(media_processor, script):
+def chat(media_processor, stand_in, script):
     """With a scripted model that sees and hears, and repeats what it is asked."""
-    return Chat(NO_MODEL, media_processor, system="Be brief.", seed=7, top_k=3)
+    return Chat(stand_in, media_processor, system="Be brief.", seed=7, top_k=3)
 
 
 def test_what_was_said_is_known(chat, script):

@@ -9,9 +9,9 @@ import pytest
 import real
 
 from mlx_gemma4.audio.tower import AudioTower
-from mlx_gemma4.config import Config
+from mlx_gemma4.config import AudioConfig, Config, VisionConfig
 from mlx_gemma4.memory.estimate import Demand
-from mlx_gemma4.memory.media import media_bytes
+from mlx_gemma4.memory.media import Block, media_bytes
 from mlx_gemma4.model import Gemma4
 from mlx_gemma4.vision.tower import VisionTower
 
@@ -35,13 +35,14 @@ def peak(compute: Any) -> int:
 @pytest.mark.parametrize(("rows", "columns", "many"), [(7, 10, 3), (11, 12, 1)])
 def test_seeing(name: str, rows: int, columns: int, many: int) -> None:
     config = Config.from_dict(real.read(name))
-    assert config.vision_config is not None
+    assert isinstance(config.vision_config, VisionConfig)
     eye: Any = nn.Module()
     eye.vision_tower = VisionTower(replace(config.vision_config, num_hidden_layers=2))
     eye.embed_vision, eye.config = (lambda soft: soft), config
     pictures = [pixels(3 * rows, 3 * columns) for _ in range(many)]
     mx.eval(eye.vision_tower.parameters(), pictures)
-    media = media_bytes(config, [("image", rows * columns)] * many, mx.float32)
+    blocks: list[Block] = [("image", rows * columns)] * many
+    media = media_bytes(config, blocks, mx.float32)
     assert media.held == sum(x.nbytes for picture in pictures for x in picture)
     taken = peak(lambda: Gemma4._see(eye, pictures))
     assert taken <= media.working <= 1.25 * taken
@@ -50,7 +51,7 @@ def test_seeing(name: str, rows: int, columns: int, many: int) -> None:
 @pytest.mark.slow
 def test_hearing() -> None:
     config = Config.from_dict(real.read("E2B"))
-    assert config.audio_config is not None
+    assert isinstance(config.audio_config, AudioConfig)
     tower = AudioTower(replace(config.audio_config, num_hidden_layers=1))
     frames = mx.zeros((1000, 128))
     mx.eval(tower.parameters(), frames)
@@ -63,7 +64,7 @@ def test_hearing() -> None:
 def test_media_are_part_of_the_estimate() -> None:
     config = Config.from_dict(real.read("E2B"))
     demand = Demand(config.text_config, 10**9, mx.bfloat16, 1024)
-    blocks = [("image", 1120)] * 50
+    blocks: list[Block] = [("image", 1120)] * 50
     media = media_bytes(config, blocks, mx.bfloat16)
     assert media.longest == 1120
     plain, seen = demand.at(60_000), replace(demand, media=media).at(60_000)

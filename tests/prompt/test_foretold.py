@@ -83,7 +83,9 @@ def test_recordings(form: str, processor, tmp_path) -> None:
 def test_what_is_too_long_is_not_decoded(processor, tmp_path, monkeypatch) -> None:
     file = sounds.write(tmp_path / "a.wav", sounds.tone(40.0, 8000), 8000)
     monkeypatch.setattr(files, "_decode", lambda *_: pytest.fail("decoded"))
-    with pytest.raises(MediaError, match=r"lasts 40\.0 s and the model hears"):
+    with pytest.raises(
+        MediaError, match=r"a\.wav: The recording lasts 40\.0 s and the model hears"
+    ):
         processor.foretell([audio_message(file)])
     with pytest.raises(MediaError, match="too few"):
         check_length(1, processor.media.audio)

@@ -10,7 +10,6 @@ from scripted import Script, chunks
 from mlx_gemma4 import Chat, Chunk, Tool, ToolCall, load, run_tools, stream_tools
 from mlx_gemma4.errors import ChatError
 
-NO_MODEL: Any = None  # the script stands in for it
 LATER = {"name": "later", "parameters": {"type": "object", "properties": {}}}
 
 
@@ -50,8 +49,8 @@ def time(city: str) -> ToolCall:
 
 
 @pytest.fixture
-def chat(media_processor: Any, script: Script) -> Chat:
-    return Chat(NO_MODEL, media_processor, system="Be brief.")
+def chat(media_processor: Any, stand_in: Any, script: Script) -> Chat:
+    return Chat(stand_in, media_processor, system="Be brief.")
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ PICTURE = "attached a.png (image, 40x30)"
 
 
 @pytest.fixture
-def lacking(script, tmp_path_factory) -> Callable[..., Session]:
+def lacking(script, stand_in, tmp_path_factory) -> Callable[..., Session]:
     """Conversations with a scripted model that lacks the senses named."""
 
     def without(*senses: str) -> Session:
@@ -31,7 +31,7 @@ def lacking(script, tmp_path_factory) -> Callable[..., Session]:
         missing: dict[str, Any] = dict.fromkeys(senses)
         tiny_media.write_checkpoint(folder, **missing)
         config = Config.from_file(folder / "config.json")
-        model: Any = SimpleNamespace(config=config)
+        model: Any = SimpleNamespace(**{**vars(stand_in), "config": config})
         chat = Conversation(model, Processor.from_folder(folder, config), Settings())
         return Session(chat, Screen(), "tiny", 1.0)
 

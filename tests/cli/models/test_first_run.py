@@ -52,7 +52,7 @@ def got(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
     ("memory", "disk", "names"),
     [
         (2**30, BIG, []),
-        (8 * GIB * 2 // 3, BIG, ["e2b:qat"]),
+        (8 * GIB * 2 // 3, BIG, ["e2b:8bit", "e2b:qat"]),
         (16 * GIB * 2 // 3, BIG, ["e4b:8bit", "e4b:qat", "e2b:8bit"]),
         (16 * GIB * 2 // 3, 5 * 10**9, ["e2b:qat"]),
         (

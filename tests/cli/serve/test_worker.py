@@ -10,6 +10,7 @@ from mlx_gemma4 import Processor
 from mlx_gemma4.cli.serve.engine import Asked, Engine
 from mlx_gemma4.cli.serve.errors import Refused
 from mlx_gemma4.cli.serve.worker import Job, Worker
+from mlx_gemma4.prompt.attachments import Attachments
 
 
 class Idle(Engine):
@@ -98,23 +99,21 @@ def test_a_prompt_that_nobody_waits_for(worker) -> None:
     assert (job.read, job.of) == (5, 10)
 
 
-def test_media_that_nobody_waits_for(worker) -> None:
+def test_media_that_nobody_waits_for(
+    worker: Worker, media_processor: Processor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is read of pictures ends between two of them."""
     seen: list[str] = []
 
-    class Reader(Processor):
-        def __init__(self) -> None:
-            """Without a tokenizer: none is asked."""
+    def read(_: Attachments, source: str, part: Mapping[str, Any]) -> str:
+        seen.append(source)
+        job.cancel()
+        return ""
 
-        def prepare(
-            self, part: Mapping[str, Any], image_tokens: int | None = None
-        ) -> Any:
-            seen.append(part["image"])
-            job.cancel()
-            return "read"
+    monkeypatch.setattr(Attachments, "_image", read)
 
     def look(engine: Engine) -> Iterator[int]:
-        engine.defaults, engine.processor = {}, Reader()
+        engine.defaults, engine.processor = {}, media_processor
         pictures = [{"type": "image", "image": name} for name in "ab"]
         yield engine.count(Asked([{"role": "user", "content": pictures}]))
 
