@@ -20,7 +20,7 @@ PLACE = 2  # numbers of a patch's position
 # Of what a layer of the vision tower computes: as wide as its hidden states, its MLP,
 # and the scores of its attention; the latter apart, of many patches on a CPU.
 HIDDEN, MLP, SCORES = 11, 3.3, 2
-HIDDEN_APART = 5
+HIDDEN_APART = 6
 # Of what the first convolution over sound gives, which is the most that there is.
 HEARD = 8.25
 ALONE = 3  # copies of what goes through a projection, where there is no tower
