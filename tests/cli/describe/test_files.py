@@ -2,6 +2,7 @@
 
 import glob
 import os
+import sys
 import threading
 from pathlib import Path
 
@@ -155,7 +156,7 @@ def test_text_that_begins_like_a_format(text):
 def test_a_heic_picture_without_a_suffix(tmp_path, monkeypatch):
     """What it lacks is a decoder: it is a picture all the same."""
     monkeypatch.setattr(images.sys, "platform", "linux")
-    monkeypatch.setattr(images.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
     path = tmp_path / "IMG_0001"
     path.write_bytes(b"\0\0\0\x18ftypheic" + bytes(99))
     with pytest.raises(MediaError, match="IMG_0001 is a HEIC picture"):
