@@ -160,9 +160,9 @@ class Prepared:
         """Refuse at once what the system would swap or abort over later."""
         needed, limit = self.room.weights, self.room.limit
         if needed > limit:
-            part = "" if self.part is None else "this process's part of "
+            whose = "The" if self.part is None else "This process's part of the"
             raise MemoryError(
-                f"{part}the weights in {self.folder} take {needed / 1e9:.1f} GB, but a "
+                f"{whose} weights in {self.folder} take {needed / 1e9:.1f} GB, but a "
                 f"model may use at most {limit / 1e9:.1f} GB here.{self._remedy(limit)}"
             )
 

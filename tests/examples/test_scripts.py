@@ -121,10 +121,11 @@ def test_a_receipt_that_is_longer_than_an_answer(
     reason: str,
     script: Script,
     media_processor: Any,
+    stand_in: Any,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("mlx_gemma4.load", lambda name: (None, media_processor))
+    monkeypatch.setattr("mlx_gemma4.load", lambda name: (stand_in, media_processor))
     monkeypatch.setattr("sys.argv", ["receipts.py", str(SHAPES)])
     script.answer = lambda messages: chunks('{"shop": "', finish_reason=reason)
     with pytest.raises(SystemExit) as left:
