@@ -9,6 +9,7 @@ import pytest
 from mlx_gemma4.bench import auto
 from mlx_gemma4.cli import loading
 from mlx_gemma4.cli.bench.command import load_checked
+from mlx_gemma4.cli.models import to_chat
 from mlx_gemma4.cli.render import Screen
 from mlx_gemma4.config import Config
 from mlx_gemma4.kernels import any_on, choice, launch
@@ -31,7 +32,7 @@ def mac(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Path]:
     monkeypatch.setattr(mx.metal, "is_available", lambda: True)
     monkeypatch.setattr("mlx_gemma4.checkpoint.load.memory_limit", lambda: 10**9)
     monkeypatch.setattr(auto.Prepared, "load", lambda self: self.plan.model)
-    monkeypatch.setattr(loading, "memory_limit", lambda: 10**12)
+    monkeypatch.setattr(to_chat, "memory_limit", lambda: 10**12)
     monkeypatch.setattr(auto, "examined", examined)
     return checked
 

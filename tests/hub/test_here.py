@@ -97,7 +97,7 @@ def test_a_short_name_is_what_is_here(
     assert resolve("e2b") == resolve("e2b:qat") == converted
     fetched = shelf.fetched(E2B)
     assert resolve("e2b") == resolve("e2b:8bit") == fetched  # the better one
-    monkeypatch.setattr("mlx_gemma4.hub.resolve.memory_limit", lambda: 6 * 10**9)
+    monkeypatch.setattr("mlx_gemma4.hub.resolve.shared_limit", lambda: 4.5e9)
     assert resolve("e2b") == converted  # the better one that fits
     (shelf.model.parent / "e2b").mkdir()  # no model
     assert resolve("e2b") == converted

@@ -134,9 +134,9 @@ def test_a_memory_that_is_too_small(hub: Hub, monkeypatch: pytest.MonkeyPatch) -
     found = offer("org/demo")
     assert found.memory > (DEMO / WEIGHTS).stat().st_size
     least = found.memory - found.table  # which may stay on disk
-    monkeypatch.setattr("mlx_gemma4.hub.offer.memory_limit", lambda: least)
+    monkeypatch.setattr("mlx_gemma4.hub.offer.shared_limit", lambda: least)
     assert offer("org/demo").table == found.table > 0
-    monkeypatch.setattr("mlx_gemma4.hub.offer.memory_limit", lambda: least - 1)
+    monkeypatch.setattr("mlx_gemma4.hub.offer.shared_limit", lambda: least - 1)
     with pytest.raises(MemoryError, match="weights of org/demo take .* MB, but"):
         offer("org/demo")
 
