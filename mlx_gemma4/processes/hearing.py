@@ -60,6 +60,8 @@ class Ear:
 
     def _listen(self) -> None:
         while self._open:
+            # Before, since this process may itself have been stopped in between.
+            overdue = time.monotonic() - self._patience
             try:
                 ready, _, _ = select(list(self._open.values()), [], [], BEAT)
             except (OSError, ValueError):  # closed on this side
@@ -67,7 +69,7 @@ class Ear:
             for number, connection in [*self._open.items()]:
                 if connection in ready:
                     self._take(number, receive(connection))
-                elif self._at[number] < time.monotonic() - self._patience:
+                elif self._at[number] < overdue:
                     how = f"has not been heard for {self._patience:g} s"
                     self._drop(number, how)
 
