@@ -8,7 +8,7 @@ import pytest
 import tiny
 
 from mlx_gemma4 import PrefixCache
-from mlx_gemma4.decoding.prefill import Prompt, prefill, step_for
+from mlx_gemma4.decoding.prefill import Prompt, prefill, reading, step_for
 
 TOKENS = tiny.random_tokens(90, 5)
 STEP = 40  # chunks of 40, 40 and 10: the last is short
@@ -117,3 +117,17 @@ def test_a_pin_where_others_begin_alike() -> None:
         for cache, start in ((branch, 30), (PrefixCache(model), 0))
     )
     assert np.abs(found - fresh).max() < 1e-4
+
+
+def test_a_pause_keeps_the_caches_alone() -> None:
+    """Not what the part before it would have been made of: others go on meanwhile."""
+    model = tiny.build("E2B", 3, hidden_size_per_layer_input=64)
+    prefix, tokens = PrefixCache(model), [3] * 1200
+    mx.eval(model.parameters())
+    before = mx.get_active_memory()
+    steps = reading(model, Prompt(tokens, (), tokens), prefix, 0, 500)
+    for _ in range(2):
+        next(steps)
+        mx.synchronize()
+        more = mx.get_active_memory() - before - prefix.nbytes
+        assert more < 500 * 64 * 4  # less than one layer's inputs
