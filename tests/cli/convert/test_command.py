@@ -148,7 +148,7 @@ def test_damage_is_found(gemma4: Runner, source: Path) -> None:
         (("demo", "out", "--recipe", "5bit"), 2, "no recipe '5bit'"),
         (("demo", "out", "--override", "mlp=9:64"), 2, "no 9 bits"),
         (("demo", "out", "--recipe", "mixed"), 2, "--target-gb"),
-        (("demo", "out", "--target-gb", "0.001"), 2, "the smallest has"),
+        (("demo", "out", "--target-gb", "0.001"), 2, "the smallest takes"),
         (("demo", "out", "--refine", "awq"), 2, "there is dwq"),
         (("demo", "--check", "out"), 2, "takes no other"),
         (("demo", "out", "--source-for-check", "demo"), 2, "belongs to --check"),
