@@ -31,7 +31,7 @@ def switch(session: Session, name: str) -> None:
     from mlx_gemma4.hub.resolve import resolve
 
     screen = session.screen
-    name = obtain(name, screen)
+    name = obtain(name, screen, False, True, session.chat.settings.ple)
     with warnings_noted(screen):
         config = Config.from_file(resolve(name) / "config.json")
     for part in media(session):
