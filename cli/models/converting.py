@@ -62,9 +62,7 @@ def check_memory(repo: str, plan: "Plan", ple: Ple) -> None:
     """Raises MemoryError for a model that could not be loaded here."""
     from mlx_gemma4.device import shared_limit
 
-    least = plan.out_bytes
-    if ple is not Ple.MEMORY:
-        least -= plan.memory.table  # which may stay on disk
+    least = ple.least(plan.memory.table, plan.out_bytes)
     if least > (limit := shared_limit()):
         raise MemoryError(
             f"The weights of {repo} take {size(least)} when converted, but a "

@@ -20,3 +20,7 @@ class Ple(StrEnum):
         if self is Ple.AUTO:
             return table > 0 and whole > COMFORT * limit
         return table > 0 and self is Ple.DISK
+
+    def least(self, table: int, whole: int) -> int:
+        """How many of these bytes are in memory at least, however little there is."""
+        return whole if self is Ple.MEMORY else whole - table

@@ -42,7 +42,7 @@ class Variant:
 
     def least(self, ple: Ple = Ple.AUTO) -> int:
         """The bytes of memory that its weights take at least."""
-        return self.kept if ple is Ple.MEMORY else self.kept - self.table
+        return ple.least(self.table, self.kept)
 
     def fits(self, memory: int, ple: Ple = Ple.AUTO) -> bool:
         """Whether it runs in so many bytes with a conversation, with its table where

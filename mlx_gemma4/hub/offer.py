@@ -120,7 +120,7 @@ def offer(
         for file in heavy:
             _fetch_header(file, folder / file.name, transfer)
         memory = _memory(folder, config)
-    _check_memory(repo, memory.nbytes if ple is Ple.MEMORY else memory.least)
+    _check_memory(repo, ple.least(memory.table, memory.nbytes))
     free, licence = free_space(cache.folder), licence_of(about)
     found = Offer(
         *(repo, revision, files, config, memory.nbytes, free, licence, cache),
