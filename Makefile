@@ -16,6 +16,9 @@ EXTRAS_STAMP := $(VENV)/.installed-$(EXTRAS)
 # A worker for each core; more than eight would mostly take memory.
 PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
+# What is compiled once is not compiled again by each worker and command of the tests.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-all check clean
 
 demo: $(STAMP)

@@ -60,6 +60,7 @@ HELD_OUT = (
 )
 
 
+@pytest.mark.slow
 def test_demo_takes_most_of_its_drafters_drafts(demo: Loaded) -> None:
     drafted = accepted = 0
     for system, question in HELD_OUT:

@@ -27,6 +27,7 @@ def demo() -> Demo:
     return model, processor
 
 
+@pytest.mark.slow
 def test_every_kind_gives_the_same_answer(demo: Demo) -> None:
     found = contenders(*demo, Task("france", ASK, 6, temperature=0), unlearned=True)
     assert list(found) == [OFF, "auto", "lookup", NEW]

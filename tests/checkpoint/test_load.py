@@ -178,6 +178,7 @@ def test_large_but_finite_values_are_accepted(tmp_path: Path) -> None:
         load_model(layouts.save(tmp_path, config, tensors), mx.float16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quantised", [False, True])
 def test_no_second_copy_of_the_weights(
     quantised: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

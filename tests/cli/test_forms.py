@@ -55,6 +55,7 @@ def test_an_answer_without_its_form(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "was cut before it had the form asked for" in found.stderr
 
 
+@pytest.mark.slow
 def test_calls_that_are_held_to_their_tools(tmp_path: Path) -> None:
     minutes = {"type": "integer", "description": "Length in minutes.", "enum": [8, 9]}
     parameters: dict[str, Any] = {"type": "object", "properties": {"minutes": minutes}}

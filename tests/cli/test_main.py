@@ -18,6 +18,7 @@ def test_version(gemma4):
     assert (run.returncode, run.stdout) == (0, f"gemma4 {__version__}\n")
 
 
+@pytest.mark.slow
 def test_help_lists_commands_and_options(gemma4):
     run = gemma4("--help")
     assert run.returncode == 0 and "chat" in run.stdout
@@ -56,6 +57,7 @@ def test_help_imports_nothing_heavy(gemma4):
     assert not heavy & imported(gemma4, "--help")
 
 
+@pytest.mark.slow
 def test_an_answer_needs_neither_mlx_lm_nor_transformers(gemma4):
     heavy = {"mlx_lm", "transformers", "torch", "huggingface_hub", "rich", "sqlite3"}
     assert not heavy & imported(gemma4, "chat", "-m", "demo", QUESTION)

@@ -66,6 +66,7 @@ def test_each_turn_reads_only_what_is_new(gemma4):
         assert after["cached"] >= before["prompt"] + before["completion"] - 1
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_early_is_no_error(gemma4):
     with gemma4.start("chat", "-m", "demo", QUESTION, *ENDLESS) as process:
         assert process.stdout and process.stderr

@@ -104,6 +104,7 @@ def test_too_little_text(source: Path, folder: Path) -> None:
         check.compare(source, folder, tokens=[[2]])
 
 
+@pytest.mark.slow
 def test_another_vocabulary_is_refused(folder: Path, tmp_path: Path) -> None:
     tiny.write_checkpoint(tmp_path / "other", "demo")
     with pytest.raises(CheckpointError, match="not the same model"):
@@ -175,6 +176,7 @@ def test_a_damaged_record_is_named(folder: Path, text: str) -> None:
         check.verify(folder)
 
 
+@pytest.mark.slow
 def test_a_folder_of_another_converter_has_no_checksums(folder: Path) -> None:
     (folder / "conversion.json").unlink()
     read: list[int] = []

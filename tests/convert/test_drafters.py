@@ -41,6 +41,7 @@ def drafter(tmp_path: Path) -> Path:
     return write(tmp_path / "drafter")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["4bit", "8bit", "bf16", "mxfp4"])
 def test_recipes(drafter: Path, tmp_path: Path, recipe: str) -> None:
     out = tmp_path / "out"

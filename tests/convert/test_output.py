@@ -97,6 +97,7 @@ def test_loads_in_mlx_lm(
     np.testing.assert_allclose(ours, theirs, atol=2e-4, rtol=0)
 
 
+@pytest.mark.slow
 def test_settings_name_every_path_that_differs(source: Path, tmp_path: Path) -> None:
     jobs.convert(source, tmp_path / "out", "4bit", "layers.1.mlp.down_proj=keep")
     settings = jobs.settings(tmp_path / "out")
@@ -175,6 +176,7 @@ def test_missing_files_are_reported(source: Path, tmp_path: Path) -> None:
     assert any("chat template" in warning for warning in warnings)
 
 
+@pytest.mark.slow
 def test_stale_template_is_reported(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,6 +191,7 @@ def test_stale_template_is_reported(
     assert chat.STALE in warnings
 
 
+@pytest.mark.slow
 def test_finished_result_is_recognised(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert not jobs.convert(source, out).complete_before
@@ -197,6 +200,7 @@ def test_finished_result_is_recognised(source: Path, tmp_path: Path) -> None:
         jobs.convert(source, out, "8bit")
 
 
+@pytest.mark.slow
 def test_left_over_journal_is_removed(source: Path, tmp_path: Path) -> None:
     """As a crash between the last two steps leaves it."""
     out = tmp_path / "out"
@@ -206,6 +210,7 @@ def test_left_over_journal_is_removed(source: Path, tmp_path: Path) -> None:
     assert not output.partial(out).exists()
 
 
+@pytest.mark.slow
 def test_empty_folder_is_filled(source: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     jobs.convert(source, tmp_path / "out")

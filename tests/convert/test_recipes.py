@@ -46,6 +46,7 @@ def test_default() -> None:
     assert packings[TensorClass.MLP] == Packing(4, 128, "affine")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["2bit", "3bit"])
 def test_few_bits_are_warned_of(recipe: str) -> None:
     (warning,) = full_size("E2B", recipe).warnings

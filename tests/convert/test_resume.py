@@ -143,6 +143,7 @@ def test_other_settings_are_refused(source: Path, tmp_path: Path) -> None:
         jobs.convert(source, out, "8bit")
 
 
+@pytest.mark.slow
 def test_second_process_is_refused(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     refused: list[str] = []
@@ -159,6 +160,7 @@ def test_second_process_is_refused(source: Path, tmp_path: Path) -> None:
     assert refused
 
 
+@pytest.mark.slow
 def test_full_disk(
     source: Path,
     whole: dict[str, str],

@@ -29,6 +29,7 @@ def whole(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, s
     return jobs.digests(out)
 
 
+@pytest.mark.slow
 def test_values(source: Path, tmp_path: Path) -> None:
     jobs.convert(source, tmp_path / "out")
     before, after = (jobs.tensors(f) for f in (source, tmp_path / "out"))

@@ -21,6 +21,7 @@ ASKED = {"temperature": 0, "seed": 1, "max_tokens": 12, "prefill_step": 16}
 DEAR = [pytest.param(v, marks=pytest.mark.slow) for v in ("E4B", "12B", "31B")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["E2B", "26B-A4B", *DEAR])
 def test_a_step_of_several_equals_theirs(variant: str) -> None:
     model = tiny.build(variant, 3)
@@ -159,6 +160,7 @@ def test_a_prefix_cache_has_one_row() -> None:
     batch.add(stream_generate(asked.model, asked.processor, **options))
 
 
+@pytest.mark.slow
 def test_conversations_that_begin_alike_share_what_was_read() -> None:
     """One that another row is writing is copied, and both go on."""
     asked, common = pair("E2B"), [2, *[9, 8, 7, 6] * 100]

@@ -117,6 +117,7 @@ def test_the_first_always_begins(asked: Pair, limit: Limit) -> None:
     assert not any(row.error for row in rows)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unlimited")
 def test_those_that_came_last_pause(asked: Pair, limit: Limit) -> None:
     each = lines(asked, [(250, 30), (250, 20)])
@@ -145,6 +146,7 @@ def test_who_came_last_gives_way(asked: Pair, limit: Limit) -> None:
         assert remedy in str(rows[1].error)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unlimited")
 def test_in_order_what_gave_way_is_made_again(asked: Pair, limit: Limit) -> None:
     each = lines(asked, [(250, 20), (240, 15), (30, 3)])

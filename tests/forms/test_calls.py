@@ -239,6 +239,7 @@ def test_a_call_that_nothing_satisfies(demo: Loaded) -> None:
         answer(demo, tools=[tool("f", {"a": word}, "a")], tool_choice="required")
 
 
+@pytest.mark.slow
 def test_the_model_calls_as_it_would_without(demo: Loaded) -> None:
     free = answer(demo, "What is the weather in Rome?")
     held = answer(demo, "What is the weather in Rome?", strict_tools=True)
@@ -255,6 +256,7 @@ def test_a_choice_beside_a_thought_and_a_form(demo: Loaded) -> None:
     assert [call.name for call in beside.tool_calls] == ["get_weather"]
 
 
+@pytest.mark.slow
 def test_a_choice(demo: Loaded) -> None:
     asked = "What is the weather in Rome?"
     silent = answer(demo, asked, tool_choice="none", max_tokens=9)

@@ -342,6 +342,7 @@ def invalid(loaded: tuple[Gemma4, Processor], count: int, seed: int) -> Iterator
             yield f"{schema}: {found.text[:200]} ({error})"
 
 
+@pytest.mark.slow
 def test_some_random_schemas(wild) -> None:
     assert list(invalid(wild, 2, seed=1)) == []
 

@@ -158,6 +158,7 @@ def test_messages_that_cannot_go_on(
         generate(model, processor, HI, begun=message)
 
 
+@pytest.mark.slow
 def test_a_conversation_goes_on_to_the_end_of_its_answer(demo_folder: Path) -> None:
     """Cut by the limit and left early, time and again, and drawn at random."""
     model, processor = load(demo_folder, dtype=mx.float32)

@@ -360,6 +360,7 @@ def test_a_closed_generator_leaves_an_exact_prefix(
     assert ours.stats and ours.stats.cached_tokens == len(prompt) + taken
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", [0, 2])
 def test_an_exception_within_the_model_costs_a_new_reading(
     model: Gemma4, processor: Processor, monkeypatch: pytest.MonkeyPatch, layer: int

@@ -58,6 +58,7 @@ def test_answers_are_those_of_one_by_one(rows: int, demo: Loaded) -> None:
     assert together == alone
 
 
+@pytest.mark.slow
 def test_what_one_raises_is_its_own(demo: Loaded) -> None:
     def fail() -> Options:
         raise ChatError("no such line")

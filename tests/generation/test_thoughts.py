@@ -49,6 +49,7 @@ def test_its_tokens_are_counted(chat: Chat) -> None:
     assert chat.last.stats.thought_tokens == length > 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [None, "small", "large"])
 def test_it_is_there_until_the_next_question(chat: Chat, name: str | None) -> None:
     tokenizer, template = chat.processor.tokenizer, chat.processor.template

@@ -51,6 +51,7 @@ def kept_tokens(folder: Path) -> list[int]:
     return sorted(len(head.tokens) for head in read_heads(folder, {}))
 
 
+@pytest.mark.slow
 def test_what_gives_way_is_bounded(
     model: Gemma4,
     tmp_path: Path,

@@ -26,6 +26,7 @@ def ear(connections: list[socket.socket], patience: float) -> tuple[Ear, News]:
     return made, news
 
 
+@pytest.mark.slow
 def test_who_hangs_is_missed_and_who_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hearing, "BEAT", 0.05)
     pairs = [socket.socketpair() for _ in range(3)]

@@ -60,6 +60,7 @@ def test_pages_of_a_pdf(processor) -> None:
     assert told == read and len(told) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["mp4", "matroska", "gif"])
 def test_videos(form: str, processor, tmp_path) -> None:
     file = video(form, tmp_path / "film")

@@ -116,6 +116,7 @@ def test_noise_of_several_pieces_is_told_as_one(monkeypatch):
     assert told == ["There is sound but no speech at 0.0 to 70.0 s."]
 
 
+@pytest.mark.slow
 def test_what_fails_of_one_recording_leaves_the_others(monkeypatch):
     model = SimpleNamespace(config=SimpleNamespace(audio_config=object()))
     processor = SimpleNamespace(media=SimpleNamespace(audio=AudioFeatureConfig()))

@@ -120,6 +120,7 @@ def test_a_stop_loses_nothing(stop: str, model: Model, run: Run) -> None:
     assert said() == expected(set(), 16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [0, 1, 100, 500, 1000, 1500, 2000])
 @pytest.mark.parametrize("words", [[], ["--retry"]])
 def test_a_killed_one_is_gone_on_with(

@@ -81,6 +81,7 @@ def test_it_goes_with_its_conversation(gemma4: Runner, prompts: Path) -> None:
     assert not list(prompts.iterdir())
 
 
+@pytest.mark.slow
 def test_a_wrong_amount_is_told(gemma4: Runner) -> None:
     result = gemma4("chat", "-m", "demo", "--prompt-cache", "much", "Hi")
     assert result.returncode == 2

@@ -118,6 +118,7 @@ def test_an_adapter_stays_with_its_model(demo, other, capsys):
     assert told.endswith("attached: (none)\n") and "adapter: (none)" in told
 
 
+@pytest.mark.slow
 def test_what_a_tool_showed_the_other_model_is_words(demo, other):
     result = {"role": "tool", "tool_call_id": "call_0", "content": []}
     result["content"] = [

@@ -220,6 +220,7 @@ def test_stopped(
     assert "run it again to go on" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_refines_what_was_converted_before(
     source: Path,
     tmp_path: Path,

@@ -42,6 +42,7 @@ def prompt_tokens(model: Path, *arguments: str) -> int:
     return described(model, *arguments)["usage"]["prompt"]
 
 
+@pytest.mark.slow
 def test_the_answer_is_the_library_s(model):
     picture("a.png", 1)
     picture("b.png", 2, size=(48, 96))
@@ -56,6 +57,7 @@ def test_the_answer_is_the_library_s(model):
     assert value["usage"]["prompt"] == response.stats.prompt_tokens
 
 
+@pytest.mark.slow
 def test_the_budget(model):
     """A prompt grows by as many tokens as the picture takes more."""
     picture("a.png", size=(480, 360))
@@ -77,6 +79,7 @@ def test_frames_of_a_video(model, tmp_path):
     assert two - one == (four - two) // 2 == five - four > 5
 
 
+@pytest.mark.slow
 def test_a_video_from_standard_input(model, tmp_path):
     data = video("mp4", tmp_path / "v.mp4").read_bytes()
     words = ["describe", "-", "-m", str(model), *GREEDY]

@@ -268,6 +268,7 @@ def contents(store: Path) -> bytes:
     return b"".join(file.read_bytes() for file in store.parent.iterdir())
 
 
+@pytest.mark.slow
 def test_a_store_that_cannot_be_read(store):
     store.parent.mkdir(parents=True)
     store.write_text("damaged" * 100)

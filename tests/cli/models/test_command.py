@@ -83,6 +83,7 @@ def test_all_that_can_be_had(
     assert offered["e4b:qat"]["kept_bytes"] == 5_860_000_000
 
 
+@pytest.mark.slow
 def test_show(shelf: Shelf, gemma4: Command) -> None:
     snapshot = shelf.fetched(E2B)
     assert gemma4("show", "e2b") == 0

@@ -229,6 +229,7 @@ def test_a_line_for_each_reply(capsys) -> None:
     assert "404" in unknown and "\x1b" not in unknown
 
 
+@pytest.mark.slow
 def test_clients_that_memory_has_no_room_for_at_once(monkeypatch) -> None:
     """They wait for one another, and each gets the answer that it would get alone."""
     step, crowds = Batch.step, set()

@@ -18,6 +18,7 @@ from mlx_gemma4.cli.transcribe import output
 from mlx_gemma4.prompt.transcription import split_translation, transcription_prompt
 
 
+@pytest.mark.slow
 def test_text_of_a_long_recording(listener):
     talk = listener.talk(Path("talk.wav"), 600)
     result = run("talk.wav")
