@@ -85,7 +85,9 @@ def go_on(session: Session, reader: Reader, first: str | None) -> None:
         name = f"{session.model_name}{drafts}"
         session.screen.note(f"{name} · /help for help, Ctrl-D leaves")
     typing = isinstance(reader, TerminalReader)
-    interrupt = Interrupt(Keyboard(reader.session.input) if typing else None)
+    keyboard = Keyboard(reader.session.input) if typing else None
+    # Of several processes, Ctrl-C has ended what passes on what is typed to them.
+    interrupt = Interrupt(keyboard, always_leaves=lead() is not None)
     text = first
     while True:
         try:
@@ -98,7 +100,7 @@ def go_on(session: Session, reader: Reader, first: str | None) -> None:
         except SecondInterrupt:
             raise
         except KeyboardInterrupt:
-            if interrupt.just_pressed():
+            if interrupt.leaves():
                 raise SecondInterrupt from None
             session.screen.note("Ctrl-D or /bye leaves.")
         except (EOFError, Leave):
@@ -191,6 +193,8 @@ def play_one(session: Session, chunks: Iterator[Chunk], interrupt: Interrupt) ->
     except SecondInterrupt:
         raise
     except KeyboardInterrupt:
+        if interrupt.leaves():
+            raise SecondInterrupt from None
         interrupt.press()
         return None
 

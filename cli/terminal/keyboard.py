@@ -129,12 +129,16 @@ class Interrupt:
 
     Reading a long prompt can take minutes, so until the answer begins it raises at
     once; the prefix cache notices that it was left half way. After that the flag is
-    read between tokens. A second Ctrl-C within a second always raises.
+    read between tokens. A second Ctrl-C within a second always raises; so does the
+    first if it `always_leaves`.
     """
 
-    def __init__(self, keyboard: Keyboard | None = None) -> None:
+    def __init__(
+        self, keyboard: Keyboard | None = None, always_leaves: bool = False
+    ) -> None:
         self.requested = False
         self._keyboard = keyboard
+        self._always_leaves = always_leaves
         self._begun = False
         self._at = float("-inf")
 
@@ -160,9 +164,9 @@ class Interrupt:
         """Ctrl-C was pressed, while active or beside it."""
         self.requested, self._at = True, time.monotonic()
 
-    def just_pressed(self) -> bool:
-        """Whether an answer was stopped less than a second ago."""
-        return time.monotonic() - self._at < TWICE
+    def leaves(self) -> bool:
+        """Whether Ctrl-C ends all: an answer was stopped less than a second ago."""
+        return self._always_leaves or time.monotonic() - self._at < TWICE
 
     def __enter__(self) -> "Interrupt":
         self.requested = self._begun = False
@@ -177,7 +181,7 @@ class Interrupt:
         signal.signal(signal.SIGINT, self._previous)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.just_pressed():
+        if self.leaves():
             raise SecondInterrupt
         self.press()
         if not self._begun:

@@ -181,6 +181,19 @@ def test_ctrl_c_ends_all(gemma4: Runner) -> None:
     assert ends == [130, 0]
 
 
+def test_ctrl_c_at_a_prompt_ends_all(gemma4: Runner) -> None:
+    """It has ended what passed on the lines: no other could come."""
+    with running(gemma4, 2, "chat", "-m", "demo", "--no-log") as processes:
+        first = processes[0]
+        assert first.stdin is not None
+        first.stdin.write(f"{QUESTION}\n")
+        first.stdin.flush()
+        assert "Paris" in read_line(first)
+        for process in processes:
+            process.send_signal(signal.SIGINT)
+        assert [process.wait(60) for process in processes] == [130, 0]
+
+
 def test_ctrl_c_where_another_hangs(gemma4: Runner) -> None:
     """Sums that wait for it never return."""
     asked = ("chat", QUESTION, "-m", "demo", *ENDLESS, "--no-stop-loops", "--no-log")
