@@ -79,9 +79,13 @@ def _prepared(told: "Message") -> Prepared:
     name = told["name"]
     folder = local_folder(name)
     if folder is None or not Path(folder, "config.json").is_file():
-        raise ModelNotFoundError(f"{name} is not here: gemma4 pull {name} gets it.")
+        own = Path(name).is_absolute()
+        remedy = "copy the folder there" if own else f"gemma4 pull {name} gets it"
+        raise ModelNotFoundError(f"{name} is not here: {remedy}.")
     try:
         dtype = getattr(mx, told["dtype"])
         return prepare_model(folder, dtype, ple=Ple(told["ple"]))
     except CheckpointError as error:
+        if str(folder) in str(error):
+            raise
         raise CheckpointError(f"{folder}: {error}") from None

@@ -1,6 +1,7 @@
 """Commands over several processes: the answers of one, and an end for all."""
 
 import json
+import re
 import shutil
 import signal
 import socket
@@ -8,7 +9,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,27 @@ def test_no_lines_from_a_pipe(gemma4: Runner) -> None:
     assert "mlx.launch pipes in never ends" in ends[0][2]
 
 
-def test_another_model_of_that_name_is_refused(gemma4: Runner, tmp_path: Path) -> None:
+def other(snapshot: Path) -> None:
+    config = snapshot / "config.json"
+    config.write_text(config.read_text() + "\n")
+
+
+def cut(snapshot: Path) -> None:
+    weights = snapshot / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-5000])
+
+
+UNUSABLE: dict[Callable[[Path], None], str] = {
+    other: r"Rank 1 \(127.0.0.1\) has another config.json",
+    cut: r"Rank 1 \(127.0.0.1\): [^:]*model.safetensors is truncated",
+    shutil.rmtree: "some/gemma is not here: gemma4 pull some/gemma gets it",
+}
+
+
+@pytest.mark.parametrize("harm", list(UNUSABLE))
+def test_what_another_cannot_load_is_told(
+    harm: Callable[[Path], None], gemma4: Runner, tmp_path: Path
+) -> None:
     """Two Macs with a cache of the Hub each."""
     environs = launching.environments(2, tmp_path, gemma4.environ)
     for rank, environ in enumerate(environs):
@@ -104,8 +125,8 @@ def test_another_model_of_that_name_is_refused(gemma4: Runner, tmp_path: Path) -
         shutil.copytree(DEMO_MODEL, snapshot)
         (place / "refs").mkdir()
         (place / "refs" / "main").write_text("a" * 40)
-        config = snapshot / "config.json"
-        config.write_text(config.read_text() + "\n" * rank)
+        if rank == 1:
+            harm(snapshot)
     said = [sys.executable, *COMMANDS, "chat", "Hi", "-m", "some/gemma"]
     processes = [
         subprocess.Popen(said, env=environ, cwd=tmp_path, stderr=subprocess.PIPE)
@@ -113,7 +134,7 @@ def test_another_model_of_that_name_is_refused(gemma4: Runner, tmp_path: Path) -
     ]
     ends = [process.communicate(timeout=launching.PATIENCE) for process in processes]
     assert [process.returncode for process in processes] == [3, 0], ends
-    assert b"Rank 1 (127.0.0.1) has another config.json" in ends[0][1]
+    assert re.search(UNUSABLE[harm], ends[0][1].decode())
 
 
 def test_conversation_goes_back(gemma4: Runner) -> None:
