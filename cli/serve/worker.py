@@ -144,6 +144,8 @@ class Worker:
                     self._running[row] = job
             for row in batch.step():
                 self._running[row].hand(row)
+                if row.ended:
+                    del self._running[row]
             self._forget(batch)
         with self._lock:  # who still comes is told by `submit`
             for job in self._waiting:
@@ -151,12 +153,12 @@ class Worker:
             self._waiting.clear()
 
     def _forget(self, batch: "Batch[Any]") -> None:
-        """Those that have ended, and those that nobody waits for."""
+        """Those that nobody waits for. One that gives way as another leaves has ended,
+        which the next step tells."""
         for row, job in list(self._running.items()):
             if job.cancelled and not row.ended:
                 batch.remove(row)
                 job.end(Cancelled())
-            if row.ended:
                 del self._running[row]
 
     def _next(self) -> "Job | None":

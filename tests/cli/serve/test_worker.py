@@ -6,10 +6,11 @@ from typing import Any, cast
 
 import pytest
 
-from mlx_gemma4 import Processor
+from mlx_gemma4 import Batch, Processor
 from mlx_gemma4.cli.serve.engine import Asked, Engine
 from mlx_gemma4.cli.serve.errors import Refused
 from mlx_gemma4.cli.serve.worker import Job, Worker
+from mlx_gemma4.decoding.needs import GaveWay
 from mlx_gemma4.prompt.attachments import Attachments
 
 
@@ -208,6 +209,35 @@ def test_several_at_once() -> None:
     assert [items(worker.submit(numbers)) for _ in range(3)] == [[1, 2, 3]] * 3
     endless.cancel()
     items(endless)
+    worker.stop()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_one_that_gives_way_as_another_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told so, and the next one is answered."""
+    left = threading.Event()
+
+    def share(batch: Batch) -> None:
+        for row in batch._rows if left.is_set() else ():
+            row.error, row.ended = GaveWay(), True
+
+    def leave(engine: Engine) -> Iterator[int]:
+        yield 1
+        left.set()
+
+    monkeypatch.setattr(Batch, "_share", share)
+    engine, worker = Idle(), Worker()
+    engine.rows = 2
+    first, second = worker.submit(leave), worker.submit(lambda engine: iter(int, 1))
+    thread = threading.Thread(target=worker.run, args=(engine,))
+    thread.start()
+    assert items(first) == [1]
+    with pytest.raises(GaveWay):
+        while second.take(10) is not None:
+            pass
+    monkeypatch.undo()
+    assert items(worker.submit(numbers)) == [1, 2, 3]
     worker.stop()
     thread.join(10)
     assert not thread.is_alive()
