@@ -53,6 +53,7 @@ class Lead:
         self._ending = False
         self._aborting = threading.Lock()
         self._presses: deque[float] = deque(maxlen=PRESSES)
+        self._stopped = 0  # the exit code, where one came
         self._answers = [threading.Event() for _ in others]
         self._said: list[Message] = [{}] * len(others)
         self._out, self._ear = Outgoing(others), Ear(others, self._heard, self._lost)
@@ -74,7 +75,7 @@ class Lead:
         if not self._aborting.acquire(blocking=False):
             time.sleep(2 * GRACE)  # another thread does it
         if self._presses and self._presses[-1] > time.monotonic() - GRACE:
-            text, code = STOPPED, 128 + signal.SIGINT  # what others end by, as well
+            text, code = STOPPED, self._stopped  # others end by it, as well
         self._out.send_last({"op": Op.ABORT})
         if self.parting is not None:
             self.parting()
@@ -85,17 +86,17 @@ class Lead:
         then all end."""
         if number not in (signal.SIGINT, signal.SIGTERM):
             return
-        now, code = time.monotonic(), 128 + number
+        now, self._stopped = time.monotonic(), 128 + number
         self._presses.append(now)
         if len(self._presses) == PRESSES and self._presses[0] > now - WITHIN:
-            self._abort(STOPPED, code)
-        late = threading.Timer(GRACE, self._end_if_silent, (now, code))
+            self._abort(STOPPED, self._stopped)
+        late = threading.Timer(GRACE, self._end_if_silent, (now,))
         late.daemon = True
         late.start()
 
-    def _end_if_silent(self, since: float, code: int) -> None:
+    def _end_if_silent(self, since: float) -> None:
         if self._ear.silent(since) and not self._ending:
-            self._abort(STOPPED, code)
+            self._abort(STOPPED, self._stopped)
 
     def ask(self, message: Message) -> list[Message]:
         """What each of the others answers."""

@@ -116,11 +116,14 @@ def test_ctrl_c_is_heard_where_another_hangs(
     assert kept == [1]
 
 
-def test_three_presses_end_all(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_three_presses_end_all(
+    number: int, code: int, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
     said, lead = aborted(told, monkeypatch), told[0]
     for _ in range(3):
-        lead.pressed(signal.SIGINT)
-    assert said.get_nowait() == ("(stopped)", 130)
+        lead.pressed(number)
+    assert said.get_nowait() == ("(stopped)", code)
 
 
 def test_what_fails_elsewhere_is_told(
