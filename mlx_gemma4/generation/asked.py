@@ -56,11 +56,6 @@ def token_limit(context: int, prompt: int, max_tokens: int | None) -> int:
         raise ChatError(
             f"max_tokens is {max_tokens!r}; it must be a whole number from 1."
         )
-    if prompt >= context:
-        raise ContextError(
-            f"The prompt has {prompt} tokens; it may have at most {context - 1}. "
-            "Shorten it or start a new conversation."
-        )
     room = context - prompt
     return room if max_tokens is None else min(room, max_tokens)
 

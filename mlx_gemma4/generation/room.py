@@ -74,16 +74,20 @@ def context_for(
     media: what is seen and heard of the prompt, in whose tokens it is included.
 
     Raises RoomError where the prompt does not fit, or `max_context` does not,
-    ContextError where the prompt is longer than it, and ChatError for one that is none.
+    ContextError where the prompt is longer than it or than what the model reads, and
+    ChatError for a `max_context` that is none.
     """
     own, room = demand.config.max_position_embeddings, room_of(model)
     check_max_context(max_context, own)
     wanted = max_context or own
-    if prompt >= wanted < own:
+    if prompt >= wanted:
+        allowed, remedy = f"{wanted - 1}", "Shorten it or start a new conversation."
+        if wanted < own:
+            allowed += f" where --max-context (max_context) is {wanted}"
+            remedy = "Shorten it, or allow more."
         raise ContextError(
             f"The prompt has {prompt} tokens{named(media)}; it may have at most "
-            f"{wanted - 1} where --max-context (max_context) is {wanted}. Shorten it, "
-            f"or allow more.{less(media)}"
+            f"{allowed}. {remedy}{less(media)}"
         )
     demand = with_media(demand, model, media)
     most = demand.most(room.limit, wanted)
