@@ -26,7 +26,7 @@ from ..errors import MediaError, install_command
 from ..reading.containers import ONLY_MEDIA, several_mp4
 from ..reading.sources import open_source
 from .libsndfile import stated_by_libsndfile, with_soundfile
-from .mixing import LONGEST, Mixer, Recording, Soundless, Unreadable
+from .mixing import FASTEST, LONGEST, SLOWEST, Mixer, Recording, Soundless, Unreadable
 from .pyav import stated_by_pyav, with_pyav
 
 RATE = 16_000  # hertz; what every published checkpoint hears
@@ -81,14 +81,17 @@ def stated_seconds(source: AudioSource, track: int | None = None) -> float:
     """How long a recording is by what its file says of itself, of which no sound is
     decoded; 0 where that does not tell, or something is wrong, which `read_audio` says.
     """
-    if not isinstance(source, str | Path | bytes):
+    seconds = 0.0
+    if isinstance(source, str | Path | bytes):
+        file, name = open_source(source, "recording")
+        if track in (None, 1):
+            seconds = stated_by_libsndfile(file)
+        seconds = seconds or stated_by_pyav(file, name, track)
+    else:
         with contextlib.suppress(Exception):
             samples, rate = source
-            return len(samples) / rate
-        return 0.0
-    file, name = open_source(source, "recording")
-    seconds = 0.0 if track and track > 1 else stated_by_libsndfile(file)
-    seconds = seconds or stated_by_pyav(file, name, track)
+            if SLOWEST <= rate <= FASTEST:
+                seconds = len(samples) / rate
     return seconds if seconds <= LONGEST else 0.0  # more is nonsense
 
 

@@ -48,11 +48,10 @@ def with_pyav(
     mixer = Mixer(name, rate)
     if pieces := pieces_of(source):
         return _in_pieces(pieces, mixer)
-    opened = io.BytesIO(source) if isinstance(source, bytes) else str(source.resolve())
     try:
         with (
             _listening() as said,
-            av.open(opened, mode="r", options=ONLY_MEDIA) as container,
+            av.open(_readable(source), mode="r", options=ONLY_MEDIA) as container,
         ):
             if not container.streams.audio:
                 raise Soundless
@@ -71,11 +70,15 @@ def stated_by_pyav(source: Path | bytes, name: str, track: int | None = None) ->
         warnings.simplefilter("ignore")
         import av  # pyright: ignore[reportMissingImports]
 
-        opened = io.BytesIO(source) if isinstance(source, bytes) else str(source)
-        with av.open(opened, mode="r", options=ONLY_MEDIA) as container:
+        with av.open(_readable(source), mode="r", options=ONLY_MEDIA) as container:
             stream = _chosen(container.streams.audio, name, track)
             return _stated_end(container, stream)
     return 0.0
+
+
+def _readable(source: Path | bytes) -> io.BytesIO | str:
+    """A whole path, of which FFmpeg takes nothing for a protocol."""
+    return io.BytesIO(source) if isinstance(source, bytes) else str(source.resolve())
 
 
 def _in_pieces(pieces: list[Piece], mixer: Mixer) -> Recording:

@@ -89,6 +89,8 @@ def page_sizes(source: PictureSource) -> list[tuple[int, int]]:
     `open_pages` says."""
     if isinstance(source, Image.Image):
         return [source.size]
+    if not isinstance(source, str | Path | bytes):
+        return []
     file, name = open_source(source, "picture")
     with contextlib.suppress(Exception), warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -89,7 +89,9 @@ def frame_sizes(
     it, which `video_frames` says."""
     with contextlib.suppress(Exception):
         if not isinstance(source, str | Path | bytes):
-            return [size for picture in source for size in page_sizes(picture)[:1]]
+            # What can be gone through only once is left to be read.
+            pictures = source if isinstance(source, Sequence) else ()
+            return [size for picture in pictures for size in page_sizes(picture)[:1]]
         file, name = open_source(source, "video")
         if is_animation(file):
             width, height, count = animation_size(file)

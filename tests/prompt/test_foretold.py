@@ -120,3 +120,38 @@ def test_the_largest_are_named() -> None:
     assert named([Foretold("audio", [9])]) == ""
     assert "--budget" in less(media) and "--frames" not in less(media)
     assert less([]) == ""
+
+
+SOUND = np.zeros(8000, np.float32)
+WRONG: list[dict[str, Any]] = [
+    {"type": "image", "image": SOUND},
+    *({"type": "audio", "audio": (SOUND, rate)} for rate in (np.nan, 1e-300, -1, 1.0)),
+    {"type": "audio", "path": "a.wav", "track": "2"},
+]
+
+
+@pytest.mark.parametrize("part", WRONG)
+def test_what_is_wrong_is_told_by_reading(
+    part: dict[str, Any], processor, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sounds.write(Path("a.wav"), SOUND, 8000)
+    messages = [{"role": "user", "content": [part]}]
+    assert processor.foretell(messages)[0].tokens == 0
+    with pytest.raises(MediaError):
+        processor.attach(messages)
+
+
+def test_pictures_that_come_one_by_one_are_not_used_up(processor) -> None:
+    pictures = iter([Image.new("RGB", (50, 60))] * 3)
+    told, read = told_and_read(processor, {"type": "video", "video": pictures})
+    assert (len(told), len(read)) == (0, 3)
+
+
+def test_a_name_that_looks_like_a_protocol(processor, tmp_path, monkeypatch) -> None:
+    """As of a call at half past twelve."""
+    monkeypatch.chdir(tmp_path)
+    sound = [sounds.tone(1.0, 16_000)]
+    sounds.write_tracks(tmp_path / "12:30.mkv", [sound])
+    (told,), (read,) = told_and_read(processor, {"type": "audio", "path": "12:30.mkv"})
+    assert abs(told - read) <= 2
