@@ -136,6 +136,11 @@ class PrefixCache:
         """The positions that can be returned to, but for those near the end."""
         return self._pins
 
+    @property
+    def shared_pins(self) -> int:
+        """How many of its pins stay, with the one that is still to be made."""
+        return max(bool(self.shared), sum(pin.shared for pin in self._pins))
+
     def put_back(
         self,
         cache: list[LayerCache],

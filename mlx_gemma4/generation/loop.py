@@ -223,7 +223,9 @@ def stream_generate(
     )
     check_rows(prompt.tokens, model.config)
     media = of_spans(prompt.spans)
-    context = fits(len(prompt.tokens), media)
+    if prefix is not None:
+        demand = replace(demand, shared=prefix.shared_pins)
+    context = context_for(model, demand, max_context, len(prompt.tokens), media)
     limit = token_limit(context, len(prompt.tokens), max_tokens)
     if guide is not None:
         guide.allot(max_tokens, token_limit(context, len(prompt.tokens), None))

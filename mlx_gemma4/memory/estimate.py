@@ -50,7 +50,8 @@ class Demand:
 
     weights: bytes of the model and of what is loaded beside it. dtype: of its keys and
     values; kv_bits: as `make_cache` takes it. step: tokens that are read at once. pins:
-    positions that turns return to. media: what is seen and heard.
+    positions that turns return to. media: what is seen and heard. shared: positions
+    where others begin alike, each of which stays.
     """
 
     config: TextConfig
@@ -60,12 +61,15 @@ class Demand:
     pins: int = 0
     kv_bits: int | None = None
     media: MediaBytes = MediaBytes()
+    shared: int = 0
 
     def at(self, context: int) -> Estimate:
         """With `context` tokens, be they read or written."""
         config, dtype, bits = self.config, self.dtype, self.kv_bits
-        pin = pin_bytes(config, context, dtype) if self.pins else 0
-        kv = kv_bytes(config, context, dtype, bits) + pins_kept(pin, self.pins) * pin
+        pinned = self.pins + self.shared
+        pin = pin_bytes(config, context, dtype) if pinned else 0
+        kv = kv_bytes(config, context, dtype, bits)
+        kv += (pins_kept(pin, self.pins) + self.shared) * pin
         # A part of the prompt goes on to the end of a medium.
         rows, where = min(self.step + self.media.longest - 1, context), Where.here()
         reading = reading_bytes(config, rows, context, dtype, where, bits)

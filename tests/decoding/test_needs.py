@@ -17,6 +17,7 @@ from mlx_gemma4.device import Room
 from mlx_gemma4.generation import loop
 from mlx_gemma4.generation.ordered import in_order
 from mlx_gemma4.generation.room import demand_of
+from mlx_gemma4.memory import held
 from mlx_gemma4.memory.estimate import for_a_moment
 
 Limit = Callable[..., int]
@@ -170,6 +171,22 @@ def test_what_nobody_uses_is_given_up_first(asked: Pair, limit: Limit) -> None:
         batch.step()
     for row, one in zip(rows, alone, strict=True):
         assert [c.token for c in row.items] == [c.token for c in one[:-1]]
+
+
+def test_pins_that_stay_are_counted(
+    asked: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside the one that large models keep of a turn."""
+    monkeypatch.setattr(held, "PIN_BYTES", 1)
+    caches = PrefixCaches(asked.model)
+    for last in (3, 4):
+        tokens = [2, *[5] * 400, *[last] * 300]
+        line = {"tokens": tokens, "max_tokens": 2, "prefix": caches}
+        stream = stream_generate(*vars(asked).values(), **line)
+        assert [*stream]
+        prefix, demand = stream.need.prefix, stream.need.demand
+        assert prefix.nbytes <= demand.at(len(prefix.tokens)).kv
+    assert [pin.shared for pin in prefix.pins] == [True, False]
 
 
 def test_what_has_not_begun_forgets_before_another_ends(
