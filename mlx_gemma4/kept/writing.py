@@ -52,9 +52,16 @@ class Writing:
             if new.spare and not self._make_room(new):
                 return False
             self._all.append(new)
-            if len(self._all) == 1:  # no daemon: Python's end waits for what is written
-                threading.Thread(target=self._run, name="kept prompts").start()
-            return True
+            idle = len(self._all) == 1
+        if idle:
+            self._start()
+        return True
+
+    def _start(self) -> None:
+        try:  # no daemon: Python's end waits for what is written
+            threading.Thread(target=self._run, name="kept prompts").start()
+        except RuntimeError:  # there are too many, or Python has come to its end
+            self._run()
 
     def _make_room(self, new: Waiting) -> bool:
         while self._all and _size(self._all) + new.size > self._most:

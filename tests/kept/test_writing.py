@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from mlx_gemma4.decoding.prefixes import PrefixCaches
 from mlx_gemma4.kept import entry, folder, store
 from mlx_gemma4.kept.folder import files, read_heads
 from mlx_gemma4.kept.store import KeptPrompts
+from mlx_gemma4.kept.writing import Waiting, Writing
 
 WORDS = [2, *(10 + n * n % 71 for n in range(400))]
 
@@ -202,3 +204,17 @@ def test_what_stays_is_told_behind_all_else(model: Gemma4, tmp_path: Path) -> No
 
 if __name__ == "__main__":
     write_often(Path(sys.argv[1]), *(sys.argv[2:] or [None]))
+
+
+def test_where_no_thread_can_start_it_is_written_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    written: list[int] = []
+    writing = Writing(100)
+    for number in (1, 2):
+        assert writing.add(Waiting(partial(written.append, number), 5, 5))
+    assert written == [1, 2] and writing.wait(0)
