@@ -33,7 +33,7 @@ def obtain(
     from mlx_gemma4.hub.resolve import converted_folder, local_folder
 
     if local_folder(name) is not None:
-        return exact_name(name)
+        return exact_name(name, ple)
     from .fetch import fetch
 
     variant = best_variant(name, shared_limit(), ple)
@@ -73,12 +73,13 @@ def check_memory(variant: "Variant", ple: Ple = Ple.AUTO) -> None:
     )
 
 
-def exact_name(name: str) -> str:
-    """`name` of a model that is here, or of a short one the variant that is."""
+def exact_name(name: str, ple: Ple = Ple.AUTO) -> str:
+    """`name` of a model that is here, or of a short one the variant that is, and that
+    fits best with its table of per-layer embeddings there."""
     from mlx_gemma4.hub.names import candidates
     from mlx_gemma4.hub.resolve import local_folder, variant_folder
 
-    folder = local_folder(name)
+    folder = local_folder(name, ple)
     for variant in candidates(name):
         if variant_folder(variant) == folder:
             return variant.name

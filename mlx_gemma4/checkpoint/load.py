@@ -270,7 +270,7 @@ def prepare(
     ple: Ple = Ple.AUTO,
 ) -> tuple[Prepared, Processor]:
     """What `load_both` does before it reads weights."""
-    folder = resolve(path_or_repo, tqdm_class)
+    folder = resolve(path_or_repo, tqdm_class, ple=ple)
     config, tensors = read_headers(folder)
     processor = Processor.from_folder(folder, config)
     if to_chat and processor.template is None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..checkpoint.folders import again, instead_of_model, weight_files
 from ..config.assistant import is_assistant
+from ..config.ple import Ple
 from ..device import shared_limit
 from ..errors import CheckpointError, ModelNotFoundError
 from ..reading.home import with_home
@@ -25,7 +26,10 @@ HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>\w[\w./-]*))?", re
 
 
 def resolve(
-    name: str | Path, tqdm_class: type | None = None, drafter: bool = False
+    name: str | Path,
+    tqdm_class: type | None = None,
+    drafter: bool = False,
+    ple: Ple = Ple.AUTO,
 ) -> Path:
     """The local folder of a model, or of a drafter, downloaded if need be.
 
@@ -33,14 +37,16 @@ def resolve(
         `org/name@revision`.
     tqdm_class: the progress bar of a download, as tqdm has them; None is tqdm's.
     drafter: what is downloaded has to be one; else it may not.
+    ple: where its table of per-layer embeddings will be; a short name stands for what
+        fits so.
 
     Raises ModelNotFoundError, also for a short name whose weights have to be converted
     first, CheckpointError for a folder without config.json, and for what is to be
     downloaded all that `offer` and `download` do.
     """
-    if folder := local_folder(name):
+    if folder := local_folder(name, ple):
         return folder
-    variant = best_variant(str(name), shared_limit())
+    variant = best_variant(str(name), shared_limit(), ple)
     if variant is not None and variant.recipe is not None:
         raise ModelNotFoundError(
             f"{variant.name} is not here, and has to be converted from {variant.repo}: "
@@ -50,7 +56,7 @@ def resolve(
     return _with_config(_download(repo, tqdm_class, drafter))
 
 
-def local_folder(name: str | Path) -> Path | None:
+def local_folder(name: str | Path, ple: Ple = Ple.AUTO) -> Path | None:
     """The same of a model that needs no download; None of one that does."""
     folder = with_home(name)
     # os.path, since Path's own raise for names that are too long.
@@ -60,7 +66,7 @@ def local_folder(name: str | Path) -> Path | None:
     if str(name) == DEMO:
         return _with_config(Path(str(files("mlx_gemma4.assets"))) / DEMO)
     if variants := candidates(str(name)):
-        return _best_here(variants)
+        return _best_here(variants, ple)
     if there:
         return _with_config(folder)
     if os.path.exists(folder):
@@ -76,10 +82,10 @@ def converted_folder(variant: Variant) -> Path:
     return data_folder() / "models" / variant.name.replace(":", "-")
 
 
-def _best_here(variants: tuple[Variant, ...]) -> Path | None:
+def _best_here(variants: tuple[Variant, ...], ple: Ple) -> Path | None:
     """Of the first that is here; what does not fit the memory comes last."""
     memory = shared_limit()
-    for variant in sorted(variants, key=lambda each: not each.fits(memory)):
+    for variant in sorted(variants, key=lambda each: not each.fits(memory, ple)):
         if folder := variant_folder(variant):
             return folder
     return None

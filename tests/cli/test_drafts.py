@@ -86,7 +86,9 @@ def test_what_cannot_be_set_changes_nothing(
     origin, session, script, capsys, monkeypatch
 ):
     for find in ("resolve", "local_folder"):
-        monkeypatch.setattr(f"mlx_gemma4.hub.resolve.{find}", lambda name: Path(name))
+        monkeypatch.setattr(
+            f"mlx_gemma4.hub.resolve.{find}", lambda name, *_: Path(name)
+        )
     monkeypatch.setattr("mlx_gemma4.hub.drafters.origin", lambda folder: origin)
     converse(session, Lines("/set draft assistant", "/set draft lockup", "one"))
     told = capsys.readouterr().err

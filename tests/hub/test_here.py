@@ -7,6 +7,7 @@ from holding import Shelf
 from hub_client import demo
 from hub_server import Hub
 
+from mlx_gemma4.config.ple import Ple
 from mlx_gemma4.errors import ModelNotFoundError
 from mlx_gemma4.hub.here import Place, held, names_here
 from mlx_gemma4.hub.names import candidates
@@ -97,6 +98,9 @@ def test_a_short_name_is_what_is_here(
     assert resolve("e2b") == resolve("e2b:qat") == converted
     fetched = shelf.fetched(E2B)
     assert resolve("e2b") == resolve("e2b:8bit") == fetched  # the better one
+    monkeypatch.setattr("mlx_gemma4.hub.resolve.shared_limit", lambda: 5.6e9)
+    assert resolve("e2b") == fetched
+    assert resolve("e2b", ple=Ple.MEMORY) == converted  # and fits with its table
     monkeypatch.setattr("mlx_gemma4.hub.resolve.shared_limit", lambda: 4.5e9)
     assert resolve("e2b") == converted  # the better one that fits
     (shelf.model.parent / "e2b").mkdir()  # no model
