@@ -58,7 +58,7 @@ def token_limit(context: int, prompt: int, max_tokens: int | None) -> int:
         )
     if prompt >= context:
         raise ContextError(
-            f"The prompt has {prompt} tokens; it may have at most {context - 1}. "
+            f"The prompt has {prompt:,} tokens; it may have at most {context - 1:,}. "
             "Shorten it or start a new conversation."
         )
     room = context - prompt

@@ -81,9 +81,9 @@ def context_for(
     wanted = max_context or own
     if prompt >= wanted < own:
         raise ContextError(
-            f"The prompt has {prompt} tokens{named(media)}; it may have at most "
-            f"{wanted - 1} where --max-context (max_context) is {wanted}. Shorten it, "
-            f"or allow more.{less(media)}"
+            f"The prompt has {prompt:,} tokens{named(media)}; it may have at most "
+            f"{wanted - 1:,} where --max-context (max_context) is {wanted:,}. Shorten "
+            f"it, or allow more.{less(media)}"
         )
     demand = with_media(demand, model, media)
     most = demand.most(room.limit, wanted)
