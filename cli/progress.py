@@ -104,7 +104,7 @@ def bar_line(in_bytes: bool) -> Callable[[str, float, float], str]:
     from rich.table import Column
 
     console = Console(stderr=True, highlight=False)
-    room = console.width * 2 // 5
+    room = console.width // 3
     label = Column(no_wrap=True, overflow="ellipsis", max_width=room)
     figure = Column(no_wrap=True)
     progress = Progress(
@@ -126,9 +126,10 @@ def bar_line(in_bytes: bool) -> Callable[[str, float, float], str]:
 
 
 def _one_line(console: "Console", content: Any) -> str:
-    """Below the full width: a terminal would go on in a second row, which stays."""
+    """Below the full width, with room for ^C, which a terminal shows: it would go on in
+    a second row, and the first would stay."""
     with console.capture() as captured:
-        console.print(content, width=console.width - 1, height=1, no_wrap=True)
+        console.print(content, width=console.width - 3, height=1, no_wrap=True)
     return captured.get().rstrip("\n")
 
 

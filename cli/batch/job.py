@@ -124,8 +124,10 @@ class Job:
         try:
             with Progress(self.screen, self.label, self.bytes) as bar:
                 for chunks in in_order(model, processor, asked(), self.rows):
+                    answer = self.answered(pending[0], chunks, name)
                     bar.hide()
-                    self.write(pending[0], chunks, name)
+                    self.answers.write(answer)
+                    self.written += 1
                     bar.label = self.label
                     bar.update(pending.popleft().line.end)
                     if not self.screen.draws and time.perf_counter() - noted > PACE:
@@ -138,12 +140,14 @@ class Job:
     def label(self) -> str:
         return f"{self.name}: {self.answers.done:,} answered"
 
-    def write(self, asked: Asked, chunks: "Iterator[Chunk]", model: str) -> None:
+    def answered(
+        self, asked: Asked, chunks: "Iterator[Chunk]", model: str
+    ) -> dict[str, Any]:
+        """The line of the answers."""
         said, problem = self.answer(asked, chunks)
         shape = enveloped if asked.has_envelope else plain
         answer = shape(asked.names, said, model, problem)
-        self.answers.write({**answer, "key": self.answers.key(asked.line)})
-        self.written += 1
+        return {**answer, "key": self.answers.key(asked.line)}
 
     def answer(
         self, asked: Asked, chunks: "Iterator[Chunk]"

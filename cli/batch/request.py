@@ -56,6 +56,8 @@ def read_request(value: Any, number: int, defaults: Defaults) -> Options:
     MediaError."""
     if isinstance(value, str):
         value = {"prompt": value}
+    if not isinstance(value, Mapping):
+        raise InputError("The line must be a JSON object, or a text in quotes.")
     try:
         fields = _body(Fields(value, ""))
         return _options(fields, number, defaults)

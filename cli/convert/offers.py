@@ -1,5 +1,6 @@
 """What a model would lose in several sizes, measured and shown before the work."""
 
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,7 @@ from mlx_gemma4.reading.sizes import size
 
 from ..errors import unread
 from ..progress import Progress
-from ..render import Screen
+from ..render import Screen, fitted
 from ..tables import columns
 
 if TYPE_CHECKING:
@@ -125,6 +126,7 @@ def table(offers: "list[Offer]", best: "Offer", text: str) -> str:
     """What each size keeps of the source's predictions, smallest first."""
     rows = [(*HEAD, ""), *(_row(offer, offer is best) for offer in offers)]
     told = f"Against the source, on {best.fidelity.tokens:,} predictions of {text}:"
+    told = fitted(told, sys.stdout)
     return "\n".join([told, "", *columns(rows, left=(0, 6)), ""])
 
 

@@ -149,7 +149,7 @@ class Describing:
     def ask_one(self, one: "One") -> Part:
         """The options of `stream_generate` for one of several answers."""
         source = self.sources[one.number]
-        one.parts = [self.part(source)]
+        one.parts = [with_path(self.part(source), source)]
         self.ask(one, source)
         return one.session.chat.asked()
 

@@ -81,12 +81,12 @@ def context_for(
     check_max_context(max_context, own)
     wanted = max_context or own
     if prompt >= wanted:
-        allowed, remedy = f"{wanted - 1}", "Shorten it or start a new conversation."
+        allowed, remedy = f"{wanted - 1:,}", "Shorten it or start a new conversation."
         if wanted < own:
-            allowed += f" where --max-context (max_context) is {wanted}"
+            allowed += f" where --max-context (max_context) is {wanted:,}"
             remedy = "Shorten it, or allow more."
         raise ContextError(
-            f"The prompt has {prompt} tokens{named(media)}; it may have at most "
+            f"The prompt has {prompt:,} tokens{named(media)}; it may have at most "
             f"{allowed}. {remedy}{less(media)}"
         )
     demand = with_media(demand, model, media)

@@ -55,7 +55,7 @@ def test_media_of_a_prompt_that_does_not_fit_are_not_read(
 def test_media_of_a_prompt_that_is_too_long_are_not_read(demo: Loaded) -> None:
     text = {"type": "text", "text": "word " * 5000}
     content = [{"type": "image", "path": "no/such.png"}, text]
-    with pytest.raises(ContextError, match="may have at most 4095. Shorten it or"):
+    with pytest.raises(ContextError, match="may have at most 4,095. Shorten it or"):
         stream_generate(*demo, [{"role": "user", "content": content}])
 
 

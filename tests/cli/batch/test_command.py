@@ -11,6 +11,7 @@ from scripted import chunks
 
 from mlx_gemma4 import Chunk
 from mlx_gemma4.cli.batch import command
+from mlx_gemma4.cli.progress import Progress
 from mlx_gemma4.decoding import prefixes
 from mlx_gemma4.errors import MediaError
 from mlx_gemma4.generation import ordered
@@ -78,6 +79,15 @@ def test_answers_in_order(gemma4: Command, asked: Asked) -> None:
     assert [each["seed"] for each in asked] == [3, 4, 5, 6, 7, 8]
     assert {each["max_tokens"] for each in asked} == {7}
     assert "6 lines answered" in gemma4.err
+
+
+def test_the_bar_is_there_while_an_answer_is_waited_for(
+    gemma4: Command, asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hidden: list[int] = []
+    monkeypatch.setattr(Progress, "hide", lambda _: hidden.append(len(asked)))
+    assert batch(gemma4, write(*LINES[:2]), "-o", "out.jsonl") == 0
+    assert hidden == [1, 2, 2]
 
 
 def test_what_fails_stops_none_of_the_others(gemma4: Command) -> None:

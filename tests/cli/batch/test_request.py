@@ -99,7 +99,7 @@ def test_media_lie_beside_the_file(defaults: Defaults, tmp_path: Path) -> None:
 
 
 WRONG: list[tuple[Any, str]] = [
-    (3, "must be an object"),
+    (3, "The line must be a JSON object"),
     ({}, "messages or prompt is needed, and not both"),
     ({"prompt": "Hi", "messages": [USER]}, "not both"),
     ({"messages": []}, "one at least"),

@@ -19,6 +19,7 @@ def test_each(seer):
     assert result.stdout == "a.png:\nWhat?\n\nb.png:\nWhat?\n"
     assert result.stderr.count("tok/s") == 4
     assert len(content(seer)) == 2
+    assert Path(content(seer)[0]["path"]).name == "b.png"  # errors name it
     lines = run("a.png", "b.png", "--each", "--json").stdout.splitlines()
     assert [json.loads(line)["file"] for line in lines] == ["a.png", "b.png"]
     assert run("a.png", "--each").stdout == "Describe this image.\n"
