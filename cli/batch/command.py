@@ -103,7 +103,7 @@ def batch(
         name = saved_name(name or usable_default() or DEMO)
         from .answers import Answers, options_digest
         from .job import Job
-        from .lines import read_lines
+        from .lines import read_lines, rewindable
         from .request import Defaults
 
         called = "standard input" if source == STDIN else source
@@ -112,10 +112,15 @@ def batch(
         made = {**settings.options, **form, "tools": declared}
         made["strict_tools"] = strict_tools
         with (
-            opened(source, path) as stream,
+            opened(source, path) as given_lines,
+            rewindable(given_lines) if retry else given_lines as stream,
             closing(Answers(path, digest, screen, overwrite, retry)) as answers,
             warnings_noted(screen),
         ):
+            if retry:  # answers that fit no line are told before any is replaced
+                begin = stream.tell()
+                answers.check(read_lines(stream, called), called)
+                stream.seek(begin)
             job = Job(
                 name=called,
                 lines=read_lines(stream, called),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,28 @@ def test_what_failed_may_be_mended(model: Model, run: Run) -> None:
     Path("in.jsonl").write_text(lines.replace("q3", "q33"))
     assert gemma4(*words) == 0
     assert said() == [text and text.replace("q3", "q33") for text in expected(set())]
+
+
+@pytest.mark.parametrize("piped", [False, True])
+def test_a_line_that_was_taken_out_spoils_no_answers(
+    piped: bool, model: Model, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model.bad = {f"q{n}" for n in range(7)}
+    run()
+    before = OUT.read_bytes()
+    lines = Path("in.jsonl").read_bytes().splitlines(keepends=True)
+    fewer = b"".join(lines[1:])
+    Path("in.jsonl").write_bytes(fewer)
+    reads, writes = os.pipe()
+    os.write(writes, fewer)
+    os.close(writes)
+    model.asked.clear()
+    words = ("-o", str(OUT), "-m", "m", "--retry")
+    with os.fdopen(reads) as pipe:
+        monkeypatch.setattr(sys, "stdin", pipe)
+        assert model.gemma4("batch", "-" if piped else "in.jsonl", *words) == 2
+    assert "is not what it answers" in model.gemma4.err
+    assert OUT.read_bytes() == before and model.asked == []
 
 
 def test_a_full_disk(model: Model, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
