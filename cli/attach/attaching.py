@@ -65,12 +65,16 @@ def check_fits(session: "Session", files: list[NamedFile], track: int | None) ->
     RoomError, ContextError or MediaError."""
     chat = session.chat
     parts: list[Part] = [p for p in chat.attached if p["type"] != "file"]
-    parts += [
-        {"type": kind, kind: path, "path": str(path), "track": track}
-        for kind, path in files
-        if kind != "file"
-    ]
+    for kind, path in files:
+        part: Part = {"type": kind, kind: path, "path": str(path), "track": track}
+        if kind != "file":
+            parts = [*(p for p in parts if not same_file(p, part)), part]
     chat.check_media(parts, chat.settings.options)
+
+
+def same_file(part: Part, other: Part) -> bool:
+    """Whether one takes the place of the other."""
+    return all(other.get(key) == part.get(key) for key in ("type", "path", "track"))
 
 
 def put(session: "Session", part: Part, say: bool) -> None:
@@ -80,7 +84,7 @@ def put(session: "Session", part: Part, say: bool) -> None:
     """
     attached, note = session.chat.attached, f"attached {part['label']}"
     for n, other in enumerate(attached):
-        if all(other.get(key) == part.get(key) for key in ("type", "path", "track")):
+        if same_file(part, other):
             attached[n] = part
             session.screen.note(f"{note}, in place of the one from before")
             return

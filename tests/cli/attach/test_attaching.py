@@ -93,6 +93,14 @@ def test_a_line_recalled_after_ctrl_c_attaches_its_files_once(
     ]
 
 
+def test_a_file_that_is_named_again_counts_once(seeing, script, here, capsys):
+    seen: list[list[str]] = []
+    seeing.chat.check_media = lambda parts, _: seen.append([p["path"] for p in parts])
+    converse(seeing, Lines("/image a.png", "/image 'b c.png'", "./a.png ./a.png"))
+    both = [str(here / "b c.png"), str(here / "a.png")]
+    assert seen == [both[1:], both[::-1], both]
+
+
 def test_an_edit_that_names_a_picture_again_reads_it_anew(seeing, script, here, capsys):
     converse(seeing, Lines("./a.png ./d.wav one"))
     Image.new("RGB", (20, 10), "red").save("a.png")
