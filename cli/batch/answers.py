@@ -88,7 +88,7 @@ class Answers:
             answer, old = _answer(written), self._file.readline()
             if answer is None:
                 break
-            if _key(_answer(old))[0] != _key(answer)[0]:
+            if not _takes_place(answer, _answer(old)):
                 raise self._refused(f"{beside(path)} is of another file")
             place, again.upto = place + len(written), again.upto + len(old)
         again.file.seek(place)
@@ -215,6 +215,13 @@ def _key(answer: Mapping[str, Any] | None) -> tuple[str, str]:
     key = answer and answer.get("key")
     options, _, digest = key.partition("-") if isinstance(key, str) else ("", "", "")
     return options, digest
+
+
+def _takes_place(answer: Mapping[str, Any], old: Mapping[str, Any] | None) -> bool:
+    """Whether it may be the old one, or what came of asking that again."""
+    (options, digest), before = _key(answer), _key(old)
+    failed = old is not None and old.get("error") is not None
+    return digest != "" and (options, digest if not failed else before[1]) == before
 
 
 def _opened(path: Path, overwrite: bool) -> BinaryIO:

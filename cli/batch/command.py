@@ -21,6 +21,7 @@ from ..options import Panel
 from ..render import Screen
 from ..settings import Settings, takes_settings
 from ..tools import options as tool_options
+from .again import beside
 
 if TYPE_CHECKING:
     from ..serve.media import MediaRules
@@ -148,8 +149,9 @@ def opened(source: str, output: Path | None) -> BinaryIO:
     path = with_home(source)
     if not os.path.exists(path):
         raise no_file(source)
-    if output is not None and os.path.exists(output) and path.samefile(output):
-        raise UsageError(f"{output} would be read and written: name another file.")
+    for file in () if output is None else (output, beside(output)):
+        if os.path.exists(file) and path.samefile(file):
+            raise UsageError(f"{file} would be read and written: name another file.")
     try:
         return path.open("rb")
     except OSError as error:

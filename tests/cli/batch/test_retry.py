@@ -203,6 +203,28 @@ def test_one_of_another_file_is_left_alone(model: Model, run: Run) -> None:
     assert run("--overwrite") == 0 and not WORK.exists()
 
 
+@pytest.mark.parametrize("shift", [1, 2])
+def test_answers_that_a_user_laid_there_replace_none(
+    shift: int, model: Model, run: Run
+) -> None:
+    model.bad = {"q1"}
+    run()
+    before = OUT.read_bytes()
+    WORK.write_bytes(b"".join(before.splitlines(keepends=True)[shift:]))
+    laid = WORK.read_bytes()
+    assert run("--retry") == 2 and "is of another file" in model.gemma4.err
+    assert (OUT.read_bytes(), WORK.read_bytes()) == (before, laid)
+
+
+def test_questions_may_not_lie_there(model: Model, run: Run) -> None:
+    run()
+    OUT.unlink()
+    questions = Path("in.jsonl").rename(WORK).read_bytes()
+    for words in ([], ["--overwrite"]):
+        assert model.gemma4("batch", WORK, "-o", OUT, "-m", "m", *words) == 2
+        assert WORK.read_bytes() == questions and not OUT.exists()
+
+
 def test_links_and_permissions_stay(model: Model, run: Run) -> None:
     real = Path("real.jsonl")
     OUT.symlink_to(real)
