@@ -56,12 +56,15 @@ Harm = Callable[[TensorPlan], float]  # of a tensor in the packing that it has
 
 
 def mix(
-    tensors: Sequence[TensorPlan], target_bytes: int | None, harm: Harm | None = None
+    tensors: Sequence[TensorPlan],
+    target_bytes: int | None,
+    harm: Harm | None = None,
+    overrides: tuple[Override, ...] = (),
 ) -> list[TensorPlan]:
     """Packings for all matrices so that the whole stays within `target_bytes`.
 
     tensors: those on a grid that they were trained for can stay there.
-    harm: None estimates it.
+    harm: None estimates it. overrides: what they name has the packing that they say.
 
     Raises RecipeError without a target, or with one below the smallest result.
     """
@@ -69,15 +72,16 @@ def mix(
         raise RecipeError("The recipe mixed needs a size, such as --target-gb 4.5.")
     harm = harm or _estimate(tensors)
     result, steps = list(tensors), list[tuple[float, int, TensorPlan]]()
-    for i, tensor in enumerate(tensors):
-        rungs = _worthwhile(ladder(tensor), harm)
-        result[i] = rungs[0] if rungs else tensor
+    for i, packings in enumerate(choices(tensors, overrides)):
+        rungs = _worthwhile(packings, harm)
+        result[i] = rungs[0]
         for before, after in zip(rungs, rungs[1:], strict=False):
             steps.append((_gain(before, after, harm), i, after))
     count = sum(map(_bytes, result))
     if count > target_bytes:
+        told = " with these overrides" if overrides else ""
         raise RecipeError(
-            f"No mix is as small as {size(target_bytes)}; the smallest takes "
+            f"No mix is as small as {size(target_bytes)}{told}; the smallest takes "
             f"--target-gb {_gigabytes(count)}."
         )
     full = set[int]()  # whose next step had no room
@@ -101,8 +105,7 @@ def refuse_ample(
 
     whole: bytes of the source.
     """
-    largest = [max(ladder(t), key=_bytes, default=t) for t in tensors]
-    most = sum(map(_bytes, overridden(largest, overrides)))
+    most = sum(map(_bytes, (each[-1] for each in choices(tensors, overrides))))
     if target_bytes < min(most, whole):
         return
     on_grid = any(tensor.grid for tensor in tensors)
@@ -115,6 +118,18 @@ def refuse_ample(
 
 def _bytes(tensor: TensorPlan) -> int:
     return tensor.out_bytes
+
+
+def choices(
+    tensors: Sequence[TensorPlan], overrides: tuple[Override, ...]
+) -> list[list[TensorPlan]]:
+    """Each in the packings that it can have, fewest bytes first; one that an override
+    names in no other."""
+    stated = overridden([*tensors], overrides)
+    return [
+        [own] if own is not tensor else ladder(tensor) or [tensor]
+        for tensor, own in zip(tensors, stated, strict=True)
+    ]
 
 
 def ladder(tensor: TensorPlan) -> list[TensorPlan]:

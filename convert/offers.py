@@ -13,13 +13,11 @@ from mlx_gemma4.errors import DataError
 from mlx_gemma4.prompt.vocabulary import check_tokens
 
 from .check import Fidelity
-from .errors import RecipeError
 from .job import plan_source
 from .layerwise import Advance, Layerwise, Text, Version
-from .mixed import Harm, ladder, mix
+from .mixed import Harm, choices, mix
 from .output import CONFIG
-from .overrides import overridden
-from .plan import Plan, TensorPlan
+from .plan import Plan
 from .recipes import MIXED
 from .sensitivity import measured_harm, versions
 from .source import Source
@@ -89,8 +87,9 @@ class Measuring:
         target = self.wishes.target_bytes
         if self.wishes.recipe != MIXED or target is None:
             return sorted((self.wished, self.usual), key=lambda plan: plan.out_bytes)
-        ends = [sum(bytes_) for bytes_ in zip(*map(_range, self.roots), strict=True)]
-        sizes = {min(max(ends[0], round(s * target)), ends[1]) for s in SHARES}
+        packings = choices(self.roots, self.wishes.overrides)
+        least, most = (sum(each[i].out_bytes for each in packings) for i in (0, -1))
+        sizes = {min(max(least, round(s * target)), most) for s in SHARES}
         mixes = {size: self._mixed(size, harm) for size in sorted(sizes)}
         # Should estimates do better, theirs is offered in its place.
         self.rivals = [mixes[target], self._mixed(target, None)]
@@ -99,7 +98,7 @@ class Measuring:
         return sorted((*unlike.values(), self.usual), key=lambda plan: plan.out_bytes)
 
     def _mixed(self, size: int, harm: Harm | None) -> Plan:
-        tensors = overridden(mix(self.roots, size, harm), self.wishes.overrides)
+        tensors = mix(self.roots, size, harm, self.wishes.overrides)
         return replace(self.wished, tensors=tuple(tensors))
 
     def steps(self, plans: Sequence[Plan]) -> int:
@@ -117,15 +116,11 @@ class Measuring:
 
     def best(self, offers: Sequence[Offer]) -> Offer:
         """The nearest to the source of those that fit; the one that was asked for by
-        name. Raises RecipeError where none fits."""
+        name."""
         target = self.wishes.target_bytes
         if self.wishes.recipe != MIXED or target is None:
             return next(o for o in offers if o.plan.recipe == self.wishes.recipe)
-        fit = [offer for offer in offers if offer.plan.out_bytes <= target]
-        if not fit:
-            raise RecipeError(
-                f"With these overrides no mix is as small as {target:,} bytes."
-            )
+        fit = (offer for offer in offers if offer.plan.out_bytes <= target)
         return min(fit, key=_divergence)
 
 
@@ -159,12 +154,6 @@ def _some(pieces: list[list[int]], most: int) -> list[list[int]]:
     count = min(most * len(pieces) // total, PADDED * most // longest, len(pieces))
     count = max(1, count)
     return [pieces[i * len(pieces) // count] for i in range(count)]
-
-
-def _range(tensor: TensorPlan) -> tuple[int, int]:
-    """Bytes of a tensor at the bottom and at the top of its ladder."""
-    sizes = [rung.out_bytes for rung in ladder(tensor)] or [tensor.out_bytes]
-    return min(sizes), max(sizes)
 
 
 def _version(plan: Plan) -> Version:

@@ -117,7 +117,7 @@ def _packed(
     if wishes.target_bytes is not None:
         whole = sum(source.nbytes for source in sources.values())
         refuse_ample(tensors, wishes.target_bytes, wishes.overrides, whole)
-    return overridden(mix(tensors, wishes.target_bytes), wishes.overrides)
+    return mix(tensors, wishes.target_bytes, overrides=wishes.overrides)
 
 
 def _used(

@@ -64,17 +64,17 @@ def check_fits(session: "Session", files: list[NamedFile], track: int | None) ->
     """Raises an error for what will not fit into the conversation, before it is read:
     RoomError, ContextError or MediaError."""
     chat = session.chat
-    new: list[Part] = [
-        {"type": kind, kind: path, "path": str(path), "track": track}
-        for kind, path in files
-        if kind != "file"
-    ]
-    parts = [
-        part
-        for part in chat.attached
-        if part["type"] != "file" and not any(_same(part, each) for each in new)
-    ]
-    chat.check_media([*parts, *new], chat.settings.options)
+    parts: list[Part] = [p for p in chat.attached if p["type"] != "file"]
+    for kind, path in files:
+        part: Part = {"type": kind, kind: path, "path": str(path), "track": track}
+        if kind != "file":
+            parts = [*(p for p in parts if not same_file(p, part)), part]
+    chat.check_media(parts, chat.settings.options)
+
+
+def same_file(part: Part, other: Part) -> bool:
+    """Whether one takes the place of the other."""
+    return all(other.get(key) == part.get(key) for key in ("type", "path", "track"))
 
 
 def put(session: "Session", part: Part, say: bool) -> None:
@@ -84,18 +84,13 @@ def put(session: "Session", part: Part, say: bool) -> None:
     """
     attached, note = session.chat.attached, f"attached {part['label']}"
     for n, other in enumerate(attached):
-        if _same(part, other):
+        if same_file(part, other):
             attached[n] = part
             session.screen.note(f"{note}, in place of the one from before")
             return
     attached.append(part)
     if say:
         session.screen.note(note)
-
-
-def _same(part: Part, other: Part) -> bool:
-    """Whether one takes the place of the other."""
-    return all(part.get(key) == other.get(key) for key in ("type", "path", "track"))
 
 
 def take_dropped(session: "Session", text: str) -> str:

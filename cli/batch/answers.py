@@ -24,6 +24,8 @@ from .again import Again, beside
 from .lines import Line
 
 BEGINNING = b'{"id": '  # of an answer
+# An answer, what it answers, whether that is asked again, and where it begins and ends.
+Answered = tuple[dict[str, Any], Line, bool, tuple[int, int]]
 
 
 def options_digest(settings: Settings, *others: Any) -> str:
@@ -69,8 +71,8 @@ class Answers:
 
     @property
     def resumable(self) -> bool:
-        """Whether a stopped run can be gone on with: no pipe can."""
-        return self._file is not None and self._file.seekable()
+        """Whether a stopped run can be gone on with: no pipe or device can."""
+        return self._file is not None and self._file.readable()
 
     @property
     def asks_again(self) -> bool:
@@ -86,7 +88,7 @@ class Answers:
             answer, old = _answer(written), self._file.readline()
             if answer is None:
                 break
-            if _key(_answer(old))[0] != _key(answer)[0]:
+            if not _takes_place(answer, _answer(old)):
                 raise self._refused(f"{beside(path)} is of another file")
             place, again.upto = place + len(written), again.upto + len(old)
         again.file.seek(place)
@@ -98,9 +100,27 @@ class Answers:
             raise _unwritten(path, error) from None
         self._file.seek(0)
 
+    def check(self, lines: Iterator[Line], name: str) -> None:
+        """Raises UsageError as `left` does, before anything is asked again."""
+        for _ in self._answered(lines, name):
+            pass
+        if self._file is not None and self.resumable:
+            self._file.seek(0)
+
     def left(self, lines: Iterator[Line], name: str) -> Iterator[Line]:
         """The lines that are to be asked, in order. What a stop left of a last answer
         is cut off. Raises UsageError for answers to something else."""
+        for answer, line, again, place in self._answered(lines, name):
+            if not again:
+                self._count(answer)
+                continue
+            assert self.path is not None and self._file is not None
+            self._again = self._again or Again(self.path, self._file)
+            self._again.ask(*place)
+            yield line
+        yield from lines
+
+    def _answered(self, lines: Iterator[Line], name: str) -> Iterator[Answered]:
         end, number = 0, 0
         while self._file is not None and self.resumable:
             written, number = self._file.readline(), number + 1
@@ -117,14 +137,7 @@ class Answers:
             again = self.retry and answer.get("error") is not None
             self._check(answer, line, name, again)
             start, end = end, end + len(written)
-            if not again:
-                self._count(answer)
-                continue
-            assert self.path is not None
-            self._again = self._again or Again(self.path, self._file)
-            self._again.ask(start, end)
-            yield line
-        yield from lines
+            yield answer, line, again, (start, end)
 
     def _check(
         self, answer: Mapping[str, Any], line: Line, name: str, again: bool
@@ -202,6 +215,13 @@ def _key(answer: Mapping[str, Any] | None) -> tuple[str, str]:
     key = answer and answer.get("key")
     options, _, digest = key.partition("-") if isinstance(key, str) else ("", "", "")
     return options, digest
+
+
+def _takes_place(answer: Mapping[str, Any], old: Mapping[str, Any] | None) -> bool:
+    """Whether it may be the old one, or what came of asking that again."""
+    (options, digest), before = _key(answer), _key(old)
+    failed = old is not None and old.get("error") is not None
+    return digest != "" and (options, digest if not failed else before[1]) == before
 
 
 def _opened(path: Path, overwrite: bool) -> BinaryIO:

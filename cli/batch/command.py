@@ -21,6 +21,7 @@ from ..options import Panel
 from ..render import Screen
 from ..settings import Settings, takes_settings
 from ..tools import options as tool_options
+from .again import beside
 
 if TYPE_CHECKING:
     from ..serve.media import MediaRules
@@ -103,7 +104,7 @@ def batch(
         name = saved_name(name or usable_default() or DEMO)
         from .answers import Answers, options_digest
         from .job import Job
-        from .lines import read_lines
+        from .lines import read_lines, rewindable
         from .request import Defaults
 
         called = "standard input" if source == STDIN else source
@@ -112,10 +113,15 @@ def batch(
         made = {**settings.options, **form, "tools": declared}
         made["strict_tools"] = strict_tools
         with (
-            opened(source, path) as stream,
+            opened(source, path) as given_lines,
+            rewindable(given_lines) if retry else given_lines as stream,
             closing(Answers(path, digest, screen, overwrite, retry)) as answers,
             warnings_noted(screen),
         ):
+            if retry:  # answers that fit no line are told before any is replaced
+                begin = stream.tell()
+                answers.check(read_lines(stream, called), called)
+                stream.seek(begin)
             job = Job(
                 name=called,
                 lines=read_lines(stream, called),
@@ -143,8 +149,9 @@ def opened(source: str, output: Path | None) -> BinaryIO:
     path = with_home(source)
     if not os.path.exists(path):
         raise no_file(source)
-    if output is not None and os.path.exists(output) and path.samefile(output):
-        raise UsageError(f"{output} would be read and written: name another file.")
+    for file in () if output is None else (output, beside(output)):
+        if os.path.exists(file) and path.samefile(file):
+            raise UsageError(f"{file} would be read and written: name another file.")
     try:
         return path.open("rb")
     except OSError as error:

@@ -94,17 +94,17 @@ class Job:
         if self.screen.as_json and self.answers.path is not None:
             self.screen.json({"output": str(self.answers.path), **summary})
             return
-        lines = "line" if done == 1 else "lines"
-        told = f"{done:,} {lines} answered, {self.tokens:,} tokens"
+        lines = "line" if done - failed == 1 else "lines"
+        told = f"{done - failed:,} {lines} answered, {self.tokens:,} tokens"
         self.screen.note(f"{told} in {clock(seconds)}.")
-        if self.failed:
+        if failed:
             numbers = ", ".join(map(str, self.failed[:TOLD]))
-            more = len(self.failed) - TOLD
-            numbers += f" and {more:,} more" if more > 0 else ""
-            one = len(self.failed) == 1
-            told = f"{len(self.failed):,} of them failed ({'line' if one else 'lines'} "
-            why = "its answer says why" if one else "their answers say why"
-            self.screen.note(f"{told}{numbers}); {why}.")
+            numbers += f" and {failed - TOLD:,} more" if failed > TOLD else ""
+            told = f"1 has an error (line {numbers}); its answer says why."
+            if failed > 1:
+                told = f"{failed:,} have an error (lines {numbers}); their answers say"
+                told += " why."
+            self.screen.note(told)
 
     def run(self, model: "Gemma4", processor: "Processor", name: str) -> None:
         from mlx_gemma4.decoding.prefixes import PrefixCaches
@@ -138,7 +138,7 @@ class Job:
 
     @property
     def label(self) -> str:
-        return f"{self.name}: {self.answers.done:,} answered"
+        return f"{self.name}: {self.answers.done:,} done"
 
     def answered(
         self, asked: Asked, chunks: "Iterator[Chunk]", model: str

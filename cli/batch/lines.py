@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
+from shutil import copyfileobj
+from tempfile import TemporaryFile
 from typing import Any, BinaryIO
 
 from mlx_gemma4.reading.bounded import CHUNK
@@ -52,6 +54,16 @@ def read_lines(stream: BinaryIO, name: str) -> Iterator[Line]:
             end += _skip(stream, name) if not data.endswith(b"\n") else 0
         if stripped := data.strip():
             yield Line(number, stripped, end)
+
+
+def rewindable(stream: BinaryIO) -> BinaryIO:
+    """The same, to be read twice: what comes through a pipe is laid down first."""
+    if stream.seekable():
+        return stream
+    whole = TemporaryFile()
+    copyfileobj(stream, whole)
+    whole.seek(0)
+    return whole
 
 
 def _read(stream: BinaryIO, name: str, most: int) -> bytes:

@@ -11,7 +11,7 @@ from mlx_gemma4.media import Kind
 from ..api.chat import KNOWN, asked_of
 from ..api.fields import Fields
 from ..api.options import HARMLESS
-from ..api.parts import read_part
+from ..api.parts import read_part, with_one_system
 from ..errors import InputError
 from ..serve.errors import Refused
 from ..serve.media import MediaRules
@@ -91,16 +91,23 @@ def _options(fields: Fields, number: int, defaults: Defaults) -> Options:
     apart = OURS | set(NAMES)
     rest = {name: v for name, v in fields.values.items() if name not in apart}
     rest["messages"] = _messages(fields)
-    asked = asked_of(Fields(rest, fields.where), defaults.rules.anew(), part_of)
+    rules = defaults.rules.anew()
+    asked = asked_of(Fields(rest, fields.where), rules, part_of)
     form = {**asked.form, **_form(fields)}
     options = {**defaults.options, "tools": asked.tools or defaults.options["tools"]}
     if form:
         options = {k: v for k, v in options.items() if k not in FORMS} | form
     if options["seed"] is not None:  # a line's answer is not that of the one before
         options["seed"] = (options["seed"] + number - 1) % 2**64
-    messages = list(asked.messages or ())
-    if defaults.system and messages[0]["role"] not in SYSTEMS:
-        messages.insert(0, {"role": "system", "content": defaults.system})
+    messages = [dict(each) for each in asked.messages or ()]
+    if media := _media(fields, rules):
+        text = {"type": "text", "text": messages[0]["content"]}
+        messages[0]["content"] = [*media, text]
+    system = fields.text("system")
+    if not system and messages[0]["role"] not in SYSTEMS:
+        system = defaults.system
+    if system:
+        messages = with_one_system([{"role": "system", "content": system}, *messages])
     return {
         **options,
         "messages": messages,
@@ -112,28 +119,30 @@ def _options(fields: Fields, number: int, defaults: Defaults) -> Options:
 
 
 def _messages(fields: Fields) -> list[Any]:
-    """The conversation, or the prompt with its media, behind the system's words."""
+    """The conversation, or one of the prompt without its media."""
     messages, prompt = fields.list("messages"), fields.text("prompt")
     if (messages is None) == (prompt is None):
         raise fields.wrong("messages", "or prompt is needed, and not both")
-    media = [
-        {"type": kind, kind: source}
-        for kind in KINDS
-        for source in _several(fields.values.get(kind))
-    ]
-    if messages is not None and media:
-        raise fields.wrong(media[0]["type"], "goes with a prompt, or within messages")
     if messages is None:
-        content: Any = [*media, {"type": "text", "text": prompt}] if media else prompt
-        messages = [{"role": "user", "content": content}]
-    system = fields.text("system")
-    return [*([{"role": "system", "content": system}] if system else ()), *messages]
+        return [{"role": "user", "content": prompt}]
+    if kind := next((kind for kind in KINDS if kind in fields), None):
+        raise fields.wrong(kind, "goes with a prompt, or within messages")
+    return messages
 
 
-def _several(value: Any) -> list[Any]:
-    if value is None:
-        return []
-    return value if isinstance(value, list) else [value]
+def _media(fields: Fields, rules: MediaRules) -> list[dict[str, Any]]:
+    """What stands beside a prompt."""
+    parts = list[dict[str, Any]]()
+    for kind in KINDS:
+        value = fields.values.get(kind, [])
+        several = value if isinstance(value, list) else [value]
+        for index, source in enumerate(several):
+            name = f"{kind}[{index}]" if value is several else kind
+            if not isinstance(source, str):
+                raise fields.wrong(name, "must be a string: name a file")
+            source = os.path.expanduser(source)
+            parts.append(rules.from_url(kind, source, fields.where + name))
+    return parts
 
 
 def part_of(given: Any, where: str, rules: MediaRules) -> dict[str, Any]:

@@ -25,7 +25,10 @@ PRESET = "preset"  # the option, and the table
 PRESETS = "gemma4.presets"  # in context.meta: the defaults of each, by command
 CHOSEN = "gemma4.preset"  # in context.meta: the parameters that the chosen one sets
 # Have to be typed: what removes, replaces or publishes, and what another run would be.
-ONE_RUN = {"all", "check", "dry-run", "json", "overwrite", "unset", "upload", "yes"}
+ONE_RUN = {
+    *("all", "check", "dry-run", "json", "overwrite", "retry", "unset", "upload"),
+    "yes",
+}
 NOT_OF = {"pull": {"draft"}}  # which fetches a drafter, and is no way of answering
 KEYS = {"log": "keep"}  # options that go by another name here, too
 

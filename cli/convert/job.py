@@ -31,11 +31,11 @@ def preview(name: str, wishes: "Wishes", data: Path | None, screen: Screen) -> N
     from .plans import show, show_unmeasured
 
     source, plan = planned(name, None, wishes, screen)
-    if wishes.is_measured and not source.at_hub:
-        text = text_of(data, source.folder)
+    text = text_of(data, source.folder) if wishes.is_measured else None
+    if text is not None and not source.at_hub:
         plan = choose(source, None, wishes, name, text, screen, data).plan
     show(plan, name, screen)
-    if wishes.is_measured and source.at_hub:
+    if text is not None and source.at_hub:
         show_unmeasured(source, plan, screen)
 
 

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from mlx_gemma4.convert.source import Source
     from mlx_gemma4.convert.survey import Wishes
 
-    Planned = tuple[Source, Plan]
-
 
 def original(name: str) -> str:
     """What is to be converted or compared with: a short name stands for a Hub id."""

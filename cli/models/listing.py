@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from mlx_gemma4.device import memory_limit
 from mlx_gemma4.hub.drafters import drafter_beside
 from mlx_gemma4.hub.here import Held, drafters, held
-from mlx_gemma4.hub.names import Model, Variant, models
+from mlx_gemma4.hub.names import Variant, models
 from mlx_gemma4.reading.listing import listed
 from mlx_gemma4.reading.sizes import size
 
@@ -23,10 +23,11 @@ LEGEND = (
 
 @dataclass(frozen=True)
 class Offered:
-    """A variant in the table of what can be had. meant: by its model's name alone."""
+    """A variant in the table of what can be had. takes: bytes of the memory here.
+    meant: by its model's name alone."""
 
     variant: Variant
-    model: Model
+    takes: int
     here: bool
     fits: bool
     meant: bool
@@ -43,7 +44,7 @@ def offered(here: Sequence[Held]) -> list[Offered]:
     return [
         Offered(
             variant,
-            model,
+            takes=variant.takes(memory),
             here=variant.name in names,
             fits=variant.fits(memory),
             meant=variant is model.best_in(memory) and variant.fits(memory),
@@ -75,7 +76,7 @@ def lines(everything: bool, width: int | None = None) -> list[str]:
     rows = [["NAME", "GET", "KEEP", "NEED", ""]]
     for each in offered(here):
         variant = each.variant
-        told = map(size, (variant.fetched, variant.kept, variant.needs))
+        told = map(size, (variant.fetched, variant.kept, each.takes))
         sizes = [each.removesuffix(" GB") for each in told]
         mark = " *" if each.meant else ""
         rows.append([variant.name, *sizes, each.state + mark])
@@ -143,7 +144,7 @@ def as_json(everything: bool) -> dict[str, object]:
                 "repo": each.variant.repo,
                 "fetched_bytes": each.variant.fetched,
                 "kept_bytes": each.variant.kept,
-                "memory_bytes": each.variant.needs,
+                "memory_bytes": each.takes,
                 "here": each.here,
                 "fits": each.fits,
             }

@@ -1,12 +1,14 @@
 """Having a model here that a command names: as it is, fetched, or converted."""
 
+import os
 from typing import TYPE_CHECKING
 
 from mlx_gemma4.config.ple import Ple
-from mlx_gemma4.errors import TakenError
+from mlx_gemma4.errors import CheckpointError, ModelNotFoundError, TakenError
 from mlx_gemma4.reading.sizes import size
 
 from ..render import Screen
+from .default import FROM_ENVIRONMENT
 
 if TYPE_CHECKING:
     from mlx_gemma4.hub.names import Variant
@@ -32,7 +34,13 @@ def obtain(
     from mlx_gemma4.hub.names import best_variant
     from mlx_gemma4.hub.resolve import converted_folder, local_folder
 
-    if local_folder(name) is not None:
+    try:
+        folder = local_folder(name)
+    except (ModelNotFoundError, CheckpointError) as error:
+        if name != os.environ.get(FROM_ENVIRONMENT):
+            raise
+        raise type(error)(f"{FROM_ENVIRONMENT}: {error}") from None
+    if folder is not None:
         return exact_name(name, ple)
     from .fetch import fetch
 

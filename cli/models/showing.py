@@ -73,18 +73,18 @@ def _listed(name: str, folder: Path) -> Held | None:
 
 def _offered(variant: Variant) -> tuple[dict[str, object], list[str]]:
     model, limit = models()[variant.name.partition(":")[0]], memory_limit()
-    drafter = size(model.drafter)
+    drafter, takes = size(model.drafter), variant.takes(limit)
     value: dict[str, object] = {
         "name": variant.name,
         "here": False,
         "repo": variant.repo,
         "fetched_bytes": variant.fetched,
         "kept_bytes": variant.kept,
-        "memory_bytes": variant.needs,
+        "memory_bytes": takes,
         "drafter_bytes": model.drafter,
-        "fits": variant.fits(limit),
+        "fits": takes <= limit,
     }
-    needs, fits = size(variant.needs), "" if variant.fits(limit) else ": too large"
+    needs, fits = size(takes), "" if takes <= limit else ": too large"
     rows = [
         ("name", variant.name),
         ("is", ways(variant)),

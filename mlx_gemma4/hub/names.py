@@ -44,11 +44,15 @@ class Variant:
         """The bytes of memory that its weights take at least."""
         return ple.least(self.table, self.kept)
 
-    def fits(self, memory: int, ple: Ple = Ple.AUTO) -> bool:
-        """Whether it runs in so many bytes with a conversation, with its table where
-        loading leaves it."""
+    def takes(self, memory: int, ple: Ple = Ple.AUTO) -> int:
+        """Of so many bytes of memory those that it needs with a conversation, with its
+        table where loading leaves it."""
         on_disk = ple.on_disk(self.table, self.kept, memory)
-        return self.needs - (self.table if on_disk else 0) <= memory
+        return self.needs - (self.table if on_disk else 0)
+
+    def fits(self, memory: int, ple: Ple = Ple.AUTO) -> bool:
+        """Whether it runs in so many bytes."""
+        return self.takes(memory, ple) <= memory
 
 
 @dataclass(frozen=True)

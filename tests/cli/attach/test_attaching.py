@@ -93,13 +93,12 @@ def test_a_line_recalled_after_ctrl_c_attaches_its_files_once(
     ]
 
 
-def test_what_is_replaced_takes_no_room(seeing, here, monkeypatch):
-    counted: list[int] = []
-    monkeypatch.setattr(
-        seeing.chat, "check_media", lambda parts, _: counted.append(len(parts))
-    )
-    converse(seeing, Lines("/image a.png", "/image a.png", "/image 'b c.png'"))
-    assert counted == [1, 1, 2]
+def test_a_file_that_is_named_again_counts_once(seeing, script, here, capsys):
+    seen: list[list[str]] = []
+    seeing.chat.check_media = lambda parts, _: seen.append([p["path"] for p in parts])
+    converse(seeing, Lines("/image a.png", "/image 'b c.png'", "./a.png ./a.png"))
+    both = [str(here / "b c.png"), str(here / "a.png")]
+    assert seen == [both[1:], both[::-1], both]
 
 
 def test_an_edit_that_names_a_picture_again_reads_it_anew(seeing, script, here, capsys):

@@ -1,6 +1,7 @@
 """`gemma4 batch`: what is written where, and how it is gone on with."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -98,8 +99,15 @@ def test_what_fails_stops_none_of_the_others(gemma4: Command) -> None:
     assert (broken["id"], broken["text"]) == (2, None)
     assert "no JSON" in broken["error"]["message"]
     assert failed["error"] == {"code": 5, "message": "It is damaged.", "hint": None}
-    assert "2 of them failed (lines 2, 3); their answers say why." in gemma4.err
+    assert "2 lines answered" in gemma4.err
+    assert "2 have an error (lines 2, 3); their answers say why." in gemma4.err
     assert gemma4.out == ""
+
+
+def test_answers_to_a_device_are_not_gone_on_with(gemma4: Command) -> None:
+    for _ in range(2):
+        assert batch(gemma4, write("Hi"), "-o", os.devnull) == 0
+        assert "1 line answered" in gemma4.err
 
 
 def test_the_exit_code_is_that_of_all(gemma4: Command) -> None:

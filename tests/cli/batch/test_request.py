@@ -51,7 +51,11 @@ def test_our_own_words(defaults: Defaults) -> None:
     request = read_request({"prompt": "Hi", "system": "Be brief.", **own}, 1, defaults)
     assert request["thinking"] is True and request["image_tokens"] == 70
     assert request["stop_loops"] is False and request["schema"] == "age int"
-    assert request["messages"][0] == {"role": "system", "content": "Be brief."}
+    system = {"role": "system", "content": "Be brief."}
+    assert request["messages"][0] == system
+    line = {"messages": [{"role": "system", "content": "Rhyme."}, USER]}
+    request = read_request({**line, "system": "Be brief."}, 1, defaults)
+    assert request["messages"] == [{**system, "content": "Be brief.\n\nRhyme."}, USER]
 
 
 def test_what_a_line_states_counts_more(defaults: Defaults) -> None:
@@ -108,7 +112,10 @@ WRONG: list[tuple[Any, str]] = [
     ({"prompt": "Hi", "id": 1.5}, "id must be a text or a whole number"),
     ({"prompt": "Hi", "id": True}, "id must be"),
     ({"prompt": "Hi", "n": 2}, "n can only be 1"),
-    ({"prompt": "Hi", "image": "missing.png"}, "there is no file"),
+    ({"prompt": "Hi", "image": "missing.png"}, "^image: there is no file"),
+    ({"prompt": "Hi", "audio": ["no.wav"]}, r"^audio\[0\]: there is no file"),
+    ({"prompt": "Hi", "image": [None]}, r"^image\[0\] must be a string"),
+    ({"system": "Hi", "messages": [{}]}, r"^messages\[0\]\.role is missing"),
     ({"prompt": "Hi", "image": "https://example.com/a.png"}, "--allow-url"),
     ({"messages": [USER], "image": "a.png"}, "goes with a prompt"),
     ({"custom_id": "a", "url": "/v1/embeddings", "body": {}}, "url can only be"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,28 @@ def test_what_failed_may_be_mended(model: Model, run: Run) -> None:
     assert said() == [text and text.replace("q3", "q33") for text in expected(set())]
 
 
+@pytest.mark.parametrize("piped", [False, True])
+def test_a_line_that_was_taken_out_spoils_no_answers(
+    piped: bool, model: Model, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model.bad = {f"q{n}" for n in range(7)}
+    run()
+    before = OUT.read_bytes()
+    lines = Path("in.jsonl").read_bytes().splitlines(keepends=True)
+    fewer = b"".join(lines[1:])
+    Path("in.jsonl").write_bytes(fewer)
+    reads, writes = os.pipe()
+    os.write(writes, fewer)
+    os.close(writes)
+    model.asked.clear()
+    words = ("-o", str(OUT), "-m", "m", "--retry")
+    with os.fdopen(reads) as pipe:
+        monkeypatch.setattr(sys, "stdin", pipe)
+        assert model.gemma4("batch", "-" if piped else "in.jsonl", *words) == 2
+    assert "is not what it answers" in model.gemma4.err
+    assert OUT.read_bytes() == before and model.asked == []
+
+
 def test_a_full_disk(model: Model, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     model.bad = {"q1", "q4"}
     run()
@@ -178,6 +201,28 @@ def test_one_of_another_file_is_left_alone(model: Model, run: Run) -> None:
     assert run() == 2 and WORK.exists()
     assert said() == expected(set())
     assert run("--overwrite") == 0 and not WORK.exists()
+
+
+@pytest.mark.parametrize("shift", [1, 2])
+def test_answers_that_a_user_laid_there_replace_none(
+    shift: int, model: Model, run: Run
+) -> None:
+    model.bad = {"q1"}
+    run()
+    before = OUT.read_bytes()
+    WORK.write_bytes(b"".join(before.splitlines(keepends=True)[shift:]))
+    laid = WORK.read_bytes()
+    assert run("--retry") == 2 and "is of another file" in model.gemma4.err
+    assert (OUT.read_bytes(), WORK.read_bytes()) == (before, laid)
+
+
+def test_questions_may_not_lie_there(model: Model, run: Run) -> None:
+    run()
+    OUT.unlink()
+    questions = Path("in.jsonl").rename(WORK).read_bytes()
+    for words in ([], ["--overwrite"]):
+        assert model.gemma4("batch", WORK, "-o", OUT, "-m", "m", *words) == 2
+        assert WORK.read_bytes() == questions and not OUT.exists()
 
 
 def test_links_and_permissions_stay(model: Model, run: Run) -> None:

@@ -148,6 +148,7 @@ def test_the_model_of_an_adapter_counts_before_that_of_the_file(file: Path) -> N
         ("[tune]\nlong = 'cutt'", 2, "takes error, skip or cut. Did you mean cut?"),
         ("json = true", 1, "json is for one run: type --json."),
         ("[logs.rm]\nall = true", 2, "all is for one run: type --all."),
+        ("[batch]\nretry = true", 2, "retry is for one run: type --retry."),
         ("preset = 3", 1, "presets are tables: [preset.NAME]"),
         ("[preset]\np = 3", 1, "presets are tables: [preset.NAME]"),
         ("[preset.p]\nepochs = 3", 2, "no setting 'epochs'."),

@@ -74,13 +74,26 @@ def test_all_that_can_be_had(
     shelf.fetched(E2B)
     assert gemma4("list", "--all") == 0
     lines = {line.split()[0]: line for line in gemma4.out.splitlines() if line}
-    assert lines["e4b:8bit"].split()[1:4] == ["8.96", "8.96", "11.0"]
+    assert lines["e4b:8bit"].split()[1:4] == ["8.96", "8.96", "7.97"]  # table on disk
+    assert lines["e4b:qat"].split()[1:4] == ["15.9", "5.86", "7.86"]
     assert lines["e2b:8bit"].endswith("here *")
     assert lines["e4b:qat"].endswith("fits")
     assert lines["26b:4bit"].endswith("too large")
     offered = {each["name"]: each for each in gemma4.json("list", "--all")["offered"]}
     assert offered["e2b:8bit"]["here"] and not offered["26b:4bit"]["fits"]
     assert offered["e4b:qat"]["kept_bytes"] == 5_860_000_000
+    assert all(e["fits"] == (e["memory_bytes"] <= 12e9) for e in offered.values())
+
+
+def test_show_tells_what_is_needed_here(
+    shelf: Shelf, gemma4: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = "mlx_gemma4.cli.models.showing.memory_limit"
+    monkeypatch.setattr(limit, lambda: 6 * 10**9)
+    assert gemma4("show", "e2b:8bit") == 0
+    assert "about 4.90 GB with a conversation, of 6.00 GB\n" in gemma4.out
+    assert gemma4("show", "e2b:bf16") == 0 and "7.00 GB" in gemma4.out
+    assert "of 6.00 GB: too large" in gemma4.out
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from holding import Shelf
 from mlx_gemma4.cli.models.obtaining import obtain
 from mlx_gemma4.cli.render import Screen
 from mlx_gemma4.config.ple import Ple
+from mlx_gemma4.errors import CheckpointError, ModelNotFoundError
 from mlx_gemma4.hub.names import candidates
 from mlx_gemma4.hub.resolve import converted_folder
 
@@ -111,3 +112,14 @@ def test_what_cannot_be_run_is_refused_before(
     with pytest.raises(MemoryError, match="31b:qat takes 20.6 GB.*: take e4b:8bit."):
         obtain("31b:qat", Screen())
     assert not calls
+
+
+@pytest.mark.parametrize("name", ["banana", "."])
+def test_a_wrong_variable_is_named(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for value, told in ((name, "^GEMMA4_MODEL: "), ("e2b", "^(?!GEMMA4)")):
+        monkeypatch.setenv("GEMMA4_MODEL", value)
+        with pytest.raises((ModelNotFoundError, CheckpointError), match=told):
+            obtain(name, Screen())
