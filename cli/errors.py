@@ -131,12 +131,12 @@ def wants_tracebacks() -> bool:
     return os.environ.get("GEMMA4_DEBUG", "") not in ("", "0")
 
 
-def report_file(error: Exception, as_json: bool) -> int:
+def report_file(error: Exception, as_json: bool, name: str) -> int:
     """Says on stderr why one of several files failed; returns its exit code."""
     if wants_tracebacks():
         traceback.print_exc()
     code = exit_code(error)
-    return report(code, *explain(error, code), as_json)
+    return report(code, *explain(error, code), as_json, name)
 
 
 def explain(error: BaseException, code: int) -> tuple[str, str | None]:
@@ -158,10 +158,15 @@ def explain(error: BaseException, code: int) -> tuple[str, str | None]:
     return str(error), None
 
 
-def report(code: int, message: str, hint: str | None, as_json: bool) -> int:
-    """Says an error on stderr; returns its exit code."""
+def report(
+    code: int, message: str, hint: str | None, as_json: bool, file: str | None = None
+) -> int:
+    """Says an error on stderr, as JSON with the file that it is about, where there may
+    be several; returns its exit code."""
     if as_json:
         error = {"code": code, "message": message, "hint": hint}
+        if file is not None:
+            error["file"] = file
         text = json_line({"error": error}, sys.stderr)
     elif code == STOPPED:
         text = "(stopped)"

@@ -134,7 +134,7 @@ class Describing:
                     raise
                 self.screen.passed()
                 self.screen.end()
-                code = report_file(error, self.screen.as_json)
+                code = report_file(error, self.screen.as_json, source.name)
                 failed.append((source.label, code))
             finally:
                 self.screen.passed()

@@ -192,7 +192,7 @@ class Transcribing:
                     raise
                 self.screen.end()
                 failed.append(source)
-                codes.append(report_file(error, self.screen.as_json))
+                codes.append(report_file(error, self.screen.as_json, source))
         if failed and len(self.sources) > 1:
             self.screen.note(
                 f"{len(failed)} of {len(self.sources)} gave no transcript: "

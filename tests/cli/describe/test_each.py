@@ -36,8 +36,10 @@ def test_one_bad_file_stops_none_of_the_others(seer, as_json):
     assert "2 of 4 gave no answer: bad.png, cut.png" in result.stderr
     assert "cut.png is damaged" in result.stderr
     if as_json:
-        errors = [json.loads(line) for line in result.stderr.splitlines()]
-        assert [e["error"]["code"] for e in errors if "error" in e] == [5, 5]
+        lines = [json.loads(line) for line in result.stderr.splitlines()]
+        errors = [line["error"] for line in lines if "error" in line]
+        told = [(error["code"], error["file"]) for error in errors]
+        assert told == [(5, "bad.png"), (5, "cut.png")]
     else:
         assert result.stdout.startswith("a.png:\n")
 

@@ -58,7 +58,8 @@ def test_errors_as_json(listener):
     Path("bad.wav").write_bytes(b"not a recording")
     result = run("bad.wav", "--json")
     assert result.exit_code == 5 and result.stdout == ""
-    assert json.loads(result.stderr)["error"]["code"] == 5
+    error = json.loads(result.stderr)["error"]
+    assert (error["code"], error["file"]) == (5, "bad.wav")
 
 
 def test_standard_input(listener):
