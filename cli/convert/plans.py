@@ -1,5 +1,6 @@
 """A conversion's plan as a table, and as JSON."""
 
+import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +9,7 @@ from mlx_gemma4.convert.plan import Line, Plan, Reason
 from mlx_gemma4.reading.sizes import size
 
 from ..errors import unread
-from ..render import Screen
+from ..render import Screen, fitted
 from ..tables import columns, count
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ def table(plan: Plan, name: str) -> str:
     source = f"{name}: {size(plan.source_bytes)}, recipe {plan.recipe}"
     if plan.qat:
         source += f", trained for {plan.qat}"
-    return "\n".join([source, "", *columns(rows), "", *memory(plan), *notes(plan)])
+    said = (fitted(note, sys.stdout) for note in notes(plan))
+    return "\n".join([source, "", *columns(rows), "", *memory(plan), *said])
 
 
 def _row(line: Line) -> tuple[str, ...]:
@@ -91,7 +93,7 @@ def memory(plan: Plan) -> list[str]:
             sizes.append(sizes[-1] + more)
     rows = [head, ["all weights", *map(size, sizes)]]
     if need.table:
-        rows.append(["with --ple disk", *(size(each - need.table) for each in sizes)])
+        rows.append(["--ple disk", *(size(each - need.table) for each in sizes)])
     return columns(rows, left=(0,))
 
 
