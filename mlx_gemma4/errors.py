@@ -17,7 +17,14 @@ class ChatError(ValueError):
 
 
 class ContextError(ChatError):
-    """A prompt that is longer than what the model reads."""
+    """A prompt that is longer than what the model reads.
+
+    counts: the tokens that it has and may have, where they were counted.
+    """
+
+    def __init__(self, message: str, counts: tuple[int, int] | None = None) -> None:
+        super().__init__(message)
+        self.counts = counts
 
 
 class RoomError(MemoryError):

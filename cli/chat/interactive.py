@@ -193,7 +193,7 @@ def play_one(session: Session, chunks: Iterator[Chunk], interrupt: Interrupt) ->
     except SecondInterrupt:
         raise
     except KeyboardInterrupt:
-        if interrupt.leaves():
+        if interrupt.always_leaves:
             raise SecondInterrupt from None
         interrupt.press()
         return None

@@ -16,6 +16,7 @@ class Refused(Exception):
     """A request that is not answered. Each protocol writes it in its own words.
 
     status: of HTTP. type, param, code: as in OpenAI's errors. retry_after: in seconds.
+    counts: of a prompt that is too long, as `ContextError` has them.
     """
 
     def __init__(
@@ -26,10 +27,12 @@ class Refused(Exception):
         param: str | None = None,
         code: str | None = None,
         retry_after: int | None = None,
+        counts: tuple[int, int] | None = None,
     ) -> None:
         super().__init__(message)
         self.status, self.message, self.type = status, message, type
         self.param, self.code, self.retry_after = param, code, retry_after
+        self.counts = counts
 
 
 def refused(error: Exception) -> Refused:
@@ -38,7 +41,11 @@ def refused(error: Exception) -> Refused:
         return error
     if isinstance(error, errors.ContextError):
         return Refused(
-            400, str(error), param="messages", code="context_length_exceeded"
+            400,
+            str(error),
+            param="messages",
+            code="context_length_exceeded",
+            counts=error.counts,
         )
     if isinstance(error, errors.ChatError | UsageError):
         return Refused(400, str(error))

@@ -138,7 +138,7 @@ class Interrupt:
     ) -> None:
         self.requested = False
         self._keyboard = keyboard
-        self._always_leaves = always_leaves
+        self.always_leaves = always_leaves
         self._begun = False
         self._at = float("-inf")
 
@@ -166,7 +166,7 @@ class Interrupt:
 
     def leaves(self) -> bool:
         """Whether Ctrl-C ends all: an answer was stopped less than a second ago."""
-        return self._always_leaves or time.monotonic() - self._at < TWICE
+        return self.always_leaves or time.monotonic() - self._at < TWICE
 
     def __enter__(self) -> "Interrupt":
         self.requested = self._begun = False

@@ -87,7 +87,8 @@ def context_for(
             remedy = "Shorten it, or allow more."
         raise ContextError(
             f"The prompt has {prompt:,} tokens{named(media)}; it may have at most "
-            f"{allowed}. {remedy}{less(media)}"
+            f"{allowed}. {remedy}{less(media)}",
+            (prompt, wanted - 1),
         )
     demand = with_media(demand, model, media)
     most = demand.most(room.limit, wanted)

@@ -1,6 +1,5 @@
 """Anthropic's /v1/messages, as Claude Code and the SDKs call it."""
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,8 +31,8 @@ def error_of(error: Refused) -> dict[str, Any]:
     """How this protocol says what went wrong."""
     message = error.message
     if error.code == "context_length_exceeded":
-        counts = re.findall(r"has (\d+) tokens; .* at most (\d+)", message)
-        message = TOO_LONG.format(*counts[0]) if counts else f"{START}: {message}"
+        counts = error.counts
+        message = TOO_LONG.format(*counts) if counts else f"{START}: {message}"
     kind = TYPES.get(error.status, "api_error")
     told: dict[str, Any] = {"type": kind, "message": message}
     if error.code == UNTHREADED:

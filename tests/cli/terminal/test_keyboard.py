@@ -184,3 +184,9 @@ def test_ctrl_z_in_a_shell(shell: Terminal):
     shell.type("\x15\x04")
     shell.wait_for(r"SHELL\$")
     shell.type("exit\r")
+
+
+def test_ctrl_c_that_always_leaves():
+    with pytest.raises(SecondInterrupt), Interrupt(always_leaves=True) as interrupt:
+        assert not interrupt.stopped()
+        signal.raise_signal(signal.SIGINT)
