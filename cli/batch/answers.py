@@ -9,7 +9,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,8 +24,6 @@ from .again import Again, beside
 from .lines import Line
 
 BEGINNING = b'{"id": '  # of an answer
-# An answer, what it answers, whether that is asked again, and where it begins and ends.
-Answered = tuple[dict[str, Any], Line, bool, tuple[int, int]]
 
 
 def options_digest(settings: Settings, *others: Any) -> str:
@@ -36,6 +34,17 @@ def options_digest(settings: Settings, *others: Any) -> str:
     whole = [{k: v for k, v in stated.items() if k not in OF_RUN}, *others]
     text = json.dumps(whole, sort_keys=True, default=str)
     return sha256(text.encode()).hexdigest()[:8]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """An answer that is there, what it answers, and where it begins and ends."""
+
+    answer: dict[str, Any]
+    line: Line
+    asked_again: bool
+    start: int
+    end: int
 
 
 class Answers:
@@ -110,14 +119,14 @@ class Answers:
     def left(self, lines: Iterator[Line], name: str) -> Iterator[Line]:
         """The lines that are to be asked, in order. What a stop left of a last answer
         is cut off. Raises UsageError for answers to something else."""
-        for answer, line, again, place in self._answered(lines, name):
-            if not again:
-                self._count(answer)
+        for found in self._answered(lines, name):
+            if not found.asked_again:
+                self._count(found.answer)
                 continue
             assert self.path is not None and self._file is not None
             self._again = self._again or Again(self.path, self._file)
-            self._again.ask(*place)
-            yield line
+            self._again.ask(found.start, found.end)
+            yield found.line
         yield from lines
 
     def _answered(self, lines: Iterator[Line], name: str) -> Iterator[Answered]:
@@ -137,7 +146,7 @@ class Answers:
             again = self.retry and answer.get("error") is not None
             self._check(answer, line, name, again)
             start, end = end, end + len(written)
-            yield answer, line, again, (start, end)
+            yield Answered(answer, line, again, start, end)
 
     def _check(
         self, answer: Mapping[str, Any], line: Line, name: str, again: bool
